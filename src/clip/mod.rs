@@ -1,0 +1,1 @@
+//! Port: pictures and texts in, unit vectors out.

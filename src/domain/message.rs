@@ -1,0 +1,24 @@
+use bytes::Bytes;
+
+use super::Position;
+
+/// One message as it came, before anyone looks into it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub position: Position,
+    /// Which assignment of its partition it belongs to; settled work of an older epoch is not committed.
+    pub epoch: u64,
+    pub key: Option<Bytes>,
+    /// `None`: a tombstone.
+    pub value: Option<Bytes>,
+    pub headers: Vec<(String, Option<Bytes>)>,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl Message {
+    /// Bytes of key and value.
+    pub fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}

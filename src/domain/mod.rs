@@ -1,0 +1,24 @@
+//! Floor 0: pure values. No IO, no tokio, no wire formats.
+//!
+//! A message from Kafka becomes an [`IngestRequest`]; the request becomes one [`Write`] per model; the fate of the
+//! message is an [`Outcome`], or a [`Failure`] that says which [`Stage`] gave up, in which [`Class`], and why.
+
+mod asset;
+mod embedding;
+mod failure;
+mod fingerprint;
+mod message;
+mod model_id;
+mod point;
+mod position;
+mod request;
+
+pub use asset::{AssetId, InvalidAssetId, PointId, Tenant};
+pub use embedding::{Embedding, InvalidEmbedding, Modality};
+pub use failure::{Class, Failure, Outcome, Stage};
+pub use fingerprint::Fingerprint;
+pub use message::Message;
+pub use model_id::{InvalidModelId, ModelId};
+pub use point::{MediaRecord, Patch, Payload, Point, RESERVED_KEY, Record, Vectors, Write};
+pub use position::{Position, TopicPartition};
+pub use request::{IngestRequest, MediaUrl, Op};

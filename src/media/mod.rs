@@ -1,0 +1,44 @@
+//! Port: where pictures come from, by URL scheme.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::budget::Reservation;
+use crate::domain::Class;
+
+/// A file as fetched. Its bytes are counted against the media budget until it is dropped.
+#[derive(Debug)]
+pub struct Media {
+    pub bytes: Bytes,
+    /// As the server gave it, quotes included.
+    pub etag: Option<String>,
+    /// Redacted; safe to store.
+    pub url: String,
+    pub reservation: Option<Reservation>,
+}
+
+/// Why a picture could not be had. `message` is redacted and names the next step.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct MediaError {
+    pub class: Class,
+    /// Short stable code: `http_not_found`, `media_too_large`, `address_forbidden`, `scheme_unsupported`, `fetch_timeout`, …
+    pub reason: &'static str,
+    pub message: String,
+    pub retry_after: Option<Duration>,
+}
+
+impl MediaError {
+    pub fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { class: Class::Permanent, reason, message: message.into(), retry_after: None }
+    }
+
+    pub fn transient(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { class: Class::Transient, reason, message: message.into(), retry_after: None }
+    }
+
+    pub fn outage(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { class: Class::Outage, reason, message: message.into(), retry_after: None }
+    }
+}

@@ -1,0 +1,133 @@
+//! Nothing secret leaves through a log line, an error, a payload or a dead letter.
+
+use url::Url;
+
+/// Longest URL or value that is quoted in a message, in characters.
+const QUOTED_CHARS_MAX: usize = 200;
+
+/// Query parameters that grant access or sign a request (S3, GCS, Azure SAS, CloudFront, plain tokens). Compared in
+/// lower case, by prefix or whole.
+const SECRET_PARAMETER_PREFIXES: [&str; 3] = ["x-amz-", "x-goog-", "x-oss-"];
+const SECRET_PARAMETERS: [&str; 20] = [
+    "access_key",
+    "access_token",
+    "api_key",
+    "apikey",
+    "auth",
+    "authorization",
+    "awsaccesskeyid",
+    "credential",
+    "googleaccessid",
+    "key",
+    "key-pair-id",
+    "password",
+    "policy",
+    "pwd",
+    "secret",
+    "se",
+    "sig",
+    "signature",
+    "sp",
+    "token",
+];
+
+/// `url` without userinfo, signatures, tokens and fragment, cut to a quotable length. `data:` URLs keep only their
+/// media type. What cannot be parsed is cut at the first `?`, `#` or `@`, whatever it is.
+pub fn url(url: &str) -> String {
+    if url.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("data:")) {
+        let head = url.split([',', ';']).next().unwrap_or("data:");
+        return format!("{},…({} bytes)", cut(head, 60), url.len());
+    }
+    let Ok(mut parsed) = Url::parse(url) else {
+        let tail = url.rsplit('@').next().unwrap_or_default();
+        return cut(tail.split(['?', '#']).next().unwrap_or_default(), QUOTED_CHARS_MAX);
+    };
+    // Both fail only on URLs that cannot carry userinfo at all.
+    let _ = parsed.set_username("");
+    let _ = parsed.set_password(None);
+    parsed.set_fragment(None);
+    if parsed.query().is_some() {
+        let kept: Vec<(String, String)> = parsed
+            .query_pairs()
+            .map(|(k, v)| {
+                let secret = is_secret_parameter(&k);
+                (k.into_owned(), if secret { "REDACTED".to_owned() } else { v.into_owned() })
+            })
+            .collect();
+        parsed.query_pairs_mut().clear().extend_pairs(kept);
+    }
+    cut(parsed.as_str(), QUOTED_CHARS_MAX)
+}
+
+fn is_secret_parameter(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_PARAMETER_PREFIXES.iter().any(|p| name.starts_with(p))
+        || SECRET_PARAMETERS.contains(&name.as_str())
+        || ["token", "secret", "password", "signature"].iter().any(|s| name.contains(s))
+}
+
+/// At most `chars` characters of `text`, with `…` where something was cut, control characters escaped.
+pub fn cut(text: &str, chars: usize) -> String {
+    let mut out = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == chars {
+            out.push('…');
+            break;
+        }
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A secret from configuration: has no `Display`, and its `Debug` shows nothing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("REDACTED")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn userinfo_and_signatures_go_and_the_rest_stays() {
+        assert_eq!(url("https://joe:hunter2@cdn.example/a.jpg?w=10"), "https://cdn.example/a.jpg?w=10");
+        assert_eq!(
+            url("https://b.s3.amazonaws.com/k?X-Amz-Signature=abc&versionId=3#frag"),
+            "https://b.s3.amazonaws.com/k?X-Amz-Signature=REDACTED&versionId=3"
+        );
+        assert_eq!(url("s3://bucket/key.jpg"), "s3://bucket/key.jpg");
+        assert!(!url("https://x/?refresh_token=tok123&Sig=s3cr3t").contains("tok123"));
+        assert!(!url("https://x/?refresh_token=tok123&Sig=s3cr3t").contains("s3cr3t"));
+    }
+
+    #[test]
+    fn data_urls_and_garbage_show_no_content() {
+        assert_eq!(url("data:image/png;base64,AAAA"), "data:image/png,…(26 bytes)");
+        assert_eq!(url("//joe:pw@host/x?sig=1"), "host/x");
+    }
+
+    #[test]
+    fn long_text_is_cut_and_control_characters_are_visible() {
+        assert_eq!(cut("abcdef", 3), "abc…");
+        assert_eq!(cut("a\nb", 9), "a\\nb");
+    }
+}

@@ -1,0 +1,84 @@
+//! Port: where messages come from. A source hands out messages in order per partition and takes back, per partition,
+//! the offset up to which everything is settled.
+
+use async_trait::async_trait;
+
+use crate::domain::{Message, TopicPartition};
+
+/// What a source tells the pipeline.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Comes before the first message of the partitions in this epoch.
+    Assigned {
+        epoch: u64,
+        partitions: Vec<TopicPartition>,
+    },
+    Message(Message),
+    /// Others will get these partitions: take no more of their messages, finish what is in flight, then complete the
+    /// revocation. The source releases the partitions when it is completed, dropped, or past the drain deadline.
+    Revoking(Revocation),
+    /// Others have these partitions already; nothing of them can be committed any more.
+    Lost {
+        partitions: Vec<TopicPartition>,
+    },
+    /// A finite source has no more messages.
+    End,
+}
+
+/// Partitions that are about to go, and the way to say that their work is finished.
+#[derive(Debug)]
+pub struct Revocation {
+    pub partitions: Vec<TopicPartition>,
+    reply: tokio::sync::oneshot::Sender<Vec<(TopicPartition, i64)>>,
+}
+
+impl Revocation {
+    /// The receiver gets the last offsets to commit, or an error when the revocation is dropped.
+    pub fn new(partitions: Vec<TopicPartition>) -> (Self, tokio::sync::oneshot::Receiver<Vec<(TopicPartition, i64)>>) {
+        let (reply, completed) = tokio::sync::oneshot::channel();
+        (Self { partitions, reply }, completed)
+    }
+
+    /// `offsets`: per partition the next offset to consume (one past the last settled one).
+    pub fn complete(self, offsets: Vec<(TopicPartition, i64)>) {
+        // The source may be past its deadline and gone; then there is nobody left to tell.
+        let _ = self.reply.send(offsets);
+    }
+}
+
+/// Whether the pipeline has room for another message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    Messages,
+    /// Only assignments and revocations; messages wait (and the source pauses its partitions).
+    ControlOnly,
+}
+
+#[async_trait]
+pub trait Source: Send {
+    /// The next event. Control events come before messages. Cancel-safe: nothing is lost when the future is dropped.
+    /// After `End`, waits for ever on `Messages`.
+    async fn next(&mut self, demand: Demand) -> Result<SourceEvent, SourceError>;
+
+    /// Records progress: per partition the next offset to consume. Returns once the source has taken it over;
+    /// an error means that it may be offered again, never that work is lost.
+    async fn commit(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), SourceError>;
+
+    /// Messages behind, per partition, as last known: high watermark minus position.
+    fn lag(&self) -> Vec<(TopicPartition, i64)> {
+        Vec::new()
+    }
+
+    /// Leaves in order (for Kafka: commits what was taken over and leaves the group).
+    async fn close(self: Box<Self>) -> Result<(), SourceError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Cannot go on: wrong topic, refused credentials, unreadable file. Names the next step.
+    #[error("{0}")]
+    Fatal(String),
+    /// A call failed that may succeed later, for example a commit while the coordinator moves.
+    #[error("{0}")]
+    Temporary(String),
+}

@@ -1,0 +1,97 @@
+//! Port: where points go and are found again. Adapters: a Qdrant server over gRPC, and Qdrant's engine in process.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::domain::{Class, Embedding, Fingerprint, Modality, Payload, PointId, Write};
+
+/// One collection as it must be: `definition` is the parsed file of `migrations/` (or the user's own).
+#[derive(Clone, Debug)]
+pub struct CollectionSpec {
+    pub name: String,
+    pub fingerprint: Fingerprint,
+    pub definition: CollectionDefinition,
+}
+
+mod definition;
+pub use definition::{CollectionDefinition, PayloadIndex, PayloadIndexKind};
+
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Creates what is missing (collection, payload indexes, metadata) and checks what is there. A collection whose
+    /// fingerprint, dimension or distance differs is an error that names every difference.
+    async fn ensure(&self, spec: &CollectionSpec) -> Result<(), StoreError>;
+
+    /// Reads the fingerprint that a collection records.
+    async fn fingerprint(&self, collection: &str) -> Result<Option<Fingerprint>, StoreError>;
+
+    /// Points `alias` at `collection` when no collection or alias of that name exists. Returns what it names now.
+    async fn ensure_alias(&self, alias: &str, collection: &str) -> Result<String, StoreError>;
+
+    /// Applies `writes` in order. On return all of them are durable and visible to searches; on error none, some or
+    /// all may be, and the same batch may be sent again. At most one write per point id in a batch.
+    async fn write(&self, collection: &str, writes: &[Write]) -> Result<(), StoreError>;
+
+    /// What we recorded about points (the object under the reserved key), for those that exist.
+    async fn records(&self, collection: &str, ids: &[PointId]) -> Result<Vec<(PointId, Payload)>, StoreError>;
+
+    /// Nearest points first.
+    async fn search(&self, collection: &str, query: &Query) -> Result<Vec<Hit>, StoreError>;
+
+    /// Points of the collection, in id order, from after `after`.
+    async fn scroll(
+        &self,
+        collection: &str,
+        after: Option<PointId>,
+        limit: usize,
+    ) -> Result<Vec<StoredPoint>, StoreError>;
+
+    async fn count(&self, collection: &str) -> Result<u64, StoreError>;
+
+    /// Proves that the store answers; says what it is (name, version).
+    async fn check(&self) -> Result<String, StoreError>;
+
+    /// Writes everything down and lets go of files and connections. Idempotent.
+    async fn close(&self) -> Result<(), StoreError>;
+}
+
+#[derive(Clone, Debug)]
+pub struct Query {
+    pub vector: Embedding,
+    /// Which named vector is searched.
+    pub modality: Modality,
+    pub limit: usize,
+    /// Qdrant's own filter in its REST form, for example `{"must": [{"key": "lang", "match": {"value": "en"}}]}`.
+    pub filter: Option<Value>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    pub id: PointId,
+    /// Cosine similarity.
+    pub score: f32,
+    /// The whole payload, the reserved key included.
+    pub payload: Payload,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredPoint {
+    pub id: PointId,
+    pub image: Option<Vec<f32>>,
+    pub text: Option<Vec<f32>>,
+    pub payload: Payload,
+}
+
+/// `message` names the collection, what was found, what was expected and the next step.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// `Permanent` means that the store rejects this very batch (a point in it is invalid); everything shared (down,
+    /// unauthorised, collection missing or different) is an `Outage`; `Transient` is busy or interrupted.
+    pub class: Class,
+    pub reason: &'static str,
+    pub message: String,
+    pub retry_after: Option<Duration>,
+}

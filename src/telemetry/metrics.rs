@@ -1,0 +1,152 @@
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::domain::{Class, Modality, Outcome, Stage, TopicPartition};
+
+type Labels<const N: usize> = [(&'static str, String); N];
+type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
+
+/// Every metric of the process. Labels are bounded: stages, classes, outcomes, models and partitions, never ids or URLs.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    messages: Family<Labels<1>, Counter>,
+    failures: Family<Labels<3>, Counter>,
+    retries: Family<Labels<2>, Counter>,
+    stage_seconds: Histograms<1>,
+    batch_items: Histograms<2>,
+    batch_seconds: Histograms<2>,
+    media_bytes: Counter,
+    queue_depth: Family<Labels<1>, Gauge>,
+    lag: Family<Labels<2>, Gauge>,
+    commits: Counter,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_5, 2.0, 18))
+}
+
+fn items() -> Histogram {
+    Histogram::new(exponential_buckets(1.0, 2.0, 11))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut this = Self {
+            registry: Registry::with_prefix("clipstream"),
+            messages: Family::default(),
+            failures: Family::default(),
+            retries: Family::default(),
+            stage_seconds: Family::new_with_constructor(seconds),
+            batch_items: Family::new_with_constructor(items),
+            batch_seconds: Family::new_with_constructor(seconds),
+            media_bytes: Counter::default(),
+            queue_depth: Family::default(),
+            lag: Family::default(),
+            commits: Counter::default(),
+        };
+        let r = &mut this.registry;
+        r.register("messages", "Messages settled, by outcome", this.messages.clone());
+        r.register("failures", "Failed attempts, by stage, class and reason", this.failures.clone());
+        r.register("retries", "Attempts after the first, by stage and class", this.retries.clone());
+        r.register_with_unit(
+            "stage_duration",
+            "Time of one message in a stage",
+            Unit::Seconds,
+            this.stage_seconds.clone(),
+        );
+        r.register("batch_items", "Items in one batch, by kind and model or collection", this.batch_items.clone());
+        r.register_with_unit(
+            "batch_duration",
+            "Time of one batch, by kind and model or collection",
+            Unit::Seconds,
+            this.batch_seconds.clone(),
+        );
+        r.register_with_unit("media", "Media fetched", Unit::Bytes, this.media_bytes.clone());
+        r.register("queue_depth", "Items in flight or waiting, by queue", this.queue_depth.clone());
+        r.register("lag", "Messages behind the end of the partition", this.lag.clone());
+        r.register("commits", "Offset commits taken over by the source", this.commits.clone());
+        this
+    }
+}
+
+impl Metrics {
+    pub fn settled(&self, outcome: &Outcome) {
+        self.messages.get_or_create(&[("outcome", outcome.as_str().into())]).inc();
+    }
+
+    pub fn failed(&self, stage: Stage, class: Class, reason: &'static str) {
+        let labels =
+            [("stage", stage.as_str().into()), ("class", class.as_str().into()), ("reason", reason.to_owned())];
+        self.failures.get_or_create(&labels).inc();
+    }
+
+    pub fn retried(&self, stage: Stage, class: Class) {
+        self.retries.get_or_create(&[("stage", stage.as_str().into()), ("class", class.as_str().into())]).inc();
+    }
+
+    pub fn stage(&self, stage: Stage, took: Duration) {
+        self.stage_seconds.get_or_create(&[("stage", stage.as_str().into())]).observe(took.as_secs_f64());
+    }
+
+    /// One run of a model's tower over `items` inputs.
+    pub fn embed_batch(&self, model: &str, modality: Modality, items: usize, took: Duration) {
+        self.batch(["embed_image", "embed_text"][usize::from(modality == Modality::Text)], model, items, took);
+    }
+
+    /// One write of `items` points to a collection.
+    pub fn upsert_batch(&self, collection: &str, items: usize, took: Duration) {
+        self.batch("upsert", collection, items, took);
+    }
+
+    fn batch(&self, kind: &'static str, target: &str, items: usize, took: Duration) {
+        let labels = [("kind", kind.to_owned()), ("target", target.to_owned())];
+        self.batch_items.get_or_create(&labels).observe(items as f64);
+        self.batch_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    pub fn fetched(&self, bytes: usize) {
+        self.media_bytes.inc_by(bytes as u64);
+    }
+
+    pub fn queue_depth(&self, queue: &'static str, depth: usize) {
+        self.queue_depth.get_or_create(&[("queue", queue.to_owned())]).set(depth as i64);
+    }
+
+    pub fn lag(&self, of: &TopicPartition, messages: i64) {
+        let labels = [("topic", of.topic.to_string()), ("partition", of.partition.to_string())];
+        self.lag.get_or_create(&labels).set(messages);
+    }
+
+    pub fn committed(&self) {
+        self.commits.inc();
+    }
+
+    /// OpenMetrics text, as Prometheus reads it.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        encode(&mut out, &self.registry).expect("writing to a string cannot fail");
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_shown() {
+        let metrics = Metrics::default();
+        metrics.settled(&Outcome::Indexed);
+        metrics.embed_batch("ViT-B-32/openai", Modality::Text, 4, Duration::from_millis(3));
+        let text = metrics.encode();
+        assert!(text.contains(r#"clipstream_messages_total{outcome="indexed"} 1"#), "{text}");
+        assert!(text.contains(r#"clipstream_batch_items_sum{kind="embed_text",target="ViT-B-32/openai"} 4"#), "{text}");
+    }
+}
