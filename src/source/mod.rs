@@ -39,6 +39,11 @@ impl Revocation {
         (Self { partitions, reply }, completed)
     }
 
+    /// Whether the source released the partitions without waiting any longer.
+    pub fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
     /// `offsets`: per partition the next offset to consume (one past the last settled one).
     pub fn complete(self, offsets: Vec<(TopicPartition, i64)>) {
         // The source may be past its deadline and gone; then there is nobody left to tell.
