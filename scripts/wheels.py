@@ -50,16 +50,15 @@ def fetch(package: str, version: str, into: Path) -> Path:
     _, _, python, abi, tags = name[: -len(".whl")].split("-")
     command = [sys.executable, "-m", "pip", "download", f"{package}=={version}", "--dest", str(into)]
     command += ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check", "--no-input"]
-    # "cp312" is CPython 3.12, "py3" any Python 3.
-    command += ["--implementation", python[:2], "--python-version", f"{python[2:3]}.{python[3:]}".rstrip(".")]
+    # "cp312" is CPython 3.12; "py3" is any Python 3, where pip still wants to be told one.
+    command += ["--implementation", python[:2], "--python-version", "3.12" if python == "py3" else f"{python[2]}.{python[3:]}"]
     command += ["--abi", abi, *(word for tag in tags.split(".") for word in ("--platform", tag))]
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
         raise WheelError(f"{sys.executable} has no pip; install it (Debian: apt-get install python3-pip; else: python3 -m ensurepip)")
     pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if pip.returncode != 0:
-        # pip prints its causes as WARNING lines and the summary as the first ERROR line.
         lines = [line.strip() for line in pip.stderr.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["no message"]
+        errors = [line for line in lines if line.startswith("ERROR: Could not")] or lines[-1:] or ["no message"]
         raise WheelError(f"pip could not download {package} {version} ({errors[0][:200]})")
     wheel = into / name
     if not wheel.is_file():
