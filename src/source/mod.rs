@@ -1,6 +1,10 @@
 //! Port: where messages come from. A source hands out messages in order per partition and takes back, per partition,
 //! the offset up to which everything is settled.
 
+mod kafka;
+
+pub use kafka::KafkaSource;
+
 use async_trait::async_trait;
 
 use crate::domain::{Message, TopicPartition};
