@@ -1,11 +1,17 @@
 //! Port: where messages come from. A source hands out messages in order per partition and takes back, per partition,
 //! the offset up to which everything is settled.
 
+mod directory;
 mod kafka;
-
-pub use kafka::KafkaSource;
+mod lines;
+mod produce;
 
 use async_trait::async_trait;
+
+pub use self::directory::DirectorySource;
+pub use self::kafka::KafkaSource;
+pub use self::lines::LinesSource;
+pub use self::produce::{ProduceError, Producer, ensure_topics};
 
 use crate::domain::{Message, TopicPartition};
 

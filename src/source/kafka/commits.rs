@@ -44,10 +44,6 @@ impl Commits {
         }
     }
 
-    pub fn forget_all(&mut self) {
-        self.partitions.clear();
-    }
-
     /// Offsets of partitions that others may own by now are not taken: the broker would accept them from any member
     /// of the group, and set the new owner back.
     pub fn want(&mut self, offsets: impl IntoIterator<Item = (TopicPartition, i64)>) {

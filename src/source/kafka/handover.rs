@@ -81,8 +81,7 @@ impl Handover {
         {
             let mut state = self.lock();
             let weight = weight(&message);
-            let full =
-                state.messages.len() >= self.limits.messages_max || state.bytes + weight > self.limits.bytes_max;
+            let full = state.messages.len() >= self.limits.messages_max || state.bytes + weight > self.limits.bytes_max;
             if full && !state.messages.is_empty() {
                 return Some(message);
             }

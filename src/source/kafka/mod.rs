@@ -38,7 +38,7 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::oneshot;
 
-use self::context::Context;
+use self::context::{ClientEvent, Context};
 use self::handover::{Handover, Limits};
 use self::poller::Poller;
 use self::trouble::Trouble;
@@ -76,15 +76,16 @@ impl KafkaSource {
         health: Health,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SourceError> {
-        Self::connect_within(settings, drain_deadline, health, metrics, Limits::default()).await
+        Self::start(settings, drain_deadline, health, metrics, Limits::default(), CONNECT_MAX).await
     }
 
-    async fn connect_within(
+    async fn start(
         settings: &KafkaSettings,
         drain_deadline: Duration,
         health: Health,
         metrics: Arc<Metrics>,
         limits: Limits,
+        connect_max: Duration,
     ) -> Result<Self, SourceError> {
         let config = consumer_config(settings, drain_deadline)?;
         let handover = Arc::new(Handover::new(limits));
@@ -93,33 +94,29 @@ impl KafkaSource {
         let thread = {
             let (settings, handover, metrics) = (settings.clone(), handover.clone(), metrics.clone());
             move || {
-                let run = || -> Result<(), String> {
+                let result = guarded(&handover, || {
+                    let reached = join(&config, &settings, health, connect_max);
+                    let Joined { consumer, events, leaving, trouble } = match reached {
+                        Ok(joined) => joined,
+                        Err(error) => {
+                            // Nobody waits any more when `connect` was dropped.
+                            let _ = joined.send(Err(error));
+                            return Ok(());
+                        }
+                    };
+                    let topics = settings.topics.clone();
+                    let (handover, state) = (handover.clone(), poller::State::default());
                     let mut poller =
-                        match join(&config, &settings, drain_deadline, health, metrics, handover.clone()) {
-                            Ok(poller) => poller,
-                            Err(error) => {
-                                // Nobody waits any more when `connect` was dropped.
-                                let _ = joined.send(Err(error));
-                                return Ok(());
-                            }
-                        };
+                        Poller { consumer, events, leaving, handover, metrics, topics, drain_deadline, trouble, state };
                     if joined.send(Ok(())).is_err() {
                         return poller.leave();
                     }
                     let ran = poller.run();
                     if let Err(why) = &ran {
-                        handover.break_off(why.clone());
+                        poller.handover.break_off(why.clone());
                     }
                     ran.and(poller.leave())
-                };
-                let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-                    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-                    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                    Err(format!("the Kafka consumer's thread panicked: {text}; this is a bug, please report it"))
                 });
-                if let Err(why) = &result {
-                    handover.break_off(why.clone());
-                }
                 let _ = leave.send(result);
             }
         };
@@ -138,35 +135,43 @@ impl KafkaSource {
     }
 }
 
+/// Runs the thread's work; a panic or an error breaks the source off instead of leaving it silent.
+fn guarded(handover: &Handover, work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(format!("the Kafka consumer's thread panicked: {text}; this is a bug, please report it"))
+    });
+    if let Err(why) = &result {
+        handover.break_off(why.clone());
+    }
+    result
+}
+
+struct Joined {
+    consumer: BaseConsumer<Context>,
+    events: mpsc::Receiver<ClientEvent>,
+    leaving: Arc<AtomicBool>,
+    trouble: Trouble,
+}
+
 fn join(
     config: &ClientConfig,
     settings: &KafkaSettings,
-    drain_deadline: Duration,
     health: Health,
-    metrics: Arc<Metrics>,
-    handover: Arc<Handover>,
-) -> Result<Poller, SourceError> {
+    connect_max: Duration,
+) -> Result<Joined, SourceError> {
     let (note, events) = mpsc::channel();
     let leaving = Arc::new(AtomicBool::new(false));
     let context = Context::new(note, leaving.clone());
     let consumer = BaseConsumer::from_config_and_context(config, context)
         .map_err(|error| SourceError::Fatal(kafka_client::creation_error(&error)))?;
-    reach::reach(&consumer, &events, settings, CONNECT_MAX)?;
+    reach::reach(&consumer, &events, settings, connect_max)?;
     let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
     consumer
         .subscribe(&topics)
         .map_err(|error| SourceError::Fatal(format!("cannot subscribe to {topics:?}: {error}; check kafka.topics")))?;
-    Ok(Poller {
-        consumer,
-        events,
-        leaving,
-        handover,
-        metrics,
-        topics: settings.topics.clone(),
-        drain_deadline,
-        trouble: Trouble::new(health),
-        state: poller::State::default(),
-    })
+    Ok(Joined { consumer, events, leaving, trouble: Trouble::new(health) })
 }
 
 fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result<ClientConfig, SourceError> {

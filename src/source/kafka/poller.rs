@@ -17,6 +17,7 @@ use super::handover::Handover;
 use super::revoking::{Revoking, Verdict};
 use super::trouble::Trouble;
 use crate::domain::{Message, Position, TopicPartition};
+use crate::redact;
 use crate::source::{Revocation, SourceEvent};
 use crate::telemetry::Metrics;
 
@@ -326,5 +327,5 @@ fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {
 }
 
 fn listed(partitions: &[TopicPartition]) -> String {
-    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    redact::cut(&partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), 1000)
 }

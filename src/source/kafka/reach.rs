@@ -16,12 +16,19 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 const TOPIC_GRACE: Duration = Duration::from_secs(3);
 
 /// librdkafka takes a topic that starts with `^` as a regular expression over all topics.
-pub(super) fn is_pattern(topic: &str) -> bool {
+fn is_pattern(topic: &str) -> bool {
     topic.starts_with('^')
 }
 
+/// What to ask a broker about: each topic by name, or, where only patterns are subscribed to, all there is.
+pub(super) fn questions(topics: &[String]) -> Vec<Option<&str>> {
+    let names: Vec<_> = topics.iter().filter(|topic| !is_pattern(topic)).map(|topic| Some(topic.as_str())).collect();
+    if names.is_empty() { vec![None] } else { names }
+}
+
 /// What the broker says is wrong with `topic`.
-pub(super) fn topic_problem(metadata: &Metadata, topic: &str) -> Option<(RDKafkaErrorCode, String)> {
+pub(super) fn topic_problem(metadata: &Metadata, topic: Option<&str>) -> Option<(RDKafkaErrorCode, String)> {
+    let topic = topic?;
     let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else {
         return Some((RDKafkaErrorCode::UnknownTopicOrPartition, format!("topic {topic:?} does not exist")));
     };
@@ -47,14 +54,14 @@ pub(super) fn reach<C: ConsumerContext>(
     deadline: Duration,
 ) -> Result<(), SourceError> {
     let start = Instant::now();
-    for topic in settings.topics.iter().filter(|topic| !is_pattern(topic)) {
+    for topic in questions(&settings.topics) {
         let mut last_reason = String::from("no answer");
         loop {
-            match consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT) {
+            match consumer.fetch_metadata(topic, REQUEST_TIMEOUT) {
                 Ok(metadata) => match topic_problem(&metadata, topic) {
                     None => break,
                     Some((code, problem)) if is_final(code) || start.elapsed() > TOPIC_GRACE => {
-                        return Err(SourceError::Fatal(topic_error(code, &problem, topic)));
+                        return Err(SourceError::Fatal(topic_error(code, &problem)));
                     }
                     Some(_) => {}
                 },
@@ -96,12 +103,11 @@ fn is_final(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic)
 }
 
-fn topic_error(code: RDKafkaErrorCode, problem: &str, topic: &str) -> String {
+fn topic_error(code: RDKafkaErrorCode, problem: &str) -> String {
     match code {
-        RDKafkaErrorCode::TopicAuthorizationFailed => format!(
-            "Kafka does not let this user read topic {topic:?}; grant it READ and DESCRIBE on the topic, or correct \
-             kafka.topics"
-        ),
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            format!("{problem}; grant this user READ and DESCRIBE on the topic, or correct kafka.topics")
+        }
         RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
             format!("{problem}; create the topic, or correct kafka.topics")
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::reach::{is_pattern, topic_problem};
+use super::reach::{questions, topic_problem};
 use crate::redact;
 use crate::telemetry::Health;
 
@@ -110,8 +110,8 @@ impl Trouble {
             return;
         }
         self.probed_at = now;
-        for topic in topics.iter().filter(|topic| !is_pattern(topic)) {
-            match consumer.fetch_metadata(Some(topic), PROBE_TIMEOUT) {
+        for topic in questions(topics) {
+            match consumer.fetch_metadata(topic, PROBE_TIMEOUT) {
                 Ok(metadata) => {
                     self.over(Kind::Connection);
                     if let Some((code, problem)) = topic_problem(&metadata, topic) {
