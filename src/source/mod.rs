@@ -1,7 +1,17 @@
 //! Port: where messages come from. A source hands out messages in order per partition and takes back, per partition,
 //! the offset up to which everything is settled.
 
+mod directory;
+mod kafka;
+mod lines;
+mod produce;
+
 use async_trait::async_trait;
+
+pub use self::directory::DirectorySource;
+pub use self::kafka::KafkaSource;
+pub use self::lines::LinesSource;
+pub use self::produce::{ProduceError, Producer, ensure_topics};
 
 use crate::domain::{Message, TopicPartition};
 
