@@ -119,6 +119,10 @@ impl Embedder {
         Self { clip, media, embed: Arc::new(embed), media_bytes_max: settings.media.media_bytes_max }
     }
 
+    pub(super) fn clip(&self) -> &Arc<Clip> {
+        &self.clip
+    }
+
     pub fn model(&self) -> &ModelId {
         self.clip.id()
     }

@@ -65,7 +65,7 @@ impl PipelineBench {
         let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings);
         let pictures = items.iter().map(|(image, _)| self.catalog.join(image)).collect();
         let texts = items.into_iter().map(|(_, text)| text).collect();
-        let model_items_per_s = rate_alone(&embedder, &settings.clip, pictures, texts).await?;
+        let model_items_per_s = rate_alone(&embedder, &settings, pictures, texts).await?;
         worker.store().close().await?;
         Ok(PipelineReport {
             messages: summary.settled,

@@ -3,6 +3,7 @@
 //! [`Clip`] is one loaded model: two ONNX graphs (towers), the tokenizer and the preprocessing that belong to them. Each
 //! tower is run by threads of its own; callers from many tasks share batches.
 
+mod alone;
 mod directory;
 mod engine;
 mod error;
@@ -18,6 +19,7 @@ mod tower;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use alone::ModelAlone;
 pub use error::ClipError;
 pub use picture::{Picture, PictureError, decode_picture};
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};

@@ -160,7 +160,7 @@ pub async fn run(
     let texts: Vec<String> = catalog.items.iter().map(|item| item.text.clone()).collect();
     let pictures = catalog.items.iter().map(|item| catalog.directory.join(&item.image)).collect();
     report.model_items_per_s =
-        rate_alone(searcher.embedder(), &settings.clip, pictures, texts).await.map_err(SearchError::from)?;
+        rate_alone(searcher.embedder(), &settings, pictures, texts).await.map_err(SearchError::from)?;
     write_page(&searcher, &catalog, &report).await?;
     searcher.close().await?;
     Ok(report)
