@@ -5,7 +5,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
-//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`]: tools everyone may use |
+//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`kafka_client`]: tools everyone may use |
 //! | 2 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`]: ports and their adapters |
 
 pub mod budget;
@@ -13,6 +13,7 @@ pub mod clip;
 pub mod config;
 pub mod dead_letter;
 pub mod domain;
+pub mod kafka_client;
 pub mod media;
 pub mod redact;
 pub mod retry;

@@ -1,7 +1,14 @@
 //! Port: where messages go that cannot be processed, whole and with the reason.
 
+mod file;
+mod kafka;
+mod letter;
+
 use async_trait::async_trait;
 
+pub use self::file::FileDeadLetters;
+pub use self::kafka::KafkaDeadLetters;
+pub use self::letter::{CONNECT_PREFIX, OWN_PREFIX};
 use crate::domain::{Failure, Message};
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,17 @@
 //! Port: where messages come from. A source hands out messages in order per partition and takes back, per partition,
 //! the offset up to which everything is settled.
 
+mod directory;
+mod kafka;
+mod lines;
+mod produce;
+
 use async_trait::async_trait;
+
+pub use self::directory::DirectorySource;
+pub use self::kafka::KafkaSource;
+pub use self::lines::LinesSource;
+pub use self::produce::{ProduceError, Producer, ensure_topics};
 
 use crate::domain::{Message, TopicPartition};
 
@@ -37,6 +47,11 @@ impl Revocation {
     pub fn new(partitions: Vec<TopicPartition>) -> (Self, tokio::sync::oneshot::Receiver<Vec<(TopicPartition, i64)>>) {
         let (reply, completed) = tokio::sync::oneshot::channel();
         (Self { partitions, reply }, completed)
+    }
+
+    /// Whether the source released the partitions without waiting any longer.
+    pub fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
     }
 
     /// `offsets`: per partition the next offset to consume (one past the last settled one).

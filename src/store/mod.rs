@@ -1,11 +1,34 @@
 //! Port: where points go and are found again. Adapters: a Qdrant server over gRPC, and Qdrant's engine in process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::config::{StoreKind, StoreSettings};
 use crate::domain::{Class, Embedding, Fingerprint, Modality, Payload, PointId, Write};
+
+mod batch;
+mod definition;
+mod embedded;
+mod filter;
+mod qdrant;
+
+pub use definition::{
+    CollectionDefinition, HnswDefinition, PayloadIndex, PayloadIndexKind, Quantization, VectorsDefinition,
+};
+pub use embedded::EmbeddedStore;
+pub use qdrant::QdrantStore;
+
+/// Opens the store that `settings` name. A Qdrant server is not contacted yet (use [`Store::check`]); the embedded
+/// engine takes the lock of its folder.
+pub async fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match settings.kind {
+        StoreKind::Qdrant => Arc::new(QdrantStore::connect(settings)?),
+        StoreKind::Embedded => Arc::new(EmbeddedStore::open(&settings.path).await?),
+    })
+}
 
 /// One collection as it must be: `definition` is the parsed file of `migrations/` (or the user's own).
 #[derive(Clone, Debug)]
@@ -14,9 +37,6 @@ pub struct CollectionSpec {
     pub fingerprint: Fingerprint,
     pub definition: CollectionDefinition,
 }
-
-mod definition;
-pub use definition::{CollectionDefinition, PayloadIndex, PayloadIndexKind};
 
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -94,4 +114,70 @@ pub struct StoreError {
     pub reason: &'static str,
     pub message: String,
     pub retry_after: Option<Duration>,
+}
+
+impl StoreError {
+    fn new(class: Class, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { class, reason, message: message.into(), retry_after: None }
+    }
+
+    pub(crate) fn outage(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Class::Outage, reason, message)
+    }
+
+    pub(crate) fn transient(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Class::Transient, reason, message)
+    }
+
+    pub(crate) fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Class::Permanent, reason, message)
+    }
+
+    fn closed() -> Self {
+        Self::outage("store_closed", "the store is closed; open it again")
+    }
+
+    fn collection_missing(collection: &str) -> Self {
+        let message =
+            format!("collection {collection} does not exist; index something or run `clipstream migrate apply` first");
+        Self::outage("collection_missing", message)
+    }
+
+    /// Our ids are UUIDs; a number is a point of someone else.
+    fn foreign_point(id: u64) -> Self {
+        let message = format!("the collection holds point {id}, which clipstream did not write; expected UUIDs only");
+        Self::outage("foreign_point", message)
+    }
+
+    /// Refusal of a collection that was filled otherwise than `differences` allow.
+    fn collection_differs(collection: &str, differences: &[String]) -> Self {
+        let message = format!(
+            "collection {collection} does not fit the model: {}; use the model that filled it, or another collection (store.catalog, store.collection_template)",
+            differences.join("; ")
+        );
+        Self::outage("collection_differs", message)
+    }
+}
+
+/// What differs between the fingerprint that a collection records and the one of the model.
+fn fingerprint_differences(expected: &Fingerprint, found: Option<&Fingerprint>) -> Vec<String> {
+    match found {
+        Some(found) => expected.differences(found),
+        None => vec![format!(
+            "fingerprint: found none (clipstream did not create it), expected {} {}",
+            expected.variant, expected.checkpoint
+        )],
+    }
+}
+
+/// Where a scroll starts so that `after` itself is left out (both stores start at a given id): `None` when nothing can
+/// follow, `Some(None)` at the beginning. Ids are ordered as 128-bit numbers.
+fn scroll_start(after: Option<PointId>) -> Option<Option<PointId>> {
+    match after {
+        None => Some(None),
+        Some(after) => {
+            let next = after.as_uuid().as_u128().checked_add(1)?;
+            Some(Some(PointId::from(uuid::Uuid::from_u128(next))))
+        }
+    }
 }

@@ -1,0 +1,51 @@
+# The everyday commands. `make help` lists them.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny services-up services-down
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
+
+demo: preflight onnxruntime ## index the demo catalog and search it; no servers needed
+	$(CARGO) run --locked --release -- demo
+
+# The servers run for as long as the tests do, unless `make services-up` started them before.
+test: preflight onnxruntime ## all tests, against real servers where this machine can have them
+	scripts/services with $(CARGO) test --locked
+
+check: preflight fmt clippy doc deny ## formatting, lints, documentation, licences
+
+services-up: ## start Kafka and S3 for the tests and leave them running
+	scripts/services up
+
+services-down: ## stop them
+	scripts/services down
+
+# What the targets above are made of.
+
+preflight:
+	@scripts/preflight
+
+onnxruntime:
+	@scripts/onnxruntime
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+# The advisory database is fetched from the Internet: where it cannot be had, the rest is still checked.
+deny:
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
+	    echo "make deny: cargo-deny is not installed, so licences and advisories are NOT checked (cargo install --locked cargo-deny)"; \
+	else \
+	    $(CARGO) deny --locked check bans licenses sources && \
+	    if $(CARGO) deny --locked fetch db; then $(CARGO) deny --locked check advisories; \
+	    else echo "make deny: the advisory database cannot be fetched, so advisories are NOT checked"; fi; \
+	fi

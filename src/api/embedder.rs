@@ -1,0 +1,175 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::budget::Budget;
+use crate::clip::{Clip, ClipError};
+use crate::config::Settings;
+use crate::domain::{Embedding, Failure, Fingerprint, MediaUrl, ModelId};
+use crate::media::{Media, MediaClient, MediaError};
+use crate::pipeline::Embed;
+use crate::redact;
+use crate::telemetry::Metrics;
+
+/// Embeds pictures and texts into one model's shared space, with the verbs of LangChain's OpenCLIP embeddings.
+///
+/// All vectors have unit length and [`Embedder::dimension`] values, so cosine similarity is their dot product.
+/// Calls may run concurrently: what waits at the same time shares batches.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use clipstream::api::Embedder;
+/// use clipstream::config::Settings;
+///
+/// let mut settings = Settings::default();
+/// settings.clip.models = vec!["demo-emoji/v1=demo/model".parse()?];
+/// let embedder = Embedder::open(&settings, None).await?;
+/// let query = embedder.embed_query("a red heart").await?;
+/// let picture = embedder.embed_image("demo/catalog/images/2764.webp".into()).await?;
+/// println!("{:.3}", query.cosine(&picture));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Embedder {
+    clip: Arc<Clip>,
+    media: MediaClient,
+    embed: Arc<Embed>,
+    media_bytes_max: u64,
+}
+
+/// Where a picture is. A string is a URL when it has a scheme, otherwise a path.
+#[derive(Clone, Debug)]
+pub enum ImageInput {
+    Path(PathBuf),
+    Url(MediaUrl),
+    /// An encoded picture (JPEG, PNG, WebP, GIF, BMP, TIFF).
+    Bytes(Bytes),
+}
+
+impl From<&str> for ImageInput {
+    fn from(text: &str) -> Self {
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        // One letter is a Windows drive.
+        match scheme {
+            Some(s) if s.len() > 1 && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
+                Self::Url(MediaUrl::new(text))
+            }
+            _ => Self::Path(PathBuf::from(text)),
+        }
+    }
+}
+
+impl From<&Path> for ImageInput {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+impl From<Vec<u8>> for ImageInput {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Bytes::from(bytes))
+    }
+}
+
+/// Why an input has no vector, or why the model could not be opened. Names what was found, expected, and the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    #[error(transparent)]
+    Model(#[from] ClipError),
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    #[error("{0}")]
+    Input(String),
+    #[error("{}", .0.message)]
+    Failed(#[from] Failure),
+}
+
+impl Embedder {
+    /// Loads one of the configured models (`None`: the first). Takes up to seconds.
+    pub async fn open(settings: &Settings, model: Option<&ModelId>) -> Result<Self, EmbedError> {
+        let entry = match model {
+            None => settings.clip.models.first(),
+            Some(id) => settings.clip.models.iter().find(|entry| entry.id == *id),
+        };
+        let Some(entry) = entry.cloned() else {
+            let known: Vec<String> = settings.clip.models.iter().map(|e| e.id.to_string()).collect();
+            return Err(EmbedError::Input(match model {
+                Some(id) => format!("model {id} is not configured; clip.models has {}", known.join(", ")),
+                None => "no model is configured; set clip.models, for example \"ViT-B-32/openai\"".to_owned(),
+            }));
+        };
+        let (clip_settings, metrics) = (settings.clip.clone(), Arc::new(Metrics::default()));
+        let media = MediaClient::new(
+            &settings.media,
+            Budget::new(settings.pipeline.media_in_flight_bytes_max),
+            metrics.clone(),
+        )
+        .await?;
+        let clip = tokio::task::spawn_blocking(move || Clip::load(&entry, &clip_settings, metrics))
+            .await
+            .map_err(|e| EmbedError::Input(format!("loading the model broke: {e}")))??;
+        Ok(Self::new(Arc::new(clip), media, settings))
+    }
+
+    /// With parts that are there already.
+    pub fn new(clip: Arc<Clip>, media: MediaClient, settings: &Settings) -> Self {
+        let embed = Embed::new(settings.clip.preprocess_threads(), settings.media.pixels_max);
+        Self { clip, media, embed: Arc::new(embed), media_bytes_max: settings.media.media_bytes_max }
+    }
+
+    pub fn model(&self) -> &ModelId {
+        self.clip.id()
+    }
+
+    pub fn dimension(&self) -> usize {
+        self.clip.dimension()
+    }
+
+    pub fn fingerprint(&self) -> &Fingerprint {
+        self.clip.fingerprint()
+    }
+
+    /// One text, cut at the model's context length as OpenCLIP does.
+    pub async fn embed_query(&self, text: &str) -> Result<Embedding, EmbedError> {
+        Ok(self.clip.embed_text(text).await?)
+    }
+
+    /// Many texts, in order; the first error ends it.
+    pub async fn embed_documents<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<Embedding>, EmbedError> {
+        futures::future::try_join_all(texts.iter().map(|text| self.embed_query(text.as_ref()))).await
+    }
+
+    pub async fn embed_image(&self, image: ImageInput) -> Result<Embedding, EmbedError> {
+        let media = match image {
+            ImageInput::Url(url) => self.media.fetch(&url).await?,
+            ImageInput::Bytes(bytes) => {
+                Media { bytes, etag: None, url: String::new(), reservation: None }
+            }
+            ImageInput::Path(path) => self.read(&path).await?,
+        };
+        let embedded = self.embed.embed(std::slice::from_ref(&self.clip), Some(&media), None).await?;
+        let image = embedded.vectors.into_iter().next().and_then(|vectors| vectors.image);
+        image.ok_or_else(|| EmbedError::Input("the model gave no vector for the picture".to_owned()))
+    }
+
+    /// Many pictures, in order, each with its own result: one bad picture fails alone.
+    pub async fn embed_images(&self, images: Vec<ImageInput>) -> Vec<Result<Embedding, EmbedError>> {
+        futures::future::join_all(images.into_iter().map(|image| self.embed_image(image))).await
+    }
+
+    async fn read(&self, path: &Path) -> Result<Media, EmbedError> {
+        let shown = redact::cut(&path.display().to_string(), 200);
+        let unreadable = |e: std::io::Error| EmbedError::Input(format!("cannot read {shown}: {e}"));
+        let bytes_found = tokio::fs::metadata(path).await.map_err(unreadable)?.len();
+        if bytes_found > self.media_bytes_max {
+            return Err(EmbedError::Input(format!(
+                "{shown} has {bytes_found} bytes; expected at most {} (media.media_bytes_max)",
+                self.media_bytes_max
+            )));
+        }
+        let bytes = tokio::fs::read(path).await.map_err(unreadable)?.into();
+        Ok(Media { bytes, etag: None, url: String::new(), reservation: None })
+    }
+}

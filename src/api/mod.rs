@@ -1,0 +1,7 @@
+//! The library's verbs: embed pictures and texts, search a store. What the worker indexes with, a query is embedded with.
+
+mod embedder;
+mod searcher;
+
+pub use embedder::{EmbedError, Embedder, ImageInput};
+pub use searcher::{SearchError, SearchRequest, Searcher};

@@ -1,0 +1,83 @@
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{EmbedError, Embedder};
+use crate::config::{Settings, StoreSettings};
+use crate::domain::{Embedding, Modality, ModelId};
+use crate::store::{self, Hit, Query, Store, StoreError};
+
+/// Finds points by text or picture, with the model that indexed them.
+#[derive(Clone)]
+pub struct Searcher {
+    embedder: Embedder,
+    store: Arc<dyn Store>,
+    collection: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct SearchRequest {
+    pub query: Embedding,
+    /// Which named vector is searched.
+    pub modality: Modality,
+    pub limit: usize,
+    /// Qdrant's own filter in its REST form.
+    pub filter: Option<Value>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("collection {collection} does not exist in the store; index something first, or check store.catalog and clip.models")]
+    NoCollection { collection: String },
+    #[error("collection {collection} was filled by another model, whose vectors cannot be compared with this one's: {}", .differences.join("; "))]
+    Incomparable { collection: String, differences: Vec<String> },
+}
+
+impl Searcher {
+    /// Opens the store and loads the model, and refuses a collection that another model filled.
+    pub async fn open(settings: &Settings, model: Option<&ModelId>) -> Result<Self, SearchError> {
+        let store = store::open(&settings.store).await?;
+        let embedder = Embedder::open(settings, model).await?;
+        Self::new(embedder, store, &settings.store).await
+    }
+
+    pub async fn new(
+        embedder: Embedder,
+        store: Arc<dyn Store>,
+        settings: &StoreSettings,
+    ) -> Result<Self, SearchError> {
+        let collection = embedder.model().collection(&settings.collection_template, &settings.catalog);
+        let Some(found) = store.fingerprint(&collection).await? else {
+            return Err(SearchError::NoCollection { collection });
+        };
+        let differences = embedder.fingerprint().differences(&found);
+        if differences.is_empty() {
+            Ok(Self { embedder, store, collection })
+        } else {
+            Err(SearchError::Incomparable { collection, differences })
+        }
+    }
+
+    pub fn embedder(&self) -> &Embedder {
+        &self.embedder
+    }
+
+    pub fn collection(&self) -> &str {
+        &self.collection
+    }
+
+    /// Nearest first.
+    pub async fn search(&self, request: SearchRequest) -> Result<Vec<Hit>, SearchError> {
+        let SearchRequest { query, modality, limit, filter } = request;
+        let query = Query { vector: query, modality, limit, filter };
+        Ok(self.store.search(&self.collection, &query).await?)
+    }
+
+    pub async fn close(&self) -> Result<(), SearchError> {
+        Ok(self.store.close().await?)
+    }
+}

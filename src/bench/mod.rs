@@ -1,0 +1,24 @@
+//! How fast this machine is, as ratios measured in one run: absolute times on shared machines mean little.
+
+mod pipeline;
+mod preprocess;
+
+pub use pipeline::{PipelineBench, PipelineReport};
+pub use preprocess::{PreprocessReport, preprocess};
+
+use crate::api::EmbedError;
+use crate::worker::WorkerError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("{0}")]
+    Input(String),
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    #[error(transparent)]
+    Embed(#[from] EmbedError),
+}

@@ -1,0 +1,112 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::BenchError;
+use crate::api::{Embedder, rate_alone};
+use crate::config::{Settings, StoreKind};
+use crate::dead_letter::FileDeadLetters;
+use crate::pipeline::Progress;
+use crate::shutdown::Shutdown;
+use crate::source::LinesSource;
+use crate::telemetry::Health;
+use crate::worker::{Worker, WorkerError};
+
+/// Pictures and captions of a catalog, through the embedded path and through the model alone, in one run.
+pub struct PipelineBench {
+    /// A folder with `catalog.jsonl`, whose items have an `image` below that folder and a `text`.
+    pub catalog: PathBuf,
+    /// How many messages to index; the catalog is repeated under new ids as needed.
+    pub messages: usize,
+    /// A new folder for the embedded store, thrown away by the caller.
+    pub scratch: PathBuf,
+}
+
+/// The field names are the keys of `--json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PipelineReport {
+    pub messages: u64,
+    /// Pictures and captions per second, from message to stored point.
+    pub items_per_s: f64,
+    /// Pictures and captions per second through the towers alone, in the same batches and threads.
+    pub model_items_per_s: f64,
+    pub ratio: f64,
+}
+
+impl PipelineBench {
+    pub async fn run(
+        self,
+        mut settings: Settings,
+        shutdown: Shutdown,
+        watch: impl FnOnce(u64, Arc<Progress>),
+    ) -> Result<PipelineReport, BenchError> {
+        let items = self.read_catalog()?;
+        let lines = self.messages(&items);
+        settings.store.kind = StoreKind::Embedded;
+        settings.store.path.clone_from(&self.scratch);
+        settings.media.allow_file_roots = vec![self.catalog.display().to_string()];
+        let progress = Arc::new(Progress::default());
+        let worker = Worker::assemble(&settings, Health::new(), Arc::default()).await?;
+        watch(self.messages as u64, progress.clone());
+        let source = LinesSource::new("bench", std::io::Cursor::new(lines));
+        let letters = Arc::new(FileDeadLetters::new(None).map_err(WorkerError::from)?);
+        let summary = worker.ingest(Box::new(source), letters, shutdown, progress.clone()).await?;
+        if summary.dead_lettered > 0 || summary.settled < self.messages as u64 {
+            return Err(BenchError::Input(format!(
+                "{} of {} messages settled, {} dead letters; expected all to be indexed",
+                summary.settled, self.messages, summary.dead_lettered
+            )));
+        }
+        // Every message has a picture and a caption.
+        let items_per_s = 2.0 * self.messages as f64 / progress.elapsed().as_secs_f64();
+        let (clip, _) = &worker.models()[0];
+        let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings);
+        let pictures = items.iter().map(|(image, _)| self.catalog.join(image)).collect();
+        let texts = items.into_iter().map(|(_, text)| text).collect();
+        let model_items_per_s = rate_alone(&embedder, &settings.clip, pictures, texts).await?;
+        worker.store().close().await?;
+        Ok(PipelineReport {
+            messages: summary.settled,
+            items_per_s,
+            model_items_per_s,
+            ratio: items_per_s / model_items_per_s,
+        })
+    }
+
+    /// Picture (below the catalog's folder) and caption of each item.
+    fn read_catalog(&self) -> Result<Vec<(String, String)>, BenchError> {
+        let file = self.catalog.join("catalog.jsonl");
+        let text = std::fs::read_to_string(&file).map_err(|source| BenchError::Io {
+            what: format!("cannot read {}; run from the project's folder or name a catalog with --catalog", file.display()),
+            source,
+        })?;
+        let item = |(number, line): (usize, &str)| {
+            let item: Value = serde_json::from_str(line).unwrap_or_default();
+            match (item["image"].as_str(), item["text"].as_str()) {
+                (Some(image), Some(text)) => Ok((image.to_owned(), text.to_owned())),
+                _ => Err(BenchError::Input(format!(
+                    "{} line {}: expected an object with \"image\" and \"text\"",
+                    file.display(),
+                    number + 1
+                ))),
+            }
+        };
+        let items = text.lines().enumerate().map(item).collect::<Result<Vec<_>, _>>()?;
+        if items.is_empty() {
+            return Err(BenchError::Input(format!("{} is empty", file.display())));
+        }
+        Ok(items)
+    }
+
+    fn messages(&self, items: &[(String, String)]) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for (number, (image, text)) in items.iter().cycle().take(self.messages).enumerate() {
+            let line = json!({ "id": format!("{number}"), "image": image, "text": text });
+            lines.extend_from_slice(line.to_string().as_bytes());
+            lines.push(b'\n');
+        }
+        lines
+    }
+}

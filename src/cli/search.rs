@@ -1,0 +1,110 @@
+//! `clipstream search`: by text or by picture.
+
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use super::{CliError, Exit, Global};
+use crate::api::{SearchRequest, Searcher};
+use crate::domain::{Modality, ModelId, RESERVED_KEY};
+use crate::redact;
+use crate::store::Hit;
+
+/// Longest payload shown in a table cell, in characters.
+const CELL_CHARS_MAX: usize = 120;
+
+/// Finds assets by text or by picture
+///
+/// With --json: one line {"id", "score", "modality", "payload"} per hit, nearest first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example: clipstream search \"a red running shoe\" --limit 5
+         clipstream search --image photo.jpg --filter '{\"must\": [{\"key\": \"lang\", \"match\": {\"value\": \"en\"}}]}'")]
+pub struct Args {
+    /// What to look for
+    #[arg(required_unless_present = "image", conflicts_with = "image")]
+    text: Option<String>,
+    /// A picture to look for instead: a path or a URL
+    #[arg(long, value_name = "PATH|URL")]
+    image: Option<String>,
+    /// Which vectors to compare with
+    #[arg(long = "in", value_enum, default_value_t = In::Image)]
+    modality: In,
+    /// Most hits
+    #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    limit: u16,
+    /// Payload filter, as Qdrant's REST API takes it
+    #[arg(long, value_name = "JSON")]
+    filter: Option<String>,
+    /// VARIANT/CHECKPOINT; default: the first of clip.models
+    #[arg(long)]
+    model: Option<ModelId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum In {
+    Image,
+    Text,
+}
+
+impl From<In> for Modality {
+    fn from(modality: In) -> Self {
+        match modality {
+            In::Image => Self::Image,
+            In::Text => Self::Text,
+        }
+    }
+}
+
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    let settings = global.start()?;
+    let filter = args.filter.as_deref().map(parse_filter).transpose()?;
+    let searcher = Searcher::open(&settings, args.model.as_ref()).await?;
+    let query = match (&args.text, &args.image) {
+        (Some(text), _) => searcher.embedder().embed_query(text).await?,
+        (None, Some(image)) => searcher.embedder().embed_image(image.as_str().into()).await?,
+        (None, None) => return Err(CliError::new(Exit::Usage, "nothing to look for; expected a text or --image")),
+    };
+    let modality = Modality::from(args.modality);
+    let hits = searcher.search(SearchRequest { query, modality, limit: args.limit.into(), filter }).await?;
+    searcher.close().await?;
+    let output = global.output();
+    if output.is_json() {
+        for hit in &hits {
+            output.json_line(&json!({
+                "id": asset_id(hit), "score": hit.score, "modality": modality.as_str(), "payload": hit.payload,
+            }))?;
+        }
+        return Ok(());
+    }
+    Ok(output.line(table(&hits))?)
+}
+
+fn parse_filter(text: &str) -> Result<Value, CliError> {
+    serde_json::from_str(text).map_err(|e| {
+        CliError::new(Exit::Usage, format!("--filter is no JSON: {e}; found {}", redact::cut(text, CELL_CHARS_MAX)))
+            .hint(r#"for example {"must": [{"key": "lang", "match": {"value": "en"}}]}"#)
+    })
+}
+
+/// The catalog's own id; the point's where another program wrote it.
+fn asset_id(hit: &Hit) -> String {
+    let ours = hit.payload.get(RESERVED_KEY).and_then(|r| r.get("asset_id")).and_then(Value::as_str);
+    ours.map_or_else(|| hit.id.to_string(), str::to_owned)
+}
+
+fn table(hits: &[Hit]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["score", "id", "payload"]);
+    for hit in hits {
+        let payload = hit.payload.iter().filter(|(key, _)| *key != RESERVED_KEY);
+        let payload: Vec<String> = payload.map(|(key, value)| format!("{key}: {value}")).collect();
+        table.add_row([
+            format!("{:.3}", hit.score),
+            redact::cut(&asset_id(hit), CELL_CHARS_MAX),
+            redact::cut(&payload.join(", "), CELL_CHARS_MAX),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,226 @@
+//! ONNX Runtime: found and loaded once per process, from the first of
+//!
+//! 1. `CLIPSTREAM_ORT_DYLIB`, then `ORT_DYLIB_PATH`
+//! 2. `[clip] onnxruntime`
+//! 3. the folder of the executable, and `lib` beside it
+//! 4. `${XDG_CACHE_HOME:-$HOME/.cache}/clipstream/onnxruntime/VERSION/`, where `scripts/onnxruntime` puts it
+//! 5. `LD_LIBRARY_PATH` and the system's library folders
+//!
+//! What 1 and 2 name must be there: a library that was asked for is never replaced by another one in silence.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ort::LoadDynamicError;
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+use super::ClipError;
+
+/// The version that `scripts/onnxruntime` fetches.
+const VERSION: &str = include_str!("../../config/onnxruntime.version");
+
+const VARIABLES: [&str; 2] = ["CLIPSTREAM_ORT_DYLIB", "ORT_DYLIB_PATH"];
+
+const SYSTEM_FOLDERS: [&str; 7] = [
+    "/usr/local/lib",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/lib",
+    "/opt/onnxruntime/lib",
+    "/opt/homebrew/lib",
+];
+
+const NEXT_STEP: &str = "run scripts/onnxruntime, or set CLIPSTREAM_ORT_DYLIB to the library";
+
+/// The loaded library. It stays loaded until the process ends.
+#[derive(Debug)]
+pub(super) struct Runtime {
+    pub(super) environment: Environment,
+    pub(super) path: PathBuf,
+}
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+static LOADING: Mutex<()> = Mutex::new(());
+
+/// The process's ONNX Runtime. The first call that succeeds decides which library that is; a failed one may be
+/// repeated with other settings.
+pub(super) fn runtime(configured: Option<&Path>) -> Result<&'static Runtime, ClipError> {
+    let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let path = find(&Places::of_this_process(configured))?;
+    let builder = ort::init_from(&path).map_err(|e| not_loaded(&path, &e))?;
+    let environment = builder.with_name("clipstream").with_telemetry(false).build().map_err(|e| {
+        ClipError::load("onnxruntime_failed", format!("ONNX Runtime of {} did not start: {e}", path.display()))
+    })?;
+    // `ort` forwards everything to `tracing`; below warnings there are several lines per run.
+    environment.set_log_level(LogLevel::Warning);
+    tracing::info!(library = %path.display(), build = ort::info(), "ONNX Runtime loaded");
+    Ok(RUNTIME.get_or_init(|| Runtime { environment, path }))
+}
+
+/// Where to look.
+#[derive(Debug, Default)]
+struct Places {
+    /// What was asked for by name: who asked, and the file.
+    named: Vec<(String, PathBuf)>,
+    folders: Vec<PathBuf>,
+}
+
+impl Places {
+    fn of_this_process(configured: Option<&Path>) -> Self {
+        let executable = std::env::current_exe().ok();
+        Self::new(|name| std::env::var_os(name).filter(|v| !v.is_empty()), configured, executable.as_deref())
+    }
+
+    fn new(
+        variable: impl Fn(&str) -> Option<OsString>,
+        configured: Option<&Path>,
+        executable: Option<&Path>,
+    ) -> Self {
+        let mut places = Self::default();
+        for name in VARIABLES {
+            places.named.extend(variable(name).map(|path| (name.to_owned(), PathBuf::from(path))));
+        }
+        places.named.extend(configured.map(|path| ("[clip] onnxruntime".to_owned(), path.to_owned())));
+        if let Some(folder) = executable.and_then(Path::parent) {
+            places.folders.extend([folder.to_owned(), folder.join("lib")]);
+        }
+        let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")));
+        places.folders.extend(cache.map(|c| c.join("clipstream/onnxruntime").join(VERSION.trim())));
+        if let Some(list) = variable("LD_LIBRARY_PATH") {
+            places.folders.extend(std::env::split_paths(&list).filter(|p| !p.as_os_str().is_empty()));
+        }
+        places.folders.extend(SYSTEM_FOLDERS.map(PathBuf::from));
+        places
+    }
+}
+
+fn find(places: &Places) -> Result<PathBuf, ClipError> {
+    if let Some((who, path)) = places.named.first() {
+        return if path.is_file() {
+            Ok(path.clone())
+        } else {
+            Err(ClipError::load(
+                "onnxruntime_missing",
+                format!(
+                    "{who} names {}, which is not a file; expected ONNX Runtime's library; correct or unset it, or {NEXT_STEP}",
+                    path.display()
+                ),
+            ))
+        };
+    }
+    places.folders.iter().find_map(|folder| library_in(folder)).ok_or_else(|| {
+        let looked: Vec<_> = places.folders.iter().map(|f| f.display().to_string()).collect();
+        ClipError::load(
+            "onnxruntime_missing",
+            format!("ONNX Runtime's library was not found in {}; {NEXT_STEP}", looked.join(", ")),
+        )
+    })
+}
+
+/// `libonnxruntime.so`, `libonnxruntime.so.1`, `libonnxruntime.so.1.27.0`, or the same for macOS; the shortest name is
+/// the one that the system's own packages keep current.
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    let is_library = |name: &str| {
+        if cfg!(target_os = "macos") {
+            let version = name.strip_prefix("libonnxruntime").and_then(|n| n.strip_suffix(".dylib"));
+            version.is_some_and(|v| v.is_empty() || v.starts_with('.'))
+        } else {
+            let version = name.strip_prefix("libonnxruntime.so");
+            version.is_some_and(|v| v.is_empty() || v.starts_with('.'))
+        }
+    };
+    let files = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    files
+        .filter(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(is_library) && path.is_file())
+        .min_by_key(|path| (path.as_os_str().len(), path.clone()))
+}
+
+fn not_loaded(path: &Path, error: &LoadDynamicError) -> ClipError {
+    let path = path.display();
+    match error {
+        LoadDynamicError::BadVersion { version_str, .. } => ClipError::load(
+            "onnxruntime_too_old",
+            format!("{path} is ONNX Runtime {version_str}; version 1.{} or newer is needed; {NEXT_STEP}", ort::MINOR_VERSION),
+        ),
+        LoadDynamicError::MissingApi { .. } | LoadDynamicError::InvalidVersionString => ClipError::load(
+            "onnxruntime_failed",
+            format!("{path} is a library, but not ONNX Runtime; {NEXT_STEP}"),
+        ),
+        LoadDynamicError::Dlopen { error, .. } => {
+            ClipError::load("onnxruntime_failed", format!("{path} cannot be loaded ({error}); {NEXT_STEP}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(variables: &[(&str, &Path)], configured: Option<&Path>) -> Places {
+        let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_os_str().to_owned());
+        Places::new(variable, configured, Some(Path::new("/opt/clipstream/bin/clipstream")))
+    }
+
+    #[test]
+    fn the_order_is_variable_setting_executable_cache_system() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = cache.path().join("clipstream/onnxruntime").join(VERSION.trim());
+        std::fs::create_dir_all(&folder).unwrap();
+        let cached = folder.join(format!("libonnxruntime.so.{}", VERSION.trim()));
+        std::fs::write(&cached, "").unwrap();
+        std::fs::write(folder.join("libonnxruntime_providers_shared.so"), "").unwrap();
+        let own = cache.path().join("own.so");
+        std::fs::write(&own, "").unwrap();
+
+        let home = ("XDG_CACHE_HOME", cache.path());
+        if !cfg!(target_os = "macos") {
+            assert_eq!(find(&places(&[home], None)).unwrap(), cached);
+        }
+        assert_eq!(find(&places(&[home], Some(&own))).unwrap(), own);
+        assert_eq!(find(&places(&[home, ("ORT_DYLIB_PATH", &own)], Some(&cached))).unwrap(), own);
+        let both = [home, ("ORT_DYLIB_PATH", cached.as_path()), ("CLIPSTREAM_ORT_DYLIB", own.as_path())];
+        assert_eq!(find(&places(&both, None)).unwrap(), own);
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_the_next_step() {
+        let nowhere = Places { named: vec![], folders: vec!["/nowhere/a".into(), "/nowhere/b".into()] };
+        let error = find(&nowhere).unwrap_err();
+        assert_eq!(error.reason(), "onnxruntime_missing");
+        assert_eq!(
+            error.to_string(),
+            "ONNX Runtime's library was not found in /nowhere/a, /nowhere/b; run scripts/onnxruntime, or set \
+             CLIPSTREAM_ORT_DYLIB to the library"
+        );
+        let named = places(&[("CLIPSTREAM_ORT_DYLIB", Path::new("/nowhere/x.so"))], None);
+        let error = find(&named).unwrap_err().to_string();
+        assert!(error.starts_with("CLIPSTREAM_ORT_DYLIB names /nowhere/x.so, which is not a file"), "{error}");
+    }
+
+    #[test]
+    fn an_old_library_is_named_with_its_version() {
+        let path = PathBuf::from("/opt/libonnxruntime.so");
+        let error = LoadDynamicError::BadVersion { version_str: "1.16.3".into(), path: path.clone() };
+        let error = not_loaded(&path, &error);
+        assert_eq!(error.reason(), "onnxruntime_too_old");
+        assert!(
+            error.to_string().starts_with("/opt/libonnxruntime.so is ONNX Runtime 1.16.3; version 1.22 or newer"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_onnx_runtime_is_refused() {
+        let path = PathBuf::from("/opt/libother.so");
+        let error = not_loaded(&path, &LoadDynamicError::MissingApi { path: path.clone() }).to_string();
+        assert!(error.starts_with("/opt/libother.so is a library, but not ONNX Runtime"), "{error}");
+        assert!(error.ends_with(NEXT_STEP), "{error}");
+    }
+}

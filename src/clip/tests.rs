@@ -1,0 +1,243 @@
+//! The demo model and tiny graphs of every kind, through the real ONNX Runtime.
+
+use std::path::Path;
+
+use futures::future::join_all;
+use serde_json::json;
+
+use super::test_graph::{F16, F32, I32, I64, Second, channel_means, token_sums};
+use super::*;
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
+
+fn demo_entry() -> ModelEntry {
+    ModelEntry { id: "demo/emoji".parse().unwrap(), directory: Some(DEMO.into()) }
+}
+
+fn load(entry: &ModelEntry, settings: &ClipSettings) -> Result<Clip, ClipError> {
+    Clip::load(entry, settings, Arc::default())
+}
+
+fn demo() -> Clip {
+    load(&demo_entry(), &ClipSettings::default()).unwrap()
+}
+
+/// Deterministic noise in about the range of normalised pixels.
+fn noise(seed: u32, side: usize) -> Pixels {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let data = (0..3 * side * side).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 * 4.0 - 2.0
+    });
+    Pixels { data: data.collect(), height: side, width: side }
+}
+
+fn close(a: &Embedding, b: &Embedding, tolerance: f32) -> bool {
+    a.dimension() == b.dimension() && a.as_slice().iter().zip(b.as_slice()).all(|(a, b)| (a - b).abs() <= tolerance)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_give_what_single_runs_give() {
+    let clip = demo();
+    assert_eq!(clip.dimension(), 256);
+    assert_eq!(clip.providers(), "cpu");
+
+    let texts = ["cat", "a red apple on a wooden table", "", "grinning face with smiling eyes", &"long ".repeat(200)];
+    let together = join_all(texts.iter().map(|t| clip.embed_text(t))).await;
+    for (text, together) in texts.iter().zip(together) {
+        let alone = clip.embed_text(text).await.unwrap();
+        assert!(close(&alone, &together.unwrap(), 1e-5), "{text}");
+    }
+
+    let together = join_all((0..20).map(|seed| clip.embed_pixels(noise(seed, 96)))).await;
+    let mut tower = clip.open_image_tower().unwrap();
+    for (seed, together) in (0..20).zip(together) {
+        let alone = tower.embed(&[noise(seed, 96)]).unwrap().remove(0);
+        assert!(close(&alone, &together.unwrap(), 1e-5), "{seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_picture_of_the_wrong_size_fails_alone() {
+    let clip = demo();
+    let (good, bad) = tokio::join!(clip.embed_pixels(noise(1, 96)), clip.embed_pixels(noise(1, 32)));
+    assert!(good.is_ok());
+    let error = bad.unwrap_err();
+    assert_eq!((error.reason(), error.class()), ("pixels_wrong_size", crate::domain::Class::Permanent));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_outside_the_vocabulary_fails_alone() {
+    let clip = demo();
+    let good = clip.tokenizer.encode("cat").unwrap();
+    let bad = vec![good[0], 9_999_999, *good.last().unwrap()];
+    let answers = join_all([good.clone(), bad, good].map(|tokens| clip.text.embed(tokens))).await;
+    let expected = clip.embed_text("cat").await.unwrap();
+    assert!(close(answers[0].as_ref().unwrap(), &expected, 1e-5));
+    assert_eq!(answers[1].as_ref().unwrap_err().reason(), "model_run_failed");
+    assert!(close(answers[2].as_ref().unwrap(), &expected, 1e-5));
+}
+
+#[test]
+fn a_text_at_its_real_length_equals_the_padded_one() {
+    let clip = demo();
+    let open = |files: &ModelFiles| {
+        let opener = &clip.opener;
+        let session = graph::open(opener.runtime, &files.text_graph, &opener.providers, 1).unwrap();
+        graph::text_signature(&session).map(|s| TextTower::new(session, s, 77).unwrap()).unwrap()
+    };
+    for text in ["", "cat", "a red apple on a wooden table"] {
+        let ids = clip.tokenizer.encode(text).unwrap();
+        let mut padded = ids.clone();
+        padded.resize(77, 0);
+        let mut tower = open(&clip.opener.files);
+        use super::tower::Tower;
+        let [real, whole] = [&ids, &padded].map(|i| tower.run(&[i]).unwrap().remove(0).unwrap());
+        assert!(close(&real, &whole, 1e-5), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_the_batches_and_drop_ends_the_threads() {
+    let metrics = Arc::new(Metrics::default());
+    let clip = Clip::load(&demo_entry(), &ClipSettings::default(), metrics.clone()).unwrap();
+    assert_eq!(Arc::strong_count(&metrics), 3, "one for each tower's thread");
+    clip.embed_text("cat").await.unwrap();
+    let text = metrics.encode();
+    assert!(text.contains(r#"clipstream_batch_items_sum{kind="embed_text",target="demo/emoji"} 1"#), "{text}");
+    assert!(clip.is_alive());
+    drop(clip);
+    assert_eq!(Arc::strong_count(&metrics), 1);
+}
+
+#[test]
+fn the_fingerprint_is_of_the_files() {
+    let clip = demo();
+    let fingerprint = clip.fingerprint();
+    assert_eq!((fingerprint.variant.as_str(), fingerprint.checkpoint.as_str()), ("demo", "emoji"));
+    assert_eq!(fingerprint.preprocessing, clip.preprocess.canonical());
+    let graphs: Vec<u8> =
+        ["visual", "textual"].iter().flat_map(|f| std::fs::read(Path::new(DEMO).join(f).join("model.onnx")).unwrap()).collect();
+    use sha2::{Digest, Sha256};
+    assert_eq!(fingerprint.graph, format!("{:x}", Sha256::digest(graphs)));
+    assert_eq!(fingerprint.tokenizer.len(), 64);
+}
+
+#[test]
+fn a_provider_that_is_not_there_stops_the_start() {
+    let settings = |providers| ClipSettings { providers, ..ClipSettings::default() };
+    // The CPU library has no OpenVINO, on any machine.
+    let error = load(&demo_entry(), &settings(vec![Provider::OpenVino, Provider::Cpu])).err().unwrap();
+    assert_eq!(error.reason(), "provider_unavailable");
+    assert!(error.to_string().contains("execution provider openvino is not available"), "{error}");
+    let error = load(&demo_entry(), &settings(vec![Provider::Cpu, Provider::Cuda])).err().unwrap();
+    assert_eq!(error.reason(), "provider_order");
+}
+
+/// A FastEmbed pair with these graphs; pictures are 8 x 8 pixels.
+fn pair(image: test_graph::TestGraph, text: test_graph::TestGraph) -> (tempfile::TempDir, ModelEntry) {
+    let folder = tempfile::tempdir().unwrap();
+    let [vision, words] = ["clip-tiny-vision", "clip-tiny-text"].map(|f| folder.path().join(f));
+    for f in [&vision, &words] {
+        std::fs::create_dir(f).unwrap();
+    }
+    image.write(&vision.join("model.onnx"));
+    text.write(&words.join("model.onnx"));
+    let preprocessor = json!({
+        "image_processor_type": "CLIPImageProcessor", "do_resize": true, "do_center_crop": true, "do_rescale": true,
+        "do_normalize": true, "size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}, "resample": 3,
+        "rescale_factor": 0.003_921_568_627_450_98, "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    });
+    std::fs::write(vision.join("preprocessor_config.json"), preprocessor.to_string()).unwrap();
+    std::fs::copy(Path::new(DEMO).join("textual/tokenizer.json"), words.join("tokenizer.json")).unwrap();
+    let entry = ModelEntry { id: "tiny/test".parse().unwrap(), directory: Some(folder.path().to_owned()) };
+    (folder, entry)
+}
+
+fn channel_mean(pixels: &Pixels) -> Embedding {
+    let means = pixels.data.chunks(pixels.data.len() / 3).map(|c| c.iter().sum::<f32>() / c.len() as f32);
+    Embedding::normalised(means.collect()).unwrap()
+}
+
+fn sums(ids: &[i64], second: Second) -> Embedding {
+    let sum = |f: &dyn Fn(f32) -> f32| ids.iter().map(|id| f(*id as f32)).sum::<f32>();
+    let first = sum(&|id| id);
+    let second = match second {
+        Second::Squares => sum(&|id| id * id),
+        Second::Cosines => sum(&f32::cos) + (77 - ids.len()) as f32,
+        Second::Mask => ids.len() as f32,
+    };
+    Embedding::normalised(vec![first, second, first]).unwrap()
+}
+
+/// Loads a pair of such graphs, embeds three pictures and three texts at once, and compares with sums by hand.
+async fn check_pair(image: test_graph::TestGraph, text: test_graph::TestGraph, second: Second, tolerance: f32) {
+    let (_folder, entry) = pair(image, text);
+    let clip = load(&entry, &ClipSettings::default()).unwrap();
+    assert_eq!((clip.dimension(), clip.opener.files.layout), (3, "FastEmbed pair"));
+    let pictures = join_all((0..3).map(|seed| clip.embed_pixels(noise(seed, 8)))).await;
+    for (seed, found) in (0..3).zip(pictures) {
+        assert!(close(&found.unwrap(), &channel_mean(&noise(seed, 8)), tolerance), "picture {seed}");
+    }
+    let texts = ["cat", "a red apple on a table", "two words"];
+    let found = join_all(texts.map(|t| clip.embed_text(t))).await;
+    for (text, found) in texts.iter().zip(found) {
+        let expected = sums(&clip.tokenizer.encode(text).unwrap(), second);
+        assert!(close(&found.unwrap(), &expected, 1e-5), "{text}: {expected:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn free_axes_and_i64_ids_with_a_mask() {
+    let image = channel_means(F32, Err("batch"), Err("side"));
+    check_pair(image, token_sums(I64, Second::Mask, Err("batch"), Err("sequence")), Second::Mask, 1e-5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f16_pixels_and_i32_ids_of_fixed_length() {
+    let image = channel_means(F16, Err("batch"), Ok(8));
+    check_pair(image, token_sums(I32, Second::Squares, Err("batch"), Ok(77)), Second::Squares, 2e-3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_batch_runs_in_pieces() {
+    let image = channel_means(F32, Ok(1), Ok(8));
+    check_pair(image, token_sums(I64, Second::Squares, Ok(2), Err("sequence")), Second::Squares, 1e-5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_are_not_causal_run_at_the_whole_length() {
+    let image = channel_means(F32, Err("batch"), Err("side"));
+    check_pair(image, token_sums(I32, Second::Cosines, Err("batch"), Err("sequence")), Second::Cosines, 1e-5).await;
+}
+
+#[test]
+fn graphs_that_do_not_fit_are_named() {
+    let text = || token_sums(I64, Second::Squares, Err("batch"), Err("sequence"));
+    let (_folder, entry) = pair(channel_means(F32, Err("batch"), Ok(9)), text());
+    let error = load(&entry, &ClipSettings::default()).err().unwrap().to_string();
+    assert!(error.contains("takes 9x9 pixels, its preprocessing gives 8x8"), "{error}");
+    assert!(error.starts_with("model tiny/test in "), "{error}");
+
+    let (_folder, entry) = pair(text(), text());
+    let error = load(&entry, &ClipSettings::default()).err().unwrap().to_string();
+    assert!(error.contains("the graph's inputs are input_ids Tensor<i64>(batch, sequence)"), "{error}");
+
+    let (folder, entry) = pair(channel_means(F32, Err("batch"), Ok(8)), text());
+    std::fs::write(folder.path().join("clip-tiny-vision/model.onnx"), "nothing").unwrap();
+    let error = load(&entry, &ClipSettings::default()).err().unwrap().to_string();
+    assert!(error.contains("clip-tiny-vision/model.onnx cannot be opened"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
+
+#[test]
+fn towers_of_two_models_are_refused() {
+    let (folder, entry) = pair(
+        channel_means(F32, Err("batch"), Ok(8)),
+        token_sums(I64, Second::Squares, Err("batch"), Err("sequence")),
+    );
+    std::fs::copy(Path::new(DEMO).join("textual/model.onnx"), folder.path().join("clip-tiny-text/model.onnx")).unwrap();
+    let error = load(&entry, &ClipSettings::default()).err().unwrap().to_string();
+    assert!(error.contains("the image tower gives 3 values, the text tower 256"), "{error}");
+}

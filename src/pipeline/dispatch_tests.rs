@@ -1,0 +1,320 @@
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+
+use super::*;
+use crate::domain::{AssetId, Op, Payload, Position, Stage};
+
+/// A source that the test feeds by hand and whose commits it reads.
+struct FakeSource {
+    events: mpsc::UnboundedReceiver<SourceEvent>,
+    /// A message that came while only control events were asked for.
+    held: Option<SourceEvent>,
+    commits: Arc<Mutex<HashMap<TopicPartition, i64>>>,
+}
+
+#[async_trait]
+impl Source for FakeSource {
+    async fn next(&mut self, demand: Demand) -> Result<SourceEvent, SourceError> {
+        if demand == Demand::Messages
+            && let Some(held) = self.held.take()
+        {
+            return Ok(held);
+        }
+        loop {
+            if self.held.is_some() {
+                std::future::pending::<()>().await;
+            }
+            match self.events.recv().await {
+                Some(SourceEvent::Message(m)) if demand == Demand::ControlOnly => {
+                    self.held = Some(SourceEvent::Message(m));
+                }
+                Some(event) => return Ok(event),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    async fn commit(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), SourceError> {
+        self.commits.lock().unwrap().extend(offsets);
+        Ok(())
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+/// Values are instructions: `ok` is indexed, `bad` fails for good, `unreadable` does not decode, `panic` panics,
+/// `wait` is indexed once the gate opens.
+#[derive(Default)]
+struct FakeHandler {
+    gate: Notify,
+    started: Mutex<Vec<i64>>,
+    buried: Mutex<Vec<i64>>,
+    running: Mutex<Vec<i64>>,
+    changed: Notify,
+}
+
+impl FakeHandler {
+    async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if condition(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Handler for FakeHandler {
+    fn decode(&self, message: &Message) -> Result<IngestRequest, Failure> {
+        let value = message.value.as_deref().unwrap_or_default();
+        if value == b"unreadable" {
+            return Err(Failure::permanent(Stage::Decode, "test", "unreadable"));
+        }
+        let key = String::from_utf8(message.key.clone().unwrap().to_vec()).unwrap();
+        Ok(IngestRequest {
+            asset: AssetId::new(key).unwrap(),
+            tenant: None,
+            op: Op::Upsert,
+            image: None,
+            text: Some(String::from_utf8(value.to_vec()).unwrap()),
+            payload: Payload::new(),
+            version: None,
+            models: None,
+        })
+    }
+
+    async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
+        let offset = message.position.offset;
+        self.started.lock().unwrap().push(offset);
+        self.changed.notify_waiters();
+        match request.text.as_deref().unwrap() {
+            "bad" => {
+                let failure = Failure::permanent(Stage::Fetch, "test", "bad");
+                return Err(GaveUp { failure, attempts: 1 });
+            }
+            "panic" => panic!("as asked"),
+            "wait" => self.gate.notified().await,
+            _ => {}
+        }
+        self.running.lock().unwrap().push(offset);
+        Ok(Outcome::Indexed)
+    }
+
+    fn broken(&self) -> Option<String> {
+        None
+    }
+
+    async fn bury(&self, letter: &DeadLetter) {
+        self.buried.lock().unwrap().push(letter.message.position.offset);
+        self.changed.notify_waiters();
+    }
+}
+
+struct Rig {
+    events: mpsc::UnboundedSender<SourceEvent>,
+    commits: Arc<Mutex<HashMap<TopicPartition, i64>>>,
+    handler: Arc<FakeHandler>,
+    shutdown: Shutdown,
+    run: tokio::task::JoinHandle<Result<Summary, PipelineError>>,
+}
+
+fn partition() -> TopicPartition {
+    TopicPartition { topic: "t".into(), partition: 0 }
+}
+
+impl Rig {
+    fn new(settings: PipelineSettings) -> Self {
+        let (events, receiver) = mpsc::unbounded_channel();
+        let commits = Arc::new(Mutex::new(HashMap::new()));
+        let source = FakeSource { events: receiver, held: None, commits: commits.clone() };
+        let handler = Arc::new(FakeHandler::default());
+        let shutdown = Shutdown::new();
+        let dispatcher = Dispatcher::new(
+            Box::new(source),
+            handler.clone(),
+            PipelineSettings { commit_interval_ms: 1, ..settings },
+            shutdown.clone(),
+            Health::new(),
+            Arc::default(),
+            Arc::default(),
+        );
+        let rig = Self { events, commits, handler, shutdown, run: tokio::spawn(dispatcher.run()) };
+        rig.send(SourceEvent::Assigned { epoch: 1, partitions: vec![partition()] });
+        rig
+    }
+
+    fn send(&self, event: SourceEvent) {
+        self.events.send(event).unwrap();
+    }
+
+    fn message(&self, offset: i64, key: &'static str, value: &'static str) {
+        self.send(SourceEvent::Message(Message {
+            position: Position { topic: "t".into(), partition: 0, offset },
+            epoch: 1,
+            key: Some(Bytes::from_static(key.as_bytes())),
+            value: Some(Bytes::from_static(value.as_bytes())),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        }));
+    }
+
+    fn committed(&self) -> Option<i64> {
+        self.commits.lock().unwrap().get(&partition()).copied()
+    }
+
+    async fn end(self) -> Result<Summary, PipelineError> {
+        self.send(SourceEvent::End);
+        self.run.await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn everything_settles_and_is_committed() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "ok");
+    rig.message(1, "b", "bad");
+    rig.message(2, "c", "unreadable");
+    rig.message(7, "d", "ok");
+    let (commits, handler) = (rig.commits.clone(), rig.handler.clone());
+    let summary = rig.end().await.unwrap();
+    assert_eq!(summary, Summary { settled: 4, dead_lettered: 2, abandoned: 0 });
+    assert_eq!(commits.lock().unwrap()[&partition()], 8);
+    let mut buried = handler.buried.lock().unwrap().clone();
+    buried.sort_unstable();
+    assert_eq!(buried, [1, 2]);
+}
+
+#[tokio::test]
+async fn one_message_of_a_key_at_a_time_and_superseded_ones_count_again_when_the_last_is_broken() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "wait");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
+    rig.message(1, "a", "ok");
+    rig.message(2, "a", "bad");
+    rig.message(3, "b", "ok");
+    rig.handler.until(|h| h.started.lock().unwrap().contains(&3)).await;
+    assert_eq!(*rig.handler.started.lock().unwrap(), [0, 3]);
+    rig.handler.gate.notify_one();
+    let handler = rig.handler.clone();
+    assert_eq!(rig.end().await.unwrap().settled, 4);
+    assert_eq!(*handler.started.lock().unwrap(), [0, 3, 2, 1], "2 superseded 1, failed, and 1 was written after all");
+}
+
+#[tokio::test]
+async fn no_more_is_taken_than_there_is_room_for() {
+    let rig = Rig::new(PipelineSettings { in_flight_max: 2, ..Default::default() });
+    for offset in 0..4 {
+        rig.message(offset, ["a", "b", "c", "d"][offset as usize], "wait");
+    }
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 2).await;
+    rig.handler.gate.notify_one();
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 3).await;
+    for _ in 0..3 {
+        rig.handler.gate.notify_one();
+        tokio::task::yield_now().await;
+    }
+    let handler = rig.handler.clone();
+    let run = tokio::spawn(rig.end());
+    while !run.is_finished() {
+        handler.gate.notify_waiters();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(run.await.unwrap().unwrap().settled, 4);
+}
+
+#[tokio::test]
+async fn a_revocation_is_completed_when_its_work_is_drained() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "wait");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
+    let (revocation, mut completed) = Revocation::new(vec![partition()]);
+    rig.send(SourceEvent::Revoking(revocation));
+    tokio::task::yield_now().await;
+    assert!(completed.try_recv().is_err(), "work is still in flight");
+    rig.handler.gate.notify_one();
+    assert_eq!(completed.await.unwrap(), [(partition(), 1)]);
+    rig.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn work_of_lost_partitions_is_fenced_and_not_committed() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "wait");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
+    rig.send(SourceEvent::Lost { partitions: vec![partition()] });
+    let (commits, handler) = (rig.commits.clone(), rig.handler.clone());
+    assert_eq!(rig.end().await.unwrap().settled, 0);
+    assert!(commits.lock().unwrap().is_empty());
+    assert!(handler.running.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_stop_drains_and_takes_no_more() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "wait");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
+    rig.shutdown.request();
+    rig.message(1, "b", "ok");
+    rig.handler.gate.notify_one();
+    let (commits, run) = (rig.commits.clone(), rig.run);
+    assert_eq!(run.await.unwrap().unwrap().settled, 1);
+    assert_eq!(commits.lock().unwrap()[&partition()], 1);
+}
+
+#[tokio::test]
+async fn the_drain_deadline_leaves_work_for_redelivery() {
+    let rig = Rig::new(PipelineSettings { drain_deadline_ms: 1, ..Default::default() });
+    rig.message(0, "a", "ok");
+    rig.message(1, "b", "wait");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 2).await;
+    rig.shutdown.request();
+    let (commits, run) = (rig.commits.clone(), rig.run);
+    assert_eq!(run.await.unwrap().unwrap().abandoned, 1);
+    assert_eq!(commits.lock().unwrap()[&partition()], 1);
+}
+
+#[tokio::test]
+async fn a_second_request_forces() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "wait");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
+    rig.shutdown.request();
+    rig.shutdown.request();
+    assert!(matches!(rig.run.await.unwrap(), Err(PipelineError::Forced)));
+}
+
+#[tokio::test]
+async fn a_panic_stops_the_pipeline() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "panic");
+    assert!(matches!(rig.run.await.unwrap(), Err(PipelineError::Broken(_))));
+}
+
+#[tokio::test]
+async fn a_flood_of_broken_messages_stops_the_pipeline_after_the_letters_are_safe() {
+    let rig = Rig::new(PipelineSettings { permanent_failures_in_row_max: 3, ..Default::default() });
+    for offset in 0..3 {
+        rig.message(offset, "a", "unreadable");
+    }
+    rig.handler.until(|h| h.buried.lock().unwrap().len() == 3).await;
+    let (commits, run) = (rig.commits.clone(), rig.run);
+    assert!(matches!(run.await.unwrap(), Err(PipelineError::Flood { in_row: 3 })));
+    assert_eq!(commits.lock().unwrap()[&partition()], 3);
+}
+
+#[tokio::test]
+async fn the_watermark_is_committed_while_running() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "ok");
+    while rig.committed() != Some(1) {
+        tokio::task::yield_now().await;
+    }
+    rig.end().await.unwrap();
+}

@@ -1,0 +1,140 @@
+//! Per-key order: at most one message of an asset is in flight, later ones wait. A full upsert or delete supersedes
+//! those that wait before it, but they are kept until it has succeeded: if it turns out broken, they still count.
+
+use std::collections::{HashMap, VecDeque};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{IngestRequest, Message, Op, PointId};
+
+/// A decoded message on its way.
+#[derive(Debug)]
+pub struct Job {
+    pub message: Message,
+    pub request: IngestRequest,
+    /// Cancelled when the message's partition belongs to others.
+    pub fence: CancellationToken,
+    /// Older jobs of the same asset that this one makes needless, in order.
+    pub superseded: Vec<Job>,
+}
+
+impl Job {
+    /// Whether this job's result would be the same had `older` never been written.
+    fn supersedes(&self, older: &Job) -> bool {
+        let replaces_all = self.request.op != Op::Patch;
+        let covers_models = self.request.models.is_none() || self.request.models == older.request.models;
+        let newer = match (self.request.version, older.request.version) {
+            (Some(mine), Some(theirs)) => mine >= theirs,
+            // Unversioned writes always win, so what they leave decides whether a versioned one is stale.
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        replaces_all && covers_models && newer
+    }
+}
+
+/// Assets with a job in flight, each with the jobs that wait behind it.
+#[derive(Default)]
+pub struct Keys {
+    busy: HashMap<PointId, VecDeque<Job>>,
+}
+
+impl Keys {
+    /// Gives the job back when it may start now; keeps it otherwise.
+    pub fn enter(&mut self, mut job: Job) -> Option<Job> {
+        let Some(waiting) = self.busy.get_mut(&job.request.point_id()) else {
+            self.busy.insert(job.request.point_id(), VecDeque::new());
+            return Some(job);
+        };
+        if waiting.iter().all(|older| job.supersedes(older)) {
+            for mut older in waiting.drain(..) {
+                job.superseded.append(&mut older.superseded);
+                job.superseded.push(older);
+            }
+        }
+        waiting.push_back(job);
+        None
+    }
+
+    /// Ends a job in flight and gives the next one of its asset, which is then in flight. `revived`: jobs that the
+    /// ended one had superseded and that count again because it failed.
+    pub fn leave(&mut self, asset: PointId, revived: Vec<Job>) -> Option<Job> {
+        let waiting = self.busy.get_mut(&asset)?;
+        for job in revived.into_iter().rev() {
+            waiting.push_front(job);
+        }
+        let next = waiting.pop_front();
+        if next.is_none() {
+            self.busy.remove(&asset);
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{AssetId, Payload, Position};
+
+    fn job(offset: i64, op: Op, version: Option<u64>) -> Job {
+        let position = Position { topic: "t".into(), partition: 0, offset };
+        Job {
+            message: Message { position, epoch: 1, key: None, value: None, headers: Vec::new(), timestamp_ms: None },
+            request: IngestRequest {
+                asset: AssetId::new("a").unwrap(),
+                tenant: None,
+                op,
+                image: None,
+                text: None,
+                payload: Payload::new(),
+                version,
+                models: None,
+            },
+            fence: CancellationToken::new(),
+            superseded: Vec::new(),
+        }
+    }
+
+    fn offsets(jobs: &[Job]) -> Vec<i64> {
+        jobs.iter().map(|j| j.message.position.offset).collect()
+    }
+
+    #[test]
+    fn one_in_flight_and_the_rest_in_order() {
+        let mut keys = Keys::default();
+        let first = keys.enter(job(0, Op::Upsert, None)).unwrap();
+        assert!(keys.enter(job(1, Op::Patch, None)).is_none());
+        assert!(keys.enter(job(2, Op::Patch, None)).is_none());
+        let asset = first.request.point_id();
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 1);
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 2);
+        assert!(keys.leave(asset, Vec::new()).is_none());
+        assert!(keys.enter(job(3, Op::Patch, None)).is_some());
+    }
+
+    #[test]
+    fn a_full_write_supersedes_those_that_wait_and_revives_them_when_it_fails() {
+        let mut keys = Keys::default();
+        let asset = keys.enter(job(0, Op::Upsert, None)).unwrap().request.point_id();
+        for j in [job(1, Op::Patch, None), job(2, Op::Upsert, None), job(3, Op::Delete, None)] {
+            assert!(keys.enter(j).is_none());
+        }
+        let last = keys.leave(asset, Vec::new()).unwrap();
+        assert_eq!(last.message.position.offset, 3);
+        assert_eq!(offsets(&last.superseded), [1, 2]);
+        let revived = keys.leave(asset, last.superseded).unwrap();
+        assert_eq!(revived.message.position.offset, 1);
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 2);
+        assert!(keys.leave(asset, Vec::new()).is_none());
+    }
+
+    #[test]
+    fn an_older_version_supersedes_nothing() {
+        let mut keys = Keys::default();
+        let asset = keys.enter(job(0, Op::Upsert, None)).unwrap().request.point_id();
+        keys.enter(job(1, Op::Upsert, Some(5)));
+        keys.enter(job(2, Op::Upsert, Some(4)));
+        let next = keys.leave(asset, Vec::new()).unwrap();
+        assert_eq!((next.message.position.offset, next.superseded.len()), (1, 0));
+    }
+}

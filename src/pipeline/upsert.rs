@@ -1,0 +1,218 @@
+//! Stage 4: points to collections, in batches that form from what is waiting.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::embed::Embedded;
+use crate::clip::Clip;
+use crate::config::StoreSettings;
+use crate::domain::{
+    Class, Failure, IngestRequest, Message, Op, Patch, Point, PointId, Record, Stage, Write,
+};
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// One model with the collection that it fills and the tasks that write to it.
+pub struct Lane {
+    clip: Arc<Clip>,
+    queue: mpsc::Sender<Ticket>,
+    /// Aborted when the lane is dropped.
+    writers: JoinSet<()>,
+}
+
+/// A write that waits for its batch.
+struct Ticket {
+    write: Write,
+    version: Option<u64>,
+    reply: oneshot::Sender<Result<Written, StoreError>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    Applied,
+    /// The store holds a newer version.
+    Stale,
+}
+
+impl Lane {
+    pub fn new(
+        clip: Arc<Clip>,
+        collection: String,
+        store: &Arc<dyn Store>,
+        settings: &StoreSettings,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let (queue, waiting) = mpsc::channel(settings.batch_points_max);
+        let waiting = Arc::new(Mutex::new(waiting));
+        let mut writers = JoinSet::new();
+        for _ in 0..settings.writes_in_flight_max {
+            let writer = Writer {
+                collection: collection.clone(),
+                store: store.clone(),
+                metrics: metrics.clone(),
+                points_max: settings.batch_points_max,
+                bytes_max: settings.batch_bytes_max,
+            };
+            writers.spawn(writer.run(waiting.clone()));
+        }
+        Self { clip, queue, writers }
+    }
+
+    pub fn clip(&self) -> &Arc<Clip> {
+        &self.clip
+    }
+
+    /// Why this lane can do no more work, if so: a writer or a tower has panicked.
+    pub fn broken(&self) -> Option<String> {
+        if self.queue.is_closed() || self.writers.is_empty() {
+            return Some(format!("a writer of {} is gone", self.clip.id()));
+        }
+        (!self.clip.is_alive()).then(|| format!("a tower of {} is gone", self.clip.id()))
+    }
+
+    async fn write(&self, write: Write, version: Option<u64>) -> Result<Written, StoreError> {
+        let (reply, written) = oneshot::channel();
+        let gone = || StoreError {
+            class: Class::Outage,
+            reason: "writer_gone",
+            message: format!("the writer of {} is gone", self.clip.id()),
+            retry_after: None,
+        };
+        self.queue.send(Ticket { write, version, reply }).await.map_err(|_| gone())?;
+        written.await.map_err(|_| gone())?
+    }
+}
+
+/// One write per lane, in the order of the lanes.
+pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded, lanes: usize) -> Vec<Write> {
+    let id = request.point_id();
+    if request.op == Op::Delete {
+        return vec![Write::Delete(id); lanes];
+    }
+    let record = Record {
+        asset: request.asset.clone(),
+        tenant: request.tenant.clone(),
+        source: Some(message.position.clone()),
+        version: request.version,
+        media: embedded.media,
+        text_sha256: embedded.text_sha256,
+        indexed_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+    };
+    let write = |vectors| {
+        let (payload, record) = (request.payload.clone(), record.clone());
+        match request.op {
+            Op::Patch => Write::Patch(Patch { id, vectors, payload, record }),
+            _ => Write::Upsert(Point { id, vectors, payload, record }),
+        }
+    };
+    embedded.vectors.into_iter().map(write).collect()
+}
+
+/// Writes to every lane. Stale only when no lane took it.
+pub async fn write(lanes: &[&Lane], writes: &[Write], version: Option<u64>) -> Result<Written, Failure> {
+    let written = lanes.iter().zip(writes).map(|(lane, write)| lane.write(write.clone(), version));
+    let written = futures::future::try_join_all(written).await.map_err(|e| Failure {
+        stage: Stage::Upsert,
+        class: e.class,
+        reason: e.reason,
+        message: e.message,
+        retry_after: e.retry_after,
+    })?;
+    Ok(if written.contains(&Written::Applied) { Written::Applied } else { Written::Stale })
+}
+
+/// One stream of writes to a collection.
+struct Writer {
+    collection: String,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    points_max: usize,
+    bytes_max: usize,
+}
+
+impl Writer {
+    async fn run(self, waiting: Arc<Mutex<mpsc::Receiver<Ticket>>>) {
+        loop {
+            let batch = {
+                let mut waiting = waiting.lock().await;
+                let Some(first) = waiting.recv().await else { return };
+                self.fill(first, &mut waiting)
+            };
+            self.settle(batch).await;
+        }
+    }
+
+    /// `first` and whatever waits behind it, up to the limits. An asset has one message in flight, so that no two
+    /// tickets of a batch are for the same point.
+    fn fill(&self, first: Ticket, waiting: &mut mpsc::Receiver<Ticket>) -> Vec<Ticket> {
+        let mut bytes = first.write.bytes();
+        let mut batch = vec![first];
+        while batch.len() < self.points_max && bytes < self.bytes_max {
+            let Ok(next) = waiting.try_recv() else { break };
+            bytes += next.write.bytes();
+            batch.push(next);
+        }
+        batch
+    }
+
+    async fn settle(&self, batch: Vec<Ticket>) {
+        let (fresh, stale) = match self.split_stale(batch).await {
+            Ok(split) => split,
+            Err((batch, error)) => return answer(batch, &Err(error)),
+        };
+        answer(stale, &Ok(Written::Stale));
+        let mut open = vec![fresh];
+        while let Some(mut batch) = open.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            match self.write(&batch).await {
+                Ok(()) => answer(batch, &Ok(Written::Applied)),
+                // The store rejects the batch for one of its points: halve until that one is alone.
+                Err(error) if error.class == Class::Permanent && batch.len() > 1 => {
+                    open.push(batch.split_off(batch.len() / 2));
+                    open.push(batch);
+                }
+                Err(error) => answer(batch, &Err(error)),
+            }
+        }
+    }
+
+    async fn write(&self, batch: &[Ticket]) -> Result<(), StoreError> {
+        let writes: Vec<Write> = batch.iter().map(|t| t.write.clone()).collect();
+        let started = Instant::now();
+        self.store.write(&self.collection, &writes).await?;
+        self.metrics.upsert_batch(&self.collection, writes.len(), started.elapsed());
+        Ok(())
+    }
+
+    /// Splits off the tickets whose version is older than the stored one. Only messages with a version cost a read.
+    #[allow(clippy::type_complexity)]
+    async fn split_stale(&self, batch: Vec<Ticket>) -> Result<(Vec<Ticket>, Vec<Ticket>), (Vec<Ticket>, StoreError)> {
+        let ids: Vec<PointId> = batch.iter().filter(|t| t.version.is_some()).map(|t| t.write.id()).collect();
+        if ids.is_empty() {
+            return Ok((batch, Vec::new()));
+        }
+        let records = match self.store.records(&self.collection, &ids).await {
+            Ok(records) => records,
+            Err(error) => return Err((batch, error)),
+        };
+        let stored: HashMap<PointId, u64> =
+            records.into_iter().filter_map(|(id, record)| Some((id, record.get("version")?.as_u64()?))).collect();
+        Ok(batch.into_iter().partition(|ticket| match (ticket.version, stored.get(&ticket.write.id())) {
+            (Some(mine), Some(theirs)) => mine >= *theirs,
+            _ => true,
+        }))
+    }
+}
+
+fn answer(batch: Vec<Ticket>, result: &Result<Written, StoreError>) {
+    for ticket in batch {
+        // Nobody waits any more when the job was fenced or the pipeline is stopping.
+        let _ = ticket.reply.send(result.clone());
+    }
+}

@@ -1,0 +1,97 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::kafka_client;
+
+/// What librdkafka's callbacks say. They run inside `poll` and only write it down; the thread acts on it after `poll`
+/// has returned.
+#[derive(Debug)]
+pub(super) enum ClientEvent {
+    Rebalance(Rebalance),
+    Committed { result: KafkaResult<()>, offsets: TopicPartitionList },
+    Statistics(Box<Statistics>),
+    Error { code: RDKafkaErrorCode, reason: String },
+}
+
+/// One step of a rebalance that librdkafka delegates to us. It waits, heartbeats going on, until we call its
+/// counterpart ([`apply`]); the partitions are not given to others before that
+/// (`rd_kafka_cgrp_join_state_serve`, states `WAIT_ASSIGN_CALL` and `WAIT_UNASSIGN_CALL`, in librdkafka 2.12).
+#[derive(Debug)]
+pub(super) enum Rebalance {
+    Assign(TopicPartitionList),
+    Revoke(TopicPartitionList),
+}
+
+/// Carries out what librdkafka asked for.
+pub(super) fn apply<C: ConsumerContext>(consumer: &BaseConsumer<C>, rebalance: &Rebalance) -> KafkaResult<()> {
+    let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+    match rebalance {
+        Rebalance::Assign(partitions) if cooperative => consumer.incremental_assign(partitions),
+        Rebalance::Assign(partitions) => consumer.assign(partitions),
+        Rebalance::Revoke(partitions) if cooperative => consumer.incremental_unassign(partitions),
+        Rebalance::Revoke(_) => consumer.unassign(),
+    }
+}
+
+pub(super) struct Context {
+    events: Sender<ClientEvent>,
+    /// Set once the consumer is leaving: nobody reads `events` then, so rebalances are carried out at once.
+    leaving: Arc<AtomicBool>,
+}
+
+impl Context {
+    pub fn new(events: Sender<ClientEvent>, leaving: Arc<AtomicBool>) -> Self {
+        Self { events, leaving }
+    }
+
+    fn note(&self, event: ClientEvent) {
+        // The receiver lives in the thread that polls; it is gone only after the last poll that matters.
+        let _ = self.events.send(event);
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        kafka_client::log_line(level, facility, line);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.note(ClientEvent::Statistics(Box::new(statistics)));
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.note(ClientEvent::Error { code, reason: reason.to_owned() });
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let rebalance = match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(partitions.clone()),
+            // librdkafka hands out only these two.
+            _ => Rebalance::Revoke(partitions.clone()),
+        };
+        if self.leaving.load(Ordering::Acquire) {
+            if let Err(error) = apply(consumer, &rebalance) {
+                tracing::debug!(%error, "a rebalance while leaving the group was not carried out");
+            }
+        } else {
+            self.note(ClientEvent::Rebalance(rebalance));
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.note(ClientEvent::Committed { result, offsets: offsets.clone() });
+    }
+}

@@ -1,0 +1,233 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::domain::{Message, TopicPartition};
+use crate::source::{Demand, SourceEvent};
+
+/// How much may wait between the consumer's thread and the pipeline. One message always fits, however large.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub messages_max: usize,
+    pub bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { messages_max: 1024, bytes_max: 16 * 1024 * 1024 }
+    }
+}
+
+/// What the consumer's thread and the async side hand to each other. One lock, held for moments, so that a revocation
+/// and the removal of its messages are one step: nothing of a revoked partition can surface after it.
+#[derive(Debug)]
+pub(super) struct Handover {
+    limits: Limits,
+    state: Mutex<State>,
+    /// Wakes the async side.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    control: VecDeque<SourceEvent>,
+    messages: VecDeque<Message>,
+    bytes: usize,
+    commits: BTreeMap<TopicPartition, i64>,
+    lag: BTreeMap<TopicPartition, i64>,
+    close: bool,
+    /// Why the thread ended without being asked to.
+    broken: Option<String>,
+}
+
+/// Bytes that a message holds in memory, headers included.
+fn weight(message: &Message) -> usize {
+    let headers = message.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |v| v.len()));
+    message.bytes() + headers.sum::<usize>()
+}
+
+impl Handover {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is complete before anything in it could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // The thread's side.
+
+    pub fn control(&self, event: SourceEvent) {
+        self.lock().control.push_back(event);
+        self.changed.notify_one();
+    }
+
+    /// Announces that `partitions` go, and removes their waiting messages in the same step.
+    pub fn withdraw(&self, partitions: &[TopicPartition], event: SourceEvent) {
+        {
+            let mut state = self.lock();
+            state.messages.retain(|m| !partitions.contains(&m.position.topic_partition()));
+            state.bytes = state.messages.iter().map(weight).sum();
+            state.lag.retain(|partition, _| !partitions.contains(partition));
+            state.control.push_back(event);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Gives the message back when there is no room.
+    pub fn offer(&self, message: Message) -> Option<Message> {
+        {
+            let mut state = self.lock();
+            let weight = weight(&message);
+            let full = state.messages.len() >= self.limits.messages_max || state.bytes + weight > self.limits.bytes_max;
+            if full && !state.messages.is_empty() {
+                return Some(message);
+            }
+            state.bytes += weight;
+            state.messages.push_back(message);
+        }
+        self.changed.notify_one();
+        None
+    }
+
+    /// At most half full. Fetching resumes only then: a resumed partition is fetched anew from the broker, which is
+    /// not worth the room for one message.
+    pub fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.messages.len() <= self.limits.messages_max / 2 && state.bytes <= self.limits.bytes_max / 2
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.lock().messages.len()
+    }
+
+    pub fn take_commits(&self) -> BTreeMap<TopicPartition, i64> {
+        std::mem::take(&mut self.lock().commits)
+    }
+
+    pub fn set_lag(&self, partition: TopicPartition, messages: i64) {
+        self.lock().lag.insert(partition, messages);
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.lock().close
+    }
+
+    pub fn break_off(&self, why: String) {
+        self.lock().broken.get_or_insert(why);
+        self.changed.notify_one();
+    }
+
+    // The async side: one caller at a time.
+
+    /// The next event, control first; `Err` says why the thread is gone.
+    pub async fn next(&self, demand: Demand) -> Result<SourceEvent, String> {
+        loop {
+            {
+                let mut state = self.lock();
+                if let Some(why) = &state.broken {
+                    return Err(why.clone());
+                }
+                if let Some(event) = state.control.pop_front() {
+                    return Ok(event);
+                }
+                if demand == Demand::Messages
+                    && let Some(message) = state.messages.pop_front()
+                {
+                    state.bytes -= weight(&message);
+                    return Ok(SourceEvent::Message(message));
+                }
+            }
+            // A permit that was stored since the check makes this return at once, and it survives a dropped future.
+            self.changed.notified().await;
+        }
+    }
+
+    /// Keeps the latest offset per partition until the thread takes it.
+    pub fn commit(&self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), String> {
+        let mut state = self.lock();
+        if let Some(why) = &state.broken {
+            return Err(why.clone());
+        }
+        state.commits.extend(offsets);
+        Ok(())
+    }
+
+    pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
+        self.lock().lag.iter().map(|(partition, lag)| (partition.clone(), *lag)).collect()
+    }
+
+    pub fn close(&self) {
+        self.lock().close = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Position;
+
+    fn message(partition: i32, offset: i64, bytes: usize) -> Message {
+        Message {
+            position: Position { topic: "t".into(), partition, offset },
+            epoch: 1,
+            key: None,
+            value: Some(vec![0; bytes].into()),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        }
+    }
+
+    fn lost(partition: i32) -> (Vec<TopicPartition>, SourceEvent) {
+        let partitions = vec![TopicPartition { topic: "t".into(), partition }];
+        (partitions.clone(), SourceEvent::Lost { partitions })
+    }
+
+    #[tokio::test]
+    async fn control_comes_first_and_takes_the_messages_of_its_partitions_along() {
+        let handover = Handover::new(Limits::default());
+        for (partition, offset) in [(0, 0), (1, 0), (0, 1)] {
+            assert!(handover.offer(message(partition, offset, 10)).is_none());
+        }
+        let (partitions, event) = lost(0);
+        handover.withdraw(&partitions, event);
+        assert!(matches!(handover.next(Demand::Messages).await, Ok(SourceEvent::Lost { .. })));
+        match handover.next(Demand::Messages).await {
+            Ok(SourceEvent::Message(m)) => assert_eq!(m.position.partition, 1),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(handover.waiting(), 0);
+        assert_eq!(handover.lock().bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn messages_wait_while_only_control_is_wanted() {
+        let handover = Handover::new(Limits::default());
+        assert!(handover.offer(message(0, 0, 1)).is_none());
+        assert!(futures::poll!(Box::pin(handover.next(Demand::ControlOnly))).is_pending());
+        assert!(matches!(handover.next(Demand::Messages).await, Ok(SourceEvent::Message(_))));
+    }
+
+    #[test]
+    fn is_bounded_by_count_and_bytes_but_takes_one_message_of_any_size() {
+        let handover = Handover::new(Limits { messages_max: 2, bytes_max: 100 });
+        assert!(handover.offer(message(0, 0, 1000)).is_none());
+        assert!(handover.offer(message(0, 1, 1)).is_some());
+        let handover = Handover::new(Limits { messages_max: 2, bytes_max: 100 });
+        assert!(handover.offer(message(0, 0, 1)).is_none());
+        assert!(handover.has_room());
+        assert!(handover.offer(message(0, 1, 1)).is_none());
+        assert!(!handover.has_room());
+        assert!(handover.offer(message(0, 2, 1)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_broken_thread_ends_the_source() {
+        let handover = Handover::new(Limits::default());
+        handover.break_off("the thread panicked".into());
+        assert!(handover.next(Demand::ControlOnly).await.is_err());
+        assert!(handover.commit(Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,245 @@
+//! Messages from Kafka, by one member of a consumer group.
+//!
+//! One thread of its own owns librdkafka's consumer (`poller`). It polls without ever waiting for the pipeline:
+//!
+//! ```text
+//!            callbacks write down            one lock
+//! librdkafka ───── context ────▶ poller ──── handover ────▶ KafkaSource::next
+//!                                  ▲            │
+//!                 commits, revoking┘◀───────────┘ commit, close, Revocation::complete
+//! ```
+//!
+//! - Backpressure: when the handover is full, the thread keeps the message in hand, pauses its partitions, goes on
+//!   polling for rebalances, and resumes when the handover is half empty.
+//! - Revocation: librdkafka waits for us to unassign. Until then the thread polls on, the pipeline drains, the last
+//!   offsets are committed; then the partitions are released. librdkafka pauses every partition of this member in the
+//!   meantime, also those that stay.
+//! - Commits: the latest offset per partition, one commit on its way at a time, repeated until it succeeds or the
+//!   partition goes.
+
+mod commits;
+mod context;
+mod handover;
+mod poller;
+mod reach;
+mod revoking;
+#[cfg(test)]
+mod tests;
+mod trouble;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use tokio::sync::oneshot;
+
+use self::context::{ClientEvent, Context};
+use self::handover::{Handover, Limits};
+use self::poller::Poller;
+use self::trouble::Trouble;
+use super::{Demand, Source, SourceError, SourceEvent};
+use crate::config::KafkaSettings;
+use crate::domain::TopicPartition;
+use crate::kafka_client;
+use crate::telemetry::{Health, Metrics};
+
+/// How long `connect` waits for a broker.
+const CONNECT_MAX: Duration = Duration::from_secs(15);
+/// How long `close` waits for the last commit and for librdkafka to leave the group.
+const CLOSE_MAX: Duration = Duration::from_secs(15);
+
+/// One member of a consumer group. Dropped without `close`, it leaves the group in the background.
+#[derive(Debug)]
+pub struct KafkaSource {
+    handover: Arc<Handover>,
+    metrics: Arc<Metrics>,
+    /// What the thread says when it has left the group.
+    left: oneshot::Receiver<Result<(), String>>,
+}
+
+impl KafkaSource {
+    /// Joins the group once a broker has answered and described every topic.
+    ///
+    /// `drain_deadline`: how long a revocation waits for the pipeline before the partitions are released all the
+    /// same. While it runs, `health` names `kafka` for as long as the brokers, a topic or the group refuse to serve.
+    ///
+    /// # Errors
+    /// `Fatal`: a refused property, no broker within 15 s, refused credentials, a missing topic.
+    pub async fn connect(
+        settings: &KafkaSettings,
+        drain_deadline: Duration,
+        health: Health,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SourceError> {
+        Self::start(settings, drain_deadline, health, metrics, Limits::default(), CONNECT_MAX).await
+    }
+
+    async fn start(
+        settings: &KafkaSettings,
+        drain_deadline: Duration,
+        health: Health,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        connect_max: Duration,
+    ) -> Result<Self, SourceError> {
+        let config = consumer_config(settings, drain_deadline)?;
+        let handover = Arc::new(Handover::new(limits));
+        let (joined, wait_joined) = oneshot::channel();
+        let (leave, left) = oneshot::channel();
+        let thread = {
+            let (settings, handover, metrics) = (settings.clone(), handover.clone(), metrics.clone());
+            move || {
+                let result = guarded(&handover, || {
+                    let reached = join(&config, &settings, health, connect_max);
+                    let Joined { consumer, events, leaving, trouble } = match reached {
+                        Ok(joined) => joined,
+                        Err(error) => {
+                            // Nobody waits any more when `connect` was dropped.
+                            let _ = joined.send(Err(error));
+                            return Ok(());
+                        }
+                    };
+                    let topics = settings.topics.clone();
+                    let (handover, state) = (handover.clone(), poller::State::default());
+                    let mut poller =
+                        Poller { consumer, events, leaving, handover, metrics, topics, drain_deadline, trouble, state };
+                    if joined.send(Ok(())).is_err() {
+                        return poller.leave();
+                    }
+                    let ran = poller.run();
+                    if let Err(why) = &ran {
+                        poller.handover.break_off(why.clone());
+                    }
+                    ran.and(poller.leave())
+                });
+                let _ = leave.send(result);
+            }
+        };
+        std::thread::Builder::new()
+            .name("kafka-consumer".into())
+            .spawn(thread)
+            .map_err(|error| SourceError::Fatal(format!("no thread for the Kafka consumer: {error}")))?;
+        match wait_joined.await {
+            Ok(Ok(())) => Ok(Self { handover, metrics, left }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(SourceError::Fatal(match handover.next(Demand::ControlOnly).await {
+                Err(why) => why,
+                Ok(_) => "the Kafka consumer's thread ended while connecting".into(),
+            })),
+        }
+    }
+}
+
+/// Runs the thread's work; a panic or an error breaks the source off instead of leaving it silent.
+fn guarded(handover: &Handover, work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(format!("the Kafka consumer's thread panicked: {text}; this is a bug, please report it"))
+    });
+    if let Err(why) = &result {
+        handover.break_off(why.clone());
+    }
+    result
+}
+
+struct Joined {
+    consumer: BaseConsumer<Context>,
+    events: mpsc::Receiver<ClientEvent>,
+    leaving: Arc<AtomicBool>,
+    trouble: Trouble,
+}
+
+fn join(
+    config: &ClientConfig,
+    settings: &KafkaSettings,
+    health: Health,
+    connect_max: Duration,
+) -> Result<Joined, SourceError> {
+    let (note, events) = mpsc::channel();
+    let leaving = Arc::new(AtomicBool::new(false));
+    let context = Context::new(note, leaving.clone());
+    let consumer = BaseConsumer::from_config_and_context(config, context)
+        .map_err(|error| SourceError::Fatal(kafka_client::creation_error(&error)))?;
+    reach::reach(&consumer, &events, settings, connect_max)?;
+    let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+    consumer
+        .subscribe(&topics)
+        .map_err(|error| SourceError::Fatal(format!("cannot subscribe to {topics:?}: {error}; check kafka.topics")))?;
+    Ok(Joined { consumer, events, leaving, trouble: Trouble::new(health) })
+}
+
+fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result<ClientConfig, SourceError> {
+    let session_timeout = settings.session_timeout_ms.to_string();
+    let mut config = kafka_client::config(
+        settings,
+        &[
+            ("group.id", &settings.group_id),
+            ("auto.offset.reset", &settings.auto_offset_reset),
+            ("session.timeout.ms", &session_timeout),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("statistics.interval.ms", "5000"),
+            // librdkafka's own look-ahead, beside the handover: its default of 64 MiB is more than images' URLs need.
+            ("queued.max.messages.kbytes", "16384"),
+        ],
+    );
+    // Not the user's to change: what is committed, and when, is what at-least-once delivery rests on.
+    for (key, value) in
+        [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"), ("enable.partition.eof", "false")]
+    {
+        config.set(key, value);
+    }
+    if settings.topics.is_empty() {
+        return Err(SourceError::Fatal("kafka.topics is empty; name at least one topic".into()));
+    }
+    let poll_interval_ms = config.get("max.poll.interval.ms").and_then(|ms| ms.parse().ok()).unwrap_or(300_000);
+    if drain_deadline + poller::LAST_COMMIT_MAX >= Duration::from_millis(poll_interval_ms) {
+        return Err(SourceError::Fatal(format!(
+            "pipeline.drain_deadline_ms = {} leaves no time in the {poll_interval_ms} ms that the group waits for a \
+             member in a rebalance; lower it, or raise max.poll.interval.ms under [kafka.properties]",
+            drain_deadline.as_millis()
+        )));
+    }
+    Ok(config)
+}
+
+#[async_trait]
+impl Source for KafkaSource {
+    async fn next(&mut self, demand: Demand) -> Result<SourceEvent, SourceError> {
+        self.handover.next(demand).await.map_err(SourceError::Fatal)
+    }
+
+    async fn commit(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), SourceError> {
+        self.handover.commit(offsets).map_err(SourceError::Fatal)?;
+        self.metrics.committed();
+        Ok(())
+    }
+
+    fn lag(&self) -> Vec<(TopicPartition, i64)> {
+        self.handover.lag()
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<(), SourceError> {
+        self.handover.close();
+        match tokio::time::timeout(CLOSE_MAX, &mut self.left).await {
+            Ok(Ok(result)) => result.map_err(SourceError::Temporary),
+            // The thread always answers before it ends.
+            Ok(Err(_)) => Err(SourceError::Temporary("the Kafka consumer's thread ended without a word".into())),
+            Err(_) => Err(SourceError::Temporary(format!(
+                "the Kafka consumer did not leave the group within {} s; the broker will notice by its session timeout",
+                CLOSE_MAX.as_secs()
+            ))),
+        }
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.handover.close();
+    }
+}

@@ -1,0 +1,116 @@
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
+
+use super::context::ClientEvent;
+use crate::config::KafkaSettings;
+use crate::redact;
+use crate::source::SourceError;
+
+/// One metadata request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// A topic that was created moments ago may be unknown to the broker that is asked first.
+const TOPIC_GRACE: Duration = Duration::from_secs(3);
+
+/// librdkafka takes a topic that starts with `^` as a regular expression over all topics.
+fn is_pattern(topic: &str) -> bool {
+    topic.starts_with('^')
+}
+
+/// What to ask a broker about: each topic by name, or, where only patterns are subscribed to, all there is.
+pub(super) fn questions(topics: &[String]) -> Vec<Option<&str>> {
+    let names: Vec<_> = topics.iter().filter(|topic| !is_pattern(topic)).map(|topic| Some(topic.as_str())).collect();
+    if names.is_empty() { vec![None] } else { names }
+}
+
+/// What the broker says is wrong with `topic`.
+pub(super) fn topic_problem(metadata: &Metadata, topic: Option<&str>) -> Option<(RDKafkaErrorCode, String)> {
+    let topic = topic?;
+    let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else {
+        return Some((RDKafkaErrorCode::UnknownTopicOrPartition, format!("topic {topic:?} does not exist")));
+    };
+    if let Some(error) = found.error() {
+        let code = RDKafkaErrorCode::from(error);
+        return Some((code, format!("topic {topic:?}: {code}")));
+    }
+    found
+        .partitions()
+        .is_empty()
+        .then(|| (RDKafkaErrorCode::UnknownTopicOrPartition, format!("topic {topic:?} has no partitions")))
+}
+
+/// Waits until a broker answers and describes every topic.
+///
+/// # Errors
+/// `Fatal` past the deadline, and at once where waiting cannot help (refused credentials, a topic that is closed to
+/// this user or does not exist). Each names the next step.
+pub(super) fn reach<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    events: &Receiver<ClientEvent>,
+    settings: &KafkaSettings,
+    deadline: Duration,
+) -> Result<(), SourceError> {
+    let start = Instant::now();
+    for topic in questions(&settings.topics) {
+        let mut last_reason = String::from("no answer");
+        loop {
+            match consumer.fetch_metadata(topic, REQUEST_TIMEOUT) {
+                Ok(metadata) => match topic_problem(&metadata, topic) {
+                    None => break,
+                    Some((code, problem)) if is_final(code) || start.elapsed() > TOPIC_GRACE => {
+                        return Err(SourceError::Fatal(topic_error(code, &problem)));
+                    }
+                    Some(_) => {}
+                },
+                Err(error) => {
+                    last_reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |c| c.to_string());
+                }
+            }
+            // Serves the error events, which say more than "timed out". Nothing is subscribed yet: no message comes.
+            let _ = consumer.poll(Duration::from_millis(50));
+            for event in events.try_iter() {
+                if let ClientEvent::Error { code, reason } = event {
+                    if matches!(code, RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) {
+                        return Err(SourceError::Fatal(format!(
+                            "Kafka refuses the credentials: {}; check kafka.sasl_mechanism, kafka.sasl_username and \
+                             kafka.sasl_password",
+                            redact::cut(&reason, 300)
+                        )));
+                    }
+                    if code != RDKafkaErrorCode::AllBrokersDown {
+                        last_reason = reason;
+                    }
+                }
+            }
+            if start.elapsed() > deadline {
+                return Err(SourceError::Fatal(format!(
+                    "no Kafka broker of [{}] answered within {} s: {}; check kafka.brokers, kafka.security_protocol \
+                     and that the brokers are up",
+                    redact::cut(&settings.brokers.join(", "), 200),
+                    deadline.as_secs(),
+                    redact::cut(&last_reason, 300)
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_final(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic)
+}
+
+fn topic_error(code: RDKafkaErrorCode, problem: &str) -> String {
+    match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            format!("{problem}; grant this user READ and DESCRIBE on the topic, or correct kafka.topics")
+        }
+        RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+            format!("{problem}; create the topic, or correct kafka.topics")
+        }
+        _ => format!("{problem}; correct kafka.topics, or look into the broker's log"),
+    }
+}

@@ -1,0 +1,280 @@
+//! On librdkafka's in-process mock cluster. What only a real broker shows is in `tests/it/kafka_source.rs`.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::*;
+use crate::domain::Message;
+use crate::source::Producer;
+
+const PARTITIONS: i32 = 3;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Bench {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    settings: KafkaSettings,
+    health: Health,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        cluster.create_topic("assets", PARTITIONS, 1).expect("a topic");
+        let settings = KafkaSettings {
+            brokers: vec![cluster.bootstrap_servers()],
+            topics: vec!["assets".into()],
+            session_timeout_ms: 6_000,
+            properties: [("heartbeat.interval.ms", "200"), ("reconnect.backoff.max.ms", "500")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..KafkaSettings::default()
+        };
+        Self { cluster, settings, health: Health::new() }
+    }
+
+    async fn produce(&self, range: std::ops::Range<usize>) {
+        let producer = Producer::new(&self.settings).expect("a producer");
+        let mut deliveries = Vec::new();
+        for n in range {
+            let (key, value) = (format!("key-{n}"), format!("value-{n}"));
+            let headers: [(&str, Option<&[u8]>); 2] = [("n", Some(value.as_bytes())), ("none", None)];
+            let sent = producer.send("assets", Some(key.as_bytes()), Some(value.as_bytes()), &headers).await;
+            deliveries.push(sent.expect("the producer takes it"));
+        }
+        producer.flush(PATIENCE).await.expect("everything is delivered");
+        for delivery in deliveries {
+            delivery.await.expect("the broker takes it");
+        }
+    }
+
+    async fn source_within(&self, limits: Limits, drain: Duration) -> Box<KafkaSource> {
+        let metrics = Arc::new(Metrics::default());
+        let source = KafkaSource::start(&self.settings, drain, self.health.clone(), metrics, limits, PATIENCE);
+        Box::new(source.await.expect("the mock cluster is there"))
+    }
+
+    async fn source(&self) -> Box<KafkaSource> {
+        self.source_within(Limits::default(), Duration::from_secs(20)).await
+    }
+}
+
+/// Offsets seen, by partition, as a pipeline would keep them.
+#[derive(Default)]
+struct Seen {
+    values: BTreeMap<i32, Vec<(i64, String)>>,
+    epochs: BTreeMap<i32, u64>,
+}
+
+impl Seen {
+    fn count(&self) -> usize {
+        self.values.values().map(Vec::len).sum()
+    }
+
+    fn take(&mut self, message: Message) {
+        let partition = message.position.partition;
+        assert_eq!(self.epochs.get(&partition), Some(&message.epoch), "a message outside of its assignment");
+        let value = String::from_utf8(message.value.expect("a value").to_vec()).expect("text");
+        self.values.entry(partition).or_default().push((message.position.offset, value));
+    }
+
+    fn next_offsets(&self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, i64)> {
+        let last = |p: &TopicPartition| Some(self.values.get(&p.partition)?.last()?.0 + 1);
+        partitions.iter().filter_map(|p| Some((p.clone(), last(p)?))).collect()
+    }
+
+    fn partitions(&self) -> Vec<TopicPartition> {
+        self.epochs.keys().map(|p| TopicPartition { topic: "assets".into(), partition: *p }).collect()
+    }
+
+    /// Answers one event like a pipeline that is never behind.
+    fn handle(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Assigned { epoch, partitions } => {
+                self.epochs.extend(partitions.iter().map(|p| (p.partition, epoch)));
+            }
+            SourceEvent::Message(message) => self.take(message),
+            SourceEvent::Revoking(revocation) => {
+                revocation.partitions.iter().for_each(|p| drop(self.epochs.remove(&p.partition)));
+                let offsets = self.next_offsets(&revocation.partitions);
+                revocation.complete(offsets);
+            }
+            SourceEvent::Lost { partitions } => panic!("lost {partitions:?}"),
+            SourceEvent::End => panic!("a topic has no end"),
+        }
+    }
+
+    async fn read(&mut self, source: &mut KafkaSource, until: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !until(self) {
+            assert!(Instant::now() < deadline, "still waiting after {} messages", self.count());
+            if let Ok(event) = tokio::time::timeout(Duration::from_millis(20), source.next(Demand::Messages)).await {
+                self.handle(event.expect("the source goes on"));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumes_everything_and_a_second_consumer_resumes_from_the_commit() {
+    let bench = Bench::new();
+    bench.produce(0..300).await;
+    let mut source = bench.source().await;
+    let mut first = Seen::default();
+    first.read(&mut source, |seen| seen.count() == 120).await;
+    let offsets = first.next_offsets(&first.partitions());
+    source.commit(offsets).await.expect("the source takes it over");
+    source.close().await.expect("commits and leaves");
+
+    let mut source = bench.source().await;
+    let mut second = Seen::default();
+    second.read(&mut source, |seen| seen.count() == 180).await;
+    for (partition, mut values) in first.values {
+        values.extend(second.values.remove(&partition).unwrap_or_default());
+        assert!(values.iter().enumerate().all(|(n, (offset, _))| n as i64 == *offset), "partition {partition}");
+    }
+    source.close().await.expect("leaves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_keeps_key_headers_and_timestamp() {
+    let bench = Bench::new();
+    bench.produce(7..8).await;
+    let mut source = bench.source().await;
+    let message = loop {
+        if let SourceEvent::Message(message) = source.next(Demand::Messages).await.expect("the source goes on") {
+            break message;
+        }
+    };
+    assert_eq!(message.key.as_deref(), Some(&b"key-7"[..]));
+    assert_eq!(message.headers[0], ("n".to_owned(), Some(bytes::Bytes::from_static(b"value-7"))));
+    assert_eq!(message.headers[1], ("none".to_owned(), None));
+    assert!(message.timestamp_ms.is_some_and(|ms| ms > 1_600_000_000_000));
+    source.close().await.expect("leaves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_handover_pauses_resumes_and_loses_nothing() {
+    let bench = Bench::new();
+    bench.produce(0..500).await;
+    let limits = Limits { messages_max: 4, bytes_max: 1 << 20 };
+    let mut source = bench.source_within(limits, Duration::from_secs(20)).await;
+    let mut seen = Seen::default();
+    for round in 1..=10 {
+        // The pipeline takes nothing: the thread polls on, the handover stays within its bound.
+        let full = Instant::now() + Duration::from_secs(10);
+        while source.handover.waiting() < 4 && Instant::now() < full {
+            let _ = tokio::time::timeout(Duration::from_millis(5), source.next(Demand::ControlOnly))
+                .await
+                .map(|event| seen.handle(event.expect("the source goes on")));
+        }
+        assert_eq!(source.handover.waiting(), 4);
+        seen.read(&mut source, |seen| seen.count() >= round * 50).await;
+    }
+    for (partition, values) in &seen.values {
+        assert!(values.iter().enumerate().all(|(n, (offset, _))| n as i64 == *offset), "partition {partition}");
+    }
+    source.close().await.expect("leaves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_members_share_the_partitions_and_see_every_message_once() {
+    for strategy in ["cooperative-sticky", "range"] {
+        let mut bench = Bench::new();
+        bench.settings.properties.insert("partition.assignment.strategy".into(), strategy.into());
+        bench.produce(0..300).await;
+        let mut one = bench.source().await;
+        let (mut by_one, mut by_two) = (Seen::default(), Seen::default());
+        by_one.read(&mut one, |seen| seen.count() >= 150).await;
+        let mut two = bench.source().await;
+        let deadline = Instant::now() + PATIENCE;
+        let mut late = false;
+        loop {
+            for (source, seen) in [(&mut one, &mut by_one), (&mut two, &mut by_two)] {
+                if let Ok(event) = tokio::time::timeout(Duration::from_millis(5), source.next(Demand::Messages)).await {
+                    seen.handle(event.expect("the source goes on"));
+                }
+            }
+            let balanced = !by_one.epochs.is_empty()
+                && !by_two.epochs.is_empty()
+                && by_one.epochs.len() + by_two.epochs.len() == PARTITIONS as usize;
+            let count = by_one.count() + by_two.count();
+            if balanced && !late && count >= 300 {
+                late = true;
+                bench.produce(300..400).await;
+            }
+            if late && count >= 400 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{strategy}: {count} messages, {:?} {:?}", by_one.epochs, by_two.epochs);
+        }
+        let mut all: Vec<_> = by_one.values.values().chain(by_two.values.values()).flatten().map(|(_, v)| v).collect();
+        all.sort();
+        let total = all.len();
+        all.dedup();
+        assert_eq!((all.len(), total), (400, 400), "{strategy}: drained and committed messages came twice");
+        one.close().await.expect("leaves");
+        two.close().await.expect("leaves");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_brokers_absence_shows_in_health_and_passes() {
+    let bench = Bench::new();
+    bench.produce(0..10).await;
+    let mut source = bench.source().await;
+    let mut seen = Seen::default();
+    seen.read(&mut source, |seen| seen.count() == 10).await;
+    bench.cluster.broker_down(-1).expect("the mock broker stops");
+    let health = bench.health.clone();
+    seen.read(&mut source, |_| health.reasons().iter().any(|(component, _)| *component == "kafka")).await;
+    bench.cluster.broker_up(-1).expect("the mock broker starts");
+    seen.read(&mut source, |_| health.reasons().is_empty()).await;
+    bench.produce(10..20).await;
+    seen.read(&mut source, |seen| seen.count() == 20).await;
+    source.close().await.expect("leaves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
+    let fatal = async |settings: &KafkaSettings, drain: Duration| {
+        let metrics = Arc::new(Metrics::default());
+        let connect = Duration::from_millis(100);
+        match KafkaSource::start(settings, drain, Health::new(), metrics, Limits::default(), connect).await {
+            Err(SourceError::Fatal(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    let bench = Bench::new();
+    let second = Duration::from_secs(1);
+    bench.cluster.topic_error("gone", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).expect("an error");
+    let text = fatal(&KafkaSettings { topics: vec!["gone".into()], ..bench.settings.clone() }, second).await;
+    assert!(text.contains("\"gone\"") && text.contains("create the topic"), "{text}");
+
+    bench
+        .cluster
+        .topic_error("closed", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+        .expect("an error");
+    let text = fatal(&KafkaSettings { topics: vec!["closed".into()], ..bench.settings.clone() }, second).await;
+    assert!(text.contains("\"closed\"") && text.contains("READ"), "{text}");
+
+    // Port 1 of the loopback address: nobody listens there.
+    let text = fatal(&KafkaSettings { brokers: vec!["127.0.0.1:1".into()], ..bench.settings.clone() }, second).await;
+    assert!(text.contains("127.0.0.1:1") && text.contains("kafka.brokers"), "{text}");
+
+    let text = fatal(&bench.settings, Duration::from_secs(300)).await;
+    assert!(text.contains("drain_deadline_ms"), "{text}");
+    let text = fatal(&KafkaSettings { topics: Vec::new(), ..bench.settings.clone() }, second).await;
+    assert!(text.contains("kafka.topics"), "{text}");
+}
+
+#[tokio::test]
+async fn a_panic_in_the_thread_ends_the_source() {
+    let handover = Handover::new(Limits::default());
+    assert!(guarded(&handover, || panic!("out of {}", "luck")).is_err());
+    let why = handover.next(Demand::Messages).await.expect_err("the source is broken");
+    assert!(why.contains("out of luck"), "{why}");
+}

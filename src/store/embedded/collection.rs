@@ -1,0 +1,215 @@
+//! One collection: the engine's shard, one writer at a time, readers beside it.
+//!
+//! What the engine (qdrant-edge 0.7) leaves to us:
+//! - *Durability.* Its log is never replayed on load; only `flush` (which syncs log and segments) makes a write
+//!   survive the process. So every write ends with a flush.
+//! - *The log's size.* It is never truncated while the shard is open, but its numbering must go on, because the engine
+//!   ignores operations older than a point's version. So the shard is reopened from time to time, and while it is
+//!   closed all closed log files but the newest are removed (the same as Qdrant's own acknowledgement leaves).
+//! - *The index.* Nothing runs in the background; see [`OPTIMIZE_AFTER_POINTS`].
+//! - *Panics.* `flush` panics on IO errors. A panic leaves the writer's mutex poisoned; the next writer reopens the
+//!   shard from its files.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use qdrant_edge as edge;
+use qdrant_edge::EdgeShard;
+
+use super::catalog::unusable;
+use super::convert;
+use crate::domain::{Fingerprint, PointId, Write};
+use crate::store::batch::Batch;
+use crate::store::{CollectionDefinition, StoreError};
+
+/// Points written between two runs of the engine's optimizers (index graph, vacuum, merge). Until then a search reads
+/// every vector, which for this many takes about ten milliseconds at 512 dimensions.
+const OPTIMIZE_AFTER_POINTS: usize = 20_000;
+
+/// Log bytes (roughly counted) after which the shard is reopened to let go of old log files.
+const LOG_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+pub(super) struct Collection {
+    name: String,
+    path: PathBuf,
+    /// None only while it is reopened, after a failure to do so, and after close.
+    shard: RwLock<Option<EdgeShard>>,
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    points_since_optimize: usize,
+    bytes_since_open: usize,
+}
+
+impl Collection {
+    /// Creates the shard; leftovers of a creation that did not get as far as the catalog are removed.
+    pub fn create(
+        name: &str,
+        path: &Path,
+        fingerprint: &Fingerprint,
+        definition: &CollectionDefinition,
+    ) -> Result<Self, StoreError> {
+        if path.exists() {
+            fs::remove_dir_all(path).map_err(|e| unusable(path, "remove", &e))?;
+        }
+        fs::create_dir_all(path).map_err(|e| unusable(path, "create", &e))?;
+        let shard =
+            EdgeShard::new(path, convert::config(fingerprint, definition)).map_err(|e| convert::error(&e, name))?;
+        // A shard that was never flushed cannot be loaded again.
+        shard.flush();
+        Ok(Self::new(name, path, shard))
+    }
+
+    pub fn load(name: &str, path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::new(name, path, load_shard(name, path)?))
+    }
+
+    fn new(name: &str, path: &Path, shard: EdgeShard) -> Self {
+        let info = shard.info();
+        // Two vectors per point at most; an estimate, so that an index that was due before a restart still comes.
+        let indexed = info.indexed_vectors_count / 2;
+        let writer = Writer { points_since_optimize: info.points_count.saturating_sub(indexed), bytes_since_open: 0 };
+        Self { name: name.into(), path: path.into(), shard: RwLock::new(Some(shard)), writer: Mutex::new(writer) }
+    }
+
+    pub fn ensure_indexes(&self, definition: &CollectionDefinition) -> Result<(), StoreError> {
+        let mut writer = self.writer()?;
+        self.changed(&mut writer, |shard| {
+            let existing = shard.info().payload_schema;
+            for index in &definition.payload_indexes {
+                if !existing.contains_key(&convert::path(&index.field)?) {
+                    shard.update(convert::create_index(index)?).map_err(|e| convert::error(&e, &self.name))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    pub fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let batch = Batch::new(writes)?;
+        let operations = convert::operations(&batch)?;
+        let mut writer = self.writer()?;
+        self.changed(&mut writer, |shard| {
+            for operation in operations {
+                shard.update(operation).map_err(|e| convert::error(&e, &self.name))?;
+            }
+            Ok(())
+        })?;
+        writer.points_since_optimize += writes.len();
+        writer.bytes_since_open += writes.iter().map(Write::bytes).sum::<usize>();
+        self.maintain(&mut writer)
+    }
+
+    /// Applies `change` and makes it durable. After a failure of the engine the shard is read anew from its files: a
+    /// segment that failed once refuses every later operation.
+    fn changed(
+        &self,
+        writer: &mut Writer,
+        change: impl FnOnce(&EdgeShard) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let outcome = {
+            let guard = self.read_lock();
+            let shard = guard.as_ref().ok_or_else(StoreError::closed)?;
+            let outcome = change(shard);
+            shard.flush();
+            outcome
+        };
+        if outcome.as_ref().is_err_and(|e| e.reason == "store_failed") {
+            self.reopen(writer)?;
+        }
+        outcome
+    }
+
+    fn maintain(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        if writer.points_since_optimize >= OPTIMIZE_AFTER_POINTS {
+            let guard = self.read_lock();
+            let shard = guard.as_ref().ok_or_else(StoreError::closed)?;
+            shard.optimize().map_err(|e| convert::error(&e, &self.name))?;
+            shard.flush();
+            writer.points_since_optimize = 0;
+        }
+        if writer.bytes_since_open >= LOG_BYTES_MAX {
+            self.reopen(writer)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the shard, trims its log and loads it again. Readers wait.
+    fn reopen(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let mut slot = self.shard.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shard) = slot.take() {
+            // Dropping flushes, which panics when the disk is what failed; the files then are as of the last flush.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(shard)));
+        }
+        *slot = Some(load_shard(&self.name, &self.path)?);
+        self.shard.clear_poison();
+        writer.bytes_since_open = 0;
+        Ok(())
+    }
+
+    fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        match self.writer.lock() {
+            Ok(guard) if self.read_lock().is_some() => Ok(guard),
+            // An earlier reopening failed; it may succeed now.
+            Ok(mut guard) => self.reopen(&mut guard).map(|()| guard),
+            Err(poisoned) => {
+                let mut guard = poisoned.into_inner();
+                self.reopen(&mut guard)?;
+                self.writer.clear_poison();
+                Ok(guard)
+            }
+        }
+    }
+
+    fn read_lock(&self) -> RwLockReadGuard<'_, Option<EdgeShard>> {
+        self.shard.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `read` on the shard.
+    pub fn read<T>(&self, read: impl FnOnce(&EdgeShard) -> edge::OperationResult<T>) -> Result<T, StoreError> {
+        let guard = self.read_lock();
+        read(guard.as_ref().ok_or_else(StoreError::closed)?).map_err(|e| convert::error(&e, &self.name))
+    }
+
+    pub fn records(&self, ids: &[PointId]) -> Result<Vec<edge::Record>, StoreError> {
+        let ids: Vec<_> = ids.iter().copied().map(convert::id).collect();
+        let ours = edge::WithPayloadInterface::Fields(vec![convert::path(crate::domain::RESERVED_KEY)?]);
+        self.read(|shard| shard.retrieve(&ids, Some(ours), None))
+    }
+
+    /// Flushes and lets go of the files.
+    pub fn close(&self) {
+        // A poisoned writer has nothing to lose: what it could not flush was never confirmed.
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.shard.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+fn load_shard(name: &str, path: &Path) -> Result<EdgeShard, StoreError> {
+    trim_log(path).map_err(|e| unusable(path, "trim the log of", &e))?;
+    EdgeShard::load(path, None).map_err(|e| convert::error(&e, name))
+}
+
+/// Removes all closed log files but the newest, which carries the numbering on. Only while the shard is closed.
+fn trim_log(path: &Path) -> std::io::Result<()> {
+    let log = path.join("wal");
+    if !log.is_dir() {
+        return Ok(());
+    }
+    let mut closed: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(&log)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some(first) = name.to_str().and_then(|n| n.strip_prefix("closed-")).and_then(|n| n.parse().ok()) {
+            closed.push((first, entry.path()));
+        }
+    }
+    closed.sort();
+    closed.pop();
+    // Oldest first: whatever interrupts this leaves a log without gaps.
+    closed.into_iter().try_for_each(|(_, file)| fs::remove_file(file))
+}

@@ -1,0 +1,236 @@
+//! Our values as the engine's, and back.
+
+use std::collections::HashMap;
+
+use qdrant_edge as edge;
+use serde_json::Value;
+
+use crate::domain::{Fingerprint, Modality, Payload, Point, PointId, RESERVED_KEY, Vectors};
+use crate::store::batch::{Batch, user_payload, whole_payload};
+use crate::store::definition::SCALAR_QUANTILE;
+use crate::store::{
+    CollectionDefinition, Hit, PayloadIndex, PayloadIndexKind, Quantization, Query, StoreError, StoredPoint, filter,
+};
+
+pub(super) fn config(fingerprint: &Fingerprint, definition: &CollectionDefinition) -> edge::EdgeConfig {
+    let hnsw = edge::HnswIndexConfig {
+        m: definition.hnsw.m as usize,
+        ef_construct: definition.hnsw.ef_construct as usize,
+        ..edge::HnswIndexConfig::default()
+    };
+    let params = || {
+        edge::EdgeVectorParams::builder(fingerprint.dimension, edge::Distance::Cosine)
+            .on_disk(definition.vectors.on_disk)
+            .build()
+    };
+    let mut config = edge::EdgeConfig::builder()
+        .on_disk_payload(definition.on_disk_payload.unwrap_or(true))
+        .hnsw_config(hnsw)
+        // Small enough that a store of a few points is a small folder.
+        .wal_options(edge::WalOptions { segment_capacity: 8 * 1024 * 1024, ..edge::WalOptions::default() });
+    for modality in Modality::ALL {
+        config = config.vector(modality.as_str(), params());
+    }
+    match definition.quantization {
+        Quantization::None => {}
+        Quantization::ScalarInt8 => {
+            config = config.quantization_config(edge::QuantizationConfig::from(edge::ScalarQuantizationConfig {
+                r#type: edge::ScalarType::Int8,
+                quantile: Some(SCALAR_QUANTILE),
+                always_ram: Some(true),
+            }));
+        }
+    }
+    config.build()
+}
+
+pub(super) fn create_index(index: &PayloadIndex) -> Result<edge::UpdateOperation, StoreError> {
+    let kind = match index.kind {
+        PayloadIndexKind::Keyword => edge::PayloadSchemaType::Keyword,
+        PayloadIndexKind::Integer => edge::PayloadSchemaType::Integer,
+        PayloadIndexKind::Float => edge::PayloadSchemaType::Float,
+        PayloadIndexKind::Bool => edge::PayloadSchemaType::Bool,
+        PayloadIndexKind::Datetime => edge::PayloadSchemaType::Datetime,
+        PayloadIndexKind::Text => edge::PayloadSchemaType::Text,
+        PayloadIndexKind::Uuid => edge::PayloadSchemaType::Uuid,
+    };
+    Ok(edge::UpdateOperation::FieldIndexOperation(edge::FieldIndexOperations::CreateIndex(edge::CreateIndex {
+        field_name: path(&index.field)?,
+        field_schema: Some(edge::PayloadFieldSchema::FieldType(kind)),
+    })))
+}
+
+pub(super) fn path(path: &str) -> Result<edge::JsonPath, StoreError> {
+    path.parse().map_err(|()| {
+        StoreError::permanent(
+            "payload_path_invalid",
+            format!("{path:?} is no payload path; expected one such as \"a.b\""),
+        )
+    })
+}
+
+/// The operations of a batch, in the order in which they must be applied; the same as the Qdrant adapter sends.
+pub(super) fn operations(batch: &Batch<'_>) -> Result<Vec<edge::UpdateOperation>, StoreError> {
+    let mut out = Vec::new();
+    if !batch.upserts.is_empty() {
+        let points = batch.upserts.iter().map(|point| whole_point(point)).collect();
+        out.push(point_op(edge::PointOperations::UpsertPoints(edge::PointInsertOperations::PointsList(points))));
+    }
+    for modality in Modality::ALL {
+        let without: Vec<_> = batch.upserts_without(modality).into_iter().map(id).collect();
+        if !without.is_empty() {
+            let names = vec![modality.as_str().to_owned()];
+            out.push(edge::UpdateOperation::VectorOperation(edge::VectorOperations::DeleteVectors(
+                without.into(),
+                names,
+            )));
+        }
+    }
+    if !batch.patches.is_empty() {
+        let bare = batch.patches.iter().map(|patch| edge::PointStructPersisted {
+            id: id(patch.id),
+            vector: edge::VectorStructPersisted::Named(HashMap::new()),
+            payload: None,
+        });
+        out.push(point_op(edge::PointOperations::UpsertPointsConditional(edge::ConditionalInsertOperation {
+            points_op: edge::PointInsertOperations::PointsList(bare.collect()),
+            condition: edge::Filter::new(),
+            update_mode: Some(edge::UpdateMode::InsertOnly),
+        })));
+    }
+    let with_vectors: Vec<_> = batch
+        .patches
+        .iter()
+        .filter(|patch| !patch.vectors.is_empty())
+        .map(|patch| edge::PointVectorsPersisted { id: id(patch.id), vector: vectors(&patch.vectors) })
+        .collect();
+    if !with_vectors.is_empty() {
+        let update = edge::UpdateVectorsOp { points: with_vectors, update_filter: None };
+        out.push(edge::UpdateOperation::VectorOperation(edge::VectorOperations::UpdateVectors(update)));
+    }
+    for patch in &batch.patches {
+        let user = user_payload(&patch.payload);
+        if !user.is_empty() {
+            out.push(set_payload(patch.id, user, None));
+        }
+        out.push(set_payload(patch.id, patch.record.to_payload(), Some(path(RESERVED_KEY)?)));
+    }
+    if !batch.deletes.is_empty() {
+        out.push(point_op(edge::PointOperations::DeletePoints {
+            ids: batch.deletes.iter().copied().map(id).collect(),
+        }));
+    }
+    Ok(out)
+}
+
+fn point_op(operation: edge::PointOperations) -> edge::UpdateOperation {
+    edge::UpdateOperation::PointOperation(operation)
+}
+
+fn set_payload(point: PointId, payload: Payload, key: Option<edge::JsonPath>) -> edge::UpdateOperation {
+    edge::UpdateOperation::PayloadOperation(edge::PayloadOps::SetPayload(edge::SetPayloadOp {
+        payload: edge::Payload(payload),
+        points: Some(vec![id(point)]),
+        filter: None,
+        key,
+    }))
+}
+
+fn whole_point(point: &Point) -> edge::PointStructPersisted {
+    edge::PointStructPersisted {
+        id: id(point.id),
+        vector: vectors(&point.vectors),
+        payload: Some(edge::Payload(whole_payload(&point.payload, &point.record))),
+    }
+}
+
+fn vectors(vectors: &Vectors) -> edge::VectorStructPersisted {
+    let named = vectors
+        .iter()
+        .map(|(modality, v)| (modality.as_str().to_owned(), edge::VectorPersisted::Dense(v.as_slice().to_vec())));
+    edge::VectorStructPersisted::Named(named.collect())
+}
+
+pub(super) fn search(query: &Query) -> Result<edge::SearchRequest, StoreError> {
+    let vector = edge::VectorInternal::Dense(query.vector.as_slice().to_vec());
+    Ok(edge::SearchRequest {
+        query: edge::QueryEnum::Nearest(edge::NamedQuery::new(vector, query.modality.as_str())),
+        filter: query.filter.as_ref().map(read_filter).transpose()?,
+        params: None,
+        limit: query.limit,
+        offset: 0,
+        with_payload: Some(edge::WithPayloadInterface::Bool(true)),
+        with_vector: None,
+        score_threshold: None,
+    })
+}
+
+fn read_filter(value: &Value) -> Result<edge::Filter, StoreError> {
+    // Ours first: its errors name the path, and both stores then accept the same filters.
+    filter::parse(value)?;
+    serde_json::from_value(value.clone())
+        .map_err(|e| StoreError::permanent("filter_invalid", format!("the engine cannot read the filter: {e}")))
+}
+
+pub(super) fn id(id: PointId) -> edge::PointId {
+    edge::PointId::Uuid(id.as_uuid())
+}
+
+fn own_id(id: edge::PointId) -> Result<PointId, StoreError> {
+    match id {
+        edge::PointId::Uuid(id) => Ok(PointId::from(id)),
+        edge::PointId::NumId(n) => Err(StoreError::foreign_point(n)),
+    }
+}
+
+pub(super) fn hit(point: edge::ScoredPoint) -> Result<Hit, StoreError> {
+    Ok(Hit { id: own_id(point.id)?, score: point.score, payload: point.payload.map(|p| p.0).unwrap_or_default() })
+}
+
+pub(super) fn record(record: edge::Record) -> Result<(PointId, Payload), StoreError> {
+    let mut payload = record.payload.map(|p| p.0).unwrap_or_default();
+    let ours = match payload.remove(RESERVED_KEY) {
+        Some(Value::Object(ours)) => ours,
+        _ => Payload::new(),
+    };
+    Ok((own_id(record.id)?, ours))
+}
+
+pub(super) fn stored(record: edge::Record) -> Result<StoredPoint, StoreError> {
+    let (mut image, mut text) = (None, None);
+    if let Some(edge::VectorStructInternal::Named(named)) = record.vector {
+        for (name, vector) in named {
+            let edge::VectorInternal::Dense(values) = vector else { continue };
+            match name.as_str() {
+                "image" => image = Some(values),
+                "text" => text = Some(values),
+                _ => {}
+            }
+        }
+    }
+    Ok(StoredPoint { id: own_id(record.id)?, image, text, payload: record.payload.map(|p| p.0).unwrap_or_default() })
+}
+
+pub(super) fn error(error: &edge::OperationError, collection: &str) -> StoreError {
+    use edge::OperationError as E;
+    let message = format!("collection {collection}: {error}");
+    match error {
+        E::WrongVectorDimension { .. }
+        | E::VectorNameNotExists { .. }
+        | E::TypeError { .. }
+        | E::TypeInferenceError { .. }
+        | E::ValidationError { .. }
+        | E::WrongSparse
+        | E::WrongMulti
+        | E::MissingRangeIndexForOrderBy { .. }
+        | E::MissingMapIndexForFacet { .. }
+        | E::VariableTypeError { .. }
+        | E::NonFiniteNumber { .. } => StoreError::permanent("store_rejected", message),
+        E::PointIdError { .. } | E::Cancelled { .. } | E::Timeout { .. } => {
+            StoreError::transient("store_busy", message)
+        }
+        E::ServiceError { .. } | E::InconsistentStorage { .. } | E::OutOfMemory { .. } => {
+            StoreError::outage("store_failed", format!("{message}; check store.path and free space and memory"))
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Errors of the client as ours.
+
+use std::time::Duration;
+
+use qdrant_client::QdrantError;
+use qdrant_client::qdrant::UpdateStatus;
+use tonic::{Code, Status};
+
+use crate::redact;
+use crate::store::StoreError;
+
+/// Message of the status that tonic gives to a request that its own timeout ended.
+const CLIENT_TIMEOUT: &str = "Timeout expired";
+
+/// `doing` says what was tried, with the collection, for example `write to catalog__a`.
+pub(super) fn from_client(error: QdrantError, url: &str, doing: &str) -> StoreError {
+    match error {
+        QdrantError::ResponseError { status } => from_status(&status, url, doing),
+        QdrantError::ResourceExhaustedError { status, retry_after_seconds } => {
+            let retry_after = Some(Duration::from_secs(retry_after_seconds));
+            StoreError { retry_after, ..from_status(&status, url, doing) }
+        }
+        QdrantError::InvalidUri(e) => invalid_url(url, &e),
+        other => {
+            let message = format!("Qdrant at {url}, {doing}: {}", redact::cut(&other.to_string(), 300));
+            StoreError::outage("store_failed", message)
+        }
+    }
+}
+
+pub(super) fn invalid_url(url: &str, error: &dyn std::fmt::Display) -> StoreError {
+    let message =
+        format!("store.url is {url:?}: {error}; expected Qdrant's gRPC address, for example http://localhost:6334");
+    StoreError::outage("store_url_invalid", message)
+}
+
+fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
+    let said = redact::cut(status.message(), 300);
+    let message = |hint: &str| format!("Qdrant at {url}, {doing}: {said}{hint}");
+    match status.code() {
+        Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => {
+            StoreError::permanent("store_rejected", message(""))
+        }
+        Code::ResourceExhausted => StoreError::transient("store_busy", message("")),
+        Code::Cancelled if status.message() == CLIENT_TIMEOUT => {
+            StoreError::outage("store_timeout", message("; check the server's load, or raise store.timeout_ms"))
+        }
+        Code::Aborted | Code::Cancelled => StoreError::transient("store_busy", message("")),
+        // A point that another worker deleted between the steps of a patch; everything else that is not found is shared.
+        Code::NotFound if said.contains("No point with id") => StoreError::transient("store_conflict", message("")),
+        Code::NotFound => StoreError::outage(
+            "collection_missing",
+            message("; index something or run `clipstream migrate apply` first"),
+        ),
+        Code::Unauthenticated | Code::PermissionDenied => {
+            StoreError::outage("store_unauthorized", message("; check store.api_key and its rights"))
+        }
+        Code::Unimplemented => StoreError::outage(
+            "store_unsupported",
+            message("; check that store.url is the gRPC port of Qdrant 1.17 or newer"),
+        ),
+        Code::DeadlineExceeded => {
+            StoreError::outage("store_timeout", message("; check the server's load, or raise store.timeout_ms"))
+        }
+        // The client's own name for a failed connection is Internal.
+        _ if status.message().starts_with("Failed to connect") => StoreError::outage(
+            "store_unreachable",
+            format!(
+                "cannot reach Qdrant at {url} ({doing}): {}; check store.url and that the server runs",
+                connect_cause(&said)
+            ),
+        ),
+        Code::Unavailable => {
+            StoreError::outage("store_unreachable", message("; check store.url and that the server runs"))
+        }
+        _ => StoreError::outage("store_failed", message("; see the server's log")),
+    }
+}
+
+/// The system's words out of the client's `Failed to connect to …: Transport(…, ConnectError(…, Os { … message: "…" }))`.
+fn connect_cause(said: &str) -> &str {
+    said.split("message: \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or(said)
+}
+
+/// Only `Completed` means durable and visible. The others are answered with success by the server.
+pub(super) fn check_completed(status: i32, url: &str, doing: &str) -> Result<(), StoreError> {
+    match UpdateStatus::try_from(status) {
+        Ok(UpdateStatus::Completed) => Ok(()),
+        Ok(status) => {
+            let message =
+                format!("Qdrant at {url}, {doing}: found update status {}, expected Completed", status.as_str_name());
+            Err(StoreError::transient("store_update_incomplete", message))
+        }
+        Err(_) => {
+            let message = format!("Qdrant at {url}, {doing}: found update status {status}, expected Completed (2)");
+            Err(StoreError::transient("store_update_incomplete", message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Class;
+
+    fn class_of(code: Code, message: &str) -> Class {
+        from_client(Status::new(code, message).into(), "http://q:6334", "write").class
+    }
+
+    #[test]
+    fn shared_failures_are_outages_and_bad_points_permanent() {
+        for code in [
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::Unauthenticated,
+            Code::PermissionDenied,
+            Code::Internal,
+            Code::Unknown,
+            Code::Unimplemented,
+        ] {
+            assert_eq!(class_of(code, "x"), Class::Outage, "{code:?}");
+        }
+        assert_eq!(class_of(Code::NotFound, "Not found: Collection `a` doesn't exist!"), Class::Outage);
+        assert_eq!(class_of(Code::NotFound, "Not found: No point with id 1 found"), Class::Transient);
+        assert_eq!(class_of(Code::Cancelled, CLIENT_TIMEOUT), Class::Outage);
+        for code in [Code::Aborted, Code::Cancelled, Code::ResourceExhausted] {
+            assert_eq!(class_of(code, "x"), Class::Transient, "{code:?}");
+        }
+        for code in [Code::InvalidArgument, Code::OutOfRange] {
+            assert_eq!(class_of(code, "x"), Class::Permanent, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_kept() {
+        let mut status = Status::resource_exhausted("slow down");
+        status.metadata_mut().insert("retry-after", "7".parse().unwrap());
+        let error = from_client(status.into(), "http://q:6334", "write");
+        assert_eq!((error.class, error.retry_after), (Class::Transient, Some(Duration::from_secs(7))));
+    }
+
+    #[test]
+    fn only_completed_is_success() {
+        assert!(check_completed(UpdateStatus::Completed.into(), "u", "d").is_ok());
+        for status in [UpdateStatus::Acknowledged, UpdateStatus::ClockRejected, UpdateStatus::WaitTimeout] {
+            let error = check_completed(status.into(), "u", "write").unwrap_err();
+            assert_eq!(error.class, Class::Transient);
+            assert!(error.message.contains(status.as_str_name()));
+        }
+        assert!(check_completed(99, "u", "d").is_err());
+    }
+}

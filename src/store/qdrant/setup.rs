@@ -1,0 +1,293 @@
+//! Collections and aliases: creating what is missing, checking what is there.
+
+use std::collections::HashMap;
+
+use qdrant_client::qdrant::quantization_config::Quantization as QuantizationKind;
+use qdrant_client::qdrant::vectors_config::Config as VectorsKind;
+use qdrant_client::qdrant::{
+    CollectionInfo, CreateAlias, CreateCollection, CreateFieldIndexCollection, Distance, FieldType, HnswConfigDiff,
+    QuantizationConfig, QuantizationType, ScalarQuantization, Value, VectorParams, VectorParamsMap, VectorsConfig,
+};
+
+use super::{QdrantStore, error};
+use crate::domain::{Class, Fingerprint, Modality};
+use crate::store::definition::SCALAR_QUANTILE;
+use crate::store::{
+    CollectionDefinition, CollectionSpec, PayloadIndexKind, Quantization, StoreError, fingerprint_differences,
+};
+
+/// Key in the collection's metadata under which the fingerprint is kept, as an object.
+const FINGERPRINT_KEY: &str = "clipstream_fingerprint";
+
+/// First server version that knows insert-only upserts. Older ones ignore the mode and would erase every point that a
+/// patch touches, so they are refused.
+const VERSION_MIN: (u64, u64) = (1, 17);
+
+impl QdrantStore {
+    pub(super) async fn ensure_collection(&self, spec: &CollectionSpec) -> Result<(), StoreError> {
+        self.check_version().await?;
+        let info = match self.info(&spec.name).await? {
+            Some(info) => info,
+            None => {
+                self.create(spec).await?;
+                self.info(&spec.name).await?.ok_or_else(|| StoreError::collection_missing(&spec.name))?
+            }
+        };
+        let differences = differences(&info, &spec.fingerprint)?;
+        if !differences.is_empty() {
+            return Err(StoreError::collection_differs(&spec.name, &differences));
+        }
+        self.create_indexes(spec, &info).await
+    }
+
+    async fn check_version(&self) -> Result<(), StoreError> {
+        let client = self.client()?;
+        let version = client.health_check().await.map_err(|e| self.failed(e, "health check"))?.version;
+        match version_of(&version) {
+            Some(found) if found < VERSION_MIN => {
+                let (major, minor) = VERSION_MIN;
+                let message =
+                    format!("Qdrant at {}: found version {version}, expected {major}.{minor} or newer", self.url);
+                Err(StoreError::outage("store_version_unsupported", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn info(&self, collection: &str) -> Result<Option<CollectionInfo>, StoreError> {
+        match self.client()?.collection_info(collection).await {
+            Ok(response) => Ok(response.result),
+            Err(e) => match self.failed(e, &format!("read about collection {collection}")) {
+                missing if missing.reason == "collection_missing" => Ok(None),
+                other => Err(other),
+            },
+        }
+    }
+
+    async fn create(&self, spec: &CollectionSpec) -> Result<(), StoreError> {
+        let request = create_request(spec)?;
+        match self.client()?.create_collection(request).await {
+            Ok(_) => Ok(()),
+            Err(e) => {
+                let error = self.failed(e, &format!("create collection {}", spec.name));
+                // Another worker was faster: the check that follows decides whether its collection fits.
+                if error.class == Class::Permanent && error.message.contains("already exists") {
+                    return Ok(());
+                }
+                // A definition that the server refuses concerns every message, not the one at hand.
+                Err(StoreError {
+                    class: if error.class == Class::Permanent { Class::Outage } else { error.class },
+                    ..error
+                })
+            }
+        }
+    }
+
+    async fn create_indexes(&self, spec: &CollectionSpec, info: &CollectionInfo) -> Result<(), StoreError> {
+        for index in &spec.definition.payload_indexes {
+            if info.payload_schema.contains_key(&index.field) {
+                continue;
+            }
+            let doing = format!("index field {} of collection {}", index.field, spec.name);
+            let request = CreateFieldIndexCollection {
+                collection_name: spec.name.clone(),
+                wait: Some(true),
+                field_name: index.field.clone(),
+                field_type: Some(field_type(index.kind).into()),
+                ..CreateFieldIndexCollection::default()
+            };
+            let response = self.client()?.create_field_index(request).await.map_err(|e| self.failed(e, &doing))?;
+            if let Some(result) = response.result {
+                error::check_completed(result.status, &self.url, &doing)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn read_fingerprint(&self, collection: &str) -> Result<Option<Fingerprint>, StoreError> {
+        let info = self.info(collection).await?.ok_or_else(|| StoreError::collection_missing(collection))?;
+        fingerprint(&info)
+    }
+
+    pub(super) async fn create_alias_if_free(&self, alias: &str, collection: &str) -> Result<String, StoreError> {
+        if let Some(target) = self.alias_target(alias).await? {
+            return Ok(target);
+        }
+        // No alias of that name: what answers to it is a collection.
+        if self.info(alias).await?.is_some() {
+            return Ok(alias.to_owned());
+        }
+        let request = CreateAlias { collection_name: collection.to_owned(), alias_name: alias.to_owned() };
+        let created = self.client()?.create_alias(request).await;
+        // Whoever was faster, what the alias names now is the answer.
+        match (self.alias_target(alias).await?, created) {
+            (Some(target), _) => Ok(target),
+            (None, Err(e)) => Err(self.failed(e, &format!("create alias {alias} of collection {collection}"))),
+            (None, Ok(_)) => {
+                let message = format!("Qdrant at {} created alias {alias} and does not list it", self.url);
+                Err(StoreError::transient("store_busy", message))
+            }
+        }
+    }
+
+    async fn alias_target(&self, alias: &str) -> Result<Option<String>, StoreError> {
+        let aliases = self.client()?.list_aliases().await.map_err(|e| self.failed(e, "list aliases"))?.aliases;
+        Ok(aliases.into_iter().find(|a| a.alias_name == alias).map(|a| a.collection_name))
+    }
+}
+
+/// Major and minor of `1.18.3`; none for a version that is no number (a development build).
+fn version_of(version: &str) -> Option<(u64, u64)> {
+    let mut parts = version.trim_start_matches('v').split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+// `memory` replaces these fields from Qdrant 1.19 on; the older servers that we support know only the old ones.
+#[expect(deprecated, reason = "servers before 1.19 do not know the successors")]
+fn create_request(spec: &CollectionSpec) -> Result<CreateCollection, StoreError> {
+    let CollectionDefinition {
+        shard_number,
+        replication_factor,
+        on_disk_payload,
+        vectors,
+        hnsw,
+        quantization,
+        payload_indexes: _,
+    } = &spec.definition;
+    let params = |modality: Modality| {
+        let params = VectorParams {
+            size: spec.fingerprint.dimension as u64,
+            distance: Distance::Cosine.into(),
+            on_disk: Some(vectors.on_disk),
+            ..VectorParams::default()
+        };
+        (modality.as_str().to_owned(), params)
+    };
+    let map = Modality::ALL.into_iter().map(params).collect();
+    let fingerprint = serde_json::to_value(&spec.fingerprint)
+        .map_err(|e| StoreError::outage("fingerprint_invalid", format!("cannot write the model's fingerprint: {e}")))?;
+    let quantization = match quantization {
+        Quantization::None => None,
+        Quantization::ScalarInt8 => Some(QuantizationConfig {
+            quantization: Some(QuantizationKind::Scalar(ScalarQuantization {
+                r#type: QuantizationType::Int8.into(),
+                quantile: Some(SCALAR_QUANTILE),
+                always_ram: Some(true),
+                ..ScalarQuantization::default()
+            })),
+        }),
+    };
+    Ok(CreateCollection {
+        collection_name: spec.name.clone(),
+        hnsw_config: Some(HnswConfigDiff {
+            m: Some(hnsw.m.into()),
+            ef_construct: Some(hnsw.ef_construct.into()),
+            ..HnswConfigDiff::default()
+        }),
+        shard_number: *shard_number,
+        replication_factor: *replication_factor,
+        on_disk_payload: Some(on_disk_payload.unwrap_or(true)),
+        vectors_config: Some(VectorsConfig { config: Some(VectorsKind::ParamsMap(VectorParamsMap { map })) }),
+        quantization_config: quantization,
+        metadata: HashMap::from([(FINGERPRINT_KEY.to_owned(), Value::from(fingerprint))]),
+        ..CreateCollection::default()
+    })
+}
+
+fn field_type(kind: PayloadIndexKind) -> FieldType {
+    match kind {
+        PayloadIndexKind::Keyword => FieldType::Keyword,
+        PayloadIndexKind::Integer => FieldType::Integer,
+        PayloadIndexKind::Float => FieldType::Float,
+        PayloadIndexKind::Bool => FieldType::Bool,
+        PayloadIndexKind::Datetime => FieldType::Datetime,
+        PayloadIndexKind::Text => FieldType::Text,
+        PayloadIndexKind::Uuid => FieldType::Uuid,
+    }
+}
+
+fn fingerprint(info: &CollectionInfo) -> Result<Option<Fingerprint>, StoreError> {
+    let Some(value) = info.config.as_ref().and_then(|config| config.metadata.get(FINGERPRINT_KEY)) else {
+        return Ok(None);
+    };
+    serde_json::from_value(value.clone().into_json()).map(Some).map_err(|e| {
+        let message = format!(
+            "the collection's metadata key {FINGERPRINT_KEY} cannot be read: {e}; expected what clipstream wrote"
+        );
+        StoreError::outage("fingerprint_invalid", message)
+    })
+}
+
+/// Every difference between the collection and what the model needs, each as found and expected.
+fn differences(info: &CollectionInfo, expected: &Fingerprint) -> Result<Vec<String>, StoreError> {
+    let vectors =
+        info.config.as_ref().and_then(|config| config.params.as_ref()).and_then(|p| p.vectors_config.as_ref());
+    let no_vectors = HashMap::new();
+    let named = match vectors.and_then(|v| v.config.as_ref()) {
+        Some(VectorsKind::ParamsMap(map)) => &map.map,
+        Some(VectorsKind::Params(_)) | None => &no_vectors,
+    };
+    let mut found = Vec::new();
+    for modality in Modality::ALL {
+        let Some(params) = named.get(modality.as_str()) else {
+            let wanted = expected.dimension;
+            found.push(format!("vector {modality}: found none, expected a named vector of {wanted} dimensions"));
+            continue;
+        };
+        if params.size != expected.dimension as u64 {
+            found.push(format!("vector {modality}: found {} dimensions, expected {}", params.size, expected.dimension));
+        }
+        if params.distance() != Distance::Cosine {
+            let distance = params.distance().as_str_name();
+            found.push(format!("vector {modality}: found distance {distance}, expected Cosine"));
+        }
+    }
+    found.extend(fingerprint_differences(expected, fingerprint(info)?.as_ref()));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert_eq!(version_of("1.18.3"), Some((1, 18)));
+        assert_eq!(version_of("v1.9.0-dev"), Some((1, 9)));
+        assert!(version_of("1.9.0") < Some(VERSION_MIN));
+        assert_eq!(version_of("dev"), None);
+    }
+
+    #[test]
+    fn every_difference_is_named() {
+        let expected = Fingerprint {
+            variant: "v".into(),
+            checkpoint: "c".into(),
+            dimension: 512,
+            preprocessing: "p".into(),
+            tokenizer: "t".into(),
+            graph: "g".into(),
+        };
+        let definition = CollectionDefinition::built_in();
+        let spec = CollectionSpec { name: "a".into(), fingerprint: expected.clone(), definition };
+        let mut request = create_request(&spec).unwrap();
+        let Some(VectorsConfig { config: Some(VectorsKind::ParamsMap(map)) }) = &mut request.vectors_config else {
+            panic!("named vectors");
+        };
+        map.map.remove("text");
+        let image = map.map.get_mut("image").unwrap();
+        image.size = 768;
+        image.set_distance(Distance::Dot);
+        let params =
+            qdrant_client::qdrant::CollectionParams { vectors_config: request.vectors_config, ..Default::default() };
+        let config = qdrant_client::qdrant::CollectionConfig { params: Some(params), ..Default::default() };
+        let info = CollectionInfo { config: Some(config), ..CollectionInfo::default() };
+        let found = differences(&info, &expected).unwrap().join("; ");
+        assert_eq!(
+            found,
+            "vector image: found 768 dimensions, expected 512; vector image: found distance Dot, expected Cosine; \
+             vector text: found none, expected a named vector of 512 dimensions; \
+             fingerprint: found none (clipstream did not create it), expected v c"
+        );
+    }
+}

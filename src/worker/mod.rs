@@ -1,0 +1,137 @@
+//! Services that assemble ports and pipeline: the same worker behind `run`, `index` and `demo`, with different ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::budget::Budget;
+use crate::clip::{Clip, ClipError};
+use crate::config::Settings;
+use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
+use crate::domain::ModelId;
+use crate::media::{MediaClient, MediaError};
+use crate::pipeline::{self, Parts, PipelineError, Progress, Summary};
+use crate::shutdown::Shutdown;
+use crate::source::{KafkaSource, Source, SourceError};
+use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
+use crate::telemetry::{Health, Metrics};
+
+/// Everything between the two ends of a worker: models, media, store and its collections.
+pub struct Worker {
+    settings: Settings,
+    models: Vec<(Arc<Clip>, String)>,
+    media: MediaClient,
+    store: Arc<dyn Store>,
+    health: Health,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error(transparent)]
+    Model(#[from] ClipError),
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    DeadLetter(#[from] DeadLetterError),
+    #[error("no model is configured; set clip.models, for example \"ViT-B-32/openai\"")]
+    NoModel,
+    #[error("loading a model broke: {0}")]
+    Broken(String),
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+}
+
+impl Worker {
+    /// Loads the models, connects, creates the collections that are missing and refuses those that another model
+    /// filled. Nothing is consumed yet.
+    pub async fn assemble(
+        settings: &Settings,
+        health: Health,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, WorkerError> {
+        let clips = load_models(settings, &metrics).await?;
+        let store = store::open(&settings.store).await?;
+        let definition = match &settings.store.collection_definition {
+            Some(path) => CollectionDefinition::from_file(path)?,
+            None => CollectionDefinition::built_in(),
+        };
+        let mut models = Vec::with_capacity(clips.len());
+        for clip in clips {
+            let name = clip.id().collection(&settings.store.collection_template, &settings.store.catalog);
+            let fingerprint = clip.fingerprint().clone();
+            store.ensure(&CollectionSpec { name: name.clone(), fingerprint, definition: definition.clone() }).await?;
+            models.push((clip, name));
+        }
+        let (_, default_collection) = models.first().ok_or(WorkerError::NoModel)?;
+        let alias = ModelId::slug(&settings.store.catalog);
+        let names = store.ensure_alias(&alias, default_collection).await?;
+        if names != *default_collection {
+            tracing::warn!(alias, %names, default_collection, "the alias names another collection; `search` by alias uses that one");
+        }
+        let budget = Budget::new(settings.pipeline.media_in_flight_bytes_max);
+        let media = MediaClient::new(&settings.media, budget, metrics.clone()).await?;
+        Ok(Self { settings: settings.clone(), models, media, store, health, metrics })
+    }
+
+    /// The models with their collections, the default one first.
+    pub fn models(&self) -> &[(Arc<Clip>, String)] {
+        &self.models
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub fn media(&self) -> &MediaClient {
+        &self.media
+    }
+
+    /// Consumes the configured Kafka topics until a stop is requested.
+    pub async fn consume(&self, shutdown: Shutdown, progress: Arc<Progress>) -> Result<Summary, WorkerError> {
+        let dead_letters = KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter.topic)?;
+        let drain_deadline = Duration::from_millis(self.settings.pipeline.drain_deadline_ms);
+        let (health, metrics) = (self.health.clone(), self.metrics.clone());
+        let source = KafkaSource::connect(&self.settings.kafka, drain_deadline, health, metrics).await?;
+        self.ingest(Box::new(source), Arc::new(dead_letters), shutdown, progress).await
+    }
+
+    /// Consumes `source` until it ends or a stop is requested.
+    pub async fn ingest(
+        &self,
+        source: Box<dyn Source>,
+        dead_letters: Arc<dyn DeadLetters>,
+        shutdown: Shutdown,
+        progress: Arc<Progress>,
+    ) -> Result<Summary, WorkerError> {
+        let parts = Parts {
+            settings: self.settings.pipeline.clone(),
+            store_settings: self.settings.store.clone(),
+            topic_ops: self.settings.kafka.topic_ops.clone(),
+            preprocess_threads: self.settings.clip.preprocess_threads(),
+            pixels_max: self.settings.media.pixels_max,
+            models: self.models.clone(),
+            media: self.media.clone(),
+            store: self.store.clone(),
+            dead_letters,
+            shutdown,
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            progress,
+        };
+        Ok(pipeline::run(source, parts).await?)
+    }
+}
+
+/// One after the other: each load uses all cores already.
+async fn load_models(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Arc<Clip>>, WorkerError> {
+    let (clip_settings, metrics) = (settings.clip.clone(), metrics.clone());
+    let load = move || {
+        let load = |entry| Clip::load(entry, &clip_settings, metrics.clone()).map(Arc::new);
+        clip_settings.models.iter().map(load).collect::<Result<Vec<_>, _>>()
+    };
+    Ok(tokio::task::spawn_blocking(load).await.map_err(|e| WorkerError::Broken(e.to_string()))??)
+}

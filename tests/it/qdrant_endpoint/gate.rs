@@ -1,0 +1,142 @@
+//! What stands before every call: the API key, and the faults that a test asks for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use tonic::Status;
+
+use super::status::unsupported;
+
+/// Faults to come. A call is named as in its path, `Points/Upsert`; an empty name means any call.
+#[derive(Default)]
+pub struct Faults {
+    state: Mutex<FaultState>,
+}
+
+#[derive(Default)]
+struct FaultState {
+    planned: Vec<Fault>,
+    calls: HashMap<String, usize>,
+}
+
+struct Fault {
+    call: String,
+    times: usize,
+    action: Action,
+}
+
+#[derive(Clone)]
+enum Action {
+    Refuse(Status),
+    LoseReply(Status),
+    Delay(Duration),
+    WaitTimeout,
+}
+
+impl Faults {
+    /// The next `times` calls are not carried out, and answered with `status`.
+    pub fn refuse(&self, call: &str, times: usize, status: Status) {
+        self.plan(call, times, Action::Refuse(status));
+    }
+
+    /// The next `times` calls are carried out, but answered with `status`: as when the connection breaks in between.
+    pub fn lose_reply(&self, call: &str, times: usize, status: Status) {
+        self.plan(call, times, Action::LoseReply(status));
+    }
+
+    /// The next `times` calls are carried out only after `delay`.
+    pub fn delay(&self, call: &str, times: usize, delay: Duration) {
+        self.plan(call, times, Action::Delay(delay));
+    }
+
+    /// The next `times` updates are carried out, but answered OK with status `WaitTimeout`, as by a busy cluster.
+    pub fn wait_timeout(&self, times: usize) {
+        self.plan(WAIT_TIMEOUT, times, Action::WaitTimeout);
+    }
+
+    pub fn clear(&self) {
+        self.state().planned.clear();
+    }
+
+    /// How many planned faults have not happened yet.
+    pub fn remaining(&self) -> usize {
+        self.state().planned.iter().map(|fault| fault.times).sum()
+    }
+
+    /// How often `call` came in, whatever it was answered.
+    pub fn calls(&self, call: &str) -> usize {
+        self.state().calls.get(call).copied().unwrap_or_default()
+    }
+
+    pub(super) fn take_wait_timeout(&self) -> bool {
+        self.take(|fault| fault.call == WAIT_TIMEOUT).is_some()
+    }
+
+    fn plan(&self, call: &str, times: usize, action: Action) {
+        if times > 0 {
+            self.state().planned.push(Fault { call: call.to_owned(), times, action });
+        }
+    }
+
+    fn take_for(&self, call: &str) -> Option<Action> {
+        *self.state().calls.entry(call.to_owned()).or_default() += 1;
+        self.take(|fault| fault.call.is_empty() || fault.call == call)
+    }
+
+    /// Uses up one time of the first planned fault that fits.
+    fn take(&self, fits: impl Fn(&Fault) -> bool) -> Option<Action> {
+        let mut state = self.state();
+        let position = state.planned.iter().position(fits)?;
+        let fault = &mut state.planned[position];
+        let action = fault.action.clone();
+        fault.times -= 1;
+        if fault.times == 0 {
+            state.planned.remove(position);
+        }
+        Some(action)
+    }
+
+    fn state(&self) -> MutexGuard<'_, FaultState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Not a call's name, so that no call takes this fault.
+const WAIT_TIMEOUT: &str = "(update status)";
+
+const SERVICES: [&str; 3] = ["Qdrant", "Collections", "Points"];
+
+pub struct Gate {
+    pub api_key: Option<String>,
+    pub faults: Arc<Faults>,
+}
+
+pub async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let call = request.uri().path().trim_start_matches("/qdrant.").to_owned();
+    if !SERVICES.iter().any(|service| call.split('/').next() == Some(service)) {
+        return unsupported(&format!("the call {call}")).into_http();
+    }
+    if let Some(api_key) = &gate.api_key {
+        let sent = request.headers().get("api-key").and_then(|value| value.to_str().ok());
+        if sent != Some(api_key) {
+            return Status::unauthenticated("Must provide an API key or an Authorization bearer token").into_http();
+        }
+    }
+    match gate.faults.take_for(&call) {
+        None | Some(Action::WaitTimeout) => next.run(request).await,
+        Some(Action::Refuse(status)) => status.into_http(),
+        Some(Action::LoseReply(status)) => {
+            // To the end, so that the call is carried out whatever the client does meanwhile.
+            drop(next.run(request).await);
+            status.into_http()
+        }
+        Some(Action::Delay(delay)) => {
+            tokio::time::sleep(delay).await;
+            next.run(request).await
+        }
+    }
+}
