@@ -1,8 +1,30 @@
 //! Port: where pictures come from, by URL scheme.
+//!
+//! [`MediaClient::fetch`] is the way in; it hands the URL to `http`, `s3`, `data_url` or `file` by its scheme. Whatever
+//! the scheme: one deadline over everything that others make us wait for, a cap on bytes that is counted while they
+//! arrive, memory reserved before it is used, and errors without secrets. What the bytes are is found out later.
+
+mod address;
+mod body;
+mod client;
+mod data_url;
+mod deadline;
+mod file;
+mod hosts;
+mod http;
+mod http_error;
+mod resolver;
+mod retry_after;
+mod s3;
+mod s3_error;
+#[cfg(test)]
+mod test_server;
 
 use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use client::MediaClient;
 
 use crate::budget::Reservation;
 use crate::domain::Class;
@@ -41,4 +63,12 @@ impl MediaError {
     pub fn outage(reason: &'static str, message: impl Into<String>) -> Self {
         Self { class: Class::Outage, reason, message: message.into(), retry_after: None }
     }
+}
+
+/// What an adapter hands back; [`MediaClient`] makes it a [`Media`].
+#[derive(Debug)]
+struct Fetched {
+    bytes: Bytes,
+    etag: Option<String>,
+    reservation: Reservation,
 }

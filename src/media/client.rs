@@ -1,0 +1,144 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+
+use super::deadline::Deadline;
+use super::file::FileFetcher;
+use super::hosts::HostLimits;
+use super::http::HttpFetcher;
+use super::s3::S3Fetcher;
+use super::{Media, MediaError, data_url};
+use crate::budget::Budget;
+use crate::config::MediaSettings;
+use crate::domain::MediaUrl;
+use crate::redact;
+use crate::telemetry::Metrics;
+
+/// Fetches pictures from wherever their URLs say. Cheap to clone; clones share connections and limits.
+#[derive(Clone, Debug)]
+pub struct MediaClient {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    http: HttpFetcher,
+    s3: S3Fetcher,
+    file: FileFetcher,
+    budget: Budget,
+    metrics: Arc<Metrics>,
+    fetch_timeout: Duration,
+    bytes_max: u64,
+}
+
+impl MediaClient {
+    /// Connects to nothing yet; S3 credentials are looked for by the first `s3://` URL (AWS's default chain).
+    ///
+    /// # Errors
+    /// `media_settings_invalid` for an entry of `allow_hosts` that is no host, or a folder of `allow_file_roots` that is
+    /// not there; `media_client_failed` where TLS cannot be set up.
+    pub async fn new(settings: &MediaSettings, budget: Budget, metrics: Arc<Metrics>) -> Result<Self, MediaError> {
+        Self::build(settings, budget, metrics, None)
+    }
+
+    /// As [`MediaClient::new`], for programs that hold S3 credentials of their own instead of AWS's default chain.
+    /// `s3_anonymous` wins over them.
+    ///
+    /// # Errors
+    /// As [`MediaClient::new`].
+    pub async fn with_s3_credentials(
+        settings: &MediaSettings,
+        budget: Budget,
+        metrics: Arc<Metrics>,
+        credentials: impl ProvideCredentials + 'static,
+    ) -> Result<Self, MediaError> {
+        Self::build(settings, budget, metrics, Some(SharedCredentialsProvider::new(credentials)))
+    }
+
+    fn build(
+        settings: &MediaSettings,
+        budget: Budget,
+        metrics: Arc<Metrics>,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<Self, MediaError> {
+        let hosts = HostLimits::new(settings.per_host_concurrency);
+        let inner = Inner {
+            http: HttpFetcher::new(settings, budget.clone(), hosts.clone())?,
+            s3: S3Fetcher::new(settings, credentials, budget.clone(), hosts),
+            file: FileFetcher::new(&settings.allow_file_roots, budget.clone(), settings.media_bytes_max)?,
+            budget,
+            metrics,
+            fetch_timeout: Duration::from_millis(settings.fetch_timeout_ms),
+            bytes_max: settings.media_bytes_max,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// One fetch under one deadline (`fetch_timeout_ms` over resolution, connection, redirects and body). Waiting for
+    /// memory or for a slot of a busy host is not counted against it. Safe to cancel.
+    ///
+    /// # Errors
+    /// Permanent for what will fail again (not found, forbidden, too large, empty, address or scheme not allowed),
+    /// transient for what may not (5xx, throttling, timeouts, broken connections), outage when S3 refuses our credentials
+    /// or its configured endpoint is not there.
+    pub async fn fetch(&self, url: &MediaUrl) -> Result<Media, MediaError> {
+        let inner = &*self.inner;
+        let url = url.expose();
+        let mut deadline = Deadline::after(inner.fetch_timeout);
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+        let fetched = match scheme.as_str() {
+            "http" | "https" => inner.http.fetch(url, &mut deadline).await,
+            "s3" => inner.s3.fetch(url, &mut deadline).await,
+            "data" => data_url::fetch(url, inner.bytes_max, &inner.budget, &mut deadline).await,
+            "file" => inner.file.fetch(url, &mut deadline).await,
+            _ => Err(unsupported(url, &scheme)),
+        }?;
+        inner.metrics.fetched(fetched.bytes.len());
+        Ok(Media {
+            bytes: fetched.bytes,
+            etag: fetched.etag,
+            url: redact::url(url),
+            reservation: Some(fetched.reservation),
+        })
+    }
+}
+
+fn unsupported(url: &str, scheme: &str) -> MediaError {
+    let found = if scheme.is_empty() { "no scheme".into() } else { format!("scheme \"{}\"", redact::cut(scheme, 20)) };
+    let message = format!("{}: {found}; expected http, https, s3, data or file", redact::url(url));
+    MediaError::permanent("scheme_unsupported", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Class;
+
+    #[tokio::test]
+    async fn schemes_are_told_apart_whatever_their_case() {
+        let metrics = Arc::new(Metrics::default());
+        let budget = Budget::new(1 << 20);
+        let client = MediaClient::new(&MediaSettings::default(), budget.clone(), metrics.clone()).await.unwrap();
+        let cases = [
+            ("ftp://joe:pw@host/a.jpg", "scheme_unsupported", "scheme \"ftp\"; expected http, https, s3, data or file"),
+            ("/a.jpg", "scheme_unsupported", "no scheme"),
+            ("", "scheme_unsupported", "no scheme"),
+            ("File:///etc/passwd", "file_forbidden", "allow_file_roots"),
+            ("S3://bucket", "url_invalid", "no key"),
+            ("HTTP://127.0.0.1/", "address_forbidden", "loopback"),
+            ("https://", "url_invalid", "expected http(s)://host/path"),
+        ];
+        for (url, reason, part) in cases {
+            let error = client.fetch(&MediaUrl::new(url)).await.unwrap_err();
+            assert_eq!((error.reason, error.class), (reason, Class::Permanent), "{url}");
+            assert!(error.message.contains(part) && !error.message.contains("pw"), "{}", error.message);
+        }
+        let media = client.fetch(&MediaUrl::new("DATA:image/png;base64,aGVsbG8=")).await.unwrap();
+        assert_eq!((&media.bytes[..], media.url.as_str()), (&b"hello"[..], "DATA:image/png,…(30 bytes)"));
+        assert!(metrics.encode().contains("clipstream_media_bytes_total 5"), "{}", metrics.encode());
+        assert!(budget.bytes_held() > 0);
+        drop(media);
+        assert_eq!(budget.bytes_held(), 0);
+    }
+}

@@ -1,0 +1,97 @@
+//! `data:image/…;base64,…` (RFC 2397), and the percent-encoded form without `base64`.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use percent_encoding::percent_decode_str;
+
+use super::body::Body;
+use super::deadline::Deadline;
+use super::{Fetched, MediaError};
+use crate::budget::Budget;
+use crate::redact;
+
+/// As browsers read it: padding may be missing, bits after the last byte may be anything.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+pub(super) async fn fetch(
+    url: &str,
+    bytes_max: u64,
+    budget: &Budget,
+    deadline: &mut Deadline,
+) -> Result<Fetched, MediaError> {
+    let shown = redact::url(url);
+    let bytes = decode(url).map_err(|why| {
+        let message = format!("{shown}: {why}; expected data:image/TYPE;base64,DATA");
+        MediaError::permanent("data_url_invalid", message)
+    })?;
+    let mut body = Body::begin(&shown, Some(bytes.len() as u64), bytes_max, budget, deadline).await?;
+    body.push(&bytes)?;
+    let (bytes, reservation) = body.finish()?;
+    Ok(Fetched { bytes, etag: None, reservation })
+}
+
+/// `url` begins with `data:` in any case.
+fn decode(url: &str) -> Result<Vec<u8>, String> {
+    let (head, data) = url["data:".len()..].split_once(',').ok_or("no comma")?;
+    let mut parts = head.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default();
+    if !media_type.get(..6).is_some_and(|t| t.eq_ignore_ascii_case("image/")) {
+        return Err(format!("the media type is \"{}\"", redact::cut(media_type, 60)));
+    }
+    let bytes: Vec<u8> = percent_decode_str(data).collect();
+    if !parts.any(|p| p.eq_ignore_ascii_case("base64")) {
+        return Ok(bytes);
+    }
+    let packed: Vec<u8> = bytes.into_iter().filter(|b| !b.is_ascii_whitespace()).collect();
+    LENIENT.decode(&packed).map_err(|error| format!("bad base64 ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn get(url: &str) -> Result<Vec<u8>, MediaError> {
+        let mut deadline = Deadline::after(Duration::from_secs(1));
+        fetch(url, 10, &Budget::new(1 << 20), &mut deadline).await.map(|f| f.bytes.to_vec())
+    }
+
+    #[tokio::test]
+    async fn base64_and_percent_encoding() {
+        let cases = [
+            ("data:image/png;base64,aGVsbG8=", &b"hello"[..]),
+            ("DATA:Image/PNG;charset=x;BASE64,aGVsbG8", b"hello"),
+            ("data:image/png;base64,aGVs%0AbG8%3D", b"hello"),
+            ("data:image/png;base64,aG Vs\nbG8=", b"hello"),
+            ("data:image/svg+xml,%3Csvg/%3E", b"<svg/>"),
+            ("data:image/x,a,b", b"a,b"),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(get(url).await.unwrap(), expected, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refusals_name_the_cause_and_show_no_content() {
+        let cases = [
+            ("data:image/png", "data_url_invalid", "no comma"),
+            ("data:text/plain,secret", "data_url_invalid", "the media type is \"text/plain\""),
+            ("data:,secret", "data_url_invalid", "the media type is \"\""),
+            ("data:image/png;base64,a!", "data_url_invalid", "bad base64"),
+            ("data:image/png;base64,", "media_empty", "0 bytes"),
+            ("data:image/png;base64,aGVsbG8gaGVsbG8=", "media_too_large", "11 bytes; expected at most 10"),
+        ];
+        for (url, reason, part) in cases {
+            let error = get(url).await.unwrap_err();
+            assert_eq!(error.reason, reason, "{url}");
+            assert!(error.message.contains(part) && !error.message.contains("secret"), "{}", error.message);
+        }
+    }
+}

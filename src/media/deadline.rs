@@ -1,0 +1,56 @@
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::MediaError;
+
+/// One deadline for everything that a fetch waits for from others. Waiting for our own limits (memory, connections per
+/// host) moves it: a fetch must not fail because this process is busy.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    at: Instant,
+    total: Duration,
+}
+
+impl Deadline {
+    pub(super) fn after(total: Duration) -> Self {
+        Self { at: Instant::now() + total, total }
+    }
+
+    /// # Errors
+    /// Transient `fetch_timeout`; `url` is redacted, `doing` says what was under way.
+    pub(super) async fn run<T>(&self, url: &str, doing: &str, work: impl Future<Output = T>) -> Result<T, MediaError> {
+        timeout_at(self.at, work).await.map_err(|_| {
+            let message = format!(
+                "{url}: not fetched within {} ms (while {doing}); raise media.fetch_timeout_ms if the server is merely slow",
+                self.total.as_millis()
+            );
+            MediaError::transient("fetch_timeout", message)
+        })
+    }
+
+    /// Waits for something of our own without using up the deadline.
+    pub(super) async fn paused<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        let since = Instant::now();
+        let value = wait.await;
+        self.at += since.elapsed();
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Class;
+
+    #[tokio::test(start_paused = true)]
+    async fn own_waits_do_not_count() {
+        let mut deadline = Deadline::after(Duration::from_secs(1));
+        deadline.paused(tokio::time::sleep(Duration::from_secs(5))).await;
+        let half = deadline.run("u", "x", tokio::time::sleep(Duration::from_millis(500))).await;
+        assert!(half.is_ok());
+        let error = deadline.run("u", "reading", std::future::pending::<()>()).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"));
+        assert!(error.message.contains("1000 ms (while reading)"), "{}", error.message);
+    }
+}

@@ -1,0 +1,163 @@
+//! `file://`, only below the folders that configuration allows.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use tokio::io::AsyncReadExt;
+use url::Url;
+
+use super::body::Body;
+use super::deadline::Deadline;
+use super::{Fetched, MediaError};
+use crate::budget::Budget;
+use crate::redact;
+
+const READ_BYTES: usize = 256 * 1024;
+
+#[derive(Clone, Debug)]
+pub(super) struct FileFetcher {
+    /// Canonical.
+    roots: Vec<PathBuf>,
+    budget: Budget,
+    bytes_max: u64,
+}
+
+impl FileFetcher {
+    /// # Errors
+    /// `media_settings_invalid` for a root that is not there.
+    pub(super) fn new(roots: &[String], budget: Budget, bytes_max: u64) -> Result<Self, MediaError> {
+        let canonical = |root: &String| {
+            std::fs::canonicalize(root).map_err(|error| {
+                let message = format!(
+                    "media.allow_file_roots has \"{}\", which cannot be opened ({error}); expected a folder that exists",
+                    redact::cut(root, 200)
+                );
+                MediaError::permanent("media_settings_invalid", message)
+            })
+        };
+        Ok(Self { roots: roots.iter().map(canonical).collect::<Result<_, _>>()?, budget, bytes_max })
+    }
+
+    pub(super) async fn fetch(&self, url: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
+        let shown = redact::url(url);
+        if self.roots.is_empty() {
+            let message = format!(
+                "{shown}: file:// is not allowed; add the folder to media.allow_file_roots, or use http(s) or s3"
+            );
+            return Err(MediaError::permanent("file_forbidden", message));
+        }
+        let path = Url::parse(url).ok().and_then(|u| u.to_file_path().ok()).ok_or_else(|| {
+            MediaError::permanent("url_invalid", format!("{shown}: not a local path; expected file:///path"))
+        })?;
+        let path = deadline.run(&shown, "finding the file", self.locate(&shown, &path)).await??;
+        deadline
+            .run(&shown, "opening the file", tokio::fs::metadata(&path))
+            .await?
+            .map_err(|e| failed(&shown, &e))
+            .and_then(
+                // Opening a pipe or a device would wait, or have effects.
+                |found| if found.is_file() { Ok(()) } else { Err(not_a_file(&shown)) },
+            )?;
+        let mut file = deadline
+            .run(&shown, "opening the file", tokio::fs::File::open(&path))
+            .await?
+            .map_err(|e| failed(&shown, &e))?;
+        let announced = file.metadata().await.map_err(|e| failed(&shown, &e))?.len();
+        let mut body = Body::begin(&shown, Some(announced), self.bytes_max, &self.budget, deadline).await?;
+        let mut buffer = vec![0; READ_BYTES.min(usize::try_from(announced).unwrap_or(READ_BYTES).max(1))];
+        loop {
+            let read = deadline.run(&shown, "reading the file", file.read(&mut buffer)).await?;
+            match read.map_err(|e| failed(&shown, &e))? {
+                0 => break,
+                n => body.push(&buffer[..n])?,
+            }
+        }
+        let (bytes, reservation) = body.finish()?;
+        Ok(Fetched { bytes, etag: None, reservation })
+    }
+
+    /// The file behind `path` with every symbolic link resolved, when it is below a root. What is elsewhere is
+    /// forbidden whether it exists or not, so that answers do not tell what files there are.
+    async fn locate(&self, shown: &str, path: &Path) -> Result<PathBuf, MediaError> {
+        let below = |path: &Path| self.roots.iter().any(|root| path.starts_with(root));
+        let found = tokio::fs::canonicalize(path).await;
+        if below(found.as_deref().unwrap_or(path)) {
+            return found.map_err(|error| failed(shown, &error));
+        }
+        let message = format!("{shown}: outside of media.allow_file_roots (links resolved); add its folder there");
+        Err(MediaError::permanent("file_forbidden", message))
+    }
+}
+
+fn not_a_file(shown: &str) -> MediaError {
+    MediaError::permanent("file_not_regular", format!("{shown}: not a regular file; expected a picture"))
+}
+
+fn failed(shown: &str, error: &std::io::Error) -> MediaError {
+    let message = format!("{shown}: {error}");
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => MediaError::permanent("file_not_found", message),
+        ErrorKind::PermissionDenied => MediaError::permanent("file_forbidden", message),
+        _ => MediaError::transient("file_failed", message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::Class;
+
+    async fn get(fetcher: &FileFetcher, path: &Path) -> Result<Vec<u8>, MediaError> {
+        let url = Url::from_file_path(path).unwrap();
+        let mut deadline = Deadline::after(Duration::from_secs(5));
+        fetcher.fetch(url.as_str(), &mut deadline).await.map(|f| f.bytes.to_vec())
+    }
+
+    fn fetcher(roots: &[&Path]) -> FileFetcher {
+        let roots: Vec<String> = roots.iter().map(|r| r.to_str().unwrap().to_owned()).collect();
+        FileFetcher::new(&roots, Budget::new(1 << 20), 100).unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_regular_files_below_a_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, outside) = (folder.path().join("in side"), folder.path().join("out"));
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(&outside, b"secret").unwrap();
+        std::fs::write(root.join("a b.jpg"), b"picture").unwrap();
+        std::fs::write(root.join("empty"), b"").unwrap();
+        std::fs::write(root.join("large"), [0; 101]).unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("link-out")).unwrap();
+        std::os::unix::fs::symlink(root.join("a b.jpg"), root.join("link-in")).unwrap();
+        let fetcher = fetcher(&[&root]);
+
+        assert_eq!(get(&fetcher, &root.join("a b.jpg")).await.unwrap(), b"picture");
+        assert_eq!(get(&fetcher, &root.join("link-in")).await.unwrap(), b"picture");
+        let cases = [
+            (outside.clone(), "file_forbidden"),
+            (folder.path().join("absent"), "file_forbidden"),
+            (root.join("link-out"), "file_forbidden"),
+            (root.join("../out"), "file_forbidden"),
+            (root.join("absent"), "file_not_found"),
+            (root.clone(), "file_not_regular"),
+            (root.join("empty"), "media_empty"),
+            (root.join("large"), "media_too_large"),
+        ];
+        for (path, reason) in cases {
+            let error = get(&fetcher, &path).await.unwrap_err();
+            assert_eq!((error.reason, error.class), (reason, Class::Permanent), "{}", path.display());
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_without_roots_and_roots_must_exist() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = get(&fetcher(&[]), &folder.path().join("x")).await.unwrap_err();
+        assert!(error.message.contains("media.allow_file_roots"), "{}", error.message);
+        let absent = folder.path().join("absent").to_str().unwrap().to_owned();
+        let error = FileFetcher::new(&[absent], Budget::new(1), 1).unwrap_err();
+        assert!(error.message.contains("/absent\""), "{}", error.message);
+    }
+}

@@ -1,0 +1,164 @@
+//! `s3://bucket/key` and `s3://bucket/key?versionId=…`.
+//!
+//! The key is taken as it stands, not percent-decoded, because S3 keys may contain any character: `a%20b` and `a b`
+//! are two keys, and `?` belongs to the key unless `versionId=` follows. Access-point ARNs are not buckets here (their
+//! aliases are).
+//!
+//! The endpoint comes from configuration or is AWS itself, never from a message, so it is exempt from the address policy.
+
+use std::time::Duration;
+
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::SharedCredentialsProvider;
+use aws_sdk_s3::types::RequestPayer;
+use tokio::sync::OnceCell;
+
+use super::body::Body;
+use super::deadline::Deadline;
+use super::hosts::HostLimits;
+use super::s3_error::{self, Endpoint};
+use super::{Fetched, MediaError};
+use crate::budget::Budget;
+use crate::config::MediaSettings;
+use crate::redact;
+
+/// Region that is signed for where an endpoint is configured and no region is found: what MinIO and its kin expect.
+const REGION_OF_ENDPOINTS: &str = "us-east-1";
+
+#[derive(Debug)]
+pub(super) struct S3Fetcher {
+    settings: MediaSettings,
+    credentials: Option<SharedCredentialsProvider>,
+    /// Built by the first `s3://` URL: finding region and credentials may ask files and the instance metadata service,
+    /// which those who use no S3 should not wait for.
+    client: OnceCell<Client>,
+    hosts: HostLimits,
+    budget: Budget,
+}
+
+impl S3Fetcher {
+    pub(super) fn new(
+        settings: &MediaSettings,
+        credentials: Option<SharedCredentialsProvider>,
+        budget: Budget,
+        hosts: HostLimits,
+    ) -> Self {
+        Self { settings: settings.clone(), credentials, client: OnceCell::new(), hosts, budget }
+    }
+
+    pub(super) async fn fetch(&self, url: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
+        let shown = redact::url(url);
+        let object = Object::parse(url).map_err(|why| {
+            let message = format!("{shown}: {why}; expected s3://bucket/key or s3://bucket/key?versionId=VERSION");
+            MediaError::permanent("url_invalid", message)
+        })?;
+        let _slot = deadline.paused(self.hosts.acquire(&format!("s3://{}", object.bucket))).await;
+        let client = deadline.run(&shown, "setting up S3", self.client.get_or_try_init(|| self.connect())).await??;
+        let request = client
+            .get_object()
+            .bucket(object.bucket)
+            .key(object.key)
+            .set_version_id(object.version.map(str::to_owned))
+            .set_request_payer(self.settings.s3_requester_pays.then_some(RequestPayer::Requester));
+        let endpoint = match (&self.settings.s3_endpoint, self.settings.s3_path_style) {
+            (Some(_), true) => Endpoint::Fixed,
+            _ => Endpoint::PerBucket,
+        };
+        let output = deadline
+            .run(&shown, "waiting for the answer", request.send())
+            .await?
+            .map_err(|error| s3_error::of_request(&shown, &error, endpoint))?;
+        let announced = output.content_length.and_then(|n| u64::try_from(n).ok());
+        let mut body = Body::begin(&shown, announced, self.settings.media_bytes_max, &self.budget, deadline).await?;
+        let mut stream = output.body;
+        while let Some(chunk) = deadline.run(&shown, "reading the body", stream.next()).await? {
+            body.push(&chunk.map_err(|error| s3_error::of_body(&shown, &error))?)?;
+        }
+        let (bytes, reservation) = body.finish()?;
+        Ok(Fetched { bytes, etag: output.e_tag, reservation })
+    }
+
+    async fn connect(&self) -> Result<Client, MediaError> {
+        let settings = &self.settings;
+        let mut regions = RegionProviderChain::first_try(settings.s3_region.clone().map(Region::new));
+        regions = match settings.s3_endpoint {
+            // Without the last link of the default chain, the metadata service: a stall wherever there is none.
+            Some(_) => regions
+                .or_else(EnvironmentVariableRegionProvider::new())
+                .or_else(ProfileFileRegionProvider::new())
+                .or_else(Region::from_static(REGION_OF_ENDPOINTS)),
+            None => regions.or_default_provider(),
+        };
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(regions)
+            // The pipeline retries, with its own backoff and bounds.
+            .retry_config(RetryConfig::disabled())
+            // One deadline covers the whole fetch.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder().connect_timeout(Duration::from_millis(settings.connect_timeout_ms)).build(),
+            );
+        if let Some(endpoint) = &settings.s3_endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        if settings.s3_anonymous {
+            loader = loader.no_credentials();
+        } else if let Some(credentials) = &self.credentials {
+            loader = loader.credentials_provider(credentials.clone());
+        }
+        let found = loader.load().await;
+        if found.region().is_none() {
+            let message = "no AWS region found in the environment, the profile or the instance; set media.s3_region";
+            return Err(MediaError::outage("s3_region_missing", message));
+        }
+        let config = aws_sdk_s3::config::Builder::from(&found).force_path_style(settings.s3_path_style).build();
+        Ok(Client::from_conf(config))
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Object<'a> {
+    bucket: &'a str,
+    key: &'a str,
+    version: Option<&'a str>,
+}
+
+impl<'a> Object<'a> {
+    /// `url` begins with `s3:` in any case.
+    fn parse(url: &'a str) -> Result<Self, String> {
+        let rest = url["s3:".len()..].strip_prefix("//").ok_or("no // after s3:")?;
+        let (bucket, rest) = rest.split_once('/').ok_or("no key")?;
+        // Looser than today's rules (3 to 63, no upper case), because old buckets and other servers have such names,
+        // but nothing that could change the host or the path of the request.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        let edges = [bucket.chars().next(), bucket.chars().last()];
+        if bucket.len() > 255
+            || !bucket.chars().all(plain)
+            || !edges.iter().all(|c| c.is_some_and(|c| c.is_ascii_alphanumeric()))
+        {
+            return Err(format!("\"{}\" is no bucket name", redact::cut(bucket, 80)));
+        }
+        let (key, version) = match rest.rsplit_once("?versionId=") {
+            Some((key, version)) => (key, Some(version)),
+            None => (rest, None),
+        };
+        if key.is_empty() {
+            return Err("no key".into());
+        }
+        if version == Some("") {
+            return Err("the version is empty".into());
+        }
+        Ok(Self { bucket, key, version })
+    }
+}
+
+#[cfg(test)]
+#[path = "s3_tests.rs"]
+mod tests;

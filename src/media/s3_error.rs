@@ -1,0 +1,137 @@
+//! What each way to fail over S3 means for the message.
+//!
+//! Permanent: S3 has decided about this object. Outage: S3 does not accept *us* (credentials), or the one configured
+//! endpoint is not there, which no message is to blame for. Transient: the rest.
+
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::primitives::ByteStreamError;
+use chrono::Utc;
+
+use super::http_error::{find, root};
+use super::{MediaError, retry_after};
+use crate::redact;
+
+/// What a failure to connect says about other objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// One host for all buckets (an endpoint with path-style requests): nothing else can be fetched either.
+    Fixed,
+    /// The bucket is part of the host's name, so a wrong bucket may be why.
+    PerBucket,
+}
+
+/// Codes that mean that the request's credentials or signature are refused, whatever object was asked for.
+const CREDENTIALS_REFUSED: [&str; 13] = [
+    "AccountProblem",
+    "AuthFailure",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSecurity",
+    "InvalidToken",
+    "NotSignedUp",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UnrecognizedClientException",
+];
+
+const THROTTLED: [&str; 6] = [
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+];
+
+pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint: Endpoint) -> MediaError {
+    if let Some(response) = error.raw_response() {
+        let code = error.code().unwrap_or_default();
+        return of_answer(shown, code, error.message().unwrap_or_default(), response);
+    }
+    let cause = root(error);
+    if find::<CredentialsError>(error).is_some() {
+        let message = format!(
+            "{shown}: no usable S3 credentials ({cause}); give the process AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+             a profile or a role, or set media.s3_anonymous for public buckets"
+        );
+        return MediaError::outage("s3_credentials_missing", message);
+    }
+    match error {
+        SdkError::TimeoutError(_) => {
+            MediaError::transient("s3_timeout", format!("{shown}: no answer from S3 in time ({cause})"))
+        }
+        SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
+            let message = format!("{shown}: S3 cannot be reached ({cause}); check media.s3_endpoint and the network");
+            match endpoint {
+                Endpoint::Fixed => MediaError::outage("s3_unreachable", message),
+                Endpoint::PerBucket => MediaError::transient("s3_unreachable", message),
+            }
+        }
+        SdkError::ConstructionFailure(_) => {
+            let message = format!("{shown}: no request can be made of it ({cause}); expected s3://bucket/key");
+            MediaError::permanent("url_invalid", message)
+        }
+        _ => MediaError::transient("s3_failed", format!("{shown}: the S3 request failed ({cause})")),
+    }
+}
+
+/// The body broke off or does not match its checksum.
+pub(super) fn of_body(shown: &str, error: &ByteStreamError) -> MediaError {
+    let cause = root(error);
+    MediaError::transient("body_incomplete", format!("{shown}: the body broke off or is damaged ({cause})"))
+}
+
+fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> MediaError {
+    let status = response.status().as_u16();
+    let header = |name: &str| response.headers().get(name);
+    let said = match code {
+        "" => format!("HTTP {status}"),
+        _ => format!("HTTP {status} {}: {}", redact::cut(code, 60), redact::cut(text, 200)),
+    };
+    let permanent = |reason, hint: &str| MediaError::permanent(reason, format!("{shown}: {said}; {hint}"));
+    let transient = |reason, hint: &str| MediaError {
+        retry_after: wait(header("retry-after")),
+        ..MediaError::transient(reason, format!("{shown}: {said}; {hint}"))
+    };
+    if CREDENTIALS_REFUSED.contains(&code) {
+        let hint = "S3 refuses the credentials; check them, their expiry and this machine's clock";
+        return MediaError::outage("s3_credentials_refused", format!("{shown}: {said}; {hint}"));
+    }
+    if THROTTLED.contains(&code) || status == 429 {
+        return transient("s3_throttled", "lower media.per_host_concurrency if this goes on");
+    }
+    match (code, status) {
+        ("NoSuchBucket", _) => permanent("s3_no_such_bucket", "check the bucket's name"),
+        ("NoSuchVersion", _) => permanent("s3_no_such_version", "check the versionId"),
+        ("NoSuchKey", _) => permanent("s3_no_such_key", "check that the object is still there"),
+        ("InvalidObjectState", _) => permanent("s3_archived", "restore the object from its archive first"),
+        // A bucket of another region must not hold up all the others, so it is no outage.
+        ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
+        | (_, 301 | 307) => {
+            let hint = match header("x-amz-bucket-region") {
+                Some(region) => format!("the bucket is in {}; set media.s3_region", redact::cut(region, 40)),
+                None => "the bucket is in another region; set media.s3_region".to_owned(),
+            };
+            permanent("s3_wrong_region", &hint)
+        }
+        ("RequestTimeout", _) | (_, 408 | 500..=599) => transient("s3_server_error", "check S3 if this goes on"),
+        (_, 401 | 403) => {
+            permanent("s3_access_denied", "allow s3:GetObject on it (and s3:GetObjectVersion for versions)")
+        }
+        (_, 404) => permanent("s3_no_such_key", "check that the object is still there"),
+        (_, 200..=299) => transient("s3_failed", "the answer could not be read"),
+        _ => permanent("s3_status", "expected 200"),
+    }
+}
+
+fn wait(retry_after: Option<&str>) -> Option<Duration> {
+    retry_after::parse(retry_after?, Utc::now())
+}

@@ -1,0 +1,158 @@
+use std::sync::{Arc, Mutex};
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future::ProvideCredentials as Future;
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
+
+use super::super::test_server::{Reply, Server, Then, raw, reply};
+use super::*;
+use crate::domain::Class;
+
+#[derive(Debug)]
+struct NoCredentials;
+
+impl ProvideCredentials for NoCredentials {
+    fn provide_credentials<'a>(&'a self) -> Future<'a>
+    where
+        Self: 'a,
+    {
+        Future::ready(Err(CredentialsError::not_loaded("none here")))
+    }
+}
+
+fn settings(port: u16) -> MediaSettings {
+    MediaSettings {
+        s3_endpoint: Some(format!("http://127.0.0.1:{port}")),
+        s3_region: Some("eu-central-1".into()),
+        s3_path_style: true,
+        media_bytes_max: 10_000,
+        ..MediaSettings::default()
+    }
+}
+
+async fn get(settings: &MediaSettings, url: &str) -> Result<Fetched, MediaError> {
+    let credentials = Credentials::new("KEYID", "hush", None, None, "test");
+    get_with(settings, credentials, url).await
+}
+
+async fn get_with(
+    settings: &MediaSettings,
+    credentials: impl ProvideCredentials + 'static,
+    url: &str,
+) -> Result<Fetched, MediaError> {
+    let credentials = Some(SharedCredentialsProvider::new(credentials));
+    let fetcher = S3Fetcher::new(settings, credentials, Budget::new(1 << 20), HostLimits::new(4));
+    fetcher.fetch(url, &mut Deadline::after(Duration::from_millis(settings.fetch_timeout_ms))).await
+}
+
+fn refusal(status: &str, code: &str, headers: &[&str]) -> Reply {
+    reply(status, headers, &format!("<Error><Code>{code}</Code><Message>Said so</Message></Error>"))
+}
+
+#[test]
+fn keys_are_taken_as_they_stand() {
+    let cases = [
+        ("s3://b-1.x/k", ("b-1.x", "k", None)),
+        ("S3://b-1/a/b c%20d?e#f", ("b-1", "a/b c%20d?e#f", None)),
+        ("s3://b-1/k?versionId=v1", ("b-1", "k", Some("v1"))),
+        ("s3://b-1/k?x=1?versionId=v/+=", ("b-1", "k?x=1", Some("v/+="))),
+        ("s3://b-1//k", ("b-1", "/k", None)),
+    ];
+    for (url, (bucket, key, version)) in cases {
+        assert_eq!(Object::parse(url), Ok(Object { bucket, key, version }), "{url}");
+    }
+    for url in
+        ["s3:b/k", "s3://", "s3://b", "s3://b/", "s3:///k", "s3://../k", "s3://a@b/k", "s3://b:80/k", "s3://b?c/k"]
+    {
+        assert!(Object::parse(url).is_err(), "{url}");
+    }
+    for url in ["s3://b/?versionId=1", "s3://b/k?versionId="] {
+        assert!(Object::parse(url).is_err(), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn requests_carry_what_configuration_says() {
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = heads.clone();
+    let server = Server::start(move |head: String| {
+        seen.lock().unwrap().push(head);
+        std::future::ready(reply("200 OK", &["ETag: \"abc\""], "picture"))
+    })
+    .await;
+    let signed = MediaSettings { s3_requester_pays: true, ..settings(server.port) };
+    let fetched = get(&signed, "s3://bucket/a b%20c.jpg?versionId=v1").await.unwrap();
+    assert_eq!((&fetched.bytes[..], fetched.etag.as_deref()), (&b"picture"[..], Some("\"abc\"")));
+    let anonymous = MediaSettings { s3_anonymous: true, ..settings(server.port) };
+    get(&anonymous, "s3://bucket/k").await.unwrap();
+
+    let heads = heads.lock().unwrap();
+    assert!(heads[0].starts_with("GET /bucket/a%20b%2520c.jpg?"), "{}", heads[0]);
+    for part in ["versionId=v1", "x-amz-request-payer: requester", "Credential=KEYID/", "/eu-central-1/s3/"] {
+        assert!(heads[0].contains(part), "{part} in {}", heads[0]);
+    }
+    assert!(!heads[1].to_ascii_lowercase().contains("authorization"), "{}", heads[1]);
+}
+
+#[tokio::test]
+async fn answers_have_a_class_and_a_reason() {
+    use Class::{Outage, Permanent, Transient};
+    let cases = [
+        (refusal("404 Not Found", "NoSuchKey", &[]), Permanent, "s3_no_such_key"),
+        (refusal("404 Not Found", "NoSuchBucket", &[]), Permanent, "s3_no_such_bucket"),
+        (refusal("404 Not Found", "NoSuchVersion", &[]), Permanent, "s3_no_such_version"),
+        (refusal("403 Forbidden", "AccessDenied", &[]), Permanent, "s3_access_denied"),
+        (refusal("403 Forbidden", "InvalidObjectState", &[]), Permanent, "s3_archived"),
+        (refusal("405 Method Not Allowed", "MethodNotAllowed", &[]), Permanent, "s3_status"),
+        (
+            refusal("301 Moved Permanently", "PermanentRedirect", &["x-amz-bucket-region: us-west-2"]),
+            Permanent,
+            "s3_wrong_region",
+        ),
+        (refusal("400 Bad Request", "AuthorizationHeaderMalformed", &[]), Permanent, "s3_wrong_region"),
+        (refusal("403 Forbidden", "InvalidAccessKeyId", &[]), Outage, "s3_credentials_refused"),
+        (refusal("403 Forbidden", "SignatureDoesNotMatch", &[]), Outage, "s3_credentials_refused"),
+        (refusal("400 Bad Request", "ExpiredToken", &[]), Outage, "s3_credentials_refused"),
+        (refusal("403 Forbidden", "RequestTimeTooSkewed", &[]), Outage, "s3_credentials_refused"),
+        (refusal("503 Slow Down", "SlowDown", &["Retry-After: 7"]), Transient, "s3_throttled"),
+        (refusal("500 Internal Server Error", "InternalError", &[]), Transient, "s3_server_error"),
+        (refusal("400 Bad Request", "RequestTimeout", &[]), Transient, "s3_server_error"),
+        (reply("502 Bad Gateway", &[], "<html>"), Transient, "s3_server_error"),
+        (reply("404 Not Found", &[], ""), Permanent, "s3_no_such_key"),
+        (reply("200 OK", &[], ""), Permanent, "media_empty"),
+        (raw(&["HTTP/1.1 200 OK", "Content-Length: 10001"], "", Then::Stall), Permanent, "media_too_large"),
+        (raw(&["HTTP/1.1 200 OK"], "", Then::Endless), Permanent, "media_too_large"),
+        (raw(&["HTTP/1.1 200 OK", "Content-Length: 9"], "short", Then::Close), Transient, "body_incomplete"),
+    ];
+    for (answer, class, reason) in cases {
+        let text = String::from_utf8_lossy(&answer.bytes).into_owned();
+        let server = Server::start(move |_| std::future::ready(answer.clone())).await;
+        let error = get(&settings(server.port), "s3://bucket/key").await.unwrap_err();
+        assert_eq!((error.class, error.reason), (class, reason), "{text}: {}", error.message);
+        assert_eq!(server.requests(), 1, "the pipeline retries, not the SDK");
+        assert_eq!(error.retry_after, text.contains("Retry-After").then_some(Duration::from_secs(7)));
+        if let Some((_, region)) = text.split_once("x-amz-bucket-region: ") {
+            assert!(error.message.contains(&region[..9]), "{}", error.message);
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_credentials_and_no_endpoint_are_outages() {
+    let error = get_with(&settings(9), NoCredentials, "s3://bucket/key").await.unwrap_err();
+    assert_eq!((error.class, error.reason), (Class::Outage, "s3_credentials_missing"), "{}", error.message);
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = get(&settings(port), "s3://bucket/key").await.unwrap_err();
+    assert_eq!((error.class, error.reason), (Class::Outage, "s3_unreachable"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn slow_servers_meet_the_deadline() {
+    let server =
+        Server::start(|_| std::future::ready(raw(&["HTTP/1.1 200 OK", "Content-Length: 9"], "slow", Then::Stall)))
+            .await;
+    let settings = MediaSettings { fetch_timeout_ms: 500, ..settings(server.port) };
+    let error = get(&settings, "s3://bucket/key").await.unwrap_err();
+    assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"), "{}", error.message);
+}
