@@ -71,7 +71,12 @@ pub(super) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a 
     let found = found.to_ascii_lowercase();
     candidates
         .into_iter()
-        .map(|c| (strsim::jaro_winkler(&found, &c.to_ascii_lowercase()), c))
+        .map(|c| {
+            let candidate = c.to_ascii_lowercase();
+            // Two letters that changed places weigh too much in short words.
+            let slip = strsim::osa_distance(&found, &candidate) == 1;
+            (if slip { 1.0 } else { strsim::jaro_winkler(&found, &candidate) }, c)
+        })
         .filter(|(similarity, _)| *similarity >= 0.82)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, c)| c)
@@ -109,6 +114,7 @@ mod tests {
     fn near_misses_are_found_and_far_ones_are_not() {
         assert_eq!(nearest("fetch_timeout", ["fetch_timeout_ms", "connect_timeout_ms"]), Some("fetch_timeout_ms"));
         assert_eq!(nearest("Patsh", ["upsert", "patch", "delete"]), Some("patch"));
+        assert_eq!(nearest("ulr", ["url", "path"]), Some("url"));
         assert_eq!(nearest("zebra", ["upsert", "patch", "delete"]), None);
     }
 }

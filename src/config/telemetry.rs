@@ -10,8 +10,7 @@ use super::reader::{Expected, Reader, Review, Text, choice};
 pub struct TelemetrySettings {
     /// Address of `/metrics`, `/livez`, `/readyz`; none: not served.
     pub listen: Option<SocketAddr>,
-    /// `tracing` filter: a level, then `target=level` for parts, for example `info,clipstream=debug`. ONNX Runtime
-    /// (`ort`) says several lines per session at `info`, hence the default.
+    /// `tracing` filter: a level, then `target=level` for parts, for example `info,clipstream=debug`.
     pub log_filter: String,
     /// `text` or `json`.
     pub log_format: LogFormat,
@@ -27,7 +26,7 @@ impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
-            log_filter: "info,ort=warn".into(),
+            log_filter: "info".into(),
             log_format: LogFormat::Text,
         }
     }
