@@ -1,0 +1,4 @@
+//! The integration tests, one binary: linking it once is cheaper than many.
+
+mod cli_config;
+mod floors;
