@@ -7,8 +7,10 @@
 //! | 0 | [`domain`]: pure values |
 //! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`kafka_client`]: tools everyone may use |
 //! | 2 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`]: ports and their adapters |
+//! | 5 | [`cli`]: verbs, arguments, exit codes |
 
 pub mod budget;
+pub mod cli;
 pub mod clip;
 pub mod config;
 pub mod dead_letter;

@@ -1,4 +1,6 @@
-//! Integration tests: one binary, one module per subject.
+//! The integration tests, one binary: linking it once is cheaper than many.
 
+mod cli_config;
+mod floors;
 mod qdrant_endpoint;
 mod s3;
