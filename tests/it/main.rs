@@ -4,3 +4,4 @@ mod cli_config;
 mod floors;
 mod qdrant_endpoint;
 mod s3;
+mod store_conformance;
