@@ -3,5 +3,6 @@
 mod cli_config;
 mod floors;
 mod qdrant_endpoint;
+mod qdrant_endpoint_test;
 mod s3;
 mod store_conformance;
