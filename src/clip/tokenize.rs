@@ -45,8 +45,7 @@ impl Tokenizer {
                 path.display()
             ))
         })?;
-        Self::from_bytes(&bytes, context_length)
-            .map_err(|error| TokenizerError(format!("{}: {error}", path.display())))
+        Self::from_bytes(&bytes, context_length).map_err(|error| TokenizerError(format!("{}: {error}", path.display())))
     }
 
     /// From the content of a `tokenizer.json`.
