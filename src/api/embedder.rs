@@ -82,6 +82,9 @@ pub enum EmbedError {
     Media(#[from] MediaError),
     #[error("{0}")]
     Input(String),
+    /// The model that was asked for, or any, is missing from clip.models.
+    #[error("{0}")]
+    NotConfigured(String),
     #[error("{}", .0.message)]
     Failed(#[from] Failure),
 }
@@ -95,7 +98,7 @@ impl Embedder {
         };
         let Some(entry) = entry.cloned() else {
             let known: Vec<String> = settings.clip.models.iter().map(|e| e.id.to_string()).collect();
-            return Err(EmbedError::Input(match model {
+            return Err(EmbedError::NotConfigured(match model {
                 Some(id) => format!("model {id} is not configured; clip.models has {}", known.join(", ")),
                 None => "no model is configured; set clip.models, for example \"ViT-B-32/openai\"".to_owned(),
             }));

@@ -20,8 +20,6 @@ pub struct PipelineBench {
     pub catalog: PathBuf,
     /// How many messages to index; the catalog is repeated under new ids as needed.
     pub messages: usize,
-    /// A new folder for the embedded store, thrown away by the caller.
-    pub scratch: PathBuf,
 }
 
 /// The field names are the keys of `--json`.
@@ -45,7 +43,11 @@ impl PipelineBench {
         let items = self.read_catalog()?;
         let lines = self.messages(&items);
         settings.store.kind = StoreKind::Embedded;
-        settings.store.path.clone_from(&self.scratch);
+        let scratch = tempfile::tempdir().map_err(|source| BenchError::Io {
+            what: "cannot make a folder for the bench's store".to_owned(),
+            source,
+        })?;
+        settings.store.path = scratch.path().to_owned();
         settings.media.allow_file_roots = vec![self.catalog.display().to_string()];
         let progress = Arc::new(Progress::default());
         let worker = Worker::assemble(&settings, Health::new(), Arc::default()).await?;

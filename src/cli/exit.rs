@@ -5,7 +5,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::api::{EmbedError, SearchError};
 use crate::config::ConfigErrors;
+use crate::domain::Class;
+use crate::pipeline::PipelineError;
+use crate::worker::WorkerError;
 
 /// Exit codes, a contract with scripts. Beyond these: 101, a bug (a panic, which also says where); 128 + n, ended by
 /// signal n, for example 130 for Ctrl-C in a verb that has nothing to drain.
@@ -87,6 +91,58 @@ impl From<crate::telemetry::LogError> for CliError {
     fn from(error: crate::telemetry::LogError) -> Self {
         Self::new(Exit::Usage, error.to_string())
     }
+}
+
+impl From<WorkerError> for CliError {
+    fn from(error: WorkerError) -> Self {
+        let code = match &error {
+            WorkerError::NoModel => Exit::Usage,
+            WorkerError::Model(_) | WorkerError::Media(_) | WorkerError::Source(_) | WorkerError::DeadLetter(_) => {
+                Exit::Unavailable
+            }
+            WorkerError::Store(e) => unless_permanent(e.class),
+            WorkerError::Pipeline(PipelineError::Forced) => Exit::Forced,
+            WorkerError::Pipeline(PipelineError::Flood { .. }) => Exit::Flood,
+            WorkerError::Pipeline(PipelineError::Source(_)) => Exit::Unavailable,
+            WorkerError::Pipeline(PipelineError::Broken(_)) | WorkerError::Broken(_) => Exit::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<EmbedError> for CliError {
+    fn from(error: EmbedError) -> Self {
+        let code = match &error {
+            EmbedError::Model(e) => unless_permanent(e.class()),
+            EmbedError::Media(e) => unless_permanent(e.class),
+            EmbedError::Failed(e) => unless_permanent(e.class),
+            EmbedError::NotConfigured(_) => Exit::Usage,
+            EmbedError::Input(_) => Exit::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<SearchError> for CliError {
+    fn from(error: SearchError) -> Self {
+        let code = match error {
+            SearchError::Embed(error) => return error.into(),
+            SearchError::Store(ref e) => unless_permanent(e.class),
+            SearchError::NoCollection { .. } | SearchError::Incomparable { .. } => Exit::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<crate::telemetry::ListenError> for CliError {
+    fn from(error: crate::telemetry::ListenError) -> Self {
+        Self::new(Exit::Unavailable, error.to_string())
+    }
+}
+
+/// What will fail again is the input's fault; everything else is a dependency's.
+fn unless_permanent(class: Class) -> Exit {
+    if class == Class::Permanent { Exit::Failed } else { Exit::Unavailable }
 }
 
 /// One line that says that it is our fault and where, instead of a stack trace. The process goes on to end with 101, or

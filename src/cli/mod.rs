@@ -1,10 +1,17 @@
 //! Verbs, arguments and exit codes. One file per verb: its arguments as `Args`, and `run`. A verb that is not finished
 //! is not listed here.
 
+mod bench;
 mod check;
 mod config;
+mod demo;
+mod embed;
 mod exit;
+mod index;
 mod output;
+mod produce;
+mod run;
+mod search;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,8 +45,15 @@ Example: clipstream --config worker.toml --set media.fetch_timeout_ms=10000 conf
 /// One variant per finished verb.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Run(run::Args),
+    Index(index::Args),
+    Embed(embed::Args),
+    Search(search::Args),
+    Produce(produce::Args),
     Check(check::Args),
     Config(config::Args),
+    Bench(bench::Args),
+    Demo(demo::Args),
 }
 
 /// What every verb takes.
@@ -89,6 +103,16 @@ impl Global {
         self.start_with(self.layers())
     }
 
+    /// Like [`Global::start`], for verbs that answer and end: only warnings are logged unless configured otherwise.
+    pub fn start_quiet(&self) -> Result<Settings, CliError> {
+        let mut settings = Settings::load(self.layers())?;
+        if settings.effective.entry("telemetry.log_filter").is_none_or(|entry| entry.origin.is_none()) {
+            settings.telemetry.log_filter = "warn".to_owned();
+        }
+        crate::telemetry::init_to(&settings.telemetry, LogWriter)?;
+        Ok(settings)
+    }
+
     /// Like [`Global::start`], from `layers` to which the verb added flags of its own.
     pub fn start_with(&self, layers: Layers) -> Result<Settings, CliError> {
         let settings = Settings::load(layers)?;
@@ -119,6 +143,13 @@ pub fn main() -> ExitCode {
 
 fn dispatch(Cli { global, verb }: Cli) -> Result<(), CliError> {
     match verb {
+        Verb::Run(args) => block_on(run::run(args, &global)),
+        Verb::Index(args) => block_on(index::run(args, &global)),
+        Verb::Embed(args) => block_on(embed::run(args, &global)),
+        Verb::Search(args) => block_on(search::run(args, &global)),
+        Verb::Produce(args) => block_on(produce::run(args, &global)),
+        Verb::Bench(args) => block_on(bench::run(args, &global)),
+        Verb::Demo(args) => block_on(demo::run(args, &global)),
         Verb::Check(args) => block_on(check::run(args, &global)),
         Verb::Config(args) => config::run(args, &global),
     }

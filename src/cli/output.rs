@@ -1,11 +1,18 @@
 //! Results on standard output, for people or as JSON lines; progress and logs on standard error.
 
 use std::io::{IsTerminal, Write};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use tokio::task::JoinHandle;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::pipeline::Progress;
+
+/// How often a progress bar is drawn anew.
+const REDRAW: Duration = Duration::from_millis(100);
 
 /// Where a verb's results go. Errors of writing are `io::Error`, which `CliError` takes in with `?`.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +66,32 @@ pub fn progress(what: &str, total: Option<u64>) -> ProgressBar {
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     BARS.add(bar.with_style(style).with_message(what.to_owned()))
+}
+
+/// A progress bar that follows a pipeline's counts until it is dropped.
+pub struct Watch {
+    bar: ProgressBar,
+    drawing: JoinHandle<()>,
+}
+
+/// Call it within a tokio runtime.
+pub fn watch(total: Option<u64>, counts: Arc<Progress>) -> Watch {
+    let bar = progress("messages", total);
+    let drawn = bar.clone();
+    let drawing = tokio::spawn(async move {
+        loop {
+            drawn.set_position(counts.settled());
+            tokio::time::sleep(REDRAW).await;
+        }
+    });
+    Watch { bar, drawing }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.drawing.abort();
+        self.bar.finish_and_clear();
+    }
 }
 
 fn suspended<T>(write: impl FnOnce() -> T) -> T {

@@ -86,7 +86,7 @@ impl Clip {
         let opener = Opener {
             runtime: runtime::runtime(settings.onnxruntime.as_deref())?,
             providers: providers(settings)?,
-            intra_op_threads: intra_op_threads(settings),
+            intra_op_threads: settings.intra_op_threads(),
             image_size,
             files,
         };
@@ -241,13 +241,6 @@ fn providers(settings: &ClipSettings) -> Result<Vec<Provider>, ClipError> {
 
 fn names(providers: &[Provider]) -> String {
     providers.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-fn intra_op_threads(settings: &ClipSettings) -> usize {
-    match settings.intra_op_threads {
-        0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1),
-        threads => threads,
-    }
 }
 
 fn fingerprint(

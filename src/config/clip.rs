@@ -7,7 +7,8 @@ use crate::domain::ModelId;
 /// `[clip]`: the models, and how they run.
 #[derive(Clone, Debug)]
 pub struct ClipSettings {
-    /// Models to embed with; the first is the default one, which the alias names and queries use.
+    /// Models to embed with; the first is the default one, which the alias names and queries use. The default is the
+    /// small demo model of this project, seen from the project's folder.
     pub models: Vec<ModelEntry>,
     /// Where a model without a directory of its own is looked for, as `{variant}__{checkpoint}`.
     pub models_directory: PathBuf,
@@ -62,10 +63,29 @@ impl Provider {
     }
 }
 
+impl ClipSettings {
+    /// `intra_op_threads`, resolved: half of the cores, because the other half decodes.
+    pub fn intra_op_threads(&self) -> usize {
+        if self.intra_op_threads > 0 { self.intra_op_threads } else { (cores() / 2).max(1) }
+    }
+
+    /// `preprocess_threads`, resolved.
+    pub fn preprocess_threads(&self) -> usize {
+        if self.preprocess_threads > 0 { self.preprocess_threads } else { cores() }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Default for ClipSettings {
     fn default() -> Self {
         Self {
-            models: Vec::new(),
+            models: vec![ModelEntry {
+                id: ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into() },
+                directory: Some(PathBuf::from("demo/model")),
+            }],
             models_directory: PathBuf::from("models"),
             onnxruntime: None,
             providers: vec![Provider::Cpu],
