@@ -37,8 +37,15 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Results go to standard output, everything else to standard error.
-Exit codes: 0 done; 1 failed; 2 wrong arguments or configuration; 3 a dependency is unavailable; 4 stopped by the
-second signal; 5 stopped by the flood limit; 101 a bug; 128 + n ended by signal n.
+Exit codes:
+  0    done
+  1    failed
+  2    wrong arguments or configuration
+  3    a dependency is unavailable
+  4    stopped by the second signal
+  5    stopped by the flood limit
+  101  a bug
+  128 + n  ended by signal n
 
 Example: clipstream --config worker.toml --set media.fetch_timeout_ms=10000 config validate";
 
