@@ -20,8 +20,8 @@ pub async fn rate_alone(
     let (clip, clip_settings, pixels_max) = (embedder.clip().clone(), settings.clip.clone(), settings.media.pixels_max);
     let timed = move || {
         let pixels = |path: &PathBuf| {
-            let bytes = std::fs::read(path)
-                .map_err(|e| EmbedError::Input(format!("cannot read {}: {e}", path.display())))?;
+            let bytes =
+                std::fs::read(path).map_err(|e| EmbedError::Input(format!("cannot read {}: {e}", path.display())))?;
             let picture = decode_picture(&bytes, pixels_max)
                 .map_err(|e| EmbedError::Input(format!("{}: {}", path.display(), e.message)))?;
             Ok(clip.preprocess(&picture))

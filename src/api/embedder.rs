@@ -151,9 +151,7 @@ impl Embedder {
     pub async fn embed_image(&self, image: ImageInput) -> Result<Embedding, EmbedError> {
         let media = match image {
             ImageInput::Url(url) => self.media.fetch(&url).await?,
-            ImageInput::Bytes(bytes) => {
-                Media { bytes, etag: None, url: String::new(), reservation: None }
-            }
+            ImageInput::Bytes(bytes) => Media { bytes, etag: None, url: String::new(), reservation: None },
             ImageInput::Path(path) => self.read(&path).await?,
         };
         let embedded = self.embed.embed(std::slice::from_ref(&self.clip), Some(&media), None).await?;

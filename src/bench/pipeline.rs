@@ -81,7 +81,10 @@ impl PipelineBench {
     fn read_catalog(&self) -> Result<Vec<(String, String)>, BenchError> {
         let file = self.catalog.join("catalog.jsonl");
         let text = std::fs::read_to_string(&file).map_err(|source| BenchError::Io {
-            what: format!("cannot read {}; run from the project's folder or name a catalog with --catalog", file.display()),
+            what: format!(
+                "cannot read {}; run from the project's folder or name a catalog with --catalog",
+                file.display()
+            ),
             source,
         })?;
         let item = |(number, line): (usize, &str)| {

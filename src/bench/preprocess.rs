@@ -34,7 +34,10 @@ pub fn preprocess(
     let to = Preprocess::from_json(VIT_B_32).map_err(|e| BenchError::Input(e.to_string()))?;
     let folder = catalog.join("images");
     let unreadable = |source| BenchError::Io {
-        what: format!("cannot list {}; run from the project's folder or name a catalog with --catalog", folder.display()),
+        what: format!(
+            "cannot list {}; run from the project's folder or name a catalog with --catalog",
+            folder.display()
+        ),
         source,
     };
     let mut pictures = Vec::new();

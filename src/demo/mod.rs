@@ -167,7 +167,11 @@ pub async fn run(
 }
 
 /// The user's settings with the demo's two ends.
-fn configure(settings: &mut Settings, cluster: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>, server: &MediaServer) {
+fn configure(
+    settings: &mut Settings,
+    cluster: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>,
+    server: &MediaServer,
+) {
     settings.kafka.brokers = vec![cluster.bootstrap_servers()];
     settings.kafka.topics = vec![IMAGES.to_owned(), CAPTIONS.to_owned()];
     settings.kafka.topic_ops = BTreeMap::from([(IMAGES.to_owned(), Op::Patch), (CAPTIONS.to_owned(), Op::Patch)]);

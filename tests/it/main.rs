@@ -2,6 +2,7 @@
 
 mod cli_config;
 mod floors;
+mod kafka_source;
 mod qdrant_endpoint;
 mod qdrant_endpoint_test;
 mod s3;
