@@ -149,8 +149,7 @@ impl Clip {
     fn open_text(opener: &Opener) -> Result<(TextTower, Tokenizer, usize), ClipError> {
         let mut tower = opener.text_tower()?;
         let unusable = |e: TokenizerError| ClipError::load("tokenizer_unusable", e.to_string());
-        let tokenizer =
-            Tokenizer::from_file(&opener.files.tokenizer, tower.context_length()).map_err(unusable)?;
+        let tokenizer = Tokenizer::from_file(&opener.files.tokenizer, tower.context_length()).map_err(unusable)?;
         let tokens = tokenizer.encode("a photo of a red shoe").map_err(unusable)?;
         let dimension = tower.try_real_length(&tokens)?.dimension();
         Ok((tower, tokenizer, dimension))
