@@ -192,11 +192,11 @@ fn open_clip_form(found: &Value) -> Result<Value, String> {
     };
     let side = |value: &Value| value.as_u64().or_else(|| value.get("shortest_edge")?.as_u64());
     let pair = |value: &Value| Some((value.get("height")?.as_u64()?, value.get("width")?.as_u64()?));
-    let crop = &found["crop_size"];
-    let (height, width) =
-        pair(crop).or(side(crop).map(|s| (s, s))).or(side(&found["size"]).map(|s| (s, s))).ok_or_else(|| {
-            format!("crop_size is {} and size {}, expected sizes in pixels", quoted(crop), quoted(&found["size"]))
-        })?;
+    // Without a crop size of its own, CLIPImageProcessor crops to what it resized to.
+    let crop = if found["crop_size"].is_null() { &found["size"] } else { &found["crop_size"] };
+    let (height, width) = pair(crop)
+        .or(side(crop).map(|s| (s, s)))
+        .ok_or_else(|| format!("crop_size is {}, expected pixels", quoted(crop)))?;
     match side(&found["size"]) {
         // OpenCLIP resizes the shortest side to the size that it crops.
         Some(side) if side == height && side == width => {}

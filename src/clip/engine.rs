@@ -223,7 +223,10 @@ mod tests {
         let (engine, permit, size) = engine(4);
         let first = engine.embed(1);
         let rest = async {
-            // The first run waits for its permit until these four are queued.
+            // The first is taken alone, and its run waits for its permit until the next four are queued.
+            while engine.queue.as_ref().unwrap().capacity() < 4 {
+                tokio::task::yield_now().await;
+            }
             let rest = join_all([2, 13, 3, 4].map(|i| engine.embed(i)));
             let release = async {
                 while engine.queue.as_ref().unwrap().capacity() > 0 {

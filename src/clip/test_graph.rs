@@ -138,7 +138,9 @@ pub(super) fn token_sums(element: u64, second: Second, batch: Dim, sequence: Dim
         ),
     };
     graph
-        .node("ReduceSum", &["x", "axis"], "first", &[("keepdims", 1)])
+        // Sines keep the first sum as small as the cosines are; padding changes none of the first sums.
+        .node(if second == Second::Cosines { "Sin" } else { "Identity" }, &["x"], "z", &[])
+        .node("ReduceSum", &["z", "axis"], "first", &[("keepdims", 1)])
         .node("ReduceSum", &["y", "axis"], "second", &[("keepdims", 1)])
         .node("Concat", &["first", "second", "first"], "text_embeds", &[("axis", 1)])
         .output("text_embeds", F32, &[batch, Ok(3)])

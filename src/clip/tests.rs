@@ -164,7 +164,7 @@ fn channel_mean(pixels: &Pixels) -> Embedding {
 
 fn sums(ids: &[i64], second: Second) -> Embedding {
     let sum = |f: &dyn Fn(f32) -> f32| ids.iter().map(|id| f(*id as f32)).sum::<f32>();
-    let first = sum(&|id| id);
+    let first = if second == Second::Cosines { sum(&f32::sin) } else { sum(&|id| id) };
     let second = match second {
         Second::Squares => sum(&|id| id * id),
         Second::Cosines => sum(&f32::cos) + (77 - ids.len()) as f32,
