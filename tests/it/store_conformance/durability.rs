@@ -33,10 +33,17 @@ async fn a_write_that_returned_survives_a_kill() {
     store.ensure(&spec(NAME, DIMENSION)).await.unwrap();
     let batch: Vec<_> = (0..300).map(point).collect();
     store.write(NAME, &batch).await.unwrap();
-    store.write(NAME, &[patch("p0", vectors(None, Some(&[0.0, 0.0, 0.0, 1.0])), json!({"m": 1})), Write::Delete(id("p1"))]).await.unwrap();
+    store
+        .write(
+            NAME,
+            &[patch("p0", vectors(None, Some(&[0.0, 0.0, 0.0, 1.0])), json!({"m": 1})), Write::Delete(id("p1"))],
+        )
+        .await
+        .unwrap();
     copy(&dir.path().join("a"), &dir.path().join("b"));
     let killed = EmbeddedStore::open(&dir.path().join("b")).await.unwrap();
-    let (mut before, mut after) = (store.scroll(NAME, None, 1000).await.unwrap(), killed.scroll(NAME, None, 1000).await.unwrap());
+    let (mut before, mut after) =
+        (store.scroll(NAME, None, 1000).await.unwrap(), killed.scroll(NAME, None, 1000).await.unwrap());
     assert_eq!(before.len(), 299);
     before.sort_by_key(|p| p.id);
     after.sort_by_key(|p| p.id);
@@ -79,41 +86,5 @@ async fn names_that_leave_the_folder_are_refused() {
     for name in ["../up", "a/b", "", ".hidden", "ünï", "a b"] {
         assert_eq!(store.ensure(&spec(name, DIMENSION)).await.unwrap_err().reason, "collection_name_invalid", "{name}");
     }
-    store.close().await.unwrap();
-}
-
-/// Points are moved out of an indexed segment when they change; that path keeps unmentioned vectors unless they are
-/// deleted explicitly.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upsert_replaces_points_of_an_indexed_segment_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).await.unwrap();
-    const WIDE: usize = 512;
-    store.ensure(&spec(NAME, WIDE)).await.unwrap();
-    let wide = |n: usize| (0..WIDE).map(|i| ((n * 31 + i * 17) % 101) as f32 - 50.0 + i as f32 / 600.0).collect::<Vec<_>>();
-    // Beyond the number of writes after which the optimizers run, and beyond their size for an index.
-    for start in (0..20_480).step_by(512) {
-        let batch: Vec<_> =
-            (start..start + 512).map(|n| upsert(&format!("p{n}"), vectors(Some(&wide(n)), Some(&wide(n + 1))), json!({"n": n}))).collect();
-        store.write(NAME, &batch).await.unwrap();
-    }
-    let indexed = walkdir::WalkDir::new(dir.path()).into_iter().filter_map(Result::ok);
-    assert!(indexed.into_iter().any(|e| e.file_name() == "graph.bin" || e.file_name() == "hnsw_config.json"), "no index was built");
-    store.write(NAME, &[upsert("p5", vectors(Some(&wide(9)), None), json!({"new": 1})), Write::Delete(id("p6"))]).await.unwrap();
-    store.write(NAME, &[patch("p7", vectors(Some(&wide(11)), None), json!({}))]).await.unwrap();
-    assert_eq!(store.count(NAME).await.unwrap(), 20_479);
-    let (mut after, mut changed) = (None, Vec::new());
-    loop {
-        let page = store.scroll(NAME, after, 2000).await.unwrap();
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        changed.extend(page.into_iter().filter(|p| [id("p5"), id("p7")].contains(&p.id)));
-    }
-    let of = |asset: &str| changed.iter().find(|p| p.id == id(asset)).unwrap();
-    assert_vector(of("p5").image.as_ref(), Some(&wide(9)), "image of p5");
-    assert_vector(of("p5").text.as_ref(), None, "text of p5, which the upsert does not mention");
-    assert_eq!(user_keys(of("p5")), json!({"new": 1}));
-    assert_vector(of("p7").image.as_ref(), Some(&wide(11)), "image of p7");
-    assert_vector(of("p7").text.as_ref(), Some(&wide(8)), "text of p7, which the patch does not mention");
     store.close().await.unwrap();
 }

@@ -26,7 +26,8 @@ pub struct Fixture {
 impl Fixture {
     pub async fn embedded() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let settings = StoreSettings { kind: StoreKind::Embedded, path: dir.path().join("store"), ..Default::default() };
+        let settings =
+            StoreSettings { kind: StoreKind::Embedded, path: dir.path().join("store"), ..Default::default() };
         Self::open(settings, None, dir).await
     }
 

@@ -9,7 +9,8 @@ pub async fn another_fingerprint_is_refused_with_every_difference(f: &Fixture) {
     f.store.ensure(&f.spec()).await.unwrap();
     assert_eq!(f.store.fingerprint(&f.collection).await.unwrap(), Some(f.spec().fingerprint));
     let mut other = f.spec();
-    other.fingerprint = Fingerprint { checkpoint: "other".into(), dimension: 8, graph: "g1".into(), ..other.fingerprint };
+    other.fingerprint =
+        Fingerprint { checkpoint: "other".into(), dimension: 8, graph: "g1".into(), ..other.fingerprint };
     let error = f.store.ensure(&other).await.unwrap_err();
     assert_eq!((error.class, error.reason), (Class::Outage, "collection_differs"));
     for part in [

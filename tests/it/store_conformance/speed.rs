@@ -34,7 +34,9 @@ async fn points_per_second() {
     let batches = |from: usize, count: usize, write: &dyn Fn(usize) -> Write| -> Vec<Vec<Write>> {
         (0..count).map(|b| (0..BATCH).map(|n| write(from + b * BATCH + n)).collect()).collect()
     };
-    let both = |n: usize| upsert(&format!("p{n}"), vectors(Some(&values(n)), Some(&values(n + 1))), json!({"n": n, "lang": "en"}));
+    let both = |n: usize| {
+        upsert(&format!("p{n}"), vectors(Some(&values(n)), Some(&values(n + 1))), json!({"n": n, "lang": "en"}))
+    };
     let image = |n: usize| upsert(&format!("p{n}"), vectors(Some(&values(n)), None), json!({"n": n, "lang": "en"}));
     let patch = |n: usize| patch(&format!("p{n}"), vectors(None, Some(&values(n))), json!({"caption": "a red shoe"}));
     rate("new points, one vector", &batches(0, 20, &image)).await;
@@ -48,8 +50,8 @@ async fn points_per_second() {
         }
         println!("{what}: {:?} per search over {} points", start.elapsed() / 50, store.count("speed").await.unwrap());
     };
-    search("search without index").await;
-    rate("new points, two vectors, across an optimizer run", &batches(20_000, 20, &both)).await;
-    search("search with index").await;
+    search("search").await;
+    rate("more new points, two vectors", &batches(20_000, 20, &both)).await;
+    search("search").await;
     store.close().await.unwrap();
 }

@@ -84,7 +84,10 @@ pub async fn records_merge_and_are_read_apart(f: &Fixture) {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].0, id("a"));
     let ours = Value::Object(found[0].1.clone());
-    assert_eq!(ours["media"], json!({"url": "https://cdn.example/a.jpg", "etag": null, "sha256": "00ff", "width": 640, "height": 480, "mime": "image/jpeg"}));
+    assert_eq!(
+        ours["media"],
+        json!({"url": "https://cdn.example/a.jpg", "etag": null, "sha256": "00ff", "width": 640, "height": 480, "mime": "image/jpeg"})
+    );
     assert_eq!((&ours["version"], &ours["text_sha256"]), (&json!(7), &json!("abcd")));
     assert_eq!(ours["source"], json!({"topic": "t", "partition": 3, "offset": 42}));
     assert!(ours.get("lang").is_none());
@@ -105,7 +108,8 @@ pub async fn deletes_remove_and_repeat(f: &Fixture) {
 }
 
 pub async fn a_mixed_batch_of_a_thousand_is_applied_once_however_often_it_is_sent(f: &Fixture) {
-    let before: Vec<_> = (0..500).map(|n| upsert(&format!("p{n}"), vectors(Some(A), Some(B)), json!({"n": n}))).collect();
+    let before: Vec<_> =
+        (0..500).map(|n| upsert(&format!("p{n}"), vectors(Some(A), Some(B)), json!({"n": n}))).collect();
     f.write(&before).await;
     let batch: Vec<_> = (0..1000)
         .map(|n| {
