@@ -38,7 +38,9 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     output.result(&report, || {
         let mut table = Table::new();
         table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-        report.figures().into_iter().for_each(|(name, value)| drop(table.add_row([name, value])));
+        for (name, value) in report.figures() {
+            table.add_row([name, value]);
+        }
         format!("{table}\nThe page is {}\nNow try: clipstream search \"a red heart\"", report.page.display())
     })?;
     Ok(())
