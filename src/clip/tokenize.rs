@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use tokenizers::Tokenizer as Bpe;
+use tokenizers::{Model as _, Tokenizer as Bpe};
 
 /// What OpenCLIP calls the two special tokens when they are written out in a text.
 const SOT_TEXT: &str = "<start_of_text>";
@@ -45,8 +45,7 @@ impl Tokenizer {
                 path.display()
             ))
         })?;
-        Self::from_bytes(&bytes, context_length)
-            .map_err(|error| TokenizerError(format!("{}: {error}", path.display())))
+        Self::from_bytes(&bytes, context_length).map_err(|error| TokenizerError(format!("{}: {error}", path.display())))
     }
 
     /// From the content of a `tokenizer.json`.
@@ -62,14 +61,19 @@ impl Tokenizer {
             let error = crate::redact::cut(&error.to_string(), 200);
             TokenizerError(format!("not a tokenizer.json ({error}): download the model's tokenizer.json again"))
         })?;
-        let id = |token: &str| {
-            bpe.token_to_id(token).map(i64::from).ok_or_else(|| {
+        // The vocabulary before the added tokens: a file that was converted from OpenCLIP's vocabulary has the first name
+        // there, and may list the second one as added, with an id that the text tower has no embedding for.
+        let id = |names: [&str; 2]| {
+            let in_vocabulary = names.into_iter().find_map(|name| bpe.get_model().token_to_id(name));
+            let found = in_vocabulary.or_else(|| names.into_iter().find_map(|name| bpe.token_to_id(name)));
+            found.map(i64::from).ok_or_else(|| {
                 TokenizerError(format!(
-                    "no token {token} in the vocabulary, expected CLIP's byte-pair encoding: use the tokenizer.json of this CLIP model"
+                    "no token {} in the vocabulary, expected CLIP's byte-pair encoding: use the tokenizer.json of this CLIP model",
+                    names[1]
                 ))
             })
         };
-        let (sot, eot) = (id(SOT_TOKEN)?, id(EOT_TOKEN)?);
+        let (sot, eot) = (id([SOT_TEXT, SOT_TOKEN])?, id([EOT_TEXT, EOT_TOKEN])?);
         bpe.with_normalizer(None::<tokenizers::NormalizerWrapper>);
         bpe.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
         bpe.with_padding(None);

@@ -50,7 +50,8 @@ impl PictureError {
     }
 
     fn unsupported(found: impl std::fmt::Display) -> Self {
-        let message = format!("{found}, expected a JPEG, PNG, WebP, GIF, BMP or TIFF picture: convert it to one of them");
+        let message =
+            format!("{found}, expected a JPEG, PNG, WebP, GIF, BMP or TIFF picture: convert it to one of them");
         Self { reason: "image_unsupported", message }
     }
 }

@@ -16,9 +16,9 @@ pub(super) fn decode(bytes: &[u8], limit: Limit) -> Result<(Checked, Samples), P
     let header = decoder.read_header_info().map_err(failed)?;
     let size = limit.check(Format::Png, u64::from(header.width), u64::from(header.height))?;
     let mut reader = decoder.read_info().map_err(failed)?;
-    let packed_bytes = reader.output_buffer_size().ok_or_else(|| {
-        PictureError::too_large(u64::from(size.width), u64::from(size.height), limit.pixels_max)
-    })?;
+    let packed_bytes = reader
+        .output_buffer_size()
+        .ok_or_else(|| PictureError::too_large(u64::from(size.width), u64::from(size.height), limit.pixels_max))?;
     let mut packed = vec![0; packed_bytes];
     reader.next_frame(&mut packed).map_err(failed)?;
 

@@ -25,7 +25,8 @@ pub(super) fn decode(bytes: &[u8], limit: Limit) -> Result<(Checked, Samples), P
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?.with_limits(limits);
     let (width, height) = decoder.dimensions().map_err(failed)?;
     let size = limit.check(Format::Tiff, u64::from(width), u64::from(height))?;
-    let color = decoder.colortype().map_err(|error| PictureError::unsupported(format_args!("a TIFF picture: {error}")))?;
+    let color =
+        decoder.colortype().map_err(|error| PictureError::unsupported(format_args!("a TIFF picture: {error}")))?;
     let extra = match decoder.find_tag(Tag::ExtraSamples).map_err(failed)? {
         Some(value) => value.into_u16_vec().map_err(failed)?.first().copied(),
         None => None,

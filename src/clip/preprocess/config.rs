@@ -7,8 +7,7 @@ use super::resample::Filter;
 use super::{InvalidPreprocess, Preprocess};
 use crate::redact::cut;
 
-const KEYS: [&str; 8] =
-    ["size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color", "background"];
+const KEYS: [&str; 8] = ["size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color", "background"];
 
 /// OpenAI's constants, OpenCLIP's default.
 const OPENAI_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
@@ -20,15 +19,18 @@ const DEFAULT_SIDE: usize = 224;
 const SIDE_MAX: u64 = 4096;
 
 pub(super) fn parse(json: &str) -> Result<Preprocess, InvalidPreprocess> {
-    let value: Value = serde_json::from_str(json)
-        .map_err(|error| InvalidPreprocess(format!("not JSON ({error}), expected an object like OpenCLIP's preprocess_cfg.json")))?;
+    let value: Value = serde_json::from_str(json).map_err(|error| {
+        InvalidPreprocess(format!("not JSON ({error}), expected an object like OpenCLIP's preprocess_cfg.json"))
+    })?;
     let Value::Object(map) = value else {
         return Err(invalid("the file", &value, "an object"));
     };
     for key in map.keys() {
         if !KEYS.contains(&key.as_str()) {
             let near = KEYS.iter().max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-            let hint = near.filter(|near| strsim::jaro(near, key) > 0.75).map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+            let hint = near
+                .filter(|near| strsim::jaro(near, key) > 0.75)
+                .map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
             let known = KEYS.join(", ");
             return Err(InvalidPreprocess(format!("unknown key `{}`{hint}, expected some of: {known}", cut(key, 60))));
         }
@@ -61,7 +63,9 @@ pub(super) fn parse(json: &str) -> Result<Preprocess, InvalidPreprocess> {
         },
         background: match present(&map, "background") {
             None => None,
-            Some(value) => Some(color(value).ok_or_else(|| invalid("background", value, "[red, green, blue], each 0 to 255"))?),
+            Some(value) => {
+                Some(color(value).ok_or_else(|| invalid("background", value, "[red, green, blue], each 0 to 255"))?)
+            }
         },
     })
 }

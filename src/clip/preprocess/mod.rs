@@ -135,12 +135,19 @@ impl Preprocess {
                 let cropped = resize::<2>(data, from, to, filter, kept);
                 modes::rgb_from_grey(&cropped.as_chunks().0.iter().map(|&[grey, _]| grey).collect::<Vec<u8>>())
             }
-            Samples::Rgba(data) if unchanged => {
-                resize::<4>(data, from, to, filter, kept).as_chunks().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect()
-            }
-            Samples::GreyAlpha(data) => {
-                modes::rgb_from_premultiplied_grey(&resize::<2>(&modes::premultiplied::<2>(data), from, to, filter, kept))
-            }
+            Samples::Rgba(data) if unchanged => resize::<4>(data, from, to, filter, kept)
+                .as_chunks()
+                .0
+                .iter()
+                .flat_map(|&[r, g, b, _]| [r, g, b])
+                .collect(),
+            Samples::GreyAlpha(data) => modes::rgb_from_premultiplied_grey(&resize::<2>(
+                &modes::premultiplied::<2>(data),
+                from,
+                to,
+                filter,
+                kept,
+            )),
             Samples::Rgba(data) => {
                 modes::rgb_from_premultiplied(&resize::<4>(&modes::premultiplied::<4>(data), from, to, filter, kept))
             }
