@@ -121,7 +121,8 @@ fn decoded_lossy_pictures_stay_within_their_measured_distance_to_pils() {
         };
         let found = distance(&found, &expected_pixels(&case.expected));
         println!("{}: {found:?}", case.picture);
-        let levels = if case.picture.ends_with(".webp") { 0 } else { 16 };
+        // Larger than after a resize, which averages the differences away.
+        let levels = if case.picture.ends_with(".webp") { 0 } else { 24 };
         assert!(found.levels <= levels, "{}: {found:?}", case.picture);
     }
 }
