@@ -154,6 +154,9 @@ def make_pictures():
     save('rgb.png', land, 'PNG', optimize=True)
     save('portrait.png', port, 'PNG', optimize=True)
     save('odd.png', odd, 'PNG', optimize=True)
+    # Tall enough for Pillow 13 to run the vertical pass first.
+    tall = painting(110, 340, 5)
+    save('tall.png', tall.quantize(24).convert('RGB'), 'PNG', optimize=True)
     save('exact.png', painting(96, 96), 'PNG', optimize=True)
     save('one_side_exact.png', painting(120, 96), 'PNG', optimize=True)
     save('small.png', painting(40, 30), 'PNG', optimize=True)
@@ -177,6 +180,7 @@ def make_pictures():
     wide = grey.astype(np.uint16)
     files['grey16.png'] = png(width, height, 16, 0, [(row * 257).astype('>u2').tobytes() for row in wide])
     files['grey16_dark.png'] = png(width, height, 16, 0, [(row + row % 7).astype('>u2').tobytes() for row in wide])
+    files['grey16_tall.png'] = png(110, 340, 16, 0, [row.astype('>u2').tobytes() for row in np.asarray(tall.convert('L')).astype(np.uint16) // 16 * 19])
     files['grey4.png'] = png(width, height, 4, 0, packed(grey >> 4, 4))
     files['grey2.png'] = png(width, height, 2, 0, packed(grey >> 6, 2))
     rgb = np.asarray(odd)

@@ -123,10 +123,78 @@ impl Tokenizer {
 /// `_clean_lower`: mojibake repaired, HTML entities resolved twice, runs of white space collapsed, lower case.
 fn clean(text: &str) -> String {
     let end = (0..=text.len().min(TEXT_BYTES_MAX)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    let fixed = plsfix::fix_text(&text[..end], None);
-    let once = htmlize::unescape(&fixed);
-    let twice = htmlize::unescape(&*once);
+    let fixed = fix_text(&text[..end]);
+    let once = unescape(&fixed);
+    let twice = unescape(&once);
     twice.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+/// `ftfy.fix_text`, by `plsfix` and with what that port leaves out.
+fn fix_text(text: &str) -> String {
+    let text = without_terminal_escapes(&without_invalid_references(text));
+    // Half-width and full-width forms become what NFKC makes of them; plsfix loses the mark of this one.
+    let text = text.replace('\u{ffe3}', " \u{304}");
+    // ftfy leaves entities alone in what looks like HTML; plsfix does not, so they are hidden from it behind a
+    // character that the text does not have, ASCII because any other would change how mojibake is detected.
+    let stand_in = "`^~|$%*+=".chars().find(|c| !text.contains(*c));
+    match stand_in {
+        Some(stand_in) if text.contains('<') && text.contains('&') => {
+            plsfix::fix_text(&text.replace('&', stand_in.encode_utf8(&mut [0; 4])), None).replace(stand_in, "&")
+        }
+        _ => plsfix::fix_text(&text, None),
+    }
+}
+
+/// Python's `html.unescape`.
+fn unescape(text: &str) -> String {
+    htmlize::unescape(without_invalid_references(text)).into_owned()
+}
+
+/// `text` without numeric references to code points that Python's `html.unescape` drops (`_invalid_codepoints`).
+fn without_invalid_references(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("&#") {
+        out.push_str(&rest[..at]);
+        let digits = &rest[at + 2..];
+        let (radix, digits) = match digits.strip_prefix(['x', 'X']) {
+            Some(hex) => (16, hex),
+            None => (10, digits),
+        };
+        let count = digits.chars().take_while(|c| c.is_digit(radix)).count();
+        let dropped = u32::from_str_radix(&digits[..count], radix).is_ok_and(is_dropped);
+        let after = digits[count..].strip_prefix(';').unwrap_or(&digits[count..]);
+        if !dropped {
+            out.push_str(&rest[at..rest.len() - after.len()]);
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn is_dropped(code: u32) -> bool {
+    matches!(code, 0x1..=0x8 | 0xB | 0xE..=0x1F | 0x7F | 0xFDD0..=0xFDEF)
+        || (code & 0xFFFE == 0xFFFE && code <= 0x10_FFFF)
+}
+
+/// `text` without ANSI sequences (`ESC [ digits and semicolons, letter`).
+fn without_terminal_escapes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\x1b[") {
+        out.push_str(&rest[..at]);
+        let body = rest[at + 2..].trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        match body.strip_prefix(|c: char| c.is_ascii_alphabetic()) {
+            Some(after) => rest = after,
+            None => {
+                out.push_str("\x1b[");
+                rest = &rest[at + 2..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 /// `text` cut around the special tokens that OpenCLIP would see in it: its pattern takes a run of punctuation whole,

@@ -179,14 +179,17 @@ impl Limit {
 pub fn decode_picture(bytes: &[u8], pixels_max: u64) -> Result<Picture, PictureError> {
     let format = sniff::format(bytes)?;
     let limit = Limit { pixels_max };
-    let (size, samples) = match format {
+    // Decoders meet hostile bytes. A bug in one of them must cost this file only, not the worker; nothing is shared
+    // with the closure that a panic could leave half done.
+    let (size, samples) = std::panic::catch_unwind(|| match format {
         Format::Jpeg => jpeg::decode(bytes, limit),
         Format::Png => png::decode(bytes, limit),
         Format::WebP => webp::decode(bytes, limit),
         Format::Gif => gif::decode(bytes, limit),
         Format::Bmp => bmp::decode(bytes, limit),
         Format::Tiff => tiff::decode(bytes, limit),
-    }?;
+    })
+    .unwrap_or_else(|_| Err(PictureError::undecodable(format, "the decoder gave up on its content")))?;
     // What follows indexes by these sizes; no decoder is trusted to have kept them.
     if samples.len() != size.pixels() * samples.channels() {
         return Err(PictureError::undecodable(format, "it holds fewer pixels than its header says"));

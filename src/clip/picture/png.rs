@@ -47,10 +47,7 @@ pub(super) fn decode(bytes: &[u8], limit: Limit) -> Result<(Checked, Samples), P
             }
         }
         (ColorType::GrayscaleAlpha, depth) => Samples::GreyAlpha(high_bytes(data, depth)),
-        (ColorType::Rgb, depth) => Samples::Rgb {
-            data: high_bytes(data, depth),
-            transparent: trns.and_then(|t| t.first_chunk()).map(|&[_, r, _, g, _, b]: &[u8; 6]| [r, g, b]),
-        },
+        (ColorType::Rgb, depth) => Samples::Rgb { data: high_bytes(data, depth), transparent: rgb_transparent(trns) },
         (ColorType::Rgba, depth) => Samples::Rgba(high_bytes(data, depth)),
         (ColorType::Indexed, _) => {
             let mut palette = opaque_palette(info.palette.as_deref().unwrap_or_default());
@@ -63,9 +60,16 @@ pub(super) fn decode(bytes: &[u8], limit: Limit) -> Result<(Checked, Samples), P
     Ok((size, samples))
 }
 
-/// PIL compares the low byte of the transparent value with the 8-bit pixel.
+/// PIL compares the low byte of the transparent value with the 8-bit pixel. The decoder gives two bytes at depth 16 only.
 fn grey_transparent(trns: Option<&[u8]>) -> Option<u8> {
-    trns.and_then(|t| t.get(1)).copied()
+    trns.and_then(|t| t.last()).copied()
+}
+
+fn rgb_transparent(trns: Option<&[u8]>) -> Option<[u8; 3]> {
+    match *trns? {
+        [r, g, b] | [_, r, _, g, _, b] => Some([r, g, b]),
+        _ => None,
+    }
 }
 
 /// PIL keeps the high byte of a 16-bit sample.

@@ -11,7 +11,7 @@ const KEYS: [&str; 8] = ["size", "mode", "mean", "std", "interpolation", "resize
 
 /// OpenAI's constants, OpenCLIP's default.
 const OPENAI_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const OPENAI_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const OPENAI_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 const DEFAULT_SIDE: usize = 224;
 
@@ -79,8 +79,8 @@ fn present<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     map.get(key).filter(|value| !value.is_null())
 }
 
-fn choice<'a>(
-    map: &'a Map<String, Value>,
+fn choice(
+    map: &Map<String, Value>,
     key: &str,
     default: &'static str,
     known: &[&'static str],

@@ -1,8 +1,8 @@
 //! PIL's `Image.resize`, bit for bit (Pillow's `libImaging/Resample.c` and `Geometry.c`), for the part of the result
 //! that a crop keeps.
 //!
-//! 8-bit samples go through fixed-point weights, the horizontal pass first, rounded and clipped to 8 bits before the
-//! vertical pass. Each result sample depends on its own weights only, so computing just the kept columns and the rows
+//! 8-bit samples go through fixed-point weights in two passes, rounded and clipped to 8 bits in between; which pass is
+//! first depends on the sizes. Each result sample depends on its own weights only, so computing just the kept columns and the rows
 //! that they need changes nothing.
 
 use super::geometry::{Region, Size};
@@ -117,31 +117,52 @@ pub(super) fn resize<const C: usize>(source: &[u8], size: Size, to: Size, filter
     if size == to {
         return crop::<C, u8>(source, size, region);
     }
-    // PIL leaves a pass out when its axis keeps its length; the weights of such a pass are 1 at the centre and would
-    // change nothing either, so that only the horizontal pass, the expensive one, is worth leaving out.
+    // PIL leaves a pass out when its axis keeps its length. The weights of such a pass are 1 at the centre and 0 beside
+    // it, so that it changes nothing.
     let down = fixed_point(windows(filter, size.height, to.height, region.top, region.height));
-    let (first_row, end_row) = down.span();
+    let across = fixed_point(windows(filter, size.width, to.width, region.left, region.width));
+    let ((first_row, end_row), (first_column, end_column)) = (down.span(), across.span());
     let rows = &source[first_row * size.width * C..end_row * size.width * C];
-    let rows = if size.width == to.width {
-        let kept = Region { left: region.left, width: region.width, top: 0, height: end_row - first_row };
-        crop::<C, u8>(rows, Size { width: size.width, height: end_row - first_row }, kept)
+    if vertical_first(size, to) {
+        let kept = Region { left: first_column, width: end_column - first_column, top: 0, height: end_row - first_row };
+        let rows = Rows { data: rows, stride: size.width * C, first: first_row };
+        let middle = vertical(rows, kept.left * C, kept.width * C, &down);
+        horizontal::<C>(&middle, kept.width, first_column, &across, region.width)
     } else {
-        let across = fixed_point(windows(filter, size.width, to.width, region.left, region.width));
-        horizontal::<C>(rows, size.width, &across, region.width)
-    };
-    vertical(&rows, region.width * C, first_row, &down)
+        let middle = if size.width == to.width {
+            let kept = Region { left: region.left, width: region.width, top: 0, height: end_row - first_row };
+            crop::<C, u8>(rows, Size { width: size.width, height: kept.height }, kept)
+        } else {
+            horizontal::<C>(rows, size.width, 0, &across, region.width)
+        };
+        let stride = region.width * C;
+        vertical(Rows { data: &middle, stride, first: first_row }, 0, stride, &down)
+    }
 }
 
-fn horizontal<const C: usize>(rows: &[u8], width: usize, across: &Windows<i32>, out_width: usize) -> Vec<u8> {
+/// Whether Pillow 13 runs the vertical pass before the horizontal one (earlier versions never did). The rule was found
+/// by comparing both orders with Pillow 13.0.0's results for 1,000 combinations of sizes, both filters and three modes.
+fn vertical_first(from: Size, to: Size) -> bool {
+    to.height < from.height && 2 * to.width + from.height > 2 * from.width + to.height
+}
+
+/// `rows` hold `width` pixels each, from source column `first_column` on.
+fn horizontal<const C: usize>(
+    rows: &[u8],
+    width: usize,
+    first_column: usize,
+    across: &Windows<i32>,
+    out_width: usize,
+) -> Vec<u8> {
     let height = rows.len() / (width * C);
     let mut out = vec![0; height * out_width * C];
     let blocks = rows.chunks(ROWS_TOGETHER * width * C).zip(out.chunks_mut(ROWS_TOGETHER * out_width * C));
     for (block, out) in blocks {
         if block.len() == ROWS_TOGETHER * width * C {
-            horizontal_rows::<C, ROWS_TOGETHER>(block, width, across, out, out_width);
+            horizontal_rows::<C, ROWS_TOGETHER>(block, first_column, across, out);
         } else {
             for (row, out) in block.chunks_exact(width * C).zip(out.chunks_exact_mut(out_width * C)) {
-                horizontal_rows::<C, 1>(row, width, across, out, out_width);
+                horizontal_rows::<C, 1>(row, first_column, across, out);
             }
         }
     }
@@ -153,41 +174,46 @@ fn horizontal<const C: usize>(rows: &[u8], width: usize, across: &Windows<i32>, 
 #[inline(always)]
 fn horizontal_rows<const C: usize, const R: usize>(
     block: &[u8],
-    width: usize,
+    first_column: usize,
     across: &Windows<i32>,
     out: &mut [u8],
-    out_width: usize,
 ) {
-    let rows: [&[u8]; R] = std::array::from_fn(|r| &block[r * width * C..(r + 1) * width * C]);
+    let (stride, out_stride) = (block.len() / R, out.len() / R);
     for (column, (start, weights)) in across.iter().enumerate() {
         let mut sums = [[1i32 << (WEIGHT_BITS - 1); C]; R];
-        let taps: [&[u8]; R] = std::array::from_fn(|r| &rows[r][start * C..(start + weights.len()) * C]);
+        let at = (start - first_column) * C;
+        let taps: [&[[u8; C]]; R] =
+            std::array::from_fn(|r| block[r * stride + at..][..weights.len() * C].as_chunks::<C>().0);
         for (tap, &weight) in weights.iter().enumerate() {
             for r in 0..R {
-                let pixel = &taps[r][tap * C..tap * C + C];
+                let pixel = taps[r][tap];
                 for c in 0..C {
                     sums[r][c] = sums[r][c].wrapping_add(i32::from(pixel[c]).wrapping_mul(weight));
                 }
             }
         }
-        for r in 0..R {
-            let pixel = &mut out[(r * out_width + column) * C..(r * out_width + column + 1) * C];
-            for c in 0..C {
-                pixel[c] = clip8(sums[r][c]);
-            }
+        for (r, sums) in sums.iter().enumerate() {
+            out[r * out_stride + column * C..][..C].copy_from_slice(&sums.map(clip8));
         }
     }
 }
 
-/// `rows` (of `stride` samples) start at source row `first_row`.
-fn vertical(rows: &[u8], stride: usize, first_row: usize, down: &Windows<i32>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(down.bounds.len() * stride);
-    let mut sums = vec![0i32; stride];
+/// Rows of `stride` samples, of which the first one is row `first` of the source.
+struct Rows<'a> {
+    data: &'a [u8],
+    stride: usize,
+    first: usize,
+}
+
+/// `width` samples of each row, from sample `left` on.
+fn vertical(rows: Rows<'_>, left: usize, width: usize, down: &Windows<i32>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(down.bounds.len() * width);
+    let mut sums = vec![0i32; width];
     for (start, weights) in down.iter() {
         sums.fill(1 << (WEIGHT_BITS - 1));
-        let begin = (start - first_row) * stride;
-        for (row, &weight) in rows[begin..].chunks_exact(stride).zip(weights) {
-            for (sum, &sample) in sums.iter_mut().zip(row) {
+        let begin = (start - rows.first) * rows.stride;
+        for (row, &weight) in rows.data[begin..].chunks_exact(rows.stride).zip(weights) {
+            for (sum, &sample) in sums.iter_mut().zip(&row[left..left + width]) {
                 *sum = sum.wrapping_add(i32::from(sample).wrapping_mul(weight));
             }
         }
@@ -203,29 +229,29 @@ pub(super) fn resize_16(source: &[u16], size: Size, to: Size, filter: Filter, re
     }
     let down = windows(filter, size.height, to.height, region.top, region.height);
     let across = windows(filter, size.width, to.width, region.left, region.width);
-    let (first_row, end_row) = down.span();
-    let rows = &source[first_row * size.width..end_row * size.width];
-    let mut middle = Vec::with_capacity((end_row - first_row) * region.width);
-    for row in rows.chunks_exact(size.width) {
-        if size.width == to.width {
-            middle.extend_from_slice(&row[region.left..region.left + region.width]);
-        } else {
-            middle.extend(across.iter().map(|(start, weights)| {
-                clip16(weights.iter().zip(&row[start..]).fold(0.0, |sum, (w, &s)| sum + f64::from(s) * w))
-            }));
-        }
+    // Rare enough that whole axes are computed, in whichever order.
+    let sum = |weights: &[f64], samples: &mut dyn Iterator<Item = &u16>| {
+        clip16(weights.iter().zip(samples).fold(0.0, |sum, (w, &s)| sum + f64::from(s) * w))
+    };
+    let horizontal = |rows: &[u16]| -> Vec<u16> {
+        let columns = |row: &[u16]| {
+            across.iter().map(|(start, weights)| sum(weights, &mut row[start..].iter())).collect::<Vec<_>>()
+        };
+        rows.chunks_exact(size.width).flat_map(columns).collect()
+    };
+    let vertical = |rows: &[u16], width: usize| -> Vec<u16> {
+        let row = |(start, weights): (usize, &[f64])| {
+            (0..width)
+                .map(|column| sum(weights, &mut rows[start * width + column..].iter().step_by(width)))
+                .collect::<Vec<_>>()
+        };
+        down.iter().flat_map(row).collect()
+    };
+    if vertical_first(size, to) {
+        horizontal(&vertical(source, size.width))
+    } else {
+        vertical(&horizontal(source), region.width)
     }
-    if size.height == to.height {
-        return middle;
-    }
-    let mut out = Vec::with_capacity(region.height * region.width);
-    for (start, weights) in down.iter() {
-        for column in 0..region.width {
-            let samples = middle[(start - first_row) * region.width + column..].iter().step_by(region.width);
-            out.push(clip16(weights.iter().zip(samples).fold(0.0, |sum, (w, &s)| sum + f64::from(s) * w)));
-        }
-    }
-    out
 }
 
 /// PIL stores the two bytes of a 16-bit sum clipped one by one; below 0 both become 0, and from 65,536 on only the

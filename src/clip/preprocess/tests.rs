@@ -77,13 +77,95 @@ fn lossless_pictures_equal_openclips_bit_for_bit() {
     assert!(compared > 100, "{compared} cases are left of the fixtures");
 }
 
-#[test]
-fn print_lossy() {
-    for case in lines::<Case>("pixels.jsonl") {
-        if let Some(expected) = &case.expected {
-            let preprocess = Preprocess::from_json(&case.config.to_string()).unwrap();
-            let d = distance(&preprocess.rgb(&open(&case.picture)), &expected_pixels(expected));
-            println!("{} {:?} {}", case.picture, d, preprocess.canonical());
-        }
+/// Measured against Pillow 13 (libjpeg-turbo 3.2): zune-jpeg's inverse transform is one or two levels off on 2 to 4 % of
+/// the values, its chroma upsampling rounds differently on about 30 % of them. WebP is exact.
+fn bound(picture: &str) -> Distance {
+    if picture.ends_with(".webp") {
+        Distance { levels: 0, per_mille: 0 }
+    } else if picture.contains("_420") {
+        Distance { levels: 7, per_mille: 360 }
+    } else if picture.contains("_422") {
+        Distance { levels: 4, per_mille: 220 }
+    } else {
+        Distance { levels: 2, per_mille: 40 }
     }
+}
+
+#[test]
+fn lossy_pictures_stay_within_their_measured_distance_to_openclips() {
+    for case in lines::<Case>("pixels.jsonl") {
+        let Some(expected) = &case.expected else { continue };
+        let preprocess = Preprocess::from_json(&case.config.to_string()).unwrap();
+        let found = distance(&preprocess.rgb(&open(&case.picture)), &expected_pixels(expected));
+        let bound = bound(&case.picture);
+        println!("{}: {found:?}", case.picture);
+        assert!(found.levels <= bound.levels && found.per_mille <= bound.per_mille, "{}: {found:?}", case.picture);
+    }
+}
+
+#[derive(Deserialize)]
+struct Decoded {
+    picture: String,
+    expected: String,
+}
+
+/// The decoders alone, before any resize.
+#[test]
+fn decoded_lossy_pictures_stay_within_their_measured_distance_to_pils() {
+    for case in lines::<Decoded>("decoded.jsonl") {
+        let found = match open(&case.picture).samples {
+            Samples::Rgb { data, .. } | Samples::Rgba(data) => data,
+            Samples::Grey { data, .. } => modes::rgb_from_grey(&data),
+            Samples::Cmyk(data) => modes::rgb_from_cmyk(&data),
+            other => panic!("{}: not a lossy format's mode: {other:?}", case.picture),
+        };
+        let found = distance(&found, &expected_pixels(&case.expected));
+        println!("{}: {found:?}", case.picture);
+        // Larger than after a resize, which averages the differences away.
+        let levels = if case.picture.ends_with(".webp") { 0 } else { 24 };
+        assert!(found.levels <= levels, "{}: {found:?}", case.picture);
+    }
+}
+
+#[derive(Deserialize)]
+struct Normalised {
+    picture: String,
+    config: serde_json::Value,
+    step: usize,
+    bits: Vec<u32>,
+}
+
+#[test]
+fn normalised_values_equal_torchs_bit_for_bit() {
+    let text = std::fs::read_to_string(fixture("normalised.json")).expect("the fixture is in the repository");
+    for case in serde_json::from_str::<Vec<Normalised>>(&text).expect("fixtures are valid JSON") {
+        let preprocess = Preprocess::from_json(&case.config.to_string()).unwrap();
+        let pixels = preprocess.apply(&open(&case.picture));
+        assert_eq!(pixels.data.len(), 3 * pixels.height * pixels.width);
+        let found: Vec<u32> = pixels.data.iter().step_by(case.step).map(|v| v.to_bits()).collect();
+        assert_eq!(found, case.bits, "{}", preprocess.canonical());
+    }
+}
+
+#[test]
+fn configurations_are_read_strictly() {
+    let error = |json: &str| Preprocess::from_json(json).unwrap_err().to_string();
+    assert!(error(r#"{"sizes": 224}"#).contains("did you mean `size`?"), "{}", error(r#"{"sizes": 224}"#));
+    assert!(error(r#"{"interpolation": "lanczos"}"#).contains("bicubic, bilinear, random"));
+    assert!(error(r#"{"size": 0}"#).contains("size: found 0"));
+    assert!(error(r#"{"std": [0, 1, 1]}"#).contains("above 0"));
+    assert!(error(r#"{"background": [0, 0, 256]}"#).contains("background"));
+    assert!(error("[]").contains("an object"));
+    assert!(error("{").contains("not JSON"));
+}
+
+#[test]
+fn the_canonical_text_says_what_is_done_and_nothing_else() {
+    let canonical = |json: &str| Preprocess::from_json(json).unwrap().canonical();
+    assert_eq!(
+        canonical(r#"{"size": [56, 80], "mean": 0.5, "std": [0.5, 0.5, 0.25], "background": [255, 255, 255]}"#),
+        "80x56 shortest bicubic mean=0.5,0.5,0.5 std=0.5,0.5,0.25 background=#ffffff orientation=ignore"
+    );
+    // Bicubic either way, see `config::parse`; the fill colour is never used.
+    assert_eq!(canonical(r#"{"interpolation": "random", "fill_color": 3}"#), canonical("{}"));
 }
