@@ -7,17 +7,26 @@
 //! | 0 | [`domain`]: pure values |
 //! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`kafka_client`]: tools everyone may use |
 //! | 2 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`]: ports and their adapters |
+//! | 3 | [`pipeline`]: from a message to a point, stage by stage |
+//! | 4 | [`worker`], [`api`], [`demo`], [`bench`]: services that assemble ports and pipeline |
+//! | 5 | [`cli`]: verbs, arguments, exit codes |
 
+pub mod api;
+pub mod bench;
 pub mod budget;
+pub mod cli;
 pub mod clip;
 pub mod config;
 pub mod dead_letter;
+pub mod demo;
 pub mod domain;
 pub mod kafka_client;
 pub mod media;
+pub mod pipeline;
 pub mod redact;
 pub mod retry;
 pub mod shutdown;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod worker;

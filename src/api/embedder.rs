@@ -82,6 +82,9 @@ pub enum EmbedError {
     Media(#[from] MediaError),
     #[error("{0}")]
     Input(String),
+    /// The model that was asked for, or any, is missing from clip.models.
+    #[error("{0}")]
+    NotConfigured(String),
     #[error("{}", .0.message)]
     Failed(#[from] Failure),
 }
@@ -95,7 +98,7 @@ impl Embedder {
         };
         let Some(entry) = entry.cloned() else {
             let known: Vec<String> = settings.clip.models.iter().map(|e| e.id.to_string()).collect();
-            return Err(EmbedError::Input(match model {
+            return Err(EmbedError::NotConfigured(match model {
                 Some(id) => format!("model {id} is not configured; clip.models has {}", known.join(", ")),
                 None => "no model is configured; set clip.models, for example \"ViT-B-32/openai\"".to_owned(),
             }));
@@ -117,6 +120,10 @@ impl Embedder {
     pub fn new(clip: Arc<Clip>, media: MediaClient, settings: &Settings) -> Self {
         let embed = Embed::new(settings.clip.preprocess_threads(), settings.media.pixels_max);
         Self { clip, media, embed: Arc::new(embed), media_bytes_max: settings.media.media_bytes_max }
+    }
+
+    pub(super) fn clip(&self) -> &Arc<Clip> {
+        &self.clip
     }
 
     pub fn model(&self) -> &ModelId {
@@ -144,9 +151,7 @@ impl Embedder {
     pub async fn embed_image(&self, image: ImageInput) -> Result<Embedding, EmbedError> {
         let media = match image {
             ImageInput::Url(url) => self.media.fetch(&url).await?,
-            ImageInput::Bytes(bytes) => {
-                Media { bytes, etag: None, url: String::new(), reservation: None }
-            }
+            ImageInput::Bytes(bytes) => Media { bytes, etag: None, url: String::new(), reservation: None },
             ImageInput::Path(path) => self.read(&path).await?,
         };
         let embedded = self.embed.embed(std::slice::from_ref(&self.clip), Some(&media), None).await?;

@@ -31,7 +31,9 @@ pub enum SearchError {
     Embed(#[from] EmbedError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("collection {collection} does not exist in the store; index something first, or check store.catalog and clip.models")]
+    #[error(
+        "collection {collection} does not exist in the store; index something first, or check store.catalog and clip.models"
+    )]
     NoCollection { collection: String },
     #[error("collection {collection} was filled by another model, whose vectors cannot be compared with this one's: {}", .differences.join("; "))]
     Incomparable { collection: String, differences: Vec<String> },
@@ -45,11 +47,7 @@ impl Searcher {
         Self::new(embedder, store, &settings.store).await
     }
 
-    pub async fn new(
-        embedder: Embedder,
-        store: Arc<dyn Store>,
-        settings: &StoreSettings,
-    ) -> Result<Self, SearchError> {
+    pub async fn new(embedder: Embedder, store: Arc<dyn Store>, settings: &StoreSettings) -> Result<Self, SearchError> {
         let collection = embedder.model().collection(&settings.collection_template, &settings.catalog);
         let Some(found) = store.fingerprint(&collection).await? else {
             return Err(SearchError::NoCollection { collection });

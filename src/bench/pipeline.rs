@@ -20,8 +20,6 @@ pub struct PipelineBench {
     pub catalog: PathBuf,
     /// How many messages to index; the catalog is repeated under new ids as needed.
     pub messages: usize,
-    /// A new folder for the embedded store, thrown away by the caller.
-    pub scratch: PathBuf,
 }
 
 /// The field names are the keys of `--json`.
@@ -45,7 +43,11 @@ impl PipelineBench {
         let items = self.read_catalog()?;
         let lines = self.messages(&items);
         settings.store.kind = StoreKind::Embedded;
-        settings.store.path.clone_from(&self.scratch);
+        let scratch = tempfile::tempdir().map_err(|source| BenchError::Io {
+            what: "cannot make a folder for the bench's store".to_owned(),
+            source,
+        })?;
+        settings.store.path = scratch.path().to_owned();
         settings.media.allow_file_roots = vec![self.catalog.display().to_string()];
         let progress = Arc::new(Progress::default());
         let worker = Worker::assemble(&settings, Health::new(), Arc::default()).await?;
@@ -65,7 +67,7 @@ impl PipelineBench {
         let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings);
         let pictures = items.iter().map(|(image, _)| self.catalog.join(image)).collect();
         let texts = items.into_iter().map(|(_, text)| text).collect();
-        let model_items_per_s = rate_alone(&embedder, &settings.clip, pictures, texts).await?;
+        let model_items_per_s = rate_alone(&embedder, &settings, pictures, texts).await?;
         worker.store().close().await?;
         Ok(PipelineReport {
             messages: summary.settled,
@@ -79,7 +81,10 @@ impl PipelineBench {
     fn read_catalog(&self) -> Result<Vec<(String, String)>, BenchError> {
         let file = self.catalog.join("catalog.jsonl");
         let text = std::fs::read_to_string(&file).map_err(|source| BenchError::Io {
-            what: format!("cannot read {}; run from the project's folder or name a catalog with --catalog", file.display()),
+            what: format!(
+                "cannot read {}; run from the project's folder or name a catalog with --catalog",
+                file.display()
+            ),
             source,
         })?;
         let item = |(number, line): (usize, &str)| {

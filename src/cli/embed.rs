@@ -45,7 +45,7 @@ struct Inputs {
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
-    let settings = global.start()?;
+    let settings = global.start_quiet()?;
     let (modality, inputs) = match args.what {
         What::Text(inputs) => (Modality::Text, inputs),
         What::Image(inputs) => (Modality::Image, inputs),

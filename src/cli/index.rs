@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 
-use super::{CliError, Exit, Global, progress};
+use super::output::watch;
+use super::{CliError, Exit, Global};
 use crate::dead_letter::FileDeadLetters;
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
@@ -27,27 +27,17 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
-    let mut settings = global.start()?;
-    let (source, root, total) = open(&args.what).await?;
+    let mut settings = global.start_quiet()?;
+    let (source, root) = open(&args.what).await?;
     settings.media.allow_file_roots.insert(0, root.display().to_string());
     let shutdown = Shutdown::new();
     shutdown.listen().map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
     let dead_letters = FileDeadLetters::new(settings.dead_letter.file.as_deref()).map_err(WorkerError::from)?;
     let worker = Worker::assemble(&settings, Health::new(), Arc::default()).await?;
     let counts = Arc::new(Progress::default());
-    let bar = progress("messages", total);
-    let drawing = tokio::spawn({
-        let (bar, counts) = (bar.clone(), counts.clone());
-        async move {
-            loop {
-                bar.set_position(counts.settled());
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    });
+    let bar = watch(None, counts.clone());
     let ended = worker.ingest(source, Arc::new(dead_letters), shutdown, counts.clone()).await;
-    drawing.abort();
-    bar.finish_and_clear();
+    drop(bar);
     let (_, collection) = &worker.models()[0];
     let points = worker.store().count(collection).await.map_err(WorkerError::from)?;
     worker.store().close().await.map_err(WorkerError::from)?;
@@ -71,20 +61,20 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     }
 }
 
-/// The source, the folder that its pictures may be read from, and how many messages it has where that is known.
-async fn open(what: &Path) -> Result<(Box<dyn Source>, PathBuf, Option<u64>), CliError> {
+/// The source, and the folder that its pictures may be read from.
+async fn open(what: &Path) -> Result<(Box<dyn Source>, PathBuf), CliError> {
     let failed = |e: std::io::Error| {
         CliError::new(Exit::Usage, format!("cannot open {}: {e}", what.display()))
             .hint("expected a directory of pictures, a JSON Lines file, or - for standard input")
     };
     if what == Path::new("-") {
         let here = std::env::current_dir().map_err(failed)?;
-        return Ok((Box::new(LinesSource::stdin()), here, None));
+        return Ok((Box::new(LinesSource::stdin()), here));
     }
     let path = std::fs::canonicalize(what).map_err(failed)?;
     if path.is_dir() {
-        return Ok((Box::new(DirectorySource::new(&path).map_err(WorkerError::from)?), path, None));
+        return Ok((Box::new(DirectorySource::new(&path).map_err(WorkerError::from)?), path));
     }
     let root = path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
-    Ok((Box::new(LinesSource::open(&path).await.map_err(WorkerError::from)?), root, None))
+    Ok((Box::new(LinesSource::open(&path).await.map_err(WorkerError::from)?), root))
 }

@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
-    let settings = global.start()?;
+    let settings = global.start_quiet()?;
     let Some(topic) = args.topic.clone().or_else(|| settings.kafka.topics.first().cloned()) else {
         return Err(CliError::new(Exit::Usage, "no topic to send to; expected --topic or kafka.topics"));
     };

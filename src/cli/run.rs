@@ -30,8 +30,9 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), CliError> {
     let (health, metrics) = (Health::new(), Arc::new(Metrics::default()));
     health.unready("worker", "starting");
     if let Some(address) = settings.telemetry.listen {
-        let (address, _serving) =
-            telemetry::serve(address, metrics.clone(), health.clone(), shutdown.clone()).await?;
+        let forever = std::future::pending();
+        let (address, _served_until_exit) =
+            telemetry::serve(address, metrics.clone(), health.clone(), || Ok(()), forever).await?;
         tracing::info!(%address, "serving /metrics, /livez and /readyz");
     }
     let worker = Worker::assemble(&settings, health.clone(), metrics).await?;

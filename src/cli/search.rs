@@ -57,7 +57,7 @@ impl From<In> for Modality {
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
-    let settings = global.start()?;
+    let settings = global.start_quiet()?;
     let filter = args.filter.as_deref().map(parse_filter).transpose()?;
     let searcher = Searcher::open(&settings, args.model.as_ref()).await?;
     let query = match (&args.text, &args.image) {

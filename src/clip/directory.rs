@@ -122,7 +122,10 @@ fn folder(directory: &Path, name: &str) -> Result<Option<PathBuf>, ClipError> {
         let names: Vec<_> = found.iter().map(|p| p.display().to_string()).collect();
         return Err(ClipError::load(
             "model_ambiguous",
-            format!("{} are alike; expected one folder *-{name}; give each model a directory of its own", names.join(", ")),
+            format!(
+                "{} are alike; expected one folder *-{name}; give each model a directory of its own",
+                names.join(", ")
+            ),
         ));
     }
     Ok(found.pop())
@@ -137,7 +140,10 @@ fn read(layout: &Layout, directory: &Path, image: &Path, text: &Path) -> Result<
             .map_err(|problem| {
                 ClipError::load(
                     "preprocess_unsupported",
-                    format!("{}: {problem}; use a model whose CLIPImageProcessor does what CLIP's does", file.display()),
+                    format!(
+                        "{}: {problem}; use a model whose CLIPImageProcessor does what CLIP's does",
+                        file.display()
+                    ),
                 )
             })?
             .to_string(),
@@ -186,10 +192,11 @@ fn open_clip_form(found: &Value) -> Result<Value, String> {
     };
     let side = |value: &Value| value.as_u64().or_else(|| value.get("shortest_edge")?.as_u64());
     let pair = |value: &Value| Some((value.get("height")?.as_u64()?, value.get("width")?.as_u64()?));
-    let crop = &found["crop_size"];
-    let (height, width) = pair(crop).or(side(crop).map(|s| (s, s))).or(side(&found["size"]).map(|s| (s, s))).ok_or_else(
-        || format!("crop_size is {} and size {}, expected sizes in pixels", quoted(crop), quoted(&found["size"])),
-    )?;
+    // Without a crop size of its own, CLIPImageProcessor crops to what it resized to.
+    let crop = if found["crop_size"].is_null() { &found["size"] } else { &found["crop_size"] };
+    let (height, width) = pair(crop)
+        .or(side(crop).map(|s| (s, s)))
+        .ok_or_else(|| format!("crop_size is {}, expected pixels", quoted(crop)))?;
     match side(&found["size"]) {
         // OpenCLIP resizes the shortest side to the size that it crops.
         Some(side) if side == height && side == width => {}

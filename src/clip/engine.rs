@@ -55,7 +55,9 @@ impl<T: Tower> Engine<T> {
             let thread = std::thread::Builder::new()
                 .name(format!("embed-{}", T::MODALITY))
                 .spawn(move || worker.work())
-                .map_err(|e| ClipError::load("thread_failed", format!("no thread for the {} tower: {e}", T::MODALITY)))?;
+                .map_err(|e| {
+                    ClipError::load("thread_failed", format!("no thread for the {} tower: {e}", T::MODALITY))
+                })?;
             engine.threads.push(thread);
         }
         Ok(engine)
@@ -123,7 +125,10 @@ impl<T: Tower> Worker<T> {
             Err(error) => {
                 tracing::warn!(model = self.model, modality = %T::MODALITY, items = batch.len(), %error,
                     "a batch failed; its items run one by one");
-                batch.iter().map(|job| self.timed(std::slice::from_ref(job))?.pop().unwrap_or(Err(ClipError::Stopped))).collect()
+                batch
+                    .iter()
+                    .map(|job| self.timed(std::slice::from_ref(job))?.pop().unwrap_or(Err(ClipError::Stopped)))
+                    .collect()
             }
         };
         debug_assert_eq!(answers.len(), batch.len());
@@ -218,7 +223,10 @@ mod tests {
         let (engine, permit, size) = engine(4);
         let first = engine.embed(1);
         let rest = async {
-            // The first run waits for its permit until these four are queued.
+            // The first is taken alone, and its run waits for its permit until the next four are queued.
+            while engine.queue.as_ref().unwrap().capacity() < 4 {
+                tokio::task::yield_now().await;
+            }
             let rest = join_all([2, 13, 3, 4].map(|i| engine.embed(i)));
             let release = async {
                 while engine.queue.as_ref().unwrap().capacity() > 0 {

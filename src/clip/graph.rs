@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use ort::ep;
-use ort::session::Session;
 use ort::logging::LogLevel;
+use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType};
 
@@ -172,7 +172,8 @@ fn embedding_output(session: &Session) -> Result<Output, ClipError> {
     match (preferred, vectors.as_slice()) {
         (Some(output), _) | (None, [output]) => Ok(output.clone()),
         _ => {
-            let expected = format!("one float output [batch, dimension], or one of the names {}", OUTPUT_NAMES.join(", "));
+            let expected =
+                format!("one float output [batch, dimension], or one of the names {}", OUTPUT_NAMES.join(", "));
             Err(unexpected("outputs", session.outputs(), &expected))
         }
     }

@@ -3,6 +3,7 @@
 //! [`Clip`] is one loaded model: two ONNX graphs (towers), the tokenizer and the preprocessing that belong to them. Each
 //! tower is run by threads of its own; callers from many tasks share batches.
 
+mod alone;
 mod directory;
 mod engine;
 mod error;
@@ -18,6 +19,7 @@ mod tower;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use alone::ModelAlone;
 pub use error::ClipError;
 pub use picture::{Picture, PictureError, decode_picture};
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
@@ -84,7 +86,7 @@ impl Clip {
         let opener = Opener {
             runtime: runtime::runtime(settings.onnxruntime.as_deref())?,
             providers: providers(settings)?,
-            intra_op_threads: intra_op_threads(settings),
+            intra_op_threads: settings.intra_op_threads(),
             image_size,
             files,
         };
@@ -149,8 +151,7 @@ impl Clip {
     fn open_text(opener: &Opener) -> Result<(TextTower, Tokenizer, usize), ClipError> {
         let mut tower = opener.text_tower()?;
         let unusable = |e: TokenizerError| ClipError::load("tokenizer_unusable", e.to_string());
-        let tokenizer =
-            Tokenizer::from_file(&opener.files.tokenizer, tower.context_length()).map_err(unusable)?;
+        let tokenizer = Tokenizer::from_file(&opener.files.tokenizer, tower.context_length()).map_err(unusable)?;
         let tokens = tokenizer.encode("a photo of a red shoe").map_err(unusable)?;
         let dimension = tower.try_real_length(&tokens)?.dimension();
         Ok((tower, tokenizer, dimension))
@@ -239,13 +240,6 @@ fn providers(settings: &ClipSettings) -> Result<Vec<Provider>, ClipError> {
 
 fn names(providers: &[Provider]) -> String {
     providers.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-fn intra_op_threads(settings: &ClipSettings) -> usize {
-    match settings.intra_op_threads {
-        0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1),
-        threads => threads,
-    }
 }
 
 fn fingerprint(

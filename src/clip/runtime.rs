@@ -77,11 +77,7 @@ impl Places {
         Self::new(|name| std::env::var_os(name).filter(|v| !v.is_empty()), configured, executable.as_deref())
     }
 
-    fn new(
-        variable: impl Fn(&str) -> Option<OsString>,
-        configured: Option<&Path>,
-        executable: Option<&Path>,
-    ) -> Self {
+    fn new(variable: impl Fn(&str) -> Option<OsString>, configured: Option<&Path>, executable: Option<&Path>) -> Self {
         let mut places = Self::default();
         for name in VARIABLES {
             places.named.extend(variable(name).map(|path| (name.to_owned(), PathBuf::from(path))));
@@ -147,12 +143,14 @@ fn not_loaded(path: &Path, error: &LoadDynamicError) -> ClipError {
     match error {
         LoadDynamicError::BadVersion { version_str, .. } => ClipError::load(
             "onnxruntime_too_old",
-            format!("{path} is ONNX Runtime {version_str}; version 1.{} or newer is needed; {NEXT_STEP}", ort::MINOR_VERSION),
+            format!(
+                "{path} is ONNX Runtime {version_str}; version 1.{} or newer is needed; {NEXT_STEP}",
+                ort::MINOR_VERSION
+            ),
         ),
-        LoadDynamicError::MissingApi { .. } | LoadDynamicError::InvalidVersionString => ClipError::load(
-            "onnxruntime_failed",
-            format!("{path} is a library, but not ONNX Runtime; {NEXT_STEP}"),
-        ),
+        LoadDynamicError::MissingApi { .. } | LoadDynamicError::InvalidVersionString => {
+            ClipError::load("onnxruntime_failed", format!("{path} is a library, but not ONNX Runtime; {NEXT_STEP}"))
+        }
         LoadDynamicError::Dlopen { error, .. } => {
             ClipError::load("onnxruntime_failed", format!("{path} cannot be loaded ({error}); {NEXT_STEP}"))
         }

@@ -121,19 +121,26 @@ pub(super) enum Second {
 /// Token ids in (and a mask, where it is summed), three values out: the ids' sum, the second sum, the
 /// ids' sum again (three, as the image graph gives).
 pub(super) fn token_sums(element: u64, second: Second, batch: Dim, sequence: Dim) -> TestGraph {
-    let graph = TestGraph::default()
-        .constant("axis", &[1])
-        .input("input_ids", element, &[batch, sequence])
-        .node("Cast", &["input_ids"], "x", &[("to", F32)]);
+    let graph = TestGraph::default().constant("axis", &[1]).input("input_ids", element, &[batch, sequence]).node(
+        "Cast",
+        &["input_ids"],
+        "x",
+        &[("to", F32)],
+    );
     let graph = match second {
         Second::Squares => graph.node("Mul", &["x", "x"], "y", &[]),
         Second::Cosines => graph.node("Cos", &["x"], "y", &[]),
-        Second::Mask => graph
-            .input("attention_mask", I64, &[batch, sequence])
-            .node("Cast", &["attention_mask"], "y", &[("to", F32)]),
+        Second::Mask => graph.input("attention_mask", I64, &[batch, sequence]).node(
+            "Cast",
+            &["attention_mask"],
+            "y",
+            &[("to", F32)],
+        ),
     };
     graph
-        .node("ReduceSum", &["x", "axis"], "first", &[("keepdims", 1)])
+        // Sines keep the first sum as small as the cosines are; padding changes none of the first sums.
+        .node(if second == Second::Cosines { "Sin" } else { "Identity" }, &["x"], "z", &[])
+        .node("ReduceSum", &["z", "axis"], "first", &[("keepdims", 1)])
         .node("ReduceSum", &["y", "axis"], "second", &[("keepdims", 1)])
         .node("Concat", &["first", "second", "first"], "text_embeds", &[("axis", 1)])
         .output("text_embeds", F32, &[batch, Ok(3)])

@@ -85,7 +85,9 @@ impl ImageTower {
             let outputs = self.session.run_with_options(inputs, &self.outputs)?;
             vectors(&outputs[0], self.signature.output.float, rows, items.len())
         };
-        run().map_err(|e| ClipError::run(format!("the image tower failed on {} pictures: {}", items.len(), one_line(&e))))
+        run().map_err(|e| {
+            ClipError::run(format!("the image tower failed on {} pictures: {}", items.len(), one_line(&e)))
+        })
     }
 }
 
@@ -112,11 +114,7 @@ pub(super) struct TextTower {
 }
 
 impl TextTower {
-    pub(super) fn new(
-        session: Session,
-        signature: TextSignature,
-        context_length: usize,
-    ) -> Result<Self, ClipError> {
+    pub(super) fn new(session: Session, signature: TextSignature, context_length: usize) -> Result<Self, ClipError> {
         let context_length = signature.sequence.fixed().map_or(context_length, |s| s.min(context_length));
         let outputs = only(&signature.output)?;
         let ids = Integers::new(signature.ids.1);
@@ -137,7 +135,8 @@ impl TextTower {
         self.at_real_length = false;
         let whole = self.alone(text)?;
         // Far above rounding (1e-6), far below what a wrong pooling position does (1e-1).
-        self.at_real_length = real.is_ok_and(|real| real.dimension() == whole.dimension() && real.cosine(&whole) > 0.9999);
+        self.at_real_length =
+            real.is_ok_and(|real| real.dimension() == whole.dimension() && real.cosine(&whole) > 0.9999);
         if !self.at_real_length && self.signature.sequence == Axis::Free {
             tracing::warn!("the text tower's vectors depend on padding: every text runs at the whole context length");
         }

@@ -1,11 +1,14 @@
 use std::path::PathBuf;
 
+use super::reader::{Expected, Reader, Review, Text, choice};
+use super::store::StoreSettings;
 use crate::domain::ModelId;
 
 /// `[clip]`: the models, and how they run.
 #[derive(Clone, Debug)]
 pub struct ClipSettings {
-    /// Models to embed with; the first is the default one, which the alias names and queries use.
+    /// Models to embed with; the first is the default one, which the alias names and queries use. The default is the
+    /// small demo model of this project, seen from the project's folder.
     pub models: Vec<ModelEntry>,
     /// Where a model without a directory of its own is looked for, as `{variant}__{checkpoint}`.
     pub models_directory: PathBuf,
@@ -60,10 +63,29 @@ impl Provider {
     }
 }
 
+impl ClipSettings {
+    /// `intra_op_threads`, resolved: half of the cores, because the other half decodes.
+    pub fn intra_op_threads(&self) -> usize {
+        if self.intra_op_threads > 0 { self.intra_op_threads } else { (cores() / 2).max(1) }
+    }
+
+    /// `preprocess_threads`, resolved.
+    pub fn preprocess_threads(&self) -> usize {
+        if self.preprocess_threads > 0 { self.preprocess_threads } else { cores() }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Default for ClipSettings {
     fn default() -> Self {
         Self {
-            models: Vec::new(),
+            models: vec![ModelEntry {
+                id: ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into() },
+                directory: Some(PathBuf::from("demo/model")),
+            }],
             models_directory: PathBuf::from("models"),
             onnxruntime: None,
             providers: vec![Provider::Cpu],
@@ -72,6 +94,92 @@ impl Default for ClipSettings {
             image_batch_max: 16,
             text_batch_max: 32,
             preprocess_threads: 0,
+        }
+    }
+}
+
+impl Text for ModelEntry {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        let (id, directory) = match text.split_once('=') {
+            Some((id, directory)) => (id, Some(directory.trim())),
+            None => (text, None),
+        };
+        let expected = || {
+            Expected::new("VARIANT/CHECKPOINT or VARIANT/CHECKPOINT=DIRECTORY")
+                .hint("for example ViT-B-32/openai=models/vit-b-32")
+        };
+        if directory.is_some_and(str::is_empty) {
+            return Err(expected());
+        }
+        let id = id.trim().parse().map_err(|_| expected())?;
+        Ok(Self { id, directory: directory.map(PathBuf::from) })
+    }
+
+    fn text(&self) -> String {
+        match &self.directory {
+            Some(directory) => format!("{}={}", self.id, directory.display()),
+            None => self.id.to_string(),
+        }
+    }
+}
+
+impl Text for Provider {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|p| (p.as_str(), p)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl ClipSettings {
+    pub(super) fn read(section: &mut Reader) -> Self {
+        let default = Self::default();
+        Self {
+            models: section.list("models", default.models),
+            models_directory: section.value("models_directory", default.models_directory),
+            onnxruntime: section.optional("onnxruntime", default.onnxruntime),
+            providers: section.list("providers", default.providers),
+            intra_op_threads: section.number("intra_op_threads", default.intra_op_threads, 0..=1024),
+            sessions: section.number("sessions", default.sessions, 1..=64),
+            image_batch_max: section.number("image_batch_max", default.image_batch_max, 1..=4096),
+            text_batch_max: section.number("text_batch_max", default.text_batch_max, 1..=4096),
+            preprocess_threads: section.number("preprocess_threads", default.preprocess_threads, 0..=1024),
+        }
+    }
+
+    /// Every model once, and every model with a collection of its own.
+    pub(super) fn review(&self, store: &StoreSettings, review: &mut Review<'_>) {
+        review.expect(!self.providers.is_empty(), "clip.providers", || {
+            Expected::new("at least one execution provider").hint("cpu is always there")
+        });
+        for (n, provider) in self.providers.iter().enumerate() {
+            review.expect(!self.providers[..n].contains(provider), "clip.providers", || {
+                Expected::new(format!("every provider once; {} is there twice", provider.as_str()))
+            });
+        }
+        let collection = |entry: &ModelEntry| entry.id.collection(&store.collection_template, &store.catalog);
+        for (n, entry) in self.models.iter().enumerate() {
+            let name = collection(entry);
+            for earlier in &self.models[..n] {
+                if earlier.id == entry.id {
+                    review
+                        .wrong("clip.models", Expected::new(format!("every model once; {} is there twice", entry.id)));
+                } else if collection(earlier) == name {
+                    review.wrong(
+                        "clip.models",
+                        Expected::new(format!(
+                            "a collection per model; {} and {} would share {name}",
+                            earlier.id, entry.id
+                        ))
+                        .hint("see store.collection_template; names keep only letters, digits, - and _"),
+                    );
+                }
+            }
+            review.expect(name != store.catalog, "store.collection_template", || {
+                Expected::new(format!("names other than {name}, which is the catalog's alias"))
+            });
         }
     }
 }

@@ -1,15 +1,22 @@
+use std::net::IpAddr;
+
 use ipnet::IpNet;
+
+use super::http_url;
+use super::reader::{Expected, Reader, Review, Text};
 
 /// `[media]`: how pictures are fetched.
 #[derive(Clone, Debug)]
 pub struct MediaSettings {
     /// One deadline for a whole fetch, redirects and body included.
     pub fetch_timeout_ms: u64,
+    /// Deadline for the connection alone, TLS included.
     pub connect_timeout_ms: u64,
     /// Largest accepted file in bytes, counted while streaming.
     pub media_bytes_max: u64,
     /// Largest accepted picture in pixels, checked from the header before decoding.
     pub pixels_max: u64,
+    /// Redirects that are followed, each checked like a first address; 0: none.
     pub redirects_max: usize,
     /// Fetches under way at once from one host.
     pub per_host_concurrency: usize,
@@ -19,9 +26,11 @@ pub struct MediaSettings {
     pub allow_networks: Vec<IpNet>,
     /// Folders that `file://` may read from; none: `file://` is refused.
     pub allow_file_roots: Vec<String>,
+    /// Value of the `User-Agent` header.
     pub user_agent: String,
     /// S3-compatible endpoint; none: AWS.
     pub s3_endpoint: Option<String>,
+    /// None: the SDK's chain (`AWS_REGION`, profile, instance).
     pub s3_region: Option<String>,
     /// `http://endpoint/bucket/key` instead of `http://bucket.endpoint/key`.
     pub s3_path_style: bool,
@@ -49,6 +58,65 @@ impl Default for MediaSettings {
             s3_path_style: false,
             s3_anonymous: false,
             s3_requester_pays: false,
+        }
+    }
+}
+
+impl Text for IpNet {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        text.parse().map_err(|_| {
+            let expected = Expected::new("a network in CIDR form, for example 10.0.0.0/8");
+            match text.parse::<IpAddr>() {
+                Ok(address) => expected.hint(format!("for one address: {}", Self::from(address))),
+                Err(_) => expected,
+            }
+        })
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl MediaSettings {
+    pub(super) fn read(section: &mut Reader) -> Self {
+        let default = Self::default();
+        Self {
+            fetch_timeout_ms: section.number("fetch_timeout_ms", default.fetch_timeout_ms, 1..=3_600_000),
+            connect_timeout_ms: section.number("connect_timeout_ms", default.connect_timeout_ms, 1..=3_600_000),
+            media_bytes_max: section.number("media_bytes_max", default.media_bytes_max, 1..=4 << 30),
+            pixels_max: section.number("pixels_max", default.pixels_max, 1..=10_000_000_000),
+            redirects_max: section.number("redirects_max", default.redirects_max, 0..=50),
+            per_host_concurrency: section.number("per_host_concurrency", default.per_host_concurrency, 1..=4096),
+            allow_hosts: section.list("allow_hosts", default.allow_hosts),
+            allow_networks: section.list("allow_networks", default.allow_networks),
+            allow_file_roots: section.list("allow_file_roots", default.allow_file_roots),
+            user_agent: section.value("user_agent", default.user_agent),
+            s3_endpoint: section.optional("s3_endpoint", default.s3_endpoint),
+            s3_region: section.optional("s3_region", default.s3_region),
+            s3_path_style: section.flag("s3_path_style", default.s3_path_style),
+            s3_anonymous: section.flag("s3_anonymous", default.s3_anonymous),
+            s3_requester_pays: section.flag("s3_requester_pays", default.s3_requester_pays),
+        }
+    }
+
+    pub(super) fn review(&self, review: &mut Review<'_>) {
+        review.expect(self.connect_timeout_ms <= self.fetch_timeout_ms, "media.connect_timeout_ms", || {
+            Expected::new(format!("at most media.fetch_timeout_ms, which is {}", self.fetch_timeout_ms))
+        });
+        for host in &self.allow_hosts {
+            let ok = !host.contains(['/', '@', '*']) && !host.contains(char::is_whitespace) && host != ".";
+            review.expect(ok, "media.allow_hosts", || {
+                Expected::new("names of hosts, or .suffix for all below one; no scheme, port or path")
+                    .hint("for example minio.internal, .svc.cluster.local")
+            });
+        }
+        let printable = self.user_agent.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
+        review.expect(printable, "media.user_agent", || Expected::new("printable ASCII, as a header needs"));
+        if let Some(endpoint) = &self.s3_endpoint {
+            review.expect(http_url(endpoint), "media.s3_endpoint", || {
+                Expected::new("http://host[:port] or https://host[:port]")
+            });
         }
     }
 }

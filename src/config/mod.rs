@@ -1,20 +1,38 @@
-//! Typed settings: defaults < TOML file < environment < flags, resolved once.
+//! Typed settings: defaults < TOML file < environment (`CLIPSTREAM__SECTION__KEY`) < flags, resolved once.
+//!
+//! [`Layers`] collects what was given; [`Settings::load`] merges it, reads every section (`read`, beside its struct),
+//! looks at the whole (`review`), and reports all problems together. Paths are relative to the working directory.
 
 mod clip;
 mod dead_letter;
 mod kafka;
+mod layers;
 mod media;
 mod pipeline;
+mod problem;
+mod reader;
+mod show;
 mod store;
 mod telemetry;
+#[cfg(test)]
+mod tests;
+
+use ::config::{Map, Value, ValueKind};
 
 pub use clip::{ClipSettings, ModelEntry, Provider};
 pub use dead_letter::DeadLetterSettings;
 pub use kafka::KafkaSettings;
+pub use layers::Layers;
 pub use media::MediaSettings;
 pub use pipeline::PipelineSettings;
+pub use problem::{ConfigErrors, Problem};
+pub use reader::Expected;
+pub use show::{Effective, Entry};
 pub use store::{StoreKind, StoreSettings};
-pub use telemetry::{LogFormat, TelemetrySettings};
+pub use telemetry::{LogFormat, TelemetrySettings, log_filter};
+
+use problem::nearest;
+use reader::{Reader, Review};
 
 /// Everything that can be configured, resolved.
 #[derive(Clone, Debug, Default)]
@@ -26,4 +44,115 @@ pub struct Settings {
     pub pipeline: PipelineSettings,
     pub dead_letter: DeadLetterSettings,
     pub telemetry: TelemetrySettings,
+    /// Where each value came from; empty for settings that were made in code.
+    pub effective: Effective,
+}
+
+impl Settings {
+    /// Resolves `layers`. On error every problem is there, each with key, value, origin, what was expected and a hint.
+    pub fn load(layers: Layers) -> Result<Self, ConfigErrors> {
+        let (tree, mut problems) = layers.merge();
+        let mut sections = Sections { tree, done: Vec::new() };
+        let mut settings = Self {
+            kafka: sections.read("kafka", KafkaSettings::read),
+            media: sections.read("media", MediaSettings::read),
+            clip: sections.read("clip", ClipSettings::read),
+            store: sections.read("store", StoreSettings::read),
+            pipeline: sections.read("pipeline", PipelineSettings::read),
+            dead_letter: sections.read("dead_letter", DeadLetterSettings::read),
+            telemetry: sections.read("telemetry", TelemetrySettings::read),
+            effective: Effective::default(),
+        };
+        sections.finish(&mut settings.effective, &mut problems);
+        settings.review(&mut problems);
+        if problems.is_empty() { Ok(settings) } else { Err(ConfigErrors(problems)) }
+    }
+
+    /// The effective configuration as TOML, each value's origin as a comment; secrets read `"REDACTED"`, and URLs are
+    /// without credentials. Empty for settings that were not loaded.
+    pub fn show(&self) -> String {
+        self.effective.to_toml()
+    }
+
+    fn review(&self, problems: &mut Vec<Problem>) {
+        let mut review = Review { effective: &self.effective, problems };
+        self.kafka.review(&mut review);
+        self.media.review(&mut review);
+        self.store.review(&mut review);
+        self.clip.review(&self.store, &mut review);
+        self.pipeline.review(&self.kafka, self.media.media_bytes_max, &mut review);
+        self.dead_letter.review(&self.kafka, &mut review);
+        self.telemetry.review(&mut review);
+    }
+}
+
+/// The tree of values, section by section.
+struct Sections {
+    tree: Map<String, Value>,
+    done: Vec<(&'static str, Reader)>,
+}
+
+impl Sections {
+    fn read<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Reader) -> T) -> T {
+        let table = match self.tree.get(name).map(|value| &value.kind) {
+            Some(ValueKind::Table(_)) => match self.tree.remove(name).map(|value| value.kind) {
+                Some(ValueKind::Table(table)) => table,
+                _ => Map::new(),
+            },
+            _ => Map::new(),
+        };
+        let mut reader = Reader::new(name, table);
+        let section = read(&mut reader);
+        self.done.push((name, reader));
+        section
+    }
+
+    /// Collects entries and problems, and makes a problem of every key and section that nobody asked for.
+    fn finish(self, effective: &mut Effective, problems: &mut Vec<Problem>) {
+        let known: Vec<(&str, &str)> =
+            self.done.iter().flat_map(|(section, r)| r.keys.iter().map(move |key| (*section, *key))).collect();
+        for (section, reader) in &self.done {
+            effective.entries.extend(reader.entries.iter().cloned());
+            problems.extend(reader.problems.iter().cloned());
+            for (key, origin) in reader.rest() {
+                let hint = suggestion(section, &key, &known);
+                problems.push(unknown(format!("{section}.{key}"), origin, format!("a key of [{section}]"), hint));
+            }
+        }
+        let names: Vec<&str> = self.done.iter().map(|(name, _)| *name).collect();
+        let mut rest: Vec<_> = self.tree.into_iter().collect();
+        rest.sort_by(|a, b| a.0.cmp(&b.0));
+        for (name, value) in rest {
+            let origin = reader::origin_of(&value);
+            if names.contains(&name.as_str()) {
+                problems.push(unknown(name.clone(), origin, format!("a section: [{name}]"), None));
+                continue;
+            }
+            let hint = match (&value.kind, nearest(&name, names.iter().copied())) {
+                (ValueKind::Table(_), Some(near)) => Some(format!("did you mean [{near}]?")),
+                (ValueKind::Table(_), None) => None,
+                (_, _) => suggestion("", &name, &known),
+            };
+            problems.push(unknown(name, origin, format!("one of the sections {}", names.join(", ")), hint));
+        }
+    }
+}
+
+/// An unknown key's value is not quoted: it may be a secret under a misspelt name.
+fn unknown(key: String, origin: Option<String>, expected: String, hint: Option<String>) -> Problem {
+    Problem { key, found: None, origin, expected, hint }
+}
+
+/// A key that `key` may have been meant to be: of its own section, or of another one.
+fn suggestion(section: &str, key: &str, known: &[(&str, &str)]) -> Option<String> {
+    let own = known.iter().filter(|(s, _)| *s == section).map(|(_, k)| *k);
+    let others = known.iter().filter(|(s, k)| *s != section && *k == key);
+    let own = || nearest(key, own).map(|near| format!("did you mean {section}.{near}?"));
+    let exact = others.map(|(s, k)| format!("{s}.{k}")).collect::<Vec<_>>();
+    if exact.is_empty() { own() } else { Some(format!("did you mean {}?", exact.join(" or "))) }
+}
+
+/// Whether `text` is an address that HTTP or gRPC clients take.
+fn http_url(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }

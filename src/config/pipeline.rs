@@ -1,3 +1,6 @@
+use super::KafkaSettings;
+use super::reader::{Expected, Reader, Review};
+
 /// `[pipeline]`: bounds, retries and drain.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
@@ -7,7 +10,9 @@ pub struct PipelineSettings {
     pub media_in_flight_bytes_max: u64,
     /// Attempts at a transient failure before it becomes a dead letter.
     pub attempts_max: u32,
+    /// Longest wait before the second attempt; it doubles with every further one.
     pub backoff_base_ms: u64,
+    /// Longest wait between two attempts, whatever `Retry-After` says.
     pub backoff_cap_ms: u64,
     /// How often settled offsets are committed.
     pub commit_interval_ms: u64,
@@ -29,5 +34,43 @@ impl Default for PipelineSettings {
             drain_deadline_ms: 30_000,
             permanent_failures_in_row_max: 1_000,
         }
+    }
+}
+
+impl PipelineSettings {
+    pub(super) fn read(section: &mut Reader) -> Self {
+        let default = Self::default();
+        let mut bytes = |key, default| section.number(key, default, 1 << 20..=1 << 40);
+        let media_in_flight_bytes_max = bytes("media_in_flight_bytes_max", default.media_in_flight_bytes_max);
+        Self {
+            in_flight_max: section.number("in_flight_max", default.in_flight_max, 1..=1_000_000),
+            media_in_flight_bytes_max,
+            attempts_max: section.number("attempts_max", default.attempts_max, 1..=1_000),
+            backoff_base_ms: section.number("backoff_base_ms", default.backoff_base_ms, 1..=3_600_000),
+            backoff_cap_ms: section.number("backoff_cap_ms", default.backoff_cap_ms, 1..=3_600_000),
+            commit_interval_ms: section.number("commit_interval_ms", default.commit_interval_ms, 1..=3_600_000),
+            drain_deadline_ms: section.number("drain_deadline_ms", default.drain_deadline_ms, 1..=86_400_000),
+            permanent_failures_in_row_max: section.number(
+                "permanent_failures_in_row_max",
+                default.permanent_failures_in_row_max,
+                0..=1_000_000_000,
+            ),
+        }
+    }
+
+    pub(super) fn review(&self, kafka: &KafkaSettings, media_bytes_max: u64, review: &mut Review<'_>) {
+        review.expect(self.backoff_base_ms <= self.backoff_cap_ms, "pipeline.backoff_base_ms", || {
+            Expected::new(format!("at most pipeline.backoff_cap_ms, which is {}", self.backoff_cap_ms))
+        });
+        // A drain on revocation blocks the poll; beyond the interval the group takes the partitions anyway and the
+        // work is done twice.
+        let interval = kafka.max_poll_interval_ms();
+        review.expect(self.drain_deadline_ms < interval, "pipeline.drain_deadline_ms", || {
+            Expected::new(format!("less than librdkafka's max.poll.interval.ms, which is {interval}"))
+                .hint("raise it: kafka.properties.\"max.poll.interval.ms\"")
+        });
+        review.expect(media_bytes_max <= self.media_in_flight_bytes_max, "pipeline.media_in_flight_bytes_max", || {
+            Expected::new(format!("at least media.media_bytes_max, which is {media_bytes_max}"))
+        });
     }
 }

@@ -1,13 +1,18 @@
 use std::path::PathBuf;
 
+use super::http_url;
+use super::reader::{Expected, Reader, Review, Text, choice};
+use crate::domain::ModelId;
 use crate::redact::Secret;
 
 /// `[store]`: where points go.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
+    /// `qdrant` or `embedded`.
     pub kind: StoreKind,
     /// Qdrant's gRPC address, for example `http://localhost:6334`.
     pub url: String,
+    /// Qdrant's API key; never shown.
     pub api_key: Option<Secret>,
     /// Folder of the embedded engine.
     pub path: PathBuf,
@@ -23,6 +28,7 @@ pub struct StoreSettings {
     pub batch_bytes_max: usize,
     /// Writes under way at once, per collection.
     pub writes_in_flight_max: usize,
+    /// Deadline of one request to a Qdrant server.
     pub timeout_ms: u64,
 }
 
@@ -49,5 +55,62 @@ impl Default for StoreSettings {
             writes_in_flight_max: 2,
             timeout_ms: 60_000,
         }
+    }
+}
+
+impl Text for StoreKind {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, [("qdrant", Self::Qdrant), ("embedded", Self::Embedded)])
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Qdrant => "qdrant",
+            Self::Embedded => "embedded",
+        }
+        .to_owned()
+    }
+}
+
+impl StoreSettings {
+    pub(super) fn read(section: &mut Reader) -> Self {
+        let default = Self::default();
+        Self {
+            kind: section.value("kind", default.kind),
+            url: section.value("url", default.url),
+            api_key: section.secret("api_key"),
+            path: section.value("path", default.path),
+            catalog: section.value("catalog", default.catalog),
+            collection_template: section.value("collection_template", default.collection_template),
+            collection_definition: section.optional("collection_definition", default.collection_definition),
+            batch_points_max: section.number("batch_points_max", default.batch_points_max, 1..=4096),
+            batch_bytes_max: section.number("batch_bytes_max", default.batch_bytes_max, 1 << 10..=1 << 30),
+            writes_in_flight_max: section.number("writes_in_flight_max", default.writes_in_flight_max, 1..=64),
+            timeout_ms: section.number("timeout_ms", default.timeout_ms, 1..=3_600_000),
+        }
+    }
+
+    pub(super) fn review(&self, review: &mut Review<'_>) {
+        review.expect(http_url(&self.url), "store.url", || {
+            Expected::new("http://host:port or https://host:port").hint("Qdrant's gRPC port is 6334, REST is 6333")
+        });
+        review.expect(!ModelId::slug(&self.catalog).is_empty(), "store.catalog", || {
+            Expected::new("a name with letters or digits")
+        });
+        for part in ["{variant}", "{checkpoint}"] {
+            review.expect(self.collection_template.contains(part), "store.collection_template", || {
+                Expected::new(format!("a name with {{variant}} and {{checkpoint}}; {part} is missing"))
+                    .hint("models would share a collection otherwise")
+            });
+        }
+        let mut rest = self.collection_template.clone();
+        for part in ["{catalog}", "{variant}", "{checkpoint}"] {
+            rest = rest.replace(part, "");
+        }
+        // Qdrant refuses these in names (`validate_collection_name`), and braces are placeholders that nobody fills.
+        let illegal = |c: char| "{}<>:\"/\\|?*".contains(c) || c.is_control();
+        review.expect(!rest.contains(illegal), "store.collection_template", || {
+            Expected::new("{catalog}, {variant}, {checkpoint} and letters, digits, - or _ between them")
+        });
     }
 }

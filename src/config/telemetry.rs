@@ -1,12 +1,18 @@
 use std::net::SocketAddr;
 
+use tracing_subscriber::EnvFilter;
+
+use super::problem::nearest;
+use super::reader::{Expected, Reader, Review, Text, choice};
+
 /// `[telemetry]`: logs, metrics, health.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
     /// Address of `/metrics`, `/livez`, `/readyz`; none: not served.
     pub listen: Option<SocketAddr>,
-    /// `tracing` filter, for example `info,clipstream=debug`.
+    /// `tracing` filter: a level, then `target=level` for parts, for example `info,clipstream=debug`.
     pub log_filter: String,
+    /// `text` or `json`.
     pub log_format: LogFormat,
 }
 
@@ -24,4 +30,68 @@ impl Default for TelemetrySettings {
             log_format: LogFormat::Text,
         }
     }
+}
+
+impl Text for SocketAddr {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        text.parse().map_err(|_| {
+            let expected = Expected::new("IP address:port, for example 0.0.0.0:9090");
+            match text.rsplit_once(':') {
+                Some(("localhost", port)) => expected.hint(format!("127.0.0.1:{port}")),
+                Some(("" | "*", port)) => expected.hint(format!("all interfaces: 0.0.0.0:{port}")),
+                _ => expected,
+            }
+        })
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Text for LogFormat {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, [("text", Self::Text), ("json", Self::Json)])
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+        .to_owned()
+    }
+}
+
+impl TelemetrySettings {
+    pub(super) fn read(section: &mut Reader) -> Self {
+        let default = Self::default();
+        Self {
+            listen: section.optional("listen", default.listen),
+            log_filter: section.value("log_filter", default.log_filter),
+            log_format: section.value("log_format", default.log_format),
+        }
+    }
+
+    pub(super) fn review(&self, review: &mut Review<'_>) {
+        if let Err(expected) = log_filter(&self.log_filter) {
+            review.wrong("telemetry.log_filter", expected);
+        }
+    }
+}
+
+/// The filter of a `log_filter`. A bare word that is no level would silently mean "everything of that target and
+/// nothing else" to `tracing`; here it is an error, since it is nearly always a misspelt level.
+pub fn log_filter(text: &str) -> Result<EnvFilter, Expected> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let expected = || Expected::new(format!("a level ({}), then target=level, between commas", LEVELS.join(", ")));
+    for part in text.split(',').map(str::trim) {
+        if !part.contains(['=', '[', ':']) && !LEVELS.contains(&part.to_ascii_lowercase().as_str()) {
+            return Err(match nearest(part, LEVELS) {
+                Some(level) => expected().hint(format!("did you mean {level}?")),
+                None => expected().hint("for example info,clipstream=debug"),
+            });
+        }
+    }
+    EnvFilter::try_new(text).map_err(|error| expected().hint(error.to_string()))
 }

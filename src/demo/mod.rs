@@ -160,14 +160,18 @@ pub async fn run(
     let texts: Vec<String> = catalog.items.iter().map(|item| item.text.clone()).collect();
     let pictures = catalog.items.iter().map(|item| catalog.directory.join(&item.image)).collect();
     report.model_items_per_s =
-        rate_alone(searcher.embedder(), &settings.clip, pictures, texts).await.map_err(SearchError::from)?;
+        rate_alone(searcher.embedder(), &settings, pictures, texts).await.map_err(SearchError::from)?;
     write_page(&searcher, &catalog, &report).await?;
     searcher.close().await?;
     Ok(report)
 }
 
 /// The user's settings with the demo's two ends.
-fn configure(settings: &mut Settings, cluster: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>, server: &MediaServer) {
+fn configure(
+    settings: &mut Settings,
+    cluster: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>,
+    server: &MediaServer,
+) {
     settings.kafka.brokers = vec![cluster.bootstrap_servers()];
     settings.kafka.topics = vec![IMAGES.to_owned(), CAPTIONS.to_owned()];
     settings.kafka.topic_ops = BTreeMap::from([(IMAGES.to_owned(), Op::Patch), (CAPTIONS.to_owned(), Op::Patch)]);

@@ -87,6 +87,9 @@ impl MediaClient {
         let url = url.expose();
         let mut deadline = Deadline::after(inner.fetch_timeout);
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+        // A relative path, where files may be read at all: catalogs on disk name their pictures so.
+        let relative = if scheme.is_empty() { inner.file.resolve(url) } else { None };
+        let (url, scheme) = relative.as_deref().map_or((url, scheme), |url| (url, "file".to_owned()));
         let fetched = match scheme.as_str() {
             "http" | "https" => inner.http.fetch(url, &mut deadline).await,
             "s3" => inner.s3.fetch(url, &mut deadline).await,

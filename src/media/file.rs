@@ -38,6 +38,12 @@ impl FileFetcher {
         Ok(Self { roots: roots.iter().map(canonical).collect::<Result<_, _>>()?, budget, bytes_max })
     }
 
+    /// The URL of a path relative to the first root; `None` where there is no root or the path is not relative.
+    pub(super) fn resolve(&self, path: &str) -> Option<String> {
+        let root = self.roots.first().filter(|_| !path.is_empty() && !path.starts_with('/'))?;
+        Url::from_file_path(root.join(path)).ok().map(String::from)
+    }
+
     pub(super) async fn fetch(&self, url: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
         let shown = redact::url(url);
         if self.roots.is_empty() {

@@ -38,11 +38,10 @@ impl Attempts {
 
     /// Runs `work` until it succeeds or fails for good. During an outage the process is unready and the item held,
     /// however long it takes; the caller bounds the wait by dropping the future.
-    pub async fn run<T>(
-        &self,
-        stage: Stage,
-        mut work: impl AsyncFnMut() -> Result<T, Failure>,
-    ) -> Result<T, GaveUp> {
+    pub async fn run<T, F>(&self, stage: Stage, mut work: impl FnMut() -> F) -> Result<T, GaveUp>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         let mut backoff = Backoff::new(self.base, self.cap);
         let mut transient = 0;
         loop {
@@ -87,10 +86,13 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
     fn attempts(health: &Health) -> Attempts {
-        let settings = PipelineSettings { attempts_max: 3, backoff_base_ms: 1, backoff_cap_ms: 2, ..Default::default() };
+        let settings =
+            PipelineSettings { attempts_max: 3, backoff_base_ms: 1, backoff_cap_ms: 2, ..Default::default() };
         Attempts::new(&settings, health.clone(), Arc::default())
     }
 
@@ -102,9 +104,9 @@ mod tests {
     async fn transient_failures_end_after_the_attempts() {
         let mut calls = 0;
         let gave_up = attempts(&Health::new())
-            .run(Stage::Fetch, async || {
+            .run(Stage::Fetch, || {
                 calls += 1;
-                Err::<(), _>(failure(Class::Transient))
+                ready(Err::<(), _>(failure(Class::Transient)))
             })
             .await
             .unwrap_err();
@@ -113,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn permanent_failures_are_not_tried_again() {
-        let run = attempts(&Health::new()).run(Stage::Fetch, async || Err::<(), _>(failure(Class::Permanent))).await;
+        let run = attempts(&Health::new()).run(Stage::Fetch, || ready(Err::<(), _>(failure(Class::Permanent)))).await;
         assert_eq!(run.unwrap_err().attempts, 1);
     }
 
@@ -123,13 +125,13 @@ mod tests {
         let mut calls = 0;
         let observed = health.clone();
         attempts(&health)
-            .run(Stage::Upsert, async || {
+            .run(Stage::Upsert, || {
                 calls += 1;
                 if calls > 10 {
                     assert_eq!(observed.reasons(), [("upsert", "no".to_owned())]);
-                    return Ok(());
+                    return ready(Ok(()));
                 }
-                Err(failure(Class::Outage))
+                ready(Err(failure(Class::Outage)))
             })
             .await
             .unwrap();

@@ -6,7 +6,9 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::domain::{AssetId, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Stage, Tenant};
+use crate::domain::{
+    AssetId, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Stage, Tenant,
+};
 use crate::redact;
 
 const FIELDS: [&str; 8] = ["id", "op", "image", "text", "payload", "version", "models", "tenant"];
@@ -35,7 +37,10 @@ pub fn decode(message: &Message, default_op: Op) -> Result<IngestRequest, Failur
     }
     let op = body.op.unwrap_or(default_op);
     if op == Op::Upsert && body.image.is_none() && body.text.is_none() {
-        return Err(fail("field_missing", "an upsert needs \"image\", \"text\" or both; found neither (to change only payload, use \"op\": \"patch\")"));
+        return Err(fail(
+            "field_missing",
+            "an upsert needs \"image\", \"text\" or both; found neither (to change only payload, use \"op\": \"patch\")",
+        ));
     }
     if op == Op::Delete && (body.image.is_some() || body.text.is_some()) {
         return Err(fail("field_invalid", "a delete takes no \"image\" and no \"text\"; found one of them"));
@@ -83,12 +88,16 @@ impl Body {
             "image" => self.image = Some(string(name, value)?).filter(|s| !s.trim().is_empty()).map(MediaUrl::new),
             "text" => self.text = Some(string(name, value)?).filter(|s| !s.trim().is_empty()),
             "version" => match value.as_u64() {
-                Some(version) => self.version = Some(version),
-                None => return Err(mistyped(name, &value, "an unsigned integer below 2^64")),
+                // Qdrant keeps integers as i64.
+                Some(version) if version <= i64::MAX as u64 => self.version = Some(version),
+                _ => return Err(mistyped(name, &value, "an unsigned integer below 2^63")),
             },
             "payload" => match value {
                 Value::Object(payload) if payload.contains_key(RESERVED_KEY) => {
-                    return Err(fail("payload_reserved", format!("payload key {RESERVED_KEY:?} is reserved; rename it")));
+                    return Err(fail(
+                        "payload_reserved",
+                        format!("payload key {RESERVED_KEY:?} is reserved; rename it"),
+                    ));
                 }
                 Value::Object(payload) => self.payload = payload,
                 other => return Err(mistyped(name, &other, "an object")),
@@ -167,7 +176,8 @@ fn mistyped(name: &str, value: &Value, expected: &str) -> Failure {
 }
 
 fn unknown(name: &str) -> Failure {
-    let near = FIELDS.iter().map(|f| (strsim::jaro_winkler(f, &name.to_lowercase()), f)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let near =
+        FIELDS.iter().map(|f| (strsim::jaro_winkler(f, &name.to_lowercase()), f)).max_by(|a, b| a.0.total_cmp(&b.0));
     let hint = match near {
         Some((score, field)) if score > 0.75 => format!("; did you mean {field:?}?"),
         _ => format!("; expected one of {}", FIELDS.join(", ")),

@@ -1,8 +1,8 @@
 //! The loop that owns all order: takes messages while there is room, starts at most one job per asset, settles what
 //! has ended, commits the watermark, and answers assignments and revocations.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
@@ -98,9 +98,15 @@ pub struct Dispatcher<H> {
 
 /// A task's last words.
 enum Ended {
-    Job { job: Box<Job>, end: End },
+    Job {
+        job: Box<Job>,
+        end: End,
+    },
     /// Never became a job: it could not be decoded.
-    Rejected { message: Message, outcome: Outcome },
+    Rejected {
+        message: Message,
+        outcome: Outcome,
+    },
 }
 
 enum End {
@@ -336,7 +342,8 @@ impl<H: Handler> Dispatcher<H> {
     }
 
     async fn on_tick(&mut self) {
-        let (abandoned, waiting) = std::mem::take(&mut self.revocations).into_iter().partition(Revocation::is_abandoned);
+        let (abandoned, waiting) =
+            std::mem::take(&mut self.revocations).into_iter().partition(Revocation::is_abandoned);
         self.revocations = waiting;
         for revocation in abandoned {
             tracing::warn!(partitions = %list(&revocation.partitions), "released before they were drained");

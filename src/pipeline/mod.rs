@@ -136,18 +136,18 @@ impl Handler for Stages {
     async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
         let lanes = self.lanes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
         let media = match &request.image {
-            Some(url) => Some(self.attempts.run(Stage::Fetch, async || fetch::fetch(&self.media, url).await).await?),
+            Some(url) => Some(self.attempts.run(Stage::Fetch, || fetch::fetch(&self.media, url)).await?),
             None => None,
         };
         let clips: Vec<_> = lanes.iter().map(|lane| lane.clip().clone()).collect();
         let embedded = self
             .attempts
-            .run(Stage::Embed, async || self.embed.embed(&clips, media.as_ref(), request.text.as_deref()).await)
+            .run(Stage::Embed, || self.embed.embed(&clips, media.as_ref(), request.text.as_deref()))
             .await?;
         drop(media);
         let writes = upsert::writes(request, message, embedded, lanes.len());
         let written =
-            self.attempts.run(Stage::Upsert, async || upsert::write(&lanes, &writes, request.version).await).await?;
+            self.attempts.run(Stage::Upsert, || upsert::write(&lanes, &writes, request.version)).await?;
         Ok(match (written, request.op) {
             (Written::Stale, _) => Outcome::Stale,
             (Written::Applied, Op::Delete) => Outcome::Deleted,

@@ -6,7 +6,7 @@ use crate::domain::{Class, Failure, Stage};
 
 /// Returns once the letter is safe. Dead letters that cannot be written are an outage: the message is held.
 pub async fn bury(attempts: &Attempts, dead_letters: &dyn DeadLetters, letter: &DeadLetter) {
-    let send = async || {
+    let send = || async {
         dead_letters.send(letter).await.map_err(|e| Failure {
             stage: Stage::Settle,
             class: Class::Outage,

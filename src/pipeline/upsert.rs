@@ -10,9 +10,7 @@ use tokio::task::JoinSet;
 use super::embed::Embedded;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
-use crate::domain::{
-    Class, Failure, IngestRequest, Message, Op, Patch, Point, PointId, Record, Stage, Write,
-};
+use crate::domain::{Class, Failure, IngestRequest, Message, Op, Patch, Point, PointId, Record, Stage, Write};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 

@@ -29,13 +29,8 @@ struct Watermark {
 impl Watermarks {
     /// A new assignment replaces an older one of the same partition, whose late acknowledgements are then ignored.
     pub fn assign(&mut self, partition: TopicPartition, epoch: u64) {
-        let fresh = Watermark {
-            epoch,
-            taken: VecDeque::new(),
-            next: None,
-            dirty: false,
-            fence: CancellationToken::new(),
-        };
+        let fresh =
+            Watermark { epoch, taken: VecDeque::new(), next: None, dirty: false, fence: CancellationToken::new() };
         if let Some(old) = self.partitions.insert(partition, fresh) {
             old.fence.cancel();
         }

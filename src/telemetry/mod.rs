@@ -1,7 +1,11 @@
 //! What the process says about itself: metrics, health, logs. Names and labels are a contract (`docs/operations.md`).
 
 mod health;
+mod http;
+mod logs;
 mod metrics;
 
 pub use health::Health;
+pub use http::{ListenError, SERVER, serve};
+pub use logs::{LogError, init, init_to};
 pub use metrics::Metrics;

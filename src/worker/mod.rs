@@ -48,11 +48,7 @@ pub enum WorkerError {
 impl Worker {
     /// Loads the models, connects, creates the collections that are missing and refuses those that another model
     /// filled. Nothing is consumed yet.
-    pub async fn assemble(
-        settings: &Settings,
-        health: Health,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, WorkerError> {
+    pub async fn assemble(settings: &Settings, health: Health, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
         let clips = load_models(settings, &metrics).await?;
         let store = store::open(&settings.store).await?;
         let definition = match &settings.store.collection_definition {

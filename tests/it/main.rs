@@ -1,4 +1,9 @@
-//! Integration tests: one binary, one module per subject.
+//! The integration tests, one binary: linking it once is cheaper than many.
 
+mod cli_config;
+mod floors;
+mod kafka_source;
 mod qdrant_endpoint;
+mod qdrant_endpoint_test;
 mod s3;
+mod store_conformance;

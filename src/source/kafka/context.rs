@@ -2,13 +2,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, bindings};
 
 use crate::kafka_client;
 
@@ -39,6 +39,29 @@ pub(super) fn apply<C: ConsumerContext>(consumer: &BaseConsumer<C>, rebalance: &
         Rebalance::Assign(partitions) => consumer.assign(partitions),
         Rebalance::Revoke(partitions) if cooperative => consumer.incremental_unassign(partitions),
         Rebalance::Revoke(_) => consumer.unassign(),
+    }
+}
+
+/// Sends a commit whose answer comes as [`ClientEvent::Committed`] from a later poll.
+///
+/// rdkafka 0.39's own asynchronous commit never reports an answer (rust-rdkafka issue 856): librdkafka needs a queue
+/// to put it into, and the consumer's own is the one that `poll` serves.
+pub(super) fn commit<C: ConsumerContext>(consumer: &BaseConsumer<C>, offsets: &TopicPartitionList) -> KafkaResult<()> {
+    let client = consumer.client().native_ptr();
+    // SAFETY: `client` and `offsets` outlive these calls, which copy the offsets. The queue is a counted reference:
+    // the pending answer holds its own, ours is given back. No callback is passed, so nothing is called later.
+    let error = unsafe {
+        let queue = bindings::rd_kafka_queue_get_consumer(client);
+        if queue.is_null() {
+            return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownGroup));
+        }
+        let error = bindings::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, std::ptr::null_mut());
+        bindings::rd_kafka_queue_destroy(queue);
+        error
+    };
+    match error {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        error => Err(KafkaError::ConsumerCommit(error.into())),
     }
 }
 

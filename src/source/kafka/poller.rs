@@ -5,14 +5,14 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::commits::Commits;
-use super::context::{ClientEvent, Context, Rebalance, apply};
+use super::context::{self, ClientEvent, Context, Rebalance, apply};
 use super::handover::Handover;
 use super::revoking::{Revoking, Verdict};
 use super::trouble::Trouble;
@@ -247,7 +247,7 @@ impl Poller {
     fn commit(&mut self, now: Instant) {
         self.state.commits.want(self.handover.take_commits());
         if let Some(list) = self.state.commits.due(now) {
-            match self.consumer.commit(&list, CommitMode::Async) {
+            match context::commit(&self.consumer, &list) {
                 Ok(()) => self.state.commits.sent(now),
                 Err(error) => self.state.commits.answered(now, &Err(error), &list),
             }

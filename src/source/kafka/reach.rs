@@ -57,13 +57,14 @@ pub(super) fn reach<C: ConsumerContext>(
     for topic in questions(&settings.topics) {
         let mut last_reason = String::from("no answer");
         loop {
+            let mut answered = false;
             match consumer.fetch_metadata(topic, REQUEST_TIMEOUT) {
                 Ok(metadata) => match topic_problem(&metadata, topic) {
                     None => break,
-                    Some((code, problem)) if is_final(code) || start.elapsed() > TOPIC_GRACE => {
+                    Some((code, problem)) if is_final(code) || start.elapsed() > TOPIC_GRACE.min(deadline) => {
                         return Err(SourceError::Fatal(topic_error(code, &problem)));
                     }
-                    Some(_) => {}
+                    Some(_) => answered = true,
                 },
                 Err(error) => {
                     last_reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |c| c.to_string());
@@ -85,7 +86,7 @@ pub(super) fn reach<C: ConsumerContext>(
                     }
                 }
             }
-            if start.elapsed() > deadline {
+            if !answered && start.elapsed() > deadline {
                 return Err(SourceError::Fatal(format!(
                     "no Kafka broker of [{}] answered within {} s: {}; check kafka.brokers, kafka.security_protocol \
                      and that the brokers are up",

@@ -142,8 +142,8 @@ fn version_of(version: &str) -> Option<(u64, u64)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-// `memory` replaces these fields from Qdrant 1.19 on; the older servers that we support know only the old ones.
-#[expect(deprecated, reason = "servers before 1.19 do not know the successors")]
+// `memory` replaces these fields in newer servers; the oldest that we support know only these.
+#[expect(deprecated, reason = "older servers do not know the successors")]
 fn create_request(spec: &CollectionSpec) -> Result<CreateCollection, StoreError> {
     let CollectionDefinition {
         shard_number,

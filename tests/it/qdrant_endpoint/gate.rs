@@ -130,7 +130,7 @@ pub async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) 
         None | Some(Action::WaitTimeout) => next.run(request).await,
         Some(Action::Refuse(status)) => status.into_http(),
         Some(Action::LoseReply(status)) => {
-            // To the end, so that the call is carried out whatever the client does meanwhile.
+            // Carried out to the end; only its answer is thrown away.
             drop(next.run(request).await);
             status.into_http()
         }

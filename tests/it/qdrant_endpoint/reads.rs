@@ -116,10 +116,13 @@ pub fn search(engine: &Engine, request: proto::SearchPoints) -> Result<Vec<proto
     run_query(engine, &request.collection_name, query)
 }
 
+/// The engine takes `offset` into account but leaves skipping to its caller, as within a cluster.
 fn run_query(engine: &Engine, collection: &str, query: QueryRequest) -> Result<Vec<proto::ScoredPoint>, Status> {
+    let QueryRequest { limit, offset, .. } = query;
+    let query = QueryRequest { limit: limit.saturating_add(offset), offset: 0, ..query };
     let collection = engine.collection(collection)?;
     let points = collection.shard.query(query).map_err(from_engine)?;
-    points.into_iter().map(scored_out).collect()
+    points.into_iter().skip(offset).take(limit).map(scored_out).collect()
 }
 
 fn size(value: u64) -> Result<usize, Status> {

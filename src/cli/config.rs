@@ -1,0 +1,63 @@
+//! `clipstream config`: what is in effect, and what is wrong.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{CliError, Exit, Global};
+use crate::config::Settings;
+
+/// Shows or validates the configuration
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: clipstream config show --config worker.toml")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Prints every key with its value in effect and where that comes from; secrets as REDACTED
+    ///
+    /// Text is TOML. With --json: one line {"key", "value", "origin"} per key, the value as TOML writes it.
+    #[command(after_help = "Example: clipstream config show --config worker.toml")]
+    Show,
+    /// Reports everything that is wrong at once; exit code 2 if anything is
+    ///
+    /// With --json: one line {"key", "found", "origin", "expected", "hint"} per problem on standard output.
+    #[command(after_help = "Example: clipstream config validate --config worker.toml")]
+    Validate,
+}
+
+pub fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    let output = global.output();
+    match args.action {
+        Action::Show => {
+            let settings = Settings::load(global.layers())?;
+            if !output.is_json() {
+                return Ok(output.line(settings.show().trim_end())?);
+            }
+            for entry in settings.effective.entries() {
+                let origin = entry.origin.as_deref().unwrap_or("default");
+                output.json_line(&json!({ "key": entry.key, "value": entry.shown, "origin": origin }))?;
+            }
+            Ok(())
+        }
+        Action::Validate => match Settings::load(global.layers()) {
+            Ok(settings) => {
+                let keys = settings.effective.entries();
+                let set = keys.iter().filter(|entry| entry.origin.is_some()).count();
+                let text = || format!("the configuration is valid: {set} keys set, the others have their defaults");
+                Ok(output.result(&json!({ "valid": true, "keys_set": set }), text)?)
+            }
+            Err(errors) if output.is_json() => {
+                for p in &errors.0 {
+                    output.json_line(&json!({
+                        "key": p.key, "found": p.found, "origin": p.origin, "expected": p.expected, "hint": p.hint,
+                    }))?;
+                }
+                Err(CliError::new(Exit::Usage, format!("the configuration has {} problems", errors.0.len())))
+            }
+            Err(errors) => Err(errors.into()),
+        },
+    }
+}

@@ -1,0 +1,56 @@
+//! `clipstream demo`: the main job with no servers.
+
+use std::path::PathBuf;
+
+use comfy_table::{Table, presets};
+
+use super::output::watch;
+use super::{CliError, Exit, Global};
+use crate::demo::{self, DemoError, Options};
+use crate::shutdown::Shutdown;
+
+/// Indexes the demo catalog through an in-process Kafka and searches it by text
+///
+/// Needs no servers. The pictures land in the embedded store (store.path), so that `clipstream search` finds them
+/// afterwards. With --json the last line is {"messages", "points", "dead_letters", "items_per_s", "model_items_per_s",
+/// "recall_at_1", "recall_at_5", "page"}.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: clipstream demo")]
+pub struct Args {
+    /// The folder with catalog/
+    #[arg(long, value_name = "DIRECTORY", default_value = "demo")]
+    assets: PathBuf,
+    /// Where the page with the found pictures is written
+    #[arg(long, value_name = "FILE", default_value = "data/demo.html")]
+    page: PathBuf,
+}
+
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    let settings = global.start_quiet()?;
+    let shutdown = Shutdown::new();
+    shutdown.listen().map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
+    let options = Options { assets: args.assets, page: args.page };
+    let mut bar = None;
+    let ended = demo::run(settings, options, shutdown, |total, counts| bar = Some(watch(Some(total), counts))).await;
+    drop(bar);
+    let report = ended?;
+    let output = global.output();
+    output.result(&report, || {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        report.figures().into_iter().for_each(|(name, value)| drop(table.add_row([name, value])));
+        format!("{table}\nThe page is {}\nNow try: clipstream search \"a red heart\"", report.page.display())
+    })?;
+    Ok(())
+}
+
+impl From<DemoError> for CliError {
+    fn from(error: DemoError) -> Self {
+        match error {
+            DemoError::Worker(error) => error.into(),
+            DemoError::Search(error) => error.into(),
+            DemoError::Store(error) => crate::worker::WorkerError::from(error).into(),
+            other => Self::new(Exit::Failed, other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! How verbs end. A verb returns `Result<(), CliError>`; nothing else exits the process, prints an error or chooses a
+//! code. What a user may see: a message that names what was found and expected, and a hint with the next step; never
+//! a `Debug` dump, and never a stack trace.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::api::{EmbedError, SearchError};
+use crate::config::ConfigErrors;
+use crate::domain::Class;
+use crate::pipeline::PipelineError;
+use crate::worker::WorkerError;
+
+/// Exit codes, a contract with scripts. Beyond these: 101, a bug (a panic, which also says where); 128 + n, ended by
+/// signal n, for example 130 for Ctrl-C in a verb that has nothing to drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Ok = 0,
+    /// The work failed, or part of it.
+    Failed = 1,
+    /// Wrong arguments or configuration; nothing was done.
+    Usage = 2,
+    /// A dependency is missing or does not answer: broker, store, model, ONNX Runtime.
+    Unavailable = 3,
+    /// Stopped by the second signal before everything in flight was settled.
+    Forced = 4,
+    /// Stopped because too many messages in a row failed permanently.
+    Flood = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a verb ends early.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CliError {
+    pub code: Exit,
+    /// What was found and what was expected; empty: there is nothing to say.
+    pub message: String,
+    /// The next step.
+    pub hint: Option<String>,
+}
+
+impl CliError {
+    pub fn new(code: Exit, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// `error: …` and `hint: …` on standard error.
+    pub(super) fn report(&self) {
+        if self.message.is_empty() {
+            return;
+        }
+        let mut stderr = std::io::stderr().lock();
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(stderr, "error: {}", self.message);
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(stderr, "hint: {hint}");
+        }
+    }
+}
+
+/// For `?` on writes to standard output. A reader that has gone (`| head`) has what it wanted: the verb ends quietly.
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Self::new(Exit::Ok, "")
+        } else {
+            Self::new(Exit::Failed, format!("cannot write to standard output: {error}"))
+        }
+    }
+}
+
+impl From<ConfigErrors> for CliError {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::new(Exit::Usage, errors.to_string())
+            .hint("config/clipstream.toml documents every key; `clipstream config show` prints what is in effect")
+    }
+}
+
+impl From<crate::telemetry::LogError> for CliError {
+    fn from(error: crate::telemetry::LogError) -> Self {
+        Self::new(Exit::Usage, error.to_string())
+    }
+}
+
+impl From<WorkerError> for CliError {
+    fn from(error: WorkerError) -> Self {
+        let code = match &error {
+            WorkerError::NoModel => Exit::Usage,
+            WorkerError::Model(_) | WorkerError::Media(_) | WorkerError::Source(_) | WorkerError::DeadLetter(_) => {
+                Exit::Unavailable
+            }
+            WorkerError::Store(e) => unless_permanent(e.class),
+            WorkerError::Pipeline(PipelineError::Forced) => Exit::Forced,
+            WorkerError::Pipeline(PipelineError::Flood { .. }) => Exit::Flood,
+            WorkerError::Pipeline(PipelineError::Source(_)) => Exit::Unavailable,
+            WorkerError::Pipeline(PipelineError::Broken(_)) | WorkerError::Broken(_) => Exit::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<EmbedError> for CliError {
+    fn from(error: EmbedError) -> Self {
+        let code = match &error {
+            EmbedError::Model(e) => unless_permanent(e.class()),
+            EmbedError::Media(e) => unless_permanent(e.class),
+            EmbedError::Failed(e) => unless_permanent(e.class),
+            EmbedError::NotConfigured(_) => Exit::Usage,
+            EmbedError::Input(_) => Exit::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<SearchError> for CliError {
+    fn from(error: SearchError) -> Self {
+        let code = match error {
+            SearchError::Embed(error) => return error.into(),
+            SearchError::Store(ref e) => unless_permanent(e.class),
+            SearchError::NoCollection { .. } | SearchError::Incomparable { .. } => Exit::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<crate::telemetry::ListenError> for CliError {
+    fn from(error: crate::telemetry::ListenError) -> Self {
+        Self::new(Exit::Unavailable, error.to_string())
+    }
+}
+
+/// What will fail again is the input's fault; everything else is a dependency's.
+fn unless_permanent(class: Class) -> Exit {
+    if class == Class::Permanent { Exit::Failed } else { Exit::Unavailable }
+}
+
+/// One line that says that it is our fault and where, instead of a stack trace. The process goes on to end with 101, or
+/// as whoever joins the panicked task decides.
+pub(super) fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let at = panic.location().map_or_else(String::new, |l| format!(" at {}:{}", l.file(), l.line()));
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let text = crate::redact::cut(&text, 300);
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: bug in clipstream {}{at} (thread {thread}): {text}; please report this line",
+            env!("CARGO_PKG_VERSION")
+        );
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_failure() {
+        let gone = CliError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        assert_eq!((gone.code, gone.message.as_str()), (Exit::Ok, ""));
+        let full = CliError::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert_eq!(full.code, Exit::Failed);
+    }
+}

@@ -1,0 +1,190 @@
+//! Verbs, arguments and exit codes. One file per verb: its arguments as `Args`, and `run`. A verb that is not finished
+//! is not listed here.
+
+mod bench;
+mod check;
+mod config;
+mod demo;
+mod embed;
+mod exit;
+mod index;
+mod output;
+mod produce;
+mod run;
+mod search;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use check::{Checklist, Fault};
+pub use exit::{CliError, Exit};
+pub use output::{LogWriter, Output, progress};
+
+use crate::config::{Layers, Settings};
+
+/// Kafka messages with image URLs and texts in, CLIP vectors in Qdrant out.
+#[derive(Debug, Parser)]
+#[command(name = "clipstream", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "\
+Results go to standard output, everything else to standard error.
+Exit codes:
+  0    done
+  1    failed
+  2    wrong arguments or configuration
+  3    a dependency is unavailable
+  4    stopped by the second signal
+  5    stopped by the flood limit
+  101  a bug
+  128 + n  ended by signal n
+
+Example: clipstream --config worker.toml --set media.fetch_timeout_ms=10000 config validate";
+
+/// One variant per finished verb.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Args),
+    Index(index::Args),
+    Embed(embed::Args),
+    Search(search::Args),
+    Produce(produce::Args),
+    Check(check::Args),
+    Config(config::Args),
+    Bench(bench::Args),
+    Demo(demo::Args),
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Configuration and output")]
+pub struct Global {
+    /// TOML file; config/clipstream.toml documents every key [env: CLIPSTREAM_CONFIG]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Sets one key over file and environment; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE", global = true)]
+    set: Vec<String>,
+    /// Results as JSON lines
+    #[arg(long, global = true)]
+    json: bool,
+    /// What is logged, for example debug or info,clipstream=trace (telemetry.log_filter)
+    #[arg(long, value_name = "FILTER", global = true)]
+    log_level: Option<String>,
+}
+
+impl Global {
+    /// Where results go.
+    pub fn output(&self) -> Output {
+        Output::new(self.json)
+    }
+
+    /// File, environment and flags, for a verb that adds flags of its own before they are resolved.
+    pub fn layers(&self) -> Layers {
+        let mut layers = Layers::default().with_environment(std::env::vars_os());
+        let from_environment = || std::env::var_os("CLIPSTREAM_CONFIG").filter(|path| !path.is_empty());
+        if let Some(path) = &self.config {
+            layers = layers.with_file(path.clone(), "--config");
+        } else if let Some(path) = from_environment() {
+            layers = layers.with_file(path.into(), "environment variable CLIPSTREAM_CONFIG");
+        }
+        for assignment in &self.set {
+            layers = layers.with_flag("--set", assignment);
+        }
+        if let Some(filter) = &self.log_level {
+            layers = layers.with_flag("--log-level", format!("telemetry.log_filter={filter}"));
+        }
+        layers
+    }
+
+    /// Resolves the configuration and starts logging: how most verbs begin.
+    pub fn start(&self) -> Result<Settings, CliError> {
+        self.start_with(self.layers())
+    }
+
+    /// Like [`Global::start`], for verbs that answer and end: only warnings are logged unless configured otherwise.
+    pub fn start_quiet(&self) -> Result<Settings, CliError> {
+        let mut settings = Settings::load(self.layers())?;
+        if settings.effective.entry("telemetry.log_filter").is_none_or(|entry| entry.origin.is_none()) {
+            settings.telemetry.log_filter = "warn".to_owned();
+        }
+        crate::telemetry::init_to(&settings.telemetry, LogWriter)?;
+        Ok(settings)
+    }
+
+    /// Like [`Global::start`], from `layers` to which the verb added flags of its own.
+    pub fn start_with(&self, layers: Layers) -> Result<Settings, CliError> {
+        let settings = Settings::load(layers)?;
+        crate::telemetry::init_to(&settings.telemetry, LogWriter)?;
+        Ok(settings)
+    }
+}
+
+/// The whole program: reads arguments, runs a verb, reports its error.
+pub fn main() -> ExitCode {
+    exit::install_panic_hook();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help | head` may leave before all is written.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => {
+            error.report();
+            error.code.into()
+        }
+    }
+}
+
+fn dispatch(Cli { global, verb }: Cli) -> Result<(), CliError> {
+    match verb {
+        Verb::Run(args) => block_on(run::run(args, &global)),
+        Verb::Index(args) => block_on(index::run(args, &global)),
+        Verb::Embed(args) => block_on(embed::run(args, &global)),
+        Verb::Search(args) => block_on(search::run(args, &global)),
+        Verb::Produce(args) => block_on(produce::run(args, &global)),
+        Verb::Bench(args) => block_on(bench::run(args, &global)),
+        Verb::Demo(args) => block_on(demo::run(args, &global)),
+        Verb::Check(args) => block_on(check::run(args, &global)),
+        Verb::Config(args) => config::run(args, &global),
+    }
+}
+
+fn block_on(verb: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| CliError::new(Exit::Failed, format!("cannot start threads: {e}")))?;
+    runtime.block_on(verb)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent_and_every_verb_has_an_example() {
+        fn examples(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example: clipstream "), "{} has no example", command.get_name());
+            for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+                examples(verb);
+            }
+        }
+        let command = Cli::command();
+        examples(&command);
+        command.debug_assert();
+    }
+}

@@ -1,0 +1,121 @@
+//! Results on standard output, for people or as JSON lines; progress and logs on standard error.
+
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use tokio::task::JoinHandle;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::pipeline::Progress;
+
+/// How often a progress bar is drawn anew.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// Where a verb's results go. Errors of writing are `io::Error`, which `CliError` takes in with `?`.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether results are JSON lines.
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// One line of text.
+    pub fn line(self, text: impl std::fmt::Display) -> std::io::Result<()> {
+        suspended(|| {
+            let mut stdout = std::io::stdout().lock();
+            writeln!(stdout, "{text}")?;
+            stdout.flush()
+        })
+    }
+
+    /// One JSON line.
+    pub fn json_line(self, value: &impl Serialize) -> std::io::Result<()> {
+        let line = serde_json::to_string(value).map_err(std::io::Error::other)?;
+        self.line(line)
+    }
+
+    /// The same result in either form.
+    pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) -> std::io::Result<()> {
+        if self.json { self.json_line(value) } else { self.line(text()) }
+    }
+}
+
+/// Bars that are on the screen, so that lines can be written beside them.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// A progress bar on standard error; invisible unless that is a terminal. `total`: none where the end is not known.
+/// `what` names the items, for example `messages`.
+pub fn progress(what: &str, total: Option<u64>) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+    }
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), "{bar:30} {pos}/{len} {msg}  {per_sec}  {eta} left"),
+        None => (ProgressBar::new_spinner(), "{spinner} {pos} {msg}  {per_sec}  {elapsed}"),
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    BARS.add(bar.with_style(style).with_message(what.to_owned()))
+}
+
+/// A progress bar that follows a pipeline's counts until it is dropped.
+pub struct Watch {
+    bar: ProgressBar,
+    drawing: JoinHandle<()>,
+}
+
+/// Call it within a tokio runtime.
+pub fn watch(total: Option<u64>, counts: Arc<Progress>) -> Watch {
+    let bar = progress("messages", total);
+    let drawn = bar.clone();
+    let drawing = tokio::spawn(async move {
+        loop {
+            drawn.set_position(counts.settled());
+            tokio::time::sleep(REDRAW).await;
+        }
+    });
+    Watch { bar, drawing }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.drawing.abort();
+        self.bar.finish_and_clear();
+    }
+}
+
+fn suspended<T>(write: impl FnOnce() -> T) -> T {
+    if LazyLock::get(&BARS).is_some() { BARS.suspend(write) } else { write() }
+}
+
+/// Standard error for logs: takes progress bars off the screen while a line is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        suspended(|| std::io::stderr().lock().write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+impl<'w> MakeWriter<'w> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&'w self) -> Self {
+        Self
+    }
+}

@@ -1,0 +1,120 @@
+//! What is wrong with a configuration, all of it at once.
+
+use std::fmt;
+
+/// Characters of a value that are quoted.
+const QUOTED_CHARS_MAX: usize = 80;
+
+/// One thing to put right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// `section.key`, or what takes its place: a file, an environment variable, a flag.
+    pub key: String,
+    /// The value as found, cut and redacted; none where it is a secret or might be one.
+    pub found: Option<String>,
+    /// Where the value comes from: file and line, environment variable, flag; none: nowhere, it is missing.
+    pub origin: Option<String>,
+    pub expected: String,
+    pub hint: Option<String>,
+}
+
+/// Every problem of a configuration, in order of section. At least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<Problem>);
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the configuration has 1 problem")?,
+            n => write!(f, "the configuration has {n} problems")?,
+        }
+        let width = self.0.len().to_string().len();
+        for (n, problem) in self.0.iter().enumerate() {
+            write!(f, "\n  {:>width$}. {}", n + 1, problem.key)?;
+            let mut line = |label: &str, text: &str| write!(f, "\n  {:width$}  {label:<8}  {text}", "");
+            if let Some(found) = &problem.found {
+                line("found", found)?;
+            }
+            if let Some(origin) = &problem.origin {
+                line("from", origin)?;
+            }
+            line("expected", &problem.expected)?;
+            if let Some(hint) = &problem.hint {
+                line("hint", hint)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `text` in quotes, short and without credentials, for a message.
+pub(super) fn quoted(text: &str) -> String {
+    let safe = if text.contains("://") {
+        if may_carry_secrets(text) { crate::redact::url(text) } else { text.to_owned() }
+    } else if let Some((_, host)) = text.rsplit_once('@') {
+        format!("…@{host}")
+    } else {
+        text.to_owned()
+    };
+    format!("\"{}\"", crate::redact::cut(&safe, QUOTED_CHARS_MAX))
+}
+
+/// Whether a URL has a place in which credentials or signatures travel.
+pub(super) fn may_carry_secrets(url: &str) -> bool {
+    url.contains("://") && url.contains(['@', '?'])
+}
+
+/// The candidate that `found` was most likely meant to be.
+pub(super) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let found = found.to_ascii_lowercase();
+    candidates
+        .into_iter()
+        .map(|c| {
+            let candidate = c.to_ascii_lowercase();
+            // Two letters that changed places weigh too much in short words.
+            let slip = strsim::osa_distance(&found, &candidate) == 1;
+            (if slip { 1.0 } else { strsim::jaro_winkler(&found, &candidate) }, c)
+        })
+        .filter(|(similarity, _)| *similarity >= 0.82)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, c)| c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_numbered_and_aligned() {
+        let problem = |key: &str, hint: Option<&str>| Problem {
+            key: key.into(),
+            found: Some("7".into()),
+            origin: Some("--set".into()),
+            expected: "less".into(),
+            hint: hint.map(Into::into),
+        };
+        let errors = ConfigErrors(vec![problem("a.b", None), problem("c.d", Some("write 6"))]);
+        assert_eq!(
+            errors.to_string(),
+            "the configuration has 2 problems\n  1. a.b\n     found     7\n     from      --set\n     expected  less\n  \
+             2. c.d\n     found     7\n     from      --set\n     expected  less\n     hint      write 6"
+        );
+    }
+
+    #[test]
+    fn quotes_hide_credentials() {
+        assert_eq!(quoted("http://joe:pw@host/"), "\"http://host/\"");
+        assert_eq!(quoted("joe:pw@host:9092"), "\"…@host:9092\"");
+        assert_eq!(quoted(&"x".repeat(100)).chars().count(), 83);
+    }
+
+    #[test]
+    fn near_misses_are_found_and_far_ones_are_not() {
+        assert_eq!(nearest("fetch_timeout", ["fetch_timeout_ms", "connect_timeout_ms"]), Some("fetch_timeout_ms"));
+        assert_eq!(nearest("Patsh", ["upsert", "patch", "delete"]), Some("patch"));
+        assert_eq!(nearest("ulr", ["url", "path"]), Some("url"));
+        assert_eq!(nearest("zebra", ["upsert", "patch", "delete"]), None);
+    }
+}

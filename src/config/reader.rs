@@ -1,0 +1,372 @@
+//! From a section's values to typed fields: every key that a section asks for is known, every problem is kept, and
+//! what remains unasked at the end is an unknown key.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use config::{Map, Value, ValueKind};
+
+use super::problem::{Problem, nearest, quoted};
+use super::show::{Effective, Entry, text_as_toml};
+use crate::redact::Secret;
+
+/// A value that is written as text. `parse` takes text that is not empty; `text` gives it back.
+pub trait Text: Sized {
+    fn parse(text: &str) -> Result<Self, Expected>;
+    fn text(&self) -> String;
+}
+
+/// What a value should have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub expected: String,
+    pub hint: Option<String>,
+}
+
+impl Expected {
+    pub fn new(expected: impl Into<String>) -> Self {
+        Self { expected: expected.into(), hint: None }
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// One of a few words, with a "did you mean".
+pub fn choice<T: Copy>(text: &str, all: impl IntoIterator<Item = (&'static str, T)>) -> Result<T, Expected> {
+    let all: Vec<(&'static str, T)> = all.into_iter().collect();
+    if let Some((_, value)) = all.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    let expected = Expected::new(format!("one of {}", names.join(", ")));
+    Err(match nearest(text, names) {
+        Some(name) => expected.hint(format!("did you mean {name}?")),
+        None => expected,
+    })
+}
+
+/// One section, while it is read.
+pub struct Reader {
+    section: &'static str,
+    table: Map<String, Value>,
+    pub(super) keys: Vec<&'static str>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Reader {
+    pub(super) fn new(section: &'static str, table: Map<String, Value>) -> Self {
+        Self { section, table, keys: Vec::new(), entries: Vec::new(), problems: Vec::new() }
+    }
+
+    /// What nobody asked for: key and origin.
+    pub(super) fn rest(&self) -> Vec<(String, Option<String>)> {
+        let mut rest: Vec<_> = self.table.iter().map(|(key, value)| (key.clone(), origin_of(value))).collect();
+        rest.sort();
+        rest
+    }
+
+    /// A whole number. The range's unit is the key's last word.
+    pub fn number<T>(&mut self, key: &'static str, default: T, range: RangeInclusive<T>) -> T
+    where
+        T: Copy + Display + PartialOrd + TryFrom<u64>,
+    {
+        let unit = unit_of(key);
+        let expected = || {
+            let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
+            Expected::new(format!("a whole number from {} to {}{unit}", range.start(), range.end()))
+        };
+        self.one(
+            key,
+            default,
+            |value| {
+                let number = match &value.kind {
+                    ValueKind::I64(i) => u64::try_from(*i).ok(),
+                    ValueKind::U64(u) => Some(*u),
+                    ValueKind::String(s) => s.trim().replace('_', "").parse().ok(),
+                    _ => None,
+                };
+                match number.and_then(|n| T::try_from(n).ok()).filter(|n| range.contains(n)) {
+                    Some(number) => Ok(number),
+                    None => Err(match in_base_unit(key, value) {
+                        Some(n) => expected().hint(format!("units are not written; {n} is meant?")),
+                        None => expected(),
+                    }),
+                }
+            },
+            |number| number.to_string(),
+        )
+    }
+
+    pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        self.one(
+            key,
+            default,
+            |value| match &value.kind {
+                ValueKind::Boolean(b) => Ok(*b),
+                ValueKind::String(s) => choice(s, [("true", true), ("false", false)]),
+                _ => Err(Expected::new("true or false")),
+            },
+            bool::to_string,
+        )
+    }
+
+    /// Text of some kind; must not be empty.
+    pub fn value<T: Text>(&mut self, key: &'static str, default: T) -> T {
+        self.one(key, default, |value| item(value), |value| text_as_toml(&value.text()))
+    }
+
+    /// Text of some kind, or nothing: the empty text.
+    pub fn optional<T: Text>(&mut self, key: &'static str, default: Option<T>) -> Option<T> {
+        self.one(
+            key,
+            default,
+            |value| match &value.kind {
+                ValueKind::String(s) if s.is_empty() => Ok(None),
+                _ => item(value).map(Some),
+            },
+            |value| text_as_toml(&value.as_ref().map_or(String::new(), Text::text)),
+        )
+    }
+
+    /// Like [`Reader::optional`], but never shown.
+    pub fn secret(&mut self, key: &'static str) -> Option<Secret> {
+        self.keys.push(key);
+        let (mut secret, mut origin) = (None, None);
+        if let Some(value) = self.table.remove(key) {
+            origin = origin_of(&value);
+            match value.kind {
+                ValueKind::String(s) => secret = Some(s).filter(|s| !s.is_empty()).map(Secret::new),
+                _ => self.problem(key, None, origin.clone(), Expected::new("text in quotes; the value is not shown")),
+            }
+        }
+        let shown = if secret.is_some() { "\"REDACTED\"" } else { "\"\"" };
+        self.entry(key.to_owned(), key, shown.to_owned(), origin);
+        secret
+    }
+
+    /// A TOML array, or text with commas between the items.
+    pub fn list<T: Text>(&mut self, key: &'static str, default: Vec<T>) -> Vec<T> {
+        self.keys.push(key);
+        let (mut list, mut origin) = (default, None);
+        if let Some(value) = self.table.remove(key) {
+            origin = origin_of(&value);
+            let items = match value.kind {
+                ValueKind::Array(items) => items,
+                ValueKind::String(text) => text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(|item| Value::new(origin.as_ref(), item))
+                    .collect(),
+                _ => {
+                    let expected = Expected::new("an array of texts, or text with commas between the items");
+                    self.problem(key, Some(&value), origin.clone(), expected);
+                    Vec::new()
+                }
+            };
+            list = Vec::with_capacity(items.len());
+            for value in &items {
+                match item(value) {
+                    Ok(item) => list.push(item),
+                    Err(expected) => self.problem(key, Some(value), origin.clone(), expected),
+                }
+            }
+        }
+        let items: Vec<String> = list.iter().map(|item| text_as_toml(&item.text())).collect();
+        self.entry(key.to_owned(), key, format!("[{}]", items.join(", ")), origin);
+        list
+    }
+
+    /// A table whose keys are the user's. Values of entries for which `is_secret` holds are never shown.
+    pub fn map<T: Text>(&mut self, key: &'static str, is_secret: fn(&str) -> bool) -> BTreeMap<String, T> {
+        self.keys.push(key);
+        let mut map = BTreeMap::new();
+        let mut entries = BTreeMap::new();
+        if let Some(value) = self.table.remove(key) {
+            match value.kind {
+                ValueKind::Table(table) => entries.extend(table),
+                _ => {
+                    let expected = Expected::new(format!("a table: [{}.{key}]", self.section));
+                    let origin = origin_of(&value);
+                    self.problem(key, None, origin, expected);
+                }
+            }
+        }
+        for (name, value) in entries {
+            let (origin, secret) = (origin_of(&value), is_secret(&name));
+            let path = format!("{key}.{name}");
+            // Properties are text to librdkafka, but numbers and booleans are what one writes.
+            let value = match value.kind {
+                ValueKind::I64(i) => Value::new(origin.as_ref(), i.to_string()),
+                ValueKind::Boolean(b) => Value::new(origin.as_ref(), b.to_string()),
+                kind => Value::new(origin.as_ref(), kind),
+            };
+            match item::<T>(&value) {
+                Ok(parsed) => {
+                    let shown = if secret { "\"REDACTED\"".to_owned() } else { text_as_toml(&parsed.text()) };
+                    self.entry(path, &format!("{key}.{}", text_as_toml(&name)), shown, origin);
+                    map.insert(name, parsed);
+                }
+                Err(expected) => self.problem(&path, (!secret).then_some(&value), origin, expected),
+            }
+        }
+        if map.is_empty() {
+            self.entry(key.to_owned(), key, "{}".to_owned(), None);
+        }
+        map
+    }
+
+    fn one<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        parse: impl FnOnce(&Value) -> Result<T, Expected>,
+        show: impl FnOnce(&T) -> String,
+    ) -> T {
+        self.keys.push(key);
+        let (mut resolved, mut origin) = (default, None);
+        if let Some(value) = self.table.remove(key) {
+            origin = origin_of(&value);
+            match parse(&value) {
+                Ok(parsed) => resolved = parsed,
+                Err(expected) => self.problem(key, Some(&value), origin.clone(), expected),
+            }
+        }
+        let shown = show(&resolved);
+        self.entry(key.to_owned(), key, shown, origin);
+        resolved
+    }
+
+    fn entry(&mut self, key: String, written: &str, shown: String, origin: Option<String>) {
+        let key = format!("{}.{key}", self.section);
+        self.entries.push(Entry { section: self.section, key, written: written.to_owned(), shown, origin });
+    }
+
+    fn problem(&mut self, key: &str, found: Option<&Value>, origin: Option<String>, expected: Expected) {
+        self.problems.push(Problem {
+            key: format!("{}.{key}", self.section),
+            found: found.map(as_found),
+            origin,
+            expected: expected.expected,
+            hint: expected.hint,
+        });
+    }
+}
+
+/// Looks at the settings as a whole: what each section alone could not know.
+pub struct Review<'a> {
+    pub(super) effective: &'a Effective,
+    pub(super) problems: &'a mut Vec<Problem>,
+}
+
+impl Review<'_> {
+    /// `key` (`section.key`) holds a value that parses and still cannot be.
+    pub fn wrong(&mut self, key: &str, expected: Expected) {
+        // A value that did not parse is reported already, and the default that stands in for it is not at fault.
+        if self.problems.iter().any(|p| p.key == key) {
+            return;
+        }
+        let entry = self.effective.entry(key);
+        self.problems.push(Problem {
+            key: key.to_owned(),
+            found: entry.map(|e| crate::redact::cut(&e.shown, 120)),
+            origin: entry.map(|e| e.origin.clone().unwrap_or_else(|| "the default".to_owned())),
+            expected: expected.expected,
+            hint: expected.hint,
+        });
+    }
+
+    /// Wrong unless `ok`.
+    pub fn expect(&mut self, ok: bool, key: &str, expected: impl FnOnce() -> Expected) {
+        if !ok {
+            self.wrong(key, expected());
+        }
+    }
+}
+
+fn item<T: Text>(value: &Value) -> Result<T, Expected> {
+    match &value.kind {
+        ValueKind::String(s) if s.trim().is_empty() => Err(Expected::new("text that is not empty")),
+        ValueKind::String(s) => T::parse(s),
+        _ => Err(Expected::new("text in quotes")),
+    }
+}
+
+/// A table's own origin is that of what is in it: tables grow out of several layers.
+pub(super) fn origin_of(value: &Value) -> Option<String> {
+    match &value.kind {
+        ValueKind::Table(table) => table.values().filter_map(origin_of).min(),
+        _ => value.origin().map(str::to_owned),
+    }
+}
+
+fn as_found(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(s) => quoted(s),
+        ValueKind::Array(items) => {
+            let items: Vec<String> = items.iter().take(5).map(as_found).collect();
+            format!("[{}]", items.join(", "))
+        }
+        ValueKind::Table(_) => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn unit_of(key: &str) -> &'static str {
+    if key.ends_with("_ms") {
+        "milliseconds"
+    } else if key.contains("bytes") {
+        "bytes"
+    } else if key.contains("pixels") {
+        "pixels"
+    } else {
+        ""
+    }
+}
+
+/// `30s` and `32 MiB` are what people write; the same in the key's own unit.
+fn in_base_unit(key: &str, value: &Value) -> Option<u64> {
+    let ValueKind::String(text) = &value.kind else { return None };
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = (text[..split].parse::<u64>().ok()?, text[split..].trim().to_ascii_lowercase());
+    let factor = match (unit_of(key), unit.as_str()) {
+        ("milliseconds", "ms") | ("bytes", "b") => 1,
+        ("milliseconds", "s" | "sec") => 1_000,
+        ("milliseconds", "m" | "min") => 60_000,
+        ("milliseconds", "h") => 3_600_000,
+        ("bytes", "k" | "kib") => 1 << 10,
+        ("bytes", "m" | "mib") => 1 << 20,
+        ("bytes", "g" | "gib") => 1 << 30,
+        ("bytes", "kb") => 1_000,
+        ("bytes" | "pixels", "mb" | "mp") => 1_000_000,
+        ("bytes", "gb") => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+impl Text for String {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        Ok(text.to_owned())
+    }
+
+    fn text(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Text for PathBuf {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        Ok(Self::from(text))
+    }
+
+    fn text(&self) -> String {
+        self.display().to_string()
+    }
+}

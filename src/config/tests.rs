@@ -1,0 +1,224 @@
+use super::*;
+
+fn problems(layers: Layers) -> Vec<Problem> {
+    Settings::load(layers).expect_err("these layers must not load").0
+}
+
+fn of_toml(toml: &str) -> Vec<Problem> {
+    problems(Layers::default().with_text("worker.toml", toml))
+}
+
+/// Key and hint of every problem.
+fn hints(problems: &[Problem]) -> Vec<(&str, &str)> {
+    problems.iter().map(|p| (p.key.as_str(), p.hint.as_deref().unwrap_or(""))).collect()
+}
+
+#[test]
+fn without_layers_it_is_the_defaults() {
+    let loaded = Settings::load(Layers::default()).unwrap();
+    let loaded = Settings { effective: Effective::default(), ..loaded };
+    assert_eq!(format!("{loaded:?}"), format!("{:?}", Settings::default()));
+}
+
+#[test]
+fn the_annotated_file_names_every_key_with_its_default() {
+    let file = include_str!("../../config/clipstream.toml");
+    let is_setting = |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase());
+    let lines: Vec<&str> = file.lines().map(|l| if is_setting(l) { &l[1..] } else { l }).collect();
+    let from_file = Settings::load(Layers::default().with_text("clipstream.toml", &lines.join("\n"))).unwrap();
+    let defaults = Settings::load(Layers::default()).unwrap();
+    for (default, written) in defaults.effective.entries().iter().zip(from_file.effective.entries()) {
+        assert_eq!((&default.key, &default.shown), (&written.key, &written.shown), "value differs from the default");
+        // An empty table has no values that could have come from the file; its line is looked for instead.
+        let is_there = written.origin.is_some() || lines.contains(&format!("{} = {{}}", written.written).as_str());
+        assert!(is_there, "{} is not in config/clipstream.toml", default.key);
+    }
+    assert_eq!(defaults.effective.entries().len(), from_file.effective.entries().len());
+    // As it stands, everything is commented out, and each setting has a comment above it.
+    assert_eq!(Settings::load(Layers::default().with_text("f", file)).unwrap().show(), defaults.show());
+    for pair in file.lines().collect::<Vec<_>>().windows(2).filter(|pair| is_setting(pair[1])) {
+        assert!(pair[0].starts_with("# "), "{} has no comment", pair[1]);
+    }
+}
+
+#[test]
+fn later_layers_win_and_say_so() {
+    let layers = Layers::default()
+        .with_text("worker.toml", "[media]\nfetch_timeout_ms = 1000\nredirects_max = 1\nconnect_timeout_ms = 10\n")
+        .with_environment([
+            ("CLIPSTREAM__MEDIA__FETCH_TIMEOUT_MS", "2000"),
+            ("CLIPSTREAM__MEDIA__REDIRECTS_MAX", "2"),
+            ("CLIPSTREAM_CONFIG", "ignored"),
+            ("CLIPSTREAM_TEST_QDRANT_URL", "ignored"),
+        ])
+        .with_flag("--set", "media.redirects_max=3");
+    let settings = Settings::load(layers).unwrap();
+    assert_eq!((settings.media.connect_timeout_ms, settings.media.fetch_timeout_ms), (10, 2000));
+    assert_eq!(settings.media.redirects_max, 3);
+    let origin = |key: &str| settings.effective.entry(key).and_then(|e| e.origin.clone()).unwrap_or_default();
+    assert_eq!(origin("media.connect_timeout_ms"), "worker.toml, line 4");
+    assert_eq!(origin("media.fetch_timeout_ms"), "environment variable CLIPSTREAM__MEDIA__FETCH_TIMEOUT_MS");
+    assert_eq!(origin("media.redirects_max"), "--set");
+    assert_eq!(origin("media.pixels_max"), "");
+}
+
+#[test]
+fn lists_and_maps_come_from_every_layer() {
+    let layers = Layers::default()
+        .with_text(
+            "f",
+            "kafka.topics = ['Img.1', 'cap']\nkafka.topic_ops = { 'Img.1' = 'patch' }\n\
+             kafka.properties = { 'max.poll.interval.ms' = 400000, 'a.b' = 'file' }\n",
+        )
+        .with_environment([
+            ("CLIPSTREAM__KAFKA__TOPIC_OPS", "cap=delete"),
+            ("CLIPSTREAM__KAFKA__BROKERS", "a:1, b:2,"),
+            ("CLIPSTREAM__KAFKA__PROPERTIES__A_B", "environment"),
+        ])
+        .with_flag("--set", "kafka.properties.debug=broker,topic")
+        .with_flag("--set", "clip.models=ViT-B-32/openai=m/b32,ViT-L-14/openai");
+    let settings = Settings::load(layers).unwrap();
+    assert_eq!(settings.kafka.brokers, ["a:1", "b:2"]);
+    let ops: Vec<_> = settings.kafka.topic_ops.iter().map(|(t, op)| (t.as_str(), op.as_str())).collect();
+    assert_eq!(ops, [("Img.1", "patch"), ("cap", "delete")]);
+    let properties: Vec<_> = settings.kafka.properties.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(properties, [("a.b", "environment"), ("debug", "broker,topic"), ("max.poll.interval.ms", "400000")]);
+    assert_eq!(settings.clip.models[0].directory.as_deref(), Some(std::path::Path::new("m/b32")));
+    assert_eq!(settings.clip.models[1].id.to_string(), "ViT-L-14/openai");
+}
+
+#[test]
+fn what_is_shown_loads_again_to_the_same() {
+    let layers = Layers::default()
+        .with_text("f", "[kafka]\ntopics = ['a']\n[telemetry]\nlisten = ''\n[media]\nallow_networks = ['10.0.0.0/8']\n")
+        .with_flag("--set", r#"kafka.properties.x.y=quote " and \ "#);
+    let settings = Settings::load(layers).unwrap();
+    let again = Settings::load(Layers::default().with_text("g", &settings.show())).unwrap();
+    let plain = |s: Settings| format!("{:?}", Settings { effective: Effective::default(), ..s });
+    assert_eq!(plain(again), plain(settings));
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let layers = || {
+        Layers::default()
+            .with_text("f", "[kafka]\nsecurity_protocol = 'sasl_ssl'\nsasl_mechanism = 'PLAIN'\nsasl_username = 'u'\n")
+            .with_environment([
+                ("CLIPSTREAM__KAFKA__SASL_PASSWORD", "hunter2"),
+                ("CLIPSTREAM__STORE__API_KEY", "hunter2"),
+                ("CLIPSTREAM__KAFKA__PROPERTIES__SSL_KEY_PASSWORD", "hunter2"),
+                ("CLIPSTREAM__STORE__URL", "https://joe:hunter2@qdrant:6334"),
+            ])
+    };
+    let settings = Settings::load(layers()).unwrap();
+    assert_eq!(settings.kafka.sasl_password.as_ref().map(|s| s.expose()), Some("hunter2"));
+    assert!(!settings.show().contains("hunter2"), "{}", settings.show());
+    assert!(!format!("{:?}", settings.effective).contains("hunter2"));
+    assert_eq!(settings.show().matches("REDACTED").count(), 3);
+
+    let wrong = layers()
+        .with_flag("--set", "kafka.security_protocol=plaintext")
+        .with_flag("--set", "kafka.sasl_pasword=hunter2")
+        .with_flag("--set", "kafka.sasl_password:hunter2")
+        .with_flag("--set", "store.url=ftp://joe:hunter2@qdrant");
+    let errors = Settings::load(wrong).unwrap_err();
+    assert!(errors.0.len() >= 6, "{errors}");
+    assert!(!errors.to_string().contains("hunter2"), "{errors}");
+    let syntax = of_toml("[kafka]\nsasl_password = hunter2\n");
+    assert_eq!(syntax[0].origin.as_deref(), Some("worker.toml, line 2"));
+    assert!(!ConfigErrors(syntax).to_string().contains("hunter2"));
+}
+
+#[test]
+fn unknown_names_are_errors_with_a_suggestion() {
+    let found = problems(
+        Layers::default()
+            .with_text("f", "fetch_timeout_ms = 1\n[media]\nfetch_timeout = 1\napi_key = 'x'\n[meida]\nx = 1\n[clip.models]\na = 1\n")
+            .with_environment([("CLIPSTREAM__STORE__ULR", "x"), ("CLIPSTREAM__STORE", "x"), ("CLIPSTREAM__", "x")]),
+    );
+    assert_eq!(
+        hints(&found),
+        [
+            ("CLIPSTREAM__", ""),
+            ("CLIPSTREAM__STORE", ""),
+            ("media.api_key", "did you mean store.api_key?"),
+            ("media.fetch_timeout", "did you mean media.fetch_timeout_ms?"),
+            ("clip.models", ""),
+            ("store.ulr", "did you mean store.url?"),
+            ("fetch_timeout_ms", "did you mean media.fetch_timeout_ms?"),
+            ("meida", "did you mean [media]?"),
+        ]
+    );
+}
+
+#[test]
+fn values_out_of_range_or_kind_say_what_is_right() {
+    let found = of_toml(
+        "[media]\nfetch_timeout_ms = '30s'\nmedia_bytes_max = '32 MiB'\ns3_anonymous = 'yes'\nallow_networks = ['10.0.0.1', 'x']\n\
+         [clip]\nimage_batch_max = 0\ntext_batch_max = 4097\nproviders = 'cpu,cudda'\nmodels = ['ViT-B-32']\n\
+         [store]\nkind = 5\ntimeout_ms = -1\n[telemetry]\nlisten = 'localhost:9090'\nlog_filter = 'inof'\n",
+    );
+    let found: Vec<_> = found
+        .iter()
+        .map(|p| (p.key.as_str(), p.found.as_deref().unwrap_or(""), p.hint.as_deref().unwrap_or("")))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("media.fetch_timeout_ms", "\"30s\"", "units are not written; 30000 is meant?"),
+            ("media.media_bytes_max", "\"32 MiB\"", "units are not written; 33554432 is meant?"),
+            ("media.allow_networks", "\"10.0.0.1\"", "for one address: 10.0.0.1/32"),
+            ("media.allow_networks", "\"x\"", ""),
+            ("media.s3_anonymous", "\"yes\"", ""),
+            ("clip.models", "\"ViT-B-32\"", "for example ViT-B-32/openai=models/vit-b-32"),
+            ("clip.providers", "\"cudda\"", "did you mean cuda?"),
+            ("clip.image_batch_max", "0", ""),
+            ("clip.text_batch_max", "4097", ""),
+            ("store.kind", "5", ""),
+            ("store.timeout_ms", "-1", ""),
+            ("telemetry.listen", "\"localhost:9090\"", "127.0.0.1:9090"),
+            ("telemetry.log_filter", "\"inof\"", "did you mean info?"),
+        ]
+    );
+}
+
+#[test]
+fn values_that_do_not_go_together_are_found() {
+    let found = of_toml(
+        "[kafka]\nbrokers = ['http://x:1', 'ok:9092']\ntopics = ['a', 'a', 'a.dlq']\ntopic_ops = { b = 'patch' }\n\
+         security_protocol = 'sasl_ssl'\n[media]\nconnect_timeout_ms = 60000\ns3_endpoint = 'minio:9000'\n\
+         [clip]\nmodels = ['a/b', 'a/b', 'A/B']\nproviders = []\n\
+         [store]\nurl = 'localhost:6334'\ncollection_template = '{catalog}_{name}'\n\
+         [pipeline]\ndrain_deadline_ms = 300000\nbackoff_base_ms = 40000\nmedia_in_flight_bytes_max = 1048576\n",
+    );
+    let keys: Vec<_> = found.iter().map(|p| p.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "kafka.brokers",
+            "kafka.topics",
+            "kafka.topic_ops.b",
+            "kafka.sasl_mechanism",
+            "media.connect_timeout_ms",
+            "media.s3_endpoint",
+            "store.url",
+            "store.collection_template",
+            "clip.providers",
+            "clip.models",
+            "pipeline.backoff_base_ms",
+            "pipeline.drain_deadline_ms",
+            "pipeline.media_in_flight_bytes_max",
+            "dead_letter.topic",
+        ]
+    );
+    let raised = "[kafka.properties]\n'max.poll.interval.ms' = 600000\n[pipeline]\ndrain_deadline_ms = 300000\n";
+    assert!(Settings::load(Layers::default().with_text("f", raised)).is_ok());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let found = problems(Layers::default().with_file("/nowhere/worker.toml".into(), "--config"));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].found.as_deref(), Some("\"/nowhere/worker.toml\""));
+    assert_eq!(found[0].origin.as_deref(), Some("--config"));
+}

@@ -1,0 +1,53 @@
+//! Logs on standard error, one line per event. librdkafka (target `librdkafka`), ONNX Runtime (target `ort`) and crates
+//! that use `log` come through the same filter and format.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogFormat, TelemetrySettings, log_filter};
+
+/// The message names what was found, what was expected and the next step.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LogError(String);
+
+/// Starts logging to standard error; to be called once, before the first Kafka client is made, since librdkafka takes
+/// its level from the filter at that time. Colours on terminals only, and not when `NO_COLOR` is set
+/// (<https://no-color.org>).
+pub fn init(settings: &TelemetrySettings) -> Result<(), LogError> {
+    init_to(settings, std::io::stderr)
+}
+
+/// Like [`init`], but lines go to `writer`, which stands for standard error, for example beside a progress bar.
+pub fn init_to<W>(settings: &TelemetrySettings, writer: W) -> Result<(), LogError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = log_filter(&settings.log_filter).map_err(|e| {
+        let hint = e.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        let found = crate::redact::cut(&settings.log_filter, 80);
+        LogError(format!("telemetry.log_filter is {found:?}; expected {}{hint}", e.expected))
+    })?;
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
+    let started = match settings.log_format {
+        LogFormat::Text => logs.finish().try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).finish().try_init(),
+    };
+    started.map_err(|error| LogError(format!("logging cannot be started: {error}; it may be started once only")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_filter_is_explained() {
+        let settings = TelemetrySettings { log_filter: "infoo".into(), ..TelemetrySettings::default() };
+        let error = init(&settings).unwrap_err().to_string();
+        assert!(error.starts_with("telemetry.log_filter is \"infoo\"; expected a level"), "{error}");
+        assert!(error.ends_with("did you mean info?"), "{error}");
+    }
+}

@@ -1,0 +1,159 @@
+//! A store to check, and points to put into it.
+
+use std::sync::Arc;
+
+use clipstream::config::{StoreKind, StoreSettings};
+use clipstream::domain::{
+    AssetId, Embedding, Fingerprint, Modality, Patch, Payload, Point, PointId, Position, Record, Vectors, Write,
+};
+use clipstream::store::{self, CollectionDefinition, CollectionSpec, Query, Store, StoredPoint};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::qdrant_endpoint::QdrantEndpoint;
+
+pub const DIMENSION: usize = 4;
+
+pub struct Fixture {
+    pub store: Arc<dyn Store>,
+    pub settings: StoreSettings,
+    /// A name that nothing else uses.
+    pub collection: String,
+    endpoint: Option<QdrantEndpoint>,
+    _dir: TempDir,
+}
+
+impl Fixture {
+    pub async fn embedded() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let settings =
+            StoreSettings { kind: StoreKind::Embedded, path: dir.path().join("store"), ..Default::default() };
+        Self::open(settings, None, dir).await
+    }
+
+    pub async fn qdrant() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (url, endpoint) = match std::env::var("CLIPSTREAM_TEST_QDRANT_URL") {
+            Ok(url) => (url, None),
+            Err(_) => {
+                let endpoint = QdrantEndpoint::start(dir.path());
+                (endpoint.url(), Some(endpoint))
+            }
+        };
+        let settings = StoreSettings { kind: StoreKind::Qdrant, url, ..Default::default() };
+        Self::open(settings, endpoint, dir).await
+    }
+
+    async fn open(settings: StoreSettings, endpoint: Option<QdrantEndpoint>, dir: TempDir) -> Self {
+        let store = store::open(&settings).await.unwrap();
+        let collection = format!("conformance__{}", uuid::Uuid::from_u128(rand::random()).simple());
+        let fixture = Self { store, settings, collection, endpoint, _dir: dir };
+        fixture.store.ensure(&fixture.spec()).await.unwrap();
+        fixture
+    }
+
+    pub fn spec(&self) -> CollectionSpec {
+        spec(&self.collection, DIMENSION)
+    }
+
+    pub async fn write(&self, writes: &[Write]) {
+        self.store.write(&self.collection, writes).await.unwrap();
+    }
+
+    pub async fn count(&self) -> u64 {
+        self.store.count(&self.collection).await.unwrap()
+    }
+
+    /// The point of `asset`, if it exists.
+    pub async fn point(&self, asset: &str) -> Option<StoredPoint> {
+        let points = self.store.scroll(&self.collection, None, 10_000).await.unwrap();
+        points.into_iter().find(|p| p.id == id(asset))
+    }
+
+    pub async fn end(self) {
+        self.store.close().await.unwrap();
+        if let Some(endpoint) = self.endpoint {
+            endpoint.stop().await;
+        }
+    }
+}
+
+pub fn spec(name: &str, dimension: usize) -> CollectionSpec {
+    CollectionSpec {
+        name: name.to_owned(),
+        fingerprint: Fingerprint {
+            variant: "ViT-Test".into(),
+            checkpoint: "none".into(),
+            dimension,
+            preprocessing: "4x4 shortest bicubic".into(),
+            tokenizer: "t0".into(),
+            graph: "g0".into(),
+        },
+        definition: CollectionDefinition::built_in(),
+    }
+}
+
+pub fn id(asset: &str) -> PointId {
+    PointId::of(None, &AssetId::new(asset).unwrap())
+}
+
+pub fn unit(values: &[f32]) -> Embedding {
+    Embedding::normalised(values.to_vec()).unwrap()
+}
+
+pub fn vectors(image: Option<&[f32]>, text: Option<&[f32]>) -> Vectors {
+    Vectors { image: image.map(unit), text: text.map(unit) }
+}
+
+pub fn object(value: Value) -> Payload {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("not an object: {other}"),
+    }
+}
+
+pub fn record(asset: &str) -> Record {
+    Record {
+        asset: AssetId::new(asset).unwrap(),
+        tenant: None,
+        source: Some(Position { topic: "t".into(), partition: 3, offset: 42 }),
+        version: None,
+        media: None,
+        text_sha256: None,
+        indexed_at: "2026-11-23T10:00:00Z".into(),
+    }
+}
+
+pub fn upsert(asset: &str, vectors: Vectors, payload: Value) -> Write {
+    Write::Upsert(Point { id: id(asset), vectors, payload: object(payload), record: record(asset) })
+}
+
+pub fn patch(asset: &str, vectors: Vectors, payload: Value) -> Write {
+    Write::Patch(Patch { id: id(asset), vectors, payload: object(payload), record: record(asset) })
+}
+
+pub fn query(vector: &[f32], modality: Modality, filter: Option<Value>) -> Query {
+    Query { vector: unit(vector), modality, limit: 10, filter }
+}
+
+/// Vectors come back as they were sent, up to the engine's own normalisation.
+pub fn assert_vector(found: Option<&Vec<f32>>, expected: Option<&[f32]>, what: &str) {
+    match (found, expected) {
+        (None, None) => {}
+        (Some(found), Some(expected)) => {
+            let expected = unit(expected);
+            assert_eq!(found.len(), expected.dimension(), "{what}");
+            for (f, e) in found.iter().zip(expected.as_slice()) {
+                assert!((f - e).abs() < 1e-6, "{what}: found {found:?}, expected {:?}", expected.as_slice());
+            }
+        }
+        (found, expected) => panic!("{what}: found {found:?}, expected {expected:?}"),
+    }
+}
+
+/// The payload without our record.
+pub fn user_keys(point: &StoredPoint) -> Value {
+    let mut payload = point.payload.clone();
+    payload.remove("clipstream");
+    Value::Object(payload)
+}

@@ -1,0 +1,55 @@
+//! What every store must do, checked through the port only: the embedded engine, and Qdrant over gRPC (the endpoint of
+//! this binary, or a server named by `CLIPSTREAM_TEST_QDRANT_URL`).
+
+mod durability;
+mod fixture;
+mod refusals;
+mod search;
+mod speed;
+mod writes;
+
+/// Runs the checks against each kind of store. A check gets a store of its own, or on a shared server a collection of
+/// its own.
+macro_rules! for_each_store {
+    ($($module:ident::$check:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $check() {
+                let fixture = super::fixture::Fixture::embedded().await;
+                super::$module::$check(&fixture).await;
+                fixture.end().await;
+            })*
+        }
+        mod qdrant {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $check() {
+                let fixture = super::fixture::Fixture::qdrant().await;
+                super::$module::$check(&fixture).await;
+                fixture.end().await;
+            })*
+        }
+    };
+}
+
+for_each_store!(
+    writes::an_upsert_replaces_the_whole_point,
+    writes::a_patch_keeps_what_it_does_not_mention,
+    writes::a_patch_of_an_absent_point_creates_it,
+    writes::image_and_text_patches_meet_in_one_point_in_either_order,
+    writes::a_null_in_a_patch_removes_the_key,
+    writes::records_merge_and_are_read_apart,
+    writes::deletes_remove_and_repeat,
+    writes::a_mixed_batch_of_a_thousand_is_applied_once_however_often_it_is_sent,
+    writes::unusual_payloads_come_back_unchanged,
+    search::nearest_come_first_with_cosine_scores,
+    search::filters_select_by_payload,
+    search::vectors_of_the_other_modality_are_not_searched,
+    search::scroll_visits_every_point_once_in_id_order,
+    refusals::another_fingerprint_is_refused_with_every_difference,
+    refusals::a_missing_collection_is_an_outage_and_named,
+    refusals::bad_points_are_permanent,
+    refusals::bad_filters_are_named,
+    refusals::two_workers_may_create_at_once,
+    refusals::an_alias_is_set_once_and_usable,
+    refusals::close_is_idempotent_and_final,
+);
