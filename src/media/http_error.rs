@@ -82,21 +82,23 @@ pub(super) fn root(error: &(dyn Error + 'static)) -> String {
 }
 
 fn is_untrusted_certificate(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|cause| {
-        // rustls hands its errors over inside of `io::Error`, whose `source` skips what it wraps.
-        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        let tls = match wrapped {
-            Some(inner) => inner.downcast_ref::<rustls::Error>(),
-            None => cause.downcast_ref::<rustls::Error>(),
-        };
-        matches!(tls, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
-    })
+    matches!(
+        find::<rustls::Error>(error),
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+    )
 }
 
 pub(super) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     chain(error).find_map(|cause| cause.downcast_ref::<E>())
 }
 
+/// `error` and its causes. An `io::Error` counts as caused by what it wraps, which its own `source` skips; rustls and
+/// the HTTP client hand their errors over in such wrappings.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |e: &&'a (dyn Error + 'static)| (*e).source())
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => (*error).source(),
+        }
+    })
 }

@@ -26,7 +26,8 @@ pub(super) enum Endpoint {
 }
 
 /// Codes that mean that the request's credentials or signature are refused, whatever object was asked for.
-const CREDENTIALS_REFUSED: [&str; 13] = [
+/// `XAdminUserNotFound` is what versitygw 1.8 answers (with status 404) to an access key that it does not know.
+const CREDENTIALS_REFUSED: [&str; 14] = [
     "AccountProblem",
     "AuthFailure",
     "ExpiredToken",
@@ -40,6 +41,7 @@ const CREDENTIALS_REFUSED: [&str; 13] = [
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
     "UnrecognizedClientException",
+    "XAdminUserNotFound",
 ];
 
 const THROTTLED: [&str; 6] = [
@@ -126,7 +128,7 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
         (_, 401 | 403) => {
             permanent("s3_access_denied", "allow s3:GetObject on it (and s3:GetObjectVersion for versions)")
         }
-        (_, 404) => permanent("s3_no_such_key", "check that the object is still there"),
+        ("" | "NotFound", 404) => permanent("s3_no_such_key", "check that the object is still there"),
         (_, 200..=299) => transient("s3_failed", "the answer could not be read"),
         _ => permanent("s3_status", "expected 200"),
     }

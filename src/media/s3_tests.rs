@@ -112,6 +112,7 @@ async fn answers_have_a_class_and_a_reason() {
         (refusal("400 Bad Request", "AuthorizationHeaderMalformed", &[]), Permanent, "s3_wrong_region"),
         (refusal("403 Forbidden", "InvalidAccessKeyId", &[]), Outage, "s3_credentials_refused"),
         (refusal("403 Forbidden", "SignatureDoesNotMatch", &[]), Outage, "s3_credentials_refused"),
+        (refusal("404 Not Found", "XAdminUserNotFound", &[]), Outage, "s3_credentials_refused"),
         (refusal("400 Bad Request", "ExpiredToken", &[]), Outage, "s3_credentials_refused"),
         (refusal("403 Forbidden", "RequestTimeTooSkewed", &[]), Outage, "s3_credentials_refused"),
         (refusal("503 Slow Down", "SlowDown", &["Retry-After: 7"]), Transient, "s3_throttled"),

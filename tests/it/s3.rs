@@ -23,7 +23,9 @@ impl S3 {
             Some(Self { endpoint: get("ENDPOINT")?, access_key: get("ACCESS_KEY")?, secret_key: get("SECRET_KEY")? })
         })();
         if found.is_none() {
-            eprintln!("SKIPPED: CLIPSTREAM_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY are not all set; scripts/services sets them");
+            eprintln!(
+                "SKIPPED: CLIPSTREAM_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY are not all set; scripts/services sets them"
+            );
         }
         found
     }
