@@ -26,7 +26,7 @@ impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
-            log_filter: "info".into(),
+            log_filter: "info,qdrant_edge=error".into(),
             log_format: LogFormat::Text,
         }
     }

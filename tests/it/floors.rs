@@ -15,7 +15,13 @@ const FLOORS: [(u8, &[&str]); 6] = [
 
 /// Uses on the same floor that are meant: (user, used). Tools that hold nothing and start nothing, and the settings of
 /// the tool itself.
-const SIDEWAYS: [(&str, &str); 3] = [("config", "redact"), ("telemetry", "config"), ("telemetry", "redact")];
+const SIDEWAYS: [(&str, &str); 5] = [
+    ("config", "redact"),
+    ("kafka_client", "config"),
+    ("kafka_client", "redact"),
+    ("telemetry", "config"),
+    ("telemetry", "redact"),
+];
 
 fn floor_of(folder: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, folders)| folders.contains(&folder)).map(|(floor, _)| *floor)
