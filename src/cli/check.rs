@@ -39,10 +39,13 @@ impl Fault {
 /// What a check found, in a few words, or why it failed.
 type Verdict = Result<String, Fault>;
 
+/// A name, and what is tried under it.
+type Check = (String, Pin<Box<dyn Future<Output = Verdict> + Send>>);
+
 /// Named checks. They run at the same time and are shown in the order they were added in.
 #[derive(Default)]
 pub struct Checklist {
-    checks: Vec<(String, Pin<Box<dyn Future<Output = Verdict> + Send>>)>,
+    checks: Vec<Check>,
 }
 
 impl Checklist {
@@ -63,7 +66,7 @@ impl Checklist {
     }
 }
 
-async fn one((name, check): (String, Pin<Box<dyn Future<Output = Verdict> + Send>>)) -> (String, Verdict) {
+async fn one((name, check): Check) -> (String, Verdict) {
     let started = Instant::now();
     let verdict = tokio::time::timeout(DEADLINE, check).await.unwrap_or_else(|_| {
         Err(Fault::new(format!("no answer within {} s", DEADLINE.as_secs()), "see whether it is up and can be reached"))

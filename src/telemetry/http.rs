@@ -105,7 +105,8 @@ mod tests {
     use super::*;
 
     async fn fetch(address: SocketAddr, path: &str) -> (u16, String, String) {
-        let response = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = client.get(format!("http://{address}{path}")).send().await.unwrap();
         let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
         assert_eq!(response.headers()[header::SERVER], SERVER);
         (response.status().as_u16(), kind, response.text().await.unwrap())

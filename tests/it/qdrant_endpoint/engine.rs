@@ -204,6 +204,7 @@ impl Collection {
 }
 
 /// Waits until no call uses the collection any more, then drops it, which flushes it and frees its files.
+#[expect(clippy::disallowed_methods, reason = "runs on a blocking thread, and a count of references wakes nobody")]
 fn release(collection: Arc<Collection>) {
     let deadline = Instant::now() + RELEASE_TIMEOUT;
     while Arc::strong_count(&collection) > 1 && Instant::now() < deadline {

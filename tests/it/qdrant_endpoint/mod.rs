@@ -178,6 +178,7 @@ fn routes(service: Service, gate: Arc<Gate>) -> Routes {
 }
 
 /// Binds on the loopback address, waiting for an endpoint that was just dropped to free a given port.
+#[expect(clippy::disallowed_methods, reason = "runs before there is a runtime, and a port that is freed wakes nobody")]
 fn bind(port: u16) -> io::Result<TcpListener> {
     let deadline = Instant::now() + PATIENCE;
     loop {
