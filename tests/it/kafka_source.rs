@@ -7,13 +7,10 @@ use std::time::{Duration, Instant};
 
 use clipstream::config::KafkaSettings;
 use clipstream::domain::TopicPartition;
-use clipstream::source::{Demand, KafkaSource, Producer, Revocation, Source, SourceEvent, ensure_topics};
+use clipstream::source::{Demand, KafkaSource, Producer, Revocation, Source, SourceEvent};
 use clipstream::telemetry::{Health, Metrics};
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::kafka::Kafka;
 
 const PARTITIONS: i32 = 4;
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -21,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// A topic and a group of their own.
 struct Group {
     settings: KafkaSettings,
-    mock: Option<MockCluster<'static, DefaultProducerContext>>,
+    kafka: Kafka,
 }
 
 impl Group {
@@ -35,23 +32,10 @@ impl Group {
         };
         settings.properties.insert("heartbeat.interval.ms".into(), "300".into());
         settings.properties.insert("partition.assignment.strategy".into(), strategy.into());
-        let mock = match std::env::var("CLIPSTREAM_TEST_KAFKA") {
-            Ok(brokers) => {
-                settings.brokers = brokers.split(',').map(str::to_owned).collect();
-                ensure_topics(&settings, &[&unique], PARTITIONS).await.expect("the broker creates the topic");
-                None
-            }
-            Err(_) => {
-                eprintln!(
-                    "\n*** NO KAFKA: CLIPSTREAM_TEST_KAFKA is not set; {name} runs on librdkafka's MOCK CLUSTER ***\n"
-                );
-                let mock = MockCluster::new(1).expect("a mock cluster");
-                mock.create_topic(&unique, PARTITIONS, 1).expect("a topic");
-                settings.brokers = vec![mock.bootstrap_servers()];
-                Some(mock)
-            }
-        };
-        Self { settings, mock }
+        let kafka = Kafka::start(name);
+        settings.brokers = kafka.brokers.clone();
+        kafka.create_topic(&unique, PARTITIONS).await;
+        Self { settings, kafka }
     }
 
     async fn produce(&self, range: Range<usize>) {
@@ -77,16 +61,7 @@ impl Group {
 
     /// What the broker has as committed, by partition.
     fn committed(&self) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", self.settings.brokers.join(","))
-            .set("group.id", &self.settings.group_id)
-            .create()
-            .expect("a consumer");
-        let mut list = TopicPartitionList::new();
-        list.add_partition_range(&self.settings.topics[0], 0, PARTITIONS - 1);
-        let list = consumer.committed_offsets(list, PATIENCE).expect("the coordinator answers");
-        let offset = |o: Offset| if let Offset::Offset(n) = o { Some(n) } else { None };
-        list.elements().iter().filter_map(|e| Some((e.partition(), offset(e.offset())?))).collect()
+        self.kafka.committed(&self.settings.group_id, &self.settings.topics[0])
     }
 }
 
@@ -171,7 +146,7 @@ async fn drained_partitions_move_without_a_message_twice(strategy: &str) {
     let mut two = group.member(Duration::from_secs(30)).await;
     // The mock cluster refuses commits from the moment that a rebalance starts, which is when an eager member learns of
     // it: there, messages may come twice, but none may be missing.
-    let once = group.mock.is_none() || strategy != "range";
+    let once = !group.kafka.is_mock() || strategy != "range";
     let mut produced = 1000;
     while together(&one, &two).values().map(BTreeSet::len).sum::<usize>() < 2000 {
         assert!(Instant::now() < deadline, "{} + {}: {:?} {:?}", one.count(), two.count(), one.owned, two.owned);

@@ -1,9 +1,13 @@
 //! The integration tests, one binary: linking it once is cheaper than many.
 
 mod cli_config;
+mod end_to_end;
 mod floors;
+mod kafka;
 mod kafka_source;
 mod qdrant_endpoint;
 mod qdrant_endpoint_test;
 mod s3;
 mod store_conformance;
+mod worker_failures;
+mod worker_process;

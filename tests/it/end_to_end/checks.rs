@@ -1,0 +1,177 @@
+//! What must hold afterwards.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use clipstream::api::Embedder;
+use clipstream::config::Settings;
+use clipstream::domain::{Embedding, PointId};
+use clipstream::store::{Store, StoredPoint};
+use rdkafka::message::{Headers, Message as _, OwnedMessage};
+use serde_json::{Value, json};
+
+use super::expected::{Expected, Position};
+use super::media::Picture;
+use super::messages::Message;
+
+const COSINE_MIN: f64 = 0.999_999;
+const LENGTH_ERROR_MAX: f64 = 1e-5;
+
+pub async fn scroll(store: &dyn Store, collection: &str) -> Vec<StoredPoint> {
+    let (mut points, mut after) = (Vec::<StoredPoint>::new(), None);
+    loop {
+        let page = store.scroll(collection, after, 200).await.unwrap();
+        let Some(last) = page.last() else { return points };
+        after = Some(last.id);
+        points.extend(page);
+    }
+}
+
+/// The library's own vectors of everything that points are made of, by URL and by text.
+pub struct Vectors {
+    images: BTreeMap<String, Embedding>,
+    texts: BTreeMap<String, Embedding>,
+}
+
+impl Vectors {
+    pub async fn of(expected: &Expected, pictures: &BTreeMap<String, Picture>) -> Self {
+        let mut settings = Settings::default();
+        let model = format!("demo-emoji/v1={}/demo/model", env!("CARGO_MANIFEST_DIR"));
+        settings.clip.models = vec![config_model(&model)];
+        let embedder = Embedder::open(&settings, None).await.unwrap();
+        let points = expected.points.values();
+        let images: Vec<String> = points.clone().filter_map(|point| point.image.clone()).collect();
+        let texts: Vec<String> = points.filter_map(|point| point.text.clone()).collect();
+        let inputs = images.iter().map(|url| pictures[url].bytes.to_vec().into()).collect();
+        let embedded = embedder.embed_images(inputs).await.into_iter().map(Result::unwrap);
+        let images = images.iter().cloned().zip(embedded).collect();
+        let embedded = embedder.embed_documents(&texts).await.unwrap();
+        Self { images, texts: texts.into_iter().zip(embedded).collect() }
+    }
+}
+
+fn config_model(text: &str) -> clipstream::config::ModelEntry {
+    let (id, directory) = text.split_once('=').unwrap();
+    clipstream::config::ModelEntry { id: id.parse().unwrap(), directory: Some(directory.into()) }
+}
+
+/// `stored` is exactly what is expected, point by point.
+pub fn points(
+    stored: &[StoredPoint],
+    expected: &Expected,
+    vectors: &Vectors,
+    pictures: &BTreeMap<String, Picture>,
+    started: DateTime<Utc>,
+) {
+    let names = |ids: Vec<&PointId>| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let found: BTreeMap<PointId, &StoredPoint> = stored.iter().map(|point| (point.id, point)).collect();
+    let missing: Vec<&str> =
+        expected.points.iter().filter(|(id, _)| !found.contains_key(id)).map(|(_, point)| &*point.asset).collect();
+    let extra = names(found.keys().filter(|id| !expected.points.contains_key(id)).collect());
+    assert!(missing.is_empty() && extra.is_empty(), "missing: {missing:?}; extra: {extra:?}");
+    assert_eq!(found.len(), stored.len(), "a point came twice");
+    for (id, point) in &expected.points {
+        let (stored, asset) = (found[id], &point.asset);
+        vector(
+            stored.image.as_deref(),
+            point.image.as_ref().map(|url| &vectors.images[url]),
+            &format!("image of {asset}"),
+        );
+        vector(
+            stored.text.as_deref(),
+            point.text.as_ref().map(|text| &vectors.texts[text]),
+            &format!("text of {asset}"),
+        );
+        let mut payload = stored.payload.clone();
+        let Some(Value::Object(mut record)) = payload.remove("clipstream") else { panic!("{asset} has no record") };
+        assert_eq!(Value::Object(payload), Value::Object(point.payload.clone()), "payload of {asset}");
+        let source = record.remove("source").unwrap_or_default();
+        let allowed: Vec<Value> = point.sources.iter().map(as_json).collect();
+        assert!(allowed.contains(&source), "source of {asset}: {source}, expected one of {allowed:?}");
+        let indexed_at = record.remove("indexed_at").unwrap_or_default();
+        let at = DateTime::parse_from_rfc3339(indexed_at.as_str().unwrap_or_default());
+        let at = at.unwrap_or_else(|e| panic!("indexed_at of {asset}: {indexed_at}: {e}"));
+        // It has whole seconds.
+        assert!(
+            (started.timestamp()..=Utc::now().timestamp()).contains(&at.timestamp()),
+            "indexed_at of {asset}: {at}"
+        );
+        assert_eq!(Value::Object(record), Value::Object(point.record(pictures)), "record of {asset}");
+    }
+}
+
+fn as_json(at: &Position) -> Value {
+    json!({"topic": at.topic, "partition": at.partition, "offset": at.offset})
+}
+
+fn vector(found: Option<&[f32]>, expected: Option<&Embedding>, what: &str) {
+    let (found, expected) = match (found, expected) {
+        (None, None) => return,
+        (Some(found), Some(expected)) => (found, expected.as_slice()),
+        (found, expected) => panic!("{what}: stored {}, expected {}", found.is_some(), expected.is_some()),
+    };
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let length = dot(found, found).sqrt();
+    assert!((length - 1.0).abs() < LENGTH_ERROR_MAX, "{what} has length {length}");
+    let cosine = dot(found, expected) / length / dot(expected, expected).sqrt();
+    assert!(cosine >= COSINE_MIN, "{what} has cosine {cosine} to the library's own");
+}
+
+/// Without what a replay may change.
+pub fn without_time(points: &[StoredPoint]) -> Vec<StoredPoint> {
+    let mut points = points.to_vec();
+    for point in &mut points {
+        if let Some(Value::Object(record)) = point.payload.get_mut("clipstream") {
+            record.remove("indexed_at");
+            record.remove("source");
+        }
+    }
+    points
+}
+
+/// `letters` are exactly the messages that must die, each once, whole, and with its reason. `originals`: the messages as the
+/// broker has them.
+pub fn dead_letters(
+    letters: &[OwnedMessage],
+    produced: &[(Message, Position)],
+    originals: &BTreeMap<(String, i32, i64), OwnedMessage>,
+    group: &str,
+) {
+    let doomed: Vec<_> = produced.iter().filter_map(|(message, at)| Some((message.dies?, at))).collect();
+    let position = |letter: &OwnedMessage| {
+        let header = |name: &str| text(letter, &format!("__connect.errors.{name}"));
+        (header("topic"), header("partition").parse::<i32>().unwrap(), header("offset").parse::<i64>().unwrap())
+    };
+    let mut found = BTreeMap::new();
+    for letter in letters {
+        let at = position(letter);
+        assert!(found.insert(at.clone(), letter).is_none(), "two letters of {at:?}");
+    }
+    for (dies, at) in &doomed {
+        let at = (at.topic.clone(), at.partition, at.offset);
+        let letter = found.remove(&at).unwrap_or_else(|| panic!("no letter of {at:?}: {dies:?}"));
+        let original = &originals[&at];
+        assert_eq!((letter.key(), letter.payload()), (original.key(), original.payload()), "{dies:?}");
+        assert_eq!(letter.timestamp().to_millis(), original.timestamp().to_millis(), "{dies:?}");
+        let kept = letter.headers().unwrap().iter().take(2).map(|h| (h.key, h.value)).collect::<Vec<_>>();
+        assert_eq!(kept, [("traceparent", Some(&b"00-1234-5678-01"[..])), ("empty", None)], "{dies:?}");
+        let connect = |name: &str| text(letter, &format!("__connect.errors.{name}"));
+        let reason = (connect("stage"), connect("exception.class.name"));
+        assert_eq!(reason, (dies.stage.to_owned(), dies.reason.to_owned()), "{dies:?}");
+        let says = connect("exception.message");
+        assert!(says.contains(dies.says), "{dies:?}: {says}");
+        assert_eq!(connect("connector.name"), group);
+        let own = |name: &str| text(letter, &format!("clipstream.errors.{name}"));
+        assert_eq!((own("class").as_str(), own("attempts").as_str()), ("permanent", "1"), "{dies:?}");
+    }
+    assert!(found.is_empty(), "letters of messages that are fine: {:?}", found.keys());
+}
+
+/// The value of the one header of this name.
+fn text(letter: &OwnedMessage, name: &str) -> String {
+    let headers = letter.headers().expect("a letter has headers");
+    let values: Vec<_> = headers.iter().filter(|h| h.key == name).map(|h| h.value.unwrap_or_default()).collect();
+    assert_eq!(values.len(), 1, "{name}");
+    String::from_utf8(values[0].to_vec()).unwrap()
+}

@@ -1,0 +1,113 @@
+//! Kafka for tests: Apache Kafka (`CLIPSTREAM_TEST_KAFKA=host:port`), or librdkafka's mock cluster where there is none.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use clipstream::config::KafkaSettings;
+use clipstream::source::ensure_topics;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::OwnedMessage;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster, with topics of the test's own.
+pub struct Kafka {
+    pub brokers: Vec<String>,
+    mock: Option<MockCluster<'static, DefaultProducerContext>>,
+}
+
+impl Kafka {
+    /// `test`: who is named when there is no broker.
+    pub fn start(test: &str) -> Self {
+        if let Ok(brokers) = std::env::var("CLIPSTREAM_TEST_KAFKA") {
+            return Self { brokers: brokers.split(',').map(str::to_owned).collect(), mock: None };
+        }
+        eprintln!("\n*** NO KAFKA: CLIPSTREAM_TEST_KAFKA is not set; {test} runs on librdkafka's MOCK CLUSTER ***\n");
+        let mock = MockCluster::new(1).expect("a mock cluster");
+        Self { brokers: vec![mock.bootstrap_servers()], mock: Some(mock) }
+    }
+
+    pub fn is_mock(&self) -> bool {
+        self.mock.is_some()
+    }
+
+    pub fn settings(&self) -> KafkaSettings {
+        KafkaSettings { brokers: self.brokers.clone(), ..KafkaSettings::default() }
+    }
+
+    pub async fn create_topic(&self, topic: &str, partitions: i32) {
+        match &self.mock {
+            Some(mock) => mock.create_topic(topic, partitions, 1).expect("the mock cluster creates the topic"),
+            None => ensure_topics(&self.settings(), &[topic], partitions).await.expect("the broker creates the topic"),
+        }
+    }
+
+    /// The mock cluster ends with the test anyway.
+    pub async fn delete_topics(&self, topics: &[&str]) {
+        if self.mock.is_none() {
+            let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+            let deleted = admin.delete_topics(topics, &AdminOptions::new()).await.expect("the broker answers");
+            assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        }
+    }
+
+    /// What the group has committed, by partition; partitions without a commit are left out.
+    pub fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self.client().set("group.id", group).create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, partitions(&consumer, topic) - 1);
+        let list = consumer.committed_offsets(list, PATIENCE).expect("the coordinator answers");
+        let offset = |o: Offset| if let Offset::Offset(n) = o { Some(n) } else { None };
+        list.elements().iter().filter_map(|e| Some((e.partition(), offset(e.offset())?))).collect()
+    }
+
+    /// One past the last message, by partition; empty partitions are left out.
+    pub fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self.client().create().expect("a consumer");
+        ends(&consumer, topic)
+    }
+
+    /// Every message of the topic.
+    pub fn read(&self, topic: &str) -> Vec<OwnedMessage> {
+        let consumer: BaseConsumer =
+            self.client().set("group.id", format!("{topic}-reader")).create().expect("a consumer");
+        let ends = ends(&consumer, topic);
+        let mut list = TopicPartitionList::new();
+        for partition in ends.keys() {
+            list.add_partition_offset(topic, *partition, Offset::Beginning).expect("an offset");
+        }
+        let count = usize::try_from(ends.values().sum::<i64>()).expect("counts are not negative");
+        consumer.assign(&list).expect("an assignment");
+        let (mut out, deadline) = (Vec::with_capacity(count), Instant::now() + PATIENCE);
+        while out.len() < count {
+            assert!(Instant::now() < deadline, "{} of {count} messages of {topic} were read", out.len());
+            if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+                out.push(message.expect("the broker serves it").detach());
+            }
+        }
+        out
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.brokers.join(","));
+        config
+    }
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("the broker answers");
+    i32::try_from(metadata.topics()[0].partitions().len()).expect("few partitions")
+}
+
+fn ends(consumer: &BaseConsumer, topic: &str) -> BTreeMap<i32, i64> {
+    let all = 0..partitions(consumer, topic);
+    let end = |p| (p, consumer.fetch_watermarks(topic, p, PATIENCE).expect("the broker answers").1);
+    all.map(end).filter(|(_, end)| *end > 0).collect()
+}

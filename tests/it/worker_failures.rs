@@ -1,0 +1,167 @@
+//! `clipstream run` where it cannot work: what it says, and its exit code.
+
+use std::process::Command;
+use std::time::Duration;
+
+use clipstream::source::Producer;
+use rdkafka::message::{Headers, Message as _};
+use tempfile::TempDir;
+
+use crate::kafka::Kafka;
+use crate::worker_process::{Process, clipstream, set};
+
+/// Nobody listens there.
+async fn closed_port() -> u16 {
+    tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap().port()
+}
+
+/// A worker with the demo model, the embedded store in `folder`, and a log for people that is off.
+fn run(folder: &TempDir, settings: &[(&str, &str)]) -> Command {
+    let mut command = clipstream("run");
+    let store = folder.path().join("store");
+    set(
+        &mut command,
+        &[
+            ("clip.models", "demo-emoji/v1=demo/model"),
+            ("store.path", store.to_str().unwrap()),
+            ("telemetry.listen", ""),
+            ("telemetry.log_filter", "off"),
+            ("kafka.topics", "assets"),
+            ("kafka.brokers", "127.0.0.1:9"),
+        ],
+    );
+    set(&mut command, settings);
+    command
+}
+
+/// What is not there stops the start with exit code 3, and one line is all that is said.
+async fn refused(command: &mut Command, expected: &str) {
+    let (code, lines) = Process::spawn(command).end().await;
+    assert_eq!((lines.join("\n").as_str(), code), (expected, Some(3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_broker() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), closed_port().await);
+    let broker = format!("127.0.0.1:{port}");
+    let (code, lines) = Process::spawn(&mut run(&folder, &[("kafka.brokers", &broker)])).end().await;
+    let [line] = &lines[..] else { panic!("more than one line: {lines:?}") };
+    let start = format!("error: no Kafka broker of [{broker}] answered within 15 s: ");
+    assert!(line.starts_with(&start) && line.contains("Connection refused"), "{line}");
+    assert!(line.ends_with("; check kafka.brokers, kafka.security_protocol and that the brokers are up"), "{line}");
+    assert_eq!(code, Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_qdrant() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), closed_port().await);
+    let url = format!("http://127.0.0.1:{port}");
+    let expected = format!(
+        "error: cannot reach Qdrant at {url}/ (health check): Connection refused; check store.url and that the server runs"
+    );
+    refused(&mut run(&folder, &[("store.kind", "qdrant"), ("store.url", &url)]), &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = "error: no model in nowhere";
+    let (code, lines) = Process::spawn(&mut run(&folder, &[("clip.models", "v/c=nowhere")])).end().await;
+    let [line] = &lines[..] else { panic!("more than one line: {lines:?}") };
+    assert!(line.starts_with(expected) && line.ends_with("or correct [clip] models"), "{line}");
+    assert_eq!(code, Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_onnx_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = run(&folder, &[]);
+    command.env("CLIPSTREAM_ORT_DYLIB", "/nonexistent");
+    let expected = "error: CLIPSTREAM_ORT_DYLIB names /nonexistent, which is not a file; expected ONNX Runtime's \
+                    library; correct or unset it, or run scripts/onnxruntime, or set CLIPSTREAM_ORT_DYLIB to the library";
+    refused(&mut command, expected).await;
+}
+
+/// A topic of one partition with its dead-letter topic, a group of the same name, and messages.
+struct Topic {
+    kafka: Kafka,
+    name: String,
+}
+
+impl Topic {
+    async fn with(test: &str, messages: &[&str]) -> Self {
+        let kafka = Kafka::start(test);
+        let name = format!("{test}-{}", uuid::Uuid::from_u128(rand::random()).simple());
+        for topic in [&name, &format!("{name}.dlq")] {
+            kafka.create_topic(topic, 1).await;
+        }
+        let producer = Producer::new(&kafka.settings()).unwrap();
+        for (n, value) in messages.iter().enumerate() {
+            let key = format!("key-{n}");
+            drop(producer.send(&name, Some(key.as_bytes()), Some(value.as_bytes()), &[]).await.unwrap());
+        }
+        producer.flush(Duration::from_secs(60)).await.unwrap();
+        Self { kafka, name }
+    }
+
+    fn run(&self, folder: &TempDir, settings: &[(&str, &str)]) -> Command {
+        let brokers = self.kafka.brokers.join(",");
+        let mut command = run(folder, &[("telemetry.log_filter", "info"), ("telemetry.log_format", "json")]);
+        set(&mut command, &[("kafka.brokers", &brokers), ("kafka.topics", &self.name), ("kafka.group_id", &self.name)]);
+        set(&mut command, settings);
+        command
+    }
+
+    async fn end(self) {
+        self.kafka.delete_topics(&[&self.name, &format!("{}.dlq", self.name)]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_forces_the_end_while_a_fetch_is_in_flight() {
+    // Takes the request, and never answers it.
+    let server = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let image = format!(r#"{{"image": "http://{}/slow.jpg"}}"#, server.local_addr().unwrap());
+    let topic = Topic::with("forced", &[&image]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = Process::spawn(&mut topic.run(&folder, &[("media.allow_hosts", "127.0.0.1")]));
+    let patience = Duration::from_secs(120);
+    let _connection = tokio::time::timeout(patience, server.accept()).await.expect("the worker fetches").unwrap();
+
+    worker.terminate();
+    // Two signals at once would be one.
+    worker.wait_for("the first signal", async |w| (w.logged("asked to stop").len() == 1).then_some(())).await;
+    worker.terminate();
+    let (code, lines) = worker.end().await;
+    let last = lines.last().map(String::as_str);
+    assert_eq!(last, Some("error: stopped by a second signal before work in flight was drained"), "{lines:?}");
+    assert_eq!(code, Some(4));
+    assert!(topic.kafka.committed(&topic.name, &topic.name).is_empty(), "it was not settled");
+    topic.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_failures_stops_the_worker() {
+    let topic = Topic::with("flood", &["broken"; 8]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let limit = [("pipeline.permanent_failures_in_row_max", "5")];
+    let (code, lines) = Process::spawn(&mut topic.run(&folder, &limit)).end().await;
+    let last = lines.last().expect("it says why");
+    let letters = topic.kafka.read(&format!("{}.dlq", topic.name));
+    assert!((5..=8).contains(&letters.len()), "{} letters", letters.len());
+    let expected = format!(
+        "error: {} messages in a row failed permanently, which looks like a wrong topic or a changed format; see the dead \
+         letters, then start again (limit: pipeline.permanent_failures_in_row_max)",
+        letters.len()
+    );
+    assert_eq!((last, code), (&expected, Some(5)), "{lines:?}");
+    for letter in &letters {
+        assert_eq!(letter.payload(), Some(&b"broken"[..]));
+        let reason = letter.headers().unwrap().iter().find(|h| h.key == "__connect.errors.exception.class.name");
+        assert_eq!(reason.unwrap().value, Some(&b"message_not_json"[..]));
+    }
+    // What is dead is settled, and nothing beyond.
+    let committed = topic.kafka.committed(&topic.name, &topic.name);
+    assert_eq!(committed.values().sum::<i64>(), letters.len() as i64);
+    topic.end().await;
+}

@@ -1,0 +1,115 @@
+//! The real binary as a process: what it logs, how it is stopped, how it ended.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running `clipstream`. Killed when dropped.
+pub struct Process {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// `clipstream VERB`, seen from the project's folder, with nothing in its environment but what it needs to find ONNX Runtime.
+pub fn clipstream(verb: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clipstream"));
+    command.arg(verb).env_clear().current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for name in ["HOME", "XDG_CACHE_HOME", "CLIPSTREAM_ORT_DYLIB", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// Adds `--set key=value` for each.
+pub fn set(command: &mut Command, settings: &[(&str, &str)]) {
+    for (key, value) in settings {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+}
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let stderr = BufReader::new(child.stderr.take().expect("standard error is piped"));
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = lines.clone();
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines() {
+                kept.lock().unwrap().push(line.expect("standard error is UTF-8"));
+            }
+        });
+        Self { child, lines, reader: Some(reader) }
+    }
+
+    /// Standard error so far, by line.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// Log lines (`telemetry.log_format` = json) with this message, so far.
+    pub fn logged(&self, message: &str) -> Vec<Value> {
+        let lines = self.lines();
+        let events = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|event| event["message"] == message).collect()
+    }
+
+    /// Waits until `ready` gives something.
+    pub async fn wait_for<T>(&mut self, what: &str, mut ready: impl AsyncFnMut(&Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = ready(self).await {
+                return found;
+            }
+            let ended = self.child.try_wait().expect("the process can be asked");
+            assert!(ended.is_none() && Instant::now() < deadline, "{what}: ended {ended:?}\n{}", self.tail());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        // The shell's own `kill`: not every system has one as a program.
+        let script = format!("kill -TERM {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &script]).status().expect("a shell");
+        assert!(sent.success(), "the signal is sent");
+    }
+
+    /// Waits for the end; gives the exit code and standard error.
+    pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
+        let deadline = Instant::now() + PATIENCE;
+        let status: ExitStatus = loop {
+            if let Some(status) = self.child.try_wait().expect("the process can be asked") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the process does not end\n{}", self.tail());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let reader = self.reader.take().expect("nobody else joins it");
+        reader.join().expect("standard error was read to its end");
+        (status.code(), self.lines())
+    }
+
+    fn tail(&self) -> String {
+        let lines = self.lines();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails when it has ended, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
