@@ -146,8 +146,7 @@ impl Handler for Stages {
             .await?;
         drop(media);
         let writes = upsert::writes(request, message, embedded, lanes.len());
-        let written =
-            self.attempts.run(Stage::Upsert, || upsert::write(&lanes, &writes, request.version)).await?;
+        let written = self.attempts.run(Stage::Upsert, || upsert::write(&lanes, &writes, request.version)).await?;
         Ok(match (written, request.op) {
             (Written::Stale, _) => Outcome::Stale,
             (Written::Applied, Op::Delete) => Outcome::Deleted,
