@@ -215,13 +215,12 @@ impl Clip {
     }
 }
 
-/// Finds and loads ONNX Runtime, as the first model would; says which library it is. Blocking.
+/// Finds and loads ONNX Runtime, as the first model would; returns the path of the library. Blocking.
 ///
 /// # Errors
 /// [`ClipError::Load`] where none is found, or the one that was asked for cannot be used.
 pub fn load_runtime(settings: &ClipSettings) -> Result<String, ClipError> {
-    let runtime = runtime::runtime(settings.onnxruntime.as_deref())?;
-    Ok(format!("{} in {}", ort::info(), runtime.path.display()))
+    Ok(runtime::runtime(settings.onnxruntime.as_deref())?.path.display().to_string())
 }
 
 /// The entry's own directory, or `{variant}__{checkpoint}` below the models' directory, as Immich names its exports.

@@ -1,6 +1,7 @@
 //! The integration tests, one binary: linking it once is cheaper than many.
 
 mod cli_config;
+mod cli_verbs;
 mod floors;
 mod kafka_source;
 mod qdrant_endpoint;

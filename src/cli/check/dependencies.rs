@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
+use super::super::output::counted;
 use super::{Checklist, DEADLINE, Fault, Verdict};
 use crate::budget::Budget;
 use crate::clip::{self, Clip};
@@ -27,7 +28,7 @@ type Common<T> = Shared<BoxFuture<'static, Result<T, Fault>>>;
 pub(super) fn all(settings: &Settings) -> Checklist {
     let mut checks = Checklist::default();
     let set = settings.effective.entries().iter().filter(|e| e.origin.is_some()).count();
-    checks.add("configuration", async move { Ok(format!("valid, {set} keys set")) });
+    checks.add("configuration", async move { Ok(format!("valid, {} set", counted(set as u64, "key"))) });
     if !settings.kafka.brokers.is_empty() {
         checks.add("kafka", kafka(settings.clone()));
     }
@@ -68,7 +69,8 @@ async fn kafka(settings: Settings) -> Verdict {
     let drain_deadline = Duration::from_millis(settings.pipeline.drain_deadline_ms);
     let found = KafkaSource::check(&settings.kafka, drain_deadline, dead_letters.clone()).await;
     let found = found.map_err(|error| Fault::from_error(&error))?;
-    let topics: Vec<String> = found.topics.iter().map(|(topic, n)| format!("{topic} ({n} partitions)")).collect();
+    let topics: Vec<String> =
+        found.topics.iter().map(|(topic, n)| format!("{topic} ({})", counted(*n as u64, "partition"))).collect();
     let absent = found.absent.join(", ");
     let dead_letters = match (found.absent.is_empty(), found.creates_topics) {
         (true, _) => format!("dead-letter topics {}", dead_letters.join(", ")),
@@ -84,7 +86,7 @@ async fn kafka(settings: Settings) -> Verdict {
             ));
         }
     };
-    Ok(format!("{} brokers, topics {}; {dead_letters}", found.brokers, topics.join(", ")))
+    Ok(format!("{}, topics {}; {dead_letters}", counted(found.brokers as u64, "broker"), topics.join(", ")))
 }
 
 async fn media(settings: MediaSettings) -> Verdict {
@@ -162,7 +164,7 @@ async fn collection(name: String, model: Common<Arc<Clip>>, store: Common<(Arc<d
         ));
     }
     let points = store.count(&name).await.map_err(|e| Fault::from_error(&e))?;
-    Ok(format!("{points} points of this model"))
+    Ok(format!("{} of this model", counted(points, "point")))
 }
 
 async fn off_the_async_threads<T: Send + 'static>(
