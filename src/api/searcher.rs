@@ -35,6 +35,11 @@ pub enum SearchError {
         "collection {collection} does not exist in the store; index something first, or check store.catalog and clip.models"
     )]
     NoCollection { collection: String },
+    #[error(
+        "collection {collection} does not say which model filled it, so clipstream did not create it; \
+         set store.catalog or store.collection_template to another name"
+    )]
+    Foreign { collection: String },
     #[error("collection {collection} was filled by another model, whose vectors cannot be compared with this one's: {}", .differences.join("; "))]
     Incomparable { collection: String, differences: Vec<String> },
 }
@@ -49,8 +54,11 @@ impl Searcher {
 
     pub async fn new(embedder: Embedder, store: Arc<dyn Store>, settings: &StoreSettings) -> Result<Self, SearchError> {
         let collection = embedder.model().collection(&settings.collection_template, &settings.catalog);
-        let Some(found) = store.fingerprint(&collection).await? else {
-            return Err(SearchError::NoCollection { collection });
+        let found = match store.fingerprint(&collection).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(SearchError::Foreign { collection }),
+            Err(e) if e.reason == "collection_missing" => return Err(SearchError::NoCollection { collection }),
+            Err(e) => return Err(e.into()),
         };
         let differences = embedder.fingerprint().differences(&found);
         if differences.is_empty() {

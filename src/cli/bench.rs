@@ -29,8 +29,8 @@ enum What {
         #[arg(long, value_name = "DIRECTORY", default_value = "demo/catalog")]
         catalog: PathBuf,
         /// How many messages; the catalog repeats as needed
-        #[arg(long, default_value_t = 1852)]
-        messages: usize,
+        #[arg(long, default_value_t = 1852, value_parser = clap::value_parser!(u32).range(1..))]
+        messages: u32,
     },
     /// Decode, resize and normalise, on one core
     ///
@@ -44,16 +44,16 @@ enum What {
         #[arg(long, value_name = "FILE")]
         image: Vec<PathBuf>,
         /// How often each of them
-        #[arg(long, default_value_t = 15)]
-        repeat: usize,
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
     },
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     match args.what {
-        What::Pipeline { catalog, messages } => pipeline(catalog, messages, global).await,
+        What::Pipeline { catalog, messages } => pipeline(catalog, messages as usize, global).await,
         What::Preprocess { catalog, image, repeat } => {
-            tokio::task::block_in_place(|| preprocess(&catalog, &image, repeat, global))
+            tokio::task::block_in_place(|| preprocess(&catalog, &image, repeat as usize, global))
         }
     }
 }

@@ -1,8 +1,7 @@
 //! `clipstream check`: every dependency is tried, and every result is shown.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod dependencies;
+
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,6 @@ use futures::stream::FuturesOrdered;
 use serde_json::json;
 
 use super::{CliError, Exit, Global, Output};
-use crate::config::{ClipSettings, Settings};
 
 /// One check may take this long; longer ones fail.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -34,6 +32,15 @@ impl Fault {
     pub fn new(reason: impl ToString, next_step: impl Into<String>) -> Self {
         Self { reason: reason.to_string(), next_step: next_step.into() }
     }
+
+    /// From an error of ours: its last clause is the next step.
+    pub fn from_error(error: &dyn std::error::Error) -> Self {
+        let text = error.to_string();
+        match text.rsplit_once("; ") {
+            Some((reason, next_step)) => Self::new(reason, next_step),
+            None => Self::new(text, "clipstream check --log-level debug"),
+        }
+    }
 }
 
 /// What a check found, in a few words, or why it failed.
@@ -48,14 +55,30 @@ pub struct Checklist {
     checks: Vec<Check>,
 }
 
+struct Check {
+    name: String,
+    deadline: Duration,
+    verdict: Pin<Box<dyn Future<Output = Verdict> + Send>>,
+}
+
 impl Checklist {
     pub fn add(&mut self, name: impl Into<String>, check: impl Future<Output = Verdict> + Send + 'static) {
-        self.checks.push((name.into(), Box::pin(check)));
+        self.add_slow(name, DEADLINE, check);
+    }
+
+    /// For what takes its time even when all is well.
+    pub fn add_slow(
+        &mut self,
+        name: impl Into<String>,
+        deadline: Duration,
+        check: impl Future<Output = Verdict> + Send + 'static,
+    ) {
+        self.checks.push(Check { name: name.into(), deadline, verdict: Box::pin(check) });
     }
 
     /// Shows each result as soon as it and those before it are there. Returns how many failed.
     pub async fn run(self, output: Output) -> Result<usize, CliError> {
-        let width = self.checks.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let width = self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
         let mut running: FuturesOrdered<_> = self.checks.into_iter().map(one).collect();
         let mut failed = 0;
         while let Some((name, verdict)) = running.next().await {
@@ -66,10 +89,10 @@ impl Checklist {
     }
 }
 
-async fn one((name, check): Check) -> (String, Verdict) {
+async fn one(Check { name, deadline, verdict }: Check) -> (String, Verdict) {
     let started = Instant::now();
-    let verdict = tokio::time::timeout(DEADLINE, check).await.unwrap_or_else(|_| {
-        Err(Fault::new(format!("no answer within {} s", DEADLINE.as_secs()), "see whether it is up and can be reached"))
+    let verdict = tokio::time::timeout(deadline, verdict).await.unwrap_or_else(|_| {
+        Err(Fault::new(format!("no answer within {} s", deadline.as_secs()), "see whether it is up and can be reached"))
     });
     tracing::debug!(check = %name, ok = verdict.is_ok(), took_ms = started.elapsed().as_millis() as u64, "checked");
     (name, verdict)
@@ -90,7 +113,7 @@ fn show(output: Output, name: &str, width: usize, verdict: &Verdict) -> std::io:
 
 pub async fn run(_: Args, global: &Global) -> Result<(), CliError> {
     let output = global.output();
-    let settings = match global.start() {
+    let settings = match global.start_quiet() {
         Ok(settings) => settings,
         Err(error) => {
             // Nothing else can be tried without knowing what is meant.
@@ -99,140 +122,32 @@ pub async fn run(_: Args, global: &Global) -> Result<(), CliError> {
             return Err(error);
         }
     };
-    match all(&settings).run(output).await? {
+    match dependencies::all(&settings).run(output).await? {
         0 => Ok(()),
         1 => Err(CliError::new(Exit::Unavailable, "1 check failed")),
         failed => Err(CliError::new(Exit::Unavailable, format!("{failed} checks failed"))),
     }
 }
 
-/// Every dependency of a worker with these settings. A further check is one `add` here and one function.
-fn all(settings: &Settings) -> Checklist {
-    let mut checks = Checklist::default();
-    let set = settings.effective.entries().iter().filter(|e| e.origin.is_some()).count();
-    checks.add("configuration", async move { Ok(format!("valid, {set} keys set")) });
-    if let Some((named_by, library)) = onnxruntime(&settings.clip) {
-        checks.add("onnxruntime", async move { file_exists(&library, &named_by) });
-    }
-    checks.add("models", models(settings.clip.clone()));
-    if let Some(address) = settings.telemetry.listen {
-        checks.add("telemetry", telemetry_address(address));
-    }
-    checks
-}
-
-/// The library that was asked for by name, and by whom; none: it is searched for when a model is loaded.
-fn onnxruntime(clip: &ClipSettings) -> Option<(String, PathBuf)> {
-    let variable = |name: &str| {
-        let path = std::env::var_os(name).filter(|path| !path.is_empty())?;
-        Some((format!("environment variable {name}"), PathBuf::from(path)))
-    };
-    let configured = || Some(("clip.onnxruntime".to_owned(), clip.onnxruntime.clone()?));
-    variable("CLIPSTREAM_ORT_DYLIB").or_else(|| variable("ORT_DYLIB_PATH")).or_else(configured)
-}
-
-fn file_exists(path: &Path, named_by: &str) -> Verdict {
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => Ok(path.display().to_string()),
-        Ok(_) => Err(Fault::new(format!("{} is no file", path.display()), format!("correct {named_by}"))),
-        Err(e) => Err(Fault::new(format!("{}: {e}", path.display()), format!("correct {named_by}"))),
-    }
-}
-
-/// Every model has a directory with graphs in it.
-async fn models(clip: ClipSettings) -> Verdict {
-    if clip.models.is_empty() {
-        return Err(Fault::new("clip.models is empty", "set clip.models, for example ViT-B-32/openai=models/vit-b-32"));
-    }
-    let mut found = Vec::new();
-    for model in &clip.models {
-        let own = model.directory.clone();
-        let directory =
-            own.unwrap_or_else(|| clip.models_directory.join(format!("{}__{}", model.id.variant, model.id.checkpoint)));
-        let is_graph = |file: &walkdir::DirEntry| file.path().extension().is_some_and(|e| e == "onnx");
-        let graphs = walkdir::WalkDir::new(&directory).max_depth(3).follow_links(true).into_iter();
-        let graphs = graphs.filter_map(Result::ok).filter(is_graph).count();
-        if graphs == 0 {
-            let (path, id) = (directory.display(), &model.id);
-            let what = if directory.is_dir() { "has no .onnx file" } else { "is not there" };
-            return Err(Fault::new(
-                format!("{id}: {path} {what}"),
-                format!("put the model's files there, or set clip.models to {id}=DIRECTORY"),
-            ));
-        }
-        found.push(format!("{} in {}", model.id, directory.display()));
-    }
-    Ok(found.join(", "))
-}
-
-/// The address is free, or a worker of ours has it.
-async fn telemetry_address(address: SocketAddr) -> Verdict {
-    let error = match tokio::net::TcpListener::bind(address).await {
-        Ok(_) => return Ok(format!("{address} is free")),
-        Err(error) => error,
-    };
-    if error.kind() == ErrorKind::AddrInUse && is_clipstream(address).await {
-        return Ok(format!("{address} is served by a clipstream that is running"));
-    }
-    let next_step = "stop what uses it, or set telemetry.listen to another IP address:port (empty: not served)";
-    Err(Fault::new(format!("cannot listen on {address}: {error}"), next_step))
-}
-
-async fn is_clipstream(address: SocketAddr) -> bool {
-    // The address is our own configuration's, so no proxy is in between.
-    let Ok(client) = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build() else {
-        return false;
-    };
-    let answer = client.get(format!("http://{address}/livez")).send().await;
-    let server = answer.ok().and_then(|a| a.headers().get("server").cloned());
-    server.is_some_and(|name| name.as_bytes().starts_with(b"clipstream/"))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::telemetry::{Health, Metrics, serve};
 
-    #[tokio::test]
-    async fn a_taken_address_is_a_fault_unless_we_took_it() {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let other = tokio::net::TcpListener::bind(any).await.unwrap();
-        let taken = other.local_addr().unwrap();
-        // Whoever it is does not speak HTTP.
-        let closing = tokio::spawn(async move {
-            while let Ok((socket, _)) = other.accept().await {
-                drop(socket)
-            }
-        });
-        let fault = telemetry_address(taken).await.unwrap_err();
-        assert!(fault.reason.contains(&taken.to_string()), "{fault:?}");
-        closing.abort();
-
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let metrics = Arc::new(Metrics::default());
-        let stopped = async move { drop(stopped.await) };
-        let (ours, server) = serve(any, metrics, Health::new(), || Ok(()), stopped).await.unwrap();
-        assert!(telemetry_address(ours).await.unwrap().contains("clipstream that is running"));
-        stop.send(()).unwrap();
-        server.await.unwrap().unwrap();
-        assert_eq!(telemetry_address(ours).await.unwrap(), format!("{ours} is free"));
+    #[test]
+    fn the_last_clause_of_an_error_is_the_next_step() {
+        let error = std::io::Error::other("no broker answered: timed out; check kafka.brokers");
+        let fault = Fault::from_error(&error);
+        assert_eq!(
+            (fault.reason.as_str(), fault.next_step.as_str()),
+            ("no broker answered: timed out", "check kafka.brokers")
+        );
     }
 
     #[tokio::test]
-    async fn models_need_graphs() {
-        let folder = tempfile::tempdir().unwrap();
-        let clip = ClipSettings {
-            models: vec![crate::config::ModelEntry { id: "v/c".parse().unwrap(), directory: None }],
-            models_directory: folder.path().to_owned(),
-            ..ClipSettings::default()
-        };
-        assert!(models(clip.clone()).await.unwrap_err().reason.ends_with("is not there"));
-        let visual = folder.path().join("v__c/visual");
-        std::fs::create_dir_all(&visual).unwrap();
-        assert!(models(clip.clone()).await.unwrap_err().reason.ends_with("has no .onnx file"));
-        std::fs::write(visual.join("model.onnx"), b"").unwrap();
-        assert!(models(clip).await.unwrap().starts_with("v/c in "));
+    async fn a_check_that_does_not_answer_fails_and_the_others_are_shown() {
+        let mut checks = Checklist::default();
+        checks.add_slow("silent", Duration::ZERO, std::future::pending());
+        checks.add("fine", async { Ok("up".to_owned()) });
+        assert_eq!(checks.run(Output::new(true)).await.unwrap(), 1);
     }
 }

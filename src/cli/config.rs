@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
+use super::output::counted;
 use super::{CliError, Exit, Global};
 use crate::config::Settings;
 
@@ -46,7 +47,12 @@ pub fn run(args: Args, global: &Global) -> Result<(), CliError> {
             Ok(settings) => {
                 let keys = settings.effective.entries();
                 let set = keys.iter().filter(|entry| entry.origin.is_some()).count();
-                let text = || format!("the configuration is valid: {set} keys set, the others have their defaults");
+                let text = || {
+                    format!(
+                        "the configuration is valid: {} set, the others have their defaults",
+                        counted(set as u64, "key")
+                    )
+                };
                 Ok(output.result(&json!({ "valid": true, "keys_set": set }), text)?)
             }
             Err(errors) if output.is_json() => {
@@ -55,7 +61,10 @@ pub fn run(args: Args, global: &Global) -> Result<(), CliError> {
                         "key": p.key, "found": p.found, "origin": p.origin, "expected": p.expected, "hint": p.hint,
                     }))?;
                 }
-                Err(CliError::new(Exit::Usage, format!("the configuration has {} problems", errors.0.len())))
+                Err(CliError::new(
+                    Exit::Usage,
+                    format!("the configuration has {}", counted(errors.0.len() as u64, "problem")),
+                ))
             }
             Err(errors) => Err(errors.into()),
         },

@@ -39,8 +39,8 @@ struct Inputs {
     /// Texts; or paths and URLs of pictures. - is standard input: a text per line, or one picture
     #[arg(required = true)]
     inputs: Vec<String>,
-    /// VARIANT/CHECKPOINT; default: the first of clip.models
-    #[arg(long)]
+    /// One of clip.models, as VARIANT/CHECKPOINT; default: the first
+    #[arg(long, value_name = "MODEL")]
     model: Option<ModelId>,
 }
 
@@ -83,6 +83,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     }
     match failed {
         0 => Ok(()),
+        1 => Err(CliError::new(Exit::Failed, "1 input has no vector; its line says why")),
         n => Err(CliError::new(Exit::Failed, format!("{n} inputs have no vector; their lines say why"))),
     }
 }

@@ -127,8 +127,11 @@ impl From<SearchError> for CliError {
     fn from(error: SearchError) -> Self {
         let code = match error {
             SearchError::Embed(error) => return error.into(),
+            SearchError::Store(ref e) if e.reason == "filter_invalid" => Exit::Usage,
             SearchError::Store(ref e) => unless_permanent(e.class),
-            SearchError::NoCollection { .. } | SearchError::Incomparable { .. } => Exit::Failed,
+            SearchError::NoCollection { .. } | SearchError::Foreign { .. } | SearchError::Incomparable { .. } => {
+                Exit::Failed
+            }
         };
         Self::new(code, error.to_string())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::output::watch;
+use super::output::{counted, watch};
 use super::{CliError, Exit, Global};
 use crate::dead_letter::FileDeadLetters;
 use crate::pipeline::Progress;
@@ -49,14 +49,16 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     });
     global.output().result(&report, || {
         format!(
-            "{} messages in {seconds:.1} s, {} dead letters; collection {collection} has {points} points",
-            summary.settled, summary.dead_lettered
+            "{} in {seconds:.1} s, {}; collection {collection} has {}",
+            counted(summary.settled, "message"),
+            counted(summary.dead_lettered, "dead letter"),
+            counted(points, "point")
         )
     })?;
     match (summary.dead_lettered, summary.abandoned) {
         (0, 0) => Ok(()),
-        (0, left) => Err(CliError::new(Exit::Failed, format!("stopped with {left} messages not indexed"))),
-        (dead, _) => Err(CliError::new(Exit::Failed, format!("{dead} messages could not be indexed"))
+        (0, left) => Err(CliError::new(Exit::Failed, format!("stopped with {} not indexed", counted(left, "message")))),
+        (dead, _) => Err(CliError::new(Exit::Failed, format!("{} could not be indexed", counted(dead, "message")))
             .hint("their dead letters say why; set dead_letter.file to keep them")),
     }
 }

@@ -15,6 +15,7 @@ mod search;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -48,6 +49,9 @@ Exit codes:
   128 + n  ended by signal n
 
 Example: clipstream --config worker.toml --set media.fetch_timeout_ms=10000 config validate";
+
+/// How long the process waits for blocking work that the verb no longer waits for.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// One variant per finished verb.
 #[derive(Debug, Subcommand)]
@@ -165,7 +169,10 @@ fn dispatch(Cli { global, verb }: Cli) -> Result<(), CliError> {
 fn block_on(verb: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| CliError::new(Exit::Failed, format!("cannot start threads: {e}")))?;
-    runtime.block_on(verb)
+    let ended = runtime.block_on(verb);
+    // A thread that reads from a terminal or a pipe, or loads a large model, does not end because nobody waits for it.
+    runtime.shutdown_timeout(LEAVE_MAX);
+    ended
 }
 
 #[cfg(test)]

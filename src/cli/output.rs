@@ -51,6 +51,11 @@ impl Output {
     }
 }
 
+/// `1 message`, `2 messages`.
+pub fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
 /// Bars that are on the screen, so that lines can be written beside them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 

@@ -36,8 +36,8 @@ pub struct Args {
     /// Payload filter, as Qdrant's REST API takes it
     #[arg(long, value_name = "JSON")]
     filter: Option<String>,
-    /// VARIANT/CHECKPOINT; default: the first of clip.models
-    #[arg(long)]
+    /// One of clip.models, as VARIANT/CHECKPOINT; default: the first
+    #[arg(long, value_name = "MODEL")]
     model: Option<ModelId>,
 }
 

@@ -170,6 +170,11 @@ impl Clip {
         &self.fingerprint
     }
 
+    /// Which known layout the model's directory has, for example `Immich`.
+    pub fn layout(&self) -> &'static str {
+        self.opener.files.layout
+    }
+
     /// The execution providers that run the graphs, in order of preference, for example `cuda, cpu`.
     pub fn providers(&self) -> String {
         names(&self.providers)
@@ -208,6 +213,14 @@ impl Clip {
     pub fn open_image_tower(&self) -> Result<ImageTower, ClipError> {
         self.opener.image_tower()
     }
+}
+
+/// Finds and loads ONNX Runtime, as the first model would; returns the path of the library. Blocking.
+///
+/// # Errors
+/// [`ClipError::Load`] where none is found, or the one that was asked for cannot be used.
+pub fn load_runtime(settings: &ClipSettings) -> Result<String, ClipError> {
+    Ok(runtime::runtime(settings.onnxruntime.as_deref())?.path.display().to_string())
 }
 
 /// The entry's own directory, or `{variant}__{checkpoint}` below the models' directory, as Immich names its exports.

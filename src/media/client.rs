@@ -75,6 +75,15 @@ impl MediaClient {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Finds S3 region and credentials as the first `s3://` URL would, and says what was found. Asks nothing of the
+    /// endpoint, which may allow no more than reading.
+    ///
+    /// # Errors
+    /// An outage: no region, or no credentials.
+    pub async fn check_s3(&self) -> Result<String, MediaError> {
+        self.inner.s3.check().await
+    }
+
     /// One fetch under one deadline (`fetch_timeout_ms` over resolution, connection, redirects and body). Waiting for
     /// memory or for a slot of a busy host is not counted against it. Safe to cancel.
     ///

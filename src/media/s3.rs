@@ -6,6 +6,7 @@
 //!
 //! The endpoint comes from configuration or is AWS itself, never from a message, so it is exempt from the address policy.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -14,7 +15,9 @@ use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::SharedCredentialsProvider;
 use aws_sdk_s3::types::RequestPayer;
@@ -85,7 +88,36 @@ impl S3Fetcher {
         Ok(Fetched { bytes, etag: output.e_tag, reservation })
     }
 
+    /// Finds region and credentials as the first `s3://` URL would; nothing is asked of the endpoint.
+    pub(super) async fn check(&self) -> Result<String, MediaError> {
+        let found = self.find().await?;
+        let region = found.region().map_or("", |region| region.as_ref());
+        if self.settings.s3_anonymous {
+            return Ok(format!("region {region}, unsigned requests"));
+        }
+        let missing = |why: String| {
+            let message = format!(
+                "no S3 credentials: {}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, or \
+                 media.s3_anonymous for public buckets",
+                redact::cut(&why, 300)
+            );
+            MediaError::outage("s3_credentials_missing", message)
+        };
+        let provider = found.credentials_provider().ok_or_else(|| missing("no provider is configured".to_owned()))?;
+        // The chain's own error says no more than that it went wrong; its cause says what was looked for.
+        let why = |e: CredentialsError| e.source().map_or_else(|| e.to_string(), ToString::to_string);
+        provider.provide_credentials().await.map_err(|e| missing(why(e)))?;
+        Ok(format!("region {region}, credentials found"))
+    }
+
     async fn connect(&self) -> Result<Client, MediaError> {
+        let found = self.find().await?;
+        let config = aws_sdk_s3::config::Builder::from(&found).force_path_style(self.settings.s3_path_style).build();
+        Ok(Client::from_conf(config))
+    }
+
+    /// Region, credentials and endpoint.
+    async fn find(&self) -> Result<SdkConfig, MediaError> {
         let settings = &self.settings;
         let mut regions = RegionProviderChain::first_try(settings.s3_region.clone().map(Region::new));
         regions = match settings.s3_endpoint {
@@ -118,8 +150,7 @@ impl S3Fetcher {
             let message = "no AWS region found in the environment, the profile or the instance; set media.s3_region";
             return Err(MediaError::outage("s3_region_missing", message));
         }
-        let config = aws_sdk_s3::config::Builder::from(&found).force_path_style(settings.s3_path_style).build();
-        Ok(Client::from_conf(config))
+        Ok(found)
     }
 }
 

@@ -9,7 +9,7 @@ mod produce;
 use async_trait::async_trait;
 
 pub use self::directory::DirectorySource;
-pub use self::kafka::KafkaSource;
+pub use self::kafka::{KafkaFound, KafkaSource};
 pub use self::lines::LinesSource;
 pub use self::produce::{ProduceError, Producer, ensure_topics};
 

@@ -145,7 +145,7 @@ fn check_shows_every_result() {
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let result = |name: &str| lines.iter().find(|l| l["check"] == name).unwrap_or_else(|| panic!("{name}: {lines:?}"));
     assert_eq!(result("configuration")["ok"], true);
-    assert_eq!(result("models")["reason"], "v/c: nowhere is not there");
+    assert!(result("model v/c")["reason"].as_str().unwrap().contains("nowhere"), "{lines:?}");
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).ends_with("failed\n"), "{}", text(&output.stderr));
 }
@@ -161,7 +161,11 @@ fn help_lists_the_verbs_that_are_there() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(verbs, ["check", "config", "help"], "{help}");
+    assert_eq!(
+        verbs,
+        ["run", "index", "embed", "search", "produce", "check", "config", "bench", "demo", "help"],
+        "{help}"
+    );
     assert_eq!(output.status.code(), Some(0));
 
     let output = run(clipstream(&["serch"]));

@@ -2,6 +2,7 @@
 
 mod cli_config;
 mod end_to_end;
+mod cli_verbs;
 mod floors;
 mod kafka;
 mod kafka_source;

@@ -17,6 +17,7 @@
 //! - Commits: the latest offset per partition, one commit on its way at a time, repeated until it succeeds or the
 //!   partition goes.
 
+mod check;
 mod commits;
 mod context;
 mod handover;
@@ -38,6 +39,7 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::oneshot;
 
+pub use self::check::KafkaFound;
 use self::context::{ClientEvent, Context};
 use self::handover::{Handover, Limits};
 use self::poller::Poller;

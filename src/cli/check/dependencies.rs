@@ -1,0 +1,229 @@
+//! What a worker depends on. A further check is one `add` in [`all`] and one function.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+
+use super::super::output::counted;
+use super::{Checklist, DEADLINE, Fault, Verdict};
+use crate::budget::Budget;
+use crate::clip::{self, Clip};
+use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind};
+use crate::media::MediaClient;
+use crate::source::KafkaSource;
+use crate::store::{self, CollectionDefinition, Store};
+use crate::telemetry::Metrics;
+
+/// Gigabytes from a slow disk, several models one after the other.
+const MODEL_DEADLINE: Duration = Duration::from_secs(180);
+
+/// A result that several checks wait for.
+type Common<T> = Shared<BoxFuture<'static, Result<T, Fault>>>;
+
+/// Every dependency of a worker with these settings.
+pub(super) fn all(settings: &Settings) -> Checklist {
+    let mut checks = Checklist::default();
+    let set = settings.effective.entries().iter().filter(|e| e.origin.is_some()).count();
+    checks.add("configuration", async move { Ok(format!("valid, {} set", counted(set as u64, "key"))) });
+    if !settings.kafka.brokers.is_empty() {
+        checks.add("kafka", kafka(settings.clone()));
+    }
+    checks.add("media", media(settings.media.clone()));
+    checks.add("onnxruntime", onnxruntime(settings.clip.clone()));
+    if settings.clip.models.is_empty() {
+        checks.add("models", async {
+            Err(Fault::new("clip.models is empty", "set clip.models, for example ViT-B-32/openai=models/vit-b-32"))
+        });
+    }
+    let store = opened(settings.clone());
+    let mut collections = Vec::new();
+    for entry in &settings.clip.models {
+        let model = loaded(entry.clone(), settings.clip.clone());
+        checks.add_slow(format!("model {}", entry.id), MODEL_DEADLINE, described(model.clone()));
+        let name = entry.id.collection(&settings.store.collection_template, &settings.store.catalog);
+        collections.push((name, model));
+    }
+    checks.add("store", {
+        let store = store.clone();
+        async move { Ok(store.await?.1) }
+    });
+    for (name, model) in collections {
+        let check = collection(name.clone(), model, store.clone());
+        checks.add_slow(format!("collection {name}"), MODEL_DEADLINE + DEADLINE, check);
+    }
+    if let Some(address) = settings.telemetry.listen {
+        checks.add("telemetry", telemetry_address(address));
+    }
+    checks
+}
+
+async fn kafka(settings: Settings) -> Verdict {
+    let topics = settings.kafka.topics.iter().filter(|topic| !topic.starts_with('^'));
+    let mut dead_letters: Vec<String> = topics.map(|t| settings.dead_letter.topic.replace("{topic}", t)).collect();
+    dead_letters.sort();
+    dead_letters.dedup();
+    let drain_deadline = Duration::from_millis(settings.pipeline.drain_deadline_ms);
+    let found = KafkaSource::check(&settings.kafka, drain_deadline, dead_letters.clone()).await;
+    let found = found.map_err(|error| Fault::from_error(&error))?;
+    let topics: Vec<String> =
+        found.topics.iter().map(|(topic, n)| format!("{topic} ({})", counted(*n as u64, "partition"))).collect();
+    let absent = found.absent.join(", ");
+    let dead_letters = match (found.absent.is_empty(), found.creates_topics) {
+        (true, _) => format!("dead-letter topics {}", dead_letters.join(", ")),
+        (false, Some(true)) => format!("dead-letter topics to be created by the brokers when needed: {absent}"),
+        (false, None) => format!(
+            "warning: no dead-letter topic {absent}, and the brokers do not say whether they create topics by \
+             themselves (auto.create.topics.enable); better create it"
+        ),
+        (false, Some(false)) => {
+            return Err(Fault::new(
+                format!("there is no dead-letter topic {absent}, and the brokers create none by themselves"),
+                "create it, or set dead_letter.topic to one that is there",
+            ));
+        }
+    };
+    Ok(format!("{}, topics {}; {dead_letters}", counted(found.brokers as u64, "broker"), topics.join(", ")))
+}
+
+async fn media(settings: MediaSettings) -> Verdict {
+    let budget = Budget::new(settings.media_bytes_max);
+    let client = MediaClient::new(&settings, budget, Arc::default()).await.map_err(|e| Fault::from_error(&e))?;
+    let s3 = match &settings.s3_endpoint {
+        Some(endpoint) => {
+            let found = client.check_s3().await.map_err(|e| Fault::from_error(&e))?;
+            format!("S3 at {}: {found}", crate::redact::url(endpoint))
+        }
+        None => "no S3 endpoint set (AWS, if messages name s3://)".to_owned(),
+    };
+    Ok(format!("settings are valid; {s3}"))
+}
+
+async fn onnxruntime(settings: ClipSettings) -> Verdict {
+    off_the_async_threads(move || clip::load_runtime(&settings).map_err(|e| Fault::from_error(&e))).await
+}
+
+fn loaded(entry: ModelEntry, settings: ClipSettings) -> Common<Arc<Clip>> {
+    let load = move || {
+        let clip = Clip::load(&entry, &settings, Arc::new(Metrics::default()));
+        clip.map(Arc::new).map_err(|e| Fault::from_error(&e))
+    };
+    off_the_async_threads(load).boxed().shared()
+}
+
+async fn described(model: Common<Arc<Clip>>) -> Verdict {
+    let clip = model.await?;
+    Ok(format!("{} layout, dimension {}, runs on {}", clip.layout(), clip.dimension(), clip.providers()))
+}
+
+/// The store, and what it says of itself.
+fn opened(settings: Settings) -> Common<(Arc<dyn Store>, String)> {
+    let open = async move {
+        if let Some(path) = &settings.store.collection_definition {
+            CollectionDefinition::from_file(path).map_err(|e| Fault::from_error(&e))?;
+        }
+        let store = store::open(&settings.store).await.map_err(|e| match (e.reason, settings.store.kind) {
+            // A worker's own folder, most of the time.
+            ("store_locked", StoreKind::Embedded) => Fault::new(
+                format!("the store in {} is in use by another process", settings.store.path.display()),
+                "stop that clipstream, if it is not the one you ask for, or set store.path",
+            ),
+            _ => Fault::from_error(&e),
+        })?;
+        let what = store.check().await.map_err(|e| Fault::from_error(&e))?;
+        Ok((store, what))
+    };
+    open.boxed().shared()
+}
+
+/// Whether the model may write to its collection.
+async fn collection(name: String, model: Common<Arc<Clip>>, store: Common<(Arc<dyn Store>, String)>) -> Verdict {
+    let unknown = |what: &str| Fault::new(format!("not compared: {what}"), format!("see the result for the {what}"));
+    let (store, _) = store.await.map_err(|_| unknown("store"))?;
+    let recorded = match store.fingerprint(&name).await {
+        Err(e) if e.reason == "collection_missing" => {
+            return Ok("not there yet; the first run or index creates it".into());
+        }
+        recorded => recorded.map_err(|e| Fault::from_error(&e))?,
+    };
+    let Some(recorded) = recorded else {
+        return Err(Fault::new(
+            "it records no model: clipstream did not create it",
+            "set store.catalog or store.collection_template to another name",
+        ));
+    };
+    let clip = model.await.map_err(|_| unknown("model"))?;
+    let differences = clip.fingerprint().differences(&recorded);
+    if !differences.is_empty() {
+        return Err(Fault::new(
+            format!("another model filled it: {}", differences.join("; ")),
+            "use the model that filled it, or another collection (store.catalog, store.collection_template)",
+        ));
+    }
+    let points = store.count(&name).await.map_err(|e| Fault::from_error(&e))?;
+    Ok(format!("{} of this model", counted(points, "point")))
+}
+
+async fn off_the_async_threads<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let broke = |e: tokio::task::JoinError| Fault::new(format!("it broke: {e}"), "see the line before this one");
+    tokio::task::spawn_blocking(work).await.map_err(broke)?
+}
+
+/// The address is free, or a worker of ours has it.
+async fn telemetry_address(address: SocketAddr) -> Verdict {
+    let error = match tokio::net::TcpListener::bind(address).await {
+        Ok(_) => return Ok(format!("{address} is free")),
+        Err(error) => error,
+    };
+    if error.kind() == ErrorKind::AddrInUse && is_clipstream(address).await {
+        return Ok(format!("{address} is served by a clipstream that is running"));
+    }
+    let next_step = "stop what uses it, or set telemetry.listen to another IP address:port (empty: not served)";
+    Err(Fault::new(format!("cannot listen on {address}: {error}"), next_step))
+}
+
+async fn is_clipstream(address: SocketAddr) -> bool {
+    // The address is our own configuration's, so no proxy is in between.
+    let Ok(client) = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build() else {
+        return false;
+    };
+    let answer = client.get(format!("http://{address}/livez")).send().await;
+    let server = answer.ok().and_then(|a| a.headers().get("server").cloned());
+    server.is_some_and(|name| name.as_bytes().starts_with(b"clipstream/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{Health, serve};
+
+    #[tokio::test]
+    async fn a_taken_address_is_a_fault_unless_we_took_it() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let other = tokio::net::TcpListener::bind(any).await.unwrap();
+        let taken = other.local_addr().unwrap();
+        // Whoever it is does not speak HTTP.
+        let closing = tokio::spawn(async move {
+            while let Ok((socket, _)) = other.accept().await {
+                drop(socket)
+            }
+        });
+        let fault = telemetry_address(taken).await.unwrap_err();
+        assert!(fault.reason.contains(&taken.to_string()), "{fault:?}");
+        closing.abort();
+
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let metrics = Arc::new(Metrics::default());
+        let stopped = async move { drop(stopped.await) };
+        let (ours, server) = serve(any, metrics, Health::new(), || Ok(()), stopped).await.unwrap();
+        assert!(telemetry_address(ours).await.unwrap().contains("clipstream that is running"));
+        stop.send(()).unwrap();
+        server.await.unwrap().unwrap();
+        assert_eq!(telemetry_address(ours).await.unwrap(), format!("{ours} is free"));
+    }
+}

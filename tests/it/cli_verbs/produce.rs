@@ -1,0 +1,85 @@
+use std::time::{Duration, Instant};
+
+use clipstream::config::KafkaSettings;
+use clipstream::source::ensure_topics;
+use rdkafka::Message;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::{clipstream, finish, run, run_with_input};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_cannot_be_sent_is_explained() {
+    run(&["produce", "-"]).ended(2).says("no topic to send to; expected --topic or kafka.topics");
+    run(&["produce", "-", "--topic", "t"]).ended(2).says("kafka.brokers is not set");
+    let to_nobody = ["produce", "-", "--topic", "t", "--set", "kafka.brokers=127.0.0.1:1"];
+    let ran = run_with_input(&to_nobody, b"[1]\n").ended(2);
+    ran.says("line 1 is no JSON object: [1]");
+    let mut command = clipstream(&to_nobody);
+    command.env("CLIPSTREAM__KAFKA__PROPERTIES__MESSAGE_TIMEOUT_MS", "500");
+    let ran = finish(command, b"{\"id\": \"a\", \"text\": \"b\"}\n").ended(3);
+    ran.says("check kafka.brokers and that they are up");
+    assert_eq!(ran.stdout, "");
+}
+
+#[tokio::test]
+async fn lines_arrive_as_messages() {
+    let Ok(brokers) = std::env::var("CLIPSTREAM_TEST_KAFKA") else {
+        eprintln!(
+            "\n*** NO KAFKA: CLIPSTREAM_TEST_KAFKA is not set; `produce` and `check` against a broker are NOT TESTED ***\n"
+        );
+        return;
+    };
+    let nanoseconds = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    let topic = format!("produce-{}-{nanoseconds}", std::process::id());
+    let settings = KafkaSettings { brokers: brokers.split(',').map(str::to_owned).collect(), ..Default::default() };
+    ensure_topics(&settings, &[&topic], 1).await.expect("the broker creates the topic");
+    let set = [format!("kafka.brokers={brokers}"), format!("kafka.topics={topic}")];
+    let lines = "{\"id\": \"a\", \"text\": \"one\"}\n\n{\"id\": \"b\", \"op\": \"delete\"}\n{\"text\": \"no id\"}\n";
+
+    let ran = run_with_input(
+        &["produce", "-", "--tombstones", "--json", "--set", &set[0], "--set", &set[1]],
+        lines.as_bytes(),
+    )
+    .ended(0);
+    assert_eq!(ran.lines(), [serde_json::json!({ "topic": topic, "messages": 3 })]);
+    let received = read(&brokers, &topic, 3);
+    let key = |n: usize| received[n].0.as_deref();
+    assert_eq!([key(0), key(1), key(2)], [Some("a"), Some("b"), None]);
+    assert_eq!(received[0].1.as_deref(), Some("{\"id\": \"a\", \"text\": \"one\"}"));
+    assert_eq!(received[1].1, None, "a tombstone");
+
+    let check = ["check", "--json", "--set", &set[0], "--set", &set[1], "--set", "telemetry.listen="];
+    let store = tempfile::tempdir().unwrap();
+    let path = format!("store.path={}", store.path().display());
+    let all: Vec<&str> = check.into_iter().chain(["--set", &path]).collect();
+    let lines = run(&all).lines();
+    let kafka = lines.iter().find(|line| line["check"] == "kafka").expect("Kafka is checked");
+    let said = kafka.to_string();
+    assert!(said.contains(&format!("{topic}.dlq")), "the dead-letter topic is looked for: {said}");
+    let absent = format!("kafka.topics={topic}-absent");
+    let lines = run(&[&all[..], &["--set", &absent]].concat()).ended(3).lines();
+    let kafka = lines.iter().find(|line| line["check"] == "kafka").expect("Kafka is checked");
+    assert!(kafka["reason"].as_str().unwrap().contains("does not exist"), "{kafka}");
+}
+
+/// Key and value of the topic's first messages.
+fn read(brokers: &str, topic: &str, count: usize) -> Vec<(Option<String>, Option<String>)> {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", topic).create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Beginning).expect("an offset");
+    consumer.assign(&list).expect("an assignment");
+    let (start, mut received) = (Instant::now(), Vec::new());
+    let text = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8(b.to_vec()).expect("UTF-8"));
+    while received.len() < count {
+        assert!(start.elapsed() < PATIENCE, "{} of {count} messages arrived", received.len());
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            received.push((text(message.key()), text(message.payload())));
+        }
+    }
+    received
+}
