@@ -59,7 +59,6 @@ const CLOSE_MAX: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct KafkaSource {
     handover: Arc<Handover>,
-    metrics: Arc<Metrics>,
     /// What the thread says when it has left the group.
     left: oneshot::Receiver<Result<(), String>>,
 }
@@ -94,7 +93,7 @@ impl KafkaSource {
         let (joined, wait_joined) = oneshot::channel();
         let (leave, left) = oneshot::channel();
         let thread = {
-            let (settings, handover, metrics) = (settings.clone(), handover.clone(), metrics.clone());
+            let (settings, handover) = (settings.clone(), handover.clone());
             move || {
                 let result = guarded(&handover, || {
                     let reached = join(&config, &settings, health, connect_max);
@@ -127,7 +126,7 @@ impl KafkaSource {
             .spawn(thread)
             .map_err(|error| SourceError::Fatal(format!("no thread for the Kafka consumer: {error}")))?;
         match wait_joined.await {
-            Ok(Ok(())) => Ok(Self { handover, metrics, left }),
+            Ok(Ok(())) => Ok(Self { handover, left }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(SourceError::Fatal(match handover.next(Demand::ControlOnly).await {
                 Err(why) => why,
@@ -217,9 +216,7 @@ impl Source for KafkaSource {
     }
 
     async fn commit(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), SourceError> {
-        self.handover.commit(offsets).map_err(SourceError::Fatal)?;
-        self.metrics.committed();
-        Ok(())
+        self.handover.commit(offsets).map_err(SourceError::Fatal)
     }
 
     fn lag(&self) -> Vec<(TopicPartition, i64)> {

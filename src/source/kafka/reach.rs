@@ -56,6 +56,8 @@ pub(super) fn reach<C: ConsumerContext>(
     let start = Instant::now();
     for topic in questions(&settings.topics) {
         let mut last_reason = String::from("no answer");
+        // Error events come once per change, and say more than the requests that fail meanwhile.
+        let mut explained = false;
         loop {
             let mut answered = false;
             match consumer.fetch_metadata(topic, REQUEST_TIMEOUT) {
@@ -66,6 +68,7 @@ pub(super) fn reach<C: ConsumerContext>(
                     }
                     Some(_) => answered = true,
                 },
+                Err(error) if explained => tracing::debug!(target: "librdkafka", %error, "no metadata"),
                 Err(error) => {
                     last_reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |c| c.to_string());
                 }
@@ -82,7 +85,7 @@ pub(super) fn reach<C: ConsumerContext>(
                         )));
                     }
                     if code != RDKafkaErrorCode::AllBrokersDown {
-                        last_reason = reason;
+                        (last_reason, explained) = (reason, true);
                     }
                 }
             }

@@ -246,7 +246,7 @@ async fn the_brokers_absence_shows_in_health_and_passes() {
 async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
     let fatal = async |settings: &KafkaSettings, drain: Duration| {
         let metrics = Arc::new(Metrics::default());
-        let connect = Duration::from_millis(100);
+        let connect = Duration::from_millis(1500);
         match KafkaSource::start(settings, drain, Health::new(), metrics, Limits::default(), connect).await {
             Err(SourceError::Fatal(text)) => text,
             other => panic!("{other:?}"),
@@ -268,11 +268,25 @@ async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
     // Port 1 of the loopback address: nobody listens there.
     let text = fatal(&KafkaSettings { brokers: vec!["127.0.0.1:1".into()], ..bench.settings.clone() }, second).await;
     assert!(text.contains("127.0.0.1:1") && text.contains("kafka.brokers"), "{text}");
+    // The broker's own error came early, and requests that timed out since then do not hide it.
+    assert!(text.contains("Connection refused"), "{text}");
 
     let text = fatal(&bench.settings, Duration::from_secs(300)).await;
     assert!(text.contains("drain_deadline_ms"), "{text}");
     let text = fatal(&KafkaSettings { topics: Vec::new(), ..bench.settings.clone() }, second).await;
     assert!(text.contains("kafka.topics"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_are_counted_by_the_pipeline_alone() {
+    let (bench, metrics) = (Bench::new(), Arc::new(Metrics::default()));
+    let drain = Duration::from_secs(1);
+    let source =
+        KafkaSource::start(&bench.settings, drain, Health::new(), metrics.clone(), Limits::default(), PATIENCE);
+    let mut source = Box::new(source.await.expect("the mock cluster is there"));
+    source.commit(Vec::new()).await.expect("the source takes it over");
+    assert!(metrics.encode().contains("clipstream_commits_total 0"), "{}", metrics.encode());
+    source.close().await.expect("leaves");
 }
 
 #[tokio::test]

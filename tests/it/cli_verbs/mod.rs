@@ -7,11 +7,16 @@ mod embed;
 mod index;
 mod produce;
 mod search;
+mod worker;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use clipstream::config::KafkaSettings;
+use clipstream::source::ensure_topics;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use serde_json::Value;
 
 /// What finds ONNX Runtime and the home folder; everything else in the environment is a test's own.
@@ -155,4 +160,41 @@ fn vector(value: &Value) -> Vec<f64> {
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Apache Kafka (`CLIPSTREAM_TEST_KAFKA=host:port`), or librdkafka's mock cluster in this process, which the binary
+/// reaches over the loopback interface like any broker.
+struct Broker {
+    address: String,
+    mock: Option<MockCluster<'static, DefaultProducerContext>>,
+}
+
+impl Broker {
+    fn new() -> Self {
+        match std::env::var("CLIPSTREAM_TEST_KAFKA") {
+            Ok(address) => Self { address, mock: None },
+            Err(_) => {
+                eprintln!(
+                    "\n*** NO KAFKA: CLIPSTREAM_TEST_KAFKA is not set; the verbs talk to librdkafka's MOCK CLUSTER ***\n"
+                );
+                let mock = MockCluster::new(1).expect("a mock cluster");
+                Self { address: mock.bootstrap_servers(), mock: Some(mock) }
+            }
+        }
+    }
+
+    fn settings(&self) -> KafkaSettings {
+        KafkaSettings { brokers: self.address.split(',').map(str::to_owned).collect(), ..KafkaSettings::default() }
+    }
+
+    /// A new topic with one partition.
+    async fn topic(&self, name: &str) -> String {
+        let nanoseconds = std::time::UNIX_EPOCH.elapsed().expect("the clock is right").as_nanos();
+        let topic = format!("{name}-{}-{nanoseconds}", std::process::id());
+        match &self.mock {
+            Some(mock) => mock.create_topic(&topic, 1, 1).expect("a topic"),
+            None => ensure_topics(&self.settings(), &[&topic], 1).await.expect("the broker creates the topic"),
+        }
+        topic
+    }
 }

@@ -1,13 +1,11 @@
 use std::time::{Duration, Instant};
 
-use clipstream::config::KafkaSettings;
-use clipstream::source::ensure_topics;
 use rdkafka::Message;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{clipstream, finish, run, run_with_input};
+use super::{Broker, clipstream, finish, run, run_with_input};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,16 +25,8 @@ fn what_cannot_be_sent_is_explained() {
 
 #[tokio::test]
 async fn lines_arrive_as_messages() {
-    let Ok(brokers) = std::env::var("CLIPSTREAM_TEST_KAFKA") else {
-        eprintln!(
-            "\n*** NO KAFKA: CLIPSTREAM_TEST_KAFKA is not set; `produce` and `check` against a broker are NOT TESTED ***\n"
-        );
-        return;
-    };
-    let nanoseconds = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
-    let topic = format!("produce-{}-{nanoseconds}", std::process::id());
-    let settings = KafkaSettings { brokers: brokers.split(',').map(str::to_owned).collect(), ..Default::default() };
-    ensure_topics(&settings, &[&topic], 1).await.expect("the broker creates the topic");
+    let broker = Broker::new();
+    let (brokers, topic) = (broker.address.as_str(), broker.topic("produce").await);
     let set = [format!("kafka.brokers={brokers}"), format!("kafka.topics={topic}")];
     let lines = "{\"id\": \"a\", \"text\": \"one\"}\n\n{\"id\": \"b\", \"op\": \"delete\"}\n{\"text\": \"no id\"}\n";
 
@@ -46,7 +36,7 @@ async fn lines_arrive_as_messages() {
     )
     .ended(0);
     assert_eq!(ran.lines(), [serde_json::json!({ "topic": topic, "messages": 3 })]);
-    let received = read(&brokers, &topic, 3);
+    let received = read(brokers, &topic, 3);
     let key = |n: usize| received[n].0.as_deref();
     assert_eq!([key(0), key(1), key(2)], [Some("a"), Some("b"), None]);
     assert_eq!(received[0].1.as_deref(), Some("{\"id\": \"a\", \"text\": \"one\"}"));

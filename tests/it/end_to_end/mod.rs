@@ -112,7 +112,9 @@ async fn assert_second_run_changes_nothing(world: &World, group: &str, before: &
     stop(worker, 0, 0).await;
     assert!(world.all_committed(group));
     assert_eq!(world.dead_letters().len(), BROKEN);
-    assert_eq!(checks::scroll(&*world.store, &world.collection).await, before);
+    let after = checks::scroll(&*world.store, &world.collection).await;
+    let changed: Vec<_> = before.iter().zip(&after).filter(|(old, new)| old != new).map(|(old, _)| old.id).collect();
+    assert!(changed.is_empty() && after.len() == before.len(), "changed: {changed:?}");
 }
 
 /// A new group reads everything again, over what is there: the same points, and the same dead letters once more.
@@ -129,7 +131,7 @@ async fn assert_replay_ends_the_same(
     let mut again = expected.clone();
     produced.iter().for_each(|(message, at)| again.apply(message, at));
     let stored = checks::scroll(&*world.store, &world.collection).await;
-    assert_eq!(checks::without_time(&stored), checks::without_time(before));
+    checks::same_after_replay(before, &stored);
     checks::points(&stored, &again, vectors, &world.media.pictures, started);
     let letters = world.dead_letters();
     let new: Vec<_> =
