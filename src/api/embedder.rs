@@ -22,9 +22,7 @@ use crate::telemetry::Metrics;
 /// use clipstream::api::Embedder;
 /// use clipstream::config::Settings;
 ///
-/// let mut settings = Settings::default();
-/// settings.clip.models = vec!["demo-emoji/v1=demo/model".parse()?];
-/// let embedder = Embedder::open(&settings, None).await?;
+/// let embedder = Embedder::open(&Settings::default(), None).await?;
 /// let query = embedder.embed_query("a red heart").await?;
 /// let picture = embedder.embed_image("demo/catalog/images/2764.webp".into()).await?;
 /// println!("{:.3}", query.cosine(&picture));
