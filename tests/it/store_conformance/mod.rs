@@ -5,7 +5,6 @@ mod durability;
 mod fixture;
 mod refusals;
 mod search;
-mod speed;
 mod writes;
 
 /// Runs the checks against each kind of store. A check gets a store of its own, or on a shared server a collection of
