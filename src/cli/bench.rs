@@ -86,7 +86,7 @@ fn preprocess(catalog: &Path, images: &[PathBuf], repeat: usize, global: &Global
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(presets::NOTHING);
     table.set_header(["what", "pictures", "decode ms", "resize + normalise ms", "total ms"]);
     for r in &reports {
         let ms = |value: f64| format!("{value:.2}");

@@ -46,9 +46,6 @@ impl Fault {
 /// What a check found, in a few words, or why it failed.
 type Verdict = Result<String, Fault>;
 
-/// A name, and what is tried under it.
-type Check = (String, Pin<Box<dyn Future<Output = Verdict> + Send>>);
-
 /// Named checks. They run at the same time and are shown in the order they were added in.
 #[derive(Default)]
 pub struct Checklist {

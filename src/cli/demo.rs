@@ -37,7 +37,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let output = global.output();
     output.result(&report, || {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_preset(presets::NOTHING);
         for (name, value) in report.figures() {
             table.add_row([name, value]);
         }

@@ -95,7 +95,7 @@ fn asset_id(hit: &Hit) -> String {
 
 fn table(hits: &[Hit]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["score", "id", "payload"]);
     for hit in hits {
         let payload = hit.payload.iter().filter(|(key, _)| *key != RESERVED_KEY);
