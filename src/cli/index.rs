@@ -14,7 +14,7 @@ use crate::source::{DirectorySource, LinesSource, Source};
 use crate::telemetry::Health;
 use crate::worker::{Worker, WorkerError};
 
-/// Indexes a directory of pictures, a JSON Lines file of messages, or messages from standard input
+/// Indexes a directory of pictures, a JSON Lines file, or standard input
 ///
 /// In a directory every picture becomes an asset named by its path. A line is a message as in docs/messages.md; an
 /// image without a scheme is a path relative to the file. What cannot be indexed goes to dead_letter.file, or to

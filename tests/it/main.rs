@@ -1,8 +1,8 @@
 //! The integration tests, one binary: linking it once is cheaper than many.
 
 mod cli_config;
-mod end_to_end;
 mod cli_verbs;
+mod end_to_end;
 mod floors;
 mod kafka;
 mod kafka_source;

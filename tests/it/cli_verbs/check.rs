@@ -13,9 +13,10 @@ fn check(home: &Home, set: &[&str], variables: &[(&str, &str)]) -> Ran {
     for assignment in set {
         command.args(["--set", assignment]);
     }
-    let nowhere = home.text("no-such-file");
+    let nothing = home.text("nothing");
+    std::fs::write(&nothing, "").unwrap();
     command.env("AWS_EC2_METADATA_DISABLED", "true");
-    command.env("AWS_CONFIG_FILE", &nowhere).env("AWS_SHARED_CREDENTIALS_FILE", &nowhere);
+    command.env("AWS_CONFIG_FILE", &nothing).env("AWS_SHARED_CREDENTIALS_FILE", &nothing);
     command.envs(variables.iter().copied());
     finish(command, b"")
 }

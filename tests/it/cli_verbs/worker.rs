@@ -84,7 +84,7 @@ async fn serves_logs_and_stops_as_documented() {
         if is_done(r#"clipstream_messages_total{outcome="indexed"} 5"#)
             && is_done(r#"clipstream_messages_total{outcome="dead_lettered"} 2"#)
             && is_done(r#"clipstream_queue_depth{queue="in_flight"} 0"#)
-            && text.contains("clipstream_commits_total ")
+            && !is_done("clipstream_commits_total 0")
         {
             break text;
         }
@@ -97,7 +97,7 @@ async fn serves_logs_and_stops_as_documented() {
         r#"clipstream_failures_total{stage="decode",class="permanent",reason="field_unknown"} 1"#,
         r#"clipstream_failures_total{stage="embed",class="permanent",reason="image_unsupported"} 1"#,
         r#"clipstream_stage_duration_seconds_count{stage="upsert"} 5"#,
-        r#"clipstream_batch_items_sum{kind="upsert",target="catalog__demo-emoji__v1"} 5"#,
+        r#"clipstream_batch_items_sum{kind="upsert",target="catalog__demo-emoji__v1"} 5.0"#,
         r#"clipstream_media_bytes_total 10"#,
     ] {
         assert!(metrics.lines().any(|line| line == sample), "{sample} is not in:\n{metrics}");
