@@ -6,7 +6,7 @@ use super::{CliError, Exit, Global};
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Health, Metrics};
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerError};
 
 /// Consumes Kafka topics, embeds, and upserts to the store, until it is told to stop
 ///
@@ -28,6 +28,7 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), CliError> {
     let shutdown = Shutdown::new();
     shutdown.listen().map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
     let (health, metrics) = (Health::new(), Arc::new(Metrics::default()));
+    // Before the endpoints are served, so that nobody sees a worker ready that has not begun.
     health.unready("worker", "starting");
     if let Some(address) = settings.telemetry.listen {
         let forever = std::future::pending();
@@ -35,15 +36,14 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), CliError> {
             telemetry::serve(address, metrics.clone(), health.clone(), || Ok(()), forever).await?;
         tracing::info!(%address, "serving /metrics, /livez and /readyz");
     }
-    let worker = Worker::assemble(&settings, health.clone(), metrics).await?;
+    let worker = Worker::assemble(&settings, health, metrics).await?;
     for (clip, collection) in worker.models() {
         tracing::info!(model = %clip.id(), collection, providers = clip.providers(), "model is ready");
     }
-    health.ready("worker");
     let ended = worker.consume(shutdown, Arc::new(Progress::default())).await;
-    health.unready("worker", "stopping");
-    worker.store().close().await.map_err(crate::worker::WorkerError::from)?;
+    let closed = worker.store().close().await;
     let summary = ended?;
+    closed.map_err(WorkerError::from)?;
     tracing::info!(
         settled = summary.settled,
         dead_lettered = summary.dead_lettered,

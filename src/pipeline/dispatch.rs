@@ -19,8 +19,8 @@ use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceError, SourceEvent};
 use crate::telemetry::{Health, Metrics};
 
-/// How often an outage that goes on is mentioned in the log.
-const REMINDER: Duration = Duration::from_secs(60);
+/// How often progress, or an outage that goes on, is mentioned in the log.
+const REPORT: Duration = Duration::from_secs(60);
 
 /// What is done with one message. The stages implement it; tests have their own.
 pub trait Handler: Send + Sync + 'static {
@@ -93,7 +93,8 @@ pub struct Dispatcher<H> {
     in_flight: usize,
     in_flight_bytes: usize,
     permanent_in_row: u64,
-    reminded: Instant,
+    reported: Instant,
+    reported_settled: u64,
 }
 
 /// A task's last words.
@@ -140,7 +141,8 @@ impl<H: Handler> Dispatcher<H> {
             in_flight: 0,
             in_flight_bytes: 0,
             permanent_in_row: 0,
-            reminded: Instant::now(),
+            reported: Instant::now(),
+            reported_settled: 0,
         }
     }
 
@@ -222,20 +224,11 @@ impl<H: Handler> Dispatcher<H> {
     fn on_event(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned { epoch, partitions } => {
-                for partition in partitions {
-                    tracing::info!(%partition, epoch, "assigned");
-                    self.watermarks.assign(partition, epoch);
-                }
+                partitions.into_iter().for_each(|partition| self.watermarks.assign(partition, epoch));
             }
             SourceEvent::Message(message) => self.on_message(message),
-            SourceEvent::Revoking(revocation) => {
-                tracing::info!(partitions = %list(&revocation.partitions), "revoked, draining");
-                self.revocations.push(revocation);
-            }
-            SourceEvent::Lost { partitions } => {
-                tracing::warn!(partitions = %list(&partitions), "lost, others have them already");
-                self.watermarks.release(&partitions);
-            }
+            SourceEvent::Revoking(revocation) => self.revocations.push(revocation),
+            SourceEvent::Lost { partitions } => drop(self.watermarks.release(&partitions)),
             SourceEvent::End => {}
         }
     }
@@ -351,17 +344,33 @@ impl<H: Handler> Dispatcher<H> {
         }
         self.commit().await;
         self.metrics.queue_depth("in_flight", self.in_flight);
-        for (partition, messages) in self.source.lag() {
-            self.metrics.lag(&partition, messages);
+        let lag = self.source.lag();
+        for (partition, messages) in &lag {
+            self.metrics.lag(partition, *messages);
         }
-        let reasons = self.health.reasons();
-        if reasons.is_empty() {
-            self.reminded = Instant::now();
-        } else if self.reminded.elapsed() >= REMINDER {
-            self.reminded = Instant::now();
-            for (component, why) in reasons {
-                tracing::warn!(component, in_flight = self.in_flight, "still unready: {why}");
-            }
+        if self.reported.elapsed() >= REPORT {
+            self.report(lag.iter().map(|(_, messages)| messages).sum());
+        }
+    }
+
+    /// One line a minute: how it goes while there is work, and what is in the way while there is an outage.
+    fn report(&mut self, lag: i64) {
+        let (settled, seconds) = (self.progress.settled(), self.reported.elapsed().as_secs_f64());
+        let (new, in_flight) = (settled - self.reported_settled, self.in_flight);
+        (self.reported, self.reported_settled) = (Instant::now(), settled);
+        if new > 0 || in_flight > 0 {
+            let per_second = (new as f64 / seconds * 10.0).round() / 10.0;
+            tracing::info!(
+                settled,
+                per_second,
+                dead_lettered = self.progress.dead_lettered(),
+                in_flight,
+                lag,
+                "progress"
+            );
+        }
+        for (component, why) in self.health.reasons() {
+            tracing::warn!(component, in_flight, "still unready: {why}");
         }
     }
 

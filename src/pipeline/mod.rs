@@ -35,6 +35,7 @@ mod watermark;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use dispatch::{Progress, Summary};
 pub use embed::{Embed, Embedded};
@@ -135,10 +136,12 @@ impl Handler for Stages {
 
     async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
         let lanes = self.lanes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
+        let started = Instant::now();
         let media = match &request.image {
             Some(url) => Some(self.attempts.run(Stage::Fetch, || fetch::fetch(&self.media, url)).await?),
             None => None,
         };
+        let fetched_at = Instant::now();
         let clips: Vec<_> = lanes.iter().map(|lane| lane.clip().clone()).collect();
         let embedded = self
             .attempts
@@ -146,7 +149,15 @@ impl Handler for Stages {
             .await?;
         drop(media);
         let writes = upsert::writes(request, message, embedded, lanes.len());
+        let embedded_at = Instant::now();
         let written = self.attempts.run(Stage::Upsert, || upsert::write(&lanes, &writes, request.version)).await?;
+        tracing::debug!(
+            position = %message.position,
+            fetch_ms = (fetched_at - started).as_millis() as u64,
+            embed_ms = (embedded_at - fetched_at).as_millis() as u64,
+            upsert_ms = embedded_at.elapsed().as_millis() as u64,
+            "processed"
+        );
         Ok(match (written, request.op) {
             (Written::Stale, _) => Outcome::Stale,
             (Written::Applied, Op::Delete) => Outcome::Deleted,

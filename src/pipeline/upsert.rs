@@ -184,7 +184,14 @@ impl Writer {
         let writes: Vec<Write> = batch.iter().map(|t| t.write.clone()).collect();
         let started = Instant::now();
         self.store.write(&self.collection, &writes).await?;
-        self.metrics.upsert_batch(&self.collection, writes.len(), started.elapsed());
+        let took = started.elapsed();
+        self.metrics.upsert_batch(&self.collection, writes.len(), took);
+        tracing::debug!(
+            collection = self.collection,
+            items = writes.len(),
+            took_ms = took.as_millis() as u64,
+            "written"
+        );
         Ok(())
     }
 

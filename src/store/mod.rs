@@ -138,8 +138,7 @@ impl StoreError {
     }
 
     fn collection_missing(collection: &str) -> Self {
-        let message =
-            format!("collection {collection} does not exist; index something or run `clipstream migrate apply` first");
+        let message = format!("collection {collection} does not exist; index something first");
         Self::outage("collection_missing", message)
     }
 

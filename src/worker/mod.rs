@@ -49,6 +49,7 @@ impl Worker {
     /// Loads the models, connects, creates the collections that are missing and refuses those that another model
     /// filled. Nothing is consumed yet.
     pub async fn assemble(settings: &Settings, health: Health, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
+        health.unready("worker", "starting");
         let clips = load_models(settings, &metrics).await?;
         let store = store::open(&settings.store).await?;
         let definition = match &settings.store.collection_definition {
@@ -66,7 +67,7 @@ impl Worker {
         let alias = ModelId::slug(&settings.store.catalog);
         let names = store.ensure_alias(&alias, default_collection).await?;
         if names != *default_collection {
-            tracing::warn!(alias, %names, default_collection, "the alias names another collection; `search` by alias uses that one");
+            tracing::warn!(alias, %names, default_collection, "the alias names another collection; backends that search by the alias use that one");
         }
         let budget = Budget::new(settings.pipeline.media_in_flight_bytes_max);
         let media = MediaClient::new(&settings.media, budget, metrics.clone()).await?;
@@ -118,7 +119,10 @@ impl Worker {
             metrics: self.metrics.clone(),
             progress,
         };
-        Ok(pipeline::run(source, parts).await?)
+        self.health.ready("worker");
+        let ended = pipeline::run(source, parts).await;
+        self.health.unready("worker", "stopping");
+        Ok(ended?)
     }
 }
 

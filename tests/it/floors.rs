@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Floor, and the folders on it. Floors exist before the folders on them do.
-const FLOORS: [(u8, &[&str]); 6] = [
+const FLOORS: [(u8, &[&str]); 7] = [
     (0, &["domain"]),
     (1, &["budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry"]),
     (2, &["source", "media", "clip", "store", "dead_letter"]),
     (3, &["pipeline"]),
-    (4, &["worker", "api", "migrate", "demo", "bench"]),
-    (5, &["cli"]),
+    (4, &["worker", "api"]),
+    (5, &["demo", "bench"]),
+    (6, &["cli"]),
 ];
 
 /// Uses on the same floor that are meant: (user, used). Tools that hold nothing and start nothing, and the settings of

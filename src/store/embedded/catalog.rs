@@ -96,7 +96,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             let message = format!(
-                "the store in {} is in use by another process; stop that clipstream, ask its HTTP API instead, or set another store.path",
+                "the store in {} is in use by another process; stop that clipstream, or set another store.path",
                 folder.display()
             );
             Err(StoreError::outage("store_locked", message))

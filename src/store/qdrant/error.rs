@@ -48,10 +48,7 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
         Code::Aborted | Code::Cancelled => StoreError::transient("store_busy", message("")),
         // A point that another worker deleted between the steps of a patch; everything else that is not found is shared.
         Code::NotFound if said.contains("No point with id") => StoreError::transient("store_conflict", message("")),
-        Code::NotFound => StoreError::outage(
-            "collection_missing",
-            message("; index something or run `clipstream migrate apply` first"),
-        ),
+        Code::NotFound => StoreError::outage("collection_missing", message("; index something first")),
         Code::Unauthenticated | Code::PermissionDenied => {
             StoreError::outage("store_unauthorized", message("; check store.api_key and its rights"))
         }
