@@ -1,6 +1,6 @@
 //! Stage 4: points to collections, in batches that form from what is waiting.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::embed::Embedded;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
-use crate::domain::{Class, Failure, IngestRequest, Message, Op, Patch, Point, PointId, Record, Stage, Write};
+use crate::domain::{Class, Failure, IngestRequest, Message, Op, Patch, Payload, Point, PointId, Record, Stage, Write};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -140,7 +140,9 @@ impl Writer {
                 let Some(first) = waiting.recv().await else { return };
                 self.fill(first, &mut waiting)
             };
-            self.settle(batch).await;
+            // Whoever does not wait any more was fenced: the partition's new owner writes, and this would be stale.
+            let wanted = batch.into_iter().filter(|ticket| !ticket.reply.is_closed()).collect();
+            self.settle(wanted).await;
         }
     }
 
@@ -158,10 +160,11 @@ impl Writer {
     }
 
     async fn settle(&self, batch: Vec<Ticket>) {
-        let (fresh, stale) = match self.split_stale(batch).await {
-            Ok(split) => split,
-            Err((batch, error)) => return answer(batch, &Err(error)),
+        let outdated = match self.outdated(&batch).await {
+            Ok(outdated) => outdated,
+            Err(error) => return answer(batch, &Err(error)),
         };
+        let (stale, fresh) = batch.into_iter().partition(|ticket| outdated.contains(&ticket.write.id()));
         answer(stale, &Ok(Written::Stale));
         let mut open = vec![fresh];
         while let Some(mut batch) = open.pop() {
@@ -195,23 +198,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Splits off the tickets whose version is older than the stored one. Only messages with a version cost a read.
-    #[allow(clippy::type_complexity)]
-    async fn split_stale(&self, batch: Vec<Ticket>) -> Result<(Vec<Ticket>, Vec<Ticket>), (Vec<Ticket>, StoreError)> {
-        let ids: Vec<PointId> = batch.iter().filter(|t| t.version.is_some()).map(|t| t.write.id()).collect();
-        if ids.is_empty() {
-            return Ok((batch, Vec::new()));
+    /// The points of which the store holds a newer version. Only messages with a version cost a read.
+    async fn outdated(&self, batch: &[Ticket]) -> Result<HashSet<PointId>, StoreError> {
+        let versions: HashMap<PointId, u64> = batch.iter().filter_map(|t| Some((t.write.id(), t.version?))).collect();
+        if versions.is_empty() {
+            return Ok(HashSet::new());
         }
-        let records = match self.store.records(&self.collection, &ids).await {
-            Ok(records) => records,
-            Err(error) => return Err((batch, error)),
+        let ids: Vec<PointId> = versions.keys().copied().collect();
+        let records = self.store.records(&self.collection, &ids).await?;
+        let newer = |id: &PointId, record: &Payload| {
+            record.get("version").and_then(|v| v.as_u64()).is_some_and(|stored| versions.get(id) < Some(&stored))
         };
-        let stored: HashMap<PointId, u64> =
-            records.into_iter().filter_map(|(id, record)| Some((id, record.get("version")?.as_u64()?))).collect();
-        Ok(batch.into_iter().partition(|ticket| match (ticket.version, stored.get(&ticket.write.id())) {
-            (Some(mine), Some(theirs)) => mine >= *theirs,
-            _ => true,
-        }))
+        Ok(records.into_iter().filter(|(id, record)| newer(id, record)).map(|(id, _)| id).collect())
     }
 }
 
