@@ -111,13 +111,17 @@ impl Embedder {
         let clip = tokio::task::spawn_blocking(move || Clip::load(&entry, &clip_settings, metrics))
             .await
             .map_err(|e| EmbedError::Input(format!("loading the model broke: {e}")))??;
-        Ok(Self::new(Arc::new(clip), media, settings))
+        Self::new(Arc::new(clip), media, settings)
     }
 
     /// With parts that are there already.
-    pub fn new(clip: Arc<Clip>, media: MediaClient, settings: &Settings) -> Self {
-        let embed = Embed::new(settings.clip.preprocess_threads(), settings.media.pixels_max);
-        Self { clip, media, embed: Arc::new(embed), media_bytes_max: settings.media.media_bytes_max }
+    ///
+    /// # Errors
+    /// When the threads that preprocess cannot be started.
+    pub fn new(clip: Arc<Clip>, media: MediaClient, settings: &Settings) -> Result<Self, EmbedError> {
+        let embed = Embed::new(settings.clip.preprocess_threads(), settings.media.pixels_max)
+            .map_err(|e| EmbedError::Input(format!("no threads to preprocess on: {e}")))?;
+        Ok(Self { clip, media, embed: Arc::new(embed), media_bytes_max: settings.media.media_bytes_max })
     }
 
     pub(super) fn clip(&self) -> &Arc<Clip> {

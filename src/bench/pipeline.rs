@@ -64,7 +64,7 @@ impl PipelineBench {
         // Every message has a picture and a caption.
         let items_per_s = 2.0 * self.messages as f64 / progress.elapsed().as_secs_f64();
         let (clip, _) = &worker.models()[0];
-        let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings);
+        let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings)?;
         let pictures = items.iter().map(|(image, _)| self.catalog.join(image)).collect();
         let texts = items.into_iter().map(|(_, text)| text).collect();
         let model_items_per_s = rate_alone(&embedder, &settings, pictures, texts).await?;

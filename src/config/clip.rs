@@ -24,7 +24,7 @@ pub struct ClipSettings {
     pub image_batch_max: usize,
     /// Most texts in one run.
     pub text_batch_max: usize,
-    /// Pictures that are decoded and resized at once; 0: one per core.
+    /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1.
     pub preprocess_threads: usize,
 }
 
@@ -71,7 +71,12 @@ impl ClipSettings {
 
     /// `preprocess_threads`, resolved.
     pub fn preprocess_threads(&self) -> usize {
-        if self.preprocess_threads > 0 { self.preprocess_threads } else { cores() }
+        if self.preprocess_threads > 0 {
+            return self.preprocess_threads;
+        }
+        // More threads than cores only get in the image tower's way.
+        let towers = if self.providers == [Provider::Cpu] { self.intra_op_threads() * self.sessions } else { 0 };
+        cores().saturating_sub(towers).max(1)
     }
 }
 

@@ -144,7 +144,7 @@ pub async fn run(
     }
 
     let (clip, collection) = &worker.models()[0];
-    let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings);
+    let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings).map_err(SearchError::from)?;
     let searcher = Searcher::new(embedder, worker.store().clone(), &settings.store).await?;
     let (recall_at_1, recall_at_5) = recall(&searcher, &catalog).await?;
     let mut report = Report {

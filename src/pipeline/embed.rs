@@ -1,17 +1,20 @@
 //! Stage 3: one unit vector per model and modality. A picture is decoded once for all models.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use crate::clip::{Clip, ClipError, Pixels, decode_picture};
 use crate::domain::{Failure, MediaRecord, Stage, Vectors};
 use crate::media::Media;
 
-/// Bounds how many pictures are decoded and preprocessed at once; that work runs on blocking threads.
+/// Decodes and preprocesses on threads of its own. They are few and live long: buffers of megabytes are then reused, where
+/// a pool of many short-lived threads has the kernel clear new pages for every picture.
 pub struct Embed {
-    permits: Arc<Semaphore>,
+    threads: ThreadPool,
     pixels_max: u64,
 }
 
@@ -24,8 +27,11 @@ pub struct Embedded {
 }
 
 impl Embed {
-    pub fn new(threads: usize, pixels_max: u64) -> Self {
-        Self { permits: Arc::new(Semaphore::new(threads.max(1))), pixels_max }
+    /// # Errors
+    /// When the threads cannot be started.
+    pub fn new(threads: usize, pixels_max: u64) -> Result<Self, ThreadPoolBuildError> {
+        let threads = ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|n| format!("preprocess-{n}"));
+        Ok(Self { threads: threads.build()?, pixels_max })
     }
 
     pub async fn embed(
@@ -66,22 +72,26 @@ impl Embed {
 
     /// Decodes once and preprocesses for every model.
     async fn preprocess(&self, clips: &[Arc<Clip>], media: &Media) -> Result<(MediaRecord, Vec<Pixels>), Failure> {
-        let permit = self.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let clips = clips.to_vec();
-        let (bytes, pixels_max) = (media.bytes.clone(), self.pixels_max);
+        let (bytes, pixels_max, clips) = (media.bytes.clone(), self.pixels_max, clips.to_vec());
         let (url, etag) = (media.url.clone(), media.etag.clone());
-        let work = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+        let work = move || {
             let picture = decode_picture(&bytes, pixels_max)
                 .map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
             let sha256 = hex(&Sha256::digest(&bytes));
             let record =
                 MediaRecord { url, etag, sha256, width: picture.width, height: picture.height, mime: picture.mime };
             Ok((record, clips.iter().map(|clip| clip.preprocess(&picture)).collect()))
+        };
+        let (reply, done) = oneshot::channel();
+        self.threads.spawn(move || {
+            // A panic drops `reply`, which tells the waiting message; nobody waits any more when it was fenced.
+            if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
+                let _ = reply.send(result);
+            }
         });
-        // A decoder that panics on hostile bytes has lost this picture, not the worker.
-        work.await.unwrap_or_else(|e| {
-            let message = format!("the picture broke its decoder ({e}); please report the file");
+        // Whatever panics on hostile bytes has lost this picture, not the worker.
+        done.await.unwrap_or_else(|_| {
+            let message = "the picture broke its decoder; please report the file and the log line before this";
             Err(Failure::permanent(Stage::Embed, "image_undecodable", message))
         })
     }

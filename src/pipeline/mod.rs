@@ -99,7 +99,8 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
         topic_ops: parts.topic_ops,
         lanes: parts.models.into_iter().map(lane).collect(),
         media: parts.media,
-        embed: Embed::new(parts.preprocess_threads, parts.pixels_max),
+        embed: Embed::new(parts.preprocess_threads, parts.pixels_max)
+            .map_err(|e| PipelineError::Broken(format!("no threads to preprocess on: {e}")))?,
         dead_letters: parts.dead_letters,
         attempts,
     };
