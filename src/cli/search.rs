@@ -89,8 +89,7 @@ fn parse_filter(text: &str) -> Result<Value, CliError> {
 
 /// The catalog's own id; the point's where another program wrote it.
 fn asset_id(hit: &Hit) -> String {
-    let ours = hit.payload.get(RESERVED_KEY).and_then(|r| r.get("asset_id")).and_then(Value::as_str);
-    ours.map_or_else(|| hit.id.to_string(), str::to_owned)
+    hit.asset_id().map_or_else(|| hit.id.to_string(), str::to_owned)
 }
 
 fn table(hits: &[Hit]) -> Table {

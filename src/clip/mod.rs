@@ -24,7 +24,6 @@ pub use error::ClipError;
 pub use picture::{Picture, PictureError, decode_picture};
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
 pub use tokenize::{Tokenizer, TokenizerError};
-pub use tower::ImageTower;
 
 use crate::config::{ClipSettings, ModelEntry, Provider};
 use crate::domain::{Embedding, Fingerprint, ModelId};
@@ -32,7 +31,7 @@ use crate::telemetry::Metrics;
 use directory::ModelFiles;
 use engine::Engine;
 use runtime::Runtime;
-use tower::TextTower;
+use tower::{ImageTower, TextTower};
 
 /// Longer texts are tokenized off the async threads.
 const SHORT_TEXT_BYTES: usize = 2048;
@@ -207,11 +206,6 @@ impl Clip {
             encoding.await.map_err(|_| ClipError::Stopped)?
         };
         self.text.embed(tokens.map_err(|e| ClipError::item("text_untokenizable", e.to_string()))?).await
-    }
-
-    /// Another image session with the same settings, without a queue: the model alone, for benches. Blocking.
-    pub fn open_image_tower(&self) -> Result<ImageTower, ClipError> {
-        self.opener.image_tower()
     }
 }
 

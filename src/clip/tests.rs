@@ -50,7 +50,7 @@ async fn batches_give_what_single_runs_give() {
     }
 
     let together = join_all((0..20).map(|seed| clip.embed_pixels(noise(seed, 96)))).await;
-    let mut tower = clip.open_image_tower().unwrap();
+    let mut tower = clip.opener.image_tower().unwrap();
     for (seed, together) in (0..20).zip(together) {
         let alone = tower.embed(&[noise(seed, 96)]).unwrap().remove(0);
         assert!(close(&alone, &together.unwrap(), 1e-5), "{seed}");

@@ -20,7 +20,7 @@ pub(super) trait Tower: Send + 'static {
 }
 
 /// Pixels in, vectors out.
-pub struct ImageTower {
+pub(super) struct ImageTower {
     session: Session,
     signature: ImageSignature,
     outputs: RunOptions<HasSelectedOutputs>,
@@ -49,7 +49,7 @@ impl ImageTower {
 
     /// Vectors of preprocessed pictures, in order, in one run of the graph (or several where its batch is fixed). It
     /// blocks, and joins no queue: the model alone, as benches want it.
-    pub fn embed(&mut self, pictures: &[Pixels]) -> Result<Vec<Embedding>, ClipError> {
+    pub(super) fn embed(&mut self, pictures: &[Pixels]) -> Result<Vec<Embedding>, ClipError> {
         self.run(&pictures.iter().collect::<Vec<_>>())?.into_iter().collect()
     }
 

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::api::{Embedder, SearchError, SearchRequest, Searcher, rate_alone};
 use crate::config::Settings;
-use crate::domain::{Modality, Op, RESERVED_KEY};
+use crate::domain::{Modality, Op};
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
 use crate::source::{ProduceError, Producer};
@@ -206,10 +206,7 @@ async fn recall(searcher: &Searcher, catalog: &Catalog) -> Result<(f64, f64), De
     let ranks: Vec<Result<Option<usize>, SearchError>> = stream::iter(&catalog.items)
         .map(async |item| {
             let hits = search(searcher, &item.text, 5).await?;
-            let is_own = |hit: &store::Hit| {
-                hit.payload.get(RESERVED_KEY).and_then(|r| r.get("asset_id")).is_some_and(|id| id == item.id.as_str())
-            };
-            Ok(hits.iter().position(is_own))
+            Ok(hits.iter().position(|hit| hit.asset_id() == Some(&item.id)))
         })
         .buffer_unordered(SEARCHES_IN_FLIGHT)
         .collect()

@@ -56,8 +56,8 @@ pub fn render(report: &Report, rows: &[Row], images: &Path) -> String {
 
 fn cell(hit: &Hit, images: &Path) -> String {
     let text = |key: &str| hit.payload.get(key).and_then(|v| v.as_str()).unwrap_or_default();
-    let asset = hit.payload.get(crate::domain::RESERVED_KEY).and_then(|r| r.get("asset_id")).and_then(|v| v.as_str());
-    let picture = asset.and_then(|id| std::fs::read(images.join(format!("{id}.webp"))).ok()).unwrap_or_default();
+    let picture =
+        hit.asset_id().and_then(|id| std::fs::read(images.join(format!("{id}.webp"))).ok()).unwrap_or_default();
     let (data, name) = (STANDARD.encode(picture), escape(text("name")));
     let score = hit.score;
     format!(

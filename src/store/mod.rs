@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::config::{StoreKind, StoreSettings};
-use crate::domain::{Class, Embedding, Fingerprint, Modality, Payload, PointId, Write};
+use crate::domain::{Class, Embedding, Fingerprint, Modality, Payload, PointId, RESERVED_KEY, Write};
 
 mod batch;
 mod definition;
@@ -94,6 +94,13 @@ pub struct Hit {
     pub score: f32,
     /// The whole payload, the reserved key included.
     pub payload: Payload,
+}
+
+impl Hit {
+    /// The catalog's own id; `None` for points that another program wrote.
+    pub fn asset_id(&self) -> Option<&str> {
+        self.payload.get(RESERVED_KEY)?.get("asset_id")?.as_str()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

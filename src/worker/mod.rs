@@ -49,7 +49,6 @@ impl Worker {
     /// Loads the models, connects, creates the collections that are missing and refuses those that another model
     /// filled. Nothing is consumed yet.
     pub async fn assemble(settings: &Settings, health: Health, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
-        health.unready("worker", "starting");
         let clips = load_models(settings, &metrics).await?;
         let store = store::open(&settings.store).await?;
         let definition = match &settings.store.collection_definition {
