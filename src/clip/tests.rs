@@ -5,8 +5,11 @@ use std::path::Path;
 use futures::future::join_all;
 use serde_json::json;
 
+use super::directory::ModelFiles;
 use super::test_graph::{F16, F32, I32, I64, Second, channel_means, token_sums};
 use super::*;
+use crate::config::ModelEntry;
+use crate::telemetry::Metrics;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
 
