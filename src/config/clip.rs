@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::reader::{Expected, Reader, Review, Text, choice};
 use super::store::StoreSettings;
-use crate::domain::ModelId;
+use crate::domain::{ModelId, registry};
 
 /// `[clip]`: the models, and how they run.
 #[derive(Clone, Debug)]
@@ -10,8 +10,9 @@ pub struct ClipSettings {
     /// Models to embed with; the first is the default one, which the alias names and queries use. The default is the
     /// small demo model of this project, seen from the project's folder.
     pub models: Vec<ModelEntry>,
-    /// Where a model without a directory of its own is looked for, as `{variant}__{checkpoint}`.
-    pub models_directory: PathBuf,
+    /// Where a model without a directory of its own is looked for and pulled to, as `{variant}__{checkpoint}`; none: see
+    /// [`ClipSettings::models_directory`].
+    pub models_directory: Option<PathBuf>,
     /// ONNX Runtime's library; none: see `clip::runtime` for the places that are searched.
     pub onnxruntime: Option<PathBuf>,
     /// Execution providers in order of preference, for example `cuda`, `cpu`.
@@ -33,6 +34,13 @@ pub struct ClipSettings {
 pub struct ModelEntry {
     pub id: ModelId,
     pub directory: Option<PathBuf>,
+}
+
+impl From<ModelId> for ModelEntry {
+    /// A model without a directory of its own.
+    fn from(id: ModelId) -> Self {
+        Self { id, directory: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +72,22 @@ impl Provider {
 }
 
 impl ClipSettings {
+    /// `models_directory`, resolved: without one `${XDG_CACHE_HOME:-$HOME/.cache}/clipstream/models`, beside ONNX Runtime's
+    /// library, and `models` where there is no home.
+    pub fn models_directory(&self) -> PathBuf {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = || variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+        self.models_directory
+            .clone()
+            .or_else(|| Some(cache()?.join("clipstream").join("models")))
+            .unwrap_or_else(|| PathBuf::from("models"))
+    }
+
+    /// The entry's own directory, or the model's place below the models' directory.
+    pub fn model_directory(&self, entry: &ModelEntry) -> PathBuf {
+        entry.directory.clone().unwrap_or_else(|| self.models_directory().join(entry.id.directory_name()))
+    }
+
     /// `intra_op_threads`, resolved: half of the cores, because the other half decodes.
     pub fn intra_op_threads(&self) -> usize {
         if self.intra_op_threads > 0 { self.intra_op_threads } else { (cores() / 2).max(1) }
@@ -91,7 +115,7 @@ impl Default for ClipSettings {
                 id: ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into() },
                 directory: Some(PathBuf::from("demo/model")),
             }],
-            models_directory: PathBuf::from("models"),
+            models_directory: None,
             onnxruntime: None,
             providers: vec![Provider::Cpu],
             intra_op_threads: 0,
@@ -116,7 +140,10 @@ impl Text for ModelEntry {
         if directory.is_some_and(str::is_empty) {
             return Err(expected());
         }
-        let id = id.trim().parse().map_err(|_| expected())?;
+        let id = registry::resolve_or_custom(id.trim()).map_err(|unknown| match unknown.nearest {
+            Some(near) => expected().hint(format!("did you mean {near}?")),
+            None => expected(),
+        })?;
         Ok(Self { id, directory: directory.map(PathBuf::from) })
     }
 
@@ -143,7 +170,7 @@ impl ClipSettings {
         let default = Self::default();
         Self {
             models: section.list("models", default.models),
-            models_directory: section.value("models_directory", default.models_directory),
+            models_directory: section.optional("models_directory", default.models_directory),
             onnxruntime: section.optional("onnxruntime", default.onnxruntime),
             providers: section.list("providers", default.providers),
             intra_op_threads: section.number("intra_op_threads", default.intra_op_threads, 0..=1024),
@@ -154,7 +181,7 @@ impl ClipSettings {
         }
     }
 
-    /// Every model once, and every model with a collection of its own.
+    /// Every model known or with a directory, every model once, and every model with a collection of its own.
     pub(super) fn review(&self, store: &StoreSettings, review: &mut Review<'_>) {
         review.expect(!self.providers.is_empty(), "clip.providers", || {
             Expected::new("at least one execution provider").hint("cpu is always there")
@@ -162,6 +189,18 @@ impl ClipSettings {
         for (n, provider) in self.providers.iter().enumerate() {
             review.expect(!self.providers[..n].contains(provider), "clip.providers", || {
                 Expected::new(format!("every provider once; {} is there twice", provider.as_str()))
+            });
+        }
+        for entry in &self.models {
+            let known = entry.directory.is_some() || registry::find(&entry.id).is_some();
+            review.expect(known || self.model_directory(entry).is_dir(), "clip.models", || {
+                let near = registry::resolve(&entry.id.to_string()).err().and_then(|unknown| unknown.nearest);
+                Expected::new(format!(
+                    "models that OpenCLIP publishes, or a directory for {0}: {0}=DIRECTORY, or {1}",
+                    entry.id,
+                    self.model_directory(entry).display()
+                ))
+                .hint(near.map_or("clipstream models list".to_owned(), |near| format!("did you mean {near}?")))
             });
         }
         let collection = |entry: &ModelEntry| entry.id.collection(&store.collection_template, &store.catalog);
