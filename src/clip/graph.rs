@@ -21,7 +21,8 @@ use crate::redact;
 
 /// Outputs that are the embedding, by preference: OpenCLIP and Immich exports, then Optimum's and FastEmbed's, then
 /// merged ones. Graphs may give hidden states beside it.
-pub(super) const OUTPUT_NAMES: [&str; 5] = ["image_embedding", "text_embedding", "image_embeds", "text_embeds", "embeddings"];
+pub(super) const OUTPUT_NAMES: [&str; 5] =
+    ["image_embedding", "text_embedding", "image_embeds", "text_embeds", "embeddings"];
 
 /// What the export tool writes: old enough for any ONNX Runtime that is accepted here.
 const EXPORT_OPSET: u32 = 18;

@@ -92,7 +92,7 @@ pub(super) struct Opened {
 impl Opened {
     /// Every error is [`ClipError::Load`] and names the model and its directory.
     pub(super) fn open(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Self, ClipError> {
-        let directory = model_directory(entry, settings);
+        let directory = settings.model_directory(entry);
         let opened = Self::open_in(entry, settings, precision, &directory);
         opened.map_err(|e| {
             let of_model = |message: String| format!("model {} in {}: {message}", entry.id, directory.display());
@@ -181,14 +181,6 @@ fn open_text(opener: &Opener) -> Result<(TextTower, Tokenizer, usize), ClipError
     let tokens = tokenizer.encode("a photo of a red shoe").map_err(unusable)?;
     let dimension = tower.try_real_length(&tokens)?.dimension();
     Ok((tower, tokenizer, dimension))
-}
-
-/// The entry's own directory, or `{variant}__{checkpoint}` below the models' directory, as Immich names its exports.
-fn model_directory(entry: &ModelEntry, settings: &ClipSettings) -> PathBuf {
-    entry.directory.clone().unwrap_or_else(|| {
-        let name = format!("{}__{}", entry.id.variant, entry.id.checkpoint);
-        settings.models_directory.join(name.replace(['/', '\\'], "-"))
-    })
 }
 
 /// What the directory says about preprocessing.

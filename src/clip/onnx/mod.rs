@@ -89,7 +89,10 @@ impl GraphFacts {
 
     /// Version of ONNX's own operators.
     pub(super) fn opset(&self) -> i64 {
-        self.opsets.iter().find(|(domain, _)| domain.is_empty() || domain == "ai.onnx").map_or(0, |(_, version)| *version)
+        self.opsets
+            .iter()
+            .find(|(domain, _)| domain.is_empty() || domain == "ai.onnx")
+            .map_or(0, |(_, version)| *version)
     }
 }
 
