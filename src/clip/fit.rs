@@ -81,21 +81,23 @@ impl Known {
         Ok(Self { id: id.clone(), checkpoint, claims })
     }
 
-    /// Compares what the graphs compute with what the checkpoint was trained with.
+    /// Compares what the graphs compute with what the checkpoint was trained with; returns what was accepted.
     ///
     /// # Errors
     /// They differ, unless that is accepted: then it is a warning.
-    pub(super) fn check_activation(&self, facts: &ModelFacts, mismatch: ActivationMismatch) -> Result<(), ClipError> {
-        let Some(problem) = self.activation_problem(facts) else { return Ok(()) };
-        match mismatch {
-            ActivationMismatch::Refuse => {
-                Err(ClipError::load("activation_mismatch", format!("{problem}; {ACTIVATION_STEP}")))
+    pub(super) fn check_activation(
+        &self,
+        facts: &ModelFacts,
+        mismatch: ActivationMismatch,
+    ) -> Result<Option<String>, ClipError> {
+        let problem = self.activation_problem(facts);
+        if let Some(problem) = &problem {
+            if mismatch == ActivationMismatch::Refuse {
+                return Err(ClipError::load("activation_mismatch", format!("{problem}; {ACTIVATION_STEP}")));
             }
-            ActivationMismatch::Accept => {
-                tracing::warn!(model = %self.id, "{problem}; accepted by clip.activation_mismatch");
-                Ok(())
-            }
+            tracing::warn!(model = %self.id, "{problem}; accepted by clip.activation_mismatch");
         }
+        Ok(problem)
     }
 
     /// The same without the next step.

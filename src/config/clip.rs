@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::reader::{Expected, Reader, Review, Text, choice};
 use super::store::StoreSettings;
-use crate::domain::{ModelId, registry};
+use crate::domain::{Decoding, ModelId, Orientation, registry};
 
 /// `[clip]`: the models, and how they run.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct ClipSettings {
     pub models_directory: Option<PathBuf>,
     /// ONNX Runtime's library; none: see `clip::runtime` for the places that are searched.
     pub onnxruntime: Option<PathBuf>,
+    /// What happens where a graph computes another activation than its checkpoint was trained with.
+    pub activation_mismatch: ActivationMismatch,
     /// Execution providers in order of preference, for example `cuda`, `cpu`.
     pub providers: Vec<Provider>,
     /// Threads that one run of a graph may use; 0: half of the cores (the other half decodes), at least 1.
@@ -27,6 +29,10 @@ pub struct ClipSettings {
     pub text_batch_max: usize,
     /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1.
     pub preprocess_threads: usize,
+    /// What is done about EXIF orientation; part of the fingerprint.
+    pub orientation: Orientation,
+    /// `clip.preprocess`: how much of a JPEG is decoded; part of the fingerprint.
+    pub decoding: Decoding,
 }
 
 /// `VARIANT/CHECKPOINT` or `VARIANT/CHECKPOINT=DIRECTORY`.
@@ -40,6 +46,25 @@ impl From<ModelId> for ModelEntry {
     /// A model without a directory of its own.
     fn from(id: ModelId) -> Self {
         Self { id, directory: None }
+    }
+}
+
+/// `clip.activation_mismatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationMismatch {
+    Refuse,
+    /// A warning; the fingerprint records what the graph computes in any case.
+    Accept,
+}
+
+impl ActivationMismatch {
+    pub const ALL: [Self; 2] = [Self::Refuse, Self::Accept];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Accept => "accept",
+        }
     }
 }
 
@@ -117,12 +142,15 @@ impl Default for ClipSettings {
             }],
             models_directory: None,
             onnxruntime: None,
+            activation_mismatch: ActivationMismatch::Refuse,
             providers: vec![Provider::Cpu],
             intra_op_threads: 0,
             sessions: 1,
             image_batch_max: 16,
             text_batch_max: 32,
             preprocess_threads: 0,
+            orientation: Orientation::default(),
+            decoding: Decoding::default(),
         }
     }
 }
@@ -155,9 +183,39 @@ impl Text for ModelEntry {
     }
 }
 
+impl Text for ActivationMismatch {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|m| (m.as_str(), m)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
 impl Text for Provider {
     fn parse(text: &str) -> Result<Self, Expected> {
         choice(text, Self::ALL.map(|p| (p.as_str(), p)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Text for Orientation {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|o| (o.as_str(), o)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Text for Decoding {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|d| (d.as_str(), d)))
     }
 
     fn text(&self) -> String {
@@ -172,12 +230,15 @@ impl ClipSettings {
             models: section.list("models", default.models),
             models_directory: section.optional("models_directory", default.models_directory),
             onnxruntime: section.optional("onnxruntime", default.onnxruntime),
+            activation_mismatch: section.value("activation_mismatch", default.activation_mismatch),
             providers: section.list("providers", default.providers),
             intra_op_threads: section.number("intra_op_threads", default.intra_op_threads, 0..=1024),
             sessions: section.number("sessions", default.sessions, 1..=64),
             image_batch_max: section.number("image_batch_max", default.image_batch_max, 1..=4096),
             text_batch_max: section.number("text_batch_max", default.text_batch_max, 1..=4096),
             preprocess_threads: section.number("preprocess_threads", default.preprocess_threads, 0..=1024),
+            orientation: section.value("orientation", default.orientation),
+            decoding: section.value("preprocess", default.decoding),
         }
     }
 

@@ -20,7 +20,7 @@ mod tests;
 
 use ::config::{Map, Value, ValueKind};
 
-pub use clip::{ClipSettings, ModelEntry, Provider};
+pub use clip::{ActivationMismatch, ClipSettings, ModelEntry, Provider};
 pub use dead_letter::DeadLetterSettings;
 pub use hub::HubSettings;
 pub use kafka::KafkaSettings;
