@@ -7,7 +7,7 @@ Run in an environment with tools/requirements-fixtures.txt. Writes under tests/f
   applied (ImageOps.exif_transpose) before. `config` is a preprocess_cfg.json; `sha256` is over the rows of the 8-bit RGB
   picture that OpenCLIP's eval transform has just before ToTensor.
 - normalised.json: a few values of the final tensor.
-- tokens.jsonl: {"text", "ids"}, ids without padding, by open_clip.get_tokenizer('ViT-B-32').
+- tokens.jsonl: {"text", "ids"}, ids without padding, by open_clip.get_tokenizer('ViT-B-32'), on Python 3.11.
 - demo_vectors.json: vectors of the demo model under demo/model for pictures and names of demo/catalog.
 """
 import hashlib
@@ -368,8 +368,9 @@ def main():
     if 'pixels' in wanted:
         make_pixels()
     if 'tokens' in wanted:
+        from fixture_generated import generated
         from fixture_texts import TEXTS
-        make_tokens(TEXTS)
+        make_tokens([*TEXTS, *generated(seed=3, count=5200)])
     if 'vectors' in wanted:
         make_vectors()
 
