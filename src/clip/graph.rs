@@ -4,17 +4,10 @@
 //! pixels `[batch, 3, height, width]`, a text tower takes token ids `[batch, sequence]` and maybe an attention mask of
 //! the same shape; both give one vector per item, `[batch, dimension]`.
 
-use std::path::Path;
-
-use ort::ep;
-use ort::logging::LogLevel;
 use ort::session::Session;
-use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType};
 
 use super::ClipError;
-use super::runtime::Runtime;
-use crate::config::Provider;
 use crate::redact;
 
 /// Outputs that are the embedding, by preference: OpenCLIP and Immich exports, then Optimum's and FastEmbed's, then
@@ -74,61 +67,6 @@ pub(super) struct TextSignature {
     pub(super) batch: Axis,
     pub(super) sequence: Axis,
     pub(super) output: Output,
-}
-
-/// Opens the graph of one tower with the settings' providers.
-pub(super) fn open(
-    runtime: &Runtime,
-    file: &Path,
-    providers: &[Provider],
-    intra_op_threads: usize,
-) -> Result<Session, ClipError> {
-    let mut builder = options(runtime, intra_op_threads, providers.iter().all(|p| *p == Provider::Cpu))
-        .map_err(|e| ClipError::load("onnxruntime_failed", format!("ONNX Runtime refused the session options: {e}")))?;
-    for provider in providers {
-        register(*provider, &mut builder).map_err(|e| {
-            let library = runtime.path.display();
-            ClipError::load(
-                "provider_unavailable",
-                format!(
-                    "execution provider {} is not available with {library}: {}; install what it needs (a library \
-                     built with it, its driver), or take it out of [clip] providers",
-                    provider.as_str(),
-                    one_line(&e),
-                ),
-            )
-        })?;
-    }
-    builder.commit_from_file(file).map_err(|e| {
-        ClipError::load("model_unusable", format!("{} cannot be opened: {}", file.display(), one_line(&e)))
-    })
-}
-
-fn options(runtime: &Runtime, intra_op_threads: usize, cpu_only: bool) -> ort::Result<SessionBuilder> {
-    let builder = Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(intra_op_threads)?
-        // Threads that spin while they wait take the cores from decoding and from the other tower.
-        .with_intra_op_spinning(false)?
-        .with_log_level(LogLevel::Warning)?;
-    // `ort` turns on ONNX Runtime's own choice of a device, which applies where no provider was registered.
-    Ok(if cpu_only { builder.with_auto_device(AutoDevicePolicy::PreferCPU)? } else { builder })
-}
-
-/// Fails where the library was built without the provider, or the provider finds no device: there is no silent
-/// fallback to the CPU.
-fn register(provider: Provider, builder: &mut SessionBuilder) -> ort::Result<()> {
-    let provider = match provider {
-        // Always there. Registering it would only switch its memory arena off.
-        Provider::Cpu => return Ok(()),
-        Provider::Cuda => ep::CUDA::default().build(),
-        Provider::TensorRt => ep::TensorRT::default().build(),
-        Provider::OpenVino => ep::OpenVINO::default().build(),
-        Provider::CoreMl => ep::CoreML::default().build(),
-        Provider::DirectMl => ep::DirectML::default().build(),
-        Provider::MiGraphX => ep::MIGraphX::default().build(),
-    };
-    provider.register(builder)
 }
 
 /// What an image tower takes and gives.
