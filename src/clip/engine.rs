@@ -199,6 +199,10 @@ mod tests {
             }
             Ok(items.iter().map(|i| Ok(vector(**i))).collect())
         }
+
+        fn run_again(&mut self) -> Result<(), ClipError> {
+            Ok(())
+        }
     }
 
     fn vector(item: u8) -> Embedding {

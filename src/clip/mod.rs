@@ -7,10 +7,15 @@ mod alone;
 mod directory;
 mod engine;
 mod error;
+mod facts;
 mod graph;
 mod load;
+mod onnx;
+mod opener;
 mod picture;
 mod preprocess;
+mod providers;
+mod runs;
 mod runtime;
 #[cfg(test)]
 mod test_graph;
@@ -23,12 +28,14 @@ pub use alone::ModelAlone;
 pub use error::ClipError;
 pub use picture::{Picture, PictureError, decode_picture};
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
+pub use providers::Active;
+pub use runs::Runs;
 pub use tokenize::{Tokenizer, TokenizerError};
 
-use crate::config::{ClipSettings, Provider};
+use crate::config::ClipSettings;
 use crate::domain::{Embedding, Fingerprint, ModelId};
 use engine::Engine;
-use load::{Opener, names};
+use opener::Opener;
 use tower::{ImageTower, TextTower};
 
 /// Longer texts are tokenized off the async threads.
@@ -38,7 +45,7 @@ const SHORT_TEXT_BYTES: usize = 2048;
 pub struct Clip {
     id: ModelId,
     fingerprint: Fingerprint,
-    providers: Vec<Provider>,
+    runs: Runs,
     preprocess: Preprocess,
     tokenizer: Arc<Tokenizer>,
     image_size: [usize; 2],
@@ -66,9 +73,9 @@ impl Clip {
         self.opener.files.layout
     }
 
-    /// The execution providers that run the graphs, in order of preference, for example `cuda, cpu`.
-    pub fn providers(&self) -> String {
-        names(&self.providers)
+    /// What runs the graphs: precision, execution providers, devices.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     /// False once a thread of a tower has panicked. The model answers [`ClipError::Stopped`] from then on.

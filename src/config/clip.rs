@@ -5,7 +5,7 @@ use super::providers::{
 };
 use super::reader::{Expected, Reader, Review, Text, choice};
 use super::store::StoreSettings;
-use crate::domain::{ModelId, Precision};
+use crate::domain::{ModelId, Precision, registry};
 
 /// `[clip]`: the models, and how they run.
 #[derive(Clone, Debug)]
@@ -13,8 +13,9 @@ pub struct ClipSettings {
     /// Models to embed with; the first is the default one, which the alias names and queries use. The default is the
     /// small demo model of this project, seen from the project's folder.
     pub models: Vec<ModelEntry>,
-    /// Where a model without a directory of its own is looked for, as `{variant}__{checkpoint}`.
-    pub models_directory: PathBuf,
+    /// Where a model without a directory of its own is looked for and pulled to, as `{variant}__{checkpoint}`; none: see
+    /// [`ClipSettings::models_directory`].
+    pub models_directory: Option<PathBuf>,
     /// ONNX Runtime's library; none: see `clip::runtime` for the places that are searched.
     pub onnxruntime: Option<PathBuf>,
     /// Which graphs of the model's directory run.
@@ -48,7 +49,30 @@ pub struct ModelEntry {
     pub directory: Option<PathBuf>,
 }
 
+impl From<ModelId> for ModelEntry {
+    /// A model without a directory of its own.
+    fn from(id: ModelId) -> Self {
+        Self { id, directory: None }
+    }
+}
+
 impl ClipSettings {
+    /// `models_directory`, resolved: without one `${XDG_CACHE_HOME:-$HOME/.cache}/clipstream/models`, beside ONNX Runtime's
+    /// library, and `models` where there is no home.
+    pub fn models_directory(&self) -> PathBuf {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = || variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+        self.models_directory
+            .clone()
+            .or_else(|| Some(cache()?.join("clipstream").join("models")))
+            .unwrap_or_else(|| PathBuf::from("models"))
+    }
+
+    /// The entry's own directory, or the model's place below the models' directory.
+    pub fn model_directory(&self, entry: &ModelEntry) -> PathBuf {
+        entry.directory.clone().unwrap_or_else(|| self.models_directory().join(entry.id.directory_name()))
+    }
+
     /// `intra_op_threads`, resolved: half of the cores, because the other half decodes. All models run at once on a
     /// message that goes to all of them, so they share that half.
     pub fn intra_op_threads(&self) -> usize {
@@ -69,6 +93,17 @@ impl ClipSettings {
         cores().saturating_sub(towers).max(1)
     }
 
+    /// Whether a provider computes full-precision graphs in full precision, as far as its settings go.
+    pub fn is_exact(&self, provider: Provider) -> bool {
+        match provider {
+            Provider::Cpu | Provider::DirectMl => true,
+            Provider::Cuda => !self.cuda.tf32,
+            Provider::MiGraphX => !self.migraphx.fp16,
+            // TensorRT takes TF32 by itself, OpenVINO bf16 or fp16 where the device has it, Core ML fp16.
+            Provider::TensorRt | Provider::OpenVino | Provider::CoreMl => false,
+        }
+    }
+
     /// Image towers that may run at once on the CPU.
     fn image_sessions(&self) -> usize {
         self.sessions.max(1) * self.models.len().max(1)
@@ -86,7 +121,7 @@ impl Default for ClipSettings {
                 id: ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into() },
                 directory: Some(PathBuf::from("demo/model")),
             }],
-            models_directory: PathBuf::from("models"),
+            models_directory: None,
             onnxruntime: None,
             precision: Precision::Fp32,
             providers: vec![ProviderEntry::required(Provider::Cpu)],
@@ -118,7 +153,10 @@ impl Text for ModelEntry {
         if directory.is_some_and(str::is_empty) {
             return Err(expected());
         }
-        let id = id.trim().parse().map_err(|_| expected())?;
+        let id = registry::resolve_or_custom(id.trim()).map_err(|unknown| match unknown.nearest {
+            Some(near) => expected().hint(format!("did you mean {near}?")),
+            None => expected(),
+        })?;
         Ok(Self { id, directory: directory.map(PathBuf::from) })
     }
 
@@ -145,7 +183,7 @@ impl ClipSettings {
         let default = Self::default();
         Self {
             models: section.list("models", default.models),
-            models_directory: section.value("models_directory", default.models_directory),
+            models_directory: section.optional("models_directory", default.models_directory),
             onnxruntime: section.optional("onnxruntime", default.onnxruntime),
             precision: section.value("precision", default.precision),
             providers: section.list("providers", default.providers),
@@ -163,7 +201,7 @@ impl ClipSettings {
         }
     }
 
-    /// Every model once, and every model with a collection of its own.
+    /// Every model known or with a directory, every model once, and every model with a collection of its own.
     pub(super) fn review(&self, store: &StoreSettings, review: &mut Review<'_>) {
         providers::review(&self.providers, review);
         self.tensorrt.review(review);
@@ -174,6 +212,18 @@ impl ClipSettings {
             review.expect(!self.device_ids[..n].contains(id), "clip.device_ids", || {
                 Expected::new(format!("every device once; {id} is there twice"))
                     .hint("clip.sessions is how many sessions each device runs")
+            });
+        }
+        for entry in &self.models {
+            let known = entry.directory.is_some() || registry::find(&entry.id).is_some();
+            review.expect(known || self.model_directory(entry).is_dir(), "clip.models", || {
+                let near = registry::resolve(&entry.id.to_string()).err().and_then(|unknown| unknown.nearest);
+                Expected::new(format!(
+                    "models that OpenCLIP publishes, or a directory for {0}: {0}=DIRECTORY, or {1}",
+                    entry.id,
+                    self.model_directory(entry).display()
+                ))
+                .hint(near.map_or("clipstream models list".to_owned(), |near| format!("did you mean {near}?")))
             });
         }
         let collection = |entry: &ModelEntry| entry.id.collection(&store.collection_template, &store.catalog);

@@ -12,6 +12,7 @@ mod message;
 mod model_id;
 mod point;
 mod position;
+pub mod registry;
 mod request;
 
 pub use asset::{AssetId, InvalidAssetId, PointId, Tenant};

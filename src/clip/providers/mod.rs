@@ -10,14 +10,14 @@ mod options;
 mod placement;
 mod shapes;
 
-use std::path::Path;
+use std::fmt;
 
 use ort::session::Session;
 
-pub(super) use shapes::{ImageShapes, TextShapes};
+pub(super) use shapes::{ImageShapes, TextShapes, image_profiles, text_profiles};
 
 use super::ClipError;
-use super::graph::one_line;
+use super::graph::{Source, one_line};
 use super::runtime::Runtime;
 use crate::config::{ClipSettings, Provider, ProviderEntry};
 use options::{Opened, Profiles};
@@ -28,6 +28,8 @@ use placement::Placement;
 pub struct Active {
     /// In order; the CPU is the last one, and takes what the others leave.
     pub providers: Vec<Provider>,
+    /// The GPUs, where the first one runs on those; else a single id that means nothing.
+    pub devices: Vec<u32>,
     /// Preferred ones that could not be had, each with its reason.
     pub left_out: Vec<(Provider, String)>,
 }
@@ -35,7 +37,26 @@ pub struct Active {
 impl Active {
     /// The first one: it runs the graph, or nearly all of it.
     pub fn first(&self) -> Provider {
-        self.providers.first().copied().unwrap_or(Provider::Cpu)
+        first_of(&self.providers)
+    }
+
+    /// Just these again.
+    pub(super) fn entries(&self) -> Vec<ProviderEntry> {
+        self.providers.iter().copied().map(ProviderEntry::required).collect()
+    }
+}
+
+/// `cuda (devices 0, 1), cpu`.
+impl fmt::Display for Active {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, provider) in self.providers.iter().enumerate() {
+            write!(f, "{}{provider}", if n > 0 { ", " } else { "" })?;
+            if n == 0 && provider.has_device_ids() {
+                let ids: Vec<String> = self.devices.iter().map(u32::to_string).collect();
+                write!(f, " (device{} {})", if ids.len() > 1 { "s" } else { "" }, ids.join(", "))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -64,36 +85,35 @@ impl Providers {
         Self { runtime, settings }
     }
 
-    /// One place for sessions per GPU; a single one where no provider with device ids is asked for.
-    pub(super) fn devices(&self) -> Vec<u32> {
-        let on_gpus = self.settings.providers.iter().any(|entry| entry.provider.has_device_ids());
-        if on_gpus { self.settings.device_ids.clone() } else { vec![0] }
+    pub(super) fn settings(&self) -> &ClipSettings {
+        &self.settings
     }
 
-    /// Opens `file` on `device`, makes a tower of it and tries that: with the settings' providers, less those preferred
-    /// ones that cannot be had.
+    /// Opens `source` on `device`, makes a tower of it and tries that: with the providers of `entries`, less those
+    /// preferred ones that cannot be had.
     ///
     /// `profiles` gives TensorRT's shape buckets, given the session of the CPU; `session` reaches a tower's session.
     pub(super) fn open<T>(
         &self,
-        file: &Path,
+        source: Source<'_>,
         device: u32,
+        entries: &[ProviderEntry],
         profiles: impl Fn(&Session) -> Result<Profiles, ClipError>,
         make: impl Fn(Session, Provider) -> Result<T, ClipError>,
-        mut trial: impl FnMut(&mut T) -> Result<(), ClipError>,
+        mut trial: impl FnMut(&mut T, Provider) -> Result<(), ClipError>,
         session: impl Fn(&mut T) -> &mut Session,
     ) -> Result<Tried<T>, ClipError> {
-        let mut wanted = self.settings.providers.clone();
+        let mut wanted = entries.to_vec();
         let mut left_out = Vec::new();
         loop {
             let active: Vec<Provider> = wanted.iter().map(|entry| entry.provider).collect();
             let mut tried = || {
-                let Opened { session: opened, record } = self.session(file, &active, device, &profiles)?;
+                let Opened { session: opened, record } = self.session(source, &active, device, &profiles)?;
                 let mut tower = make(opened, first_of(&active)).map_err(Fault::Unknown)?;
-                trial(&mut tower).map_err(Fault::Unknown)?;
+                trial(&mut tower, first_of(&active)).map_err(Fault::Unknown)?;
                 if let Some(record) = record {
                     let placement = Placement::of(session(&mut tower), record).map_err(Fault::Unknown)?;
-                    tracing::info!(file = %file.display(), %placement, "where the graph's nodes run");
+                    tracing::info!(file = %source.file.display(), %placement, "where the graph's nodes run");
                     placement.check(&active).map_err(|(provider, reason)| Fault::Of(provider, reason))?;
                 }
                 Ok(tower)
@@ -105,7 +125,7 @@ impl Providers {
                         // ONNX Runtime puts it there anyway.
                         providers.push(Provider::Cpu);
                     }
-                    return Ok(Tried { tower, active: Active { providers, left_out } });
+                    return Ok(Tried { tower, active: Active { providers, devices: vec![device], left_out } });
                 }
                 Err(fault) => fault,
             };
@@ -117,8 +137,8 @@ impl Providers {
                     let suspect = accelerators().find(|entry| !entry.is_required).or_else(|| accelerators().next());
                     let Some(suspect) = suspect else { return Err(error) };
                     // A graph that the CPU cannot run either is at fault itself.
-                    let opened = self.session(file, &[Provider::Cpu], device, &profiles).map_err(Fault::into_error)?;
-                    trial(&mut make(opened.session, Provider::Cpu)?)?;
+                    let opened = self.session(source, &[Provider::Cpu], device, &profiles).map_err(Fault::into_error)?;
+                    trial(&mut make(opened.session, Provider::Cpu)?, Provider::Cpu)?;
                     (suspect.provider, error.to_string())
                 }
             };
@@ -139,21 +159,21 @@ impl Providers {
 
     fn session(
         &self,
-        file: &Path,
+        source: Source<'_>,
         providers: &[Provider],
         device: u32,
         profiles: impl Fn(&Session) -> Result<Profiles, ClipError>,
     ) -> Result<Opened, Fault> {
         let profiles = if providers.contains(&Provider::TensorRt) {
             // TensorRT wants to know the shapes before it sees the graph; the graph's inputs have the names for that.
-            let inspected = options::inspect(self.runtime, file).map_err(|e| Fault::Unknown(unusable(file, &e)))?;
+            let inspected = options::inspect(self.runtime, source).map_err(Fault::Unknown)?;
             profiles(&inspected).map_err(Fault::Unknown)?
         } else {
             Profiles::default()
         };
         let threads = self.settings.intra_op_threads();
         let mut builder = options::builder(self.runtime, threads, providers.iter().all(|p| *p == Provider::Cpu))
-            .map_err(|e| Fault::Unknown(refused_options(&e)))?;
+            .map_err(|e| Fault::Unknown(options::refused(&e)))?;
         for provider in providers {
             let registered = options::register(*provider, &self.settings, device, &profiles, &mut builder);
             registered.map_err(|e| {
@@ -163,7 +183,7 @@ impl Providers {
                 Fault::Of(*provider, reason)
             })?;
         }
-        options::open(builder, file, first_of(providers)).map_err(|e| Fault::Unknown(unusable(file, &e)))
+        options::open(self.runtime, builder, source, first_of(providers)).map_err(Fault::Unknown)
     }
 }
 
@@ -188,12 +208,4 @@ fn unavailable(provider: Provider, reason: &str) -> ClipError {
              to go on without it"
         ),
     )
-}
-
-fn refused_options(error: &ort::Error) -> ClipError {
-    ClipError::load("onnxruntime_failed", format!("ONNX Runtime refused the session options: {}", one_line(error)))
-}
-
-fn unusable(file: &Path, error: &ort::Error) -> ClipError {
-    ClipError::load("model_unusable", format!("{} cannot be opened: {}", file.display(), one_line(error)))
 }

@@ -1,13 +1,13 @@
 //! Session options: what each setting is to ONNX Runtime.
 
-use std::path::Path;
-
 use ort::ep::{self, ArenaExtendStrategy};
 use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
 use tempfile::TempDir;
 
+use super::super::ClipError;
+use super::super::graph::{Source, commit, one_line};
 use super::super::runtime::Runtime;
 use crate::config::{Arena, ClipSettings, ComputeUnits, Provider};
 
@@ -36,18 +36,30 @@ pub(super) fn builder(runtime: &Runtime, intra_op_threads: usize, cpu_only: bool
     Ok(if cpu_only { builder.with_auto_device(AutoDevicePolicy::PreferCPU)? } else { builder })
 }
 
-pub(super) fn open(mut builder: SessionBuilder, file: &Path, first: Provider) -> ort::Result<Opened> {
+pub(super) fn open(
+    runtime: &Runtime,
+    builder: SessionBuilder,
+    source: Source<'_>,
+    first: Provider,
+) -> Result<Opened, ClipError> {
     if first == Provider::Cpu {
-        return Ok(Opened { session: builder.commit_from_file(file)?, record: None });
+        return Ok(Opened { session: commit(builder, source, &runtime.path)?, record: None });
     }
-    let folder = tempfile::tempdir().map_err(|e| ort::Error::new(format!("no folder for a trial's record: {e}")))?;
-    let mut builder = builder.with_profiling(folder.path().join("trial"))?;
-    Ok(Opened { session: builder.commit_from_file(file)?, record: Some(folder) })
+    let no_record = |e: String| ClipError::load("onnxruntime_failed", format!("no record of a trial run: {e}"));
+    let folder = tempfile::tempdir().map_err(|e| no_record(e.to_string()))?;
+    let builder = builder.with_profiling(folder.path().join("trial")).map_err(|e| no_record(e.to_string()))?;
+    Ok(Opened { session: commit(builder, source, &runtime.path)?, record: Some(folder) })
 }
 
 /// The graph as it is, on the CPU: only to read what its inputs are.
-pub(super) fn inspect(runtime: &Runtime, file: &Path) -> ort::Result<Session> {
-    builder(runtime, 1, true)?.with_optimization_level(GraphOptimizationLevel::Disable)?.commit_from_file(file)
+pub(super) fn inspect(runtime: &Runtime, source: Source<'_>) -> Result<Session, ClipError> {
+    let plain = |builder: SessionBuilder| Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?);
+    let builder = builder(runtime, 1, true).and_then(plain).map_err(|e| refused(&e))?;
+    commit(builder, source, &runtime.path)
+}
+
+pub(super) fn refused(error: &ort::Error) -> ClipError {
+    ClipError::load("onnxruntime_failed", format!("ONNX Runtime refused the session options: {}", one_line(error)))
 }
 
 /// Fails where the library was built without the provider, or what it needs is not there. Other failures show only when
@@ -82,12 +94,11 @@ pub(super) fn register(
             let mut provider = ep::TensorRT::default().with_device_id(device).with_fp16(tensorrt.fp16);
             provider = limited(tensorrt.workspace_bytes_max, provider, ep::TensorRT::with_max_workspace_size);
             if let Some(folder) = &tensorrt.cache_directory {
-                let folder = folder.display();
                 provider = provider
                     .with_engine_cache(true)
-                    .with_engine_cache_path(folder)
+                    .with_engine_cache_path(folder.display())
                     .with_timing_cache(true)
-                    .with_timing_cache_path(folder);
+                    .with_timing_cache_path(folder.display());
             }
             if !profiles.min.is_empty() {
                 provider = provider

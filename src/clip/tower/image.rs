@@ -68,12 +68,6 @@ impl ImageTower {
         ))
     }
 
-    /// Runs the graph once more over the inputs of the last run, and drops what it gives: ONNX Runtime alone, as benches
-    /// want it.
-    pub(in crate::clip) fn run_again(&mut self) -> Result<(), ClipError> {
-        self.run_buffer(0).map(drop)
-    }
-
     pub(in crate::clip) fn session(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -109,5 +103,9 @@ impl Tower for ImageTower {
     fn run(&mut self, items: &[&Pixels]) -> Result<Vec<Result<Embedding, ClipError>>, ClipError> {
         let rows = self.shapes.rows(items.len());
         in_runs(items, self.signature.batch, rows, |items, rows| self.run_rows(items, rows))
+    }
+
+    fn run_again(&mut self) -> Result<(), ClipError> {
+        self.run_buffer(0).map(drop)
     }
 }

@@ -28,6 +28,10 @@ pub(super) trait Tower: Send + 'static {
     fn groups(&self, items: &[&Self::Item]) -> Vec<Vec<usize>> {
         vec![(0..items.len()).collect()]
     }
+
+    /// Runs the graph once more over the inputs of the last run, and drops what it gives: ONNX Runtime alone, as benches
+    /// want it.
+    fn run_again(&mut self) -> Result<(), ClipError>;
 }
 
 /// A free batch is one run of `rows` rows; a fixed one is as many runs of its size as it takes. Rows without an item are

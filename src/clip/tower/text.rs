@@ -118,12 +118,6 @@ impl TextTower {
         Ok(padded)
     }
 
-    /// Runs the graph once more over the inputs of the last run, and drops what it gives: ONNX Runtime alone, as benches
-    /// want it.
-    pub(in crate::clip) fn run_again(&mut self) -> Result<(), ClipError> {
-        self.run_buffers(0).map(drop)
-    }
-
     pub(in crate::clip) fn session(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -191,5 +185,9 @@ impl Tower for TextTower {
         } else {
             vec![(0..items.len()).collect()]
         }
+    }
+
+    fn run_again(&mut self) -> Result<(), ClipError> {
+        self.run_buffers(0).map(drop)
     }
 }
