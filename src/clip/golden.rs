@@ -168,9 +168,11 @@ impl Golden {
         let tokens = self.texts.iter().take(texts).map(|t| model.tokenizer.encode(&t.text));
         let tokens = tokens.collect::<Result<Vec<_>, _>>().map_err(untokenizable)?;
 
-        let Some(tower) = model.images.first_mut() else { return Err(ClipError::Stopped) };
-        let image_vectors = tower.run(&pixels.iter().collect::<Vec<_>>())?;
-        let text_vectors = model.text.run(&tokens.iter().collect::<Vec<_>>())?;
+        let (Some(images), Some(texts)) = (model.images.towers.first_mut(), model.texts.towers.first_mut()) else {
+            return Err(ClipError::Stopped);
+        };
+        let image_vectors = images.run(&pixels.iter().collect::<Vec<_>>())?;
+        let text_vectors = texts.run(&tokens.iter().collect::<Vec<_>>())?;
         let mut compared = Vec::new();
         for (image, vector) in self.images.iter().zip(image_vectors) {
             compared.push(self.compared(Modality::Image, &image.name, vector?, &image.vector, None)?);

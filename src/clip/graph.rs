@@ -6,16 +6,12 @@
 
 use std::path::Path;
 
-use ort::ep;
-use ort::logging::LogLevel;
 use ort::session::Session;
-use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
+use ort::session::builder::SessionBuilder;
 use ort::value::{Outlet, TensorElementType};
 
 use super::ClipError;
 use super::onnx::{Onnx, extract};
-use super::runtime::Runtime;
-use crate::config::Provider;
 use crate::domain::Modality;
 use crate::redact;
 
@@ -90,32 +86,6 @@ pub(super) struct Source<'f> {
     pub(super) part: Option<Modality>,
 }
 
-/// Opens the graph of one tower with the settings' providers.
-pub(super) fn open(
-    runtime: &Runtime,
-    source: Source<'_>,
-    providers: &[Provider],
-    intra_op_threads: usize,
-) -> Result<Session, ClipError> {
-    let mut builder = options(runtime, intra_op_threads, providers.iter().all(|p| *p == Provider::Cpu))
-        .map_err(|e| ClipError::load("onnxruntime_failed", format!("ONNX Runtime refused the session options: {e}")))?;
-    for provider in providers {
-        register(*provider, &mut builder).map_err(|e| {
-            let library = runtime.path.display();
-            ClipError::load(
-                "provider_unavailable",
-                format!(
-                    "execution provider {} is not available with {library}: {}; install what it needs (a library \
-                     built with it, its driver), or take it out of [clip] providers",
-                    provider.as_str(),
-                    one_line(&e),
-                ),
-            )
-        })?;
-    }
-    commit(builder, source, &runtime.path)
-}
-
 /// Hands the graph to ONNX Runtime.
 pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &Path) -> Result<Session, ClipError> {
     let file = source.file;
@@ -127,14 +97,13 @@ pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &
             // Where external weights are: the extracted model has no folder of its own.
             let folder = file.parent().unwrap_or(Path::new(".")).to_string_lossy();
             builder
-                .with_config_entry("session.model_external_initializers_file_folder_path", folder)
-                .map_err(ort::Error::from)
-                .and_then(|mut builder| builder.commit_from_memory(&model))
+                .add_config_entry("session.model_external_initializers_file_folder_path", folder)
+                .and_then(|()| builder.commit_from_memory(&model))
         }
     };
     session.map_err(|e| {
-        let why = one_line(&e);
-        let (found, next_step) = refusal(&why, library).unwrap_or((why, "fetch it again, or export it again".into()));
+        let next_step = || (one_line(&e), "fetch it again, or export it again".to_owned());
+        let (found, next_step) = refusal(e.message(), library).unwrap_or_else(next_step);
         ClipError::load("model_unusable", format!("{} cannot be opened: {found}; {next_step}", file.display()))
     })
 }
@@ -182,33 +151,6 @@ pub(super) fn combined_output(onnx: &Onnx, modality: Modality) -> Result<String,
             ))
         }
     }
-}
-
-fn options(runtime: &Runtime, intra_op_threads: usize, cpu_only: bool) -> ort::Result<SessionBuilder> {
-    let builder = Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(intra_op_threads)?
-        // Threads that spin while they wait take the cores from decoding and from the other tower.
-        .with_intra_op_spinning(false)?
-        .with_log_level(LogLevel::Warning)?;
-    // `ort` turns on ONNX Runtime's own choice of a device, which applies where no provider was registered.
-    Ok(if cpu_only { builder.with_auto_device(AutoDevicePolicy::PreferCPU)? } else { builder })
-}
-
-/// Fails where the library was built without the provider, or the provider finds no device: there is no silent
-/// fallback to the CPU.
-fn register(provider: Provider, builder: &mut SessionBuilder) -> ort::Result<()> {
-    let provider = match provider {
-        // Always there. Registering it would only switch its memory arena off.
-        Provider::Cpu => return Ok(()),
-        Provider::Cuda => ep::CUDA::default().build(),
-        Provider::TensorRt => ep::TensorRT::default().build(),
-        Provider::OpenVino => ep::OpenVINO::default().build(),
-        Provider::CoreMl => ep::CoreML::default().build(),
-        Provider::DirectMl => ep::DirectML::default().build(),
-        Provider::MiGraphX => ep::MIGraphX::default().build(),
-    };
-    provider.register(builder)
 }
 
 /// What an image tower takes and gives.

@@ -90,6 +90,7 @@ impl std::fmt::Display for PortInspection {
 /// There is no model, or a file is no ONNX graph, truncated, or its external weights are missing. What would have
 /// the model refused for other reasons is in [`Inspection::problems`].
 pub fn inspect(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Inspection, ClipError> {
+    let settings = &ClipSettings { precision, ..settings.clone() };
     let directory = settings.model_directory(entry);
     let files = directory::find(&directory, precision)?;
     let facts = ModelFacts::read(&files)?;
@@ -151,7 +152,7 @@ fn fingerprint(
             activation: facts.activation(),
             precision: Some(files.precision),
         })),
-        _ => Opened::open(entry, settings, files.precision)?.fingerprint(&entry.id).map(Some),
+        _ => Opened::open(entry, settings)?.fingerprint(&entry.id).map(Some),
     }
 }
 

@@ -16,8 +16,11 @@ mod inspect;
 mod load;
 mod manifest;
 mod onnx;
+mod opener;
 mod picture;
 mod preprocess;
+mod providers;
+mod runs;
 mod runtime;
 #[cfg(test)]
 mod test_graph;
@@ -32,13 +35,15 @@ pub use error::ClipError;
 pub use inspect::{Inspection, TowerInspection, inspect, model_of};
 pub use picture::{Picture, PictureError, decode_picture};
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
+pub use providers::Active;
+pub use runs::Runs;
 pub use tokenize::{Tokenizer, TokenizerError};
 pub use verify::{Case, Verification, verify};
 
-use crate::config::{ClipSettings, Provider};
+use crate::config::ClipSettings;
 use crate::domain::{Embedding, Fingerprint, ModelId};
 use engine::Engine;
-use load::{Opener, names};
+use opener::Opener;
 use tower::{ImageTower, TextTower};
 
 /// Longer texts are tokenized off the async threads.
@@ -48,7 +53,7 @@ const SHORT_TEXT_BYTES: usize = 2048;
 pub struct Clip {
     id: ModelId,
     fingerprint: Fingerprint,
-    providers: Vec<Provider>,
+    runs: Runs,
     preprocess: Preprocess,
     tokenizer: Arc<Tokenizer>,
     image_size: [usize; 2],
@@ -76,9 +81,9 @@ impl Clip {
         self.opener.files.layout
     }
 
-    /// The execution providers that run the graphs, in order of preference, for example `cuda, cpu`.
-    pub fn providers(&self) -> String {
-        names(&self.providers)
+    /// What runs the graphs: precision, execution providers, devices.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     /// False once a thread of a tower has panicked. The model answers [`ClipError::Stopped`] from then on.

@@ -57,6 +57,7 @@ pub struct Case {
 /// There is no model in this precision, or ONNX Runtime is missing.
 pub fn verify(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Verification, ClipError> {
     let directory = settings.model_directory(entry);
+    let settings = &ClipSettings { precision, ..settings.clone() };
     let files = super::directory::find(&directory, precision)?;
     super::load_runtime(settings)?;
     let mut result = Verification {
@@ -110,17 +111,18 @@ impl Verification {
         // One session is enough. A wrong activation is measured as well as named.
         let measured =
             ClipSettings { sessions: 1, activation_mismatch: ActivationMismatch::Accept, ..settings.clone() };
-        let mut model = Opened::open(entry, &measured, precision)?;
+        let mut model = Opened::open(entry, &measured)?;
         if settings.activation_mismatch == ActivationMismatch::Refuse {
             self.problems.extend(model.activation_problem.clone());
         }
         let compared = golden.compare(&mut model)?;
         let has_fp32 = precision != Precision::Fp32 && model.opener.files.precisions.contains(&Precision::Fp32);
         drop(model);
-        let reference = match has_fp32 {
-            true => golden.compare(&mut Opened::open(entry, &measured, Precision::Fp32)?)?,
-            false => Vec::new(),
-        };
+        let mut reference = Vec::new();
+        if has_fp32 {
+            let measured = ClipSettings { precision: Precision::Fp32, ..measured };
+            reference = golden.compare(&mut Opened::open(entry, &measured)?)?;
+        }
         let floor = golden.cosine_min(precision);
         self.problems.extend(compared.iter().filter_map(|c| c.problem(floor)));
         self.cases = (0..compared.len()).filter_map(|n| Some(case(compared.get(n)?, reference.get(n)))).collect();

@@ -242,7 +242,9 @@ fn read_variable(name: &OsString, value: &OsString, problems: &mut Vec<Problem>)
     // librdkafka's names have dots, which shells do not allow in names of variables.
     let entry = parts.get(2).map(|entry| match (section.as_str(), key.as_str()) {
         ("kafka", "properties") => entry.to_ascii_lowercase().replace('_', "."),
-        _ => (*entry).to_owned(),
+        // The user's own names.
+        at if MAPS.contains(&at) => (*entry).to_owned(),
+        _ => entry.to_ascii_lowercase(),
     });
     assign(&section, &key, entry.as_deref(), value, &origin, problems)
 }

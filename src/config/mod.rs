@@ -11,16 +11,18 @@ mod layers;
 mod media;
 mod pipeline;
 mod problem;
+mod providers;
 mod reader;
 mod show;
 mod store;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use ::config::{Map, Value, ValueKind};
 
-pub use clip::{ActivationMismatch, ClipSettings, ModelEntry, Provider};
+pub use clip::{ActivationMismatch, ClipSettings, ModelEntry};
 pub use dead_letter::DeadLetterSettings;
 pub use hub::HubSettings;
 pub use kafka::KafkaSettings;
@@ -28,6 +30,10 @@ pub use layers::Layers;
 pub use media::MediaSettings;
 pub use pipeline::PipelineSettings;
 pub use problem::{ConfigErrors, Problem};
+pub use providers::{
+    Arena, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
+    TensorRtSettings,
+};
 pub use reader::Expected;
 pub use show::{Effective, Entry};
 pub use store::{StoreKind, StoreSettings};

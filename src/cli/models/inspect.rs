@@ -16,15 +16,18 @@ use crate::domain::Precision;
 pub struct Args {
     /// A model, a directory, or both as ID=DIRECTORY; default: the first of clip.models
     model: Option<String>,
-    /// Which of its graphs: fp32, fp16 or int8
-    #[arg(long, value_name = "PRECISION", default_value = "fp32")]
-    precision: Precision,
+    /// Which of its graphs: fp32, fp16 or int8; default: clip.precision
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?.clip;
     let entry = super::named::entry(args.model.as_deref(), &settings)?;
-    let inspection = blocking(move || clip::inspect(&entry, &settings, args.precision)).await?;
+    let inspection = {
+        let precision = args.precision.unwrap_or(settings.precision);
+        blocking(move || clip::inspect(&entry, &settings, precision)).await?
+    };
     show(&inspection, global.output())
 }
 
