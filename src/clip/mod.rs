@@ -151,7 +151,7 @@ impl Clip {
         let mut tower = opener.text_tower()?;
         let unusable = |e: TokenizerError| ClipError::load("tokenizer_unusable", e.to_string());
         let tokenizer = Tokenizer::from_file(&opener.files.tokenizer, tower.context_length()).map_err(unusable)?;
-        let tokens = tokenizer.encode("a photo of a red shoe").map_err(unusable)?;
+        let tokens = tokenizer.encode("a photo of a red shoe");
         let dimension = tower.try_real_length(&tokens)?.dimension();
         Ok((tower, tokenizer, dimension))
     }
@@ -205,7 +205,7 @@ impl Clip {
             let encoding = tokio::task::spawn_blocking(move || tokenizer.encode(&text));
             encoding.await.map_err(|_| ClipError::Stopped)?
         };
-        self.text.embed(tokens.map_err(|e| ClipError::item("text_untokenizable", e.to_string()))?).await
+        self.text.embed(tokens).await
     }
 }
 

@@ -69,7 +69,7 @@ async fn a_picture_of_the_wrong_size_fails_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_outside_the_vocabulary_fails_alone() {
     let clip = demo();
-    let good = clip.tokenizer.encode("cat").unwrap();
+    let good = clip.tokenizer.encode("cat");
     let bad = vec![good[0], 9_999_999, *good.last().unwrap()];
     let answers = join_all([good.clone(), bad, good].map(|tokens| clip.text.embed(tokens))).await;
     let expected = clip.embed_text("cat").await.unwrap();
@@ -87,7 +87,7 @@ fn a_text_at_its_real_length_equals_the_padded_one() {
         graph::text_signature(&session).map(|s| TextTower::new(session, s, 77).unwrap()).unwrap()
     };
     for text in ["", "cat", "a red apple on a wooden table"] {
-        let ids = clip.tokenizer.encode(text).unwrap();
+        let ids = clip.tokenizer.encode(text);
         let mut padded = ids.clone();
         padded.resize(77, 0);
         let mut tower = open(&clip.opener.files);
@@ -185,7 +185,7 @@ async fn check_pair(image: test_graph::TestGraph, text: test_graph::TestGraph, s
     let texts = ["cat", "a red apple on a table", "two words"];
     let found = join_all(texts.map(|t| clip.embed_text(t))).await;
     for (text, found) in texts.iter().zip(found) {
-        let expected = sums(&clip.tokenizer.encode(text).unwrap(), second);
+        let expected = sums(&clip.tokenizer.encode(text), second);
         assert!(close(&found.unwrap(), &expected, 1e-5), "{text}: {expected:?}");
     }
 }
