@@ -1,10 +1,11 @@
 //! How fast this machine is, as ratios measured in one run: absolute times on shared machines mean little.
 
+mod photo;
 mod pipeline;
 mod preprocess;
 
 pub use pipeline::{PipelineBench, PipelineReport};
-pub use preprocess::{PreprocessReport, preprocess};
+pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, PreprocessSet, Times};
 
 use crate::api::EmbedError;
 use crate::worker::WorkerError;

@@ -4,6 +4,7 @@
 //! tower is run by threads of its own; callers from many tasks share batches.
 
 mod alone;
+mod area;
 mod directory;
 mod engine;
 mod error;
@@ -81,6 +82,7 @@ impl Clip {
         let preprocess = Preprocess::from_json(&files.preprocess).map_err(|e| {
             ClipError::load("preprocess_unsupported", format!("{}: {e}", files.preprocess_file.display()))
         })?;
+        let preprocess = preprocess.with(settings.orientation, settings.decoding);
         let image_size = preprocess.input_size().into();
         let opener = Opener {
             runtime: runtime::runtime(settings.onnxruntime.as_deref())?,
@@ -184,9 +186,9 @@ impl Clip {
         self.image.is_alive() && self.text.is_alive()
     }
 
-    /// Resizes, crops and normalises for the image tower. CPU-bound: call it off the async threads.
-    pub fn preprocess(&self, picture: &Picture) -> Pixels {
-        self.preprocess.apply(picture)
+    /// How pictures become the image tower's input.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
     }
 
     /// The unit vector of a preprocessed picture. Joins the next batch.

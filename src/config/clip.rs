@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::reader::{Expected, Reader, Review, Text, choice};
 use super::store::StoreSettings;
-use crate::domain::ModelId;
+use crate::domain::{Decoding, ModelId, Orientation};
 
 /// `[clip]`: the models, and how they run.
 #[derive(Clone, Debug)]
@@ -26,6 +26,10 @@ pub struct ClipSettings {
     pub text_batch_max: usize,
     /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1.
     pub preprocess_threads: usize,
+    /// What is done about EXIF orientation; part of the fingerprint.
+    pub orientation: Orientation,
+    /// `clip.preprocess`: how much of a JPEG is decoded; part of the fingerprint.
+    pub decoding: Decoding,
 }
 
 /// `VARIANT/CHECKPOINT` or `VARIANT/CHECKPOINT=DIRECTORY`.
@@ -99,6 +103,8 @@ impl Default for ClipSettings {
             image_batch_max: 16,
             text_batch_max: 32,
             preprocess_threads: 0,
+            orientation: Orientation::default(),
+            decoding: Decoding::default(),
         }
     }
 }
@@ -138,6 +144,26 @@ impl Text for Provider {
     }
 }
 
+impl Text for Orientation {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|o| (o.as_str(), o)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Text for Decoding {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|d| (d.as_str(), d)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
 impl ClipSettings {
     pub(super) fn read(section: &mut Reader) -> Self {
         let default = Self::default();
@@ -151,6 +177,8 @@ impl ClipSettings {
             image_batch_max: section.number("image_batch_max", default.image_batch_max, 1..=4096),
             text_batch_max: section.number("text_batch_max", default.text_batch_max, 1..=4096),
             preprocess_threads: section.number("preprocess_threads", default.preprocess_threads, 0..=1024),
+            orientation: section.value("orientation", default.orientation),
+            decoding: section.value("preprocess", default.decoding),
         }
     }
 
