@@ -1,5 +1,7 @@
 //! `clipstream bench`: how fast this machine is.
 
+mod embed;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -10,7 +12,7 @@ use super::{CliError, Exit, Global};
 use crate::bench::{BenchError, Peer, PipelineBench, PreprocessBench};
 use crate::shutdown::Shutdown;
 
-/// Measures the pipeline against the model alone, and preprocessing, in one run each
+/// Measures the pipeline against the model alone, a model against ONNX Runtime alone, and preprocessing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream bench pipeline --messages 1852 --json")]
 pub struct Args {
@@ -32,6 +34,7 @@ enum What {
         #[arg(long, default_value_t = 1852, value_parser = clap::value_parser!(u32).range(1..))]
         messages: u32,
     },
+    Embed(embed::Args),
     /// Decode, resize and normalise on one core, exact and fast, next to Pillow + torchvision where --peers names a Python
     ///
     /// With --json: {"sets": [{"what", "pictures", "bytes", "exact", "fast", "peer"}], "fast_cosine"}; "exact" and "fast"
@@ -58,6 +61,7 @@ enum What {
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     match args.what {
         What::Pipeline { catalog, messages } => pipeline(catalog, messages as usize, global).await,
+        What::Embed(args) => embed::run(args, global).await,
         What::Preprocess { catalog, image, repeat, peers } => {
             preprocess(PreprocessBench { catalog, images: image, repeat: repeat as usize, peers }, global).await
         }
@@ -118,6 +122,7 @@ impl From<BenchError> for CliError {
         match error {
             BenchError::Worker(error) => error.into(),
             BenchError::Embed(error) => error.into(),
+            BenchError::Model(error) => error.into(),
             other => Self::new(Exit::Failed, other.to_string()),
         }
     }

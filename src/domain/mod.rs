@@ -13,6 +13,7 @@ mod model_id;
 mod point;
 mod position;
 mod preprocessing;
+pub mod registry;
 mod request;
 
 pub use asset::{AssetId, InvalidAssetId, PointId, Tenant};
