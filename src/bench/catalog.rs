@@ -8,10 +8,7 @@ use super::BenchError;
 pub(super) fn read(catalog: &Path) -> Result<Vec<(String, String)>, BenchError> {
     let file = catalog.join("catalog.jsonl");
     let text = std::fs::read_to_string(&file).map_err(|source| BenchError::Io {
-        what: format!(
-            "cannot read {}; run from the project's folder or name a catalog with --catalog",
-            file.display()
-        ),
+        what: format!("cannot read {}; run from the project's folder or name a catalog with --catalog", file.display()),
         source,
     })?;
     let item = |(number, line): (usize, &str)| {

@@ -148,8 +148,7 @@ impl EmbedBench {
         for _ in 0..self.rounds {
             let image = through_queue(pixels, batch, |pixels| clip.embed_pixels(pixels.clone())).await?;
             let text = through_queue(texts, batch, |text| clip.embed_text(text)).await?;
-            let (image_runs, text_runs) =
-                tokio::task::block_in_place(|| alone.time_of_runs(pixels, texts, batch))?;
+            let (image_runs, text_runs) = tokio::task::block_in_place(|| alone.time_of_runs(pixels, texts, batch))?;
             rounds.push([
                 rate(pixels.len(), image),
                 rate(pixels.len(), image_runs),
@@ -247,7 +246,11 @@ impl Rates {
 }
 
 /// All items through the queue, with as many waiting as the pipeline would have: one batch runs, one waits, one is made.
-async fn through_queue<'i, I, F>(items: &'i [I], batch: usize, embed: impl Fn(&'i I) -> F) -> Result<Duration, BenchError>
+async fn through_queue<'i, I, F>(
+    items: &'i [I],
+    batch: usize,
+    embed: impl Fn(&'i I) -> F,
+) -> Result<Duration, BenchError>
 where
     F: Future<Output = Result<Embedding, ClipError>>,
 {
@@ -264,9 +267,9 @@ fn pixels(clip: &Clip, files: &[PathBuf], count: usize, pixels_max: u64) -> Resu
     let pixels = |file: &PathBuf| {
         let bytes = std::fs::read(file)
             .map_err(|source| BenchError::Io { what: format!("cannot read {}", file.display()), source })?;
-        let picture = decode_picture(&bytes, pixels_max)
+        let picture = decode_picture(&bytes, pixels_max, &[clip.preprocess()])
             .map_err(|e| BenchError::Input(format!("{}: {}", file.display(), e.message)))?;
-        Ok(clip.preprocess(&picture))
+        Ok(clip.preprocess().apply(&picture))
     };
     files.iter().cycle().take(count).map(pixels).collect()
 }

@@ -58,7 +58,8 @@ impl ModelFacts {
     pub(super) fn activation(&self) -> Option<String> {
         let all: BTreeSet<Activation> =
             [&self.image, &self.text].into_iter().flat_map(|t| t.activations.keys().copied()).collect();
-        let list = |kinds: &mut dyn Iterator<Item = Activation>| kinds.map(Activation::as_str).collect::<Vec<_>>().join("+");
+        let list =
+            |kinds: &mut dyn Iterator<Item = Activation>| kinds.map(Activation::as_str).collect::<Vec<_>>().join("+");
         match all.len() {
             0 => None,
             1 => Some(list(&mut all.into_iter())),

@@ -11,7 +11,7 @@ use super::directory::text_of;
 use super::load::Opened;
 use super::tower::Tower as _;
 use super::{ClipError, decode_picture};
-use crate::domain::{Embedding, Modality, Precision};
+use crate::domain::{Decoding, Embedding, Modality, Orientation, Precision};
 
 /// The form of the file that is read here.
 const FORMAT: u32 = 1;
@@ -89,18 +89,21 @@ impl Golden {
             let next_step = "export the model again, or remove the file: then nothing is verified";
             ClipError::load("golden_unusable", format!("{} {what}; {next_step}", path.display()))
         };
-        let file: File = serde_json::from_str(&text_of(path)?).map_err(|e| unusable(format!("has no golden vectors: {e}")))?;
+        let file: File =
+            serde_json::from_str(&text_of(path)?).map_err(|e| unusable(format!("has no golden vectors: {e}")))?;
         if file.format != FORMAT {
             return Err(unusable(format!("has format {}, expected {FORMAT}", file.format)));
         }
         let vector = |of: &str, values: Vec<f32>| {
             Embedding::normalised(values).map_err(|e| unusable(format!("has no vector for {of:?}: {e}")))
         };
-        let texts = file.texts.into_iter().map(|t| {
-            Ok(GoldenText { vector: vector(&t.text, t.vector)?, text: t.text, tokens: t.tokens })
-        });
+        let texts = file
+            .texts
+            .into_iter()
+            .map(|t| Ok(GoldenText { vector: vector(&t.text, t.vector)?, text: t.text, tokens: t.tokens }));
         let images = file.images.into_iter().map(|i| {
-            let data = STANDARD.decode(&i.data).map_err(|e| unusable(format!("has no picture for {:?}: {e}", i.name)))?;
+            let data =
+                STANDARD.decode(&i.data).map_err(|e| unusable(format!("has no picture for {:?}: {e}", i.name)))?;
             Ok(GoldenImage { vector: vector(&i.name, i.vector)?, name: i.name, file: data })
         });
         let golden = Self {
@@ -152,20 +155,24 @@ impl Golden {
     }
 
     fn compare_first(&self, model: &mut Opened, images: usize, texts: usize) -> Result<Vec<Compared>, ClipError> {
+        // As OpenCLIP does it, whatever the settings do to pictures otherwise.
+        let preprocess = model.preprocess.clone().with(Orientation::default(), Decoding::default());
         let mut pixels = Vec::new();
         for image in self.images.iter().take(images) {
-            let picture = decode_picture(&image.file, PIXELS_MAX).map_err(|e| {
+            let picture = decode_picture(&image.file, PIXELS_MAX, &[&preprocess]).map_err(|e| {
                 ClipError::load("golden_unusable", format!("{}: picture {:?}: {e}", self.path.display(), image.name))
             })?;
-            pixels.push(model.preprocess.apply(&picture));
+            pixels.push(preprocess.apply(&picture));
         }
         let untokenizable = |e: super::TokenizerError| ClipError::load("tokenizer_unusable", e.to_string());
         let tokens = self.texts.iter().take(texts).map(|t| model.tokenizer.encode(&t.text));
         let tokens = tokens.collect::<Result<Vec<_>, _>>().map_err(untokenizable)?;
 
-        let Some(tower) = model.images.first_mut() else { return Err(ClipError::Stopped) };
-        let image_vectors = tower.run(&pixels.iter().collect::<Vec<_>>())?;
-        let text_vectors = model.text.run(&tokens.iter().collect::<Vec<_>>())?;
+        let (Some(images), Some(texts)) = (model.images.towers.first_mut(), model.texts.towers.first_mut()) else {
+            return Err(ClipError::Stopped);
+        };
+        let image_vectors = images.run(&pixels.iter().collect::<Vec<_>>())?;
+        let text_vectors = texts.run(&tokens.iter().collect::<Vec<_>>())?;
         let mut compared = Vec::new();
         for (image, vector) in self.images.iter().zip(image_vectors) {
             compared.push(self.compared(Modality::Image, &image.name, vector?, &image.vector, None)?);

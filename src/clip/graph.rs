@@ -17,7 +17,8 @@ use crate::redact;
 
 /// Outputs that are the embedding, by preference: OpenCLIP and Immich exports, then Optimum's and FastEmbed's, then
 /// merged ones. Graphs may give hidden states beside it.
-pub(super) const OUTPUT_NAMES: [&str; 5] = ["image_embedding", "text_embedding", "image_embeds", "text_embeds", "embeddings"];
+pub(super) const OUTPUT_NAMES: [&str; 5] =
+    ["image_embedding", "text_embedding", "image_embeds", "text_embeds", "embeddings"];
 
 /// What the export tool writes: old enough for any ONNX Runtime that is accepted here.
 const EXPORT_OPSET: u32 = 18;
@@ -102,8 +103,8 @@ pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &
         }
     };
     session.map_err(|e| {
-        let why = one_line(&e);
-        let (found, next_step) = refusal(&why, library).unwrap_or((why, "fetch it again, or export it again".into()));
+        let next_step = || (one_line(&e), "fetch it again, or export it again".to_owned());
+        let (found, next_step) = refusal(e.message(), library).unwrap_or_else(next_step);
         ClipError::load("model_unusable", format!("{} cannot be opened: {found}; {next_step}", file.display()))
     })
 }
@@ -157,6 +158,18 @@ pub(super) fn combined_output(onnx: &Onnx, modality: Modality) -> Result<String,
 pub(super) fn image_signature(session: &Session) -> Result<ImageSignature, ClipError> {
     let expected = "one input of pixels, float [batch, 3, height, width]";
     let [input] = session.inputs() else { return Err(unexpected("inputs", session.inputs(), expected)) };
+    if input.dtype().tensor_type() == Some(TensorElementType::Uint8) {
+        // Immich's exports since 2026 (immich-app/ml-models, `fuse_visual_input` in `immich_model/onnx/transforms.py`).
+        return Err(ClipError::load(
+            "model_unusable",
+            format!(
+                "the graph takes {} {}: it normalises pixels itself; expected {expected}; pull an earlier commit of \
+                 that repository or another one, or export the model with tools/export_openclip.py",
+                input.name(),
+                input.dtype()
+            ),
+        ));
+    }
     let (Some(float), Some([batch, channels, height, width])) = (float(input), axes::<4>(input)) else {
         return Err(unexpected("inputs", session.inputs(), expected));
     };

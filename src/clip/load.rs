@@ -8,12 +8,14 @@ use sha2::{Digest, Sha256};
 use super::directory::{self, ModelFiles};
 use super::engine::Engine;
 use super::facts::ModelFacts;
+use super::fit::Known;
+use super::golden::Golden;
 use super::opener::{Opener, Towers};
 use super::providers::Providers;
 use super::tower::{ImageTower, TextTower};
 use super::{Clip, ClipError, Preprocess, Runs, Tokenizer, runtime};
 use crate::config::{ClipSettings, ModelEntry};
-use crate::domain::{Fingerprint, ModelId};
+use crate::domain::{Fingerprint, Modality, ModelId};
 use crate::telemetry::Metrics;
 
 /// CLIP's own vocabulary, the same for all of its checkpoints, for directories that have none.
@@ -23,7 +25,8 @@ impl Clip {
     /// Finds ONNX Runtime and the model's files, opens the sessions and runs each tower once. Blocking, up to
     /// seconds: call it off the async threads. Every error is [`ClipError::Load`].
     pub fn load(entry: &ModelEntry, settings: &ClipSettings, metrics: Arc<Metrics>) -> Result<Self, ClipError> {
-        let opened = Opened::open(entry, settings)?;
+        let mut opened = Opened::open(entry, settings)?;
+        opened.self_test(&entry.id)?;
         let fingerprint = opened.fingerprint(&entry.id)?;
         let Opened { directory, opener, preprocess, tokenizer, images, texts, .. } = opened;
         let runs = Runs { precision: settings.precision, image: images.active, text: texts.active };
@@ -53,6 +56,8 @@ pub(super) struct Opened {
     pub(super) directory: PathBuf,
     pub(super) opener: Opener,
     pub(super) facts: ModelFacts,
+    /// What is wrong with its activation, where that was accepted.
+    pub(super) activation_problem: Option<String>,
     pub(super) preprocess: Preprocess,
     pub(super) tokenizer: Arc<Tokenizer>,
     pub(super) images: Towers<ImageTower>,
@@ -63,33 +68,23 @@ impl Opened {
     /// Every error is [`ClipError::Load`] and names the model and its directory.
     pub(super) fn open(entry: &ModelEntry, settings: &ClipSettings) -> Result<Self, ClipError> {
         let directory = settings.model_directory(entry);
-        let opened = Self::open_in(entry, settings, &directory);
-        opened.map_err(|e| {
-            let of_model = |message: String| format!("model {} in {}: {message}", entry.id, directory.display());
-            match e {
-                ClipError::Load { reason, message } if !message.contains(&*directory.to_string_lossy()) => {
-                    ClipError::Load { reason, message: of_model(message) }
-                }
-                ClipError::Item { message, .. } | ClipError::Run { message, .. } => {
-                    ClipError::load("model_unusable", of_model(format!("the trial run failed: {message}")))
-                }
-                other => other,
-            }
-        })
+        Self::open_in(entry, settings, &directory).map_err(|e| named(&entry.id, &directory, e))
     }
 
-    fn open_in(
-        entry: &ModelEntry,
-        settings: &ClipSettings,
-        directory: &Path,
-    ) -> Result<Self, ClipError> {
+    fn open_in(entry: &ModelEntry, settings: &ClipSettings, directory: &Path) -> Result<Self, ClipError> {
         let files = directory::find(directory, settings.precision)?;
+        // All that can be known without running anything comes first: a large model takes a while to open.
         let facts = ModelFacts::read(&files)?;
-        let preprocess = preprocessing(&entry.id, directory, &files)?;
+        let known = Known::of(&entry.id, &files)?;
+        let activation_problem = known.check_activation(&facts, settings.activation_mismatch)?;
+        let preprocess = preprocessing(&entry.id, &known, &files)?;
+        known.check_preprocessing(&files, &preprocess)?;
+        warn_of_fixed_batches(&entry.id, &facts);
         let runtime = runtime::runtime(settings.onnxruntime.as_deref())?;
         let opener = Opener {
             providers: Providers::new(runtime, settings.clone()),
             image_size: preprocess.input_size().into(),
+            vocabulary: facts.text.vocabulary,
             files,
         };
         let images = opener.image_towers()?;
@@ -104,7 +99,32 @@ impl Opened {
                 ),
             ));
         }
-        Ok(Self { directory: directory.to_owned(), opener, facts, preprocess, tokenizer, images, texts })
+        let context_length = texts.towers.first().map_or(0, TextTower::context_length);
+        known.check_sizes(images.dimension, opener.image_size, context_length)?;
+        let preprocess = preprocess.with(settings.orientation, settings.decoding);
+        Ok(Self {
+            directory: directory.to_owned(),
+            opener,
+            facts,
+            activation_problem,
+            preprocess,
+            tokenizer,
+            images,
+            texts,
+        })
+    }
+
+    /// Runs a few golden inputs, where the directory has some, and refuses the model if it fails them.
+    fn self_test(&mut self, id: &ModelId) -> Result<(), ClipError> {
+        let Some(path) = &self.opener.files.golden else {
+            tracing::info!(
+                model = %id, directory = %self.directory.display(),
+                "not verified: the model has no golden vectors (golden.json) to compare its own with"
+            );
+            return Ok(());
+        };
+        let tested = Golden::read(path).and_then(|golden| golden.self_test(self));
+        tested.map_err(|e| named(id, &self.directory, e))
     }
 
     pub(super) fn fingerprint(&self, id: &ModelId) -> Result<Fingerprint, ClipError> {
@@ -113,10 +133,7 @@ impl Opened {
             checkpoint: id.checkpoint.clone(),
             dimension: self.images.dimension,
             preprocessing: self.preprocess.canonical(),
-            tokenizer: match &self.opener.files.tokenizer {
-                Some(file) => directory::sha256(std::slice::from_ref(file))?,
-                None => format!("{:x}", Sha256::digest(CLIP_TOKENIZER)),
-            },
+            tokenizer: tokenizer_sha256(&self.opener.files)?,
             graph: self.facts.sha256()?,
             activation: self.facts.activation(),
             precision: Some(self.opener.files.precision),
@@ -124,15 +141,55 @@ impl Opened {
     }
 }
 
-/// What the directory says about preprocessing.
-fn preprocessing(id: &ModelId, directory: &Path, files: &ModelFiles) -> Result<Preprocess, ClipError> {
+/// SHA-256 (hex) of the tokenizer's file.
+pub(super) fn tokenizer_sha256(files: &ModelFiles) -> Result<String, ClipError> {
+    match &files.tokenizer {
+        Some(file) => directory::sha256(std::slice::from_ref(file)),
+        None => Ok(format!("{:x}", Sha256::digest(CLIP_TOKENIZER))),
+    }
+}
+
+/// What the directory says about preprocessing, or OpenCLIP's table where it says nothing.
+pub(super) fn preprocessing(id: &ModelId, known: &Known, files: &ModelFiles) -> Result<Preprocess, ClipError> {
     let unsupported = |message| ClipError::load("preprocess_unsupported", message);
-    let Some(file) = &files.preprocess else {
-        return Err(unsupported(format!(
-            "model {id} in {}: nothing says how to preprocess; expected preprocess_cfg.json, as OpenCLIP's \
-             get_model_preprocess_cfg gives it; write it beside the graphs",
-            directory.display()
-        )));
+    let (json, from) = match (&files.preprocess, known.preprocessing()) {
+        (Some(file), _) => (file.json.clone(), file.path.display().to_string()),
+        (None, Some(own)) => (own, format!("OpenCLIP's table for {id}")),
+        (None, None) => {
+            return Err(unsupported(format!(
+                "nothing says how to preprocess for {id}, which is not in OpenCLIP's table either; write \
+                 preprocess_cfg.json beside the graphs, as OpenCLIP's get_model_preprocess_cfg gives it"
+            )));
+        }
     };
-    Preprocess::from_json(&file.json).map_err(|e| unsupported(format!("{}: {e}", file.path.display())))
+    Preprocess::from_json(&json).map_err(|e| unsupported(format!("{from}: {e}")))
+}
+
+/// A graph whose batch is fixed works, one piece after the other.
+fn warn_of_fixed_batches(id: &ModelId, facts: &ModelFacts) {
+    for modality in Modality::ALL {
+        let first_axis = facts.tower(modality).inputs.first().and_then(|input| input.axes.first()?.parse::<u64>().ok());
+        if let Some(batch) = first_axis {
+            tracing::warn!(
+                model = %id, %modality, batch,
+                "the graph's batch is fixed: it runs in pieces of this size, much slower than one run; export the model \
+                 again with a free batch (tools/export_openclip.py)"
+            );
+        }
+    }
+}
+
+/// An error of loading that says which model it is about.
+fn named(id: &ModelId, directory: &Path, error: ClipError) -> ClipError {
+    let of_model = |message: String| format!("model {id} in {}: {message}", directory.display());
+    match error {
+        ClipError::Load { reason, message } if !message.contains(&*directory.to_string_lossy()) => {
+            ClipError::Load { reason, message: of_model(message) }
+        }
+        ClipError::Item { message, .. } | ClipError::Run { message, .. } => {
+            let message = of_model(format!("the trial run failed: {message}; export the model again"));
+            ClipError::load("model_unusable", message)
+        }
+        other => other,
+    }
 }

@@ -59,7 +59,10 @@ impl Manifest {
     /// What is wrong with the files of `directory`: each absent, shorter, longer or changed one, with what was found and
     /// expected. Reads all of them.
     pub(super) fn problems(&self, directory: &Path) -> Vec<String> {
-        self.files.iter().filter_map(|(name, record)| Some(format!("{name} {}", record.problem(directory, name)?))).collect()
+        self.files
+            .iter()
+            .filter_map(|(name, record)| Some(format!("{name} {}", record.problem(directory, name)?)))
+            .collect()
     }
 
     /// How many files are listed.

@@ -4,12 +4,19 @@
 //! tower is run by threads of its own; callers from many tasks share batches.
 
 mod alone;
+mod area;
 mod directory;
 mod engine;
 mod error;
 mod facts;
+mod fit;
+#[cfg(test)]
+mod fixture_tests;
+mod golden;
 mod graph;
+mod inspect;
 mod load;
+mod manifest;
 mod onnx;
 mod opener;
 mod picture;
@@ -21,16 +28,19 @@ mod runtime;
 mod test_graph;
 mod tokenize;
 mod tower;
+mod verify;
 
 use std::sync::Arc;
 
 pub use alone::ModelAlone;
 pub use error::ClipError;
+pub use inspect::{Inspection, TowerInspection, inspect, model_of};
 pub use picture::{Picture, PictureError, decode_picture};
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
 pub use providers::Active;
 pub use runs::Runs;
 pub use tokenize::{Tokenizer, TokenizerError};
+pub use verify::{Case, Verification, verify};
 
 use crate::config::ClipSettings;
 use crate::domain::{Embedding, Fingerprint, ModelId};
@@ -83,9 +93,9 @@ impl Clip {
         self.image.is_alive() && self.text.is_alive()
     }
 
-    /// Resizes, crops and normalises for the image tower. CPU-bound: call it off the async threads.
-    pub fn preprocess(&self, picture: &Picture) -> Pixels {
-        self.preprocess.apply(picture)
+    /// How pictures become the image tower's input.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
     }
 
     /// The unit vector of a preprocessed picture. Joins the next batch.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::directory::ModelFiles;
+use super::fit;
 use super::graph::{self, Source};
 use super::load::CLIP_TOKENIZER;
 use super::providers::{Active, ImageShapes, Providers, TextShapes, Tried, image_profiles, text_profiles};
@@ -22,6 +23,8 @@ pub(super) struct Opener {
     pub(super) providers: Providers,
     /// `[height, width]` of preprocessed pictures.
     pub(super) image_size: [usize; 2],
+    /// Rows of the text tower's token embedding, where the graph says so.
+    pub(super) vocabulary: Option<u64>,
 }
 
 /// A tower's sessions on all devices.
@@ -85,24 +88,21 @@ impl Opener {
         &self,
         mut open: impl FnMut(u32, &[ProviderEntry]) -> Result<Tried<T>, ClipError>,
     ) -> Result<(Vec<T>, Active), ClipError> {
-        let device_ids = self.settings().device_ids;
+        let device_ids = &self.settings().device_ids;
         let first = device_ids.first().copied().unwrap_or(0);
-        let Tried { tower, mut active } = open(first, self.settings().providers)?;
+        let Tried { tower, mut active } = open(first, &self.settings().providers)?;
         active.devices = if active.first().has_device_ids() { device_ids.clone() } else { vec![first] };
         let mut towers = vec![tower];
         let entries = active.entries();
-        let places = active.devices.iter().flat_map(|device| std::iter::repeat_n(*device, self.settings().sessions.max(1)));
+        let places =
+            active.devices.iter().flat_map(|device| std::iter::repeat_n(*device, self.settings().sessions.max(1)));
         for device in places.skip(1) {
             towers.push(open(device, &entries)?.tower);
         }
         Ok((towers, active))
     }
 
-    fn image_tower(
-        &self,
-        device: u32,
-        entries: &[ProviderEntry],
-    ) -> Result<(Tried<ImageTower>, usize), ClipError> {
+    fn image_tower(&self, device: u32, entries: &[ProviderEntry]) -> Result<(Tried<ImageTower>, usize), ClipError> {
         let [height, width] = self.image_size;
         // Not all equal: some graphs normalise their input, and a flat picture would give a vector of nothing.
         let data = (0..3 * height * width).map(|i| (i % 7) as f32 / 7.0 - 0.4).collect();
@@ -164,11 +164,13 @@ impl Opener {
     }
 
     fn tokenizer(&self, context_length: usize) -> Result<Tokenizer, ClipError> {
-        match &self.files.tokenizer {
+        let tokenizer = match &self.files.tokenizer {
             Some(file) => Tokenizer::from_file(file, context_length),
             None => Tokenizer::from_bytes(CLIP_TOKENIZER, context_length),
         }
-        .map_err(unusable)
+        .map_err(unusable)?;
+        fit::check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;
+        Ok(tokenizer)
     }
 }
 

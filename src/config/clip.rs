@@ -5,7 +5,7 @@ use super::providers::{
 };
 use super::reader::{Expected, Reader, Review, Text, choice};
 use super::store::StoreSettings;
-use crate::domain::{ModelId, Precision, registry};
+use crate::domain::{Decoding, ModelId, Orientation, Precision, registry};
 
 /// `[clip]`: the models, and how they run.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct ClipSettings {
     pub models_directory: Option<PathBuf>,
     /// ONNX Runtime's library; none: see `clip::runtime` for the places that are searched.
     pub onnxruntime: Option<PathBuf>,
+    /// What happens where a graph computes another activation than its checkpoint was trained with.
+    pub activation_mismatch: ActivationMismatch,
     /// Which graphs of the model's directory run.
     pub precision: Precision,
     /// Execution providers in order of preference, for example `cuda:preferred`, `cpu`.
@@ -35,6 +37,10 @@ pub struct ClipSettings {
     pub text_batch_max: usize,
     /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1.
     pub preprocess_threads: usize,
+    /// What is done about EXIF orientation; part of the fingerprint.
+    pub orientation: Orientation,
+    /// `clip.preprocess`: how much of a JPEG is decoded; part of the fingerprint.
+    pub decoding: Decoding,
     pub cuda: CudaSettings,
     pub tensorrt: TensorRtSettings,
     pub migraphx: MiGraphXSettings,
@@ -53,6 +59,25 @@ impl From<ModelId> for ModelEntry {
     /// A model without a directory of its own.
     fn from(id: ModelId) -> Self {
         Self { id, directory: None }
+    }
+}
+
+/// `clip.activation_mismatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationMismatch {
+    Refuse,
+    /// A warning; the fingerprint records what the graph computes in any case.
+    Accept,
+}
+
+impl ActivationMismatch {
+    pub const ALL: [Self; 2] = [Self::Refuse, Self::Accept];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Accept => "accept",
+        }
     }
 }
 
@@ -123,6 +148,7 @@ impl Default for ClipSettings {
             }],
             models_directory: None,
             onnxruntime: None,
+            activation_mismatch: ActivationMismatch::Refuse,
             precision: Precision::Fp32,
             providers: vec![ProviderEntry::required(Provider::Cpu)],
             device_ids: vec![0],
@@ -131,6 +157,8 @@ impl Default for ClipSettings {
             image_batch_max: 16,
             text_batch_max: 32,
             preprocess_threads: 0,
+            orientation: Orientation::default(),
+            decoding: Decoding::default(),
             cuda: CudaSettings::default(),
             tensorrt: TensorRtSettings::default(),
             migraphx: MiGraphXSettings::default(),
@@ -168,9 +196,39 @@ impl Text for ModelEntry {
     }
 }
 
+impl Text for ActivationMismatch {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|m| (m.as_str(), m)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
 impl Text for Precision {
     fn parse(text: &str) -> Result<Self, Expected> {
         choice(text, Self::ALL.map(|p| (p.as_str(), p)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Text for Orientation {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|o| (o.as_str(), o)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Text for Decoding {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|d| (d.as_str(), d)))
     }
 
     fn text(&self) -> String {
@@ -185,6 +243,7 @@ impl ClipSettings {
             models: section.list("models", default.models),
             models_directory: section.optional("models_directory", default.models_directory),
             onnxruntime: section.optional("onnxruntime", default.onnxruntime),
+            activation_mismatch: section.value("activation_mismatch", default.activation_mismatch),
             precision: section.value("precision", default.precision),
             providers: section.list("providers", default.providers),
             device_ids: section.numbers("device_ids", default.device_ids, 0..=1023),
@@ -193,6 +252,8 @@ impl ClipSettings {
             image_batch_max: section.number("image_batch_max", default.image_batch_max, 1..=4096),
             text_batch_max: section.number("text_batch_max", default.text_batch_max, 1..=4096),
             preprocess_threads: section.number("preprocess_threads", default.preprocess_threads, 0..=1024),
+            orientation: section.value("orientation", default.orientation),
+            decoding: section.value("preprocess", default.decoding),
             cuda: section.table("cuda", CudaSettings::read),
             tensorrt: section.table("tensorrt", TensorRtSettings::read),
             migraphx: section.table("migraphx", MiGraphXSettings::read),

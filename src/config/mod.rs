@@ -22,7 +22,7 @@ mod values;
 
 use ::config::{Map, Value, ValueKind};
 
-pub use clip::{ClipSettings, ModelEntry};
+pub use clip::{ActivationMismatch, ClipSettings, ModelEntry};
 pub use dead_letter::DeadLetterSettings;
 pub use hub::HubSettings;
 pub use kafka::KafkaSettings;

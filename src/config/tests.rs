@@ -288,8 +288,5 @@ fn problems_of_providers_are_reported_together() {
     );
     let order = of_toml("[clip]\nproviders = ['cpu', 'cuda']\ndevice_ids = [1, 1]\n");
     let said: Vec<_> = order.iter().map(|p| (p.key.as_str(), p.expected.as_str())).collect();
-    assert_eq!(
-        said,
-        [("clip.providers", "cpu last"), ("clip.device_ids", "every device once; 1 is there twice")]
-    );
+    assert_eq!(said, [("clip.providers", "cpu last"), ("clip.device_ids", "every device once; 1 is there twice")]);
 }

@@ -93,11 +93,7 @@ mod tests {
         let earlier = r#"{"variant": "demo", "checkpoint": "v1", "dimension": 256, "preprocessing": "96x96",
             "tokenizer": "t", "graph": "g"}"#;
         let earlier: Fingerprint = serde_json::from_str(earlier).unwrap();
-        let now = Fingerprint {
-            activation: Some("gelu".into()),
-            precision: Some(Precision::Fp32),
-            ..earlier.clone()
-        };
+        let now = Fingerprint { activation: Some("gelu".into()), precision: Some(Precision::Fp32), ..earlier.clone() };
         assert!(now.differences(&earlier).is_empty() && earlier.differences(&now).is_empty());
         let written = serde_json::to_string(&now).unwrap();
         assert!(written.contains(r#""precision":"fp32""#), "{written}");

@@ -212,10 +212,8 @@ fn already_there(pull: &Pull) -> Result<Option<Pulled>, HubError> {
 }
 
 fn taken(pull: &Pull, why: &str) -> HubError {
-    let message = format!(
-        "{} is there already, and {why}; add --force to replace it, or remove it",
-        pull.directory.display()
-    );
+    let message =
+        format!("{} is there already, and {why}; add --force to replace it, or remove it", pull.directory.display());
     HubError::permanent("hub_directory_taken", message)
 }
 

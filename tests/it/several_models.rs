@@ -94,15 +94,7 @@ impl World {
         settings.store.url = endpoint.url();
         settings.media.allow_hosts = vec!["127.0.0.1".to_owned()];
         settings.pipeline.backoff_base_ms = 20;
-        Self {
-            endpoint,
-            settings,
-            origin,
-            fetches,
-            health: Health::new(),
-            metrics: Arc::default(),
-            _folder: folder,
-        }
+        Self { endpoint, settings, origin, fetches, health: Health::new(), metrics: Arc::default(), _folder: folder }
     }
 
     async fn worker(&self) -> Worker {
@@ -174,8 +166,7 @@ async fn a_message_goes_to_every_model_and_its_picture_is_fetched_once() {
 
     for (model, others) in [(0, 2), (1, 1)] {
         let found = points(&worker, model).await;
-        let expected: BTreeSet<String> =
-            (0..9).filter(|n| n % 3 != others).map(|n| format!("asset-{n}")).collect();
+        let expected: BTreeSet<String> = (0..9).filter(|n| n % 3 != others).map(|n| format!("asset-{n}")).collect();
         assert_eq!(found.keys().cloned().collect::<BTreeSet<_>>(), expected, "{}", BOTH[model]);
         let embedder = Embedder::open(&world.settings, Some(&BOTH[model].parse().unwrap())).await.unwrap();
         for (n, picture) in pictures.iter().take(9).enumerate().filter(|(n, _)| n % 3 != others) {

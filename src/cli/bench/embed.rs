@@ -78,8 +78,18 @@ fn table(rows: &[EmbedReport]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header([
-        "tower", "precision", "threads", "batch", "items/s", "ONNX Runtime/s", "ratio", "padded/s", "x padded",
-        "difference", "x fp32", "cosine",
+        "tower",
+        "precision",
+        "threads",
+        "batch",
+        "items/s",
+        "ONNX Runtime/s",
+        "ratio",
+        "padded/s",
+        "x padded",
+        "difference",
+        "x fp32",
+        "cosine",
     ]);
     let number = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
     for row in rows {

@@ -1,17 +1,21 @@
 //! `clipstream models`: which models there are, where they are, and how they get there.
 
+mod inspect;
 mod list;
+mod named;
 mod path;
 mod pull;
+mod verify;
 
 use clap::Subcommand;
 
 use super::{CliError, Exit, Global};
+use crate::clip::ClipError;
 use crate::config::ClipSettings;
 use crate::domain::ModelId;
 use crate::hub::HubError;
 
-/// Lists and downloads models
+/// Lists, downloads, inspects and verifies models
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models pull ViT-B-32/openai")]
 pub struct Args {
@@ -24,6 +28,8 @@ enum Action {
     List(list::Args),
     Pull(pull::Args),
     Path(path::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
@@ -31,6 +37,8 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         Action::List(args) => list::run(&args, global),
         Action::Pull(args) => pull::run(args, global).await,
         Action::Path(args) => path::run(&args, global),
+        Action::Inspect(args) => inspect::run(args, global).await,
+        Action::Verify(args) => verify::run(args, global).await,
     }
 }
 
@@ -38,6 +46,14 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 fn directory_of(id: &ModelId, settings: &ClipSettings) -> std::path::PathBuf {
     let entry = settings.models.iter().find(|entry| entry.id == *id);
     settings.model_directory(entry.unwrap_or(&id.clone().into()))
+}
+
+/// Reads or runs a model, which blocks, off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClipError> + Send + 'static,
+) -> Result<T, CliError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|e| CliError::new(Exit::Failed, format!("looking at the model broke: {e}")))??)
 }
 
 impl From<HubError> for CliError {

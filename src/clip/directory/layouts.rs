@@ -145,8 +145,7 @@ impl Layout {
             (has_text, shown(self.text.folder, &format!("{}.onnx", self.text.stem))),
             (tokenizer.is_some() || self.bare, shown(self.text.folder, "tokenizer.json")),
         ];
-        let mut missing: Vec<_> =
-            expected.into_iter().filter(|(there, _)| !there).map(|(_, file)| file).collect();
+        let mut missing: Vec<_> = expected.into_iter().filter(|(there, _)| !there).map(|(_, file)| file).collect();
         if has_image && has_text && graphs.is_empty() {
             missing.push("a precision that both towers have".to_owned());
         }

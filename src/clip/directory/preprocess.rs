@@ -39,9 +39,8 @@ impl PreprocessFile {
 }
 
 fn translated(path: &Path, translate: fn(&Value) -> Result<Value, String>) -> Result<String, ClipError> {
-    let translated = translate(&json_of(path)?).map_err(|problem| {
-        ClipError::load("preprocess_unsupported", format!("{}: {problem}", path.display()))
-    })?;
+    let translated = translate(&json_of(path)?)
+        .map_err(|problem| ClipError::load("preprocess_unsupported", format!("{}: {problem}", path.display())))?;
     Ok(translated.to_string())
 }
 
@@ -65,7 +64,8 @@ fn hub_form(found: &Value) -> Result<Value, String> {
 /// A `CLIPImageProcessor`'s configuration in OpenCLIP's words. Only what means the same is translated: resize (shortest
 /// side, bicubic), centre crop, 1/255, mean and standard deviation.
 fn open_clip_form(found: &Value) -> Result<Value, String> {
-    processor_form(found).map_err(|problem| format!("{problem}; use a model whose CLIPImageProcessor does what CLIP's does"))
+    processor_form(found)
+        .map_err(|problem| format!("{problem}; use a model whose CLIPImageProcessor does what CLIP's does"))
 }
 
 fn processor_form(found: &Value) -> Result<Value, String> {
@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn the_hub_form_takes_the_models_size() {
-        let config = json!({"model_cfg": {"vision_cfg": {"image_size": 336}}, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}});
+        let config =
+            json!({"model_cfg": {"vision_cfg": {"image_size": 336}}, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}});
         assert_eq!(hub_form(&config), Ok(json!({"mean": [0.5, 0.5, 0.5], "size": 336})));
         let own = json!({"model_cfg": {"vision_cfg": {"image_size": 336}}, "preprocess_cfg": {"size": [224, 224]}});
         assert_eq!(hub_form(&own), Ok(json!({"size": [224, 224]})));

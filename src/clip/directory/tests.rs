@@ -82,7 +82,11 @@ fn optimums_split_graphs_go_before_the_combined_one() {
     assert!(!find(root.path(), Precision::Fp32).unwrap().is_combined());
 
     // Everything in the folder `onnx`, as the hub's export service commits it.
-    let service = directory(&[("onnx/model.onnx", ""), ("onnx/preprocessor_config.json", PROCESSOR), ("onnx/tokenizer.json", "")]);
+    let service = directory(&[
+        ("onnx/model.onnx", ""),
+        ("onnx/preprocessor_config.json", PROCESSOR),
+        ("onnx/tokenizer.json", ""),
+    ]);
     assert_eq!(found(&service).0, "combined Optimum");
 
     let flat = directory(&[("model.onnx", ""), ("preprocessor_config.json", PROCESSOR), ("tokenizer.json", "")]);
@@ -95,12 +99,8 @@ fn optimums_split_graphs_go_before_the_combined_one() {
 fn flat_layouts_differ_by_the_name_of_the_text_tower() {
     let config = r#"{"model_cfg": {"vision_cfg": {"image_size": 256}, "text_cfg": {"context_length": 64}},
         "preprocess_cfg": {"mean": [0, 0, 0], "std": [1, 1, 1], "resize_mode": "squash"}}"#;
-    let root = directory(&[
-        ("visual.onnx", ""),
-        ("text.onnx", ""),
-        ("open_clip_config.json", config),
-        ("tokenizer.json", ""),
-    ]);
+    let root =
+        directory(&[("visual.onnx", ""), ("text.onnx", ""), ("open_clip_config.json", config), ("tokenizer.json", "")]);
     let files = find(root.path(), Precision::Fp32).unwrap();
     assert_eq!((files.layout, files.context_length), ("open_clip_inference", 64));
     let preprocess: Value = serde_json::from_str(&files.preprocess.unwrap().json).unwrap();

@@ -96,7 +96,8 @@ fn needed<'g>(graph: &'g GraphProto, output: &'g str) -> HashSet<&'g str> {
         graph.node.iter().flat_map(|node| node.output.iter().map(move |o| (o.as_str(), node))).collect();
     let (mut needed, mut ahead) = (HashSet::new(), vec![output]);
     while let Some(value) = ahead.pop() {
-        if !value.is_empty() && needed.insert(value)
+        if !value.is_empty()
+            && needed.insert(value)
             && let Some(node) = producers.get(value)
         {
             inputs(node, &mut ahead);

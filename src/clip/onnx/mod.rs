@@ -70,6 +70,8 @@ pub(super) struct GraphFacts {
     pub(super) producer: String,
     pub(super) inputs: Vec<Port>,
     pub(super) outputs: Vec<Port>,
+    /// The output that is the vector.
+    pub(super) embedding: Option<Port>,
     /// Weights by element type, in elements.
     pub(super) weights: BTreeMap<&'static str, u64>,
     /// Nodes by operator, local functions in place of their calls.
@@ -89,7 +91,10 @@ impl GraphFacts {
 
     /// Version of ONNX's own operators.
     pub(super) fn opset(&self) -> i64 {
-        self.opsets.iter().find(|(domain, _)| domain.is_empty() || domain == "ai.onnx").map_or(0, |(_, version)| *version)
+        self.opsets
+            .iter()
+            .find(|(domain, _)| domain.is_empty() || domain == "ai.onnx")
+            .map_or(0, |(_, version)| *version)
     }
 }
 
@@ -168,7 +173,7 @@ fn facts(model: &ModelProto) -> GraphFacts {
     }
     let is_vector = |port: &&Port| port.axes.len() == 2 && port.element.starts_with('f');
     let embedding = super::graph::OUTPUT_NAMES.iter().find_map(|n| outputs.iter().find(|o| o.name == *n));
-    let embedding = embedding.or_else(|| outputs.iter().find(is_vector)).or(outputs.first());
+    let embedding = embedding.or_else(|| outputs.iter().find(is_vector)).cloned();
     let ids = inputs.iter().filter(|i| matches!(i.element, "i32" | "i64") && !i.name.contains("mask"));
     GraphFacts {
         ir_version: model.ir_version,
@@ -176,7 +181,8 @@ fn facts(model: &ModelProto) -> GraphFacts {
         producer: [model.producer_name.as_str(), model.producer_version.as_str()].join(" ").trim().to_owned(),
         weights: by_element,
         activations: activation::find(&wiring),
-        normalised: embedding.is_some_and(|o| vectors::is_normalised(&wiring, &o.name)),
+        normalised: embedding.as_ref().is_some_and(|o| vectors::is_normalised(&wiring, &o.name)),
+        embedding,
         quantised: QUANTISED.iter().any(|op| operators.contains_key(*op)),
         vocabulary: ids.into_iter().find_map(|i| vectors::vocabulary(&wiring, &i.name)),
         operators,

@@ -22,8 +22,7 @@ pub(super) struct Wiring<'m> {
 
 impl<'m> Wiring<'m> {
     pub(super) fn new(model: &'m ModelProto) -> Self {
-        let functions: Functions =
-            model.functions.iter().map(|f| ((f.domain.as_str(), f.name.as_str()), f)).collect();
+        let functions: Functions = model.functions.iter().map(|f| ((f.domain.as_str(), f.name.as_str()), f)).collect();
         let mut inliner = Inliner { functions, nodes: Vec::new(), calls: 0 };
         let mut initializers = HashMap::new();
         if let Some(graph) = &model.graph {
@@ -161,12 +160,7 @@ struct Inliner<'m> {
 }
 
 impl<'m> Inliner<'m> {
-    fn graph(
-        &mut self,
-        graph: &'m GraphProto,
-        initializers: &mut HashMap<&'m str, &'m TensorProto>,
-        depth: usize,
-    ) {
+    fn graph(&mut self, graph: &'m GraphProto, initializers: &mut HashMap<&'m str, &'m TensorProto>, depth: usize) {
         initializers.extend(graph.initializer.iter().map(|t| (t.name.as_str(), t)));
         for node in &graph.node {
             self.node(node.clone(), depth);

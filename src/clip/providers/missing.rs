@@ -106,7 +106,9 @@ mod tests {
     fn what_is_no_elf_file_says_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.so");
-        for content in [&b""[..], b"\x7fELF\x02\x01", &[0xff; 64], &[b"\x7fELF\x02\x01".as_slice(), &[0xff; 58]].concat()] {
+        for content in
+            [&b""[..], b"\x7fELF\x02\x01", &[0xff; 64], &[b"\x7fELF\x02\x01".as_slice(), &[0xff; 58]].concat()]
+        {
             std::fs::write(&file, content).unwrap();
             assert_eq!(needed(&file), None);
         }

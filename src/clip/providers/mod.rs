@@ -137,7 +137,8 @@ impl Providers {
                     let suspect = accelerators().find(|entry| !entry.is_required).or_else(|| accelerators().next());
                     let Some(suspect) = suspect else { return Err(error) };
                     // A graph that the CPU cannot run either is at fault itself.
-                    let opened = self.session(source, &[Provider::Cpu], device, &profiles).map_err(Fault::into_error)?;
+                    let opened =
+                        self.session(source, &[Provider::Cpu], device, &profiles).map_err(Fault::into_error)?;
                     trial(&mut make(opened.session, Provider::Cpu)?, Provider::Cpu)?;
                     (suspect.provider, error.to_string())
                 }

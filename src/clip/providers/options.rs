@@ -164,7 +164,9 @@ pub(super) fn needs(provider: Provider) -> &'static str {
              NVIDIA driver, CUDA, cuDNN and TensorRT of the versions it names"
         }
         Provider::MiGraphX => "set CLIPSTREAM_ORT_DYLIB to a build with MIGraphX, and install ROCm",
-        Provider::OpenVino => "set CLIPSTREAM_ORT_DYLIB to a build with OpenVINO (the wheel onnxruntime-openvino has one)",
+        Provider::OpenVino => {
+            "set CLIPSTREAM_ORT_DYLIB to a build with OpenVINO (the wheel onnxruntime-openvino has one)"
+        }
         Provider::CoreMl => "set CLIPSTREAM_ORT_DYLIB to a build for macOS with Core ML",
         Provider::DirectMl => "set CLIPSTREAM_ORT_DYLIB to a build for Windows with DirectML",
     }

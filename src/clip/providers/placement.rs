@@ -56,7 +56,12 @@ impl Placement {
     /// Ends the session's record and reads it.
     pub(super) fn of(session: &mut Session, folder: TempDir) -> Result<Self, ClipError> {
         let failed = |what: String| {
-            ClipError::load("provider_unknown", format!("what ran the trial cannot be told: {what}; free space in the folder for temporary files (TMPDIR)"))
+            ClipError::load(
+                "provider_unknown",
+                format!(
+                    "what ran the trial cannot be told: {what}; free space in the folder for temporary files (TMPDIR)"
+                ),
+            )
         };
         let file = session.end_profiling().map_err(|e| failed(e.to_string()))?;
         let record = std::fs::read(&file).map_err(|e| failed(format!("{file}: {e}")))?;

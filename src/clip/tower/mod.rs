@@ -9,7 +9,7 @@ use half::slice::HalfFloatSliceExt;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions};
 
 pub(super) use image::ImageTower;
-pub(super) use text::{Tolerance, TextTower};
+pub(super) use text::{TextTower, Tolerance};
 
 use super::ClipError;
 use super::graph::{Axis, Float, Output};

@@ -93,9 +93,10 @@ impl TextTower {
         let allowed = match tolerance {
             Tolerance::Exact => 1e-5,
             Tolerance::Rounded => {
-                let apart = padded.iter().enumerate().flat_map(|(n, one)| {
-                    padded[..n].iter().map(|other| difference(one, other)).collect::<Vec<_>>()
-                });
+                let apart = padded
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(n, one)| padded[..n].iter().map(|other| difference(one, other)).collect::<Vec<_>>());
                 ROUNDED_FRACTION * apart.fold(f32::INFINITY, f32::min)
             }
         };
@@ -112,8 +113,12 @@ impl TextTower {
         self.at_real_length = found.as_ref().is_ok_and(|found| *found <= allowed);
         if !self.at_real_length {
             let difference = found.map_or_else(|e| e.to_string(), |found| format!("{found:.1e}"));
-            tracing::warn!(difference, allowed, "the text tower's vectors depend on padding: every text runs at the \
-                whole context length");
+            tracing::warn!(
+                difference,
+                allowed,
+                "the text tower's vectors depend on padding: every text runs at the \
+                whole context length"
+            );
         }
         Ok(padded)
     }

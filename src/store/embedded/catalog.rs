@@ -125,7 +125,9 @@ mod tests {
             dimension: 4,
             preprocessing: "p".into(),
             tokenizer: "t".into(),
-            graph: "g".into(), activation: None, precision: None
+            graph: "g".into(),
+            activation: None,
+            precision: None,
         };
         catalog.collections.insert("a".into(), Entry { fingerprint });
         catalog.aliases.insert("alias".into(), "a".into());

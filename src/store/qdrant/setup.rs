@@ -266,7 +266,9 @@ mod tests {
             dimension: 512,
             preprocessing: "p".into(),
             tokenizer: "t".into(),
-            graph: "g".into(), activation: None, precision: None
+            graph: "g".into(),
+            activation: None,
+            precision: None,
         };
         let definition = CollectionDefinition::built_in();
         let spec = CollectionSpec { name: "a".into(), fingerprint: expected.clone(), definition };

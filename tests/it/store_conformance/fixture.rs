@@ -87,7 +87,9 @@ pub fn spec(name: &str, dimension: usize) -> CollectionSpec {
             dimension,
             preprocessing: "4x4 shortest bicubic".into(),
             tokenizer: "t0".into(),
-            graph: "g0".into(), activation: None, precision: None
+            graph: "g0".into(),
+            activation: None,
+            precision: None,
         },
         definition: CollectionDefinition::built_in(),
     }
