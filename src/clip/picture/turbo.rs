@@ -30,8 +30,8 @@ pub(super) struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colors {
     Grey,
-    /// `RGB` or `YCbCr`.
     Rgb,
+    YCbCr,
     /// `CMYK` or `YCCK`.
     Cmyk,
 }
@@ -74,7 +74,8 @@ impl Decoder {
         unsafe { raw::tj3DecompressHeader(self.raw(), bytes.as_ptr(), bytes.len() as raw::size_t) };
         let colors = match u32::try_from(self.get(raw::TJPARAM_TJPARAM_COLORSPACE)) {
             Ok(raw::TJCS_TJCS_GRAY) => Some(Colors::Grey),
-            Ok(raw::TJCS_TJCS_RGB | raw::TJCS_TJCS_YCbCr) => Some(Colors::Rgb),
+            Ok(raw::TJCS_TJCS_RGB) => Some(Colors::Rgb),
+            Ok(raw::TJCS_TJCS_YCbCr) => Some(Colors::YCbCr),
             Ok(raw::TJCS_TJCS_CMYK | raw::TJCS_TJCS_YCCK) => Some(Colors::Cmyk),
             _ => None,
         };
