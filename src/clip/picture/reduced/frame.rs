@@ -144,7 +144,8 @@ fn huffman_tables(mut body: &[u8], tables: &mut [[Option<Huffman>; 4]; 2]) -> Op
     while let Some((&kind, rest)) = body.split_first() {
         let (counts, rest) = rest.split_first_chunk::<16>()?;
         let (symbols, rest) = rest.split_at_checked(counts.iter().map(|&n| usize::from(n)).sum())?;
-        *tables.get_mut(usize::from(kind >> 4))?.get_mut(usize::from(kind & 15))? = Some(Huffman::new(counts, symbols)?);
+        *tables.get_mut(usize::from(kind >> 4))?.get_mut(usize::from(kind & 15))? =
+            Some(Huffman::new(counts, symbols)?);
         body = rest;
     }
     Some(())

@@ -34,7 +34,8 @@ fn an_eighth_without_subsampling_is_libjpegs_own() {
 
 #[test]
 fn other_scales_and_subsamplings_come_close() {
-    let names = ["baseline_420.jpg", "baseline_422.jpg", "baseline_440.jpg", "baseline_444.jpg", "restart_420.jpg", "grey.jpg"];
+    let names =
+        ["baseline_420.jpg", "baseline_422.jpg", "baseline_440.jpg", "baseline_444.jpg", "restart_420.jpg", "grey.jpg"];
     for name in names {
         for reduction in [4, 8] {
             let (found, expected) = both(name, reduction);

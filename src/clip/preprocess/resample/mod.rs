@@ -5,9 +5,9 @@
 //! first depends on the sizes. Each result sample depends on its own weights only, so computing just the kept columns and the rows
 //! that they need changes nothing.
 
-mod passes;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod passes;
 
 use crate::clip::area::{Region, Size};
 
@@ -204,13 +204,15 @@ pub(super) fn resize_16(source: View<'_, u16>, to: Size, filter: Filter, region:
     let vertical = |rows: &[u16], width: usize| -> Vec<u16> {
         let row = |(start, weights): (usize, &[f64])| {
             let start = (start - held.top) * width;
-            (0..width)
-                .map(|column| sum(weights, &mut rows[start + column..].iter().step_by(width)))
-                .collect::<Vec<_>>()
+            (0..width).map(|column| sum(weights, &mut rows[start + column..].iter().step_by(width))).collect::<Vec<_>>()
         };
         down.iter().flat_map(row).collect()
     };
-    if vertical_first(size, to) { horizontal(&vertical(data, held.width)) } else { vertical(&horizontal(data), region.width) }
+    if vertical_first(size, to) {
+        horizontal(&vertical(data, held.width))
+    } else {
+        vertical(&horizontal(data), region.width)
+    }
 }
 
 /// PIL stores the two bytes of a 16-bit sum clipped one by one; below 0 both become 0, and from 65,536 on only the
@@ -264,7 +266,11 @@ mod tests {
             let to = rng.random_range(1..120);
             // Runs of extremes are where sums are largest.
             let mut data: Vec<u8> = (0..size.width * size.height * C).map(|_| rng.random()).collect();
-            data.iter_mut().for_each(|sample| if *sample % 3 > 0 { *sample = if *sample > 99 { 255 } else { 0 } });
+            data.iter_mut().for_each(|sample| {
+                if *sample % 3 > 0 {
+                    *sample = if *sample > 99 { 255 } else { 0 }
+                }
+            });
             let filter = if rng.random() { Filter::Bicubic } else { Filter::Bilinear };
             let first = rng.random_range(0..to);
             let count = rng.random_range(1..=to - first);

@@ -99,9 +99,10 @@ pub(super) fn vertical_portable(rows: Rows<'_>, columns: Range<usize>, down: &Wi
         }
         for (column, out) in rest.iter_mut().enumerate() {
             let samples = taps[rest_at + column..].iter().step_by(rows.stride);
-            let sum = weights.iter().zip(samples).fold(HALF, |sum, (&weight, &sample)| {
-                sum.wrapping_add(i32::from(sample).wrapping_mul(weight))
-            });
+            let sum = weights
+                .iter()
+                .zip(samples)
+                .fold(HALF, |sum, (&weight, &sample)| sum.wrapping_add(i32::from(sample).wrapping_mul(weight)));
             *out = clip8(sum);
         }
     }
