@@ -169,6 +169,9 @@ fn a_jpeg_is_measured_by_its_header_before_anything_is_allocated() {
 fn kinds_of_jpeg_that_nobody_serves_are_named() {
     let mut bytes = picture("baseline_420.jpg");
     let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).expect("a frame header");
+    // Tables for other files, without a picture.
+    let tables = [&bytes[..frame], &[0xFF, 0xD9]].concat();
+    assert!(error(&tables, PIXELS_MAX).message.contains("holds no picture"));
     // SOF1, which may have 12 bits.
     bytes[frame + 1] = 0xC1;
     bytes[frame + 4] = 12;
