@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
 //! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`kafka_client`]: tools everyone may use |
-//! | 2 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`]: ports and their adapters |
+//! | 2 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
 //! | 3 | [`pipeline`]: from a message to a point, stage by stage |
 //! | 4 | [`worker`], [`api`]: services that assemble ports and pipeline |
 //! | 5 | [`demo`], [`mod@bench`]: whole jobs made of those services |
@@ -21,6 +21,7 @@ pub mod config;
 pub mod dead_letter;
 pub mod demo;
 pub mod domain;
+pub mod hub;
 pub mod kafka_client;
 pub mod media;
 pub mod pipeline;

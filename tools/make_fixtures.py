@@ -3,12 +3,11 @@
 Run in an environment with tools/requirements-fixtures.txt. Writes under tests/fixtures:
 
 - pictures/NAME.EXT: small pictures of every format and mode that PIL opens, made from one seeded painting.
-- pixels.jsonl: one line per picture and configuration: {"picture", "config", "sha256", "expected"}. `config` is a
-  preprocess_cfg.json. The expectation is the 8-bit RGB picture that OpenCLIP's eval transform has just before ToTensor;
-  `sha256` is over its rows, `expected` is a PNG of it, kept where the decoder is lossy, so that a distance can be measured.
-- decoded.jsonl: the same for the decoders of lossy formats alone: PIL's pixels before any resize.
+- pixels.jsonl: one line per picture and configuration: {"picture", "config", "sha256"}, and "orientation" where it is
+  applied (ImageOps.exif_transpose) before. `config` is a preprocess_cfg.json; `sha256` is over the rows of the 8-bit RGB
+  picture that OpenCLIP's eval transform has just before ToTensor.
 - normalised.json: a few values of the final tensor.
-- tokens.jsonl: {"text", "ids"}, ids without padding, by open_clip.get_tokenizer('ViT-B-32').
+- tokens.jsonl: {"text", "ids"}, ids without padding, by open_clip.get_tokenizer('ViT-B-32'), on Python 3.11.
 - demo_vectors.json: vectors of the demo model under demo/model for pictures and names of demo/catalog.
 """
 import hashlib
@@ -18,7 +17,9 @@ import pathlib
 import sys
 
 import numpy as np
-from PIL import Image, ImageDraw, features
+from PIL import Image, ImageDraw, ImageOps, features
+
+import jpeg_writer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / 'tests' / 'fixtures'
@@ -92,6 +93,12 @@ def with_alpha(width, height):
     return im
 
 
+def exif_of(number):
+    exif = Image.Exif()
+    exif[0x112] = number
+    return exif
+
+
 def chunk(kind, body):
     import zlib
     return len(body).to_bytes(4, 'big') + kind + body + zlib.crc32(kind + body).to_bytes(4, 'big')
@@ -103,6 +110,17 @@ def png(width, height, depth, color, rows, extra=b'', interlaced=False):
     head = width.to_bytes(4, 'big') + height.to_bytes(4, 'big') + bytes([depth, color, 0, 0, int(interlaced)])
     data = b''.join(b'\0' + row for row in rows)
     return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + extra + chunk(b'IDAT', zlib.compress(data, 9)) + chunk(b'IEND', b'')
+
+
+def tiff16(values, photometric):
+    """An uncompressed TIFF of 16-bit samples [height, width, channels]; PIL writes only grey ones."""
+    height, width, channels = values.shape
+    data = values.astype('<u2').tobytes()
+    depths_at = 8 + 2 + 10 * 12 + 4
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, depths_at if channels > 2 else 16), (259, 3, 1, 1), (262, 3, 1, photometric),
+            (273, 4, 1, depths_at + 6), (277, 3, 1, channels), (278, 3, 1, height), (279, 4, 1, len(data)), (284, 3, 1, 1)]
+    entries = b''.join(t.to_bytes(2, 'little') + k.to_bytes(2, 'little') + n.to_bytes(4, 'little') + v.to_bytes(4, 'little') for t, k, n, v in tags)
+    return b'II*\0\x08\0\0\0' + len(tags).to_bytes(2, 'little') + entries + bytes(4) + b'\x10\0' * 3 + data
 
 
 def packed(values, depth):
@@ -146,10 +164,41 @@ def make_pictures():
     # The same data declared as YCCK (transform 2).
     at = adobe.index(b'Adobe')
     files['ycck.jpg'] = adobe[:at + 11] + b'\x02' + adobe[at + 12:]
-    # EXIF orientation 6 is ignored by OpenCLIP.
-    exif = Image.Exif()
-    exif[0x112] = 6
-    save('exif_rotated.jpg', port, 'JPEG', quality=85, subsampling=0, exif=exif)
+    # Large enough to be cut, both ways.
+    save('tall_420.jpg', painting(211, 503, 4), 'JPEG', quality=60, subsampling=2)
+    save('wide_422.jpg', painting(497, 150, 5), 'JPEG', quality=60, subsampling=1)
+    save('extreme_420.jpg', painting(900, 17, 6), 'JPEG', quality=60, subsampling=2)
+    save('progressive_large.jpg', painting(320, 203, 6), 'JPEG', quality=60, subsampling=2, progressive=True)
+    save('progressive_grey.jpg', odd.convert('L'), 'JPEG', quality=80, progressive=True)
+    save('tiny_420.jpg', painting(5, 3), 'JPEG', quality=85, subsampling=2)
+    save('one_row_420.jpg', painting(90, 1), 'JPEG', quality=85, subsampling=2)
+    save('one_column_420.jpg', painting(1, 90), 'JPEG', quality=85, subsampling=2)
+    save('one_pixel.jpg', painting(1, 1), 'JPEG', quality=85)
+    save('lowest_quality.jpg', land, 'JPEG', quality=1, subsampling=2)
+    save('best_quality.jpg', odd, 'JPEG', quality=100, subsampling=0)
+    # What PIL reads and does not write.
+    ycc = [np.asarray(plane) for plane in painting(229, 151, 2).convert('YCbCr').split()]
+    for name, sampling in (('440', (1, 2)), ('411', (4, 1)), ('441', (1, 4)), ('410', (4, 2))):
+        files[f'baseline_{name}.jpg'] = jpeg_writer.encode(ycc, [sampling, (1, 1), (1, 1)])
+    files['sampling_mixed.jpg'] = jpeg_writer.encode(ycc, [(2, 2), (2, 1), (1, 2)])
+    files['sampling_444_as_22.jpg'] = jpeg_writer.encode(ycc, [(2, 1), (2, 1), (2, 1)])
+    files['sampling_422_as_22.jpg'] = jpeg_writer.encode(ycc, [(2, 2), (1, 2), (1, 2)])
+    files['grey_as_22.jpg'] = jpeg_writer.encode(ycc[:1], [(2, 2)])
+    files['ids_rgb.jpg'] = jpeg_writer.encode([np.asarray(p) for p in odd.split()], [(1, 1)] * 3, ids=b'RGB')
+    files['adobe_rgb.jpg'] = jpeg_writer.encode([np.asarray(p) for p in odd.split()], [(1, 1)] * 3, adobe=0)
+    files['adobe_ycc.jpg'] = jpeg_writer.encode(ycc, [(2, 2), (1, 1), (1, 1)], adobe=1)
+    cmyk = [255 - np.asarray(p) for p in painting(229, 151, 2).convert('CMYK').split()]
+    files['cmyk_420.jpg'] = jpeg_writer.encode(cmyk, [(2, 2), (1, 1), (1, 1), (2, 2)], adobe=0)
+    files['ycck_420.jpg'] = jpeg_writer.encode(cmyk, [(2, 2), (1, 1), (1, 1), (2, 2)], adobe=2)
+    # Damaged data is decoded as far as it goes, by PIL too, as long as the file has an end.
+    damaged = bytearray(files['large_420.jpg'])
+    damaged[9000:9040] = bytes(range(40))
+    files['damaged_420.jpg'] = bytes(damaged)
+    # Orientation: OpenCLIP ignores it.
+    for number in range(1, 9):
+        save(f'exif_{number}.jpg', painting(150, 98, number), 'JPEG', quality=70, subsampling=2, exif=exif_of(number))
+    save('exif_6.png', painting(40, 31), 'PNG', exif=exif_of(6))
+    save('exif_8.webp', painting(60, 31), 'WEBP', quality=70, exif=exif_of(8))
 
     save('rgb.png', land, 'PNG', optimize=True)
     save('portrait.png', port, 'PNG', optimize=True)
@@ -168,6 +217,12 @@ def make_pictures():
     save('grey.png', land.convert('L'), 'PNG', optimize=True)
     save('grey_alpha.png', Image.merge('LA', [painting(150, 110).convert('L'), alpha(150, 110)]), 'PNG', optimize=True)
     save('bilevel.png', land.convert('1'), 'PNG')
+    save('extreme_wide.png', painting(700, 9).quantize(16).convert('RGB'), 'PNG', optimize=True)
+    save('extreme_tall.png', painting(9, 700).quantize(16).convert('RGB'), 'PNG', optimize=True)
+    save('tall_rgba.png', with_alpha(31, 150), 'PNG', optimize=True)
+    save('one_pixel_rgba.png', with_alpha(1, 1), 'PNG')
+    save('one_row_palette.png', painting(60, 1).quantize(16), 'PNG', transparency=3)
+    save('palette_2.png', land.quantize(4), 'PNG', bits=2)
     quantized = land.quantize(32)
     save('palette.png', quantized, 'PNG', optimize=True)
     save('palette_16.png', land.quantize(16), 'PNG', bits=4)
@@ -186,6 +241,11 @@ def make_pictures():
     rgb = np.asarray(odd)
     noise = np.random.default_rng(1).integers(0, 256, rgb.shape, dtype=np.uint16)
     files['rgb16.png'] = png(odd.width, odd.height, 16, 2, [(row).astype('>u2').tobytes() for row in rgb.astype(np.uint16) * 256 + noise])
+    deep = rgb.astype(np.uint16) * 256 + noise
+    opacity = np.asarray(alpha(odd.width, odd.height)).astype(np.uint16)[..., None] * 257
+    files['rgba16.png'] = png(odd.width, odd.height, 16, 6, [row.astype('>u2').tobytes() for row in np.concatenate([deep, opacity], -1)])
+    files['grey_alpha16.png'] = png(odd.width, odd.height, 16, 4, [row.astype('>u2').tobytes() for row in np.concatenate([deep[..., :1], opacity], -1)])
+    files['interlaced_rgba.png'] = png(odd.width, odd.height, 8, 6, list(adam7(np.asarray(with_alpha(odd.width, odd.height)))), interlaced=True)
     files['interlaced.png'] = png(odd.width, odd.height, 8, 2, list(adam7(rgb)), interlaced=True)
 
     save('lossy.webp', land, 'WEBP', quality=80)
@@ -193,6 +253,11 @@ def make_pictures():
     save('lossy_alpha.webp', with_alpha(150, 110), 'WEBP', quality=80)
     save('lossless.webp', odd, 'WEBP', lossless=True)
     save('lossless_alpha.webp', with_alpha(90, 70), 'WEBP', lossless=True)
+    save('lossy_large.webp', painting(300, 401, 11), 'WEBP', quality=40)
+    save('lossy_best.webp', odd, 'WEBP', quality=100, method=6)
+    save('lossy_one_pixel.webp', painting(1, 1), 'WEBP', quality=80)
+    save('lossy_row.webp', painting(61, 1), 'WEBP', quality=80)
+    save('lossless_column.webp', painting(1, 61), 'WEBP', lossless=True)
     save('animated.webp', odd, 'WEBP', lossless=True, save_all=True, append_images=[odd.transpose(0)])
 
     save('plain.gif', land.quantize(64), 'GIF')
@@ -208,6 +273,9 @@ def make_pictures():
     files['inner_frame.gif'] = bytes(inner)
 
     save('rgb.bmp', painting(60, 45), 'BMP')
+    save('rgba.bmp', with_alpha(31, 45), 'BMP')
+    save('palette_16.bmp', painting(61, 45).quantize(16), 'BMP')
+    save('odd_rgb.bmp', painting(45, 61), 'BMP')
     save('palette.bmp', painting(101, 45).quantize(200), 'BMP')
     save('grey.bmp', painting(61, 45).convert('L'), 'BMP')
     save('bilevel.bmp', painting(61, 45).convert('1'), 'BMP')
@@ -219,24 +287,15 @@ def make_pictures():
     save('bilevel.tif', small.convert('1'), 'TIFF')
     save('cmyk.tif', small.convert('CMYK'), 'TIFF', compression='tiff_lzw')
     save('grey_alpha.tif', Image.merge('LA', [small.convert('L'), alpha(61, 45)]), 'TIFF', compression='tiff_lzw')
+    save('rgb_deflate.tif', small, 'TIFF', compression='tiff_adobe_deflate')
+    save('cmyk_deflate.tif', small.convert('CMYK'), 'TIFF', compression='tiff_adobe_deflate')
+    save('bilevel_lzw.tif', small.convert('1'), 'TIFF', compression='tiff_lzw')
+    for number in (3, 6, 7):
+        save(f'orientation_{number}.tif', small, 'TIFF', compression='tiff_lzw', tiffinfo={0x112: number})
+    files['rgb16.tif'] = tiff16(np.asarray(small).astype(np.uint16) * 257, 2)
+    files['grey16_deep.tif'] = tiff16(np.asarray(small.convert('L')).astype(np.uint16)[..., None] * 257, 1)
     save('grey16.tif', Image.fromarray(np.asarray(small.convert('L')).astype(np.uint16) * 3), 'TIFF')
     return files
-
-
-# Pictures whose decoded pixels are kept too, to measure the decoder alone.
-DECODED = ('baseline_420.jpg', 'baseline_422.jpg', 'baseline_444.jpg', 'odd_420.jpg', 'progressive_420.jpg', 'grey.jpg', 'cmyk_adobe.jpg',
-           'lossy_odd.webp', 'lossy_alpha.webp')
-
-
-def is_lossy(name):
-    return name.endswith('.jpg') or name.startswith('lossy')
-
-
-def png_of(im):
-    import base64
-    b = io.BytesIO()
-    im.save(b, 'PNG', optimize=True)
-    return base64.b64encode(b.getvalue()).decode()
 
 
 def expectation(im):
@@ -244,9 +303,19 @@ def expectation(im):
     return hashlib.sha256(im.tobytes()).hexdigest()
 
 
+SEVERAL_SIZES = ('large_420.jpg', 'tall_420.jpg', 'wide_422.jpg', 'extreme_420.jpg', 'progressive_large.jpg', 'baseline_440.jpg', 'baseline_411.jpg',
+                 'cmyk_420.jpg', 'grey.jpg', 'lossy_large.webp', 'extreme_tall.png', 'tall_rgba.png', 'rgb16.tif')
+
+
 def cases(name):
     """The configurations that a picture is tried with."""
     yield DEFAULT
+    if name in SEVERAL_SIZES:
+        yield config(size=224)
+        yield config(size=64, resize_mode='squash')
+        yield config(size=40, interpolation='bilinear')
+        yield config(size=48, resize_mode='longest')
+        yield config(size=[32, 120])
     if any(word in name for word in ('alpha', 'rgba', 'key', 'clear', 'palette', 'bilevel', 'grey16', 'cmyk.', 'inner', 'animated')):
         yield WHITE
         yield TINT
@@ -267,21 +336,17 @@ def make_pixels():
     files = make_pictures()
     for old in PICTURES.iterdir():
         old.unlink()
-    lines, decoded = [], []
+    lines = []
     for name, data in files.items():
         (PICTURES / name).write_bytes(data)
         for cfg in cases(name):
             im = Image.open(io.BytesIO(data))
-            out = transform(cfg)[0](im)
-            line = dict(picture=name, mode=im.mode, config=cfg, sha256=expectation(out))
-            if is_lossy(name):
-                line['expected'] = png_of(out)
-            lines.append(line)
-        if name in DECODED:
-            im = Image.open(io.BytesIO(data))
-            decoded.append(dict(picture=name, expected=png_of(im.convert('RGB' if im.mode != 'RGBA' else 'RGBA'))))
+            lines.append(dict(picture=name, config=cfg, sha256=expectation(transform(cfg)[0](im))))
+        if name.startswith('exif'):
+            im = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+            for cfg in (DEFAULT, config(size=[40, 64])):
+                lines.append(dict(picture=name, config=cfg, orientation='apply', sha256=expectation(transform(cfg)[0](im))))
     write_lines('pixels.jsonl', lines)
-    write_lines('decoded.jsonl', decoded)
     values = []
     for cfg in (DEFAULT, config(mean=[.5] * 3, std=[.5] * 3), WHITE):
         tensor = transform(cfg)[1](Image.open(PICTURES / 'rgba.png')).numpy().ravel()
@@ -303,8 +368,9 @@ def main():
     if 'pixels' in wanted:
         make_pixels()
     if 'tokens' in wanted:
+        from fixture_generated import generated
         from fixture_texts import TEXTS
-        make_tokens(TEXTS)
+        make_tokens([*TEXTS, *generated(seed=3, count=5200)])
     if 'vectors' in wanted:
         make_vectors()
 

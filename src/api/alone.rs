@@ -22,9 +22,9 @@ pub async fn rate_alone(
         let pixels = |path: &PathBuf| {
             let bytes =
                 std::fs::read(path).map_err(|e| EmbedError::Input(format!("cannot read {}: {e}", path.display())))?;
-            let picture = decode_picture(&bytes, pixels_max)
+            let picture = decode_picture(&bytes, pixels_max, &[clip.preprocess()])
                 .map_err(|e| EmbedError::Input(format!("{}: {}", path.display(), e.message)))?;
-            Ok(clip.preprocess(&picture))
+            Ok(clip.preprocess().apply(&picture))
         };
         let pixels = pictures.iter().map(pixels).collect::<Result<Vec<_>, EmbedError>>()?;
         let seconds = ModelAlone::open(&clip, &clip_settings)?.time(&pixels, &texts)?.as_secs_f64();

@@ -1,12 +1,16 @@
 //! How fast this machine is, as ratios measured in one run: absolute times on shared machines mean little.
 
+mod catalog;
+mod embed;
 mod pipeline;
 mod preprocess;
 
+pub use embed::{EmbedBench, EmbedReport};
 pub use pipeline::{PipelineBench, PipelineReport};
 pub use preprocess::{PreprocessReport, preprocess};
 
 use crate::api::EmbedError;
+use crate::clip::ClipError;
 use crate::worker::WorkerError;
 
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +19,8 @@ pub enum BenchError {
     Io { what: String, source: std::io::Error },
     #[error("{0}")]
     Input(String),
+    #[error(transparent)]
+    Model(#[from] ClipError),
     #[error(transparent)]
     Worker(#[from] WorkerError),
     #[error(transparent)]

@@ -2,9 +2,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::BenchError;
+use super::{BenchError, catalog};
 use crate::api::{Embedder, rate_alone};
 use crate::config::{Settings, StoreKind};
 use crate::dead_letter::FileDeadLetters;
@@ -40,7 +40,7 @@ impl PipelineBench {
         shutdown: Shutdown,
         watch: impl FnOnce(u64, Arc<Progress>),
     ) -> Result<PipelineReport, BenchError> {
-        let items = self.read_catalog()?;
+        let items = catalog::read(&self.catalog)?;
         let lines = self.messages(&items);
         settings.store.kind = StoreKind::Embedded;
         let scratch = tempfile::tempdir().map_err(|source| BenchError::Io {
@@ -75,34 +75,6 @@ impl PipelineBench {
             model_items_per_s,
             ratio: items_per_s / model_items_per_s,
         })
-    }
-
-    /// Picture (below the catalog's folder) and caption of each item.
-    fn read_catalog(&self) -> Result<Vec<(String, String)>, BenchError> {
-        let file = self.catalog.join("catalog.jsonl");
-        let text = std::fs::read_to_string(&file).map_err(|source| BenchError::Io {
-            what: format!(
-                "cannot read {}; run from the project's folder or name a catalog with --catalog",
-                file.display()
-            ),
-            source,
-        })?;
-        let item = |(number, line): (usize, &str)| {
-            let item: Value = serde_json::from_str(line).unwrap_or_default();
-            match (item["image"].as_str(), item["text"].as_str()) {
-                (Some(image), Some(text)) => Ok((image.to_owned(), text.to_owned())),
-                _ => Err(BenchError::Input(format!(
-                    "{} line {}: expected an object with \"image\" and \"text\"",
-                    file.display(),
-                    number + 1
-                ))),
-            }
-        };
-        let items = text.lines().enumerate().map(item).collect::<Result<Vec<_>, _>>()?;
-        if items.is_empty() {
-            return Err(BenchError::Input(format!("{} is empty", file.display())));
-        }
-        Ok(items)
     }
 
     fn messages(&self, items: &[(String, String)]) -> Vec<u8> {

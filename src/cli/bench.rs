@@ -1,5 +1,7 @@
 //! `clipstream bench`: how fast this machine is.
 
+mod embed;
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -10,7 +12,7 @@ use super::{CliError, Exit, Global};
 use crate::bench::{self, BenchError, PipelineBench};
 use crate::shutdown::Shutdown;
 
-/// Measures the pipeline against the model alone, and preprocessing, in one run each
+/// Measures the pipeline against the model alone, a model against ONNX Runtime alone, and preprocessing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream bench pipeline --messages 1852 --json")]
 pub struct Args {
@@ -32,6 +34,7 @@ enum What {
         #[arg(long, default_value_t = 1852, value_parser = clap::value_parser!(u32).range(1..))]
         messages: u32,
     },
+    Embed(embed::Args),
     /// Decode, resize and normalise, on one core
     ///
     /// With --json: one line {"what", "pictures", "decode_ms", "resize_normalise_ms", "total_ms"} per set; medians.
@@ -52,6 +55,7 @@ enum What {
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     match args.what {
         What::Pipeline { catalog, messages } => pipeline(catalog, messages as usize, global).await,
+        What::Embed(args) => embed::run(args, global).await,
         What::Preprocess { catalog, image, repeat } => {
             tokio::task::block_in_place(|| preprocess(&catalog, &image, repeat as usize, global))
         }
@@ -106,6 +110,7 @@ impl From<BenchError> for CliError {
         match error {
             BenchError::Worker(error) => error.into(),
             BenchError::Embed(error) => error.into(),
+            BenchError::Model(error) => error.into(),
             other => Self::new(Exit::Failed, other.to_string()),
         }
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{CliError, Exit, Global};
 use crate::api::{EmbedError, Embedder, ImageInput};
-use crate::domain::{Embedding, Modality, ModelId};
+use crate::domain::{Embedding, Modality, ModelId, registry};
 use crate::redact;
 
 /// Inputs under way at once: enough to fill a batch of either tower twice.
@@ -40,7 +40,7 @@ struct Inputs {
     #[arg(required = true)]
     inputs: Vec<String>,
     /// One of clip.models, as VARIANT/CHECKPOINT; default: the first
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = registry::resolve_or_custom)]
     model: Option<ModelId>,
 }
 

@@ -8,6 +8,7 @@ mod demo;
 mod embed;
 mod exit;
 mod index;
+mod models;
 mod output;
 mod produce;
 mod run;
@@ -60,6 +61,7 @@ enum Verb {
     Index(index::Args),
     Embed(embed::Args),
     Search(search::Args),
+    Models(models::Args),
     Produce(produce::Args),
     Check(check::Args),
     Config(config::Args),
@@ -158,6 +160,7 @@ fn dispatch(Cli { global, verb }: Cli) -> Result<(), CliError> {
         Verb::Index(args) => block_on(index::run(args, &global)),
         Verb::Embed(args) => block_on(embed::run(args, &global)),
         Verb::Search(args) => block_on(search::run(args, &global)),
+        Verb::Models(args) => block_on(models::run(args, &global)),
         Verb::Produce(args) => block_on(produce::run(args, &global)),
         Verb::Bench(args) => block_on(bench::run(args, &global)),
         Verb::Demo(args) => block_on(demo::run(args, &global)),

@@ -73,6 +73,16 @@ pub fn progress(what: &str, total: Option<u64>) -> ProgressBar {
     BARS.add(bar.with_style(style).with_message(what.to_owned()))
 }
 
+/// A progress bar over bytes, as [`progress`].
+pub fn progress_bytes(total: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {binary_bytes_per_sec}  {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    BARS.add(ProgressBar::new(total).with_style(style))
+}
+
 /// A progress bar that follows a pipeline's counts until it is dropped.
 pub struct Watch {
     bar: ProgressBar,

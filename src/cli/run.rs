@@ -38,7 +38,7 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), CliError> {
     }
     let worker = Worker::assemble(&settings, health, metrics).await?;
     for (clip, collection) in worker.models() {
-        tracing::info!(model = %clip.id(), collection, providers = clip.providers(), "model is ready");
+        tracing::info!(model = %clip.id(), collection, runs = %clip.runs(), "model is ready");
     }
     let ended = worker.consume(shutdown, Arc::new(Progress::default())).await;
     let closed = worker.store().close().await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{CliError, Exit, Global};
 use crate::api::{SearchRequest, Searcher};
-use crate::domain::{Modality, ModelId, RESERVED_KEY};
+use crate::domain::{Modality, ModelId, RESERVED_KEY, registry};
 use crate::redact;
 use crate::store::Hit;
 
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "JSON")]
     filter: Option<String>,
     /// One of clip.models, as VARIANT/CHECKPOINT; default: the first
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = registry::resolve_or_custom)]
     model: Option<ModelId>,
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use super::tower::{ImageTower, TextTower, Tower};
 use super::{Clip, ClipError, Pixels, Tokenizer};
 use crate::config::ClipSettings;
+use crate::domain::Embedding;
 
 /// The model alone: towers of its own with the settings of the loaded model, driven without queue or pipeline. What a
 /// bench holds the pipeline against.
@@ -19,8 +20,8 @@ impl ModelAlone {
     /// Opens two more sessions. Blocking, up to seconds.
     pub fn open(clip: &Clip, settings: &ClipSettings) -> Result<Self, ClipError> {
         Ok(Self {
-            image: clip.opener.image_tower()?,
-            text: clip.opener.text_tower()?,
+            image: clip.opener.another_image_tower(&clip.runs.image)?,
+            text: clip.opener.another_text_tower(&clip.runs.text, &clip.tokenizer)?,
             tokenizer: clip.tokenizer.clone(),
             image_batch: settings.image_batch_max.max(1),
             text_batch: settings.text_batch_max.max(1),
@@ -30,8 +31,7 @@ impl ModelAlone {
     /// How long both towers take for `pictures` and `texts`, on a thread each as in the pipeline, in full batches.
     /// Tokenizing is not counted.
     pub fn time(&mut self, pictures: &[Pixels], texts: &[String]) -> Result<Duration, ClipError> {
-        let tokens = texts.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<Vec<_>, _>>();
-        let tokens = tokens.map_err(|e| ClipError::item("text_untokenizable", e.to_string()))?;
+        let tokens = self.tokens(texts)?;
         let (image, text) = (&mut self.image, &mut self.text);
         let (image_batch, text_batch) = (self.image_batch, self.text_batch);
         let start = Instant::now();
@@ -45,10 +45,75 @@ impl ModelAlone {
     }
 }
 
+impl ModelAlone {
+    /// How long ONNX Runtime itself takes for pictures and for texts, in batches of `batch`: each run is repeated over
+    /// inputs that are in place, and only that is timed.
+    pub fn time_of_runs(
+        &mut self,
+        pictures: &[Pixels],
+        texts: &[String],
+        batch: usize,
+    ) -> Result<(Duration, Duration), ClipError> {
+        let tokens = self.tokens(texts)?;
+        Ok((runs(&mut self.image, pictures, batch)?, runs(&mut self.text, &tokens, batch)?))
+    }
+
+    /// Vectors of pictures and texts.
+    pub fn embed(&mut self, pictures: &[Pixels], texts: &[String]) -> Result<Vectors, ClipError> {
+        let tokens = self.tokens(texts)?;
+        let (mut images, mut text) = (Vec::new(), Vec::new());
+        for pictures in pictures.chunks(self.image_batch) {
+            images.extend(self.image.embed(pictures)?);
+        }
+        for tokens in tokens.chunks(self.text_batch) {
+            let vectors = self.text.run(&tokens.iter().collect::<Vec<_>>())?;
+            text.extend(vectors.into_iter().collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok((images, text))
+    }
+
+    /// Whether texts run at their real length.
+    pub fn is_at_real_length(&self) -> bool {
+        self.text.is_at_real_length()
+    }
+
+    /// Runs texts at the whole context length from now on.
+    pub fn pad_texts(&mut self) {
+        self.text.pad_always();
+    }
+
+    fn tokens(&self, texts: &[String]) -> Result<Vec<Vec<i64>>, ClipError> {
+        let tokens = texts.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<Vec<_>, _>>();
+        tokens.map_err(|e| ClipError::item("text_untokenizable", e.to_string()))
+    }
+}
+
+/// Those of pictures, those of texts.
+type Vectors = (Vec<Embedding>, Vec<Embedding>);
+
+fn runs<T: Tower>(tower: &mut T, items: &[T::Item], batch: usize) -> Result<Duration, ClipError> {
+    let mut took = Duration::ZERO;
+    for items in items.chunks(batch.max(1)) {
+        let items: Vec<&T::Item> = items.iter().collect();
+        for group in tower.groups(&items) {
+            let group: Vec<&T::Item> = group.into_iter().map(|place| items[place]).collect();
+            tower.run(&group)?.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let start = Instant::now();
+            tower.run_again()?;
+            took += start.elapsed();
+        }
+    }
+    Ok(took)
+}
+
 fn run_all<T: Tower>(tower: &mut T, items: &[T::Item], batch: usize) -> Result<(), ClipError> {
     for items in items.chunks(batch) {
-        for result in tower.run(&items.iter().collect::<Vec<_>>())? {
-            result?;
+        let items: Vec<&T::Item> = items.iter().collect();
+        for group in tower.groups(&items) {
+            let group: Vec<&T::Item> = group.into_iter().map(|place| items[place]).collect();
+            for result in tower.run(&group)? {
+                result?;
+            }
         }
     }
     Ok(())

@@ -118,8 +118,21 @@ impl<T: Tower> Worker<T> {
         }
     }
 
+    /// In the tower's groups; each is answered as soon as it has run.
     fn run(&mut self, batch: &mut Vec<Job<T::Item>>) {
-        let answers = match self.timed(batch) {
+        let groups = self.tower.groups(&batch.iter().map(|job| &job.item).collect::<Vec<_>>());
+        if groups.len() < 2 {
+            self.run_group(batch.drain(..).collect());
+            return;
+        }
+        let mut jobs: Vec<Option<Job<T::Item>>> = batch.drain(..).map(Some).collect();
+        for group in groups {
+            self.run_group(group.into_iter().filter_map(|place| jobs[place].take()).collect());
+        }
+    }
+
+    fn run_group(&mut self, batch: Vec<Job<T::Item>>) {
+        let answers = match self.timed(&batch) {
             Ok(answers) => answers,
             Err(error) if batch.len() == 1 => vec![Err(error)],
             Err(error) => {
@@ -132,7 +145,7 @@ impl<T: Tower> Worker<T> {
             }
         };
         debug_assert_eq!(answers.len(), batch.len());
-        for (job, answer) in batch.drain(..).zip(answers) {
+        for (job, answer) in batch.into_iter().zip(answers) {
             // The caller may have gone away meanwhile.
             let _ = job.reply.send(answer);
         }
@@ -185,6 +198,10 @@ mod tests {
                 return Err(ClipError::run("unlucky"));
             }
             Ok(items.iter().map(|i| Ok(vector(**i))).collect())
+        }
+
+        fn run_again(&mut self) -> Result<(), ClipError> {
+            Ok(())
         }
     }
 

@@ -6,20 +6,22 @@
 
 use std::path::Path;
 
-use ort::ep;
-use ort::logging::LogLevel;
 use ort::session::Session;
-use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
+use ort::session::builder::SessionBuilder;
 use ort::value::{Outlet, TensorElementType};
 
 use super::ClipError;
-use super::runtime::Runtime;
-use crate::config::Provider;
+use super::onnx::{Onnx, extract};
+use crate::domain::Modality;
 use crate::redact;
 
 /// Outputs that are the embedding, by preference: OpenCLIP and Immich exports, then Optimum's and FastEmbed's, then
 /// merged ones. Graphs may give hidden states beside it.
-const OUTPUT_NAMES: [&str; 5] = ["image_embedding", "text_embedding", "image_embeds", "text_embeds", "embeddings"];
+pub(super) const OUTPUT_NAMES: [&str; 5] =
+    ["image_embedding", "text_embedding", "image_embeds", "text_embeds", "embeddings"];
+
+/// What the export tool writes: old enough for any ONNX Runtime that is accepted here.
+const EXPORT_OPSET: u32 = 18;
 
 /// One axis of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,59 +78,79 @@ pub(super) struct TextSignature {
     pub(super) output: Output,
 }
 
-/// Opens the graph of one tower with the settings' providers.
-pub(super) fn open(
-    runtime: &Runtime,
-    file: &Path,
-    providers: &[Provider],
-    intra_op_threads: usize,
-) -> Result<Session, ClipError> {
-    let mut builder = options(runtime, intra_op_threads, providers.iter().all(|p| *p == Provider::Cpu))
-        .map_err(|e| ClipError::load("onnxruntime_failed", format!("ONNX Runtime refused the session options: {e}")))?;
-    for provider in providers {
-        register(*provider, &mut builder).map_err(|e| {
-            let library = runtime.path.display();
-            ClipError::load(
-                "provider_unavailable",
-                format!(
-                    "execution provider {} is not available with {library}: {}; install what it needs (a library \
-                     built with it, its driver), or take it out of [clip] providers",
-                    provider.as_str(),
-                    one_line(&e),
-                ),
-            )
-        })?;
-    }
-    builder.commit_from_file(file).map_err(|e| {
-        ClipError::load("model_unusable", format!("{} cannot be opened: {}", file.display(), one_line(&e)))
+/// The graph of one tower.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'f> {
+    pub(super) file: &'f Path,
+    /// Which part of a combined graph; none: the file is one tower's.
+    pub(super) part: Option<Modality>,
+}
+
+/// Hands the graph to ONNX Runtime.
+pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &Path) -> Result<Session, ClipError> {
+    let file = source.file;
+    let session = match source.part {
+        None => builder.commit_from_file(file),
+        Some(modality) => {
+            let onnx = Onnx::open(file)?;
+            let model = extract(&onnx, &combined_output(&onnx, modality)?)?;
+            // Where external weights are: the extracted model has no folder of its own.
+            let folder = file.parent().unwrap_or(Path::new(".")).to_string_lossy();
+            builder
+                .add_config_entry("session.model_external_initializers_file_folder_path", folder)
+                .and_then(|()| builder.commit_from_memory(&model))
+        }
+    };
+    session.map_err(|e| {
+        let next_step = || (one_line(&e), "fetch it again, or export it again".to_owned());
+        let (found, next_step) = refusal(e.message(), library).unwrap_or_else(next_step);
+        ClipError::load("model_unusable", format!("{} cannot be opened: {found}; {next_step}", file.display()))
     })
 }
 
-fn options(runtime: &Runtime, intra_op_threads: usize, cpu_only: bool) -> ort::Result<SessionBuilder> {
-    let builder = Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(intra_op_threads)?
-        // Threads that spin while they wait take the cores from decoding and from the other tower.
-        .with_intra_op_spinning(false)?
-        .with_log_level(LogLevel::Warning)?;
-    // `ort` turns on ONNX Runtime's own choice of a device, which applies where no provider was registered.
-    Ok(if cpu_only { builder.with_auto_device(AutoDevicePolicy::PreferCPU)? } else { builder })
+/// ONNX Runtime's word that a graph is newer than the library, in ours: what was found, and the next step.
+fn refusal(message: &str, library: &Path) -> Option<(String, String)> {
+    let number = |after: &str| {
+        let rest = message.split_once(after)?.1.trim_start();
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok()
+    };
+    let (what, found, most) = match (number(" Opset "), number(" is till opset ")) {
+        (Some(found), Some(most)) => ("operator set", found, most),
+        _ => ("IR version", number("model IR version: ")?, number("max supported IR version: ")?),
+    };
+    Some((
+        format!("found {what} {found}, expected at most {most} with {}", library.display()),
+        format!("export it again with --opset {}, or set [clip] onnxruntime to a newer library", EXPORT_OPSET),
+    ))
 }
 
-/// Fails where the library was built without the provider, or the provider finds no device: there is no silent
-/// fallback to the CPU.
-fn register(provider: Provider, builder: &mut SessionBuilder) -> ort::Result<()> {
-    let provider = match provider {
-        // Always there. Registering it would only switch its memory arena off.
-        Provider::Cpu => return Ok(()),
-        Provider::Cuda => ep::CUDA::default().build(),
-        Provider::TensorRt => ep::TensorRT::default().build(),
-        Provider::OpenVino => ep::OpenVINO::default().build(),
-        Provider::CoreMl => ep::CoreML::default().build(),
-        Provider::DirectMl => ep::DirectML::default().build(),
-        Provider::MiGraphX => ep::MIGraphX::default().build(),
+/// The output of a graph with both towers that is one tower's embedding.
+pub(super) fn combined_output(onnx: &Onnx, modality: Modality) -> Result<String, ClipError> {
+    let outputs = onnx.outputs();
+    let words: &[&str] = match modality {
+        Modality::Image => &["image", "vision", "visual"],
+        Modality::Text => &["text"],
     };
-    provider.register(builder)
+    let is_embedding = |name: &str| !["logits", "hidden", "pooler"].iter().any(|word| name.contains(word));
+    let of_tower = |name: &str| words.iter().any(|word| name.contains(word));
+    let mut found = outputs.iter().filter(|o| o.axes.len() == 2 && of_tower(&o.name) && is_embedding(&o.name));
+    let preferred = OUTPUT_NAMES.iter().find_map(|name| outputs.iter().find(|o| o.name == *name && of_tower(name)));
+    match (preferred, found.next(), found.next()) {
+        (Some(output), ..) | (None, Some(output), None) => Ok(output.name.clone()),
+        _ => {
+            let found: Vec<_> = outputs.iter().map(ToString::to_string).collect();
+            Err(ClipError::load(
+                "model_unusable",
+                format!(
+                    "the graph's outputs are {}; expected one that is the {} embedding, [batch, dimension], for \
+                     example {}; export the two towers apart",
+                    found.join(", "),
+                    modality.as_str(),
+                    if modality == Modality::Image { "image_embeds" } else { "text_embeds" },
+                ),
+            ))
+        }
+    }
 }
 
 /// What an image tower takes and gives.

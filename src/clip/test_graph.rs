@@ -1,100 +1,110 @@
-//! Tiny ONNX graphs for tests, written as protobuf by hand (field numbers from onnx/onnx.proto), so that every kind of
-//! export can be tried without binary fixtures.
+//! Tiny ONNX graphs for tests, so that every kind of export can be tried without binary fixtures.
 
 use std::path::Path;
 
-/// ONNX's numbers of element types.
-pub(super) const F32: u64 = 1;
-pub(super) const I32: u64 = 6;
-pub(super) const I64: u64 = 7;
-pub(super) const F16: u64 = 10;
+use prost::Message;
+
+use super::onnx::proto::{
+    AttributeProto, DimensionProto, ElementType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
+
+pub(super) const F32: i32 = ElementType::F32.0;
+pub(super) const I32: i32 = ElementType::I32.0;
+pub(super) const I64: i32 = ElementType::I64.0;
+pub(super) const F16: i32 = ElementType::F16.0;
+
+/// `AttributeProto.INT`.
+const INT: i32 = 2;
 
 /// An axis: a size, or a name for a free one.
-pub(super) type Dim = Result<u64, &'static str>;
+pub(super) type Dim = Result<i64, &'static str>;
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+fn value_info(name: &str, element: i32, shape: &[Dim]) -> ValueInfoProto {
+    let dim = shape.iter().map(|dim| DimensionProto { dim_value: dim.ok(), dim_param: dim.err().map(str::to_owned) });
+    let tensor = TensorTypeProto { elem_type: element, shape: Some(TensorShapeProto { dim: dim.collect() }) };
+    ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
 }
 
-fn int(field: u64, value: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    varint(&mut out, field << 3);
-    varint(&mut out, value);
-    out
-}
-
-fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    varint(&mut out, (field << 3) | 2);
-    varint(&mut out, value.len() as u64);
-    out.extend_from_slice(value);
-    out
-}
-
-fn value_info(name: &str, element: u64, shape: &[Dim]) -> Vec<u8> {
-    let dims = shape.iter().flat_map(|dim| {
-        let dim = match dim {
-            Ok(size) => int(1, *size),
-            Err(name) => bytes(2, name.as_bytes()),
-        };
-        bytes(1, &dim)
-    });
-    let tensor = [int(1, element), bytes(2, &dims.collect::<Vec<_>>())].concat();
-    [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
+pub(super) fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
+    let input = inputs.iter().map(|i| (*i).to_owned()).collect();
+    NodeProto { op_type: op.to_owned(), input, output: vec![output.to_owned()], ..NodeProto::default() }
 }
 
 /// A graph under construction.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct TestGraph {
-    body: Vec<u8>,
+    graph: GraphProto,
 }
 
 impl TestGraph {
-    pub(super) fn input(mut self, name: &str, element: u64, shape: &[Dim]) -> Self {
-        self.body.extend(bytes(11, &value_info(name, element, shape)));
+    pub(super) fn input(mut self, name: &str, element: i32, shape: &[Dim]) -> Self {
+        self.graph.input.push(value_info(name, element, shape));
         self
     }
 
-    pub(super) fn output(mut self, name: &str, element: u64, shape: &[Dim]) -> Self {
-        self.body.extend(bytes(12, &value_info(name, element, shape)));
+    pub(super) fn output(mut self, name: &str, element: i32, shape: &[Dim]) -> Self {
+        self.graph.output.push(value_info(name, element, shape));
         self
     }
 
     /// A node with integer attributes.
-    pub(super) fn node(mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, u64)]) -> Self {
-        let mut node: Vec<u8> = inputs.iter().flat_map(|i| bytes(1, i.as_bytes())).collect();
-        node.extend(bytes(2, output.as_bytes()));
-        node.extend(bytes(4, op.as_bytes()));
-        for (name, value) in attributes {
-            // 2: AttributeProto.INT
-            node.extend(bytes(5, &[bytes(1, name.as_bytes()), int(3, *value), int(20, 2)].concat()));
-        }
-        self.body.extend(bytes(1, &node));
+    pub(super) fn node(mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, i32)]) -> Self {
+        let attribute = attributes.iter().map(|(name, value)| AttributeProto {
+            name: (*name).to_owned(),
+            i: i64::from(*value),
+            r#type: INT,
+            ..AttributeProto::default()
+        });
+        self.graph.node.push(NodeProto { attribute: attribute.collect(), ..node(op, inputs, output) });
+        self
+    }
+
+    /// A node of any kind.
+    pub(super) fn push(mut self, node: NodeProto) -> Self {
+        self.graph.node.push(node);
         self
     }
 
     /// A constant tensor of int64.
-    pub(super) fn constant(mut self, name: &str, values: &[i64]) -> Self {
+    pub(super) fn constant(self, name: &str, values: &[i64]) -> Self {
         let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let tensor = [int(1, values.len() as u64), int(2, I64), bytes(8, name.as_bytes()), bytes(9, &raw)].concat();
-        self.body.extend(bytes(5, &tensor));
+        self.tensor(name, I64, &[values.len() as i64], raw)
+    }
+
+    /// A constant of one f32, without axes.
+    pub(super) fn scalar(self, name: &str, value: f32) -> Self {
+        self.tensor(name, F32, &[], value.to_le_bytes().to_vec())
+    }
+
+    pub(super) fn tensor(mut self, name: &str, element: i32, dims: &[i64], raw: Vec<u8>) -> Self {
+        let (name, dims, raw_data) = (name.to_owned(), dims.to_vec(), raw.into());
+        self.graph.initializer.push(TensorProto { name, dims, data_type: element, raw_data, ..TensorProto::default() });
         self
     }
 
+    /// IR version 8, operator set 17: any ONNX Runtime that we accept knows them.
+    pub(super) fn model(self) -> ModelProto {
+        let opset = OperatorSetIdProto { domain: String::new(), version: 17 };
+        ModelProto {
+            ir_version: 8,
+            opset_import: vec![opset],
+            graph: Some(GraphProto { name: "test".to_owned(), ..self.graph }),
+            ..ModelProto::default()
+        }
+    }
+
     pub(super) fn write(self, file: &Path) {
-        let graph = [bytes(2, b"test"), self.body].concat();
-        // IR version 8, operator set 17: any ONNX Runtime that we accept knows them.
-        let model = [int(1, 8), bytes(8, &int(2, 17)), bytes(7, &graph)].concat();
-        std::fs::write(file, model).expect("the test's folder is writable");
+        write(&self.model(), file);
     }
 }
 
+pub(super) fn write(model: &ModelProto, file: &Path) {
+    std::fs::write(file, model.encode_to_vec()).expect("the test's folder is writable");
+}
+
 /// Pixels in, the mean of each channel out.
-pub(super) fn channel_means(element: u64, batch: Dim, side: Dim) -> TestGraph {
+pub(super) fn channel_means(element: i32, batch: Dim, side: Dim) -> TestGraph {
     TestGraph::default()
         .input("pixel_values", element, &[batch, Ok(3), side, side])
         .node("Cast", &["pixel_values"], "x", &[("to", F32)])
@@ -120,7 +130,7 @@ pub(super) enum Second {
 
 /// Token ids in (and a mask, where it is summed), three values out: the ids' sum, the second sum, the
 /// ids' sum again (three, as the image graph gives).
-pub(super) fn token_sums(element: u64, second: Second, batch: Dim, sequence: Dim) -> TestGraph {
+pub(super) fn token_sums(element: i32, second: Second, batch: Dim, sequence: Dim) -> TestGraph {
     let graph = TestGraph::default().constant("axis", &[1]).input("input_ids", element, &[batch, sequence]).node(
         "Cast",
         &["input_ids"],

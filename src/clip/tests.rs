@@ -6,7 +6,10 @@ use futures::future::join_all;
 use serde_json::json;
 
 use super::test_graph::{F16, F32, I32, I64, Second, channel_means, token_sums};
+use super::tower::Tower as _;
 use super::*;
+use crate::config::{ModelEntry, Provider, ProviderEntry};
+use crate::telemetry::Metrics;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
 
@@ -40,7 +43,7 @@ fn close(a: &Embedding, b: &Embedding, tolerance: f32) -> bool {
 async fn batches_give_what_single_runs_give() {
     let clip = demo();
     assert_eq!(clip.dimension(), 256);
-    assert_eq!(clip.providers(), "cpu");
+    assert_eq!(clip.runs().to_string(), "fp32 on cpu");
 
     let texts = ["cat", "a red apple on a wooden table", "", "grinning face with smiling eyes", &"long ".repeat(200)];
     let together = join_all(texts.iter().map(|t| clip.embed_text(t))).await;
@@ -50,7 +53,7 @@ async fn batches_give_what_single_runs_give() {
     }
 
     let together = join_all((0..20).map(|seed| clip.embed_pixels(noise(seed, 96)))).await;
-    let mut tower = clip.opener.image_tower().unwrap();
+    let mut tower = clip.opener.another_image_tower(&clip.runs.image).unwrap();
     for (seed, together) in (0..20).zip(together) {
         let alone = tower.embed(&[noise(seed, 96)]).unwrap().remove(0);
         assert!(close(&alone, &together.unwrap(), 1e-5), "{seed}");
@@ -79,21 +82,39 @@ async fn an_id_outside_the_vocabulary_fails_alone() {
 }
 
 #[test]
-fn a_text_at_its_real_length_equals_the_padded_one() {
+fn texts_at_their_real_length_equal_the_padded_ones() {
     let clip = demo();
-    let open = |files: &ModelFiles| {
-        let opener = &clip.opener;
-        let session = graph::open(opener.runtime, &files.text_graph, &opener.providers, 1).unwrap();
-        graph::text_signature(&session).map(|s| TextTower::new(session, s, 77).unwrap()).unwrap()
-    };
-    for text in ["", "cat", "a red apple on a wooden table"] {
-        let ids = clip.tokenizer.encode(text).unwrap();
-        let mut padded = ids.clone();
-        padded.resize(77, 0);
-        let mut tower = open(&clip.opener.files);
-        use super::tower::Tower;
-        let [real, whole] = [&ids, &padded].map(|i| tower.run(&[i]).unwrap().remove(0).unwrap());
-        assert!(close(&real, &whole, 1e-5), "{text}");
+    let open = || clip.opener.another_text_tower(&clip.runs.text, &clip.tokenizer).unwrap();
+    let (mut real, mut padded) = (open(), open());
+    assert!(real.is_at_real_length());
+    padded.pad_always();
+    let long = "word ".repeat(100);
+    let texts = ["", "cat", "a red apple on a wooden table", "grinning face with smiling eyes", &long];
+    let ids: Vec<Vec<i64>> = texts.iter().map(|text| clip.tokenizer.encode(text).unwrap()).collect();
+    let ids: Vec<&Vec<i64>> = ids.iter().collect();
+    let padded: Vec<_> = padded.run(&ids).unwrap().into_iter().map(Result::unwrap).collect();
+    // Alone, all in one run, and in the groups that the queue makes of them.
+    let groups = real.groups(&ids);
+    assert!(groups.len() > 1, "the long one runs apart");
+    for places in groups.into_iter().chain([(0..5).collect()]).chain((0..5).map(|place| vec![place])) {
+        let group: Vec<_> = places.iter().map(|place| ids[*place]).collect();
+        for (place, vector) in places.into_iter().zip(real.run(&group).unwrap()) {
+            assert!(close(&vector.unwrap(), &padded[place], 1e-5), "{}", texts[place]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_tower_has_as_many_sessions_as_asked_for() {
+    let settings = ClipSettings { sessions: 3, ..ClipSettings::default() };
+    let metrics = Arc::new(Metrics::default());
+    let clip = Clip::load(&demo_entry(), &settings, metrics.clone()).unwrap();
+    assert_eq!(Arc::strong_count(&metrics), 1 + 2 * 3, "one thread each");
+    let texts = join_all((0..40).map(|n| clip.embed_text(["cat", "a dog", "two red apples"][n % 3]))).await;
+    let pictures = join_all((0..40).map(|n| clip.embed_pixels(noise(n % 3, 96)))).await;
+    for (n, (text, picture)) in texts.iter().zip(&pictures).enumerate().skip(3) {
+        assert!(close(text.as_ref().unwrap(), texts[n % 3].as_ref().unwrap(), 1e-5), "text {n}");
+        assert!(close(picture.as_ref().unwrap(), pictures[n % 3].as_ref().unwrap(), 1e-5), "picture {n}");
     }
 }
 
@@ -127,13 +148,30 @@ fn the_fingerprint_is_of_the_files() {
 
 #[test]
 fn a_provider_that_is_not_there_stops_the_start() {
-    let settings = |providers| ClipSettings { providers, ..ClipSettings::default() };
+    let providers = vec![ProviderEntry::required(Provider::OpenVino), ProviderEntry::required(Provider::Cpu)];
     // The CPU library has no OpenVINO, on any machine.
-    let error = load(&demo_entry(), &settings(vec![Provider::OpenVino, Provider::Cpu])).err().unwrap();
+    let error = load(&demo_entry(), &ClipSettings { providers, ..ClipSettings::default() }).err().unwrap();
     assert_eq!(error.reason(), "provider_unavailable");
-    assert!(error.to_string().contains("execution provider openvino is not available"), "{error}");
-    let error = load(&demo_entry(), &settings(vec![Provider::Cpu, Provider::Cuda])).err().unwrap();
-    assert_eq!(error.reason(), "provider_order");
+    let said = error.to_string();
+    assert!(said.contains("execution provider openvino cannot be had: "), "{said}");
+    assert!(said.contains("was built without it (no libonnxruntime_providers_openvino.so beside it)"), "{said}");
+    assert!(said.ends_with("or write \"openvino:preferred\" in clip.providers to go on without it"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preferred_provider_that_is_not_there_is_left_out_and_said() {
+    let providers = vec![ProviderEntry::preferred(Provider::OpenVino), ProviderEntry::preferred(Provider::MiGraphX)];
+    let metrics = Arc::new(Metrics::default());
+    let settings = ClipSettings { providers, device_ids: vec![0, 1], ..ClipSettings::default() };
+    let clip = Clip::load(&demo_entry(), &settings, metrics.clone()).unwrap();
+    assert_eq!(clip.runs().to_string(), "fp32 on cpu");
+    let left_out = clip.runs().left_out();
+    assert!(left_out[0].starts_with("openvino (") && left_out[1].starts_with("migraphx ("), "{left_out:?}");
+    assert_eq!(Arc::strong_count(&metrics), 3, "the devices are GPUs: the CPU runs one session of each tower");
+    let labels = r#"model="demo/emoji",tower="image",precision="fp32",provider="cpu",left_out="openvino,migraphx""#;
+    let text = metrics.encode();
+    assert!(text.contains(&format!("clipstream_model_info{{{labels}}} 1")), "{text}");
+    clip.embed_text("cat").await.unwrap();
 }
 
 /// A FastEmbed pair with these graphs; pictures are 8 x 8 pixels.
@@ -229,7 +267,7 @@ fn graphs_that_do_not_fit_are_named() {
     let (folder, entry) = pair(channel_means(F32, Err("batch"), Ok(8)), text());
     std::fs::write(folder.path().join("clip-tiny-vision/model.onnx"), "nothing").unwrap();
     let error = load(&entry, &ClipSettings::default()).err().unwrap().to_string();
-    assert!(error.contains("clip-tiny-vision/model.onnx cannot be opened"), "{error}");
+    assert!(error.contains("clip-tiny-vision/model.onnx is no ONNX model: it does not begin as one"), "{error}");
     assert!(!error.contains('\n'), "{error}");
 }
 

@@ -1,8 +1,11 @@
 use std::path::PathBuf;
 
+use super::providers::{
+    self, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry, TensorRtSettings,
+};
 use super::reader::{Expected, Reader, Review, Text, choice};
 use super::store::StoreSettings;
-use crate::domain::ModelId;
+use crate::domain::{Decoding, ModelId, Orientation, Precision, registry};
 
 /// `[clip]`: the models, and how they run.
 #[derive(Clone, Debug)]
@@ -10,15 +13,23 @@ pub struct ClipSettings {
     /// Models to embed with; the first is the default one, which the alias names and queries use. The default is the
     /// small demo model of this project, seen from the project's folder.
     pub models: Vec<ModelEntry>,
-    /// Where a model without a directory of its own is looked for, as `{variant}__{checkpoint}`.
-    pub models_directory: PathBuf,
+    /// Where a model without a directory of its own is looked for and pulled to, as `{variant}__{checkpoint}`; none: see
+    /// [`ClipSettings::models_directory`].
+    pub models_directory: Option<PathBuf>,
     /// ONNX Runtime's library; none: see `clip::runtime` for the places that are searched.
     pub onnxruntime: Option<PathBuf>,
-    /// Execution providers in order of preference, for example `cuda`, `cpu`.
-    pub providers: Vec<Provider>,
-    /// Threads that one run of a graph may use; 0: half of the cores (the other half decodes), at least 1.
+    /// What happens where a graph computes another activation than its checkpoint was trained with.
+    pub activation_mismatch: ActivationMismatch,
+    /// Which graphs of the model's directory run.
+    pub precision: Precision,
+    /// Execution providers in order of preference, for example `cuda:preferred`, `cpu`.
+    pub providers: Vec<ProviderEntry>,
+    /// Ids of the GPUs for `cuda`, `tensorrt`, `migraphx` and `directml`; each runs sessions of its own.
+    pub device_ids: Vec<u32>,
+    /// Threads that one run of a graph may use on the CPU; 0: half of the cores (the other half decodes), shared by the
+    /// models and their sessions, at least 1.
     pub intra_op_threads: usize,
-    /// Image-tower sessions, each on a thread of its own.
+    /// Sessions of each tower on each device, each on a thread of its own.
     pub sessions: usize,
     /// Most pictures in one run.
     pub image_batch_max: usize,
@@ -26,6 +37,15 @@ pub struct ClipSettings {
     pub text_batch_max: usize,
     /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1.
     pub preprocess_threads: usize,
+    /// What is done about EXIF orientation; part of the fingerprint.
+    pub orientation: Orientation,
+    /// `clip.preprocess`: how much of a JPEG is decoded; part of the fingerprint.
+    pub decoding: Decoding,
+    pub cuda: CudaSettings,
+    pub tensorrt: TensorRtSettings,
+    pub migraphx: MiGraphXSettings,
+    pub openvino: OpenVinoSettings,
+    pub coreml: CoreMlSettings,
 }
 
 /// `VARIANT/CHECKPOINT` or `VARIANT/CHECKPOINT=DIRECTORY`.
@@ -35,38 +55,56 @@ pub struct ModelEntry {
     pub directory: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
-    Cpu,
-    Cuda,
-    TensorRt,
-    OpenVino,
-    CoreMl,
-    DirectMl,
-    MiGraphX,
+impl From<ModelId> for ModelEntry {
+    /// A model without a directory of its own.
+    fn from(id: ModelId) -> Self {
+        Self { id, directory: None }
+    }
 }
 
-impl Provider {
-    pub const ALL: [Self; 7] =
-        [Self::TensorRt, Self::Cuda, Self::MiGraphX, Self::OpenVino, Self::CoreMl, Self::DirectMl, Self::Cpu];
+/// `clip.activation_mismatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationMismatch {
+    Refuse,
+    /// A warning; the fingerprint records what the graph computes in any case.
+    Accept,
+}
+
+impl ActivationMismatch {
+    pub const ALL: [Self; 2] = [Self::Refuse, Self::Accept];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::TensorRt => "tensorrt",
-            Self::OpenVino => "openvino",
-            Self::CoreMl => "coreml",
-            Self::DirectMl => "directml",
-            Self::MiGraphX => "migraphx",
+            Self::Refuse => "refuse",
+            Self::Accept => "accept",
         }
     }
 }
 
 impl ClipSettings {
-    /// `intra_op_threads`, resolved: half of the cores, because the other half decodes.
+    /// `models_directory`, resolved: without one `${XDG_CACHE_HOME:-$HOME/.cache}/clipstream/models`, beside ONNX Runtime's
+    /// library, and `models` where there is no home.
+    pub fn models_directory(&self) -> PathBuf {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = || variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+        self.models_directory
+            .clone()
+            .or_else(|| Some(cache()?.join("clipstream").join("models")))
+            .unwrap_or_else(|| PathBuf::from("models"))
+    }
+
+    /// The entry's own directory, or the model's place below the models' directory.
+    pub fn model_directory(&self, entry: &ModelEntry) -> PathBuf {
+        entry.directory.clone().unwrap_or_else(|| self.models_directory().join(entry.id.directory_name()))
+    }
+
+    /// `intra_op_threads`, resolved: half of the cores, because the other half decodes. All models run at once on a
+    /// message that goes to all of them, so they share that half.
     pub fn intra_op_threads(&self) -> usize {
-        if self.intra_op_threads > 0 { self.intra_op_threads } else { (cores() / 2).max(1) }
+        if self.intra_op_threads > 0 {
+            return self.intra_op_threads;
+        }
+        (cores() / 2 / self.image_sessions()).max(1)
     }
 
     /// `preprocess_threads`, resolved.
@@ -74,9 +112,26 @@ impl ClipSettings {
         if self.preprocess_threads > 0 {
             return self.preprocess_threads;
         }
-        // More threads than cores only get in the image tower's way.
-        let towers = if self.providers == [Provider::Cpu] { self.intra_op_threads() * self.sessions } else { 0 };
+        // More threads than cores only get in the image towers' way.
+        let on_cpu = self.providers.iter().all(|entry| entry.provider == Provider::Cpu);
+        let towers = if on_cpu { self.intra_op_threads() * self.image_sessions() } else { 0 };
         cores().saturating_sub(towers).max(1)
+    }
+
+    /// Whether a provider computes full-precision graphs in full precision, as far as its settings go.
+    pub fn is_exact(&self, provider: Provider) -> bool {
+        match provider {
+            Provider::Cpu | Provider::DirectMl => true,
+            Provider::Cuda => !self.cuda.tf32,
+            Provider::MiGraphX => !self.migraphx.fp16,
+            // TensorRT takes TF32 by itself, OpenVINO bf16 or fp16 where the device has it, Core ML fp16.
+            Provider::TensorRt | Provider::OpenVino | Provider::CoreMl => false,
+        }
+    }
+
+    /// Image towers that may run at once on the CPU.
+    fn image_sessions(&self) -> usize {
+        self.sessions.max(1) * self.models.len().max(1)
     }
 }
 
@@ -91,14 +146,24 @@ impl Default for ClipSettings {
                 id: ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into() },
                 directory: Some(PathBuf::from("demo/model")),
             }],
-            models_directory: PathBuf::from("models"),
+            models_directory: None,
             onnxruntime: None,
-            providers: vec![Provider::Cpu],
+            activation_mismatch: ActivationMismatch::Refuse,
+            precision: Precision::Fp32,
+            providers: vec![ProviderEntry::required(Provider::Cpu)],
+            device_ids: vec![0],
             intra_op_threads: 0,
             sessions: 1,
             image_batch_max: 16,
             text_batch_max: 32,
             preprocess_threads: 0,
+            orientation: Orientation::default(),
+            decoding: Decoding::default(),
+            cuda: CudaSettings::default(),
+            tensorrt: TensorRtSettings::default(),
+            migraphx: MiGraphXSettings::default(),
+            openvino: OpenVinoSettings::default(),
+            coreml: CoreMlSettings::default(),
         }
     }
 }
@@ -116,7 +181,10 @@ impl Text for ModelEntry {
         if directory.is_some_and(str::is_empty) {
             return Err(expected());
         }
-        let id = id.trim().parse().map_err(|_| expected())?;
+        let id = registry::resolve_or_custom(id.trim()).map_err(|unknown| match unknown.nearest {
+            Some(near) => expected().hint(format!("did you mean {near}?")),
+            None => expected(),
+        })?;
         Ok(Self { id, directory: directory.map(PathBuf::from) })
     }
 
@@ -128,9 +196,39 @@ impl Text for ModelEntry {
     }
 }
 
-impl Text for Provider {
+impl Text for ActivationMismatch {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|m| (m.as_str(), m)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Text for Precision {
     fn parse(text: &str) -> Result<Self, Expected> {
         choice(text, Self::ALL.map(|p| (p.as_str(), p)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Text for Orientation {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|o| (o.as_str(), o)))
+    }
+
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Text for Decoding {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, Self::ALL.map(|d| (d.as_str(), d)))
     }
 
     fn text(&self) -> String {
@@ -143,25 +241,50 @@ impl ClipSettings {
         let default = Self::default();
         Self {
             models: section.list("models", default.models),
-            models_directory: section.value("models_directory", default.models_directory),
+            models_directory: section.optional("models_directory", default.models_directory),
             onnxruntime: section.optional("onnxruntime", default.onnxruntime),
+            activation_mismatch: section.value("activation_mismatch", default.activation_mismatch),
+            precision: section.value("precision", default.precision),
             providers: section.list("providers", default.providers),
+            device_ids: section.numbers("device_ids", default.device_ids, 0..=1023),
             intra_op_threads: section.number("intra_op_threads", default.intra_op_threads, 0..=1024),
             sessions: section.number("sessions", default.sessions, 1..=64),
             image_batch_max: section.number("image_batch_max", default.image_batch_max, 1..=4096),
             text_batch_max: section.number("text_batch_max", default.text_batch_max, 1..=4096),
             preprocess_threads: section.number("preprocess_threads", default.preprocess_threads, 0..=1024),
+            orientation: section.value("orientation", default.orientation),
+            decoding: section.value("preprocess", default.decoding),
+            cuda: section.table("cuda", CudaSettings::read),
+            tensorrt: section.table("tensorrt", TensorRtSettings::read),
+            migraphx: section.table("migraphx", MiGraphXSettings::read),
+            openvino: section.table("openvino", OpenVinoSettings::read),
+            coreml: section.table("coreml", CoreMlSettings::read),
         }
     }
 
-    /// Every model once, and every model with a collection of its own.
+    /// Every model known or with a directory, every model once, and every model with a collection of its own.
     pub(super) fn review(&self, store: &StoreSettings, review: &mut Review<'_>) {
-        review.expect(!self.providers.is_empty(), "clip.providers", || {
-            Expected::new("at least one execution provider").hint("cpu is always there")
+        providers::review(&self.providers, review);
+        self.tensorrt.review(review);
+        review.expect(!self.device_ids.is_empty(), "clip.device_ids", || {
+            Expected::new("at least one id of a GPU").hint("0 is the first one")
         });
-        for (n, provider) in self.providers.iter().enumerate() {
-            review.expect(!self.providers[..n].contains(provider), "clip.providers", || {
-                Expected::new(format!("every provider once; {} is there twice", provider.as_str()))
+        for (n, id) in self.device_ids.iter().enumerate() {
+            review.expect(!self.device_ids[..n].contains(id), "clip.device_ids", || {
+                Expected::new(format!("every device once; {id} is there twice"))
+                    .hint("clip.sessions is how many sessions each device runs")
+            });
+        }
+        for entry in &self.models {
+            let known = entry.directory.is_some() || registry::find(&entry.id).is_some();
+            review.expect(known || self.model_directory(entry).is_dir(), "clip.models", || {
+                let near = registry::resolve(&entry.id.to_string()).err().and_then(|unknown| unknown.nearest);
+                Expected::new(format!(
+                    "models that OpenCLIP publishes, or a directory for {0}: {0}=DIRECTORY, or {1}",
+                    entry.id,
+                    self.model_directory(entry).display()
+                ))
+                .hint(near.map_or("clipstream models list".to_owned(), |near| format!("did you mean {near}?")))
             });
         }
         let collection = |entry: &ModelEntry| entry.id.collection(&store.collection_template, &store.catalog);

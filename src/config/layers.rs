@@ -15,6 +15,11 @@ const PREFIX: &str = "CLIPSTREAM__";
 /// give several as `name=value,name=value`.
 const MAPS: [(&str, &str); 2] = [("kafka", "properties"), ("kafka", "topic_ops")];
 
+/// Variables of Hugging Face's own tools, each with the key that it stands for. They are below the file: whoever names a
+/// key means this program.
+const HUGGING_FACE: [(&str, &str, &str); 3] =
+    [("HF_ENDPOINT", "hub", "endpoint"), ("HF_TOKEN", "hub", "token"), ("HF_HUB_OFFLINE", "hub", "offline")];
+
 /// What configuration is made of, before anyone looks at the values.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
@@ -76,6 +81,11 @@ impl Layers {
     pub(super) fn merge(self) -> (Map<String, Value>, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut builder = Config::builder();
+        for (name, value) in &self.environment {
+            if let Some(layer) = hugging_face(name, value, &mut problems) {
+                builder = builder.add_source(layer);
+            }
+        }
         if let Some(file) = self.file
             && let Some(layer) = read_file(file, &mut problems)
         {
@@ -190,6 +200,19 @@ fn from_toml(value: toml::de::DeValue<'_>, origin: String, name: &str, text: &st
     Value::new(Some(&origin), kind)
 }
 
+/// A variable of Hugging Face's tools that has a value.
+fn hugging_face(name: &OsString, value: &OsString, problems: &mut Vec<Problem>) -> Option<Layer> {
+    let (name, section, key) = HUGGING_FACE.iter().find(|(known, ..)| name == known)?;
+    let value = value.to_str().map(str::trim).filter(|value| !value.is_empty())?;
+    let value = match *key {
+        // What huggingface_hub takes for true; everything else is false to it.
+        "offline" if ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str()) => "true",
+        "offline" => "false",
+        _ => value,
+    };
+    assign(section, key, None, value, &format!("environment variable {name}"), problems)
+}
+
 fn read_variable(name: &OsString, value: &OsString, problems: &mut Vec<Problem>) -> Option<Layer> {
     let name = name.to_string_lossy();
     let rest = name.strip_prefix(PREFIX)?;
@@ -219,7 +242,9 @@ fn read_variable(name: &OsString, value: &OsString, problems: &mut Vec<Problem>)
     // librdkafka's names have dots, which shells do not allow in names of variables.
     let entry = parts.get(2).map(|entry| match (section.as_str(), key.as_str()) {
         ("kafka", "properties") => entry.to_ascii_lowercase().replace('_', "."),
-        _ => (*entry).to_owned(),
+        // The user's own names.
+        at if MAPS.contains(&at) => (*entry).to_owned(),
+        _ => entry.to_ascii_lowercase(),
     });
     assign(&section, &key, entry.as_deref(), value, &origin, problems)
 }

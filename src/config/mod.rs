@@ -5,27 +5,35 @@
 
 mod clip;
 mod dead_letter;
+mod hub;
 mod kafka;
 mod layers;
 mod media;
 mod pipeline;
 mod problem;
+mod providers;
 mod reader;
 mod show;
 mod store;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use ::config::{Map, Value, ValueKind};
 
-pub use clip::{ClipSettings, ModelEntry, Provider};
+pub use clip::{ActivationMismatch, ClipSettings, ModelEntry};
 pub use dead_letter::DeadLetterSettings;
+pub use hub::HubSettings;
 pub use kafka::KafkaSettings;
 pub use layers::Layers;
 pub use media::MediaSettings;
 pub use pipeline::PipelineSettings;
 pub use problem::{ConfigErrors, Problem};
+pub use providers::{
+    Arena, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
+    TensorRtSettings,
+};
 pub use reader::Expected;
 pub use show::{Effective, Entry};
 pub use store::{StoreKind, StoreSettings};
@@ -40,6 +48,7 @@ pub struct Settings {
     pub kafka: KafkaSettings,
     pub media: MediaSettings,
     pub clip: ClipSettings,
+    pub hub: HubSettings,
     pub store: StoreSettings,
     pub pipeline: PipelineSettings,
     pub dead_letter: DeadLetterSettings,
@@ -57,6 +66,7 @@ impl Settings {
             kafka: sections.read("kafka", KafkaSettings::read),
             media: sections.read("media", MediaSettings::read),
             clip: sections.read("clip", ClipSettings::read),
+            hub: sections.read("hub", HubSettings::read),
             store: sections.read("store", StoreSettings::read),
             pipeline: sections.read("pipeline", PipelineSettings::read),
             dead_letter: sections.read("dead_letter", DeadLetterSettings::read),
@@ -80,6 +90,7 @@ impl Settings {
         self.media.review(&mut review);
         self.store.review(&mut review);
         self.clip.review(&self.store, &mut review);
+        self.hub.review(&mut review);
         self.pipeline.review(&self.kafka, self.media.media_bytes_max, &mut review);
         self.dead_letter.review(&self.kafka, &mut review);
         self.telemetry.review(&mut review);

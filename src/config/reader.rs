@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 
 use config::{Map, Value, ValueKind};
 
 use super::problem::{Problem, nearest, quoted};
 use super::show::{Effective, Entry, text_as_toml};
+use super::values::{item, whole_number};
 use crate::redact::Secret;
 
 /// A value that is written as text. `parse` takes text that is not empty; `text` gives it back.
@@ -52,6 +52,8 @@ pub fn choice<T: Copy>(text: &str, all: impl IntoIterator<Item = (&'static str, 
 /// One section, while it is read.
 pub struct Reader {
     section: &'static str,
+    /// Where in the section its keys are: nothing, or `table.`.
+    within: String,
     table: Map<String, Value>,
     pub(super) keys: Vec<&'static str>,
     pub(super) entries: Vec<Entry>,
@@ -60,7 +62,11 @@ pub struct Reader {
 
 impl Reader {
     pub(super) fn new(section: &'static str, table: Map<String, Value>) -> Self {
-        Self { section, table, keys: Vec::new(), entries: Vec::new(), problems: Vec::new() }
+        Self::within(section, String::new(), table)
+    }
+
+    fn within(section: &'static str, within: String, table: Map<String, Value>) -> Self {
+        Self { section, within, table, keys: Vec::new(), entries: Vec::new(), problems: Vec::new() }
     }
 
     /// What nobody asked for: key and origin.
@@ -75,31 +81,15 @@ impl Reader {
     where
         T: Copy + Display + PartialOrd + TryFrom<u64>,
     {
-        let unit = unit_of(key);
-        let expected = || {
-            let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
-            Expected::new(format!("a whole number from {} to {}{unit}", range.start(), range.end()))
-        };
-        self.one(
-            key,
-            default,
-            |value| {
-                let number = match &value.kind {
-                    ValueKind::I64(i) => u64::try_from(*i).ok(),
-                    ValueKind::U64(u) => Some(*u),
-                    ValueKind::String(s) => s.trim().replace('_', "").parse().ok(),
-                    _ => None,
-                };
-                match number.and_then(|n| T::try_from(n).ok()).filter(|n| range.contains(n)) {
-                    Some(number) => Ok(number),
-                    None => Err(match in_base_unit(key, value) {
-                        Some(n) => expected().hint(format!("units are not written; {n} is meant?")),
-                        None => expected(),
-                    }),
-                }
-            },
-            |number| number.to_string(),
-        )
+        self.one(key, default, |value| whole_number(key, value, &range), T::to_string)
+    }
+
+    /// A TOML array of whole numbers, or text with commas between them.
+    pub fn numbers<T>(&mut self, key: &'static str, default: Vec<T>, range: RangeInclusive<T>) -> Vec<T>
+    where
+        T: Copy + Display + PartialOrd + TryFrom<u64>,
+    {
+        self.many(key, default, |value| whole_number(key, value, &range), T::to_string)
     }
 
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
@@ -151,6 +141,16 @@ impl Reader {
 
     /// A TOML array, or text with commas between the items.
     pub fn list<T: Text>(&mut self, key: &'static str, default: Vec<T>) -> Vec<T> {
+        self.many(key, default, item, |item| text_as_toml(&item.text()))
+    }
+
+    fn many<T>(
+        &mut self,
+        key: &'static str,
+        default: Vec<T>,
+        parse: impl Fn(&Value) -> Result<T, Expected>,
+        show: impl Fn(&T) -> String,
+    ) -> Vec<T> {
         self.keys.push(key);
         let (mut list, mut origin) = (default, None);
         if let Some(value) = self.table.remove(key) {
@@ -164,22 +164,50 @@ impl Reader {
                     .map(|item| Value::new(origin.as_ref(), item))
                     .collect(),
                 _ => {
-                    let expected = Expected::new("an array of texts, or text with commas between the items");
+                    let expected = Expected::new("an array, or text with commas between the items");
                     self.problem(key, Some(&value), origin.clone(), expected);
                     Vec::new()
                 }
             };
             list = Vec::with_capacity(items.len());
             for value in &items {
-                match item(value) {
+                match parse(value) {
                     Ok(item) => list.push(item),
                     Err(expected) => self.problem(key, Some(value), origin.clone(), expected),
                 }
             }
         }
-        let items: Vec<String> = list.iter().map(|item| text_as_toml(&item.text())).collect();
+        let items: Vec<String> = list.iter().map(show).collect();
         self.entry(key.to_owned(), key, format!("[{}]", items.join(", ")), origin);
         list
+    }
+
+    /// A table of settings: `[section.key]`. Its keys are read like those of a section, and like them each is known.
+    pub fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.keys.push(key);
+        let mut table = Map::new();
+        if let Some(value) = self.table.remove(key) {
+            let origin = origin_of(&value);
+            match value.kind {
+                ValueKind::Table(found) => table = found,
+                _ => {
+                    let expected = Expected::new(format!("a table: [{}.{key}]", self.section));
+                    self.problem(key, None, origin, expected);
+                }
+            }
+        }
+        let mut inner = Self::within(self.section, format!("{key}."), table);
+        let settings = read(&mut inner);
+        for (name, origin) in inner.rest() {
+            let mut expected = Expected::new(format!("a key of [{}.{key}]", self.section));
+            if let Some(near) = nearest(&name, inner.keys.iter().copied()) {
+                expected = expected.hint(format!("did you mean {}.{key}.{near}?", self.section));
+            }
+            inner.problem(&name, None, origin, expected);
+        }
+        self.entries.append(&mut inner.entries);
+        self.problems.append(&mut inner.problems);
+        settings
     }
 
     /// A table whose keys are the user's. Values of entries for which `is_secret` holds are never shown.
@@ -243,13 +271,13 @@ impl Reader {
     }
 
     fn entry(&mut self, key: String, written: &str, shown: String, origin: Option<String>) {
-        let key = format!("{}.{key}", self.section);
-        self.entries.push(Entry { section: self.section, key, written: written.to_owned(), shown, origin });
+        let (key, written) = (format!("{}.{}{key}", self.section, self.within), format!("{}{written}", self.within));
+        self.entries.push(Entry { section: self.section, key, written, shown, origin });
     }
 
     fn problem(&mut self, key: &str, found: Option<&Value>, origin: Option<String>, expected: Expected) {
         self.problems.push(Problem {
-            key: format!("{}.{key}", self.section),
+            key: format!("{}.{}{key}", self.section, self.within),
             found: found.map(as_found),
             origin,
             expected: expected.expected,
@@ -289,14 +317,6 @@ impl Review<'_> {
     }
 }
 
-fn item<T: Text>(value: &Value) -> Result<T, Expected> {
-    match &value.kind {
-        ValueKind::String(s) if s.trim().is_empty() => Err(Expected::new("text that is not empty")),
-        ValueKind::String(s) => T::parse(s),
-        _ => Err(Expected::new("text in quotes")),
-    }
-}
-
 /// A table's own origin is that of what is in it: tables grow out of several layers.
 pub(super) fn origin_of(value: &Value) -> Option<String> {
     match &value.kind {
@@ -314,59 +334,5 @@ fn as_found(value: &Value) -> String {
         }
         ValueKind::Table(_) => "a table".to_owned(),
         other => other.to_string(),
-    }
-}
-
-fn unit_of(key: &str) -> &'static str {
-    if key.ends_with("_ms") {
-        "milliseconds"
-    } else if key.contains("bytes") {
-        "bytes"
-    } else if key.contains("pixels") {
-        "pixels"
-    } else {
-        ""
-    }
-}
-
-/// `30s` and `32 MiB` are what people write; the same in the key's own unit.
-fn in_base_unit(key: &str, value: &Value) -> Option<u64> {
-    let ValueKind::String(text) = &value.kind else { return None };
-    let text = text.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = (text[..split].parse::<u64>().ok()?, text[split..].trim().to_ascii_lowercase());
-    let factor = match (unit_of(key), unit.as_str()) {
-        ("milliseconds", "ms") | ("bytes", "b") => 1,
-        ("milliseconds", "s" | "sec") => 1_000,
-        ("milliseconds", "m" | "min") => 60_000,
-        ("milliseconds", "h") => 3_600_000,
-        ("bytes", "k" | "kib") => 1 << 10,
-        ("bytes", "m" | "mib") => 1 << 20,
-        ("bytes", "g" | "gib") => 1 << 30,
-        ("bytes", "kb") => 1_000,
-        ("bytes" | "pixels", "mb" | "mp") => 1_000_000,
-        ("bytes", "gb") => 1_000_000_000,
-        _ => return None,
-    };
-    number.checked_mul(factor)
-}
-
-impl Text for String {
-    fn parse(text: &str) -> Result<Self, Expected> {
-        Ok(text.to_owned())
-    }
-
-    fn text(&self) -> String {
-        self.clone()
-    }
-}
-
-impl Text for PathBuf {
-    fn parse(text: &str) -> Result<Self, Expected> {
-        Ok(Self::from(text))
-    }
-
-    fn text(&self) -> String {
-        self.display().to_string()
     }
 }

@@ -222,3 +222,71 @@ fn a_file_that_is_not_there_is_named() {
     assert_eq!(found[0].found.as_deref(), Some("\"/nowhere/worker.toml\""));
     assert_eq!(found[0].origin.as_deref(), Some("--config"));
 }
+
+#[test]
+fn providers_and_their_options_come_from_every_layer() {
+    let layers = Layers::default()
+        .with_text(
+            "f",
+            "[clip]\nproviders = ['tensorrt:preferred', 'cuda', 'cpu']\ndevice_ids = [0, 1]\n\
+             [clip.cuda]\nmemory_bytes_max = 4294967296\narena = 'as_requested'\n[clip.tensorrt]\nimage_batches = [1, 8]\n",
+        )
+        .with_environment([
+            ("CLIPSTREAM__CLIP__CUDA__TF32", "true"),
+            ("CLIPSTREAM__CLIP__TENSORRT__TEXT_LENGTHS", "8, 24"),
+        ])
+        .with_flag("--set", "clip.tensorrt.cache_directory=/cache")
+        .with_flag("--set", "clip.precision=fp16");
+    let settings = Settings::load(layers).unwrap();
+    let clip = &settings.clip;
+    assert_eq!(
+        clip.providers,
+        [
+            ProviderEntry::preferred(Provider::TensorRt),
+            ProviderEntry::required(Provider::Cuda),
+            ProviderEntry::required(Provider::Cpu)
+        ]
+    );
+    assert_eq!((&clip.device_ids[..], clip.precision), (&[0, 1][..], crate::domain::Precision::Fp16));
+    let cuda = CudaSettings { memory_bytes_max: 4_294_967_296, arena: Arena::AsRequested, tf32: true };
+    assert_eq!(clip.cuda, cuda);
+    assert_eq!((&clip.tensorrt.image_batches[..], &clip.tensorrt.text_lengths[..]), (&[1, 8][..], &[8, 24][..]));
+    assert_eq!(clip.tensorrt.cache_directory.as_deref(), Some(std::path::Path::new("/cache")));
+    let entry = settings.effective.entry("clip.cuda.tf32").unwrap();
+    assert_eq!(entry.origin.as_deref(), Some("environment variable CLIPSTREAM__CLIP__CUDA__TF32"));
+    // Shown so that it loads again.
+    let again = Settings::load(Layers::default().with_text("g", &settings.show())).unwrap();
+    assert_eq!((again.clip.cuda, again.clip.tensorrt), (settings.clip.cuda, settings.clip.tensorrt));
+}
+
+#[test]
+fn problems_of_providers_are_reported_together() {
+    let found = problems(
+        Layers::default()
+            .with_text(
+                "f",
+                "[clip]\nproviders = ['cpu', 'cuda:prefered', 'rocm']\ndevice_ids = [0, 'x']\nprecision = 'fp8'\n\
+                 openvino = 'CPU'\n[clip.cuda]\nmemory = 1\nmemory_bytes_max = '4 GiB'\ntf32 = 1\n\
+                 [clip.tensorrt]\nimage_batches = [8, 4]\n",
+            )
+            .with_flag("--set", "clip.coreml.compute_units=neural"),
+    );
+    assert_eq!(
+        hints(&found),
+        [
+            ("clip.precision", ""),
+            ("clip.providers", "did you mean preferred?"),
+            ("clip.providers", "AMD GPUs: migraphx"),
+            ("clip.device_ids", ""),
+            ("clip.cuda.memory_bytes_max", "units are not written; 4294967296 is meant?"),
+            ("clip.cuda.tf32", ""),
+            ("clip.cuda.memory", "did you mean clip.cuda.memory_bytes_max?"),
+            ("clip.openvino", ""),
+            ("clip.coreml.compute_units", ""),
+            ("clip.tensorrt.image_batches", ""),
+        ]
+    );
+    let order = of_toml("[clip]\nproviders = ['cpu', 'cuda']\ndevice_ids = [1, 1]\n");
+    let said: Vec<_> = order.iter().map(|p| (p.key.as_str(), p.expected.as_str())).collect();
+    assert_eq!(said, [("clip.providers", "cpu last"), ("clip.device_ids", "every device once; 1 is there twice")]);
+}

@@ -12,6 +12,8 @@ mod message;
 mod model_id;
 mod point;
 mod position;
+mod preprocessing;
+pub mod registry;
 mod request;
 
 pub use asset::{AssetId, InvalidAssetId, PointId, Tenant};
@@ -23,4 +25,5 @@ pub use message::Message;
 pub use model_id::{InvalidModelId, ModelId};
 pub use point::{MediaRecord, Patch, Payload, Point, RESERVED_KEY, Record, Vectors, Write};
 pub use position::{Position, TopicPartition};
+pub use preprocessing::{Decoding, Orientation};
 pub use request::{IngestRequest, MediaUrl, Op};

@@ -23,6 +23,11 @@ impl ModelId {
         slug.trim_matches('-').to_owned()
     }
 
+    /// `{variant}__{checkpoint}`, as Immich names its exports: the model's folder below the models' directory.
+    pub fn directory_name(&self) -> String {
+        format!("{}__{}", self.variant, self.checkpoint).replace(['/', '\\'], "-")
+    }
+
     /// Collection name from a template with `{catalog}`, `{variant}` and `{checkpoint}`, each slugged.
     pub fn collection(&self, template: &str, catalog: &str) -> String {
         template

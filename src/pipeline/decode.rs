@@ -7,7 +7,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::domain::{
-    AssetId, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Stage, Tenant,
+    AssetId, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Stage, Tenant, registry,
 };
 use crate::redact;
 
@@ -137,7 +137,7 @@ fn models(value: Value) -> Result<Vec<ModelId>, Failure> {
     let mut models = Vec::with_capacity(items.len());
     for item in items {
         let Value::String(text) = item else { return Err(mistyped("models", &item, expected)) };
-        let model: ModelId = text.parse().map_err(|e| invalid("models", &e))?;
+        let model = registry::resolve_or_custom(&text).map_err(|e| invalid("models", &e))?;
         if !models.contains(&model) {
             models.push(model);
         }

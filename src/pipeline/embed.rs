@@ -75,12 +75,13 @@ impl Embed {
         let (bytes, pixels_max, clips) = (media.bytes.clone(), self.pixels_max, clips.to_vec());
         let (url, etag) = (media.url.clone(), media.etag.clone());
         let work = move || {
-            let picture = decode_picture(&bytes, pixels_max)
+            let models: Vec<_> = clips.iter().map(|clip| clip.preprocess()).collect();
+            let picture = decode_picture(&bytes, pixels_max, &models)
                 .map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
             let sha256 = hex(&Sha256::digest(&bytes));
             let record =
                 MediaRecord { url, etag, sha256, width: picture.width, height: picture.height, mime: picture.mime };
-            Ok((record, clips.iter().map(|clip| clip.preprocess(&picture)).collect()))
+            Ok((record, models.iter().map(|model| model.apply(&picture)).collect()))
         };
         let (reply, done) = oneshot::channel();
         self.threads.spawn(move || {

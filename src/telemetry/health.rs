@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Why the process is not ready, by component. Ready when nothing is listed.
+/// Why the process is not ready, by component (ready when nothing is listed), and what it has to say of itself when it is.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     unready: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    notes: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Health {
@@ -25,6 +26,17 @@ impl Health {
     /// Component and reason, in order of name; empty when ready.
     pub fn reasons(&self) -> Vec<(&'static str, String)> {
         self.lock().iter().map(|(k, v)| (*k, v.clone())).collect()
+    }
+
+    /// What is told of `subject` from now on, when ready: for example what a model runs on.
+    pub fn note(&self, subject: impl Into<String>, text: impl Into<String>) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.into(), text.into());
+    }
+
+    /// Subject and text, in order of subject.
+    pub fn notes(&self) -> Vec<(String, String)> {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.iter().map(|(subject, text)| (subject.clone(), text.clone())).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {

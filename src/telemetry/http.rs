@@ -39,7 +39,7 @@ struct Shared {
 ///
 /// - `/metrics`: OpenMetrics text.
 /// - `/livez`: 200 while `live` is `Ok`; 503 and its reason otherwise, which asks an orchestrator for a restart.
-/// - `/readyz`: 200 when nothing is unready; 503 with one JSON line `{"component", "reason"}` each otherwise.
+/// - `/readyz`: 200 when nothing is unready, with a line for each of the health's notes; 503 with one JSON line `{"component", "reason"}` each otherwise.
 ///
 /// Let `stop` complete after the drain, so that a draining worker stays observable.
 pub async fn serve(
@@ -89,7 +89,9 @@ async fn livez(State(shared): State<Shared>) -> impl IntoResponse {
 async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
     let reasons = shared.health.reasons();
     if reasons.is_empty() {
-        return reply(StatusCode::OK, TEXT, "ready\n".into());
+        let notes = shared.health.notes();
+        let notes: String = notes.iter().map(|(subject, text)| format!("{subject}: {text}\n")).collect();
+        return reply(StatusCode::OK, TEXT, format!("ready\n{notes}"));
     }
     let lines = reasons.iter().map(|(component, reason)| {
         let line = serde_json::json!({ "component": component, "reason": reason });
@@ -133,6 +135,8 @@ mod tests {
         assert_eq!((status, text.as_str()), (503, "{\"component\":\"store\",\"reason\":\"qdrant does not answer\"}\n"));
         health.ready("store");
         assert_eq!(fetch(address, "/readyz").await.2, "ready\n");
+        health.note("model a/b", "fp32 on cpu");
+        assert_eq!(fetch(address, "/readyz").await.2, "ready\nmodel a/b: fp32 on cpu\n");
 
         assert_eq!(fetch(address, "/livez").await.0, 200);
         *dead.lock().unwrap() = Some("stage embed is gone".into());

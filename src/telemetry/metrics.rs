@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::domain::{Class, Modality, Outcome, Stage, TopicPartition};
+use crate::domain::{Class, Modality, Outcome, Precision, Stage, TopicPartition};
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
@@ -26,6 +26,18 @@ pub struct Metrics {
     queue_depth: Family<Labels<1>, Gauge>,
     lag: Family<Labels<2>, Gauge>,
     commits: Counter,
+    models: Family<Labels<5>, Gauge>,
+}
+
+/// What runs one tower of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFacts {
+    pub modality: Modality,
+    pub precision: Precision,
+    /// The execution provider that runs it, for example `cuda`.
+    pub provider: &'static str,
+    /// Preferred ones that could not be had.
+    pub left_out: Vec<&'static str>,
 }
 
 fn seconds() -> Histogram {
@@ -50,6 +62,7 @@ impl Default for Metrics {
             queue_depth: Family::default(),
             lag: Family::default(),
             commits: Counter::default(),
+            models: Family::default(),
         };
         let r = &mut this.registry;
         r.register("messages", "Messages settled, by outcome", this.messages.clone());
@@ -72,6 +85,7 @@ impl Default for Metrics {
         r.register("queue_depth", "Items in flight or waiting, by queue", this.queue_depth.clone());
         r.register("lag", "Messages behind the end of the partition", this.lag.clone());
         r.register("commits", "Offset commits taken over by the source", this.commits.clone());
+        r.register("model_info", "1 for each tower of a model, with what runs it", this.models.clone());
         this
     }
 }
@@ -98,6 +112,20 @@ impl Metrics {
     /// One run of a model's tower over `items` inputs.
     pub fn embed_batch(&self, model: &str, modality: Modality, items: usize, took: Duration) {
         self.batch(["embed_image", "embed_text"][usize::from(modality == Modality::Text)], model, items, took);
+    }
+
+    /// What runs a model's towers, from now on.
+    pub fn model(&self, model: &str, towers: &[ModelFacts]) {
+        for tower in towers {
+            let labels = [
+                ("model", model.to_owned()),
+                ("tower", tower.modality.as_str().to_owned()),
+                ("precision", tower.precision.as_str().to_owned()),
+                ("provider", tower.provider.to_owned()),
+                ("left_out", tower.left_out.join(",")),
+            ];
+            self.models.get_or_create(&labels).set(1);
+        }
     }
 
     /// One write of `items` points to a collection.

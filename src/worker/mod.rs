@@ -58,6 +58,7 @@ impl Worker {
         let mut models = Vec::with_capacity(clips.len());
         for clip in clips {
             let name = clip.id().collection(&settings.store.collection_template, &settings.store.catalog);
+            health.note(format!("model {}", clip.id()), clip.runs().to_string());
             let fingerprint = clip.fingerprint().clone();
             store.ensure(&CollectionSpec { name: name.clone(), fingerprint, definition: definition.clone() }).await?;
             models.push((clip, name));

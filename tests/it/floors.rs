@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(u8, &[&str]); 7] = [
     (0, &["domain"]),
     (1, &["budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry"]),
-    (2, &["source", "media", "clip", "store", "dead_letter"]),
+    (2, &["source", "media", "clip", "store", "dead_letter", "hub"]),
     (3, &["pipeline"]),
     (4, &["worker", "api"]),
     (5, &["demo", "bench"]),

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clipstream::api::{Embedder, ImageInput};
 use clipstream::config::{ModelEntry, Settings};
-use clipstream::domain::Embedding;
+use clipstream::domain::{Embedding, Precision};
 use serde::Deserialize;
 
 /// All but `gelu-trap`, which must be refused.
@@ -58,11 +58,12 @@ fn golden(model: &str) -> Golden {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
 }
 
-async fn open(model: &str) -> Embedder {
+async fn open(model: &str, precision: Precision) -> Embedder {
     let mut settings = Settings::default();
+    settings.clip.precision = precision;
     let id = format!("tiny/{model}").parse().unwrap();
     settings.clip.models = vec![ModelEntry { id, directory: Some(models().join(model)) }];
-    Embedder::open(&settings, None).await.unwrap_or_else(|e| panic!("{model}: {e}"))
+    Embedder::open(&settings, None).await.unwrap_or_else(|e| panic!("{model} {precision}: {e}"))
 }
 
 /// In f64: the last digits of `1 - cosine` are what is asked for.
@@ -76,22 +77,25 @@ fn cosine(found: &Embedding, expected: &[f64]) -> f64 {
 async fn every_layout_gives_the_vectors_of_openclip() {
     for model in MODELS {
         let golden = golden(model);
-        let embedder = open(model).await;
-        let least = golden.cosine_min["fp32"];
-
-        // All at once, so that texts of different lengths share a batch, and a fixed batch takes several runs.
-        let texts: Vec<&str> = golden.texts.iter().map(|t| t.text.as_str()).collect();
-        let found = embedder.embed_documents(&texts).await.unwrap_or_else(|e| panic!("{model}: {e}"));
-        for (line, found) in golden.texts.iter().zip(&found) {
-            let cosine = cosine(found, &line.vector);
-            assert!(cosine >= least, "{model}: {:?}: cosine {cosine}, expected at least {least}", line.text);
+        for (precision, least) in &golden.cosine_min {
+            let embedder = open(model, precision.parse().unwrap()).await;
+            check(&golden, &embedder, &format!("{model} {precision}"), *least).await;
         }
+    }
+}
 
-        let pictures = golden.images.iter().map(|i| ImageInput::from(STANDARD.decode(&i.data).unwrap())).collect();
-        for (line, found) in golden.images.iter().zip(embedder.embed_images(pictures).await) {
-            let cosine = cosine(&found.unwrap_or_else(|e| panic!("{model}: {}: {e}", line.name)), &line.vector);
-            assert!(cosine >= least, "{model}: {}: cosine {cosine}, expected at least {least}", line.name);
-        }
+async fn check(golden: &Golden, embedder: &Embedder, model: &str, least: f64) {
+    // All at once, so that texts of different lengths share a batch, and a fixed batch takes several runs.
+    let texts: Vec<&str> = golden.texts.iter().map(|t| t.text.as_str()).collect();
+    let found = embedder.embed_documents(&texts).await.unwrap_or_else(|e| panic!("{model}: {e}"));
+    for (line, found) in golden.texts.iter().zip(&found) {
+        let cosine = cosine(found, &line.vector);
+        assert!(cosine >= least, "{model}: {:?}: cosine {cosine}, expected at least {least}", line.text);
+    }
+    let pictures = golden.images.iter().map(|i| ImageInput::from(STANDARD.decode(&i.data).unwrap())).collect();
+    for (line, found) in golden.images.iter().zip(embedder.embed_images(pictures).await) {
+        let cosine = cosine(&found.unwrap_or_else(|e| panic!("{model}: {}: {e}", line.name)), &line.vector);
+        assert!(cosine >= least, "{model}: {}: cosine {cosine}, expected at least {least}", line.name);
     }
 }
 

@@ -116,7 +116,10 @@ fn loaded(entry: ModelEntry, settings: ClipSettings) -> Common<Arc<Clip>> {
 
 async fn described(model: Common<Arc<Clip>>) -> Verdict {
     let clip = model.await?;
-    Ok(format!("{} layout, dimension {}, runs on {}", clip.layout(), clip.dimension(), clip.providers()))
+    let runs = clip.runs();
+    let left_out = runs.left_out();
+    let left_out = if left_out.is_empty() { String::new() } else { format!("; left out: {}", left_out.join("; ")) };
+    Ok(format!("{} layout, dimension {}, runs {runs}{left_out}", clip.layout(), clip.dimension()))
 }
 
 /// The store, and what it says of itself.

@@ -1,90 +1,129 @@
-//! JPEG, close to what PIL makes of it with libjpeg-turbo: the colour conversion is libjpeg's own, inverse transform
-//! and chroma upsampling are `zune-jpeg`'s and may be one level off (`tests.rs` holds the measured bounds).
+//! JPEG, by libjpeg-turbo as in PIL: accurate integer transform, smooth chroma upsampling. Baseline, progressive and
+//! arithmetic-coded files, 8 bits per sample; every subsampling.
 
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
+use turbojpeg::PixelFormat;
 
 use super::sniff::Format;
-use super::{Checked, Limit, PictureError, SIDE_MAX, Samples};
+use super::turbo::{Colors, Decoder, Header, Part};
+use super::{Decoded, Limit, PictureError, Samples, Turn, buffer};
+use crate::clip::area::{Region, Size};
+use crate::clip::preprocess::Need;
 
-/// More scans than any encoder writes; every scan of a progressive file walks the whole picture again.
-const SCANS_MAX: usize = 200;
+/// Smooth upsampling looks at the neighbour of a chroma sample. What is cut off misses it, so this many blocks around
+/// the needed part are decoded too.
+const MARGIN_BLOCKS: usize = 1;
 
-pub(super) fn decode(bytes: &[u8], limit: Limit) -> Result<(Checked, Samples), PictureError> {
-    let failed = |error| PictureError::undecodable(Format::Jpeg, error);
-    let options = DecoderOptions::default()
-        .set_max_width(SIDE_MAX as usize)
-        .set_max_height(SIDE_MAX as usize)
-        .jpeg_set_max_scans(SCANS_MAX);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(failed)?;
-    let (width, height) =
-        decoder.dimensions().ok_or_else(|| PictureError::undecodable(Format::Jpeg, "it has no dimensions"))?;
-    let size = limit.check(Format::Jpeg, width as u64, height as u64)?;
-    if !is_complete(bytes) {
-        return Err(PictureError::undecodable(Format::Jpeg, "the file is cut off: it has no end-of-image marker"));
+/// Reductions that the decoder has fast code for.
+const REDUCTIONS: [usize; 4] = [8, 4, 2, 1];
+
+pub(super) fn decode(bytes: &[u8], limit: Limit, turn: Turn, need: Need<'_>) -> Result<Decoded, PictureError> {
+    let failed = |error: String| PictureError::undecodable(Format::Jpeg, error);
+    let decoder = Decoder::new(limit.bytes()).map_err(failed)?;
+    let header = decoder.header(bytes).map_err(failed)?;
+    let stored = header.size;
+    let size = limit.check(Format::Jpeg, stored.width as u64, stored.height as u64)?;
+    if header.precision != 8 {
+        return Err(PictureError::unsupported(format_args!("a JPEG picture of {} bits per sample", header.precision)));
     }
-    // Asking for the file's own colour space leaves the conversion to us.
-    let space = decoder
-        .input_colorspace()
-        .ok_or_else(|| PictureError::undecodable(Format::Jpeg, "its colour space is not known"))?;
-    decoder.set_options(options.jpeg_set_out_colorspace(space));
-    let mut data = decoder.decode().map_err(failed)?;
-    let samples = match space {
-        ColorSpace::Luma => Samples::Grey { data, transparent: None },
-        ColorSpace::RGB => Samples::Rgb { data, transparent: None },
-        ColorSpace::YCbCr => {
-            data.as_chunks_mut().0.iter_mut().for_each(|pixel| *pixel = ycbcr_to_rgb(*pixel));
-            Samples::Rgb { data, transparent: None }
-        }
+    if !is_complete(bytes) {
+        return Err(cut_off());
+    }
+
+    let reduction = if header.lossless { 1 } else { reduction(need.reduction(turn.size(stored))) };
+    let reduced = |side: usize| side.div_ceil(reduction);
+    let whole = Size { width: reduced(stored.width), height: reduced(stored.height) };
+    let needed = turn.stored_region(whole, need.region(turn.size(stored), turn.size(whole)));
+    let (format, channels) = match header.colors {
+        Colors::Grey => (PixelFormat::GRAY, 1),
+        Colors::Rgb => (PixelFormat::RGB, 3),
+        Colors::Cmyk => (PixelFormat::CMYK, 4),
+    };
+    let fill = |region: Option<Region>| {
+        let held = region.unwrap_or(whole.whole());
+        let mut data = buffer::take(held.width * held.height * channels);
+        let warning = decoder.decode(bytes, Part { reduction, whole, region }, format, &mut data)?;
+        Ok((held, data, warning))
+    };
+    let (held, mut data, warning) = match cut(&header, reduction, whole, needed) {
+        // Rare sampling factors look like common ones and cannot be cut after all.
+        Some(region) => fill(Some(region)).or_else(|_| fill(None)),
+        None => fill(None),
+    }
+    .map_err(failed)?;
+    // A part of the data may be damaged, as in PIL, but not missing.
+    if warning.is_some_and(|warning| warning.contains("Premature end of JPEG file")) {
+        return Err(cut_off());
+    }
+    let samples = match header.colors {
+        Colors::Grey => Samples::Grey { data, transparent: None },
+        Colors::Rgb => Samples::Rgb { data, transparent: None },
         // PIL takes every CMYK JPEG for Adobe's, which stores inks inverted, marked or not.
-        ColorSpace::CMYK => {
+        Colors::Cmyk => {
             data.iter_mut().for_each(|ink| *ink = 255 - *ink);
             Samples::Cmyk(data)
         }
-        // libjpeg: YCC to RGB, C = 255 - R and so on, K as it is; then PIL's inversion.
-        ColorSpace::YCCK => {
-            for [y, cb, cr, k] in data.as_chunks_mut().0 {
-                [*y, *cb, *cr] = ycbcr_to_rgb([*y, *cb, *cr]);
-                *k = 255 - *k;
-            }
-            Samples::Cmyk(data)
-        }
-        other => return Err(PictureError::unsupported(format_args!("a JPEG picture in colour space {other:?}"))),
     };
-    Ok((size, samples))
+    Ok(Decoded { size, samples, whole, held })
 }
 
-/// `ycc_rgb_convert` of libjpeg (`jdcolor.c`): 16 fraction bits, rounded.
-fn ycbcr_to_rgb([y, cb, cr]: [u8; 3]) -> [u8; 3] {
-    const HALF: i32 = 1 << 15;
-    let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
-    let red = y + ((91_881 * cr + HALF) >> 16);
-    let green = y + ((-22_554 * cb - 46_802 * cr + HALF) >> 16);
-    let blue = y + ((116_130 * cb + HALF) >> 16);
-    [red, green, blue].map(|value| value.clamp(0, 255) as u8)
+/// The largest of the decoder's reductions that is not above `wanted`.
+fn reduction(wanted: usize) -> usize {
+    REDUCTIONS.into_iter().find(|reduction| *reduction <= wanted).unwrap_or(1)
 }
 
-/// Whether an end-of-image marker follows the first scan. The decoder would paint what is missing grey; PIL, and we,
+/// `needed` with its margin, its left and top at a block's edge; none where that is the whole picture or cannot be cut.
+fn cut(header: &Header, reduction: usize, whole: Size, needed: Region) -> Option<Region> {
+    let block = header.block?;
+    let (width, height) = (block.width.div_ceil(reduction), block.height.div_ceil(reduction));
+    let before = |at: usize, block: usize| (at / block).saturating_sub(MARGIN_BLOCKS) * block;
+    let (left, top) = (before(needed.left, width), before(needed.top, height));
+    let right = (needed.right() + MARGIN_BLOCKS * width).min(whole.width);
+    let bottom = (needed.bottom() + MARGIN_BLOCKS * height).min(whole.height);
+    let region = Region { left, top, width: right - left, height: bottom - top };
+    (region != whole.whole()).then_some(region)
+}
+
+fn cut_off() -> PictureError {
+    PictureError::undecodable(Format::Jpeg, "the file is cut off: it has no end-of-image marker")
+}
+
+/// Whether an end-of-image marker follows the first scan. The decoder would make up what is missing; PIL, and we,
 /// refuse a file that is cut off. Markers are walked up to the scan, because a thumbnail inside has its own end.
 fn is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[mark, kind]) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        match (mark, kind) {
-            // Fill bytes, and markers without a body.
-            (0xFF, 0xFF) => at += 1,
-            (0xFF, 0x01 | 0xD0..=0xD8) => at += 2,
-            (0xFF, 0xD9) => return true,
-            (0xFF, 0xDA) => return bytes[at..].windows(2).any(|pair| pair == [0xFF, 0xD9]),
-            (0xFF, _) => match bytes.get(at + 2..at + 4) {
-                Some(&[high, low]) => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-                _ => return false,
-            },
-            // Stray bytes between segments: libjpeg skips them.
-            _ => at += 1,
-        }
+    let mut segments = segments(bytes);
+    match segments.find(|(kind, _)| matches!(kind, 0xD9 | 0xDA)) {
+        // From the back, where the marker is in an intact file.
+        Some((0xDA, body)) => body.windows(2).rev().any(|pair| pair == [0xFF, 0xD9]),
+        found => found.is_some(),
     }
-    false
+}
+
+/// Marker segments from the start of the file: kind and body. That of a scan (0xDA) is all that follows; the walk ends
+/// there, at the end of the image, and where the file is damaged.
+pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        loop {
+            match *rest {
+                // Markers without a body, and an escaped 0xFF astray.
+                [0xFF, 0x00 | 0x01 | 0xD0..=0xD8, ..] => rest = &rest[2..],
+                [0xFF, kind @ (0xD9 | 0xDA), ..] => {
+                    let body = &rest[2..];
+                    rest = &[];
+                    return Some((kind, body));
+                }
+                // Fill bytes.
+                [0xFF, 0xFF, ..] => rest = &rest[1..],
+                [0xFF, kind, high, low, ..] => {
+                    let length = usize::from(u16::from_be_bytes([high, low]));
+                    let body = rest.get(4..2 + length);
+                    rest = rest.get(2 + length..).unwrap_or_default();
+                    return Some((kind, body?));
+                }
+                // Stray bytes between segments: libjpeg skips them.
+                [_, _, ..] => rest = &rest[1..],
+                _ => return None,
+            }
+        }
+    })
 }

@@ -4,23 +4,28 @@
 //! before it converts to RGB, and PIL resizes each mode in its own way.
 
 mod bmp;
+mod buffer;
 mod gif;
 mod jpeg;
 mod png;
 mod sniff;
 mod tiff;
+mod turbo;
+mod turn;
 mod webp;
 
 use sniff::Format;
+use turn::Turn;
+
+use super::area::{Region, Size};
+use super::preprocess::{Need, Preprocess};
+use crate::domain::Orientation;
 
 /// Most bytes that one pixel takes while it is decoded (16-bit RGBA).
 const PIXEL_BYTES_MAX: u64 = 8;
 
 /// What decoders may allocate besides the pixels (tables, rows, metadata).
 const DECODER_OVERHEAD_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Longest side that a JPEG can have; what the pixel cap allows is smaller in every other format.
-const SIDE_MAX: u32 = 65_535;
 
 /// Why a file is not a picture that can be embedded. Always permanent: the same bytes fail again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,14 +61,47 @@ impl PictureError {
     }
 }
 
-/// A decoded picture.
+/// A picture, decoded for certain models: as much of it as they need.
 #[derive(Clone, Debug)]
 pub struct Picture {
+    /// Of the file, before it is turned.
     pub width: u32,
     pub height: u32,
     /// Media type of the format that was found, for example `image/jpeg`.
     pub mime: &'static str,
+    /// Size of the upright picture that the models see.
+    pub(in crate::clip) size: Size,
+    /// The same as far as the decoder has made it smaller.
+    pub(in crate::clip) decoded: Size,
+    /// The part of `decoded` that `samples` holds.
+    pub(in crate::clip) held: Region,
     pub(in crate::clip) samples: Samples,
+}
+
+impl Drop for Picture {
+    fn drop(&mut self) {
+        if let Samples::Grey { data, .. } | Samples::Rgb { data, .. } | Samples::Cmyk(data) = &mut self.samples {
+            buffer::keep(std::mem::take(data));
+        }
+    }
+}
+
+/// What a decoder gives: the file's size, and pixels as they are stored.
+struct Decoded {
+    size: Checked,
+    samples: Samples,
+    /// Sides of the stored picture, as far as the decoder has made it smaller.
+    whole: Size,
+    /// The part of `whole` that `samples` holds.
+    held: Region,
+}
+
+impl Decoded {
+    /// By a decoder that knows whole pictures only.
+    fn whole((size, samples): (Checked, Samples)) -> Self {
+        let whole = size.size();
+        Self { size, samples, whole, held: whole.whole() }
+    }
 }
 
 /// Rows from the top, pixels from the left, channels interleaved. PIL's name of each mode in brackets.
@@ -140,6 +178,10 @@ impl Checked {
     fn pixels(self) -> usize {
         self.width as usize * self.height as usize
     }
+
+    fn size(self) -> Size {
+        Size { width: self.width as usize, height: self.height as usize }
+    }
 }
 
 /// The cap on pixels, applied to the header before anything large is allocated.
@@ -169,32 +211,44 @@ impl Limit {
     }
 }
 
-/// Decodes a JPEG, PNG, WebP, GIF, BMP or TIFF file: the first frame of an animation, the first page of a TIFF.
-/// EXIF orientation is left alone, as OpenCLIP leaves it.
+/// Decodes a JPEG, PNG, WebP, GIF, BMP or TIFF file for `models`: the first frame of an animation, the first page of a
+/// TIFF. One picture serves all of them, which have one setting of orientation and decoding.
 ///
 /// # Errors
 ///
 /// `image_unsupported` for anything else, `image_too_large` above `pixels_max`, `image_undecodable` for a file that
 /// is cut off or damaged.
-pub fn decode_picture(bytes: &[u8], pixels_max: u64) -> Result<Picture, PictureError> {
+pub fn decode_picture(bytes: &[u8], pixels_max: u64, models: &[&Preprocess]) -> Result<Picture, PictureError> {
     let format = sniff::format(bytes)?;
     let limit = Limit { pixels_max };
+    let need = Need::of(models);
+    // PIL turns a TIFF when it loads it, so OpenCLIP sees it upright; it leaves the other formats alone.
+    let turned = need.orientation() == Orientation::Apply || format == Format::Tiff;
+    let turn = if turned { turn::read(format, bytes) } else { Turn::default() };
     // Decoders meet hostile bytes. A bug in one of them must cost this file only, not the worker; nothing is shared
     // with the closure that a panic could leave half done.
-    let (size, samples) = std::panic::catch_unwind(|| match format {
-        Format::Jpeg => jpeg::decode(bytes, limit),
-        Format::Png => png::decode(bytes, limit),
-        Format::WebP => webp::decode(bytes, limit),
-        Format::Gif => gif::decode(bytes, limit),
-        Format::Bmp => bmp::decode(bytes, limit),
-        Format::Tiff => tiff::decode(bytes, limit),
+    let Decoded { size, samples, whole, held } = std::panic::catch_unwind(|| match format {
+        Format::Jpeg => jpeg::decode(bytes, limit, turn, need),
+        Format::Png => png::decode(bytes, limit).map(Decoded::whole),
+        Format::WebP => webp::decode(bytes, limit).map(Decoded::whole),
+        Format::Gif => gif::decode(bytes, limit).map(Decoded::whole),
+        Format::Bmp => bmp::decode(bytes, limit).map(Decoded::whole),
+        Format::Tiff => tiff::decode(bytes, limit).map(Decoded::whole),
     })
     .unwrap_or_else(|_| Err(PictureError::undecodable(format, "the decoder gave up on its content")))?;
     // What follows indexes by these sizes; no decoder is trusted to have kept them.
-    if samples.len() != size.pixels() * samples.channels() {
+    if samples.len() != held.width * held.height * samples.channels() {
         return Err(PictureError::undecodable(format, "it holds fewer pixels than its header says"));
     }
-    Ok(Picture { width: size.width, height: size.height, mime: format.mime(), samples })
+    Ok(Picture {
+        width: size.width,
+        height: size.height,
+        mime: format.mime(),
+        size: turn.size(size.size()),
+        decoded: turn.size(whole),
+        held: turn.region(whole, held),
+        samples: turn.samples(samples, Size { width: held.width, height: held.height }),
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ fn picture(name: &str) -> Vec<u8> {
 }
 
 fn error(bytes: &[u8], pixels_max: u64) -> PictureError {
-    decode_picture(bytes, pixels_max).expect_err("this must not decode")
+    decode_picture(bytes, pixels_max, &[]).expect_err("this must not decode")
 }
 
 #[test]
@@ -45,10 +45,10 @@ fn every_format_is_found_by_its_content_and_capped_by_its_header() {
         ("rgb.tif", "image/tiff"),
     ] {
         let bytes = picture(name);
-        let found = decode_picture(&bytes, PIXELS_MAX).unwrap();
+        let found = decode_picture(&bytes, PIXELS_MAX, &[]).unwrap();
         assert_eq!(found.mime, mime);
         let pixels = u64::from(found.width) * u64::from(found.height);
-        assert!(decode_picture(&bytes, pixels).is_ok());
+        assert!(decode_picture(&bytes, pixels, &[]).is_ok());
         let error = error(&bytes, pixels - 1);
         assert_eq!(error.reason, "image_too_large", "{name}");
         assert!(error.message.contains("media.pixels_max"), "{error}");
@@ -102,7 +102,7 @@ fn damaged_files_do_not_panic() {
         for at in (0..original.len()).step_by(original.len().div_ceil(60)) {
             let mut bytes = original.clone();
             bytes[at] ^= 0xFF;
-            let _ = decode_picture(&bytes, PIXELS_MAX);
+            let _ = decode_picture(&bytes, PIXELS_MAX, &[]);
         }
     }
 }

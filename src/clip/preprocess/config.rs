@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::geometry::{Fit, Size};
+use super::geometry::Fit;
 use super::resample::Filter;
 use super::{InvalidPreprocess, Preprocess};
+use crate::clip::area::Size;
+use crate::domain::{Decoding, Orientation};
 use crate::redact::cut;
 
 const KEYS: [&str; 8] = ["size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color", "background"];
@@ -67,6 +69,8 @@ pub(super) fn parse(json: &str) -> Result<Preprocess, InvalidPreprocess> {
                 Some(color(value).ok_or_else(|| invalid("background", value, "[red, green, blue], each 0 to 255"))?)
             }
         },
+        orientation: Orientation::default(),
+        decoding: Decoding::default(),
     })
 }
 

@@ -1,6 +1,8 @@
 //! Sizes: how large a picture becomes, and which part of it is kept. torchvision's `Resize` and `CenterCrop` and
 //! OpenCLIP's `ResizeKeepRatio` and `CenterCropOrPad`, with their rounding.
 
+use crate::clip::area::{Region, Size};
+
 /// How the shape of a picture is fitted to the model's input (`resize_mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
@@ -20,21 +22,6 @@ impl Fit {
             Self::Squash => "squash",
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size {
-    pub width: usize,
-    pub height: usize,
-}
-
-/// A rectangle of a picture, in pixels from its left and top.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Region {
-    pub left: usize,
-    pub top: usize,
-    pub width: usize,
-    pub height: usize,
 }
 
 /// What is done to a picture of one size.

@@ -12,14 +12,19 @@
 mod config;
 mod geometry;
 mod modes;
+mod need;
 mod resample;
 
 use std::fmt::Write as _;
 
-use geometry::{Fit, Plan, Size};
-use resample::{Filter, resize, resize_16, resize_nearest};
+use geometry::{Fit, Plan};
+use resample::{Filter, View, resize, resize_16, resize_nearest};
 
+pub(in crate::clip) use need::Need;
+
+use super::area::{Region, Size};
 use super::picture::{Picture, Samples};
+use crate::domain::{Decoding, Orientation};
 
 /// Why a `preprocess_cfg.json` cannot be used. Names the key, what was found and what was expected; the caller adds
 /// the file.
@@ -39,6 +44,8 @@ pub struct Preprocess {
     fill: u8,
     /// Colour that the picture is composed on before anything else.
     background: Option<[u8; 3]>,
+    orientation: Orientation,
+    decoding: Decoding,
 }
 
 /// Input of the image tower for one picture: `[3, height, width]`, normalised.
@@ -57,6 +64,11 @@ impl Preprocess {
     /// A key or value that is not known: nothing is ignored, since it would change every vector.
     pub fn from_json(json: &str) -> Result<Self, InvalidPreprocess> {
         config::parse(json)
+    }
+
+    /// The same with other settings than OpenCLIP's, which are [`Orientation::Ignore`] and [`Decoding::Exact`].
+    pub fn with(self, orientation: Orientation, decoding: Decoding) -> Self {
+        Self { orientation, decoding, ..self }
     }
 
     /// Height and width of the image tower's input.
@@ -80,11 +92,19 @@ impl Preprocess {
             }
             None => text.push_str(" background=none"),
         }
-        text.push_str(" orientation=ignore");
+        let _ = write!(text, " orientation={}", self.orientation.as_str());
+        // Not said of the exact one: that is what collections hold that are older than the choice.
+        if self.decoding != Decoding::Exact {
+            let _ = write!(text, " decoding={}", self.decoding.as_str());
+        }
         text
     }
 
     /// The image tower's input for `picture`.
+    ///
+    /// # Panics
+    ///
+    /// When `picture` was decoded for other models than this one.
     pub fn apply(&self, picture: &Picture) -> Pixels {
         let rgb = self.rgb(picture);
         let plane = self.size.width * self.size.height;
@@ -101,9 +121,14 @@ impl Preprocess {
     }
 
     /// The picture before normalisation: rows of RGB pixels, `height * width * 3` bytes.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::apply`].
     pub fn rgb(&self, picture: &Picture) -> Vec<u8> {
-        let from = Size { width: picture.width as usize, height: picture.height as usize };
-        let plan = geometry::plan(self.fit, from, self.size);
+        let needed = Need::of(&[self]).region(picture.size, picture.decoded);
+        assert!(picture.held.contains(needed), "a picture is decoded for the models that it is preprocessed for");
+        let plan = geometry::plan(self.fit, picture.size, self.size);
         if let Some(background) = self.background
             // Opaque grey and RGB come out the same without a copy.
             && !matches!(
@@ -112,44 +137,44 @@ impl Preprocess {
             )
         {
             let data = modes::rgb_over(&picture.samples, background);
-            return self.fitted(&Samples::Rgb { data, transparent: None }, from, plan);
+            return self.fitted(&Samples::Rgb { data, transparent: None }, picture.decoded, picture.held, plan);
         }
-        self.fitted(&picture.samples, from, plan)
+        self.fitted(&picture.samples, picture.decoded, picture.held, plan)
     }
 
-    /// Resize in the mode of `samples`, crop or pad, RGB.
-    fn fitted(&self, samples: &Samples, from: Size, Plan { resized: to, kept, left, top }: Plan) -> Vec<u8> {
+    /// Resize in the mode of `samples`, which are the part `held` of a picture of size `from`; crop or pad; RGB.
+    fn fitted(&self, samples: &Samples, from: Size, held: Region, plan: Plan) -> Vec<u8> {
+        let Plan { resized: to, kept, left, top } = plan;
         let filter = self.filter;
         // A side or two that keep their length: torchvision returns the picture as it is, PIL copies it.
         let unchanged = from == to;
+        let view = |data| View { data, size: from, held };
         let rgb = match samples {
-            Samples::Bilevel { data, .. } => modes::rgb_from_grey(&resize_nearest::<1>(data, from, to, kept)),
+            Samples::Bilevel { data, .. } => modes::rgb_from_grey(&resize_nearest(view(data), to, kept)),
             Samples::Indexed { data, palette } => {
-                modes::rgb_from_palette(&resize_nearest::<1>(data, from, to, kept), palette)
+                modes::rgb_from_palette(&resize_nearest(view(data), to, kept), palette)
             }
-            Samples::Grey { data, .. } => modes::rgb_from_grey(&resize::<1>(data, from, to, filter, kept)),
-            Samples::Grey16 { data, .. } => modes::rgb_from_grey16(&resize_16(data, from, to, filter, kept)),
-            Samples::Rgb { data, .. } => resize::<3>(data, from, to, filter, kept),
-            Samples::Cmyk(data) => modes::rgb_from_cmyk(&resize::<4>(data, from, to, filter, kept)),
+            Samples::Grey { data, .. } => modes::rgb_from_grey(&resize::<1>(view(data), to, filter, kept)),
+            Samples::Grey16 { data, .. } => {
+                modes::rgb_from_grey16(&resize_16(View { data, size: from, held }, to, filter, kept))
+            }
+            Samples::Rgb { data, .. } => resize::<3>(view(data), to, filter, kept),
+            Samples::Cmyk(data) => modes::rgb_from_cmyk(&resize::<4>(view(data), to, filter, kept)),
             Samples::GreyAlpha(data) if unchanged => {
-                let cropped = resize::<2>(data, from, to, filter, kept);
+                let cropped = resize::<2>(view(data), to, filter, kept);
                 modes::rgb_from_grey(&cropped.as_chunks().0.iter().map(|&[grey, _]| grey).collect::<Vec<u8>>())
             }
-            Samples::Rgba(data) if unchanged => resize::<4>(data, from, to, filter, kept)
-                .as_chunks()
-                .0
-                .iter()
-                .flat_map(|&[r, g, b, _]| [r, g, b])
-                .collect(),
-            Samples::GreyAlpha(data) => modes::rgb_from_premultiplied_grey(&resize::<2>(
-                &modes::premultiplied::<2>(data),
-                from,
-                to,
-                filter,
-                kept,
-            )),
+            Samples::Rgba(data) if unchanged => {
+                let cropped = resize::<4>(view(data), to, filter, kept);
+                cropped.as_chunks().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect()
+            }
+            Samples::GreyAlpha(data) => {
+                let data = modes::premultiplied::<2>(data);
+                modes::rgb_from_premultiplied_grey(&resize::<2>(view(&data), to, filter, kept))
+            }
             Samples::Rgba(data) => {
-                modes::rgb_from_premultiplied(&resize::<4>(&modes::premultiplied::<4>(data), from, to, filter, kept))
+                let data = modes::premultiplied::<4>(data);
+                modes::rgb_from_premultiplied(&resize::<4>(view(&data), to, filter, kept))
             }
         };
         if (kept.width, kept.height) == (self.size.width, self.size.height) {

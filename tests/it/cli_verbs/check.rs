@@ -40,7 +40,7 @@ fn all_is_well_with_the_defaults() {
     assert_eq!(names, expected);
     assert!(lines.iter().all(|line| line["ok"] == true && line["detail"].is_string()), "{lines:?}");
     let model = result(&lines, "model demo-emoji/v1")["detail"].as_str().unwrap();
-    assert_eq!(model, "Immich layout, dimension 256, runs on cpu");
+    assert_eq!(model, "Immich layout, dimension 256, runs fp32 on cpu");
     let collection = &result(&lines, "collection catalog__demo-emoji__v1")["detail"];
     assert!(collection.as_str().unwrap().starts_with("not there yet"), "{collection}");
 

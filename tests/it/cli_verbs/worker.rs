@@ -92,7 +92,7 @@ async fn serves_logs_and_stops_as_documented() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(get("/livez").await, (200, "live\n".to_owned()));
-    assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
+    assert_eq!(get("/readyz").await, (200, "ready\nmodel demo-emoji/v1: fp32 on cpu\n".to_owned()));
     for sample in [
         r#"clipstream_failures_total{stage="decode",class="permanent",reason="field_unknown"} 1"#,
         r#"clipstream_failures_total{stage="embed",class="permanent",reason="image_unsupported"} 1"#,

@@ -4,7 +4,7 @@
 //! Qdrant is the server that `CLIPSTREAM_TEST_QDRANT_URL` names, or the endpoint of this binary with Qdrant's own engine.
 
 mod broken;
-mod checks;
+pub mod checks;
 mod expected;
 mod media;
 mod messages;
@@ -59,7 +59,8 @@ async fn consume_everything(world: &World, group: &str) {
     worker
         .wait_for("the end of every partition is committed", async |_| world.all_committed(group).then_some(()))
         .await;
-    assert_eq!(served.get("/readyz").await, (200, "ready\n".into()));
+    assert_eq!(served.get("/readyz").await, (200, "ready\nmodel demo-emoji/v1: fp32 on cpu\n".into()));
+    assert_eq!(served.metric("clipstream_model_info", "provider=\"cpu\"").await, Some(2.0), "two towers");
     let messages = async |outcome| served.metric("clipstream_messages_total", outcome).await.unwrap_or_default();
     assert_eq!(messages("").await, messages::COUNT as f64);
     assert_eq!(messages("\"dead_lettered\"").await, BROKEN as f64);

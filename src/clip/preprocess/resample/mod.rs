@@ -5,13 +5,14 @@
 //! first depends on the sizes. Each result sample depends on its own weights only, so computing just the kept columns and the rows
 //! that they need changes nothing.
 
-use super::geometry::{Region, Size};
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod passes;
+
+use crate::clip::area::{Region, Size};
 
 /// Fraction bits of a weight: 32 minus 8 for the sample, minus 2 for negative lobes (`PRECISION_BITS`).
 const WEIGHT_BITS: u32 = 32 - 8 - 2;
-
-/// Rows of a picture that the horizontal pass handles together: enough to keep several sums in flight.
-const ROWS_TOGETHER: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Filter {
@@ -100,6 +101,12 @@ fn windows(filter: Filter, from: usize, to: usize, first: usize, count: usize) -
     windows
 }
 
+/// First source sample, and one past the last, that result samples `first..first + count` depend on.
+pub(super) fn span(filter: Filter, from: usize, to: usize, first: usize, count: usize) -> (usize, usize) {
+    let end = windows(filter, from, to, first + count - 1, 1).span().1;
+    (windows(filter, from, to, first, 1).span().0, end)
+}
+
 /// `normalize_coeffs_8bpc`: rounded half away from zero.
 fn fixed_point(windows: Windows<f64>) -> Windows<i32> {
     let one = f64::from(1 << WEIGHT_BITS);
@@ -108,36 +115,66 @@ fn fixed_point(windows: Windows<f64>) -> Windows<i32> {
     Windows { weights: weights.collect(), bounds: windows.bounds }
 }
 
-fn clip8(sum: i32) -> u8 {
-    (sum >> WEIGHT_BITS).clamp(0, 255) as u8
+/// A picture of which a part is there.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a, T> {
+    /// Rows of `held.width` pixels, channels interleaved.
+    pub data: &'a [T],
+    /// Size of the picture.
+    pub size: Size,
+    /// The part of it that `data` holds: at least what [`span`] says of both axes.
+    pub held: Region,
 }
 
-/// `region` of `source` (rows of `size.width` pixels, `C` interleaved 8-bit samples each) resized to `to`.
-pub(super) fn resize<const C: usize>(source: &[u8], size: Size, to: Size, filter: Filter, region: Region) -> Vec<u8> {
+impl<T: Copy> View<'_, T> {
+    /// `region` of the picture as it is, `C` samples per pixel.
+    fn crop<const C: usize>(self, region: Region) -> Vec<T> {
+        let mut out = Vec::with_capacity(region.width * region.height * C);
+        let left = region.left - self.held.left;
+        let rows = self.data.chunks_exact(self.held.width * C).skip(region.top - self.held.top);
+        for row in rows.take(region.height) {
+            out.extend_from_slice(&row[left * C..(left + region.width) * C]);
+        }
+        out
+    }
+}
+
+/// `region` of `source` (`C` 8-bit samples per pixel) resized to `to`.
+pub(super) fn resize<const C: usize>(source: View<'_, u8>, to: Size, filter: Filter, region: Region) -> Vec<u8> {
+    let View { data, size, held } = source;
     if size == to {
-        return crop::<C, u8>(source, size, region);
+        return source.crop::<C>(region);
     }
     // PIL leaves a pass out when its axis keeps its length. The weights of such a pass are 1 at the centre and 0 beside
     // it, so that it changes nothing.
     let down = fixed_point(windows(filter, size.height, to.height, region.top, region.height));
     let across = fixed_point(windows(filter, size.width, to.width, region.left, region.width));
     let ((first_row, end_row), (first_column, end_column)) = (down.span(), across.span());
-    let rows = &source[first_row * size.width * C..end_row * size.width * C];
+    let stride = held.width * C;
+    let rows = &data[(first_row - held.top) * stride..(end_row - held.top) * stride];
     if vertical_first(size, to) {
-        let kept = Region { left: first_column, width: end_column - first_column, top: 0, height: end_row - first_row };
-        let rows = Rows { data: rows, stride: size.width * C, first: first_row };
-        let middle = vertical(rows, kept.left * C, kept.width * C, &down);
-        horizontal::<C>(&middle, kept.width, first_column, &across, region.width)
+        let columns = (first_column - held.left) * C..(end_column - held.left) * C;
+        let middle = passes::vertical(Rows { data: rows, stride, first: first_row }, columns, &down);
+        let width = end_column - first_column;
+        passes::horizontal::<C>(Rows { data: &middle, stride: width * C, first: first_column }, &across)
     } else {
         let middle = if size.width == to.width {
-            let kept = Region { left: region.left, width: region.width, top: 0, height: end_row - first_row };
-            crop::<C, u8>(rows, Size { width: size.width, height: kept.height }, kept)
+            source.crop::<C>(Region { top: first_row, height: end_row - first_row, ..region })
         } else {
-            horizontal::<C>(rows, size.width, 0, &across, region.width)
+            passes::horizontal::<C>(Rows { data: rows, stride, first: held.left }, &across)
         };
         let stride = region.width * C;
-        vertical(Rows { data: &middle, stride, first: first_row }, 0, stride, &down)
+        passes::vertical(Rows { data: &middle, stride, first: first_row }, 0..stride, &down)
     }
+}
+
+/// Rows of `stride` samples. `first` is where the windows of a pass begin to count: the source row of the first row for
+/// the vertical one, the source column of the first column for the horizontal one.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [u8],
+    stride: usize,
+    first: usize,
 }
 
 /// Whether Pillow 13 runs the vertical pass before the horizontal one (earlier versions never did). The rule was found
@@ -146,86 +183,11 @@ fn vertical_first(from: Size, to: Size) -> bool {
     to.height < from.height && 2 * to.width + from.height > 2 * from.width + to.height
 }
 
-/// `rows` hold `width` pixels each, from source column `first_column` on.
-fn horizontal<const C: usize>(
-    rows: &[u8],
-    width: usize,
-    first_column: usize,
-    across: &Windows<i32>,
-    out_width: usize,
-) -> Vec<u8> {
-    let height = rows.len() / (width * C);
-    let mut out = vec![0; height * out_width * C];
-    let blocks = rows.chunks(ROWS_TOGETHER * width * C).zip(out.chunks_mut(ROWS_TOGETHER * out_width * C));
-    for (block, out) in blocks {
-        if block.len() == ROWS_TOGETHER * width * C {
-            horizontal_rows::<C, ROWS_TOGETHER>(block, first_column, across, out);
-        } else {
-            for (row, out) in block.chunks_exact(width * C).zip(out.chunks_exact_mut(out_width * C)) {
-                horizontal_rows::<C, 1>(row, first_column, across, out);
-            }
-        }
-    }
-    out
-}
-
-/// `R` rows at once. The sums cannot overflow: weights of a window add up to 1 and their negative share stays below
-/// a quarter; `wrapping_*` only says that no check is needed.
-#[inline(always)]
-fn horizontal_rows<const C: usize, const R: usize>(
-    block: &[u8],
-    first_column: usize,
-    across: &Windows<i32>,
-    out: &mut [u8],
-) {
-    let (stride, out_stride) = (block.len() / R, out.len() / R);
-    for (column, (start, weights)) in across.iter().enumerate() {
-        let mut sums = [[1i32 << (WEIGHT_BITS - 1); C]; R];
-        let at = (start - first_column) * C;
-        let taps: [&[[u8; C]]; R] =
-            std::array::from_fn(|r| block[r * stride + at..][..weights.len() * C].as_chunks::<C>().0);
-        for (tap, &weight) in weights.iter().enumerate() {
-            for r in 0..R {
-                let pixel = taps[r][tap];
-                for c in 0..C {
-                    sums[r][c] = sums[r][c].wrapping_add(i32::from(pixel[c]).wrapping_mul(weight));
-                }
-            }
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            out[r * out_stride + column * C..][..C].copy_from_slice(&sums.map(clip8));
-        }
-    }
-}
-
-/// Rows of `stride` samples, of which the first one is row `first` of the source.
-struct Rows<'a> {
-    data: &'a [u8],
-    stride: usize,
-    first: usize,
-}
-
-/// `width` samples of each row, from sample `left` on.
-fn vertical(rows: Rows<'_>, left: usize, width: usize, down: &Windows<i32>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(down.bounds.len() * width);
-    let mut sums = vec![0i32; width];
-    for (start, weights) in down.iter() {
-        sums.fill(1 << (WEIGHT_BITS - 1));
-        let begin = (start - rows.first) * rows.stride;
-        for (row, &weight) in rows.data[begin..].chunks_exact(rows.stride).zip(weights) {
-            for (sum, &sample) in sums.iter_mut().zip(&row[left..left + width]) {
-                *sum = sum.wrapping_add(i32::from(sample).wrapping_mul(weight));
-            }
-        }
-        out.extend(sums.iter().map(|&sum| clip8(sum)));
-    }
-    out
-}
-
 /// The same for one channel of 16-bit samples (PIL's `I;16`), which PIL sums in `f64`.
-pub(super) fn resize_16(source: &[u16], size: Size, to: Size, filter: Filter, region: Region) -> Vec<u16> {
+pub(super) fn resize_16(source: View<'_, u16>, to: Size, filter: Filter, region: Region) -> Vec<u16> {
+    let View { data, size, held } = source;
     if size == to {
-        return crop::<1, u16>(source, size, region);
+        return source.crop::<1>(region);
     }
     let down = windows(filter, size.height, to.height, region.top, region.height);
     let across = windows(filter, size.width, to.width, region.left, region.width);
@@ -235,22 +197,21 @@ pub(super) fn resize_16(source: &[u16], size: Size, to: Size, filter: Filter, re
     };
     let horizontal = |rows: &[u16]| -> Vec<u16> {
         let columns = |row: &[u16]| {
-            across.iter().map(|(start, weights)| sum(weights, &mut row[start..].iter())).collect::<Vec<_>>()
+            across.iter().map(|(start, weights)| sum(weights, &mut row[start - held.left..].iter())).collect::<Vec<_>>()
         };
-        rows.chunks_exact(size.width).flat_map(columns).collect()
+        rows.chunks_exact(held.width).flat_map(columns).collect()
     };
     let vertical = |rows: &[u16], width: usize| -> Vec<u16> {
         let row = |(start, weights): (usize, &[f64])| {
-            (0..width)
-                .map(|column| sum(weights, &mut rows[start * width + column..].iter().step_by(width)))
-                .collect::<Vec<_>>()
+            let start = (start - held.top) * width;
+            (0..width).map(|column| sum(weights, &mut rows[start + column..].iter().step_by(width))).collect::<Vec<_>>()
         };
         down.iter().flat_map(row).collect()
     };
     if vertical_first(size, to) {
-        horizontal(&vertical(source, size.width))
+        horizontal(&vertical(data, held.width))
     } else {
-        vertical(&horizontal(source), region.width)
+        vertical(&horizontal(data), region.width)
     }
 }
 
@@ -263,17 +224,16 @@ fn clip16(sum: f64) -> u16 {
     high << 8 | low
 }
 
-/// PIL's nearest neighbour (`ImagingScaleAffine`), `C` samples per pixel. Positions are summed up step by step, as
-/// PIL does, since a product would round differently.
-pub(super) fn resize_nearest<const C: usize>(source: &[u8], size: Size, to: Size, region: Region) -> Vec<u8> {
+/// PIL's nearest neighbour (`ImagingScaleAffine`), one sample per pixel. Positions are summed up step by step, as PIL
+/// does, since a product would round differently.
+pub(super) fn resize_nearest(source: View<'_, u8>, to: Size, region: Region) -> Vec<u8> {
+    let View { data, size, held } = source;
     let columns = nearest_positions(size.width, to.width, region.left, region.width);
     let rows = nearest_positions(size.height, to.height, region.top, region.height);
-    let mut out = Vec::with_capacity(region.width * region.height * C);
+    let mut out = Vec::with_capacity(region.width * region.height);
     for row in rows {
-        for &column in &columns {
-            let at = (row * size.width + column) * C;
-            out.extend_from_slice(&source[at..at + C]);
-        }
+        let row = &data[(row - held.top) * held.width..];
+        out.extend(columns.iter().map(|column| row[column - held.left]));
     }
     out
 }
@@ -289,12 +249,4 @@ fn nearest_positions(from: usize, to: usize, first: usize, count: usize) -> Vec<
         position += step;
     }
     positions
-}
-
-fn crop<const C: usize, T: Copy>(source: &[T], size: Size, region: Region) -> Vec<T> {
-    let mut out = Vec::with_capacity(region.width * region.height * C);
-    for row in source.chunks_exact(size.width * C).skip(region.top).take(region.height) {
-        out.extend_from_slice(&row[region.left * C..(region.left + region.width) * C]);
-    }
-    out
 }

@@ -1,0 +1,110 @@
+//! `clipstream models list`: the registry as a table, and what of it is on this machine.
+
+use std::path::Path;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use super::super::{CliError, Exit, Global};
+use crate::config::ClipSettings;
+use crate::domain::ModelId;
+use crate::domain::registry::{self, Checkpoint};
+use crate::hub::Record;
+
+/// Lists the models that are known, and those of clip.models
+///
+/// With --json: one line {"model", "dimension", "image_size", "context_length", "activation", "sources": [{"repository",
+/// "layout"}], "directory", "pulled", "precisions"} per model; what is not known is null.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: clipstream models list ViT-B-32")]
+pub struct Args {
+    /// Only models whose name has this in it, whatever the case
+    name: Option<String>,
+}
+
+/// One line: a model of the table, or one of clip.models that is not in it.
+struct Row {
+    id: ModelId,
+    known: Option<&'static Checkpoint>,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    let settings = global.start_quiet()?;
+    let rows = rows(&settings.clip, args.name.as_deref().unwrap_or_default());
+    if let Some(name) = &args.name
+        && rows.is_empty()
+    {
+        let near = registry::resolve(name).map_or_else(|unknown| unknown.nearest, Some);
+        let error = CliError::new(Exit::Failed, format!("no model has {name:?} in its name"));
+        return Err(error.hint(near.map_or("clipstream models list".into(), |id| format!("did you mean {id}?"))));
+    }
+    let output = global.output();
+    if output.is_json() {
+        for row in &rows {
+            output.json_line(&row.json(&settings.clip))?;
+        }
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["model", "dimension", "pixels", "activation", "ONNX from", "here"]);
+    for row in &rows {
+        table.add_row(row.cells(&settings.clip));
+    }
+    Ok(output.line(table)?)
+}
+
+fn rows(settings: &ClipSettings, name: &str) -> Vec<Row> {
+    let known = registry::all().iter().map(|row| Row { id: row.id(), known: Some(row) });
+    let custom = settings.models.iter().filter(|entry| registry::find(&entry.id).is_none());
+    let custom = custom.map(|entry| Row { id: entry.id.clone(), known: None });
+    let name = name.to_lowercase();
+    known.chain(custom).filter(|row| row.id.to_string().to_lowercase().contains(&name)).collect()
+}
+
+impl Row {
+    fn json(&self, settings: &ClipSettings) -> Value {
+        let directory = super::directory_of(&self.id, settings);
+        let sources = self.known.map(|row| {
+            let source = |s: &registry::Source| {
+                json!({ "repository": s.repositories().collect::<Vec<_>>().join("+"), "layout": s.layout.as_str() })
+            };
+            row.sources.iter().map(source).collect::<Vec<_>>()
+        });
+        json!({
+            "model": self.id.to_string(),
+            "dimension": self.known.map(|row| row.dimension),
+            "image_size": self.known.map(|row| row.image_size),
+            "context_length": self.known.map(|row| row.context_length),
+            "activation": self.known.map(|row| row.activation.as_str()),
+            "sources": sources,
+            "directory": directory.display().to_string(),
+            "pulled": directory.is_dir(),
+            "precisions": Record::read(&directory).map(|record| record.precisions),
+        })
+    }
+
+    fn cells(&self, settings: &ClipSettings) -> [String; 6] {
+        let fact = |fact: &dyn Fn(&Checkpoint) -> String| self.known.map_or("?".to_owned(), fact);
+        [
+            self.id.to_string(),
+            fact(&|row| row.dimension.to_string()),
+            fact(&|row| row.image_size.to_string()),
+            fact(&|row| row.activation.to_string()),
+            fact(&|row| match row.sources {
+                [] => "export it".to_owned(),
+                sources => sources.iter().map(|s| s.layout.as_str()).collect::<Vec<_>>().join(", "),
+            }),
+            here(&super::directory_of(&self.id, settings)),
+        ]
+    }
+}
+
+/// The precisions where they are known, and whether there is anything at all where they are not.
+fn here(directory: &Path) -> String {
+    match Record::read(directory) {
+        Some(record) => record.precisions.join(", "),
+        None if directory.is_dir() => "yes".to_owned(),
+        None => String::new(),
+    }
+}

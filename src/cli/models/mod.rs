@@ -1,0 +1,72 @@
+//! `clipstream models`: which models there are, where they are, and how they get there.
+
+mod inspect;
+mod list;
+mod named;
+mod path;
+mod pull;
+mod verify;
+
+use clap::Subcommand;
+
+use super::{CliError, Exit, Global};
+use crate::clip::ClipError;
+use crate::config::ClipSettings;
+use crate::domain::ModelId;
+use crate::hub::HubError;
+
+/// Lists, downloads, inspects and verifies models
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: clipstream models pull ViT-B-32/openai")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    List(list::Args),
+    Pull(pull::Args),
+    Path(path::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+}
+
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    match args.action {
+        Action::List(args) => list::run(&args, global),
+        Action::Pull(args) => pull::run(args, global).await,
+        Action::Path(args) => path::run(&args, global),
+        Action::Inspect(args) => inspect::run(args, global).await,
+        Action::Verify(args) => verify::run(args, global).await,
+    }
+}
+
+/// Where the worker would load the model from.
+fn directory_of(id: &ModelId, settings: &ClipSettings) -> std::path::PathBuf {
+    let entry = settings.models.iter().find(|entry| entry.id == *id);
+    settings.model_directory(entry.unwrap_or(&id.clone().into()))
+}
+
+/// Reads or runs a model, which blocks, off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClipError> + Send + 'static,
+) -> Result<T, CliError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|e| CliError::new(Exit::Failed, format!("looking at the model broke: {e}")))?;
+    done.map_err(|e| CliError::new(Exit::Unavailable, e.to_string()))
+}
+
+impl From<HubError> for CliError {
+    fn from(error: HubError) -> Self {
+        let code = match error.reason {
+            "hub_settings_invalid" | "hub_repository_invalid" | "hub_precision_missing" | "hub_directory_taken" => {
+                Exit::Usage
+            }
+            "hub_offline" => Exit::Unavailable,
+            _ if error.transient => Exit::Unavailable,
+            _ => Exit::Failed,
+        };
+        Self::new(code, error.message)
+    }
+}

@@ -1,0 +1,90 @@
+//! What people may call a model by: its name, `ID=DIRECTORY`, or just a directory.
+
+use std::path::{Path, PathBuf};
+
+use super::super::{CliError, Exit};
+use crate::clip;
+use crate::config::{ClipSettings, ModelEntry};
+use crate::domain::{ModelId, registry};
+
+/// The model that `text` names; none: the first of clip.models.
+pub(super) fn entry(text: Option<&str>, settings: &ClipSettings) -> Result<ModelEntry, CliError> {
+    let Some(text) = text else {
+        let none = || CliError::new(Exit::Usage, "no model is configured").hint("name one: a model or a directory");
+        return settings.models.first().cloned().ok_or_else(none);
+    };
+    let configured = |id: &ModelId| settings.models.iter().find(|entry| entry.id == *id).cloned();
+    if let Some((id, directory)) = text.split_once('=') {
+        return Ok(ModelEntry { id: model(id)?, directory: Some(directory.into()) });
+    }
+    if let Ok(id) = registry::resolve(text) {
+        return Ok(configured(&id).unwrap_or_else(|| id.into()));
+    }
+    if let Some(entry) = settings.models.iter().find(|entry| entry.id.to_string() == text) {
+        return Ok(entry.clone());
+    }
+    let directory = Path::new(text);
+    if directory.is_dir() {
+        let of_settings = settings.models.iter().find(|e| same(&settings.model_directory(e), directory));
+        return Ok(of_settings.cloned().unwrap_or_else(|| of_directory(directory)));
+    }
+    Ok(model(text)?.into())
+}
+
+fn model(text: &str) -> Result<ModelId, CliError> {
+    registry::resolve_or_custom(text.trim()).map_err(|unknown| {
+        CliError::new(Exit::Usage, format!("{unknown}, and there is no such directory"))
+            .hint("name a model (clipstream models list), a model's directory, or both as ID=DIRECTORY")
+    })
+}
+
+/// A directory without an id: what `clipstream.json` says, or its name where that is a model's, as Immich names its
+/// exports (`ViT-B-32__openai`); else its name stands for a model of which nothing is known.
+fn of_directory(directory: &Path) -> ModelEntry {
+    let path = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let unknown = || {
+        let slug = ModelId::slug(name);
+        ModelId { variant: if slug.is_empty() { "model".to_owned() } else { slug }, checkpoint: "local".to_owned() }
+    };
+    let id = clip::model_of(directory).or_else(|| registry::resolve(name).ok()).unwrap_or_else(unknown);
+    ModelEntry { id, directory: Some(PathBuf::from(directory)) }
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_named_by_id_by_directory_or_by_both() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let settings = ClipSettings::default();
+        let named = |text: &str| entry(Some(text), &settings).unwrap();
+        assert_eq!(entry(None, &settings).unwrap(), settings.models[0]);
+        assert_eq!(named("demo-emoji/v1"), settings.models[0]);
+        assert_eq!(named("ViT-B/32").id.to_string(), "ViT-B-32/openai");
+        assert_eq!(named("mine/v2").directory, None);
+        assert_eq!(named("mine/v2=some/where").directory, Some("some/where".into()));
+
+        let immich = folder("ViT-L-14__laion2b_s32b_b82k");
+        assert_eq!(named(&immich).id.to_string(), "ViT-L-14/laion2b_s32b_b82k");
+        let other = folder("My model");
+        assert_eq!(
+            (named(&other).id.to_string().as_str(), named(&other).directory),
+            ("my-model/local", Some(other.into()))
+        );
+
+        let error = entry(Some("no-such-thing"), &settings).unwrap_err();
+        assert_eq!(error.code, Exit::Usage);
+        assert!(error.message.ends_with("and there is no such directory"), "{}", error.message);
+    }
+}

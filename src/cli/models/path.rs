@@ -1,0 +1,35 @@
+//! `clipstream models path`: where a model is.
+
+use serde_json::json;
+
+use super::super::{CliError, Exit, Global};
+use crate::domain::{ModelId, registry};
+
+/// Prints the directory that a model is loaded from; exit code 3 when it is not there
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: clipstream models path ViT-B-32/openai")]
+pub struct Args {
+    /// Name, alias or VARIANT/CHECKPOINT of clip.models
+    #[arg(value_parser = registry::resolve_or_custom)]
+    model: ModelId,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
+    let settings = global.start_quiet()?;
+    let (id, directory) = (&args.model, super::directory_of(&args.model, &settings.clip));
+    if !directory.is_dir() {
+        let next = match registry::find(id) {
+            Some(_) => format!("clipstream models pull {id}"),
+            None => format!(
+                "set clip.models to {id}=DIRECTORY, or pull it: clipstream models pull {id} --source OWNER/NAME"
+            ),
+        };
+        return Err(CliError::new(
+            Exit::Unavailable,
+            format!("{id} is not there: no directory {}", directory.display()),
+        )
+        .hint(next));
+    }
+    let line = json!({ "model": id.to_string(), "directory": directory.display().to_string() });
+    Ok(global.output().result(&line, || directory.display().to_string())?)
+}

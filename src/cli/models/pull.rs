@@ -1,0 +1,175 @@
+//! `clipstream models pull`: a model from the hub into its directory.
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+use indicatif::{HumanBytes, ProgressBar};
+use serde_json::json;
+
+use super::super::output::{LogWriter, progress_bytes};
+use super::super::{CliError, Exit, Global};
+use crate::domain::registry::{self, Layout};
+use crate::domain::{ModelId, Precision};
+use crate::hub::{Hub, Origin, Progress, Pull, Pulled};
+
+/// Downloads a model to where it is loaded from; resumes, and changes nothing that is there already
+///
+/// With --json: one line {"model", "directory", "precision", "sources": [{"repository", "commit"}], "bytes", "fetched"}.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: clipstream models pull ViT-B-32/openai --precision int8")]
+pub struct Args {
+    /// Name, alias (ViT-B/32, clip-ViT-B-32, ...) or, with --source, a VARIANT/CHECKPOINT of your own
+    #[arg(value_parser = registry::resolve_or_custom)]
+    model: ModelId,
+    /// One of its sources by layout (xenova, fastembed, immich), or any repository: OWNER/NAME, or
+    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the first that `models list` names
+    #[arg(long)]
+    source: Option<String>,
+    /// fp32, fp16 or int8, where the source has it; default: fp32, or what there is
+    #[arg(long)]
+    precision: Option<Precision>,
+    /// Branch, tag or commit; default: main
+    #[arg(long)]
+    revision: Option<String>,
+    /// Replaces what is in the model's directory
+    #[arg(long)]
+    force: bool,
+}
+
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    let settings = global.start_quiet()?;
+    let hub = Hub::new(&settings.hub)?;
+    let pull = Pull {
+        origin: origin(&args.model, args.source.as_deref())?,
+        directory: super::directory_of(&args.model, &settings.clip),
+        id: args.model,
+        revision: args.revision,
+        precision: args.precision,
+        force: args.force,
+    };
+    let Pulled { directory, precision, record, fetched } = hub.pull(&pull, &Screen::default()).await?;
+    let bytes: u64 = record.files.values().sum();
+    let line = json!({
+        "model": record.model,
+        "directory": directory.display().to_string(),
+        "precision": precision.as_str(),
+        "sources": record.sources,
+        "bytes": bytes,
+        "fetched": fetched,
+    });
+    let text = || {
+        let from = record.sources.iter().map(|s| format!("{} at {}", s.repository, short(&s.commit)));
+        format!(
+            "{} {} in {}: {}, {}, from {}",
+            record.model,
+            if fetched { "is" } else { "was already" },
+            directory.display(),
+            record.precisions.join(" and "),
+            HumanBytes(bytes),
+            from.collect::<Vec<_>>().join(" and "),
+        )
+    };
+    Ok(global.output().result(&line, text)?)
+}
+
+/// The source that was asked for, or the registry's first.
+fn origin(id: &ModelId, source: Option<&str>) -> Result<Origin, CliError> {
+    let known = registry::find(id).map_or(&[][..], |row| row.sources);
+    let of = |source: &registry::Source| Origin {
+        repositories: source.repositories().map(str::to_owned).collect(),
+        layout: Some(source.layout),
+    };
+    let Some(asked) = source else {
+        return known.first().map(of).ok_or_else(|| no_source(id));
+    };
+    if asked.contains('/') {
+        return Ok(Origin { repositories: asked.split('+').map(|r| r.trim().to_owned()).collect(), layout: None });
+    }
+    known.iter().find(|s| s.layout.as_str().eq_ignore_ascii_case(asked)).map(of).ok_or_else(|| {
+        let layouts: Vec<_> = known.iter().map(|s| s.layout.as_str()).chain(["OWNER/NAME"]).collect();
+        let message = format!("{id} has no source {asked:?}; expected one of {}", layouts.join(", "));
+        CliError::new(Exit::Usage, message)
+    })
+}
+
+fn no_source(id: &ModelId) -> CliError {
+    if registry::find(id).is_some() {
+        let error = CliError::new(Exit::Failed, format!("no repository is known to have {id} as ONNX"));
+        return error.hint(format!(
+            "export it: tools/export_openclip.py {} {}; or name a repository: --source OWNER/NAME",
+            id.variant, id.checkpoint
+        ));
+    }
+    let near = registry::resolve(&id.to_string()).err().and_then(|unknown| unknown.nearest);
+    let hint = near.map_or_else(|| "clipstream models list".to_owned(), |near| format!("did you mean {near}?"));
+    CliError::new(Exit::Usage, format!("{id} is no known model; expected one, or --source OWNER/NAME")).hint(hint)
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..7).unwrap_or(commit)
+}
+
+/// A bar on a terminal; a line per file elsewhere.
+#[derive(Default)]
+struct Screen {
+    bar: OnceLock<ProgressBar>,
+}
+
+impl Progress for Screen {
+    fn total(&self, bytes: u64) {
+        self.bar.get_or_init(|| progress_bytes(bytes));
+    }
+
+    fn at(&self, bytes: u64) {
+        if let Some(bar) = self.bar.get() {
+            bar.set_position(bytes);
+        }
+    }
+
+    fn file(&self, path: &str, bytes: u64) {
+        self.note(&format!("{path}: {}", HumanBytes(bytes)));
+    }
+
+    fn note(&self, text: &str) {
+        // Nobody is left to tell when standard error is closed.
+        let _ = LogWriter.write_all(format!("{text}\n").as_bytes());
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.get() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> ModelId {
+        registry::resolve_or_custom(text).unwrap()
+    }
+
+    #[test]
+    fn a_source_is_the_first_the_asked_one_or_a_repository() {
+        let openai = id("ViT-B/32");
+        assert_eq!(origin(&openai, None).unwrap().repositories, ["Xenova/clip-vit-base-patch32"]);
+        let pair = origin(&openai, Some("fastembed")).unwrap();
+        assert_eq!(pair.layout, Some(Layout::FastEmbedPair));
+        assert_eq!(pair.repositories, ["Qdrant/clip-ViT-B-32-vision", "Qdrant/clip-ViT-B-32-text"]);
+        let own = origin(&id("ours/v1"), Some("me/image+me/text")).unwrap();
+        assert_eq!(own, Origin { repositories: vec!["me/image".into(), "me/text".into()], layout: None });
+        let wrong = origin(&openai, Some("immish")).unwrap_err();
+        assert!(wrong.message.contains("expected one of xenova, fastembed, immich, OWNER/NAME"), "{wrong}");
+    }
+
+    #[test]
+    fn without_a_source_the_next_step_is_named() {
+        let error = origin(&id("ViT-B-16/laion2b_s34b_b88k"), None).unwrap_err();
+        assert!(error.hint.unwrap().contains("tools/export_openclip.py ViT-B-16 laion2b_s34b_b88k"));
+        let error = origin(&id("ViT-B-23/openai"), None).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("did you mean ViT-B-32/openai?"));
+    }
+}

@@ -1,0 +1,179 @@
+//! What a model's directory has, without running it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::directory::{self, ModelFiles};
+use super::facts::ModelFacts;
+use super::fit::Known;
+use super::load::{Opened, preprocessing, tokenizer_sha256};
+use super::manifest::Manifest;
+use super::onnx::{GraphFacts, Port};
+use super::{ClipError, Preprocess};
+use crate::config::{ClipSettings, ModelEntry};
+use crate::domain::{Activation, Fingerprint, Modality, ModelId, Precision};
+
+/// A model's files, and what its graphs say of themselves.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    pub model: String,
+    pub directory: PathBuf,
+    pub layout: &'static str,
+    /// Of the graphs that are described here.
+    pub precision: Precision,
+    /// All that are there.
+    pub precisions: Vec<Precision>,
+    pub image: TowerInspection,
+    pub text: TowerInspection,
+    /// Weights of both towers.
+    pub parameters: u64,
+    /// Graphs and external weights of both towers.
+    pub size_bytes: u64,
+    /// Tokens, as the directory says or CLIP has.
+    pub context_length: usize,
+    /// Canonical text of what happens to pictures; none where nothing says so, see `problems`.
+    pub preprocessing: Option<String>,
+    /// Whether there are golden vectors to verify it with.
+    pub golden: bool,
+    /// What makes its vectors comparable; none where the model cannot be loaded, see `problems`.
+    pub fingerprint: Option<Fingerprint>,
+    /// Why it would be refused.
+    pub problems: Vec<String>,
+}
+
+/// One tower's graph.
+#[derive(Clone, Debug, Serialize)]
+pub struct TowerInspection {
+    pub file: PathBuf,
+    /// Each as `name type[axes]`; an axis is a size, or the name of a free one.
+    pub inputs: Vec<PortInspection>,
+    pub outputs: Vec<PortInspection>,
+    /// Version of ONNX's own operators.
+    pub opset: i64,
+    /// Other operators' domains and versions.
+    pub domains: BTreeMap<String, i64>,
+    pub ir_version: i64,
+    pub producer: String,
+    /// How often the graph computes each; empty where none is recognised.
+    pub activations: BTreeMap<Activation, usize>,
+    /// Whether vectors leave the graph with unit length. They leave clipstream so in any case.
+    pub normalised: bool,
+    pub quantised: bool,
+    pub parameters: u64,
+    /// Weights by element type.
+    pub weights: BTreeMap<&'static str, u64>,
+    /// Tokens that a text tower has embeddings for.
+    pub vocabulary: Option<u64>,
+    /// Nodes by operator.
+    pub operators: BTreeMap<String, usize>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PortInspection {
+    pub name: String,
+    pub element: &'static str,
+    pub axes: Vec<String>,
+}
+
+impl std::fmt::Display for PortInspection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}[{}]", self.name, self.element, self.axes.join(", "))
+    }
+}
+
+/// Reads a model's directory. Blocking: the fingerprint takes a look at every byte, and where the graph does not say how
+/// long its vectors are, the model is run once.
+///
+/// # Errors
+/// There is no model, or a file is no ONNX graph, truncated, or its external weights are missing. What would have
+/// the model refused for other reasons is in [`Inspection::problems`].
+pub fn inspect(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Inspection, ClipError> {
+    let settings = &ClipSettings { precision, ..settings.clone() };
+    let directory = settings.model_directory(entry);
+    let files = directory::find(&directory, precision)?;
+    let facts = ModelFacts::read(&files)?;
+    let known = Known::of(&entry.id, &files)?;
+    let mut problems: Vec<String> = known.activation_problem(&facts).into_iter().collect();
+    let preprocess = preprocessing(&entry.id, &known, &files)
+        .and_then(|found| known.check_preprocessing(&files, &found).map(|()| found))
+        .map(|found| found.with(settings.orientation, settings.decoding))
+        .map_err(|e| problems.push(e.to_string()))
+        .ok();
+    let fingerprint = match fingerprint(entry, settings, &files, &facts, preprocess.as_ref()) {
+        Ok(fingerprint) => fingerprint,
+        Err(e) => {
+            problems.push(e.to_string());
+            None
+        }
+    };
+    Ok(Inspection {
+        model: entry.id.to_string(),
+        layout: files.layout,
+        precision,
+        image: tower(&files, &facts, Modality::Image),
+        text: tower(&files, &facts, Modality::Text),
+        parameters: facts.image.parameters() + facts.text.parameters(),
+        size_bytes: facts.size_bytes,
+        context_length: files.context_length,
+        preprocessing: preprocess.map(|p| p.canonical()),
+        golden: files.golden.is_some(),
+        precisions: files.precisions,
+        fingerprint,
+        problems,
+        directory,
+    })
+}
+
+/// The id that a directory's `clipstream.json` names.
+pub fn model_of(directory: &Path) -> Option<ModelId> {
+    let path = directory.join("clipstream.json");
+    if path.is_file() { Manifest::read(&path).ok()?.model() } else { None }
+}
+
+fn fingerprint(
+    entry: &ModelEntry,
+    settings: &ClipSettings,
+    files: &ModelFiles,
+    facts: &ModelFacts,
+    preprocess: Option<&Preprocess>,
+) -> Result<Option<Fingerprint>, ClipError> {
+    let Some(preprocess) = preprocess else { return Ok(None) };
+    let written = |facts: &GraphFacts| facts.embedding.as_ref()?.axes.last()?.parse::<usize>().ok();
+    match (written(&facts.image), written(&facts.text)) {
+        (Some(dimension), Some(other)) if dimension == other => Ok(Some(Fingerprint {
+            variant: entry.id.variant.clone(),
+            checkpoint: entry.id.checkpoint.clone(),
+            dimension,
+            preprocessing: preprocess.canonical(),
+            tokenizer: tokenizer_sha256(files)?,
+            graph: facts.sha256()?,
+            activation: facts.activation(),
+            precision: Some(files.precision),
+        })),
+        _ => Opened::open(entry, settings)?.fingerprint(&entry.id).map(Some),
+    }
+}
+
+fn tower(files: &ModelFiles, facts: &ModelFacts, modality: Modality) -> TowerInspection {
+    let facts = facts.tower(modality);
+    let port = |port: &Port| PortInspection { name: port.name.clone(), element: port.element, axes: port.axes.clone() };
+    let others = facts.opsets.iter().filter(|(domain, _)| !domain.is_empty());
+    TowerInspection {
+        file: if modality == Modality::Image { files.image_graph.clone() } else { files.text_graph.clone() },
+        inputs: facts.inputs.iter().map(port).collect(),
+        outputs: facts.outputs.iter().map(port).collect(),
+        opset: facts.opset(),
+        domains: others.cloned().collect(),
+        ir_version: facts.ir_version,
+        producer: facts.producer.clone(),
+        activations: facts.activations.clone(),
+        normalised: facts.normalised,
+        quantised: facts.quantised,
+        parameters: facts.parameters(),
+        weights: facts.weights.clone(),
+        vocabulary: facts.vocabulary,
+        operators: facts.operators.clone(),
+    }
+}

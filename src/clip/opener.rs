@@ -1,0 +1,179 @@
+//! From a model's files to towers that have run once: as many as the settings want, on every device.
+
+use std::sync::Arc;
+
+use super::directory::ModelFiles;
+use super::fit;
+use super::graph::{self, Source};
+use super::load::CLIP_TOKENIZER;
+use super::providers::{Active, ImageShapes, Providers, TextShapes, Tried, image_profiles, text_profiles};
+use super::tower::{ImageTower, TextTower, Tolerance};
+use super::{ClipError, Pixels, Tokenizer, TokenizerError};
+use crate::config::{ClipSettings, ProviderEntry};
+use crate::domain::{Embedding, Modality, Precision};
+
+/// Texts of several lengths, longest last, that the text tower is tried with. The vectors of padded and real length are
+/// compared for each.
+const PROBES: [&str; 3] =
+    ["", "a photo of a red shoe", "two brown dogs run over a wet green field while a man in a blue coat looks on"];
+
+/// What it takes to open another session of the same model.
+pub(super) struct Opener {
+    pub(super) files: ModelFiles,
+    pub(super) providers: Providers,
+    /// `[height, width]` of preprocessed pictures.
+    pub(super) image_size: [usize; 2],
+    /// Rows of the text tower's token embedding, where the graph says so.
+    pub(super) vocabulary: Option<u64>,
+}
+
+/// A tower's sessions on all devices.
+pub(super) struct Towers<T> {
+    pub(super) towers: Vec<T>,
+    pub(super) active: Active,
+    /// Values of a vector.
+    pub(super) dimension: usize,
+}
+
+impl Opener {
+    pub(super) fn source(&self, modality: Modality) -> Source<'_> {
+        let file = match modality {
+            Modality::Image => &self.files.image_graph,
+            Modality::Text => &self.files.text_graph,
+        };
+        Source { file, part: self.files.is_combined().then_some(modality) }
+    }
+
+    fn settings(&self) -> &ClipSettings {
+        self.providers.settings()
+    }
+
+    pub(super) fn image_towers(&self) -> Result<Towers<ImageTower>, ClipError> {
+        let mut dimension = 0;
+        let (towers, active) = self.on_all_devices(|device, entries| {
+            let (tried, found) = self.image_tower(device, entries)?;
+            dimension = found;
+            Ok(tried)
+        })?;
+        Ok(Towers { towers, active, dimension })
+    }
+
+    pub(super) fn text_towers(&self) -> Result<(Towers<TextTower>, Arc<Tokenizer>), ClipError> {
+        let (mut dimension, mut tokenizer) = (0, None);
+        let (towers, active) = self.on_all_devices(|device, entries| {
+            let (tried, found) = self.text_tower(device, entries, &mut tokenizer)?;
+            dimension = found;
+            Ok(tried)
+        })?;
+        let tokenizer = tokenizer.ok_or(ClipError::Stopped)?;
+        Ok((Towers { towers, active, dimension }, tokenizer))
+    }
+
+    /// One image tower more, on the first device, with what runs the others.
+    pub(super) fn another_image_tower(&self, active: &Active) -> Result<ImageTower, ClipError> {
+        Ok(self.image_tower(active.devices[0], &active.entries())?.0.tower)
+    }
+
+    /// One text tower more.
+    pub(super) fn another_text_tower(
+        &self,
+        active: &Active,
+        tokenizer: &Arc<Tokenizer>,
+    ) -> Result<TextTower, ClipError> {
+        Ok(self.text_tower(active.devices[0], &active.entries(), &mut Some(tokenizer.clone()))?.0.tower)
+    }
+
+    /// The first session finds out which providers can be had; the others must have the same ones.
+    fn on_all_devices<T>(
+        &self,
+        mut open: impl FnMut(u32, &[ProviderEntry]) -> Result<Tried<T>, ClipError>,
+    ) -> Result<(Vec<T>, Active), ClipError> {
+        let device_ids = self.settings().device_ids;
+        let first = device_ids.first().copied().unwrap_or(0);
+        let Tried { tower, mut active } = open(first, self.settings().providers)?;
+        active.devices = if active.first().has_device_ids() { device_ids.clone() } else { vec![first] };
+        let mut towers = vec![tower];
+        let entries = active.entries();
+        let places =
+            active.devices.iter().flat_map(|device| std::iter::repeat_n(*device, self.settings().sessions.max(1)));
+        for device in places.skip(1) {
+            towers.push(open(device, &entries)?.tower);
+        }
+        Ok((towers, active))
+    }
+
+    fn image_tower(&self, device: u32, entries: &[ProviderEntry]) -> Result<(Tried<ImageTower>, usize), ClipError> {
+        let [height, width] = self.image_size;
+        // Not all equal: some graphs normalise their input, and a flat picture would give a vector of nothing.
+        let data = (0..3 * height * width).map(|i| (i % 7) as f32 / 7.0 - 0.4).collect();
+        let picture = Pixels { data, height, width };
+        let mut dimension = 0;
+        let tried = self.providers.open(
+            self.source(Modality::Image),
+            device,
+            entries,
+            |session| Ok(image_profiles(&graph::image_signature(session)?, self.image_size, self.settings())),
+            |session, provider| {
+                let signature = graph::image_signature(&session)?;
+                ImageTower::new(session, signature, self.image_size, ImageShapes::new(provider, self.settings()))
+            },
+            |tower, _| {
+                dimension = tower.embed(std::slice::from_ref(&picture))?.first().map_or(0, Embedding::dimension);
+                Ok(())
+            },
+            ImageTower::session,
+        )?;
+        Ok((tried, dimension))
+    }
+
+    /// The first call makes the tokenizer, for the context length of the graph.
+    fn text_tower(
+        &self,
+        device: u32,
+        entries: &[ProviderEntry],
+        tokenizer: &mut Option<Arc<Tokenizer>>,
+    ) -> Result<(Tried<TextTower>, usize), ClipError> {
+        let context_length = self.files.context_length;
+        let mut dimension = 0;
+        let tried = self.providers.open(
+            self.source(Modality::Text),
+            device,
+            entries,
+            |session| Ok(text_profiles(&graph::text_signature(session)?, context_length, self.settings())),
+            |session, provider| {
+                let signature = graph::text_signature(&session)?;
+                let shapes = TextShapes::new(provider, self.settings(), context_length);
+                TextTower::new(session, signature, context_length, shapes)
+            },
+            |tower, provider| {
+                let tokenizer = match tokenizer {
+                    Some(tokenizer) => tokenizer.clone(),
+                    None => tokenizer.insert(Arc::new(self.tokenizer(tower.context_length())?)).clone(),
+                };
+                let probes = PROBES.map(|text| tokenizer.encode(text).map_err(unusable));
+                let probes = probes.into_iter().collect::<Result<Vec<_>, _>>()?;
+                let is_exact = self.settings().precision == Precision::Fp32 && self.settings().is_exact(provider);
+                let tolerance = if is_exact { Tolerance::Exact } else { Tolerance::Rounded };
+                let vectors = tower.prove_real_length(&probes.iter().collect::<Vec<_>>(), tolerance)?;
+                dimension = vectors.first().map_or(0, Embedding::dimension);
+                Ok(())
+            },
+            TextTower::session,
+        )?;
+        Ok((tried, dimension))
+    }
+
+    fn tokenizer(&self, context_length: usize) -> Result<Tokenizer, ClipError> {
+        let tokenizer = match &self.files.tokenizer {
+            Some(file) => Tokenizer::from_file(file, context_length),
+            None => Tokenizer::from_bytes(CLIP_TOKENIZER, context_length),
+        }
+        .map_err(unusable)?;
+        fit::check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;
+        Ok(tokenizer)
+    }
+}
+
+fn unusable(error: TokenizerError) -> ClipError {
+    ClipError::load("tokenizer_unusable", error.to_string())
+}

@@ -1,0 +1,212 @@
+//! Execution providers: what runs a graph, in the order of the settings, and never another one in silence.
+//!
+//! A provider is had when three things hold: ONNX Runtime takes it and opens the graph with it (`options`), a trial run
+//! succeeds, and that run's own record says that the provider did the work (`placement`): ONNX Runtime may accept a
+//! provider and still run the graph on the CPU. A required provider that is not had stops the start; a preferred one is
+//! left out with a warning, and the next one is tried.
+
+mod missing;
+mod options;
+mod placement;
+mod shapes;
+
+use std::fmt;
+
+use ort::session::Session;
+
+pub(super) use shapes::{ImageShapes, TextShapes, image_profiles, text_profiles};
+
+use super::ClipError;
+use super::graph::{Source, one_line};
+use super::runtime::Runtime;
+use crate::config::{ClipSettings, Provider, ProviderEntry};
+use options::{Opened, Profiles};
+use placement::Placement;
+
+/// What runs one tower.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Active {
+    /// In order; the CPU is the last one, and takes what the others leave.
+    pub providers: Vec<Provider>,
+    /// The GPUs, where the first one runs on those; else a single id that means nothing.
+    pub devices: Vec<u32>,
+    /// Preferred ones that could not be had, each with its reason.
+    pub left_out: Vec<(Provider, String)>,
+}
+
+impl Active {
+    /// The first one: it runs the graph, or nearly all of it.
+    pub fn first(&self) -> Provider {
+        first_of(&self.providers)
+    }
+
+    /// Just these again.
+    pub(super) fn entries(&self) -> Vec<ProviderEntry> {
+        self.providers.iter().copied().map(ProviderEntry::required).collect()
+    }
+}
+
+/// `cuda (devices 0, 1), cpu`.
+impl fmt::Display for Active {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, provider) in self.providers.iter().enumerate() {
+            write!(f, "{}{provider}", if n > 0 { ", " } else { "" })?;
+            if n == 0 && provider.has_device_ids() {
+                let ids: Vec<String> = self.devices.iter().map(u32::to_string).collect();
+                write!(f, " (device{} {})", if ids.len() > 1 { "s" } else { "" }, ids.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens sessions with the settings' providers.
+pub(super) struct Providers {
+    runtime: &'static Runtime,
+    settings: ClipSettings,
+}
+
+/// A tower that has run once, and what runs it.
+pub(super) struct Tried<T> {
+    pub(super) tower: T,
+    pub(super) active: Active,
+}
+
+/// Why a tower cannot be had with a list of providers.
+enum Fault {
+    /// This provider is not there, or did not do the work.
+    Of(Provider, String),
+    /// The graph failed: the providers' fault, or its own.
+    Unknown(ClipError),
+}
+
+impl Providers {
+    pub(super) fn new(runtime: &'static Runtime, settings: ClipSettings) -> Self {
+        Self { runtime, settings }
+    }
+
+    pub(super) fn settings(&self) -> &ClipSettings {
+        &self.settings
+    }
+
+    /// Opens `source` on `device`, makes a tower of it and tries that: with the providers of `entries`, less those
+    /// preferred ones that cannot be had.
+    ///
+    /// `profiles` gives TensorRT's shape buckets, given the session of the CPU; `session` reaches a tower's session.
+    pub(super) fn open<T>(
+        &self,
+        source: Source<'_>,
+        device: u32,
+        entries: &[ProviderEntry],
+        profiles: impl Fn(&Session) -> Result<Profiles, ClipError>,
+        make: impl Fn(Session, Provider) -> Result<T, ClipError>,
+        mut trial: impl FnMut(&mut T, Provider) -> Result<(), ClipError>,
+        session: impl Fn(&mut T) -> &mut Session,
+    ) -> Result<Tried<T>, ClipError> {
+        let mut wanted = entries.to_vec();
+        let mut left_out = Vec::new();
+        loop {
+            let active: Vec<Provider> = wanted.iter().map(|entry| entry.provider).collect();
+            let mut tried = || {
+                let Opened { session: opened, record } = self.session(source, &active, device, &profiles)?;
+                let mut tower = make(opened, first_of(&active)).map_err(Fault::Unknown)?;
+                trial(&mut tower, first_of(&active)).map_err(Fault::Unknown)?;
+                if let Some(record) = record {
+                    let placement = Placement::of(session(&mut tower), record).map_err(Fault::Unknown)?;
+                    tracing::info!(file = %source.file.display(), %placement, "where the graph's nodes run");
+                    placement.check(&active).map_err(|(provider, reason)| Fault::Of(provider, reason))?;
+                }
+                Ok(tower)
+            };
+            let fault = match tried() {
+                Ok(tower) => {
+                    let mut providers = active;
+                    if providers.last() != Some(&Provider::Cpu) {
+                        // ONNX Runtime puts it there anyway.
+                        providers.push(Provider::Cpu);
+                    }
+                    return Ok(Tried { tower, active: Active { providers, devices: vec![device], left_out } });
+                }
+                Err(fault) => fault,
+            };
+            let (provider, reason) = match fault {
+                Fault::Of(provider, reason) => (provider, reason),
+                Fault::Unknown(error) => {
+                    let accelerators = || wanted.iter().filter(|entry| entry.provider != Provider::Cpu);
+                    // Of several, one that may be left out is suspected first.
+                    let suspect = accelerators().find(|entry| !entry.is_required).or_else(|| accelerators().next());
+                    let Some(suspect) = suspect else { return Err(error) };
+                    // A graph that the CPU cannot run either is at fault itself.
+                    let opened =
+                        self.session(source, &[Provider::Cpu], device, &profiles).map_err(Fault::into_error)?;
+                    trial(&mut make(opened.session, Provider::Cpu)?, Provider::Cpu)?;
+                    (suspect.provider, error.to_string())
+                }
+            };
+            let place = wanted.iter().position(|entry| entry.provider == provider);
+            match place.map(|place| (place, wanted[place])) {
+                Some((place, entry)) if !entry.is_required => {
+                    tracing::warn!(%provider, reason, "a preferred execution provider cannot be had and is left out");
+                    wanted.remove(place);
+                    left_out.push((provider, reason));
+                    if wanted.is_empty() {
+                        wanted.push(ProviderEntry::required(Provider::Cpu));
+                    }
+                }
+                _ => return Err(unavailable(provider, &reason)),
+            }
+        }
+    }
+
+    fn session(
+        &self,
+        source: Source<'_>,
+        providers: &[Provider],
+        device: u32,
+        profiles: impl Fn(&Session) -> Result<Profiles, ClipError>,
+    ) -> Result<Opened, Fault> {
+        let profiles = if providers.contains(&Provider::TensorRt) {
+            // TensorRT wants to know the shapes before it sees the graph; the graph's inputs have the names for that.
+            let inspected = options::inspect(self.runtime, source).map_err(Fault::Unknown)?;
+            profiles(&inspected).map_err(Fault::Unknown)?
+        } else {
+            Profiles::default()
+        };
+        let threads = self.settings.intra_op_threads();
+        let mut builder = options::builder(self.runtime, threads, providers.iter().all(|p| *p == Provider::Cpu))
+            .map_err(|e| Fault::Unknown(options::refused(&e)))?;
+        for provider in providers {
+            let registered = options::register(*provider, &self.settings, device, &profiles, &mut builder);
+            registered.map_err(|e| {
+                let reason = missing::explain(*provider, &self.runtime.path).unwrap_or_else(|| {
+                    format!("{} says: {}; {}", self.runtime.path.display(), one_line(&e), options::needs(*provider))
+                });
+                Fault::Of(*provider, reason)
+            })?;
+        }
+        options::open(self.runtime, builder, source, first_of(providers)).map_err(Fault::Unknown)
+    }
+}
+
+fn first_of(providers: &[Provider]) -> Provider {
+    providers.first().copied().unwrap_or(Provider::Cpu)
+}
+
+impl Fault {
+    fn into_error(self) -> ClipError {
+        match self {
+            Self::Of(provider, reason) => unavailable(provider, &reason),
+            Self::Unknown(error) => error,
+        }
+    }
+}
+
+fn unavailable(provider: Provider, reason: &str) -> ClipError {
+    ClipError::load(
+        "provider_unavailable",
+        format!(
+            "execution provider {provider} cannot be had: {reason}, or write \"{provider}:preferred\" in clip.providers \
+             to go on without it"
+        ),
+    )
+}

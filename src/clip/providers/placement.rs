@@ -1,0 +1,164 @@
+//! Which provider ran which nodes of a graph, from the record (profile) that ONNX Runtime writes of a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ort::session::Session;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::super::ClipError;
+use crate::config::Provider;
+
+/// What makes up nearly all the work of a CLIP tower. Shapes and gathers may run on the CPU beside a GPU, these may not.
+const HEAVY: [&str; 15] = [
+    "Attention",
+    "Conv",
+    "ConvInteger",
+    "DynamicQuantizeMatMul",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "Gemm",
+    "MatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "MultiHeadAttention",
+    "NhwcFusedConv",
+    "QAttention",
+    "QGemm",
+];
+
+/// Nodes that ran, by ONNX Runtime's name of the provider.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Placement {
+    nodes: BTreeMap<String, usize>,
+    /// Matrix products and convolutions on the CPU.
+    heavy_on_cpu: usize,
+}
+
+/// The part of an event that is looked at; see `onnxruntime/core/common/profiler_common.h`.
+#[derive(Deserialize)]
+struct Event {
+    #[serde(default)]
+    cat: String,
+    #[serde(default)]
+    args: Args,
+}
+
+#[derive(Default, Deserialize)]
+struct Args {
+    op_name: Option<String>,
+    provider: Option<String>,
+}
+
+impl Placement {
+    /// Ends the session's record and reads it.
+    pub(super) fn of(session: &mut Session, folder: TempDir) -> Result<Self, ClipError> {
+        let failed = |what: String| {
+            ClipError::load(
+                "provider_unknown",
+                format!(
+                    "what ran the trial cannot be told: {what}; free space in the folder for temporary files (TMPDIR)"
+                ),
+            )
+        };
+        let file = session.end_profiling().map_err(|e| failed(e.to_string()))?;
+        let record = std::fs::read(&file).map_err(|e| failed(format!("{file}: {e}")))?;
+        drop(folder);
+        Self::read(&record).map_err(|e| failed(format!("{file}: {e}")))
+    }
+
+    fn read(record: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut placement = Self::default();
+        for event in serde_json::from_slice::<Vec<Event>>(record)? {
+            let (true, Some(provider)) = (event.cat == "Node", event.args.provider) else { continue };
+            let on_cpu = provider == name_of(Provider::Cpu);
+            let is_heavy = event.args.op_name.is_some_and(|op| HEAVY.contains(&op.as_str()));
+            placement.heavy_on_cpu += usize::from(on_cpu && is_heavy);
+            *placement.nodes.entry(provider).or_default() += 1;
+        }
+        Ok(placement)
+    }
+
+    /// Whether the first provider did the work; else which one is at fault, with reason and next step.
+    pub(super) fn check(&self, providers: &[Provider]) -> Result<(), (Provider, String)> {
+        let Some(first) = providers.first().copied().filter(|p| *p != Provider::Cpu) else { return Ok(()) };
+        let ran = self.nodes.get(name_of(first)).copied().unwrap_or(0);
+        if ran == 0 {
+            let reason = format!(
+                "ONNX Runtime took it and ran nothing on it ({self}); use a graph with operators that it knows, such as \
+                 clip.precision = \"fp32\""
+            );
+            return Err((first, reason));
+        }
+        // Core ML and OpenVINO take what they know and are meant to leave the rest.
+        let takes_all = first.has_device_ids();
+        if takes_all && self.heavy_on_cpu > 0 {
+            let reason = format!(
+                "{} matrix products or convolutions ran on the CPU beside it ({self}); use a graph with operators that \
+                 it knows, such as clip.precision = \"fp32\" or \"fp16\"",
+                self.heavy_on_cpu
+            );
+            return Err((first, reason));
+        }
+        if self.heavy_on_cpu > 0 {
+            tracing::warn!(provider = %first, placement = %self, heavy_on_cpu = self.heavy_on_cpu,
+                "matrix products or convolutions run on the CPU beside the execution provider");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (provider, nodes)) in self.nodes.iter().enumerate() {
+            write!(f, "{}{nodes} nodes on {provider}", if n > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// ONNX Runtime's name.
+fn name_of(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Cpu => "CPUExecutionProvider",
+        Provider::Cuda => "CUDAExecutionProvider",
+        Provider::TensorRt => "TensorrtExecutionProvider",
+        Provider::OpenVino => "OpenVINOExecutionProvider",
+        Provider::CoreMl => "CoreMLExecutionProvider",
+        Provider::DirectMl => "DmlExecutionProvider",
+        Provider::MiGraphX => "MIGraphXExecutionProvider",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(nodes: &[(&str, &str)]) -> Placement {
+        let mut events = vec![serde_json::json!({"cat": "Session", "name": "model_loading_uri", "args": {}})];
+        for (op, provider) in nodes {
+            events.push(serde_json::json!({"cat": "Node", "args": {"op_name": op, "provider": provider}}));
+        }
+        Placement::read(serde_json::Value::from(events).to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_provider_that_ran_nothing_is_at_fault() {
+        let placement = record(&[("Conv", "CPUExecutionProvider"), ("Add", "CPUExecutionProvider")]);
+        let (provider, reason) = placement.check(&[Provider::Cuda, Provider::Cpu]).unwrap_err();
+        assert_eq!(provider, Provider::Cuda);
+        assert!(reason.contains("ran nothing on it (2 nodes on CPUExecutionProvider)"), "{reason}");
+        assert_eq!(placement.check(&[Provider::Cpu]), Ok(()));
+    }
+
+    #[test]
+    fn shapes_may_run_on_the_cpu_beside_a_gpu_and_matrix_products_may_not() {
+        let (gpu, cpu) = ("CUDAExecutionProvider", "CPUExecutionProvider");
+        let order = [Provider::Cuda, Provider::Cpu];
+        assert_eq!(record(&[("MatMul", gpu), ("Gather", cpu), ("Shape", cpu)]).check(&order), Ok(()));
+        let (_, reason) = record(&[("Softmax", gpu), ("MatMul", cpu), ("Conv", cpu)]).check(&order).unwrap_err();
+        assert!(reason.starts_with("2 matrix products or convolutions ran on the CPU"), "{reason}");
+    }
+}

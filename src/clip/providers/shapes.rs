@@ -1,0 +1,278 @@
+//! The shapes that towers run at, and what TensorRT is told of them. Providers differ in what a new shape costs: nothing
+//! much on the CPU and with CUDA, a compilation with MIGraphX, a kernel beside its best with TensorRT.
+
+use super::super::graph::{Axis, ImageSignature, TextSignature};
+use super::options::Profiles;
+use crate::config::{ClipSettings, Provider};
+
+/// Tokens of a batch are padded to a multiple of this: few enough shapes for ONNX Runtime to keep a memory plan of each,
+/// and less than two tokens of padding per text on average.
+const LENGTH_STEP: usize = 4;
+
+/// What one more run of the text tower costs on the CPU, in tokens of padding that would be run instead. Measured with
+/// ViT-B-32: a run of n texts at length L takes about n L + 8 times the time of one token.
+const RUN_COST_TOKENS_CPU: usize = 8;
+
+/// The same on devices on which starting a run's kernels takes milliseconds and a token microseconds.
+const RUN_COST_TOKENS: usize = 2048;
+
+/// Rising sizes; what is run is padded to the next one. Empty: every size is run as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Buckets(Vec<usize>);
+
+impl Buckets {
+    fn fit(&self, size: usize) -> usize {
+        self.0.iter().copied().find(|bucket| *bucket >= size).unwrap_or(size)
+    }
+
+    /// `ends` below `max`, then `max`.
+    fn up_to(max: usize, ends: impl IntoIterator<Item = usize>) -> Self {
+        let mut ends: Vec<usize> = ends.into_iter().take_while(|end| *end < max).collect();
+        ends.push(max);
+        Self(ends)
+    }
+
+    /// Each bucket's smallest and largest size.
+    fn ranges(&self) -> impl Iterator<Item = (usize, usize)> {
+        let starts = std::iter::once(1).chain(self.0.iter().map(|end| end + 1));
+        starts.zip(self.0.iter().copied())
+    }
+}
+
+/// Powers of two: for providers that compile for every shape.
+fn rows(provider: Provider, batch_max: usize) -> Buckets {
+    match provider {
+        Provider::MiGraphX => Buckets::up_to(batch_max, (0..12).map(|power| 1 << power)),
+        _ => Buckets::default(),
+    }
+}
+
+fn lengths(provider: Provider, settings: &ClipSettings, context_length: usize) -> Buckets {
+    match provider {
+        Provider::TensorRt | Provider::MiGraphX => {
+            Buckets::up_to(context_length, settings.tensorrt.text_lengths.iter().copied())
+        }
+        _ => Buckets::up_to(context_length, (1..).map(|n| n * LENGTH_STEP)),
+    }
+}
+
+/// How many rows a run of pictures has.
+#[derive(Clone, Debug, Default)]
+pub(in crate::clip) struct ImageShapes {
+    rows: Buckets,
+}
+
+impl ImageShapes {
+    pub(in crate::clip) fn new(provider: Provider, settings: &ClipSettings) -> Self {
+        Self { rows: rows(provider, settings.image_batch_max) }
+    }
+
+    /// Rows for so many pictures, at least as many.
+    pub(in crate::clip) fn rows(&self, items: usize) -> usize {
+        self.rows.fit(items)
+    }
+}
+
+/// How many rows and tokens a run of texts has, and which texts run together.
+#[derive(Clone, Debug)]
+pub(in crate::clip) struct TextShapes {
+    rows: Buckets,
+    lengths: Buckets,
+    run_cost_tokens: usize,
+}
+
+impl TextShapes {
+    pub(in crate::clip) fn new(provider: Provider, settings: &ClipSettings, context_length: usize) -> Self {
+        Self {
+            rows: rows(provider, settings.text_batch_max),
+            lengths: lengths(provider, settings, context_length),
+            run_cost_tokens: if provider == Provider::Cpu { RUN_COST_TOKENS_CPU } else { RUN_COST_TOKENS },
+        }
+    }
+
+    pub(in crate::clip) fn rows(&self, items: usize) -> usize {
+        self.rows.fit(items)
+    }
+
+    /// Tokens that a run has whose longest text has `longest`.
+    pub(in crate::clip) fn length(&self, longest: usize) -> usize {
+        self.lengths.fit(longest)
+    }
+
+    /// Texts of these lengths in groups by place, shortest first, such that the work of all runs together is least: one
+    /// long text does not make the run of the short ones long.
+    pub(in crate::clip) fn groups(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.sort_by_key(|place| lengths[*place]);
+        // Ends of the stretches of `order` that have the same length of run: groups are made of whole stretches.
+        let length_at = |n: usize| self.length(lengths[order[n]]);
+        let mut ends: Vec<usize> = (1..order.len()).filter(|n| length_at(*n) != length_at(n - 1)).collect();
+        ends.push(order.len());
+        // least[e]: the least work for what is before end e, and where the last of its groups begins.
+        let mut least: Vec<(usize, usize)> = Vec::with_capacity(ends.len());
+        for (e, end) in ends.iter().enumerate() {
+            let length = end.checked_sub(1).map_or(0, length_at);
+            let group_from = |first: usize| {
+                let (start, before) = first.checked_sub(1).map_or((0, 0), |p| (ends[p], least[p].0));
+                (before + self.run_cost_tokens + (end - start) * length, first)
+            };
+            least.push((0..=e).map(group_from).min().unwrap_or_default());
+        }
+        let mut groups = Vec::new();
+        let mut e = ends.len();
+        while let Some(last) = e.checked_sub(1) {
+            let first = least[last].1;
+            let start = first.checked_sub(1).map_or(0, |p| ends[p]);
+            groups.push(order[start..ends[last]].to_vec());
+            e = first;
+        }
+        groups.reverse();
+        groups
+    }
+}
+
+/// The image tower's optimisation profiles: one per bucket of `tensorrt.image_batches`.
+pub(in crate::clip) fn image_profiles(
+    signature: &ImageSignature,
+    size: [usize; 2],
+    settings: &ClipSettings,
+) -> Profiles {
+    let mut profiles = Profiles::default();
+    if [signature.batch, signature.height, signature.width].iter().all(|axis| *axis != Axis::Free) {
+        return profiles;
+    }
+    let batches = Buckets::up_to(settings.image_batch_max, settings.tensorrt.image_batches.iter().copied());
+    for (min, max) in batches.ranges() {
+        let [min, max] = [min, max].map(|rows| vec![signature.batch.fixed().unwrap_or(rows), 3, size[0], size[1]]);
+        profiles.add(&signature.pixels, &min, &max);
+        if signature.batch != Axis::Free {
+            break;
+        }
+    }
+    profiles
+}
+
+/// The text tower's: one per bucket of `tensorrt.text_lengths`, each for any number of texts.
+pub(in crate::clip) fn text_profiles(
+    signature: &TextSignature,
+    context_length: usize,
+    settings: &ClipSettings,
+) -> Profiles {
+    let mut profiles = Profiles::default();
+    if signature.batch != Axis::Free && signature.sequence != Axis::Free {
+        return profiles;
+    }
+    let lengths = match signature.sequence {
+        Axis::Free => Buckets::up_to(context_length, settings.tensorrt.text_lengths.iter().copied()),
+        Axis::Fixed(length) => Buckets(vec![length]),
+    };
+    for (min, max) in lengths.ranges() {
+        let [min, max] = [(1, min), (settings.text_batch_max, max)].map(|(rows, length)| {
+            vec![signature.batch.fixed().unwrap_or(rows), signature.sequence.fixed().unwrap_or(length)]
+        });
+        profiles.add(&signature.ids.0, &min, &max);
+        if let Some((mask, _)) = &signature.mask {
+            profiles.add(mask, &min, &max);
+        }
+    }
+    profiles
+}
+
+impl Profiles {
+    /// One profile of one input, best at its upper end.
+    fn add(&mut self, input: &str, min: &[usize], max: &[usize]) {
+        for (shapes, shape) in [(&mut self.min, min), (&mut self.opt, max), (&mut self.max, max)] {
+            if !shapes.is_empty() {
+                shapes.push(',');
+            }
+            let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+            shapes.push_str(&format!("{input}:{}", shape.join("x")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::graph::{Float, Integer, Output};
+
+    fn cpu() -> TextShapes {
+        TextShapes::new(Provider::Cpu, &ClipSettings::default(), 77)
+    }
+
+    #[test]
+    fn lengths_fit_into_buckets_and_end_at_the_context() {
+        let shapes = cpu();
+        assert_eq!([1, 4, 5, 76, 77].map(|length| shapes.length(length)), [4, 4, 8, 76, 77]);
+        let tensorrt = TextShapes::new(Provider::TensorRt, &ClipSettings::default(), 77);
+        assert_eq!([2, 16, 17, 33].map(|length| tensorrt.length(length)), [16, 16, 32, 77]);
+        // A context that is shorter than a bucket.
+        let short = TextShapes::new(Provider::TensorRt, &ClipSettings::default(), 20);
+        assert_eq!([2, 17].map(|length| short.length(length)), [16, 20]);
+        let images = ImageShapes::new(Provider::MiGraphX, &ClipSettings::default());
+        assert_eq!([1, 3, 9, 16].map(|items| images.rows(items)), [1, 4, 16, 16]);
+        assert_eq!(ImageShapes::new(Provider::Cpu, &ClipSettings::default()).rows(3), 3);
+    }
+
+    #[test]
+    fn a_long_text_runs_apart_from_short_ones() {
+        let mut lengths = vec![7; 31];
+        lengths.insert(5, 77);
+        let groups = cpu().groups(&lengths);
+        assert_eq!(groups.len(), 2);
+        assert_eq!((groups[0].len(), &groups[1][..]), (31, &[5][..]));
+    }
+
+    #[test]
+    fn what_is_nearly_equal_runs_together_and_nothing_is_lost() {
+        assert_eq!(cpu().groups(&[5, 9]), [[0, 1]]);
+        assert_eq!(cpu().groups(&[]), [[0_usize; 0]]);
+        assert_eq!(cpu().groups(&[3]), [[0]]);
+        // Starting a run costs more than the padding on a GPU.
+        let gpu = TextShapes::new(Provider::Cuda, &ClipSettings::default(), 77);
+        assert_eq!(gpu.groups(&[7, 77, 7, 7]).len(), 1);
+        let lengths: Vec<usize> = (0..64).map(|n| 2 + n * 31 % 76).collect();
+        let groups = cpu().groups(&lengths);
+        let mut places = groups.concat();
+        places.sort_unstable();
+        assert_eq!(places, (0..64).collect::<Vec<_>>());
+        assert!(groups.is_sorted_by_key(|group| group.iter().map(|place| lengths[*place]).max()));
+        // Never more work than in one run.
+        let work = |group: &Vec<usize>| {
+            let longest = group.iter().map(|place| lengths[*place]).max().unwrap_or(0);
+            RUN_COST_TOKENS_CPU + group.len() * cpu().length(longest)
+        };
+        assert!(groups.len() > 1 && groups.iter().map(work).sum::<usize>() < RUN_COST_TOKENS_CPU + 64 * 77);
+    }
+
+    #[test]
+    fn tensorrt_is_told_every_bucket() {
+        let output = Output { name: "out".into(), float: Float::F32 };
+        let mut signature = TextSignature {
+            ids: ("ids".into(), Integer::I64),
+            mask: Some(("mask".into(), Integer::I64)),
+            batch: Axis::Free,
+            sequence: Axis::Free,
+            output: output.clone(),
+        };
+        let profiles = text_profiles(&signature, 77, &ClipSettings::default());
+        assert_eq!(profiles.min, "ids:1x1,mask:1x1,ids:1x17,mask:1x17,ids:1x33,mask:1x33");
+        assert_eq!(profiles.max, "ids:32x16,mask:32x16,ids:32x32,mask:32x32,ids:32x77,mask:32x77");
+        assert_eq!(profiles.opt, profiles.max);
+        signature.sequence = Axis::Fixed(77);
+        assert_eq!(text_profiles(&signature, 77, &ClipSettings::default()).min, "ids:1x77,mask:1x77");
+        signature.batch = Axis::Fixed(1);
+        assert_eq!(text_profiles(&signature, 77, &ClipSettings::default()).min, "");
+        let signature = ImageSignature {
+            pixels: "pixels".into(),
+            float: Float::F32,
+            batch: Axis::Free,
+            height: Axis::Fixed(224),
+            width: Axis::Fixed(224),
+            output,
+        };
+        let profiles = image_profiles(&signature, [224, 224], &ClipSettings::default());
+        assert_eq!(profiles.min, "pixels:1x3x224x224,pixels:2x3x224x224");
+        assert_eq!(profiles.max, "pixels:1x3x224x224,pixels:16x3x224x224");
+    }
+}

@@ -1,0 +1,45 @@
+use std::fmt;
+
+use super::providers::Active;
+use crate::domain::{Modality, Precision};
+use crate::telemetry::ModelFacts;
+
+/// What runs a model: which graphs, on what. Shown as `fp32 on cuda (device 0), cpu`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runs {
+    pub precision: Precision,
+    pub image: Active,
+    pub text: Active,
+}
+
+impl Runs {
+    /// Preferred providers that could not be had, each with its reason, each once.
+    pub fn left_out(&self) -> Vec<String> {
+        let mut left_out: Vec<String> = Vec::new();
+        for (provider, reason) in self.image.left_out.iter().chain(&self.text.left_out) {
+            if !left_out.iter().any(|known| known.starts_with(provider.as_str())) {
+                left_out.push(format!("{provider} ({reason})"));
+            }
+        }
+        left_out
+    }
+
+    /// For metrics.
+    pub(super) fn facts(&self) -> Vec<ModelFacts> {
+        let facts = |modality, active: &Active| ModelFacts {
+            modality,
+            precision: self.precision,
+            provider: active.first().as_str(),
+            left_out: active.left_out.iter().map(|(provider, _)| provider.as_str()).collect(),
+        };
+        vec![facts(Modality::Image, &self.image), facts(Modality::Text, &self.text)]
+    }
+}
+
+impl fmt::Display for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (image, text) = (self.image.to_string(), self.text.to_string());
+        write!(f, "{} on ", self.precision)?;
+        if image == text { f.write_str(&image) } else { write!(f, "{image} for pictures, {text} for texts") }
+    }
+}

@@ -1,0 +1,113 @@
+//! Text to token ids, as OpenCLIP's `SimpleTokenizer` does it (`open_clip/tokenizer.py`, version 3.3.0).
+//!
+//! Only vocabulary and merges come from `tokenizer.json`. Cleaning, the split into pieces, the two special tokens and
+//! truncation are OpenCLIP's: the normalizer, pre-tokenizer and post-processor of such files differ from it in details
+//! that change ids.
+//!
+//! A text goes through [`clean`] (mojibake repaired by [`ftfy`], HTML entities resolved by [`entities`]), [`python`] (words in
+//! lower case), [`pieces`] (words cut as OpenCLIP's pattern cuts them) and [`merges`] (byte-pair encoding).
+
+mod clean;
+mod entities;
+mod ftfy;
+mod merges;
+mod pieces;
+mod python;
+mod vocabulary;
+
+use std::path::Path;
+
+use merges::Merges;
+use vocabulary::Vocabulary;
+
+/// Why a tokenizer cannot be used. Names the file, what was wrong and the next step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TokenizerError(String);
+
+/// CLIP's byte-pair encoding of one model. Shared freely between threads.
+pub struct Tokenizer {
+    merges: Merges,
+    sot: i64,
+    eot: i64,
+    vocabulary_size: usize,
+    context_length: usize,
+}
+
+impl Tokenizer {
+    /// From a `tokenizer.json`; `context_length` is the text tower's (77 for CLIP), both special tokens included.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is no tokenizer, or not one of CLIP's.
+    pub fn from_file(path: impl AsRef<Path>, context_length: usize) -> Result<Self, TokenizerError> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|error| {
+            TokenizerError(format!(
+                "{}: {error}; expected the model's tokenizer.json: copy it into the model directory",
+                path.display()
+            ))
+        })?;
+        Self::from_bytes(&bytes, context_length).map_err(|error| TokenizerError(format!("{}: {error}", path.display())))
+    }
+
+    /// From the content of a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::from_file`], without the file's name.
+    pub fn from_bytes(bytes: &[u8], context_length: usize) -> Result<Self, TokenizerError> {
+        if context_length < 2 {
+            return Err(TokenizerError(format!("context length {context_length}, expected at least 2")));
+        }
+        let vocabulary = Vocabulary::from_json(bytes)?;
+        Ok(Self {
+            merges: Merges::new(&vocabulary)?,
+            sot: i64::from(vocabulary.sot()?),
+            eot: i64::from(vocabulary.eot()?),
+            vocabulary_size: vocabulary.size(),
+            context_length,
+        })
+    }
+
+    /// Most ids that [`Self::encode`] returns.
+    pub fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    /// One more than the largest id that [`Self::encode`] returns: the rows that a text tower's token embedding needs.
+    pub fn vocabulary_size(&self) -> usize {
+        self.vocabulary_size
+    }
+
+    /// Ids of `text`: start, at most `context_length - 2` tokens, end. Never padded (OpenCLIP pads with 0); an empty
+    /// text gives start and end.
+    ///
+    /// # Errors
+    ///
+    /// None today: a vocabulary that lacks a token is refused when it is read.
+    pub fn encode(&self, text: &str) -> Result<Vec<i64>, TokenizerError> {
+        let mut ids = vec![self.sot];
+        'text: for lines in clean::Lines::of(text) {
+            for word in python::split(&lines) {
+                let word = python::lower(word);
+                for piece in pieces::of(&word) {
+                    match piece {
+                        pieces::SOT => ids.push(self.sot),
+                        pieces::EOT => ids.push(self.eot),
+                        piece => self.merges.encode(piece, &mut ids),
+                    }
+                    if ids.len() >= self.context_length {
+                        break 'text;
+                    }
+                }
+            }
+        }
+        ids.truncate(self.context_length - 1);
+        ids.push(self.eot);
+        Ok(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Reused input buffers, each of the element type that its graph takes.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use ort::session::SessionInputValue;
+use ort::value::TensorRef;
+
+use super::super::graph::{Float, Integer};
+
+/// Pixels.
+pub(super) enum Floats {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+}
+
+impl Floats {
+    pub(super) fn new(float: Float) -> Self {
+        match float {
+            Float::F32 => Self::F32(Vec::new()),
+            Float::F16 => Self::F16(Vec::new()),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        match self {
+            Self::F32(values) => values.clear(),
+            Self::F16(values) => values.clear(),
+        }
+    }
+
+    pub(super) fn extend(&mut self, more: &[f32]) {
+        match self {
+            Self::F32(values) => values.extend_from_slice(more),
+            Self::F16(values) => {
+                let start = values.len();
+                values.resize(start + more.len(), f16::ZERO);
+                values[start..].convert_from_f32_slice(more);
+            }
+        }
+    }
+
+    pub(super) fn pad(&mut self, length: usize) {
+        match self {
+            Self::F32(values) => values.resize(length, 0.0),
+            Self::F16(values) => values.resize(length, f16::ZERO),
+        }
+    }
+
+    pub(super) fn tensor(&self, shape: [usize; 4]) -> ort::Result<SessionInputValue<'_>> {
+        Ok(match self {
+            Self::F32(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
+            Self::F16(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
+        })
+    }
+}
+
+/// Token ids and attention masks. Padding is 0, as OpenCLIP pads (`tokenize` in `open_clip/tokenizer.py`).
+pub(super) enum Integers {
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+}
+
+impl Integers {
+    pub(super) fn new(integer: Integer) -> Self {
+        match integer {
+            Integer::I32 => Self::I32(Vec::new()),
+            Integer::I64 => Self::I64(Vec::new()),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        match self {
+            Self::I32(values) => values.clear(),
+            Self::I64(values) => values.clear(),
+        }
+    }
+
+    pub(super) fn extend(&mut self, more: impl Iterator<Item = i64>) {
+        match self {
+            // No vocabulary reaches i32::MAX: the graph refuses such an id as it would refuse the i64 one.
+            Self::I32(values) => values.extend(more.map(|id| i32::try_from(id).unwrap_or(i32::MAX))),
+            Self::I64(values) => values.extend(more),
+        }
+    }
+
+    pub(super) fn pad(&mut self, length: usize) {
+        match self {
+            Self::I32(values) => values.resize(length, 0),
+            Self::I64(values) => values.resize(length, 0),
+        }
+    }
+
+    pub(super) fn tensor(&self, shape: [usize; 2]) -> ort::Result<SessionInputValue<'_>> {
+        Ok(match self {
+            Self::I32(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
+            Self::I64(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
+        })
+    }
+}

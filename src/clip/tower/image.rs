@@ -1,0 +1,111 @@
+use ort::session::{HasSelectedOutputs, RunOptions, Session};
+
+use super::super::ClipError;
+use super::super::graph::{ImageSignature, one_line};
+use super::super::preprocess::Pixels;
+use super::super::providers::ImageShapes;
+use super::buffers::Floats;
+use super::{Tower, in_runs, only, vectors};
+use crate::domain::{Embedding, Modality};
+
+/// Pixels in, vectors out.
+pub(in crate::clip) struct ImageTower {
+    session: Session,
+    signature: ImageSignature,
+    outputs: RunOptions<HasSelectedOutputs>,
+    /// `[height, width]` of every picture.
+    size: [usize; 2],
+    shapes: ImageShapes,
+    buffer: Floats,
+    /// Rows of the last run.
+    rows: usize,
+}
+
+impl ImageTower {
+    pub(in crate::clip) fn new(
+        session: Session,
+        signature: ImageSignature,
+        size: [usize; 2],
+        shapes: ImageShapes,
+    ) -> Result<Self, ClipError> {
+        let fixed = [signature.height.fixed().unwrap_or(size[0]), signature.width.fixed().unwrap_or(size[1])];
+        if fixed != size {
+            return Err(ClipError::load(
+                "model_unusable",
+                format!(
+                    "the image tower takes {}x{} pixels, its preprocessing gives {}x{} (height x width); expected \
+                     equal sizes; take both files from the same export",
+                    fixed[0], fixed[1], size[0], size[1]
+                ),
+            ));
+        }
+        let outputs = only(&signature.output)?;
+        let buffer = Floats::new(signature.float);
+        Ok(Self { session, signature, outputs, size, shapes, buffer, rows: 0 })
+    }
+
+    /// Vectors of preprocessed pictures, in order, in one run of the graph (or several where its batch is fixed). It
+    /// blocks, and joins no queue: the model alone, as benches want it.
+    pub(in crate::clip) fn embed(&mut self, pictures: &[Pixels]) -> Result<Vec<Embedding>, ClipError> {
+        self.run(&pictures.iter().collect::<Vec<_>>())?.into_iter().collect()
+    }
+
+    /// Whether a picture has the shape that the graph takes.
+    pub(in crate::clip) fn check(size: [usize; 2], pixels: &Pixels) -> Result<(), ClipError> {
+        let [height, width] = size;
+        if [pixels.height, pixels.width] == size && pixels.data.len() == 3 * height * width {
+            return Ok(());
+        }
+        Err(ClipError::item(
+            "pixels_wrong_size",
+            format!(
+                "found {} values for {}x{} pixels, expected 3x{height}x{width} (channels, height, width); preprocess \
+                 with the same model",
+                pixels.data.len(),
+                pixels.height,
+                pixels.width
+            ),
+        ))
+    }
+
+    pub(in crate::clip) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    fn run_rows(&mut self, items: &[&Pixels], rows: usize) -> Result<Vec<Vec<f32>>, ClipError> {
+        let [height, width] = self.size;
+        self.buffer.clear();
+        for item in items {
+            Self::check(self.size, item)?;
+            self.buffer.extend(&item.data);
+        }
+        self.buffer.pad(rows * 3 * height * width);
+        self.rows = rows;
+        self.run_buffer(items.len())
+    }
+
+    fn run_buffer(&mut self, count: usize) -> Result<Vec<Vec<f32>>, ClipError> {
+        let [height, width] = self.size;
+        let mut run = || -> ort::Result<_> {
+            let pixels = self.buffer.tensor([self.rows, 3, height, width])?;
+            let inputs = vec![(self.signature.pixels.as_str(), pixels)];
+            let outputs = self.session.run_with_options(inputs, &self.outputs)?;
+            vectors(&outputs[0], self.signature.output.float, self.rows, count)
+        };
+        run().map_err(|e| ClipError::run(format!("the image tower failed on {count} pictures: {}", one_line(&e))))
+    }
+}
+
+impl Tower for ImageTower {
+    type Item = Pixels;
+    const MODALITY: Modality = Modality::Image;
+
+    fn run(&mut self, items: &[&Pixels]) -> Result<Vec<Result<Embedding, ClipError>>, ClipError> {
+        let rows = self.shapes.rows(items.len());
+        in_runs(items, self.signature.batch, rows, |items, rows| self.run_rows(items, rows))
+    }
+
+    fn run_again(&mut self) -> Result<(), ClipError> {
+        self.run_buffer(0).map(drop)
+    }
+}

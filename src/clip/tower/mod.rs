@@ -1,0 +1,82 @@
+//! One tower: a session with its reused input buffers. It runs batches; nothing here waits or queues.
+
+mod buffers;
+mod image;
+mod text;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions};
+
+pub(super) use image::ImageTower;
+pub(super) use text::{TextTower, Tolerance};
+
+use super::ClipError;
+use super::graph::{Axis, Float, Output};
+use crate::domain::{Embedding, Modality};
+
+/// What a queue's thread drives.
+pub(super) trait Tower: Send + 'static {
+    type Item: Send + 'static;
+    const MODALITY: Modality;
+
+    /// One result per item, in order; or why the run as a whole failed.
+    fn run(&mut self, items: &[&Self::Item]) -> Result<Vec<Result<Embedding, ClipError>>, ClipError>;
+
+    /// Which items run together, by place: all, unless some would make the others' run longer than it need be. In the
+    /// order in which the groups should run.
+    fn groups(&self, items: &[&Self::Item]) -> Vec<Vec<usize>> {
+        vec![(0..items.len()).collect()]
+    }
+
+    /// Runs the graph once more over the inputs of the last run, and drops what it gives: ONNX Runtime alone, as benches
+    /// want it.
+    fn run_again(&mut self) -> Result<(), ClipError>;
+}
+
+/// A free batch is one run of `rows` rows; a fixed one is as many runs of its size as it takes. Rows without an item are
+/// padding.
+fn in_runs<I>(
+    items: &[&I],
+    batch: Axis,
+    rows: usize,
+    mut run_rows: impl FnMut(&[&I], usize) -> Result<Vec<Vec<f32>>, ClipError>,
+) -> Result<Vec<Result<Embedding, ClipError>>, ClipError> {
+    let mut results = Vec::with_capacity(items.len());
+    let rows = batch.fixed().unwrap_or(rows);
+    for items in items.chunks(rows.max(1)) {
+        results.extend(run_rows(items, rows)?.into_iter().map(normalised));
+    }
+    Ok(results)
+}
+
+fn normalised(vector: Vec<f32>) -> Result<Embedding, ClipError> {
+    Embedding::normalised(vector).map_err(|e| ClipError::item("embedding_invalid", e.to_string()))
+}
+
+/// Asks for the embedding alone, so that hidden states beside it are neither computed nor copied.
+fn only(output: &Output) -> Result<RunOptions<HasSelectedOutputs>, ClipError> {
+    let options = RunOptions::new()
+        .map_err(|e| ClipError::load("onnxruntime_failed", format!("ONNX Runtime gave no run options: {e}")))?;
+    Ok(options.with_outputs(OutputSelector::no_default().with(&output.name)))
+}
+
+/// The first `count` vectors of an output `[rows, dimension]`.
+fn vectors(output: &ort::value::DynValue, float: Float, rows: usize, count: usize) -> ort::Result<Vec<Vec<f32>>> {
+    let (shape, values) = match float {
+        Float::F32 => {
+            let (shape, values) = output.try_extract_tensor::<f32>()?;
+            (shape, std::borrow::Cow::Borrowed(values))
+        }
+        Float::F16 => {
+            let (shape, values) = output.try_extract_tensor::<f16>()?;
+            (shape, values.to_f32_vec().into())
+        }
+    };
+    match shape[..] {
+        [found, dimension] if found == rows as i64 && dimension > 0 => {
+            Ok(values.chunks_exact(dimension as usize).take(count).map(<[f32]>::to_vec).collect())
+        }
+        _ => Err(ort::Error::new(format!("the graph gave shape {:?}, expected [{rows}, dimension]", &shape[..]))),
+    }
+}

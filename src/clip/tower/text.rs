@@ -1,0 +1,198 @@
+use ort::session::{HasSelectedOutputs, RunOptions, Session};
+
+use super::super::ClipError;
+use super::super::graph::{Axis, Integer, TextSignature, one_line};
+use super::super::providers::TextShapes;
+use super::buffers::Integers;
+use super::{Tower, in_runs, only, vectors};
+use crate::domain::{Embedding, Modality};
+
+/// Token ids in, vectors out.
+///
+/// CLIP's text is causal and its vector is that of the end of the text, so padding behind it changes nothing, and a
+/// batch is run at the length of its longest text. Where the graph's length is fixed, or texts are pooled otherwise
+/// (SigLIP: both directions, last position), every text runs at the whole context length.
+pub(in crate::clip) struct TextTower {
+    session: Session,
+    signature: TextSignature,
+    outputs: RunOptions<HasSelectedOutputs>,
+    /// Most tokens of a text, start and end of text included.
+    context_length: usize,
+    shapes: TextShapes,
+    /// Whether a batch is run at its longest text's length, not at the whole context length.
+    at_real_length: bool,
+    ids: Integers,
+    mask: Integers,
+    /// Rows and tokens of the last run.
+    shape: [usize; 2],
+}
+
+/// How much a vector at real length may differ from the padded one and still be the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::clip) enum Tolerance {
+    /// 1e-5 in every value: far above the rounding of full precision (1e-6), far below what a wrong pooling does (1e-1).
+    Exact,
+    /// For half and eight-bit precision, whose rounding depends on everything in the batch: a fraction of what tells two
+    /// different texts apart.
+    Rounded,
+}
+
+/// Of the smallest difference between two probes.
+const ROUNDED_FRACTION: f32 = 0.25;
+
+impl TextTower {
+    pub(in crate::clip) fn new(
+        session: Session,
+        signature: TextSignature,
+        context_length: usize,
+        shapes: TextShapes,
+    ) -> Result<Self, ClipError> {
+        let context_length = signature.sequence.fixed().map_or(context_length, |s| s.min(context_length));
+        let outputs = only(&signature.output)?;
+        let ids = Integers::new(signature.ids.1);
+        let mask = Integers::new(signature.mask.as_ref().map_or(Integer::I64, |(_, integer)| *integer));
+        Ok(Self {
+            session,
+            signature,
+            outputs,
+            context_length,
+            shapes,
+            at_real_length: false,
+            ids,
+            mask,
+            shape: [0, 0],
+        })
+    }
+
+    pub(in crate::clip) fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    pub(in crate::clip) fn is_at_real_length(&self) -> bool {
+        self.at_real_length
+    }
+
+    /// Runs every text at the whole context length from now on: what real length is measured against.
+    pub(in crate::clip) fn pad_always(&mut self) {
+        self.at_real_length = false;
+    }
+
+    /// Runs the probes (two or more different texts) together at the whole context length and each alone at its real
+    /// length. From now on batches run at real length if the vectors are equal within `tolerance`, else at the whole
+    /// length. Returns the padded vectors.
+    pub(in crate::clip) fn prove_real_length(
+        &mut self,
+        probes: &[&Vec<i64>],
+        tolerance: Tolerance,
+    ) -> Result<Vec<Embedding>, ClipError> {
+        self.at_real_length = false;
+        let padded: Vec<Embedding> = self.run(probes)?.into_iter().collect::<Result<_, _>>()?;
+        if self.signature.sequence != Axis::Free {
+            return Ok(padded);
+        }
+        let allowed = match tolerance {
+            Tolerance::Exact => 1e-5,
+            Tolerance::Rounded => {
+                let apart = padded
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(n, one)| padded[..n].iter().map(|other| difference(one, other)).collect::<Vec<_>>());
+                ROUNDED_FRACTION * apart.fold(f32::INFINITY, f32::min)
+            }
+        };
+        self.at_real_length = true;
+        let differs = |this: &mut Self| -> Result<f32, ClipError> {
+            let mut largest = 0.0_f32;
+            for (probe, padded) in probes.iter().zip(&padded) {
+                let real = this.run(&[probe])?.pop().unwrap_or(Err(ClipError::Stopped))?;
+                largest = largest.max(difference(&real, padded));
+            }
+            Ok(largest)
+        };
+        let found = differs(self);
+        self.at_real_length = found.as_ref().is_ok_and(|found| *found <= allowed);
+        if !self.at_real_length {
+            let difference = found.map_or_else(|e| e.to_string(), |found| format!("{found:.1e}"));
+            tracing::warn!(
+                difference,
+                allowed,
+                "the text tower's vectors depend on padding: every text runs at the \
+                whole context length"
+            );
+        }
+        Ok(padded)
+    }
+
+    pub(in crate::clip) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    fn run_rows(&mut self, items: &[&Vec<i64>], rows: usize) -> Result<Vec<Vec<f32>>, ClipError> {
+        let longest = items.iter().map(|i| i.len()).max().unwrap_or(0);
+        if longest > self.context_length || items.iter().any(|i| i.is_empty()) {
+            return Err(ClipError::item(
+                "tokens_wrong_length",
+                format!("found a text of {longest} tokens, expected 1 to {}", self.context_length),
+            ));
+        }
+        let length = match self.signature.sequence {
+            Axis::Fixed(length) => length,
+            Axis::Free if self.at_real_length => self.shapes.length(longest),
+            Axis::Free => self.context_length,
+        };
+        self.ids.clear();
+        self.mask.clear();
+        for (row, item) in (1..).zip(items) {
+            self.ids.extend(item.iter().copied());
+            self.ids.pad(row * length);
+            self.mask.extend(item.iter().map(|_| 1));
+            self.mask.pad(row * length);
+        }
+        self.ids.pad(rows * length);
+        self.mask.pad(rows * length);
+        self.shape = [rows, length];
+        self.run_buffers(items.len())
+    }
+
+    fn run_buffers(&mut self, count: usize) -> Result<Vec<Vec<f32>>, ClipError> {
+        let mut run = || -> ort::Result<_> {
+            let mut inputs = vec![(self.signature.ids.0.as_str(), self.ids.tensor(self.shape)?)];
+            if let Some((name, _)) = &self.signature.mask {
+                inputs.push((name.as_str(), self.mask.tensor(self.shape)?));
+            }
+            let outputs = self.session.run_with_options(inputs, &self.outputs)?;
+            vectors(&outputs[0], self.signature.output.float, self.shape[0], count)
+        };
+        run().map_err(|e| ClipError::run(format!("the text tower failed on {count} texts: {}", one_line(&e))))
+    }
+}
+
+/// The largest difference of two values in the same place.
+fn difference(one: &Embedding, other: &Embedding) -> f32 {
+    if one.dimension() != other.dimension() {
+        return f32::INFINITY;
+    }
+    one.as_slice().iter().zip(other.as_slice()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+impl Tower for TextTower {
+    type Item = Vec<i64>;
+    const MODALITY: Modality = Modality::Text;
+
+    fn run(&mut self, items: &[&Vec<i64>]) -> Result<Vec<Result<Embedding, ClipError>>, ClipError> {
+        let rows = self.shapes.rows(items.len());
+        in_runs(items, self.signature.batch, rows, |items, rows| self.run_rows(items, rows))
+    }
+
+    fn groups(&self, items: &[&Vec<i64>]) -> Vec<Vec<usize>> {
+        if self.at_real_length {
+            self.shapes.groups(&items.iter().map(|item| item.len()).collect::<Vec<_>>())
+        } else {
+            vec![(0..items.len()).collect()]
+        }
+    }
+
+    fn run_again(&mut self) -> Result<(), ClipError> {
+        self.run_buffers(0).map(drop)
+    }
+}

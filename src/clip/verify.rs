@@ -1,0 +1,146 @@
+//! Whether a model gives OpenCLIP's vectors: all of its golden inputs, and its files against their digests.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::ClipError;
+use super::golden::{Compared, Golden};
+use super::load::Opened;
+use super::manifest::Manifest;
+use crate::config::{ActivationMismatch, ClipSettings, ModelEntry};
+use crate::domain::{Modality, Precision};
+
+/// The result of [`verify`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Verification {
+    pub model: String,
+    pub directory: PathBuf,
+    pub precision: Precision,
+    /// Whether everything was compared, and nothing differs.
+    pub ok: bool,
+    /// The lowest cosine to OpenCLIP's vectors. None: nothing could be compared, see `problems`.
+    pub cosine_min: Option<f32>,
+    /// The lowest that is accepted.
+    pub cosine_floor: Option<f32>,
+    /// For other precisions, the lowest cosine to the vectors of the fp32 graphs, where those are there.
+    pub cosine_to_fp32_min: Option<f32>,
+    /// What made the golden vectors.
+    pub made_with: Option<String>,
+    pub cases: Vec<Case>,
+    /// Files that have the digest in `clipstream.json`.
+    pub files_checked: usize,
+    pub problems: Vec<String>,
+    /// What to do about them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<String>,
+}
+
+/// One golden input.
+#[derive(Clone, Debug, Serialize)]
+pub struct Case {
+    pub modality: &'static str,
+    /// The picture's name, or the text, cut.
+    pub input: String,
+    pub cosine: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cosine_to_fp32: Option<f32>,
+    /// Whether a text's tokens are OpenCLIP's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_equal: Option<bool>,
+}
+
+/// Runs all golden inputs of a model through its graphs of `precision`, and checks its files. Blocking, up to minutes for
+/// large models. What is wrong with the model is in the result.
+///
+/// # Errors
+/// There is no model in this precision, or ONNX Runtime is missing.
+pub fn verify(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Verification, ClipError> {
+    let directory = settings.model_directory(entry);
+    let settings = &ClipSettings { precision, ..settings.clone() };
+    let files = super::directory::find(&directory, precision)?;
+    super::load_runtime(settings)?;
+    let mut result = Verification {
+        model: entry.id.to_string(),
+        directory: directory.clone(),
+        precision,
+        ok: false,
+        cosine_min: None,
+        cosine_floor: None,
+        cosine_to_fp32_min: None,
+        made_with: None,
+        cases: Vec::new(),
+        files_checked: 0,
+        problems: Vec::new(),
+        next_step: None,
+    };
+    if let Some(manifest) = files.manifest.as_deref().map(Manifest::read).transpose()? {
+        result.problems = manifest.problems(&directory);
+        result.files_checked = manifest.file_count() - result.problems.len();
+    }
+    match &files.golden {
+        Some(golden) => {
+            if let Err(e) = result.compare(entry, settings, &Golden::read(golden)?, precision) {
+                result.problems.push(e.to_string());
+            }
+        }
+        None => {
+            result.problems.push(format!(
+                "it cannot be verified: there are no golden vectors (golden.json) in {}",
+                directory.display()
+            ));
+            let step = "export it with tools/export_openclip.py, which writes OpenCLIP's own vectors beside the graphs";
+            result.next_step = Some(step.to_owned());
+        }
+    }
+    result.ok = result.problems.is_empty();
+    if !result.ok && result.next_step.is_none() {
+        result.next_step = Some("pull the model again, or export it again with tools/export_openclip.py".to_owned());
+    }
+    Ok(result)
+}
+
+impl Verification {
+    fn compare(
+        &mut self,
+        entry: &ModelEntry,
+        settings: &ClipSettings,
+        golden: &Golden,
+        precision: Precision,
+    ) -> Result<(), ClipError> {
+        // One session is enough. A wrong activation is measured as well as named.
+        let measured =
+            ClipSettings { sessions: 1, activation_mismatch: ActivationMismatch::Accept, ..settings.clone() };
+        let mut model = Opened::open(entry, &measured)?;
+        if settings.activation_mismatch == ActivationMismatch::Refuse {
+            self.problems.extend(model.activation_problem.clone());
+        }
+        let compared = golden.compare(&mut model)?;
+        let has_fp32 = precision != Precision::Fp32 && model.opener.files.precisions.contains(&Precision::Fp32);
+        drop(model);
+        let mut reference = Vec::new();
+        if has_fp32 {
+            let measured = ClipSettings { precision: Precision::Fp32, ..measured };
+            reference = golden.compare(&mut Opened::open(entry, &measured)?)?;
+        }
+        let floor = golden.cosine_min(precision);
+        self.problems.extend(compared.iter().filter_map(|c| c.problem(floor)));
+        self.cases = (0..compared.len()).filter_map(|n| Some(case(compared.get(n)?, reference.get(n)))).collect();
+        // `f32::min` passes over what is no number; such a case is a problem of its own.
+        self.cosine_min = self.cases.iter().map(|c| c.cosine).reduce(f32::min);
+        self.cosine_to_fp32_min = self.cases.iter().filter_map(|c| c.cosine_to_fp32).reduce(f32::min);
+        self.cosine_floor = Some(floor);
+        self.made_with = Some(golden.made_with.clone());
+        Ok(())
+    }
+}
+
+fn case(compared: &Compared, reference: Option<&Compared>) -> Case {
+    Case {
+        modality: compared.modality.as_str(),
+        input: compared.input.clone(),
+        cosine: compared.cosine,
+        cosine_to_fp32: reference.map(|r| r.vector.cosine(&compared.vector)),
+        tokens_equal: (compared.modality == Modality::Text).then_some(compared.tokens_differ.is_none()),
+    }
+}

@@ -1,0 +1,50 @@
+use super::http_url;
+use super::reader::{Expected, Reader, Review};
+use crate::redact::Secret;
+
+/// `[hub]`: where `clipstream models pull` downloads models from. Endpoint, token and offline also come from
+/// `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`, as with Hugging Face's own tools; every setting of ours wins over those.
+#[derive(Clone, Debug)]
+pub struct HubSettings {
+    /// The hub or a mirror of it.
+    pub endpoint: String,
+    /// Access token for private and gated repositories; never shown.
+    pub token: Option<Secret>,
+    /// Never connect: only what is on the disk counts.
+    pub offline: bool,
+    /// Longest silence of the hub before an attempt counts as failed.
+    pub timeout_ms: u64,
+    /// Attempts in a row that bring nothing before a pull gives up.
+    pub attempts_max: u32,
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self {
+            endpoint: "https://huggingface.co".into(),
+            token: None,
+            offline: false,
+            timeout_ms: 30_000,
+            attempts_max: 5,
+        }
+    }
+}
+
+impl HubSettings {
+    pub(super) fn read(section: &mut Reader) -> Self {
+        let default = Self::default();
+        Self {
+            endpoint: section.value("endpoint", default.endpoint),
+            token: section.secret("token"),
+            offline: section.flag("offline", default.offline),
+            timeout_ms: section.number("timeout_ms", default.timeout_ms, 100..=3_600_000),
+            attempts_max: section.number("attempts_max", default.attempts_max, 1..=100),
+        }
+    }
+
+    pub(super) fn review(&self, review: &mut Review<'_>) {
+        review.expect(http_url(&self.endpoint), "hub.endpoint", || {
+            Expected::new("http(s)://host[/path]").hint("for example https://huggingface.co, or a mirror of it")
+        });
+    }
+}

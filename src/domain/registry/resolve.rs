@@ -1,0 +1,150 @@
+//! From what people type to an id of the table.
+//!
+//! Names are compared by their letters and digits alone, in lower case: `ViT-L/14@336px`, `vit_l_14_336` and
+//! `ViT-L-14-336` differ in the rest only. What remains are other words for the same variant, and the names of
+//! repositories.
+
+use super::{Checkpoint, all};
+use crate::domain::{Activation, ModelId};
+
+/// Other words for a variant, in the form of [`key`]: OpenAI's own, Hugging Face's and timm's.
+const VARIANT_ALIASES: [(&str, &str); 11] = [
+    ("vitbasepatch32", "ViT-B-32"),
+    ("vitbasepatch32clip224", "ViT-B-32"),
+    ("vitbasepatch16", "ViT-B-16"),
+    ("vitbasepatch16clip224", "ViT-B-16"),
+    ("vitlargepatch14", "ViT-L-14"),
+    ("vitlargepatch14clip224", "ViT-L-14"),
+    ("vitl14336px", "ViT-L-14-336"),
+    ("vitlargepatch14336", "ViT-L-14-336"),
+    ("vitlargepatch14clip336", "ViT-L-14-336"),
+    ("vithugepatch14clip224", "ViT-H-14"),
+    ("vithugepatch14clip378", "ViT-H-14-378"),
+];
+
+/// Other words for a checkpoint, in the form of [`key`]: timm's.
+const CHECKPOINT_ALIASES: [(&str, &str); 1] = [("metaclip2pt5b", "metaclip_fullcc")];
+
+/// Apple's repositories, which have the checkpoint first, in the form of [`key`].
+const REPOSITORIES: [(&str, (&str, &str)); 5] = [
+    ("dfn2bclipvitb16", ("ViT-B-16", "dfn2b")),
+    ("dfn2bclipvitl14", ("ViT-L-14", "dfn2b")),
+    ("dfn2bclipvitl1439b", ("ViT-L-14", "dfn2b_s39b")),
+    ("dfn5bclipvith14", ("ViT-H-14", "dfn5b")),
+    ("dfn5bclipvith14378", ("ViT-H-14-378", "dfn5b")),
+];
+
+/// Owners of repositories that a name may begin with. In those of the first list a bare variant is OpenAI's checkpoint;
+/// those of the second have others too, so that their name must say which.
+const OWNERS_OF_OPENAI: [&str; 5] = ["openai", "qdrant", "xenova", "sentence-transformers", "immich-app"];
+const OWNERS: [&str; 3] = ["laion", "apple", "timm"];
+
+/// What a bare variant means where OpenAI has no checkpoint of it: LAION's, the one that OpenCLIP's README documents, and
+/// the only one that there is.
+const BARE: [(&str, &str); 2] = [("ViT-H-14", "laion2b_s32b_b79k"), ("ViT-H-14-378", "dfn5b")];
+
+/// Names less alike than this are not suggested.
+const SIMILARITY_MIN: f64 = 0.6;
+
+/// What was typed names no model of the table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{found:?} is no known model{}; expected VARIANT/CHECKPOINT, for example ViT-B-32/openai; next: clipstream models list",
+    .nearest.as_ref().map_or(String::new(), |id| format!(", did you mean {id}?"))
+)]
+pub struct UnknownModel {
+    /// As typed, cut.
+    pub found: String,
+    /// The model that was most likely meant.
+    pub nearest: Option<ModelId>,
+}
+
+/// The model of the table that `text` names: its id in any notation (`ViT-B-32/openai`, `vit_b_32__openai`,
+/// `ViT-B-32:openai`, `ViT-B-32-quickgelu/openai`), a repository of it (`openai/clip-vit-base-patch32`,
+/// `hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K`), or its variant alone (`ViT-L/14@336px`, `clip-ViT-B-32`), which means
+/// the checkpoint `openai` where there is one.
+///
+/// # Errors
+/// With the nearest name, if there is one that is near.
+pub fn resolve(text: &str) -> Result<ModelId, UnknownModel> {
+    let name = Name::of(text);
+    all()
+        .iter()
+        .find(|row| name.is(row))
+        .map(Checkpoint::id)
+        .ok_or_else(|| UnknownModel { found: text.chars().take(100).collect(), nearest: nearest(&name.key) })
+}
+
+/// Like [`resolve`], but `VARIANT/CHECKPOINT` of a model that is not in the table is taken as it stands.
+///
+/// # Errors
+/// For what is neither, with the nearest name of the table.
+pub fn resolve_or_custom(text: &str) -> Result<ModelId, UnknownModel> {
+    resolve(text).or_else(|unknown| text.parse().map_err(|_| unknown))
+}
+
+/// A name without what all names may have.
+struct Name {
+    key: String,
+    /// Whether a variant alone says enough.
+    bare: bool,
+}
+
+impl Name {
+    fn of(text: &str) -> Self {
+        let lower = text.trim().to_ascii_lowercase();
+        let lower = lower.strip_prefix("hf-hub:").unwrap_or(&lower);
+        let (owner, name) = lower.split_once('/').unwrap_or(("", lower));
+        let openai = OWNERS_OF_OPENAI.contains(&owner);
+        let known = openai || OWNERS.contains(&owner);
+        let whole = key(if known { name } else { lower });
+        let whole = whole.strip_prefix("clip").unwrap_or(&whole);
+        // Qdrant's pair is one repository per tower.
+        let tower = if owner == "qdrant" { whole.strip_suffix("vision").or(whole.strip_suffix("text")) } else { None };
+        Self { key: tower.unwrap_or(whole).to_owned(), bare: openai || !known }
+    }
+
+    fn is(&self, row: &Checkpoint) -> bool {
+        let id = (row.variant, row.checkpoint);
+        REPOSITORIES.contains(&(&self.key, id))
+            || variants(row).any(|variant| match self.key.strip_prefix(&variant) {
+                Some("") => self.bare && row.checkpoint == bare_checkpoint(row.variant),
+                Some(rest) => rest == key(row.checkpoint) || CHECKPOINT_ALIASES.contains(&(rest, row.checkpoint)),
+                None => false,
+            })
+    }
+}
+
+/// Every word for the row's variant. The `-quickgelu` ones are OpenCLIP's names of the same weights where they are
+/// QuickGELU's; for others it has none.
+fn variants(row: &Checkpoint) -> impl Iterator<Item = String> {
+    let aliases = VARIANT_ALIASES.iter().filter(|(_, variant)| *variant == row.variant).map(|(alias, _)| *alias);
+    let name = key(row.variant);
+    let quick = (row.activation == Activation::QuickGelu).then(|| format!("{name}quickgelu"));
+    aliases.map(str::to_owned).chain(quick).chain([name])
+}
+
+fn bare_checkpoint(variant: &str) -> &'static str {
+    BARE.iter().find(|(name, _)| *name == variant).map_or("openai", |(_, checkpoint)| checkpoint)
+}
+
+/// Letters and digits in lower case.
+fn key(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn nearest(found: &str) -> Option<ModelId> {
+    let similarity = |row: &Checkpoint| {
+        let variant = key(row.variant);
+        let whole = strsim::normalized_damerau_levenshtein(found, &(variant.clone() + &key(row.checkpoint)));
+        let bare = if row.checkpoint == bare_checkpoint(row.variant) {
+            strsim::normalized_damerau_levenshtein(found, &variant)
+        } else {
+            0.0
+        };
+        whole.max(bare)
+    };
+    let scored = all().iter().map(|row| (similarity(row), row)).filter(|(score, _)| *score >= SIMILARITY_MIN);
+    // Of equals the first, which is the better known one.
+    scored.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, row)| row.id())
+}

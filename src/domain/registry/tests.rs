@@ -1,0 +1,115 @@
+use serde_json::Value;
+
+use super::*;
+
+/// Made by OpenCLIP itself: `tools/make_registry_fixture.py`.
+const OPEN_CLIP: &str = include_str!("../../../tests/fixtures/registry.json");
+
+#[test]
+fn the_table_is_what_open_clip_says() {
+    let theirs: Vec<Value> = serde_json::from_str(OPEN_CLIP).unwrap();
+    let names = |row: &Value| format!("{}/{}", row["variant"].as_str().unwrap(), row["checkpoint"].as_str().unwrap());
+    let ours: Vec<String> = all().iter().map(|row| row.id().to_string()).collect();
+    assert_eq!(ours, theirs.iter().map(names).collect::<Vec<_>>());
+    for (row, theirs) in all().iter().zip(&theirs) {
+        let triple = |key: &str| -> Vec<f32> {
+            theirs[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+        };
+        let name = row.id();
+        assert_eq!(row.dimension as u64, theirs["dimension"], "{name}");
+        assert_eq!(row.image_size as u64, theirs["image_size"], "{name}");
+        assert_eq!(row.context_length as u64, theirs["context_length"], "{name}");
+        assert_eq!(row.activation.as_str(), theirs["activation"], "{name}");
+        assert_eq!(row.mean.to_vec(), triple("mean"), "{name}");
+        assert_eq!(row.std.to_vec(), triple("std"), "{name}");
+        assert_eq!(row.resize_mode, theirs["resize_mode"], "{name}");
+        assert_eq!(row.interpolation, theirs["interpolation"], "{name}");
+    }
+}
+
+#[test]
+fn ids_are_their_own_names_and_collections_stay_apart() {
+    let mut collections = std::collections::BTreeSet::new();
+    for row in all() {
+        let id = row.id();
+        assert_eq!(resolve(&id.to_string()).as_ref(), Ok(&id));
+        assert_eq!(find(&id).map(Checkpoint::id), Some(id.clone()));
+        assert!(collections.insert(id.collection("{variant}__{checkpoint}", "")), "{id}");
+    }
+}
+
+/// The weights' own repositories, which `open_clip` takes as `hf-hub:` names, and those that have the graphs.
+#[test]
+fn repositories_are_names_of_their_models() {
+    let theirs: Vec<Value> = serde_json::from_str(OPEN_CLIP).unwrap();
+    for (row, theirs) in all().iter().zip(&theirs) {
+        let weights = theirs["hub"].as_str().unwrap().to_owned();
+        for name in row.sources.iter().flat_map(Source::repositories).map(str::to_owned).chain([weights]) {
+            assert_eq!(resolve(&name), Ok(row.id()), "{name}");
+            assert_eq!(resolve(&format!("hf-hub:{name}")), Ok(row.id()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_people_type_resolves() {
+    for (typed, id) in [
+        ("ViT-L/14", "ViT-L-14/openai"),
+        ("ViT-L/14@336px", "ViT-L-14-336/openai"),
+        ("vit_l_14", "ViT-L-14/openai"),
+        ("ViT-B/32", "ViT-B-32/openai"),
+        ("ViT-B/16/openai", "ViT-B-16/openai"),
+        ("clip-ViT-B-32", "ViT-B-32/openai"),
+        ("CLIP ViT-B/32", "ViT-B-32/openai"),
+        ("sentence-transformers/clip-ViT-L-14", "ViT-L-14/openai"),
+        ("openai/clip-vit-base-patch32", "ViT-B-32/openai"),
+        ("openai/clip-vit-large-patch14-336", "ViT-L-14-336/openai"),
+        ("clip-vit-base-patch16", "ViT-B-16/openai"),
+        ("ViT-B-32-quickgelu", "ViT-B-32/openai"),
+        ("ViT-B-32-quickgelu/laion400m_e32", "ViT-B-32/laion400m_e32"),
+        ("ViT-H-14-quickgelu__dfn5b", "ViT-H-14/dfn5b"),
+        ("hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "ViT-B-32/laion2b_s34b_b79k"),
+        ("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", "ViT-L-14/datacomp_xl_s13b_b90k"),
+        ("apple/DFN5B-CLIP-ViT-H-14-378", "ViT-H-14-378/dfn5b"),
+        ("ViT-B-32__openai", "ViT-B-32/openai"),
+        ("ViT-B-32:openai", "ViT-B-32/openai"),
+        ("VIT-b-32/OpenAI", "ViT-B-32/openai"),
+        (" ViT-B-32/laion2b-s34b-b79k ", "ViT-B-32/laion2b_s34b_b79k"),
+        ("ViT-H/14", "ViT-H-14/laion2b_s32b_b79k"),
+        ("ViT-H-14-378", "ViT-H-14-378/dfn5b"),
+    ] {
+        assert_eq!(resolve(typed).map(|id| id.to_string()), Ok(id.to_owned()), "{typed}");
+    }
+}
+
+#[test]
+fn a_wrong_name_suggests_the_nearest() {
+    for (typed, nearest) in [
+        ("ViT-B-23/openai", Some("ViT-B-32/openai")),
+        ("ViT-B-32/opanai", Some("ViT-B-32/openai")),
+        ("vitb32/laion2b_s34b_b97k", Some("ViT-B-32/laion2b_s34b_b79k")),
+        ("ViT-L-41", Some("ViT-L-14/openai")),
+        // Weights that were trained with GELU have no -quickgelu form.
+        ("ViT-B-32-quickgelu/laion2b_s34b_b79k", Some("ViT-B-32/laion2b_s34b_b79k")),
+        ("resnet", None),
+        ("", None),
+    ] {
+        let error = resolve(typed).unwrap_err();
+        assert_eq!(error.nearest.as_ref().map(ToString::to_string).as_deref(), nearest, "{typed}");
+        assert_eq!(error.to_string().contains("did you mean"), nearest.is_some(), "{error}");
+    }
+    // An owner of many checkpoints says nothing about which.
+    assert!(resolve("laion/CLIP-ViT-B-32").is_err());
+}
+
+#[test]
+fn custom_models_keep_their_names() {
+    for (typed, id) in [
+        ("demo-emoji/v1", "demo-emoji/v1"),
+        ("ViT-B-32/our_finetune", "ViT-B-32/our_finetune"),
+        ("vit_b_32/openai", "ViT-B-32/openai"),
+    ] {
+        assert_eq!(resolve_or_custom(typed).map(|id| id.to_string()), Ok(id.to_owned()), "{typed}");
+    }
+    assert!(resolve_or_custom("b32").is_err());
+}

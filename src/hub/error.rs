@@ -1,0 +1,44 @@
+//! Why a model could not be pulled. Each error is one line: what was found, what was expected, the next step. URLs are
+//! redacted, the token is never part of one.
+
+use std::path::Path;
+use std::time::Duration;
+
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct HubError {
+    /// Short stable code in snake case.
+    pub reason: &'static str,
+    pub message: String,
+    /// A later attempt may succeed.
+    pub transient: bool,
+    /// How long the hub asked to wait before that.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl HubError {
+    pub(super) fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), transient: false, retry_after: None }
+    }
+
+    pub(super) fn transient(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { transient: true, ..Self::permanent(reason, message) }
+    }
+
+    /// What the disk says about `path`.
+    pub(super) fn disk(path: &Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let path = path.display();
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::permanent(
+                "disk_full",
+                format!("{path}: no room left on the disk; make room and run it again: what is there already is kept"),
+            ),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::permanent(
+                "disk_forbidden",
+                format!("{path} cannot be written ({error}); set clip.models_directory to a folder that can be"),
+            ),
+            _ => Self::permanent("disk_failed", format!("{path}: {error}; check the disk and clip.models_directory")),
+        }
+    }
+}

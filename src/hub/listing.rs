@@ -1,0 +1,179 @@
+//! What a repository has, at one commit: `GET /api/models/{owner}/{name}/revision/{revision}?blobs=true`.
+
+use serde::Deserialize;
+
+use super::{Hub, HubError};
+use crate::redact;
+
+/// What a file's content must add up to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// Of files in large file storage: SHA-256 of the content, in hex.
+    Sha256(String),
+    /// Of the others: git's object id, SHA-1 of `blob SIZE\0` and the content, in hex.
+    GitBlob(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// Relative, with `/` between its parts; has been checked to stay below where it is put.
+    pub path: String,
+    /// None where a mirror does not say.
+    pub bytes: Option<u64>,
+    pub checksum: Option<Checksum>,
+}
+
+/// Every file of a repository at one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// `owner/name`.
+    pub repository: String,
+    pub commit: String,
+    pub files: Vec<RemoteFile>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    #[serde(rename = "blobId")]
+    blob_id: Option<String>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: Option<String>,
+    size: Option<u64>,
+}
+
+impl Hub {
+    /// # Errors
+    /// `hub_offline` when that is set; what the hub refuses; `hub_answer_invalid` for an answer that is no listing, or
+    /// that names files outside of its folder.
+    pub async fn list(
+        &self,
+        repository: &str,
+        revision: &str,
+        note: &(dyn Fn(&str) + Sync),
+    ) -> Result<Listing, HubError> {
+        validate_repository(repository)?;
+        if self.offline {
+            return Err(HubError::permanent(
+                "hub_offline",
+                format!(
+                    "{repository} is needed and hub.offline (or HF_HUB_OFFLINE) is set; unset it, or pull on a machine \
+                     with a network and copy the folder"
+                ),
+            ));
+        }
+        let segments = ["api", "models"].into_iter().chain(repository.split('/')).chain(["revision", revision]);
+        let mut url = self.url(segments);
+        url.set_query(Some("blobs=true"));
+        let what = format!("{repository} at {}", redact::cut(revision, 80));
+        let answer = self.retrying(async || self.json(url.clone(), &what).await, || 0, note).await?;
+        let invalid = |why: String| {
+            let shown = redact::url(url.as_str());
+            HubError::permanent(
+                "hub_answer_invalid",
+                format!("{shown}: {why}; check that hub.endpoint is a hub's address"),
+            )
+        };
+        let answer: Answer =
+            serde_json::from_value(answer).map_err(|e| invalid(format!("no listing of a repository ({e})")))?;
+        if answer.sha.is_empty() || !answer.sha.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(invalid(format!("names the commit {:?}, expected a hash", redact::cut(&answer.sha, 80))));
+        }
+        let mut files = Vec::with_capacity(answer.siblings.len());
+        for sibling in answer.siblings {
+            if !is_safe(&sibling.rfilename) {
+                let name = redact::cut(&sibling.rfilename, 100);
+                return Err(invalid(format!("lists the file {name:?}, expected a relative path below its folder")));
+            }
+            files.push(sibling.into());
+        }
+        Ok(Listing { repository: repository.to_owned(), commit: answer.sha, files })
+    }
+}
+
+impl From<Sibling> for RemoteFile {
+    fn from(sibling: Sibling) -> Self {
+        let hex = |text: String, digits: usize| {
+            (text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_ascii_lowercase())
+        };
+        // Git's id of a file in large file storage is that of the pointer, not of the content.
+        let (bytes, checksum) = match sibling.lfs {
+            Some(lfs) => (lfs.size.or(sibling.size), lfs.sha256.and_then(|sha| hex(sha, 64)).map(Checksum::Sha256)),
+            // Git's id begins with the size.
+            None if sibling.size.is_none() => (None, None),
+            None => (sibling.size, sibling.blob_id.and_then(|id| hex(id, 40)).map(Checksum::GitBlob)),
+        };
+        Self { path: sibling.rfilename, bytes, checksum }
+    }
+}
+
+/// A relative path of ordinary names, on every system.
+fn is_safe(path: &str) -> bool {
+    let part_ok = |part: &str| !matches!(part, "" | "." | "..");
+    path.split('/').all(part_ok) && !path.contains(['\\', ':']) && !path.chars().any(char::is_control)
+}
+
+/// # Errors
+/// `hub_repository_invalid` for what is not `owner/name`.
+pub fn validate_repository(repository: &str) -> Result<(), HubError> {
+    let part_ok = |part: &str| {
+        !matches!(part, "" | "." | "..")
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    match repository.split_once('/') {
+        Some((owner, name)) if part_ok(owner) && part_ok(name) => Ok(()),
+        _ => Err(HubError::permanent(
+            "hub_repository_invalid",
+            format!("{:?} is no repository; expected OWNER/NAME", redact::cut(repository, 100)),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_their_folder_are_told() {
+        for safe in ["model.onnx", "visual/model.onnx", "a b/c..d/.gitattributes"] {
+            assert!(is_safe(safe), "{safe}");
+        }
+        for unsafe_ in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/.", "C:\\x", "a\\..\\b", "c:x", "a\nb"] {
+            assert!(!is_safe(unsafe_), "{unsafe_}");
+        }
+    }
+
+    #[test]
+    fn repositories_have_an_owner_and_a_name() {
+        assert!(validate_repository("immich-app/ViT-B-32__openai").is_ok());
+        for bad in ["model", "a/b/c", "../x", "a/..", "a/b?x", "/b", "a b/c"] {
+            assert_eq!(validate_repository(bad).unwrap_err().reason, "hub_repository_invalid", "{bad}");
+        }
+    }
+
+    #[test]
+    fn checksums_are_those_of_the_content() {
+        let of = |json: &str| RemoteFile::from(serde_json::from_str::<Sibling>(json).unwrap());
+        let sha = "A".repeat(64);
+        let large = of(&format!(
+            r#"{{"rfilename": "m", "size": 9, "blobId": "{}", "lfs": {{"sha256": "{sha}", "size": 9, "pointerSize": 1}}}}"#,
+            "b".repeat(40)
+        ));
+        assert_eq!(large.checksum, Some(Checksum::Sha256("a".repeat(64))));
+        let small = of(&format!(r#"{{"rfilename": "m", "size": 3, "blobId": "{}"}}"#, "b".repeat(40)));
+        assert_eq!((small.bytes, small.checksum), (Some(3), Some(Checksum::GitBlob("b".repeat(40)))));
+        let bare = of(r#"{"rfilename": "m"}"#);
+        assert_eq!((bare.bytes, bare.checksum), (None, None));
+    }
+}

@@ -1,0 +1,128 @@
+//! A model's directory and what is beside it while it is being made: `.NAME.lock`, `.partial-NAME` (what is there so far)
+//! and, for the moment of an exchange, `.old-NAME`. Names that begin with a dot are never a model's.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::HubError;
+
+pub(super) struct Place {
+    pub directory: PathBuf,
+    pub partial: PathBuf,
+    old: PathBuf,
+    /// Held for as long as the place is; the operating system gives it back whatever happens to the process.
+    _lock: File,
+}
+
+impl Place {
+    /// None while another process makes the same directory.
+    pub fn try_take(directory: &Path) -> Result<Option<Self>, HubError> {
+        let name = directory.file_name().and_then(|n| n.to_str()).ok_or_else(|| {
+            let message = format!("{}: expected a directory with a name; correct [clip] models", directory.display());
+            HubError::permanent("hub_directory_invalid", message)
+        })?;
+        let parent = directory.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let beside = |prefix: &str, suffix: &str| parent.join(format!(".{prefix}{name}{suffix}"));
+        std::fs::create_dir_all(parent).map_err(|e| HubError::disk(parent, &e))?;
+        let path = beside("", ".lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|e| HubError::disk(&path, &e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => return Err(HubError::disk(&path, &e)),
+        }
+        let place = Self {
+            directory: directory.to_owned(),
+            partial: beside("partial-", ""),
+            old: beside("old-", ""),
+            _lock: lock,
+        };
+        place.recover()?;
+        Ok(Some(place))
+    }
+
+    /// What a process left that ended in the middle of an exchange.
+    fn recover(&self) -> Result<(), HubError> {
+        if !self.old.exists() {
+            return Ok(());
+        }
+        if self.directory.exists() {
+            return remove(&self.old);
+        }
+        rename(&self.old, &self.directory)
+    }
+
+    /// Puts `partial` in the directory's place. Whoever loads the directory finds all of the one or all of the other.
+    pub fn exchange(&self) -> Result<(), HubError> {
+        if self.directory.exists() {
+            rename(&self.directory, &self.old)?;
+        }
+        rename(&self.partial, &self.directory)?;
+        if self.old.exists() { remove(&self.old) } else { Ok(()) }
+    }
+
+    /// Removes from `partial` what an earlier pull of other files left. `keep` says which paths below it stay.
+    pub fn clean(&self, keep: impl Fn(&str) -> bool) -> Result<(), HubError> {
+        std::fs::create_dir_all(&self.partial).map_err(|e| HubError::disk(&self.partial, &e))?;
+        for entry in walkdir::WalkDir::new(&self.partial).min_depth(1) {
+            let entry = entry.map_err(|e| HubError::disk(&self.partial, &std::io::Error::from(e)))?;
+            let path = entry.path();
+            let inside = path.strip_prefix(&self.partial).ok().and_then(Path::to_str);
+            let inside = inside.map(|p| p.replace(std::path::MAIN_SEPARATOR, "/"));
+            if !entry.file_type().is_dir() && !inside.is_some_and(|inside| keep(&inside)) {
+                std::fs::remove_file(path).map_err(|e| HubError::disk(path, &e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), HubError> {
+    std::fs::rename(from, to).map_err(|e| HubError::disk(to, &e))
+}
+
+fn remove(directory: &Path) -> Result<(), HubError> {
+    std::fs::remove_dir_all(directory).map_err(|e| HubError::disk(directory, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(directory: &Path, content: &str) {
+        std::fs::create_dir_all(directory).unwrap();
+        std::fs::write(directory.join("f"), content).unwrap();
+    }
+
+    #[test]
+    fn an_exchange_that_was_cut_is_put_right() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("m");
+        let place = Place::try_take(&directory).unwrap().unwrap();
+        assert!(Place::try_take(&directory).unwrap().is_none(), "one at a time");
+        // Cut after the first of the two renames: the old one comes back.
+        write(&place.old, "old");
+        write(&place.partial, "new");
+        place.recover().unwrap();
+        assert_eq!(std::fs::read_to_string(directory.join("f")).unwrap(), "old");
+        // Cut before the old one was removed.
+        write(&place.old, "older");
+        place.recover().unwrap();
+        assert!(!place.old.exists());
+        assert_eq!(std::fs::read_to_string(directory.join("f")).unwrap(), "old");
+        place.exchange().unwrap();
+        assert_eq!(std::fs::read_to_string(directory.join("f")).unwrap(), "new");
+        assert!(!place.old.exists() && !place.partial.exists());
+    }
+
+    #[test]
+    fn leftovers_go_and_what_is_wanted_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::try_take(&root.path().join("m")).unwrap().unwrap();
+        write(&place.partial.join("visual"), "x");
+        write(&place.partial.join("other"), "y");
+        place.clean(|path| path == "visual/f").unwrap();
+        assert!(place.partial.join("visual/f").exists() && !place.partial.join("other/f").exists());
+    }
+}

@@ -1,0 +1,239 @@
+//! A whole model: what it needs of one repository or of a pair, put in its directory at once.
+//!
+//! Everything is made in `.partial-NAME` beside the directory, which takes the directory's place at the end. A pull that is
+//! cut leaves that folder, and the next one goes on from it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::download::{self, ETAG_SUFFIX, PART_SUFFIX, download};
+use super::place::Place;
+use super::record::{Record, SourceRecord};
+use super::select::{self, Wanted, layout_of, precisions, select};
+use super::{Hub, HubError, Listing};
+use crate::domain::registry::Layout;
+use crate::domain::{ModelId, Precision};
+
+/// The branch that is asked for where no revision is named.
+const MAIN: &str = "main";
+
+/// How often [`Progress::at`] is told.
+const REPORT: Duration = Duration::from_millis(100);
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// One repository, or the image tower's and the text tower's of a pair.
+    pub repositories: Vec<String>,
+    /// None: as the repositories look.
+    pub layout: Option<Layout>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Pull {
+    pub id: ModelId,
+    pub origin: Origin,
+    /// Branch, tag or commit. None: what is there already, and `main` of what is not.
+    pub revision: Option<String>,
+    /// None: fp32, or the first one that is there where the repositories have no fp32.
+    pub precision: Option<Precision>,
+    /// Where the model goes.
+    pub directory: PathBuf,
+    /// Replace what is there.
+    pub force: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    pub directory: PathBuf,
+    pub precision: Precision,
+    pub record: Record,
+    /// False: it was all there.
+    pub fetched: bool,
+}
+
+/// Told how a pull goes on.
+pub trait Progress: Send + Sync {
+    /// So many bytes there will be, as far as the hub says; called before the first [`Progress::at`].
+    fn total(&self, bytes: u64);
+    /// So many are there. May go back, when a file is fetched anew.
+    fn at(&self, bytes: u64);
+    /// A file is complete and checked.
+    fn file(&self, path: &str, bytes: u64);
+    /// A wait, and why.
+    fn note(&self, text: &str);
+}
+
+impl Hub {
+    /// Does nothing where the model is there already, unless `force` is set. Another precision of the same commit is added.
+    /// Safe to cancel; what is there so far is kept for the next time.
+    ///
+    /// # Errors
+    /// What the hub refuses, what the repositories lack, and `hub_directory_taken` for a directory that has something else.
+    pub async fn pull(&self, pull: &Pull, progress: &dyn Progress) -> Result<Pulled, HubError> {
+        if pull.revision.is_none()
+            && let Some(there) = already_there(pull)?
+        {
+            return Ok(there);
+        }
+        let note = |text: &str| progress.note(text);
+        let listings = self.listings(pull, &note).await?;
+        // The wait for another process would block this thread; it is polled instead.
+        let place = loop {
+            if let Some(place) = Place::try_take(&pull.directory)? {
+                break place;
+            }
+            progress.note(&format!("another process is pulling {}; waiting for it", pull.directory.display()));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        // The other process may have done the work.
+        if let Some(there) = already_there(pull)? {
+            let commits = listings.iter().map(|l| &l.commit);
+            if there.record.sources.iter().map(|s| &s.commit).eq(commits) {
+                return Ok(there);
+            }
+        }
+        let layout = match pull.origin.layout {
+            Some(layout) => layout,
+            None => layout_of(&listings)?,
+        };
+        let there = precisions(layout, &listings);
+        let precision = pull.precision.or_else(|| there.first().copied()).unwrap_or(Precision::Fp32);
+        let wanted = select(layout, &listings, precision)?;
+        let sources = sources(&listings);
+        let mut record = match Record::read(&pull.directory).filter(|_| !pull.force && pull.directory.exists()) {
+            Some(record) if record.sources == sources => record,
+            Some(record) => return Err(taken(pull, &format!("it has {}", names(&record.sources)))),
+            None => Record::new(pull.id.to_string(), sources),
+        };
+        self.fill(&place, &wanted, &mut record, progress).await?;
+        if !record.has(precision) {
+            record.precisions.push(precision.to_string());
+        }
+        record.write(&place.partial)?;
+        place.exchange()?;
+        Ok(Pulled { directory: pull.directory.clone(), precision, record, fetched: true })
+    }
+
+    /// Of each repository; at the commit that is there already, where another precision of it is asked for.
+    async fn listings(&self, pull: &Pull, note: &(dyn Fn(&str) + Sync)) -> Result<Vec<Listing>, HubError> {
+        let record = Record::read(&pull.directory).filter(|_| !pull.force);
+        let mut listings = Vec::with_capacity(pull.origin.repositories.len());
+        for repository in &pull.origin.repositories {
+            let source = record.iter().flat_map(|r| &r.sources).find(|s| s.repository == *repository);
+            let revision = pull.revision.as_deref().or(source.map(|s| s.commit.as_str())).unwrap_or(MAIN);
+            listings.push(self.list(repository, revision, note).await?);
+        }
+        Ok(listings)
+    }
+
+    /// Makes `place.partial` whole: what the directory has already by a link, the rest by download.
+    async fn fill(
+        &self,
+        place: &Place,
+        wanted: &[Wanted<'_>],
+        record: &mut Record,
+        progress: &dyn Progress,
+    ) -> Result<(), HubError> {
+        let kept: Vec<String> = record.files.keys().cloned().collect();
+        let is_wanted = |path: &str| {
+            let of = |w: &Wanted<'_>| {
+                path.strip_prefix(w.path.as_str()).is_some_and(|rest| matches!(rest, "" | PART_SUFFIX | ETAG_SUFFIX))
+            };
+            kept.iter().any(|kept| kept == path) || wanted.iter().any(of)
+        };
+        place.clean(is_wanted)?;
+        for path in &kept {
+            link(&place.directory.join(path), &place.partial.join(path))?;
+        }
+        let missing: Vec<&Wanted<'_>> = wanted.iter().filter(|w| !record.files.contains_key(&w.path)).collect();
+        progress.total(missing.iter().filter_map(|w| w.file.bytes).sum());
+        let mut done = 0;
+        for wanted in missing {
+            let to = place.partial.join(&wanted.path);
+            if let Some(folder) = to.parent() {
+                std::fs::create_dir_all(folder).map_err(|e| HubError::disk(folder, &e))?;
+            }
+            if !download::is_intact(&to, wanted).await {
+                self.watched(wanted, &to, done, progress).await?;
+            }
+            let bytes = std::fs::metadata(&to).map_err(|e| HubError::disk(&to, &e))?.len();
+            done += bytes;
+            progress.at(done);
+            progress.file(&wanted.path, bytes);
+            record.files.insert(wanted.path.clone(), bytes);
+        }
+        Ok(())
+    }
+
+    /// One download, with reports of how far it is; `done` bytes were there before it.
+    async fn watched(
+        &self,
+        wanted: &Wanted<'_>,
+        to: &Path,
+        done: u64,
+        progress: &dyn Progress,
+    ) -> Result<(), HubError> {
+        let position = AtomicU64::new(0);
+        let note = |text: &str| progress.note(text);
+        let mut loading = std::pin::pin!(download(self, wanted, to, &position, &note));
+        loop {
+            match tokio::time::timeout(REPORT, &mut loading).await {
+                Ok(loaded) => return loaded,
+                Err(_) => progress.at(done + position.load(Ordering::Relaxed)),
+            }
+        }
+    }
+}
+
+/// The model, where the directory has all that is asked for.
+fn already_there(pull: &Pull) -> Result<Option<Pulled>, HubError> {
+    if pull.force || !pull.directory.exists() {
+        return Ok(None);
+    }
+    let Some(record) = Record::read(&pull.directory) else {
+        return Err(taken(pull, "it was not put there by clipstream models pull"));
+    };
+    let repositories = record.sources.iter().map(|s| &s.repository);
+    if !repositories.eq(&pull.origin.repositories) {
+        return Err(taken(pull, &format!("it has {}", names(&record.sources))));
+    }
+    if !record.is_whole(&pull.directory) {
+        return Err(taken(pull, "files of it are missing or have another size"));
+    }
+    let precision = match pull.precision {
+        Some(precision) => Some(precision).filter(|p| record.has(*p)),
+        None => Precision::ALL.into_iter().find(|p| record.has(*p)),
+    };
+    let directory = pull.directory.clone();
+    Ok(precision.map(|precision| Pulled { directory, precision, record, fetched: false }))
+}
+
+fn taken(pull: &Pull, why: &str) -> HubError {
+    let message =
+        format!("{} is there already, and {why}; add --force to replace it, or remove it", pull.directory.display());
+    HubError::permanent("hub_directory_taken", message)
+}
+
+fn sources(listings: &[Listing]) -> Vec<SourceRecord> {
+    let source = |l: &Listing| SourceRecord { repository: l.repository.clone(), commit: l.commit.clone() };
+    listings.iter().map(source).collect()
+}
+
+fn names(sources: &[SourceRecord]) -> String {
+    let name = |s: &SourceRecord| format!("{} at {}", s.repository, s.commit);
+    sources.iter().map(name).collect::<Vec<_>>().join(" and ")
+}
+
+/// The same file under another name, or a copy where the disk knows no links.
+fn link(from: &Path, to: &Path) -> Result<(), HubError> {
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| HubError::disk(folder, &e))?;
+    }
+    if to.exists() {
+        std::fs::remove_file(to).map_err(|e| HubError::disk(to, &e))?;
+    }
+    std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(drop)).map_err(|e| HubError::disk(to, &e))
+}

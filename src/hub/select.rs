@@ -1,0 +1,328 @@
+//! Which files of a repository a model needs, by layout and precision, and where they go. Weights of other runtimes
+//! (PyTorch, RKNN, Arm NN, TensorFlow) and other precisions stay where they are.
+
+use super::{HubError, Listing, RemoteFile};
+use crate::domain::Precision;
+use crate::domain::registry::Layout;
+
+/// A file to have, and where it goes below the model's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted<'a> {
+    pub repository: &'a str,
+    pub commit: &'a str,
+    pub file: &'a RemoteFile,
+    pub path: String,
+}
+
+/// What follows a graph's name in each precision, the preferred one first. Optimum calls its dynamic quantisation
+/// `quantized`.
+fn suffixes(precision: Precision) -> &'static [&'static str] {
+    match precision {
+        Precision::Fp32 => &[""],
+        Precision::Fp16 => &["_fp16"],
+        Precision::Int8 => &["_int8", "_quantized"],
+    }
+}
+
+/// Of one tower or of both: where the graph is, and what must be beside it.
+struct Role {
+    /// The graph without precision and `.onnx`, for example `visual/model`.
+    graph: &'static str,
+    needed: &'static [&'static str],
+}
+
+/// What each repository of the layout has, in the order of [`crate::domain::registry::Source::repositories`], and the folder
+/// that each goes to.
+fn roles(layout: Layout) -> &'static [(&'static str, &'static [Role])] {
+    match layout {
+        Layout::Immich => &[(
+            "",
+            &[
+                Role { graph: "visual/model", needed: &["visual/preprocess_cfg.json"] },
+                Role { graph: "textual/model", needed: &["textual/tokenizer.json"] },
+            ],
+        )],
+        Layout::FastEmbedPair => &[
+            ("vision", &[Role { graph: "model", needed: &["preprocessor_config.json"] }]),
+            ("text", &[Role { graph: "model", needed: &["tokenizer.json"] }]),
+        ],
+        Layout::Xenova => &[(
+            "",
+            &[
+                Role { graph: "onnx/vision_model", needed: &["preprocessor_config.json"] },
+                Role { graph: "onnx/text_model", needed: &["tokenizer.json"] },
+            ],
+        )],
+    }
+}
+
+/// Taken where they are there: the context length, and what our own exports say about themselves.
+const OPTIONAL: [&str; 3] = ["config.json", "clipstream.json", "golden.json"];
+
+/// The layout that a repository, or a pair of them, looks like.
+///
+/// # Errors
+/// `hub_layout_unknown`, with the graphs that were found.
+pub(super) fn layout_of(listings: &[Listing]) -> Result<Layout, HubError> {
+    let candidates: &[Layout] = match listings.len() {
+        2 => &[Layout::FastEmbedPair],
+        _ => &[Layout::Immich, Layout::Xenova],
+    };
+    candidates.iter().copied().find(|layout| !precisions(*layout, listings).is_empty()).ok_or_else(|| {
+        let names: Vec<_> = listings.iter().map(|l| l.repository.as_str()).collect();
+        HubError::permanent(
+            "hub_layout_unknown",
+            format!(
+                "{} has {}; expected visual/model.onnx and textual/model.onnx, or onnx/vision_model.onnx and \
+                 onnx/text_model.onnx, or a pair OWNER/IMAGE+OWNER/TEXT with model.onnx each; export the model instead: \
+                 tools/export_openclip.py",
+                names.join("+"),
+                graphs(listings)
+            ),
+        )
+    })
+}
+
+/// The precisions that the repositories have whole graphs of.
+pub fn precisions(layout: Layout, listings: &[Listing]) -> Vec<Precision> {
+    Precision::ALL
+        .into_iter()
+        .filter(|precision| {
+            listings.iter().zip(roles(layout)).all(|(listing, (_, roles))| {
+                roles.iter().all(|role| graph_of(listing, role.graph, *precision).is_some())
+            })
+        })
+        .collect()
+}
+
+/// The files of one precision.
+///
+/// # Errors
+/// `hub_precision_missing` with those that are there, `hub_file_missing` where something beside the graphs is missing.
+pub(super) fn select<'a>(
+    layout: Layout,
+    listings: &'a [Listing],
+    precision: Precision,
+) -> Result<Vec<Wanted<'a>>, HubError> {
+    let mut wanted = Vec::new();
+    for (listing, (folder, roles)) in listings.iter().zip(roles(layout)) {
+        let mut take = |file: &'a RemoteFile| {
+            let path = if folder.is_empty() { file.path.clone() } else { format!("{folder}/{}", file.path) };
+            wanted.push(Wanted { repository: &listing.repository, commit: &listing.commit, file, path });
+        };
+        for role in *roles {
+            let Some(graph) = graph_of(listing, role.graph, precision) else {
+                return Err(no_graph(layout, listings, listing, precision));
+            };
+            take(graph);
+            external_data(listing, &graph.path, precision).for_each(&mut take);
+            for name in role.needed {
+                take(file(listing, name).ok_or_else(|| {
+                    HubError::permanent(
+                        "hub_file_missing",
+                        format!(
+                            "{} has no {name}, which the {layout} layout needs; choose another --source, or export the model",
+                            listing.repository
+                        ),
+                    )
+                })?);
+            }
+        }
+        OPTIONAL.iter().filter_map(|name| file(listing, name)).for_each(&mut take);
+    }
+    Ok(wanted)
+}
+
+fn file<'a>(listing: &'a Listing, path: &str) -> Option<&'a RemoteFile> {
+    listing.files.iter().find(|file| file.path == path)
+}
+
+fn graph_of<'a>(listing: &'a Listing, graph: &str, precision: Precision) -> Option<&'a RemoteFile> {
+    suffixes(precision).iter().find_map(|suffix| file(listing, &format!("{graph}{suffix}.onnx")))
+}
+
+/// The weights that a graph keeps outside of itself: `model.onnx.data`, `model.onnx_data`, or, as PyTorch's exporter by
+/// tracing left them, one file per tensor beside it, named after the tensor (`onnx__MatMul_9335`). Those belong to the
+/// graph of full precision.
+fn external_data<'a>(
+    listing: &'a Listing,
+    graph: &'a str,
+    precision: Precision,
+) -> impl Iterator<Item = &'a RemoteFile> {
+    let folder = graph.rsplit_once('/').map_or("", |(folder, _)| folder);
+    listing.files.iter().filter(move |file| {
+        let (in_folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
+        if let Some(rest) = file.path.strip_prefix(graph) {
+            return rest.starts_with(".data") || rest.starts_with("_data");
+        }
+        // At the root of a repository everything else lies about, too.
+        precision == Precision::Fp32 && !folder.is_empty() && in_folder == folder && is_tensor(name)
+    })
+}
+
+/// Names that PyTorch gives to tensors; not those of other files that repositories have beside a graph.
+fn is_tensor(name: &str) -> bool {
+    let other = [
+        ".onnx",
+        ".json",
+        ".txt",
+        ".md",
+        ".model",
+        ".armnn",
+        ".rknn",
+        ".bin",
+        ".pt",
+        ".pth",
+        ".h5",
+        ".msgpack",
+        ".tflite",
+        ".safetensors",
+        ".xml",
+        ".png",
+        ".jpg",
+        ".py",
+    ];
+    !name.contains(".onnx") && !name.starts_with('.') && !other.iter().any(|end| name.ends_with(end))
+}
+
+fn no_graph(layout: Layout, listings: &[Listing], listing: &Listing, precision: Precision) -> HubError {
+    let there = precisions(layout, listings);
+    let there: Vec<_> = there.iter().map(|p| p.as_str()).collect();
+    let repository = &listing.repository;
+    if there.is_empty() {
+        let message = format!(
+            "{repository} has {}, not the graphs of the {layout} layout; choose another --source, or export the model",
+            graphs(listings)
+        );
+        return HubError::permanent("hub_file_missing", message);
+    }
+    HubError::permanent(
+        "hub_precision_missing",
+        format!(
+            "{repository} has the precisions {}, not {precision}; choose --precision {}, another --source, or export the model",
+            there.join(", "),
+            there[0],
+        ),
+    )
+}
+
+fn graphs(listings: &[Listing]) -> String {
+    let files = listings.iter().flat_map(|l| &l.files);
+    let names: Vec<_> = files.map(|f| f.path.as_str()).filter(|path| path.ends_with(".onnx")).take(10).collect();
+    if names.is_empty() { "no ONNX graphs".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(repository: &str, files: &[&str]) -> Listing {
+        let file = |path: &&str| RemoteFile { path: (*path).to_owned(), bytes: Some(1), checksum: None };
+        Listing { repository: repository.into(), commit: "c0".into(), files: files.iter().map(file).collect() }
+    }
+
+    fn paths(layout: Layout, listings: &[Listing], precision: Precision) -> Vec<String> {
+        let mut paths: Vec<_> = select(layout, listings, precision).unwrap().into_iter().map(|w| w.path).collect();
+        paths.sort();
+        paths
+    }
+
+    #[test]
+    fn immichs_other_runtimes_are_left_and_external_tensors_taken() {
+        let listings = [listing(
+            "immich-app/ViT-H-14-quickgelu__dfn5b",
+            &[
+                ".gitattributes",
+                "README.md",
+                "config.json",
+                "rknpu/rk3588/visual/model.rknn",
+                "textual/model.onnx",
+                "textual/model.armnn",
+                "textual/merges.txt",
+                "textual/tokenizer.json",
+                "textual/tokenizer_config.json",
+                "visual/fp16/model.armnn",
+                "visual/model.onnx",
+                "visual/onnx__MatMul_9335",
+                "visual/visual.transformer.resblocks.0.mlp.c_fc.bias",
+                "visual/preprocess_cfg.json",
+            ],
+        )];
+        assert_eq!(layout_of(&listings).unwrap(), Layout::Immich);
+        assert_eq!(
+            paths(Layout::Immich, &listings, Precision::Fp32),
+            [
+                "config.json",
+                "textual/model.onnx",
+                "textual/tokenizer.json",
+                "visual/model.onnx",
+                "visual/onnx__MatMul_9335",
+                "visual/preprocess_cfg.json",
+                "visual/visual.transformer.resblocks.0.mlp.c_fc.bias",
+            ]
+        );
+    }
+
+    #[test]
+    fn each_precision_has_its_own_graphs() {
+        let listings = [listing(
+            "Xenova/clip-vit-base-patch32",
+            &[
+                "config.json",
+                "onnx/model.onnx",
+                "onnx/text_model.onnx",
+                "onnx/text_model.onnx_data",
+                "onnx/text_model_fp16.onnx",
+                "onnx/text_model_quantized.onnx",
+                "onnx/vision_model.onnx",
+                "onnx/vision_model_quantized.onnx",
+                "preprocessor_config.json",
+                "tokenizer.json",
+            ],
+        )];
+        assert_eq!(layout_of(&listings).unwrap(), Layout::Xenova);
+        assert_eq!(precisions(Layout::Xenova, &listings), [Precision::Fp32, Precision::Int8]);
+        let rest = ["preprocessor_config.json", "tokenizer.json"];
+        let with_rest = |graphs: &[&'static str]| [&["config.json"], graphs, &rest].concat();
+        assert_eq!(
+            paths(Layout::Xenova, &listings, Precision::Fp32),
+            with_rest(&["onnx/text_model.onnx", "onnx/text_model.onnx_data", "onnx/vision_model.onnx"])
+        );
+        assert_eq!(
+            paths(Layout::Xenova, &listings, Precision::Int8),
+            with_rest(&["onnx/text_model_quantized.onnx", "onnx/vision_model_quantized.onnx"])
+        );
+        let error = select(Layout::Xenova, &listings, Precision::Fp16).unwrap_err();
+        assert_eq!(error.reason, "hub_precision_missing");
+        assert!(error.message.contains("has the precisions fp32, int8, not fp16"), "{error}");
+    }
+
+    #[test]
+    fn a_pair_goes_into_two_folders() {
+        let listings = [
+            listing("q/clip-vision", &["model.onnx", "preprocessor_config.json", "config.json", "onnx__MatMul_1"]),
+            listing("q/clip-text", &["model.onnx", "tokenizer.json", "vocab.json"]),
+        ];
+        assert_eq!(layout_of(&listings).unwrap(), Layout::FastEmbedPair);
+        assert_eq!(
+            paths(Layout::FastEmbedPair, &listings, Precision::Fp32),
+            [
+                "text/model.onnx",
+                "text/tokenizer.json",
+                "vision/config.json",
+                "vision/model.onnx",
+                "vision/preprocessor_config.json"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let weights = [listing("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", &["open_clip_pytorch_model.bin"])];
+        let error = layout_of(&weights).unwrap_err();
+        assert!(error.message.contains("has no ONNX graphs") && error.message.contains("export"), "{error}");
+        let untokenized = [listing("a/b", &["visual/model.onnx", "textual/model.onnx", "visual/preprocess_cfg.json"])];
+        let error = select(Layout::Immich, &untokenized, Precision::Fp32).unwrap_err();
+        assert!(error.message.contains("a/b has no textual/tokenizer.json"), "{error}");
+    }
+}
