@@ -56,7 +56,8 @@ def pictures(count: int) -> list[Path]:
 
 
 def texts(count: int) -> list[str]:
-    lines = (PROJECT / "tests" / "fixtures" / "tokens.jsonl").read_text(encoding="utf-8").splitlines()
+    # Not splitlines(): the texts hold every kind of line end that Python knows.
+    lines = (PROJECT / "tests" / "fixtures" / "tokens.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
     found = [json.loads(line)["text"] for line in lines]
     # An argument holds no NUL, and `-` and options have a meaning of their own.
     return spread([text for text in found if "\0" not in text and not text.startswith("-")], count)
@@ -70,7 +71,7 @@ def embed(binary: str, name: str, folder: Path, modality: str, inputs: list[str]
     command = [binary, "embed", modality, "--model", name, "--", *inputs]
     environment = {**os.environ, "CLIPSTREAM__CLIP__MODELS": f"{name}={folder}"}
     ran = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    lines = [json.loads(line) for line in ran.stdout.split("\n") if line]
     failed = [f"{line['input'][:80]!r}: {line['error']}" for line in lines if "error" in line]
     if ran.returncode != 0 or failed or len(lines) != len(inputs):
         raise ExportError(f"clipstream embed {modality} ended with {ran.returncode} and {len(lines)} of {len(inputs)} vectors: {failed or ran.stderr[-600:]}")
