@@ -5,6 +5,10 @@
 #   docker build --target cuda -t clipstream:cuda .     linux/amd64; CUDA 13, run with --gpus all
 
 FROM rust:1.95.0-bookworm AS build
+# libjpeg-turbo is built with cmake, and its SIMD code with nasm.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends cmake nasm \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # The caches live outside the layers, so the binary has to be copied out of the target folder.

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny services-up services-down export-env parity
+.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down export-env parity
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
@@ -16,6 +16,9 @@ test: preflight onnxruntime ## all tests, against real servers where this machin
 	scripts/services with $(CARGO) test --locked
 
 check: preflight fmt clippy doc deny ## formatting, lints, documentation, licences
+
+bench-peers: preflight onnxruntime ## preprocessing next to Pillow + torchvision, on the same picture in one run
+	python=$$(scripts/export-env) && $(CARGO) run --locked --release -- bench preprocess --peers "$$python"
 
 services-up: ## start Kafka and S3 for the tests and leave them running
 	scripts/services up

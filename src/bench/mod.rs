@@ -2,12 +2,13 @@
 
 mod catalog;
 mod embed;
+mod photo;
 mod pipeline;
 mod preprocess;
 
 pub use embed::{EmbedBench, EmbedReport};
 pub use pipeline::{PipelineBench, PipelineReport};
-pub use preprocess::{PreprocessReport, preprocess};
+pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, PreprocessSet, Times};
 
 use crate::api::EmbedError;
 use crate::clip::ClipError;

@@ -1,110 +1,254 @@
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use image::RgbImage;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::BenchError;
-use crate::clip::{Preprocess, decode_picture};
+use super::{BenchError, photo};
+use crate::clip::{Clip, ClipError, Preprocess, decode_picture};
+use crate::config::Settings;
+use crate::domain::{Decoding, Orientation};
 
 /// OpenCLIP's `preprocess_cfg` of ViT-B-32/openai.
 const VIT_B_32: &str = r#"{"size": [224, 224], "mode": "RGB", "mean": [0.48145466, 0.4578275, 0.40821073],
     "std": [0.26862954, 0.26130258, 0.27577711], "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0}"#;
 
-/// One line of the report: how long a picture takes from bytes to normalised pixels, on one core.
+/// The other side of `--peers`, from the project's folder.
+const PEER: &str = "bench/peers/preprocess.py";
+
+/// Pictures that the fast mode's vectors are compared on.
+const COMPARED: usize = 24;
+
+/// Pictures from bytes to normalised pixels, on one core.
+pub struct PreprocessBench {
+    /// A folder with `images/`.
+    pub catalog: PathBuf,
+    /// Measured one by one; none: a 12-megapixel JPEG that is made for it.
+    pub images: Vec<PathBuf>,
+    /// How often each of them.
+    pub repeat: usize,
+    /// A Python that has OpenCLIP: the same files are timed with Pillow and torchvision in the same run.
+    pub peers: Option<PathBuf>,
+}
+
+/// The field names are the keys of `--json`. Times are medians.
 #[derive(Clone, Debug, Serialize)]
 pub struct PreprocessReport {
+    pub sets: Vec<PreprocessSet>,
+    /// Cosine of the configured model's vectors in fast mode with those in exact mode, over large JPEGs.
+    pub fast_cosine: Option<Agreement>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PreprocessSet {
     pub what: String,
     pub pictures: usize,
-    /// Median over the pictures (or the repetitions of a single one).
+    pub bytes: usize,
+    pub exact: Times,
+    pub fast: Times,
+    pub peer: Option<Peer>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Times {
     pub decode_ms: f64,
     pub resize_normalise_ms: f64,
     pub total_ms: f64,
 }
 
-/// The pictures of a catalog together, then `images` one by one (none: a 12-megapixel JPEG that is made for it), each
-/// `repeat` times, for ViT-B-32's preprocessing (224 x 224, bicubic) as OpenCLIP defines it.
-pub fn preprocess(
-    catalog: &Path,
-    images: &[PathBuf],
-    repeat: usize,
-    pixels_max: u64,
-) -> Result<Vec<PreprocessReport>, BenchError> {
-    let to = Preprocess::from_json(VIT_B_32).map_err(|e| BenchError::Input(e.to_string()))?;
-    let folder = catalog.join("images");
-    let unreadable = |source| BenchError::Io {
-        what: format!(
-            "cannot list {}; run from the project's folder or name a catalog with --catalog",
-            folder.display()
-        ),
-        source,
-    };
-    let mut pictures = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
-        pictures.push(read(&entry.map_err(unreadable)?.path())?);
+/// Pillow and torchvision on the same file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Peer {
+    pub total_ms: f64,
+    pub decode_ms: f64,
+    /// Names and versions.
+    pub with: String,
+    /// How many times as long as ours.
+    pub exact_ratio: f64,
+    pub fast_ratio: f64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Agreement {
+    pub pictures: usize,
+    pub min: f32,
+    pub mean: f32,
+}
+
+#[derive(Deserialize)]
+struct PeerLine {
+    total_ms: f64,
+    decode_ms: f64,
+    with: String,
+}
+
+impl PreprocessBench {
+    /// For ViT-B-32's preprocessing (224 x 224, bicubic); the vectors are of the first configured model.
+    pub async fn run(self, settings: &Settings) -> Result<PreprocessReport, BenchError> {
+        let pixels_max = settings.media.pixels_max;
+        let catalog = self.catalog_files()?;
+        let sets = tokio::task::block_in_place(|| self.sets(&catalog, pixels_max))?;
+        let fast_cosine = match settings.clip.models.first() {
+            Some(model) => {
+                let load = || Clip::load(model, &settings.clip, Arc::default());
+                match tokio::task::block_in_place(load) {
+                    Ok(clip) => Some(agreement(&clip, &catalog, pixels_max).await?),
+                    Err(error) => {
+                        tracing::warn!(error = %error, "no model: the fast mode's vectors are not compared");
+                        None
+                    }
+                }
+            }
+            None => None,
+        };
+        Ok(PreprocessReport { sets, fast_cosine })
     }
-    let mut reports = vec![measure("catalog", &pictures, 1, &to, pixels_max)?];
-    if images.is_empty() {
-        reports.push(measure("12-megapixel JPEG", &[twelve_megapixels()?], repeat, &to, pixels_max)?);
+
+    fn catalog_files(&self) -> Result<Vec<PathBuf>, BenchError> {
+        let folder = self.catalog.join("images");
+        let unreadable = |source| BenchError::Io {
+            what: format!(
+                "cannot list {}; run from the project's folder or name a catalog with --catalog",
+                folder.display()
+            ),
+            source,
+        };
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+            files.push(entry.map_err(unreadable)?.path());
+        }
+        files.sort();
+        Ok(files)
     }
-    for image in images {
-        reports.push(measure(&image.display().to_string(), &[read(image)?], repeat, &to, pixels_max)?);
+
+    fn sets(&self, catalog: &[PathBuf], pixels_max: u64) -> Result<Vec<PreprocessSet>, BenchError> {
+        let pictures = catalog.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+        let mut sets = vec![measure("catalog", &pictures, 1, pixels_max)?];
+        let scratch = tempfile::tempdir()
+            .map_err(|source| BenchError::Io { what: "cannot make a folder for the bench's picture".to_owned(), source })?;
+        let mut images = self.images.clone();
+        if images.is_empty() {
+            let path = scratch.path().join("photo-12-megapixels.jpg");
+            std::fs::write(&path, photo::jpeg(4000, 3000, 12)?)
+                .map_err(|source| BenchError::Io { what: format!("cannot write {}", path.display()), source })?;
+            images.push(path);
+        }
+        for image in &images {
+            let name = image.file_name().unwrap_or(image.as_os_str()).to_string_lossy();
+            let mut set = measure(&name, &[read(image)?], self.repeat, pixels_max)?;
+            if let Some(python) = &self.peers {
+                let line = peer(python, image, self.repeat)?;
+                set.peer = Some(Peer {
+                    exact_ratio: line.total_ms / set.exact.total_ms,
+                    fast_ratio: line.total_ms / set.fast.total_ms,
+                    total_ms: line.total_ms,
+                    decode_ms: line.decode_ms,
+                    with: line.with,
+                });
+            }
+            sets.push(set);
+        }
+        Ok(sets)
     }
-    Ok(reports)
+}
+
+fn vit_b_32(decoding: Decoding) -> Result<Preprocess, BenchError> {
+    let preprocess = Preprocess::from_json(VIT_B_32).map_err(|e| BenchError::Input(e.to_string()))?;
+    Ok(preprocess.with(Orientation::Ignore, decoding))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, BenchError> {
     std::fs::read(file).map_err(|source| BenchError::Io { what: format!("cannot read {}", file.display()), source })
 }
 
-fn measure(
-    what: &str,
-    files: &[Vec<u8>],
-    repeat: usize,
-    to: &Preprocess,
-    pixels_max: u64,
-) -> Result<PreprocessReport, BenchError> {
-    let (mut decode, mut rest, mut total) = (Vec::new(), Vec::new(), Vec::new());
-    for bytes in files {
-        for _ in 0..repeat {
-            let start = Instant::now();
-            let picture = decode_picture(bytes, pixels_max, &[to])
-                .map_err(|e| BenchError::Input(format!("a picture of {what}: {}", e.message)))?;
-            let decoded = start.elapsed();
-            std::hint::black_box(to.apply(&picture));
-            decode.push(decoded);
-            total.push(start.elapsed());
-            rest.push(start.elapsed() - decoded);
+fn measure(what: &str, files: &[Vec<u8>], repeat: usize, pixels_max: u64) -> Result<PreprocessSet, BenchError> {
+    let times = |decoding| {
+        let to = vit_b_32(decoding)?;
+        let (mut decode, mut rest, mut total) = (Vec::new(), Vec::new(), Vec::new());
+        for bytes in files {
+            for _ in 0..repeat {
+                let start = Instant::now();
+                let picture = decode_picture(bytes, pixels_max, &[&to])
+                    .map_err(|e| BenchError::Input(format!("a picture of {what}: {}", e.message)))?;
+                let decoded = start.elapsed();
+                std::hint::black_box(to.apply(&picture));
+                drop(picture);
+                decode.push(decoded);
+                total.push(start.elapsed());
+                rest.push(start.elapsed() - decoded);
+            }
         }
-    }
-    Ok(PreprocessReport {
+        Ok::<_, BenchError>(Times {
+            decode_ms: median_ms(decode),
+            resize_normalise_ms: median_ms(rest),
+            total_ms: median_ms(total),
+        })
+    };
+    Ok(PreprocessSet {
         what: what.to_owned(),
         pictures: files.len(),
-        decode_ms: median_ms(decode),
-        resize_normalise_ms: median_ms(rest),
-        total_ms: median_ms(total),
+        bytes: files.iter().map(Vec::len).sum(),
+        exact: times(Decoding::Exact)?,
+        fast: times(Decoding::Fast)?,
+        peer: None,
     })
 }
 
-/// 4000 x 3000 with edges, gradients and fine grain, so that it costs about what a photo costs (quality 90, 4:2:0 where
-/// the encoder chooses so).
-fn twelve_megapixels() -> Result<Vec<u8>, BenchError> {
-    let picture = RgbImage::from_fn(4000, 3000, |x, y| {
-        let grain = x.wrapping_mul(0x9E37_79B1).wrapping_add(y.wrapping_mul(0x85EB_CA77)) >> 28;
-        let (wave, tile) = (((x as f32 / 97.0).sin() + (y as f32 / 61.0).cos()) * 40.0, ((x / 250 + y / 250) % 2) * 60);
-        let level = |base: u32| (f32::from(base as u8) + wave + grain as f32).clamp(0.0, 255.0) as u8;
-        image::Rgb([level(80 + tile), level(100 + y / 30), level(60 + x / 40)])
-    });
-    let view = turbojpeg::Image {
-        pixels: picture.as_raw().as_slice(),
-        width: 4000,
-        pitch: 3 * 4000,
-        height: 3000,
-        format: turbojpeg::PixelFormat::RGB,
-    };
-    turbojpeg::compress(view, 90, turbojpeg::Subsamp::Sub2x2)
-        .map(|bytes| bytes.to_vec())
-        .map_err(|e| BenchError::Input(format!("cannot make the 12-megapixel JPEG: {e}")))
+/// Times Pillow and torchvision on `image`, in a process of its own.
+fn peer(python: &Path, image: &Path, repeat: usize) -> Result<PeerLine, BenchError> {
+    let output = Command::new(python)
+        .arg(PEER)
+        .args([VIT_B_32, &repeat.to_string()])
+        .arg(image)
+        // One thread is what is compared.
+        .env("OMP_NUM_THREADS", "1")
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| BenchError::Io { what: format!("cannot run {}", python.display()), source })?;
+    let line = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&line).map_err(|_| {
+        BenchError::Input(format!(
+            "{} {PEER} ended with {} and no result; expected a Python with OpenCLIP (make export-env prints one), run from \
+             the project's folder",
+            python.display(),
+            output.status
+        ))
+    })
+}
+
+/// Large JPEGs made of the catalog's pictures and of noise like photos, embedded in both modes.
+async fn agreement(clip: &Clip, catalog: &[PathBuf], pixels_max: u64) -> Result<Agreement, BenchError> {
+    let enlarged = Preprocess::from_json(r#"{"size": 1536, "resize_mode": "squash", "background": [255, 255, 255]}"#)
+        .map_err(|e| BenchError::Input(e.to_string()))?;
+    let failed = |e: crate::clip::PictureError| BenchError::Input(e.message);
+    let step = (catalog.len() / COMPARED).max(1);
+    let mut jpegs = Vec::new();
+    for path in catalog.iter().step_by(step).take(COMPARED) {
+        let picture = decode_picture(&read(path)?, pixels_max, &[&enlarged]).map_err(failed)?;
+        jpegs.push(photo::encode(&enlarged.rgb(&picture), 1536, 1536)?);
+    }
+    for (seed, (width, height)) in [(1600, 1200), (1200, 1600), (2048, 1024), (1500, 1500)].into_iter().enumerate() {
+        jpegs.push(photo::jpeg(width, height, seed as u64)?);
+    }
+    let mut cosines = Vec::new();
+    for jpeg in &jpegs {
+        let mut vectors = Vec::new();
+        for decoding in Decoding::ALL {
+            let preprocess = clip.preprocess().clone().with(Orientation::Ignore, decoding);
+            let picture = decode_picture(jpeg, pixels_max, &[&preprocess]).map_err(failed)?;
+            let embedded = clip.embed_pixels(preprocess.apply(&picture)).await;
+            vectors.push(embedded.map_err(|e: ClipError| BenchError::Input(e.to_string()))?);
+        }
+        if let [exact, fast] = vectors.as_slice() {
+            cosines.push(exact.cosine(fast));
+        }
+    }
+    Ok(Agreement {
+        pictures: cosines.len(),
+        min: cosines.iter().copied().fold(1.0, f32::min),
+        mean: cosines.iter().sum::<f32>() / cosines.len().max(1) as f32,
+    })
 }
 
 fn median_ms(mut times: Vec<Duration>) -> f64 {

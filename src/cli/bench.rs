@@ -2,14 +2,14 @@
 
 mod embed;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use comfy_table::{Table, presets};
 
 use super::output::watch;
 use super::{CliError, Exit, Global};
-use crate::bench::{self, BenchError, PipelineBench};
+use crate::bench::{BenchError, Peer, PipelineBench, PreprocessBench};
 use crate::shutdown::Shutdown;
 
 /// Measures the pipeline against the model alone, a model against ONNX Runtime alone, and preprocessing
@@ -35,10 +35,13 @@ enum What {
         messages: u32,
     },
     Embed(embed::Args),
-    /// Decode, resize and normalise, on one core
+    /// Decode, resize and normalise on one core, exact and fast, next to Pillow + torchvision where --peers names a Python
     ///
-    /// With --json: one line {"what", "pictures", "decode_ms", "resize_normalise_ms", "total_ms"} per set; medians.
-    #[command(after_help = "Example: clipstream bench preprocess --image photo.jpg")]
+    /// With --json: {"sets": [{"what", "pictures", "bytes", "exact", "fast", "peer"}], "fast_cosine"}; "exact" and "fast"
+    /// have {"decode_ms", "resize_normalise_ms", "total_ms"}, medians; "peer" is null without --peers, else {"total_ms",
+    /// "decode_ms", "with", "exact_ratio", "fast_ratio"}; "fast_cosine" is {"pictures", "min", "mean"} of the first
+    /// configured model's vectors, null where no model can be loaded.
+    #[command(after_help = "Example: clipstream bench preprocess --image photo.jpg --peers .venv/bin/python")]
     Preprocess {
         /// A folder with catalog.jsonl
         #[arg(long, value_name = "DIRECTORY", default_value = "demo/catalog")]
@@ -49,6 +52,9 @@ enum What {
         /// How often each of them
         #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
         repeat: u32,
+        /// A Python with OpenCLIP (make export-env prints one): times Pillow + torchvision on the same files
+        #[arg(long, value_name = "PYTHON")]
+        peers: Option<PathBuf>,
     },
 }
 
@@ -56,8 +62,8 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     match args.what {
         What::Pipeline { catalog, messages } => pipeline(catalog, messages as usize, global).await,
         What::Embed(args) => embed::run(args, global).await,
-        What::Preprocess { catalog, image, repeat } => {
-            tokio::task::block_in_place(|| preprocess(&catalog, &image, repeat as usize, global))
+        What::Preprocess { catalog, image, repeat, peers } => {
+            preprocess(PreprocessBench { catalog, images: image, repeat: repeat as usize, peers }, global).await
         }
     }
 }
@@ -79,30 +85,36 @@ async fn pipeline(catalog: PathBuf, messages: usize, global: &Global) -> Result<
     })?)
 }
 
-fn preprocess(catalog: &Path, images: &[PathBuf], repeat: usize, global: &Global) -> Result<(), CliError> {
+async fn preprocess(bench: PreprocessBench, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
-    let reports = bench::preprocess(catalog, images, repeat, settings.media.pixels_max)?;
-    let output = global.output();
-    if output.is_json() {
-        for report in &reports {
-            output.json_line(report)?;
-        }
-        return Ok(());
-    }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(["what", "pictures", "decode ms", "resize + normalise ms", "total ms"]);
-    for r in &reports {
+    let report = bench.run(&settings).await?;
+    Ok(global.output().result(&report, || {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(["what", "pictures", "mode", "decode ms", "resize + normalise ms", "total ms", "times as fast"]);
         let ms = |value: f64| format!("{value:.2}");
-        table.add_row([
-            r.what.clone(),
-            r.pictures.to_string(),
-            ms(r.decode_ms),
-            ms(r.resize_normalise_ms),
-            ms(r.total_ms),
-        ]);
-    }
-    Ok(output.line(table)?)
+        for set in &report.sets {
+            let ratio = |pick: fn(&Peer) -> f64| set.peer.as_ref().map_or("-".to_owned(), |p| format!("{:.2}", pick(p)));
+            for (mode, times, ratio) in
+                [("exact", set.exact, ratio(|p| p.exact_ratio)), ("fast", set.fast, ratio(|p| p.fast_ratio))]
+            {
+                let (decode, rest, total) = (ms(times.decode_ms), ms(times.resize_normalise_ms), ms(times.total_ms));
+                table.add_row([set.what.clone(), set.pictures.to_string(), mode.to_owned(), decode, rest, total, ratio]);
+            }
+            if let Some(peer) = &set.peer {
+                let (decode, total) = (ms(peer.decode_ms), ms(peer.total_ms));
+                let rest = ms(peer.total_ms - peer.decode_ms);
+                table.add_row([set.what.clone(), "1".to_owned(), peer.with.clone(), decode, rest, total, "1".to_owned()]);
+            }
+        }
+        let cosine = report.fast_cosine.map_or(String::new(), |found| {
+            format!(
+                "\nfast mode's vectors: cosine with exact {:.5} on average, at least {:.5}, over {} large JPEGs",
+                found.mean, found.min, found.pictures
+            )
+        });
+        format!("{table}{cosine}")
+    })?)
 }
 
 impl From<BenchError> for CliError {

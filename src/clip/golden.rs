@@ -164,9 +164,7 @@ impl Golden {
             })?;
             pixels.push(preprocess.apply(&picture));
         }
-        let untokenizable = |e: super::TokenizerError| ClipError::load("tokenizer_unusable", e.to_string());
-        let tokens = self.texts.iter().take(texts).map(|t| model.tokenizer.encode(&t.text));
-        let tokens = tokens.collect::<Result<Vec<_>, _>>().map_err(untokenizable)?;
+        let tokens: Vec<_> = self.texts.iter().take(texts).map(|t| model.tokenizer.encode(&t.text)).collect();
 
         let (Some(images), Some(texts)) = (model.images.towers.first_mut(), model.texts.towers.first_mut()) else {
             return Err(ClipError::Stopped);

@@ -112,7 +112,7 @@ impl Clip {
             let encoding = tokio::task::spawn_blocking(move || tokenizer.encode(&text));
             encoding.await.map_err(|_| ClipError::Stopped)?
         };
-        self.text.embed(tokens.map_err(|e| ClipError::item("text_untokenizable", e.to_string()))?).await
+        self.text.embed(tokens).await
     }
 }
 

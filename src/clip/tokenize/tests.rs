@@ -9,12 +9,6 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::from_file(path, 77).unwrap()
 }
 
-impl Tokenizer {
-    fn ids(&self, text: &str) -> Vec<i64> {
-        self.encode(text).unwrap()
-    }
-}
-
 #[derive(Deserialize)]
 struct Case {
     text: String,
@@ -33,7 +27,7 @@ fn ids_equal_openclips() {
     let cases = cases();
     let mut wrong = Vec::new();
     for case in &cases {
-        let ids = tokenizer.ids(&case.text);
+        let ids = tokenizer.encode(&case.text);
         if ids != case.ids {
             let at = ids.iter().zip(&case.ids).take_while(|(a, b)| a == b).count();
             let cut = |ids: &[i64]| format!("{:?}", ids.iter().skip(at).take(6).collect::<Vec<_>>());
@@ -53,8 +47,8 @@ fn ids_equal_openclips() {
 #[test]
 fn ids_have_their_real_length_and_end_with_end_of_text() {
     let tokenizer = tokenizer();
-    assert_eq!(tokenizer.ids(""), [49_406, 49_407]);
-    let long = tokenizer.ids(&"cat ".repeat(500));
+    assert_eq!(tokenizer.encode(""), [49_406, 49_407]);
+    let long = tokenizer.encode(&"cat ".repeat(500));
     assert_eq!((long.len(), long[0], long[76]), (77, 49_406, 49_407));
     assert_eq!(tokenizer.vocabulary_size(), 49_408);
     fn shared<T: Send + Sync>(_: &T) {}
@@ -65,18 +59,18 @@ fn ids_have_their_real_length_and_end_with_end_of_text() {
 #[test]
 fn a_long_text_is_read_as_far_as_its_first_tokens_need() {
     let tokenizer = tokenizer();
-    let cat = tokenizer.ids("cat");
-    assert_eq!(tokenizer.ids(&format!("{}cat", " ".repeat(3_000_000))), cat);
-    assert_eq!(tokenizer.ids(&format!("{}cat", "\n".repeat(3_000_000))), cat);
-    assert_eq!(tokenizer.ids(&format!("{}ca\u{0}t", "\u{a0}".repeat(999_999))), cat);
-    assert_eq!(tokenizer.ids(&format!("&{}", "amp;".repeat(5_000))), tokenizer.ids("&"));
+    let cat = tokenizer.encode("cat");
+    assert_eq!(tokenizer.encode(&format!("{}cat", " ".repeat(3_000_000))), cat);
+    assert_eq!(tokenizer.encode(&format!("{}cat", "\n".repeat(3_000_000))), cat);
+    assert_eq!(tokenizer.encode(&format!("{}ca\u{0}t", "\u{a0}".repeat(999_999))), cat);
+    assert_eq!(tokenizer.encode(&format!("&{}", "amp;".repeat(5_000))), tokenizer.encode("&"));
     for part in ["&amp;amp;amp;", "Ã©", "ÃÃ©\u{80}", "中", "a", "Σ\u{301}", "\u{1b}[1;", "&#38", "'s", "<end_of_text>"]
     {
-        let ids = tokenizer.ids(&part.repeat(1_000_000 / part.len()));
+        let ids = tokenizer.encode(&part.repeat(1_000_000 / part.len()));
         assert_eq!((ids[0], ids.last()), (49_406, Some(&49_407)), "{part:?}");
     }
     let layers = format!("é&{}", "amp;".repeat(1_000_000));
-    assert_eq!(tokenizer.ids(&layers).len(), 77);
+    assert_eq!(tokenizer.encode(&layers).len(), 77);
 }
 
 #[test]
@@ -118,8 +112,8 @@ fn small(merges: &[&str], specials: &[&str]) -> Result<Tokenizer, TokenizerError
 fn merges_that_are_not_clips_are_refused() {
     let specials = ["<|startoftext|>", "<|endoftext|>"];
     let good = small(&["a b", "ab c</w>"], &specials).unwrap();
-    assert_eq!(good.ids("abc"), [514, 513, 515]);
-    assert_eq!(small(&["a b"], &["<start_of_text>", "<end_of_text>"]).unwrap().ids(""), [513, 514]);
+    assert_eq!(good.encode("abc"), [514, 513, 515]);
+    assert_eq!(small(&["a b"], &["<start_of_text>", "<end_of_text>"]).unwrap().encode(""), [513, 514]);
     let refused = |merges: &[&str]| small(merges, &specials).err().unwrap().to_string();
     assert!(refused(&["ab c", "a b"]).contains("merge 1 of ab and c comes before its parts"));
     assert!(refused(&["a b", "b c", "ab c", "a bc"]).contains("merge 4 of a and bc makes a token a second time"));

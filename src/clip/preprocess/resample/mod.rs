@@ -250,3 +250,57 @@ fn nearest_positions(from: usize, to: usize, first: usize, count: usize) -> Vec<
     }
     positions
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    /// The passes as they run here, against the portable ones.
+    #[test]
+    fn every_machine_gives_the_same_bits() {
+        fn compare<const C: usize>(rng: &mut StdRng) {
+            let size = Size { width: rng.random_range(1..300), height: rng.random_range(1..40) };
+            let to = rng.random_range(1..120);
+            // Runs of extremes are where sums are largest.
+            let mut data: Vec<u8> = (0..size.width * size.height * C).map(|_| rng.random()).collect();
+            data.iter_mut().for_each(|sample| if *sample % 3 > 0 { *sample = if *sample > 99 { 255 } else { 0 } });
+            let filter = if rng.random() { Filter::Bicubic } else { Filter::Bilinear };
+            let first = rng.random_range(0..to);
+            let count = rng.random_range(1..=to - first);
+            let across = fixed_point(windows(filter, size.width, to, first, count));
+            let rows = Rows { data: &data, stride: size.width * C, first: 0 };
+            assert_eq!(
+                passes::horizontal::<C>(rows, &across),
+                passes::horizontal_portable::<C>(rows, &across),
+                "{size:?} to {to}, {C} channels"
+            );
+            let down = fixed_point(windows(filter, size.height, to, first, count));
+            let columns = 0..size.width * C;
+            assert_eq!(
+                passes::vertical(rows, columns.clone(), &down),
+                passes::vertical_portable(rows, columns, &down),
+                "{size:?} to {to}, {C} channels"
+            );
+        }
+        let mut rng = StdRng::seed_from_u64(11);
+        for _ in 0..150 {
+            compare::<1>(&mut rng);
+            compare::<2>(&mut rng);
+            compare::<3>(&mut rng);
+            compare::<4>(&mut rng);
+        }
+    }
+
+    #[test]
+    fn a_span_holds_all_windows() {
+        for (from, to) in [(4000, 298), (7, 224), (224, 224), (500, 499)] {
+            for (first, count) in [(0, to), (to / 3, to / 3), (to - 1, 1)] {
+                let all = windows(Filter::Bicubic, from, to, first, count).span();
+                assert_eq!(span(Filter::Bicubic, from, to, first, count), all);
+            }
+        }
+    }
+}
