@@ -267,9 +267,9 @@ fn pixels(clip: &Clip, files: &[PathBuf], count: usize, pixels_max: u64) -> Resu
     let pixels = |file: &PathBuf| {
         let bytes = std::fs::read(file)
             .map_err(|source| BenchError::Io { what: format!("cannot read {}", file.display()), source })?;
-        let picture = decode_picture(&bytes, pixels_max)
+        let picture = decode_picture(&bytes, pixels_max, &[clip.preprocess()])
             .map_err(|e| BenchError::Input(format!("{}: {}", file.display(), e.message)))?;
-        Ok(clip.preprocess(&picture))
+        Ok(clip.preprocess().apply(&picture))
     };
     files.iter().cycle().take(count).map(pixels).collect()
 }

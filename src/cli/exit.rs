@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::api::{EmbedError, SearchError};
+use crate::clip::ClipError;
 use crate::config::ConfigErrors;
 use crate::domain::Class;
 use crate::pipeline::PipelineError;
@@ -107,6 +108,12 @@ impl From<WorkerError> for CliError {
             WorkerError::Pipeline(PipelineError::Broken(_)) | WorkerError::Broken(_) => Exit::Failed,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<ClipError> for CliError {
+    fn from(error: ClipError) -> Self {
+        Self::new(unless_permanent(error.class()), error.to_string())
     }
 }
 

@@ -97,8 +97,9 @@ pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &
             // Where external weights are: the extracted model has no folder of its own.
             let folder = file.parent().unwrap_or(Path::new(".")).to_string_lossy();
             builder
-                .add_config_entry("session.model_external_initializers_file_folder_path", folder)
-                .and_then(|()| builder.commit_from_memory(&model))
+                .with_config_entry("session.model_external_initializers_file_folder_path", folder)
+                .map_err(ort::Error::from)
+                .and_then(|mut builder| builder.commit_from_memory(&model))
         }
     };
     session.map_err(|e| {
@@ -157,6 +158,18 @@ pub(super) fn combined_output(onnx: &Onnx, modality: Modality) -> Result<String,
 pub(super) fn image_signature(session: &Session) -> Result<ImageSignature, ClipError> {
     let expected = "one input of pixels, float [batch, 3, height, width]";
     let [input] = session.inputs() else { return Err(unexpected("inputs", session.inputs(), expected)) };
+    if input.dtype().tensor_type() == Some(TensorElementType::Uint8) {
+        // Immich's exports since 2026 (immich-app/ml-models, `fuse_visual_input` in `immich_model/onnx/transforms.py`).
+        return Err(ClipError::load(
+            "model_unusable",
+            format!(
+                "the graph takes {} {}: it normalises pixels itself; expected {expected}; pull an earlier commit of \
+                 that repository or another one, or export the model with tools/export_openclip.py",
+                input.name(),
+                input.dtype()
+            ),
+        ));
+    }
     let (Some(float), Some([batch, channels, height, width])) = (float(input), axes::<4>(input)) else {
         return Err(unexpected("inputs", session.inputs(), expected));
     };

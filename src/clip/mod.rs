@@ -10,6 +10,8 @@ mod engine;
 mod error;
 mod facts;
 mod fit;
+#[cfg(test)]
+mod fixture_tests;
 mod golden;
 mod graph;
 mod inspect;

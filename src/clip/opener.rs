@@ -88,9 +88,9 @@ impl Opener {
         &self,
         mut open: impl FnMut(u32, &[ProviderEntry]) -> Result<Tried<T>, ClipError>,
     ) -> Result<(Vec<T>, Active), ClipError> {
-        let device_ids = self.settings().device_ids;
+        let device_ids = &self.settings().device_ids;
         let first = device_ids.first().copied().unwrap_or(0);
-        let Tried { tower, mut active } = open(first, self.settings().providers)?;
+        let Tried { tower, mut active } = open(first, &self.settings().providers)?;
         active.devices = if active.first().has_device_ids() { device_ids.clone() } else { vec![first] };
         let mut towers = vec![tower];
         let entries = active.entries();

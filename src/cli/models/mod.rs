@@ -53,8 +53,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClipError> + Send + 'static,
 ) -> Result<T, CliError> {
     let done = tokio::task::spawn_blocking(work).await;
-    let done = done.map_err(|e| CliError::new(Exit::Failed, format!("looking at the model broke: {e}")))?;
-    done.map_err(|e| CliError::new(Exit::Unavailable, e.to_string()))
+    Ok(done.map_err(|e| CliError::new(Exit::Failed, format!("looking at the model broke: {e}")))??)
 }
 
 impl From<HubError> for CliError {

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod embed;
 mod index;
+mod models_verify;
 mod produce;
 mod search;
 mod worker;
