@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down
+.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down export-env parity
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
@@ -25,6 +25,13 @@ services-up: ## start Kafka and S3 for the tests and leave them running
 
 services-down: ## stop them
 	scripts/services down
+
+export-env: ## the Python environment of tools/export_openclip.py; prints its python
+	@scripts/export-env
+
+parity: preflight onnxruntime ## compare vectors with OpenCLIP in PyTorch for the five full-size models (random weights)
+	$(CARGO) build --locked --release
+	python=$$(scripts/export-env) && $$python tools/parity.py
 
 # What the targets above are made of.
 

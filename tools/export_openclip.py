@@ -12,6 +12,7 @@ The directory (docs/export.md) appears only once its graphs give OpenCLIP's vect
 """
 
 import argparse
+import logging
 import re
 import sys
 from pathlib import Path
@@ -33,6 +34,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     precisions = tuple(dict.fromkeys(given.precision.split(",")))
+    # OpenCLIP logs that weights are random, and every error twice.
+    logging.disable(logging.ERROR)
     # Here, so that --help and a wrong argument answer at once.
     try:
         from openclip_export import ExportError, checkpoint, directory, graphs

@@ -7,7 +7,6 @@ has a golden.json with the vectors of OpenCLIP itself. tests/fixtures/models/REA
 which public description.
 """
 
-import copy
 import gzip
 import shutil
 import sys
@@ -21,12 +20,12 @@ import open_clip
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
-from torch import nn
 
+from fixture_towers import Both, Half, LastToken, Picture, Text, WithAttentionOperator
 from openclip_export import directory, golden, graphs
 from openclip_export.checkpoint import Exported, preprocess_of, randomise
 from openclip_export.tokenizer import END, START, tokenizer_json
-from openclip_export.towers import ImageTower, TextTower, blocks_of, unit
+from openclip_export.towers import ImageTower, TextTower
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "models"
 MERGES = 86  # with 2 x 256 bytes and two special tokens: 600 tokens
@@ -54,67 +53,6 @@ def tokenizer() -> SimpleTokenizer:
         file.write(gzip.compress("\n".join(lines).encode()))
         file.flush()
         return SimpleTokenizer(file.name)
-
-
-class Picture(nn.Module):
-    """As `CLIPVisionModelWithProjection`: the vector as the projection gives it, and maybe the hidden states."""
-
-    def __init__(self, exported, hidden=False):
-        super().__init__()
-        self.visual, self.hidden = exported.model.visual, hidden
-        self.blocks = blocks_of(self.visual.transformer, pooled=False)
-
-    def forward(self, pixel_values):
-        x = self.visual._embeds(pixel_values)
-        for block in self.blocks:
-            x = block(x)
-        vector = self.visual.ln_post(x[:, 0]) @ self.visual.proj
-        return (vector, x) if self.hidden else vector
-
-
-class Text(nn.Module):
-    """As `CLIPTextModelWithProjection`, with or without an attention mask; padding is masked besides the causal mask."""
-
-    def __init__(self, exported, hidden=False):
-        super().__init__()
-        self.model, self.hidden = exported.model, hidden
-        self.blocks = blocks_of(self.model.transformer, pooled=False)
-
-    def forward(self, input_ids, attention_mask=None):
-        tokens = input_ids.shape[1]
-        x = self.model.token_embedding(input_ids) + self.model.positional_embedding[:tokens]
-        mask = self.model.attn_mask[:tokens, :tokens]
-        if attention_mask is not None:
-            mask = mask + (1 - attention_mask.float())[:, None, None] * -1e9
-        for block in self.blocks:
-            x = block(x, mask)
-        x = self.model.ln_final(x)
-        vector = x[torch.arange(x.shape[0]), input_ids.int().argmax(-1)] @ self.model.text_projection
-        return (vector, x) if self.hidden else vector
-
-
-class Both(nn.Module):
-    """As `CLIPModel`: one graph of both towers, and how well each picture fits each text."""
-
-    def __init__(self, exported):
-        super().__init__()
-        self.picture, self.text, self.scale = Picture(exported), Text(exported), exported.model.logit_scale
-
-    def forward(self, input_ids, pixel_values, attention_mask):
-        text, image = unit(self.text(input_ids, attention_mask)), unit(self.picture(pixel_values))
-        logits = self.scale.exp() * text @ image.T
-        return logits.T, logits, text, image
-
-
-class LastToken(TextTower):
-    """SigLIP's text tower: every token sees every other, the last one is the vector. Exported with a free length, which it
-    must not be run at: padding is part of what it was trained on."""
-
-    def forward(self, text):
-        x = self.embedding(text) + self.positions[: text.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        return unit(self.ln_final(x)[:, -1] @ self.projection)
 
 
 PIXELS = torch.zeros(2, 3, 32, 32)
@@ -234,17 +172,6 @@ def immich_fixed_batch(root: Path) -> Exported:
     return exported
 
 
-class WithAttentionOperator(nn.Module):
-    """OpenCLIP's own modules: PyTorch's attention becomes ONNX's operator `Attention` from operator set 23 on."""
-
-    def __init__(self, exported, encode):
-        super().__init__()
-        self.model, self.encode = exported.model, encode
-
-    def forward(self, values):
-        return getattr(self.model, self.encode)(values, normalize=True)
-
-
 def immich_attention(root: Path) -> Exported:
     exported = tiny(root.name, True)
     torch.backends.mha.set_fastpath_enabled(False)
@@ -341,18 +268,6 @@ def clip_as_service(root: Path) -> Exported:
     directory.write_json(root / "preprocess_cfg.json", exported.preprocess)
     directory.write_json(root / "tokenizer.json", tokenizer_json(exported.tokenizer))
     return exported
-
-
-class Half(nn.Module):
-    """A tower that computes in fp16 between fp32 pixels and vectors; with `io`, between fp16 ones."""
-
-    def __init__(self, tower, io=False):
-        super().__init__()
-        self.tower, self.io = copy.deepcopy(tower).half(), io
-
-    def forward(self, values):
-        vectors = self.tower(values.half() if values.is_floating_point() else values)
-        return vectors.half() if self.io else vectors.float()
 
 
 def fp16_io(root: Path) -> Exported:

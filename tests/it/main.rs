@@ -6,6 +6,7 @@ mod end_to_end;
 mod floors;
 mod kafka;
 mod kafka_source;
+mod model_vectors;
 mod providers;
 mod qdrant_endpoint;
 mod qdrant_endpoint_test;

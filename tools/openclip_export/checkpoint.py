@@ -8,12 +8,15 @@ the two differ. Here the checkpoint's count.
 import difflib
 import hashlib
 import math
+import pickle
+import zipfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import open_clip
 import torch
 from open_clip.factory import load_checkpoint, parse_model_name
+from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg
@@ -46,6 +49,8 @@ class Exported:
 def load(model: str, pretrained: str = None, weights: Path = None, random_seed: int = None, name: str = None) -> Exported:
     """`pretrained` names a checkpoint of OpenCLIP. With `weights` or `random_seed` too, only its configuration is taken."""
     config = _config(model)
+    # OpenCLIP takes laion2b-s34b-b79k too; a model has one name.
+    pretrained = pretrained and pretrained.lower().replace("-", "_")
     checkpoint = _checkpoint(model, pretrained)
     quick_gelu = bool(config.get("quick_gelu", False))
     if checkpoint is not None:
@@ -62,7 +67,8 @@ def load(model: str, pretrained: str = None, weights: Path = None, random_seed: 
         known = ", ".join(list_pretrained_tags_by_model(_cleaned(model))) or "none"
         raise ExportError(f"no weights for {model}; expected --pretrained (there are: {known}), --weights FILE or --random-seed N")
     config["quick_gelu"] = quick_gelu
-    built = _build(model, quick_gelu, checkpoint, has_own=weights is None and random_seed is None)
+    # A folder or a repository of the hub brings its weights along; others are filled below.
+    built = _build(model, quick_gelu, checkpoint, with_weights=parse_model_name(model)[0] is not None and weights is None and random_seed is None)
     if random_seed is not None:
         randomise(built, random_seed)
         source = f"random seed {random_seed}"
@@ -147,10 +153,11 @@ def _checkpoint(model: str, pretrained: str):
     """OpenCLIP's entry of the checkpoint: where its weights are, its activation and preprocessing."""
     if pretrained is None:
         return None
-    checkpoint = get_pretrained_cfg(_cleaned(model), pretrained)
+    names = (_cleaned(model), _cleaned(model).removesuffix(QUICK_GELU_SUFFIX))
+    checkpoint = get_pretrained_cfg(names[0], pretrained) or get_pretrained_cfg(names[1], pretrained)
     if not checkpoint:
         tags = list_pretrained_tags_by_model(_cleaned(model))
-        near = difflib.get_close_matches(pretrained.lower().replace("-", "_"), tags, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(pretrained, tags, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ExportError(f"{model} has no checkpoint {pretrained}{hint} (OpenCLIP {open_clip.__version__} has: {', '.join(tags) or 'none'})")
     return checkpoint
@@ -165,14 +172,14 @@ def _supported(model: str, config: dict) -> None:
         raise ExportError(f"{model} is a CoCa model; expected a CLIP model of an image tower and a text tower")
 
 
-def _build(model: str, quick_gelu: bool, checkpoint, has_own: bool) -> torch.nn.Module:
+def _build(model: str, quick_gelu: bool, checkpoint, with_weights: bool) -> torch.nn.Module:
     known = {field.name for field in fields(PreprocessCfg)}
     preprocess = {key: value for key, value in (checkpoint or {}).items() if key in known}
     try:
-        # `has_own`: a model of a folder or of the hub brings its weights, others are filled later.
         return open_clip.create_model(
-            model, force_quick_gelu=quick_gelu, force_preprocess_cfg=preprocess, load_weights=has_own, pretrained_image=False, pretrained_text=False
-        )
+            model, force_quick_gelu=quick_gelu, force_preprocess_cfg=preprocess, load_weights=with_weights, require_pretrained=with_weights,
+            pretrained_image=False, pretrained_text=False,
+        )  # fmt: skip
     except (RuntimeError, OSError, ValueError) as error:
         raise ExportError(f"{model} cannot be built: {_first_line(error)}") from error
 
@@ -191,12 +198,26 @@ def _load_file(model: torch.nn.Module, file: Path) -> str:
     """Loads the weights; returns the file's sha256."""
     try:
         digest = sha256(file)
-        load_checkpoint(model, str(file))
+        if _is_torchscript(file):  # as OpenAI published its checkpoints
+            state = torch.jit.load(file, map_location="cpu").state_dict()
+            state = {key: value for key, value in state.items() if key not in ("input_resolution", "context_length", "vocab_size")}
+            model.load_state_dict(state if hasattr(model, "positional_embedding") else convert_to_custom_text_state_dict(state))
+        else:
+            load_checkpoint(model, str(file))
     except OSError as error:
         raise ExportError(f"the weights {file} cannot be read: {error}") from error
+    except pickle.UnpicklingError as error:  # PyTorch's message tells people to switch the protection off
+        raise ExportError(f"the weights {file} are no PyTorch file, or one that holds more than tensors, which is not loaded") from error
     except Exception as error:  # torch, pickle and safetensors each have their own
         raise ExportError(f"the weights {file} do not fit the model: {_first_line(error)}; expected a state_dict of this OpenCLIP model") from error
     return digest
+
+
+def _is_torchscript(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def sha256(file: Path) -> str:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import open_clip
 import torch
 
@@ -86,29 +87,30 @@ def floor(precision: str, cosine: float) -> float:
 
 def check(exported: Exported, paths: dict, any_length: bool) -> float:
     """The smallest cosine between the graphs and OpenCLIP: golden pictures and texts, batches of 1 and 3, several lengths."""
-    import onnxruntime
+    pixels = golden.preprocess(exported, list(golden.pictures().values()))
+    wanted = golden.vectors(exported, pixels=pixels)
+    found = cosines(paths["visual"], [(pixels, wanted), (pixels[:1], wanted[:1])])
+    ids = exported.tokenizer([*golden.TEXTS, ""])
+    wanted = golden.vectors(exported, ids=ids)
+    lengths = [len(golden.trimmed(exported, row)) if any_length else exported.context_length for row in ids]
+    alone = [(row[None, :length], vector[None]) for row, vector, length in zip(ids, wanted, lengths)]
+    found += cosines(paths["textual"], [(ids[:3], wanted[:3]), *alone])
+    return math.nan if any(map(math.isnan, found)) else min(found)
 
+
+def cosines(path: Path, batches: list) -> list[float]:
+    """The smallest cosine of each batch `(values, wanted)`. One graph at a time: a large one takes gigabytes."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        sessions = {part: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for part, path in paths.items()}
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes are private
         raise ExportError(f"ONNX Runtime {onnxruntime.__version__} does not load the graph: {error}") from error
-
-    def cosine(part, values, wanted):
-        (got,) = sessions[part].run(None, {sessions[part].get_inputs()[0].name: values.numpy()})
-        return float((got.astype(np.float64) * wanted).sum(-1).min()) if got.shape == wanted.shape else math.nan
-
-    pixels = golden.preprocess(exported, list(golden.pictures().values()))
-    wanted = golden.vectors(exported, pixels=pixels)
-    found = [cosine("visual", pixels, wanted), cosine("visual", pixels[:1], wanted[:1])]
-    ids = exported.tokenizer([*golden.TEXTS, ""])
-    wanted = golden.vectors(exported, ids=ids)
-    found += [cosine("textual", ids[:3], wanted[:3])]
-    for row, vector in zip(ids, wanted):
-        length = len(golden.trimmed(exported, row)) if any_length else exported.context_length
-        found.append(cosine("textual", row[None, :length], vector[None]))
-    return math.nan if any(map(math.isnan, found)) else min(found)
+    found = []
+    for values, wanted in batches:
+        (got,) = session.run(None, {session.get_inputs()[0].name: values.numpy()})
+        found.append(float((got.astype(np.float64) * wanted).sum(-1).min()) if got.shape == wanted.shape else math.nan)
+    return found
 
 
 def manifest(exported: Exported, root: Path, precisions: list) -> dict:

@@ -35,7 +35,7 @@ def file_name(precision: str) -> str:
 def export_image(model, image_size, path: Path, half: bool = False) -> None:
     tower = ImageTower(model).eval()
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    # Two pictures: a batch of one would be taken for a constant.
+    # Two: a batch of one would be taken for a constant.
     export(tower, torch.zeros(2, 3, *size), path, {0: "batch"}, "image", half)
 
 

@@ -17,8 +17,8 @@ def tokenizer_json(tokenizer: SimpleTokenizer) -> dict:
     vocabulary = {names.get(id, token): id for token, id in tokenizer.encoder.items()}
     merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.get)
     special = [
-        {"id": id, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": normalized, "special": True}
-        for (id, name), normalized in zip(names.items(), (True, False))
+        {"id": id, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        for id, name in names.items()
     ]
     return {
         "version": "1.0",
