@@ -1,6 +1,5 @@
 //! From a model's entry in the settings to a [`Clip`]: files, ONNX Runtime, sessions, tokenizer, trial runs, fingerprint.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::directory::{self, ModelFiles};
@@ -9,7 +8,7 @@ use super::runtime::{self, Runtime};
 use super::tower::{ImageTower, TextTower};
 use super::{Clip, ClipError, Pixels, Preprocess, Tokenizer, TokenizerError, graph};
 use crate::config::{ClipSettings, ModelEntry, Provider};
-use crate::domain::{Embedding, Fingerprint, ModelId};
+use crate::domain::{Embedding, Fingerprint, ModelId, registry};
 use crate::telemetry::Metrics;
 
 /// What it takes to open another session of the same model.
@@ -39,8 +38,8 @@ impl Clip {
     /// Finds ONNX Runtime and the model's files, opens the sessions and runs each tower once. Blocking, up to
     /// seconds: call it off the async threads. Every error is [`ClipError::Load`].
     pub fn load(entry: &ModelEntry, settings: &ClipSettings, metrics: Arc<Metrics>) -> Result<Self, ClipError> {
-        let directory = model_directory(entry, settings);
-        let files = directory::find(&directory)?;
+        let directory = settings.model_directory(entry);
+        let files = directory::find(&directory).map_err(|e| with_next_step(e, &entry.id))?;
         let preprocess = Preprocess::from_json(&files.preprocess).map_err(|e| {
             ClipError::load("preprocess_unsupported", format!("{}: {e}", files.preprocess_file.display()))
         })?;
@@ -120,12 +119,15 @@ impl Clip {
     }
 }
 
-/// The entry's own directory, or `{variant}__{checkpoint}` below the models' directory, as Immich names its exports.
-fn model_directory(entry: &ModelEntry, settings: &ClipSettings) -> PathBuf {
-    entry.directory.clone().unwrap_or_else(|| {
-        let name = format!("{}__{}", entry.id.variant, entry.id.checkpoint);
-        settings.models_directory.join(name.replace(['/', '\\'], "-"))
-    })
+/// `directory::find` does not know whose files it looks for.
+fn with_next_step(error: ClipError, id: &ModelId) -> ClipError {
+    match error {
+        ClipError::Load { reason: "model_missing", message } if registry::find(id).is_some() => ClipError::load(
+            "model_missing",
+            message.replace("next: clipstream models pull,", &format!("next: clipstream models pull {id},")),
+        ),
+        other => other,
+    }
 }
 
 /// The settings' list, with the CPU at its end, where ONNX Runtime puts it anyway.

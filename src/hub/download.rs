@@ -193,7 +193,9 @@ impl<'a> Part<'a> {
     async fn keep_etag(&mut self, etag: Option<&str>) -> Result<(), HubError> {
         self.etag = etag.filter(|etag| is_strong(etag)).map(str::to_owned);
         match &self.etag {
-            Some(etag) => tokio::fs::write(&self.etag_path, etag).await.map_err(|e| HubError::disk(&self.etag_path, &e)),
+            Some(etag) => {
+                tokio::fs::write(&self.etag_path, etag).await.map_err(|e| HubError::disk(&self.etag_path, &e))
+            }
             None => {
                 remove_if_there(&self.etag_path).await;
                 Ok(())

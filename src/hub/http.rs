@@ -61,7 +61,9 @@ impl Hub {
                 let cause = root(&error);
                 HubError::permanent(
                     "hub_client_failed",
-                    format!("cannot set up the HTTP client: {cause}; check the system's CA certificates and proxy variables"),
+                    format!(
+                        "cannot set up the HTTP client: {cause}; check the system's CA certificates and proxy variables"
+                    ),
                 )
             })?;
         Ok(Self {

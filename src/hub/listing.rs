@@ -80,7 +80,10 @@ impl Hub {
         let answer = self.retrying(async || self.json(url.clone(), &what).await, || 0, note).await?;
         let invalid = |why: String| {
             let shown = redact::url(url.as_str());
-            HubError::permanent("hub_answer_invalid", format!("{shown}: {why}; check that hub.endpoint is a hub's address"))
+            HubError::permanent(
+                "hub_answer_invalid",
+                format!("{shown}: {why}; check that hub.endpoint is a hub's address"),
+            )
         };
         let answer: Answer =
             serde_json::from_value(answer).map_err(|e| invalid(format!("no listing of a repository ({e})")))?;
@@ -106,10 +109,7 @@ impl From<Sibling> for RemoteFile {
         };
         // Git's id of a file in large file storage is that of the pointer, not of the content.
         let (bytes, checksum) = match sibling.lfs {
-            Some(lfs) => (
-                lfs.size.or(sibling.size),
-                lfs.sha256.and_then(|sha| hex(sha, 64)).map(Checksum::Sha256),
-            ),
+            Some(lfs) => (lfs.size.or(sibling.size), lfs.sha256.and_then(|sha| hex(sha, 64)).map(Checksum::Sha256)),
             // Git's id begins with the size.
             None if sibling.size.is_none() => (None, None),
             None => (sibling.size, sibling.blob_id.and_then(|id| hex(id, 40)).map(Checksum::GitBlob)),

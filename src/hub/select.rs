@@ -163,8 +163,24 @@ fn external_data<'a>(
 /// Names that PyTorch gives to tensors; not those of other files that repositories have beside a graph.
 fn is_tensor(name: &str) -> bool {
     let other = [
-        ".onnx", ".json", ".txt", ".md", ".model", ".armnn", ".rknn", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".tflite",
-        ".safetensors", ".xml", ".png", ".jpg", ".py",
+        ".onnx",
+        ".json",
+        ".txt",
+        ".md",
+        ".model",
+        ".armnn",
+        ".rknn",
+        ".bin",
+        ".pt",
+        ".pth",
+        ".h5",
+        ".msgpack",
+        ".tflite",
+        ".safetensors",
+        ".xml",
+        ".png",
+        ".jpg",
+        ".py",
     ];
     !name.contains(".onnx") && !name.starts_with('.') && !other.iter().any(|end| name.ends_with(end))
 }

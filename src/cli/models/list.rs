@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::{CliError, Exit, Global};
 use crate::config::ClipSettings;
-use crate::domain::registry::{self, Checkpoint};
 use crate::domain::ModelId;
+use crate::domain::registry::{self, Checkpoint};
 use crate::hub::Record;
 
 /// Lists the models that are known, and those of clip.models

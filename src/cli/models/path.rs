@@ -20,10 +20,15 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     if !directory.is_dir() {
         let next = match registry::find(id) {
             Some(_) => format!("clipstream models pull {id}"),
-            None => format!("set clip.models to {id}=DIRECTORY, or pull it: clipstream models pull {id} --source OWNER/NAME"),
+            None => format!(
+                "set clip.models to {id}=DIRECTORY, or pull it: clipstream models pull {id} --source OWNER/NAME"
+            ),
         };
-        return Err(CliError::new(Exit::Unavailable, format!("{id} is not there: no directory {}", directory.display()))
-            .hint(next));
+        return Err(CliError::new(
+            Exit::Unavailable,
+            format!("{id} is not there: no directory {}", directory.display()),
+        )
+        .hint(next));
     }
     let line = json!({ "model": id.to_string(), "directory": directory.display().to_string() });
     Ok(global.output().result(&line, || directory.display().to_string())?)

@@ -68,10 +68,11 @@ pub struct UnknownModel {
 /// With the nearest name, if there is one that is near.
 pub fn resolve(text: &str) -> Result<ModelId, UnknownModel> {
     let name = Name::of(text);
-    all().iter().find(|row| name.is(row)).map(Checkpoint::id).ok_or_else(|| UnknownModel {
-        found: text.chars().take(100).collect(),
-        nearest: nearest(&name.key),
-    })
+    all()
+        .iter()
+        .find(|row| name.is(row))
+        .map(Checkpoint::id)
+        .ok_or_else(|| UnknownModel { found: text.chars().take(100).collect(), nearest: nearest(&name.key) })
 }
 
 /// Like [`resolve`], but `VARIANT/CHECKPOINT` of a model that is not in the table is taken as it stands.
