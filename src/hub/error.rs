@@ -42,3 +42,24 @@ impl HubError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn what_the_disk_says_becomes_a_next_step() {
+        for (kind, reason, part) in [
+            (ErrorKind::StorageFull, "disk_full", "make room and run it again"),
+            (ErrorKind::PermissionDenied, "disk_forbidden", "set clip.models_directory to a folder that can be"),
+            (ErrorKind::NotADirectory, "disk_failed", "check the disk and clip.models_directory"),
+        ] {
+            let error = HubError::disk(Path::new("/models/x"), &Error::from(kind));
+            assert_eq!(error.reason, reason);
+            assert!(!error.transient && error.message.contains("/models/x"), "{error}");
+            assert!(error.message.contains(part), "{error}");
+        }
+    }
+}

@@ -126,7 +126,7 @@ fn is_safe(path: &str) -> bool {
 
 /// # Errors
 /// `hub_repository_invalid` for what is not `owner/name`.
-pub fn validate_repository(repository: &str) -> Result<(), HubError> {
+fn validate_repository(repository: &str) -> Result<(), HubError> {
     let part_ok = |part: &str| {
         !matches!(part, "" | "." | "..")
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
