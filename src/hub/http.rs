@@ -53,7 +53,7 @@ impl Hub {
             .user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             // Between two reads. A whole download takes as long as it takes.
-            .read_timeout(Duration::from_millis(settings.timeout_ms))
+            .read_timeout(Duration::from_millis(settings.read_timeout_ms))
             // By hand, because the token must not follow to another host.
             .redirect(redirect::Policy::none())
             .build()
@@ -165,7 +165,7 @@ impl Hub {
     pub(super) fn unreachable(&self, at: &Url, error: &reqwest::Error) -> HubError {
         let (shown, cause) = (redact::url(at.as_str()), root(error));
         let message = if error.is_timeout() {
-            format!("{shown}: silent for too long ({cause}); raise hub.timeout_ms if the line is that slow")
+            format!("{shown}: silent for too long ({cause}); raise hub.read_timeout_ms if the line is that slow")
         } else if error.is_connect() {
             format!("{shown}: cannot connect ({cause}); check the network, hub.endpoint and proxy variables")
         } else {

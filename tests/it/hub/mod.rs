@@ -74,7 +74,7 @@ impl World {
                 ("rknpu/rk3588/visual/model.rknn", b"for others"),
             ],
         );
-        let settings = HubSettings { endpoint: hub.endpoint.clone(), timeout_ms: 300, ..HubSettings::default() };
+        let settings = HubSettings { endpoint: hub.endpoint.clone(), read_timeout_ms: 300, ..HubSettings::default() };
         Self { hub, settings, folder: tempfile::tempdir().unwrap(), notes: Notes::default() }
     }
 
