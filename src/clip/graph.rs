@@ -13,13 +13,19 @@ use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBui
 use ort::value::{Outlet, TensorElementType};
 
 use super::ClipError;
+use super::onnx::{Onnx, extract};
 use super::runtime::Runtime;
 use crate::config::Provider;
+use crate::domain::Modality;
 use crate::redact;
 
 /// Outputs that are the embedding, by preference: OpenCLIP and Immich exports, then Optimum's and FastEmbed's, then
 /// merged ones. Graphs may give hidden states beside it.
-const OUTPUT_NAMES: [&str; 5] = ["image_embedding", "text_embedding", "image_embeds", "text_embeds", "embeddings"];
+pub(super) const OUTPUT_NAMES: [&str; 5] =
+    ["image_embedding", "text_embedding", "image_embeds", "text_embeds", "embeddings"];
+
+/// What the export tool writes: old enough for any ONNX Runtime that is accepted here.
+const EXPORT_OPSET: u32 = 18;
 
 /// One axis of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +82,18 @@ pub(super) struct TextSignature {
     pub(super) output: Output,
 }
 
+/// The graph of one tower.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'f> {
+    pub(super) file: &'f Path,
+    /// Which part of a combined graph; none: the file is one tower's.
+    pub(super) part: Option<Modality>,
+}
+
 /// Opens the graph of one tower with the settings' providers.
 pub(super) fn open(
     runtime: &Runtime,
-    file: &Path,
+    source: Source<'_>,
     providers: &[Provider],
     intra_op_threads: usize,
 ) -> Result<Session, ClipError> {
@@ -99,9 +113,75 @@ pub(super) fn open(
             )
         })?;
     }
-    builder.commit_from_file(file).map_err(|e| {
-        ClipError::load("model_unusable", format!("{} cannot be opened: {}", file.display(), one_line(&e)))
+    commit(builder, source, &runtime.path)
+}
+
+/// Hands the graph to ONNX Runtime.
+pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &Path) -> Result<Session, ClipError> {
+    let file = source.file;
+    let session = match source.part {
+        None => builder.commit_from_file(file),
+        Some(modality) => {
+            let onnx = Onnx::open(file)?;
+            let model = extract(&onnx, &combined_output(&onnx, modality)?)?;
+            // Where external weights are: the extracted model has no folder of its own.
+            let folder = file.parent().unwrap_or(Path::new(".")).to_string_lossy();
+            builder
+                .with_config_entry("session.model_external_initializers_file_folder_path", folder)
+                .map_err(ort::Error::from)
+                .and_then(|mut builder| builder.commit_from_memory(&model))
+        }
+    };
+    session.map_err(|e| {
+        let why = one_line(&e);
+        let (found, next_step) = refusal(&why, library).unwrap_or((why, "fetch it again, or export it again".into()));
+        ClipError::load("model_unusable", format!("{} cannot be opened: {found}; {next_step}", file.display()))
     })
+}
+
+/// ONNX Runtime's word that a graph is newer than the library, in ours: what was found, and the next step.
+fn refusal(message: &str, library: &Path) -> Option<(String, String)> {
+    let number = |after: &str| {
+        let rest = message.split_once(after)?.1.trim_start();
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok()
+    };
+    let (what, found, most) = match (number(" Opset "), number(" is till opset ")) {
+        (Some(found), Some(most)) => ("operator set", found, most),
+        _ => ("IR version", number("model IR version: ")?, number("max supported IR version: ")?),
+    };
+    Some((
+        format!("found {what} {found}, expected at most {most} with {}", library.display()),
+        format!("export it again with --opset {}, or set [clip] onnxruntime to a newer library", EXPORT_OPSET),
+    ))
+}
+
+/// The output of a graph with both towers that is one tower's embedding.
+pub(super) fn combined_output(onnx: &Onnx, modality: Modality) -> Result<String, ClipError> {
+    let outputs = onnx.outputs();
+    let words: &[&str] = match modality {
+        Modality::Image => &["image", "vision", "visual"],
+        Modality::Text => &["text"],
+    };
+    let is_embedding = |name: &str| !["logits", "hidden", "pooler"].iter().any(|word| name.contains(word));
+    let of_tower = |name: &str| words.iter().any(|word| name.contains(word));
+    let mut found = outputs.iter().filter(|o| o.axes.len() == 2 && of_tower(&o.name) && is_embedding(&o.name));
+    let preferred = OUTPUT_NAMES.iter().find_map(|name| outputs.iter().find(|o| o.name == *name && of_tower(name)));
+    match (preferred, found.next(), found.next()) {
+        (Some(output), ..) | (None, Some(output), None) => Ok(output.name.clone()),
+        _ => {
+            let found: Vec<_> = outputs.iter().map(ToString::to_string).collect();
+            Err(ClipError::load(
+                "model_unusable",
+                format!(
+                    "the graph's outputs are {}; expected one that is the {} embedding, [batch, dimension], for \
+                     example {}; export the two towers apart",
+                    found.join(", "),
+                    modality.as_str(),
+                    if modality == Modality::Image { "image_embeds" } else { "text_embeds" },
+                ),
+            ))
+        }
+    }
 }
 
 fn options(runtime: &Runtime, intra_op_threads: usize, cpu_only: bool) -> ort::Result<SessionBuilder> {

@@ -5,10 +5,10 @@ use std::path::Path;
 use futures::future::join_all;
 use serde_json::json;
 
-use super::directory::ModelFiles;
 use super::test_graph::{F16, F32, I32, I64, Second, channel_means, token_sums};
 use super::*;
 use crate::config::ModelEntry;
+use crate::domain::Modality;
 use crate::telemetry::Metrics;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
@@ -84,16 +84,16 @@ async fn an_id_outside_the_vocabulary_fails_alone() {
 #[test]
 fn a_text_at_its_real_length_equals_the_padded_one() {
     let clip = demo();
-    let open = |files: &ModelFiles| {
+    let open = || {
         let opener = &clip.opener;
-        let session = graph::open(opener.runtime, &files.text_graph, &opener.providers, 1).unwrap();
+        let session = graph::open(opener.runtime, opener.source(Modality::Text), &opener.providers, 1).unwrap();
         graph::text_signature(&session).map(|s| TextTower::new(session, s, 77).unwrap()).unwrap()
     };
     for text in ["", "cat", "a red apple on a wooden table"] {
         let ids = clip.tokenizer.encode(text).unwrap();
         let mut padded = ids.clone();
         padded.resize(77, 0);
-        let mut tower = open(&clip.opener.files);
+        let mut tower = open();
         use super::tower::Tower;
         let [real, whole] = [&ids, &padded].map(|i| tower.run(&[i]).unwrap().remove(0).unwrap());
         assert!(close(&real, &whole, 1e-5), "{text}");
@@ -232,7 +232,7 @@ fn graphs_that_do_not_fit_are_named() {
     let (folder, entry) = pair(channel_means(F32, Err("batch"), Ok(8)), text());
     std::fs::write(folder.path().join("clip-tiny-vision/model.onnx"), "nothing").unwrap();
     let error = load(&entry, &ClipSettings::default()).err().unwrap().to_string();
-    assert!(error.contains("clip-tiny-vision/model.onnx cannot be opened"), "{error}");
+    assert!(error.contains("clip-tiny-vision/model.onnx is no ONNX model: it does not begin as one"), "{error}");
     assert!(!error.contains('\n'), "{error}");
 }
 

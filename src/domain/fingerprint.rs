@@ -2,6 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Precision;
+
 /// What makes two vectors comparable. A collection records the fingerprint of the model that filled it; worker,
 /// search and API refuse a collection whose fingerprint differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,13 @@ pub struct Fingerprint {
     pub tokenizer: String,
     /// SHA-256 (hex) over both graphs, image tower first.
     pub graph: String,
+    /// The activation that the graphs compute, as found in them: `quick_gelu`, or each tower's where they differ. None
+    /// where it is not recognised, and in what the first versions recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<String>,
+    /// None in what the first versions recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 impl Fingerprint {
@@ -34,6 +43,13 @@ impl Fingerprint {
         compare("dimension", &self.dimension, &other.dimension);
         compare("preprocessing", &self.preprocessing, &other.preprocessing);
         compare("tokenizer", &self.tokenizer, &other.tokenizer);
+        // What one side does not know cannot differ; the graph tells in any case.
+        if let (Some(expected), Some(actual)) = (&self.activation, &other.activation) {
+            compare("activation", expected, actual);
+        }
+        if let (Some(expected), Some(actual)) = (&self.precision, &other.precision) {
+            compare("precision", expected, actual);
+        }
         compare("graph", &self.graph, &other.graph);
         found
     }
@@ -52,9 +68,36 @@ mod tests {
             preprocessing: "224x224".into(),
             tokenizer: "t".into(),
             graph: "g".into(),
+            activation: Some("quick_gelu".into()),
+            precision: Some(Precision::Fp32),
         };
         let b = Fingerprint { dimension: 768, ..a.clone() };
         assert!(a.differences(&a).is_empty());
         assert_eq!(a.differences(&b), ["dimension: found 768, expected 512"]);
+        let c = Fingerprint {
+            activation: Some("gelu".into()),
+            precision: Some(Precision::Int8),
+            graph: "h".into(),
+            ..a.clone()
+        };
+        let expected = [
+            "activation: found gelu, expected quick_gelu",
+            "precision: found int8, expected fp32",
+            "graph: found h, expected g",
+        ];
+        assert_eq!(a.differences(&c), expected);
+    }
+
+    #[test]
+    fn what_earlier_versions_recorded_is_read_and_compared() {
+        let earlier = r#"{"variant": "demo", "checkpoint": "v1", "dimension": 256, "preprocessing": "96x96",
+            "tokenizer": "t", "graph": "g"}"#;
+        let earlier: Fingerprint = serde_json::from_str(earlier).unwrap();
+        let now = Fingerprint { activation: Some("gelu".into()), precision: Some(Precision::Fp32), ..earlier.clone() };
+        assert!(now.differences(&earlier).is_empty() && earlier.differences(&now).is_empty());
+        let written = serde_json::to_string(&now).unwrap();
+        assert!(written.contains(r#""precision":"fp32""#), "{written}");
+        assert_eq!(serde_json::from_str::<Fingerprint>(&written).unwrap(), now);
+        assert!(!serde_json::to_string(&earlier).unwrap().contains("precision"));
     }
 }

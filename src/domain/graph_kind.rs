@@ -1,21 +1,39 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The activation between the two layers of a CLIP transformer's MLP. A checkpoint is trained with one of them; the
-/// other one gives vectors that look right and are not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+use serde::{Deserialize, Serialize};
+
+/// The activation between the two layers of a CLIP transformer's MLP. A checkpoint is trained with one of them; another
+/// one gives vectors that look right and are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `x * sigmoid(1.702 x)`: OpenAI's own and those trained like them (`QuickGELU` in `open_clip/transformer.py`).
     QuickGelu,
     /// `torch.nn.GELU()`, the exact one by the error function.
     Gelu,
+    /// `torch.nn.GELU(approximate="tanh")`: no checkpoint of the registry has it, but graphs that were optimised for
+    /// speed do in place of the exact one.
+    GeluTanh,
 }
 
 impl Activation {
+    pub const ALL: [Self; 3] = [Self::QuickGelu, Self::Gelu, Self::GeluTanh];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::QuickGelu => "quick_gelu",
             Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_tanh",
+        }
+    }
+
+    /// As people write it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::QuickGelu => "QuickGELU",
+            Self::Gelu => "GELU",
+            Self::GeluTanh => "GELU by tanh",
         }
     }
 }
@@ -26,8 +44,17 @@ impl fmt::Display for Activation {
     }
 }
 
+impl FromStr for Activation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        named(text, &Self::ALL, Self::as_str, "activation")
+    }
+}
+
 /// What the weights of a graph are stored and computed as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Precision {
     Fp32,
     Fp16,
@@ -57,8 +84,14 @@ impl FromStr for Precision {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|p| p.as_str() == text).ok_or_else(|| {
-            format!("{:?} is no precision; expected fp32, fp16 or int8", text.chars().take(40).collect::<String>())
-        })
+        named(text, &Self::ALL, Self::as_str, "precision")
     }
+}
+
+/// The one of `all` with this name.
+fn named<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str, what: &str) -> Result<T, String> {
+    all.iter().copied().find(|t| name(*t) == text).ok_or_else(|| {
+        let known: Vec<_> = all.iter().map(|t| name(*t)).collect();
+        format!("{:?} is no {what}; expected one of {}", text.chars().take(40).collect::<String>(), known.join(", "))
+    })
 }

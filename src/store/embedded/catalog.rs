@@ -126,6 +126,8 @@ mod tests {
             preprocessing: "p".into(),
             tokenizer: "t".into(),
             graph: "g".into(),
+            activation: None,
+            precision: None,
         };
         catalog.collections.insert("a".into(), Entry { fingerprint });
         catalog.aliases.insert("alias".into(), "a".into());

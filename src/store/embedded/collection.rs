@@ -257,6 +257,8 @@ mod tests {
             preprocessing: "p".into(),
             tokenizer: "t".into(),
             graph: "g".into(),
+            activation: None,
+            precision: None,
         };
         let collection = Collection::create("c", &path, &fingerprint, &CollectionDefinition::built_in()).unwrap();
         // Beyond the engine's indexing threshold (10 MB per vector), and several log files long.

@@ -267,6 +267,8 @@ mod tests {
             preprocessing: "p".into(),
             tokenizer: "t".into(),
             graph: "g".into(),
+            activation: None,
+            precision: None,
         };
         let definition = CollectionDefinition::built_in();
         let spec = CollectionSpec { name: "a".into(), fingerprint: expected.clone(), definition };

@@ -88,6 +88,8 @@ pub fn spec(name: &str, dimension: usize) -> CollectionSpec {
             preprocessing: "4x4 shortest bicubic".into(),
             tokenizer: "t0".into(),
             graph: "g0".into(),
+            activation: None,
+            precision: None,
         },
         definition: CollectionDefinition::built_in(),
     }

@@ -1,0 +1,149 @@
+//! The files of a model directory, as they are found on the hub.
+//!
+//! | layout | image tower | text tower | beside them |
+//! |---|---|---|---|
+//! | Immich, and our own exports | `visual/model.onnx` | `textual/model.onnx` | `visual/preprocess_cfg.json`, `textual/tokenizer.json` |
+//! | FastEmbed pair | `*-vision/model.onnx` | `*-text/model.onnx` | `*-vision/preprocessor_config.json`, `*-text/tokenizer.json` |
+//! | Optimum, as Xenova's | `onnx/vision_model.onnx` | `onnx/text_model.onnx` | `preprocessor_config.json`, `tokenizer.json` |
+//! | combined Optimum | `onnx/model.onnx` | the same | `preprocessor_config.json`, `tokenizer.json` |
+//! | open_clip_inference | `visual.onnx` | `text.onnx` | `open_clip_config.json`, `tokenizer.json` |
+//! | clip-as-service | `visual.onnx` | `textual.onnx` | nothing |
+//!
+//! Optimum's two are also taken without the folder `onnx`. A FastEmbed pair is two repositories (for example
+//! `Qdrant/clip-ViT-B-32-vision` and `-text`) below one directory; folders that are just `vision` and `text` are taken
+//! too. Other precisions are beside the graph of single precision: `model_fp16.onnx`; `model_int8.onnx`,
+//! `model_quantized.onnx` or `model_uint8.onnx`. `config.json`, beside the towers or the tokenizer, may give the context
+//! length. In the directory itself, `golden.json` has vectors to compare with, and `clipstream.json` says what
+//! was exported, and how.
+
+mod files;
+mod layouts;
+mod preprocess;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+pub(super) use files::{sha256, text_of};
+pub(super) use preprocess::PreprocessFile;
+
+use self::files::{json_of, listing};
+use self::layouts::{Candidate, LAYOUTS};
+use super::ClipError;
+use crate::domain::Precision;
+
+/// CLIP's own, for layouts that do not say.
+const CONTEXT_LENGTH: usize = 77;
+
+/// Where the files of one model are. All exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ModelFiles {
+    pub(super) layout: &'static str,
+    pub(super) image_graph: PathBuf,
+    /// The same file as `image_graph` where one graph has both towers.
+    pub(super) text_graph: PathBuf,
+    pub(super) precision: Precision,
+    /// All that both towers are there in.
+    pub(super) precisions: Vec<Precision>,
+    /// None: the layout has none, and CLIP's own vocabulary is meant.
+    pub(super) tokenizer: Option<PathBuf>,
+    pub(super) context_length: usize,
+    /// None: the layout has none, and the checkpoint's own is meant.
+    pub(super) preprocess: Option<PreprocessFile>,
+    /// Vectors that OpenCLIP gave, to compare with.
+    pub(super) golden: Option<PathBuf>,
+    /// `clipstream.json`, what our export tool says of its files.
+    pub(super) manifest: Option<PathBuf>,
+}
+
+impl ModelFiles {
+    /// Whether one graph has both towers.
+    pub(super) fn is_combined(&self) -> bool {
+        self.image_graph == self.text_graph
+    }
+}
+
+/// Finds the layout of `directory` and its files, with the graphs of `precision`.
+///
+/// # Errors
+/// No layout is there as a whole; or one is, but not in `precision`: the error lists those that are.
+pub(super) fn find(directory: &Path, precision: Precision) -> Result<ModelFiles, ClipError> {
+    let candidates = LAYOUTS.iter().map(|layout| layout.look(directory)).collect::<Result<Vec<_>, _>>()?;
+    let has = |candidate: &&Candidate| candidate.graphs.iter().any(|(p, _)| *p == precision);
+    let whole = candidates.iter().filter(|c| c.missing.is_empty());
+    if let Some(candidate) = whole.clone().find(has) {
+        return read(candidate, directory, precision);
+    }
+    if let Some(other) = whole.clone().next() {
+        let there: Vec<_> = other.graphs.iter().map(|(p, _)| p.as_str()).collect();
+        return Err(ClipError::load(
+            "precision_missing",
+            format!(
+                "{} ({} layout) has no {precision} graphs; there is {}; set clip.precision to one of these, or export \
+                 the model in {precision}",
+                directory.display(),
+                other.layout.name,
+                there.join(", "),
+            ),
+        ));
+    }
+    // The layouts of which most is there; all of them are listed where that is nothing.
+    let nearest = candidates.iter().map(|c| c.present).max().unwrap_or(0);
+    let missing = candidates.iter().filter(|c| c.present == nearest);
+    let missing: Vec<_> =
+        missing.map(|c| format!("{} layout without {}", c.layout.name, c.missing.join(", "))).collect();
+    Err(ClipError::load(
+        "model_missing",
+        format!(
+            "no model in {}: {}; there is {}; next: clipstream models pull, or correct [clip] models",
+            directory.display(),
+            missing.join("; "),
+            listing(directory),
+        ),
+    ))
+}
+
+fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result<ModelFiles, ClipError> {
+    let precisions = candidate.graphs.iter().map(|(p, _)| *p).collect();
+    let graphs = candidate.graphs.iter().find(|(p, _)| *p == precision).map(|(_, graphs)| graphs.clone());
+    let Some([image_graph, text_graph]) = graphs else {
+        return Err(ClipError::load("precision_missing", format!("{} has no {precision} graphs", directory.display())));
+    };
+    let configs = [
+        directory.join("config.json"),
+        candidate.text_folder.join("config.json"),
+        directory.join(preprocess::OPEN_CLIP_HUB),
+    ];
+    let mut context_length = None;
+    for config in configs.iter().filter(|c| c.is_file()) {
+        context_length = context_length.or(context_length_of(&json_of(config)?));
+    }
+    let own = |name: &str| Some(directory.join(name)).filter(|file| file.is_file());
+    Ok(ModelFiles {
+        layout: candidate.layout.name,
+        image_graph,
+        text_graph,
+        precision,
+        precisions,
+        tokenizer: candidate.tokenizer.clone(),
+        context_length: context_length.unwrap_or(CONTEXT_LENGTH),
+        preprocess: candidate.preprocess.as_deref().map(PreprocessFile::read).transpose()?,
+        golden: own("golden.json"),
+        manifest: own("clipstream.json"),
+    })
+}
+
+/// OpenCLIP's `text_cfg.context_length`, or Hugging Face's `max_position_embeddings`.
+fn context_length_of(config: &Value) -> Option<usize> {
+    let places = [
+        "/text_cfg/context_length",
+        "/model_cfg/text_cfg/context_length",
+        "/text_config/max_position_embeddings",
+        "/max_position_embeddings",
+    ];
+    let length = places.iter().find_map(|place| config.pointer(place)?.as_u64())?;
+    usize::try_from(length).ok().filter(|l| *l >= 2)
+}
+
+#[cfg(test)]
+mod tests;

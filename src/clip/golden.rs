@@ -1,0 +1,216 @@
+//! `golden.json`: inputs with the tokens and vectors that OpenCLIP gave for them, and how close a graph must come.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::directory::text_of;
+use super::load::Opened;
+use super::tower::Tower as _;
+use super::{ClipError, decode_picture};
+use crate::domain::{Embedding, Modality, Precision};
+
+/// The form of the file that is read here.
+const FORMAT: u32 = 1;
+
+/// Golden pictures are small; a larger one is none of ours.
+const PIXELS_MAX: u64 = 16 * 1024 * 1024;
+
+/// What is run at every start: enough to see a wrong graph, tokenizer or preprocessing, whatever the model's size.
+const START_TEXTS: usize = 2;
+const START_IMAGES: usize = 1;
+
+pub(super) struct Golden {
+    path: PathBuf,
+    pub(super) made_with: String,
+    cosine_min: BTreeMap<Precision, f32>,
+    texts: Vec<GoldenText>,
+    images: Vec<GoldenImage>,
+}
+
+struct GoldenText {
+    text: String,
+    tokens: Vec<i64>,
+    vector: Embedding,
+}
+
+struct GoldenImage {
+    name: String,
+    file: Vec<u8>,
+    vector: Embedding,
+}
+
+/// How one golden input came out.
+#[derive(Clone, Debug)]
+pub(super) struct Compared {
+    pub(super) modality: Modality,
+    /// The picture's name, or the text.
+    pub(super) input: String,
+    pub(super) vector: Embedding,
+    /// Similarity to OpenCLIP's vector.
+    pub(super) cosine: f32,
+    /// For a text whose tokens differ: found and expected.
+    pub(super) tokens_differ: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    format: u32,
+    #[serde(default)]
+    made_with: String,
+    #[serde(default)]
+    cosine_min: BTreeMap<Precision, f32>,
+    texts: Vec<FileText>,
+    images: Vec<FileImage>,
+}
+
+#[derive(Deserialize)]
+struct FileText {
+    text: String,
+    tokens: Vec<i64>,
+    vector: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct FileImage {
+    name: String,
+    data: String,
+    vector: Vec<f32>,
+}
+
+impl Golden {
+    /// # Errors
+    /// The file is no collection of golden vectors, or has none.
+    pub(super) fn read(path: &Path) -> Result<Self, ClipError> {
+        let unusable = |what: String| {
+            let next_step = "export the model again, or remove the file: then nothing is verified";
+            ClipError::load("golden_unusable", format!("{} {what}; {next_step}", path.display()))
+        };
+        let file: File = serde_json::from_str(&text_of(path)?).map_err(|e| unusable(format!("has no golden vectors: {e}")))?;
+        if file.format != FORMAT {
+            return Err(unusable(format!("has format {}, expected {FORMAT}", file.format)));
+        }
+        let vector = |of: &str, values: Vec<f32>| {
+            Embedding::normalised(values).map_err(|e| unusable(format!("has no vector for {of:?}: {e}")))
+        };
+        let texts = file.texts.into_iter().map(|t| {
+            Ok(GoldenText { vector: vector(&t.text, t.vector)?, text: t.text, tokens: t.tokens })
+        });
+        let images = file.images.into_iter().map(|i| {
+            let data = STANDARD.decode(&i.data).map_err(|e| unusable(format!("has no picture for {:?}: {e}", i.name)))?;
+            Ok(GoldenImage { vector: vector(&i.name, i.vector)?, name: i.name, file: data })
+        });
+        let golden = Self {
+            path: path.to_owned(),
+            made_with: file.made_with,
+            cosine_min: file.cosine_min,
+            texts: texts.collect::<Result<_, ClipError>>()?,
+            images: images.collect::<Result<_, ClipError>>()?,
+        };
+        if golden.texts.is_empty() || golden.images.is_empty() {
+            return Err(unusable("has no text or no picture".to_owned()));
+        }
+        Ok(golden)
+    }
+
+    /// The lowest cosine that is accepted in `precision`: what the export tool measured and allowed, else what the
+    /// precision's rounding may cost at most.
+    pub(super) fn cosine_min(&self, precision: Precision) -> f32 {
+        self.cosine_min.get(&precision).copied().unwrap_or(match precision {
+            Precision::Fp32 => 0.99999,
+            Precision::Fp16 => 0.999,
+            Precision::Int8 => 0.98,
+        })
+    }
+
+    /// Runs every input through the model.
+    ///
+    /// # Errors
+    /// A tower fails, or gives no vector (NaN, or all zeros).
+    pub(super) fn compare(&self, model: &mut Opened) -> Result<Vec<Compared>, ClipError> {
+        self.compare_first(model, self.images.len(), self.texts.len())
+    }
+
+    /// Refuses a model whose vectors are not OpenCLIP's, by its first golden inputs.
+    pub(super) fn self_test(&self, model: &mut Opened) -> Result<(), ClipError> {
+        let floor = self.cosine_min(model.opener.files.precision);
+        let compared = self.compare_first(model, START_IMAGES, START_TEXTS)?;
+        match compared.iter().find_map(|c| c.problem(floor)) {
+            None => Ok(()),
+            Some(problem) => Err(ClipError::load(
+                "golden_mismatch",
+                format!(
+                    "the model does not give OpenCLIP's vectors ({}): {problem}; see clipstream models verify, and pull \
+                     or export the model again",
+                    self.path.display()
+                ),
+            )),
+        }
+    }
+
+    fn compare_first(&self, model: &mut Opened, images: usize, texts: usize) -> Result<Vec<Compared>, ClipError> {
+        let mut pixels = Vec::new();
+        for image in self.images.iter().take(images) {
+            let picture = decode_picture(&image.file, PIXELS_MAX).map_err(|e| {
+                ClipError::load("golden_unusable", format!("{}: picture {:?}: {e}", self.path.display(), image.name))
+            })?;
+            pixels.push(model.preprocess.apply(&picture));
+        }
+        let untokenizable = |e: super::TokenizerError| ClipError::load("tokenizer_unusable", e.to_string());
+        let tokens = self.texts.iter().take(texts).map(|t| model.tokenizer.encode(&t.text));
+        let tokens = tokens.collect::<Result<Vec<_>, _>>().map_err(untokenizable)?;
+
+        let Some(tower) = model.images.first_mut() else { return Err(ClipError::Stopped) };
+        let image_vectors = tower.run(&pixels.iter().collect::<Vec<_>>())?;
+        let text_vectors = model.text.run(&tokens.iter().collect::<Vec<_>>())?;
+        let mut compared = Vec::new();
+        for (image, vector) in self.images.iter().zip(image_vectors) {
+            compared.push(self.compared(Modality::Image, &image.name, vector?, &image.vector, None)?);
+        }
+        for ((text, found), vector) in self.texts.iter().zip(&tokens).zip(text_vectors) {
+            let differ = (*found != text.tokens).then(|| format!("found {found:?}, expected {:?}", text.tokens));
+            compared.push(self.compared(Modality::Text, &text.text, vector?, &text.vector, differ)?);
+        }
+        Ok(compared)
+    }
+
+    fn compared(
+        &self,
+        modality: Modality,
+        input: &str,
+        vector: Embedding,
+        expected: &Embedding,
+        tokens_differ: Option<String>,
+    ) -> Result<Compared, ClipError> {
+        if vector.dimension() != expected.dimension() {
+            return Err(ClipError::load(
+                "golden_mismatch",
+                format!(
+                    "the {modality} tower gives {} values, {} has vectors of {}; expected equal dimensions; pull or \
+                     export the model again",
+                    vector.dimension(),
+                    self.path.display(),
+                    expected.dimension()
+                ),
+            ));
+        }
+        let cosine = vector.cosine(expected);
+        Ok(Compared { modality, input: crate::redact::cut(input, 60), vector, cosine, tokens_differ })
+    }
+}
+
+impl Compared {
+    /// Why this is not OpenCLIP's result; none: it is.
+    pub(super) fn problem(&self, floor: f32) -> Option<String> {
+        let Self { modality, input, cosine, .. } = self;
+        if let Some(tokens) = &self.tokens_differ {
+            return Some(format!("tokens of {input:?} differ: {}", crate::redact::cut(tokens, 300)));
+        }
+        // Also for a cosine that is no number.
+        let reached = *cosine >= floor;
+        (!reached).then(|| format!("{modality} {input:?} has cosine {cosine:.6}, expected at least {floor}"))
+    }
+}
