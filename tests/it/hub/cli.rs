@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::server::FakeHub;
+use super::server::{FakeHub, Fault};
 
 /// The binary with an empty environment but for what it needs to find ONNX Runtime, and `environment`.
 async fn clipstream(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -63,6 +63,43 @@ async fn a_model_is_pulled_found_and_loaded() {
     ended(&embedded, 0);
     let line: Value = serde_json::from_slice(&embedded.stdout).unwrap();
     assert_eq!(line["model"], "ours/v1");
+}
+
+#[tokio::test]
+async fn a_pull_that_is_killed_leaves_nothing_to_load_and_is_resumed() {
+    let hub = FakeHub::start().await;
+    let graph = vec![7; 100_000];
+    let files: [(&str, &[u8]); 4] = [
+        ("visual/model.onnx", &graph),
+        ("visual/preprocess_cfg.json", b"{}"),
+        ("textual/model.onnx", b"text"),
+        ("textual/tokenizer.json", b"{}"),
+    ];
+    hub.has("me/model", &files);
+    hub.breaks("visual/model.onnx", &[Fault::Stall(60_000)]);
+    let folder = tempfile::tempdir().unwrap();
+    let directory = format!("clip.models_directory={}", folder.path().display());
+    let arguments = ["models", "pull", "ours/v1", "--source", "me/model", "--set", &directory];
+    let mut killed = Command::new(env!("CARGO_BIN_EXE_clipstream"))
+        .env_clear()
+        .env("HF_ENDPOINT", &hub.endpoint)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let part = folder.path().join(".partial-ours__v1/visual/model.onnx.part");
+    while std::fs::metadata(&part).map_or(0, |found| found.len()) < 60_000 {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended before it was killed");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(!folder.path().join("ours__v1").exists());
+    let pulled = clipstream(&arguments, &[("HF_ENDPOINT", &hub.endpoint)]).await;
+    ended(&pulled, 0);
+    assert_eq!(std::fs::read(folder.path().join("ours__v1/visual/model.onnx")).unwrap(), graph);
+    assert_eq!(hub.ranges("cdn", "visual/model.onnx"), [None, Some("bytes=60000-".to_owned())]);
 }
 
 #[tokio::test]

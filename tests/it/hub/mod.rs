@@ -222,6 +222,22 @@ async fn a_wrong_checksum_is_never_put_in_place() {
     world.is_not_there();
 }
 
+/// Checksums are found in the tree, and where there is none, those of large files in the hub's redirects.
+#[tokio::test]
+async fn a_mirror_that_lists_names_only_is_checked_all_the_same() {
+    for tree in [true, false] {
+        let world = World::new().await;
+        world.hub.is_terse(tree);
+        world.hub.breaks(GRAPH, &[Fault::Garble, Fault::Garble]);
+        let error = world.pull(&world.wanted()).await.unwrap_err();
+        assert_eq!(error.reason, "hub_checksum_wrong", "{error}");
+        world.is_not_there();
+        world.hub.breaks(GRAPH, &[Fault::Cut(20_000)]);
+        world.pull(&world.wanted()).await.unwrap();
+        world.is_whole();
+    }
+}
+
 #[tokio::test]
 async fn a_busy_hub_is_waited_for_as_long_as_it_asks() {
     let world = World::new().await;

@@ -58,6 +58,9 @@ struct World {
     faults: HashMap<String, VecDeque<Fault>>,
     seen: Vec<Seen>,
     cdn: String,
+    /// Whether the listing has only names, as some mirrors' have.
+    is_terse: bool,
+    has_no_tree: bool,
 }
 
 type Shared = Arc<Mutex<World>>;
@@ -77,6 +80,7 @@ impl FakeHub {
         world.lock().unwrap().cdn = cdn_url;
         let hub = Router::new()
             .route("/api/models/{owner}/{name}/revision/{revision}", get(list))
+            .route("/api/models/{owner}/{name}/tree/{revision}", get(tree))
             .route("/{owner}/{name}/resolve/{revision}/{*path}", get(resolve))
             .with_state(world.clone());
         let (endpoint, hub) = serve(hub).await;
@@ -96,6 +100,13 @@ impl FakeHub {
     /// Every listing of the repository is answered so. `code`: the `X-Error-Code`.
     pub fn lists(&self, repository: &str, status: u16, code: &'static str, answer: Value) {
         self.world.lock().unwrap().listings.insert(repository.to_owned(), (status, code, answer));
+    }
+
+    /// Listings have names only from now on. `tree`: whether the hub answers for the tree, which has the rest.
+    pub fn is_terse(&self, tree: bool) {
+        let mut world = self.world.lock().unwrap();
+        world.is_terse = true;
+        world.has_no_tree = !tree;
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -141,6 +152,7 @@ async fn list(
         return (StatusCode::UNAUTHORIZED, [("x-error-code", "RepoNotFound")]).into_response();
     };
     let sibling = |(path, content): (&String, &Vec<u8>)| match content.len() {
+        _ if world.is_terse => json!({ "rfilename": path }),
         LARGE.. => json!({
             "rfilename": path, "size": content.len(), "blobId": "f".repeat(40),
             "lfs": { "sha256": sha256(content), "size": content.len(), "pointerSize": 130 },
@@ -149,6 +161,27 @@ async fn list(
     };
     let siblings: Vec<Value> = files.iter().map(sibling).collect();
     axum::Json(json!({ "id": repository, "sha": COMMIT, "siblings": siblings })).into_response()
+}
+
+async fn tree(
+    State(world): State<Shared>,
+    Path((owner, name, revision)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let mut world = world.lock().unwrap();
+    note(&mut world, "hub", format!("tree {revision}"), &headers);
+    let Some(files) = world.repositories.get(&format!("{owner}/{name}")).filter(|_| !world.has_no_tree) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let entry = |(path, content): (&String, &Vec<u8>)| match content.len() {
+        LARGE.. => json!({
+            "type": "file", "path": path, "size": content.len(), "oid": "f".repeat(40),
+            "lfs": { "oid": sha256(content), "size": content.len(), "pointerSize": 130 },
+        }),
+        _ => json!({ "type": "file", "path": path, "size": content.len(), "oid": git_blob(content) }),
+    };
+    let entries: Vec<Value> = files.iter().map(entry).collect();
+    axum::Json(entries).into_response()
 }
 
 async fn resolve(
@@ -166,7 +199,8 @@ async fn resolve(
         return answer(&mut world, &path, &content, &headers);
     }
     let to = format!("{}/lfs/{owner}/{name}/{path}?X-Amz-Signature=signature-of-the-cdn", world.cdn);
-    (StatusCode::FOUND, [(header::LOCATION, to), (header::ETAG, format!("\"{}\"", sha256(&content)))]).into_response()
+    let linked = header::HeaderName::from_static("x-linked-etag");
+    (StatusCode::FOUND, [(header::LOCATION, to), (linked, format!("\"{}\"", sha256(&content)))]).into_response()
 }
 
 async fn large(
