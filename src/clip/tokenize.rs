@@ -89,6 +89,12 @@ impl Tokenizer {
         self.context_length
     }
 
+    /// One more than the largest id that [`Self::encode`] returns: the rows that the text tower's embedding must have.
+    pub fn vocabulary_size(&self) -> usize {
+        let largest = self.bpe.get_vocab(false).into_values().max().map_or(0, i64::from).max(self.sot).max(self.eot);
+        usize::try_from(largest).map_or(0, |largest| largest + 1)
+    }
+
     /// Ids of `text`: start, at most `context_length - 2` tokens, end. Never padded (OpenCLIP pads with 0); an empty
     /// text gives start and end.
     ///

@@ -24,10 +24,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub(super) use files::{sha256, text_of};
+pub(super) use files::{json_of, sha256, text_of};
 pub(super) use preprocess::PreprocessFile;
 
-use self::files::{json_of, listing};
+use self::files::listing;
 use self::layouts::{Candidate, LAYOUTS};
 use super::ClipError;
 use crate::domain::Precision;
@@ -48,6 +48,8 @@ pub(super) struct ModelFiles {
     /// None: the layout has none, and CLIP's own vocabulary is meant.
     pub(super) tokenizer: Option<PathBuf>,
     pub(super) context_length: usize,
+    /// What the model was made with, in OpenCLIP's or Hugging Face's words.
+    pub(super) config: Option<PathBuf>,
     /// None: the layout has none, and the checkpoint's own is meant.
     pub(super) preprocess: Option<PreprocessFile>,
     /// Vectors that OpenCLIP gave, to compare with.
@@ -118,6 +120,7 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
     for config in configs.iter().filter(|c| c.is_file()) {
         context_length = context_length.or(context_length_of(&json_of(config)?));
     }
+    let config = configs.into_iter().find(|c| c.is_file());
     let own = |name: &str| Some(directory.join(name)).filter(|file| file.is_file());
     Ok(ModelFiles {
         layout: candidate.layout.name,
@@ -127,6 +130,7 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
         precisions,
         tokenizer: candidate.tokenizer.clone(),
         context_length: context_length.unwrap_or(CONTEXT_LENGTH),
+        config,
         preprocess: candidate.preprocess.as_deref().map(PreprocessFile::read).transpose()?,
         golden: own("golden.json"),
         manifest: own("clipstream.json"),
