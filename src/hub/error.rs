@@ -25,6 +25,19 @@ impl HubError {
         Self { transient: true, ..Self::permanent(reason, message) }
     }
 
+    /// Whether it is this repository that is not there, not ours to read, or without what is needed: another one may do.
+    pub fn is_of_repository(&self) -> bool {
+        let reasons = [
+            "hub_unauthorized",
+            "hub_gated",
+            "hub_forbidden",
+            "hub_not_found",
+            "hub_file_missing",
+            "hub_precision_missing",
+        ];
+        reasons.contains(&self.reason)
+    }
+
     /// What the disk says about `path`.
     pub(super) fn disk(path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind;

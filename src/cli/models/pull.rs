@@ -10,7 +10,7 @@ use serde_json::json;
 use super::super::output::{LogWriter, progress_bytes};
 use super::super::{CliError, Exit, Global};
 use crate::domain::{ModelId, Precision, registry};
-use crate::hub::{Hub, Origin, Progress, Pull, Pulled};
+use crate::hub::{Hub, Origin, Progress, Pull, Pulled, Record};
 
 /// Downloads a model to where it is loaded from; resumes, and changes nothing that is there already
 ///
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(value_parser = registry::resolve_or_custom)]
     model: ModelId,
     /// One of its sources by layout (xenova, fastembed, immich), or any repository: OWNER/NAME, or
-    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the first that `models list` names
+    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the first that `models list` names and the hub has
     #[arg(long)]
     source: Option<String>,
     /// fp32, fp16 or int8, where the source has it; default: fp32, or what there is
@@ -40,15 +40,38 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
     let hub = Hub::new(&settings.hub)?;
     let directory = super::directory_of(&args.model, &settings.clip);
-    let pull = Pull {
-        origin: origin(&args.model, args.source.as_deref(), &directory)?,
+    let mut origins = origins(&args.model, args.source.as_deref(), &directory)?;
+    if let Some(there) = Record::read(&directory).filter(|_| !args.force) {
+        // What is there is gone on with, whichever source it came from.
+        let here = origins.iter().position(|o| there.sources.iter().map(|s| &s.repository).eq(&o.repositories));
+        origins.rotate_left(here.unwrap_or(0));
+        origins.truncate(1);
+    } else if args.revision.is_some() {
+        // A revision is one of a certain repository.
+        origins.truncate(1);
+    }
+    let (origin, others) = origins.split_first().ok_or_else(|| no_source(&args.model, &directory))?;
+    let mut pull = Pull {
+        origin: origin.clone(),
         directory,
         id: args.model,
         revision: args.revision,
         precision: args.precision,
         force: args.force,
     };
-    let Pulled { directory, precision, record, fetched } = hub.pull(&pull, &Screen::default()).await?;
+    let screen = Screen::default();
+    let mut pulled = hub.pull(&pull, &screen).await;
+    for other in others {
+        match &pulled {
+            Err(error) if error.is_of_repository() => {
+                screen.note(&format!("{error}; trying {}", other.repositories.join(" and ")));
+            }
+            _ => break,
+        }
+        pull.origin = other.clone();
+        pulled = hub.pull(&pull, &screen).await;
+    }
+    let Pulled { directory, precision, record, fetched } = pulled?;
     let bytes: u64 = record.files.values().sum();
     let line = json!({
         "model": record.model,
@@ -73,15 +96,15 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     Ok(global.output().result(&line, text)?)
 }
 
-/// The source that was asked for, or the registry's first.
-fn origin(id: &ModelId, source: Option<&str>, directory: &Path) -> Result<Origin, CliError> {
+/// The source that was asked for, or all of the registry's. At least one.
+fn origins(id: &ModelId, source: Option<&str>, directory: &Path) -> Result<Vec<Origin>, CliError> {
     let known = registry::find(id).map_or(&[][..], |row| row.sources);
     let of = |source: &registry::Source| Origin {
         repositories: source.repositories().map(str::to_owned).collect(),
         layout: Some(source.layout),
     };
     let Some(asked) = source else {
-        return known.first().map(of).ok_or_else(|| no_source(id, directory));
+        return if known.is_empty() { Err(no_source(id, directory)) } else { Ok(known.iter().map(of).collect()) };
     };
     if asked.contains('/') {
         let repositories: Vec<_> = asked.split('+').map(|r| r.trim().to_owned()).collect();
@@ -89,9 +112,10 @@ fn origin(id: &ModelId, source: Option<&str>, directory: &Path) -> Result<Origin
             let message = format!("--source has {} repositories; expected one, or a pair", repositories.len());
             return Err(CliError::new(Exit::Usage, message));
         }
-        return Ok(Origin { repositories, layout: None });
+        return Ok(vec![Origin { repositories, layout: None }]);
     }
-    known.iter().find(|s| s.layout.as_str().eq_ignore_ascii_case(asked)).map(of).ok_or_else(|| {
+    let source = known.iter().find(|s| s.layout.as_str().eq_ignore_ascii_case(asked));
+    source.map(|source| vec![of(source)]).ok_or_else(|| {
         let layouts: Vec<_> = known.iter().map(|s| s.layout.as_str()).chain(["OWNER/NAME"]).collect();
         let message = format!("{id} has no source {asked:?}; expected one of {}", layouts.join(", "));
         CliError::new(Exit::Usage, message)
@@ -163,7 +187,7 @@ mod tests {
     }
 
     fn origin(id: &ModelId, source: Option<&str>) -> Result<Origin, CliError> {
-        super::origin(id, source, Path::new("there"))
+        origins(id, source, Path::new("there")).map(|mut origins| origins.remove(0))
     }
 
     #[test]

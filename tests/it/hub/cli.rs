@@ -66,6 +66,35 @@ async fn a_model_is_pulled_found_and_loaded() {
 }
 
 #[tokio::test]
+async fn the_first_source_that_the_hub_has_is_taken_and_kept_to() {
+    let hub = FakeHub::start().await;
+    let files: [(&str, &[u8]); 6] = [
+        ("visual/model.onnx", b"image"),
+        ("visual/model_int8.onnx", b"image"),
+        ("visual/preprocess_cfg.json", b"{}"),
+        ("textual/model.onnx", b"text"),
+        ("textual/model_int8.onnx", b"text"),
+        ("textual/tokenizer.json", b"{}"),
+    ];
+    hub.has("immich-app/ViT-B-32__openai", &files);
+    let folder = tempfile::tempdir().unwrap();
+    let directory = format!("clip.models_directory={}", folder.path().display());
+    let pull = ["models", "pull", "ViT-B/32", "--json", "--set", &directory];
+    let environment = [("HF_ENDPOINT", hub.endpoint.as_str())];
+    let pulled = clipstream(&pull, &environment).await;
+    ended(&pulled, 0);
+    assert!(text(&pulled.stderr).contains("trying immich-app/ViT-B-32__openai"), "{}", text(&pulled.stderr));
+    let again = clipstream(&[&pull[..], &["--precision", "int8"]].concat(), &environment).await;
+    ended(&again, 0);
+    let line: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((&line["model"], &line["precision"]), (&"ViT-B-32/openai".into(), &"int8".into()), "{line}");
+    assert!(!text(&again.stderr).contains("trying"), "{}", text(&again.stderr));
+    let missing = clipstream(&["models", "pull", "ViT-L-14/dfn2b", "--set", &directory], &environment).await;
+    ended(&missing, 1);
+    assert!(text(&missing.stderr).contains("no such repository, or a private one"), "{}", text(&missing.stderr));
+}
+
+#[tokio::test]
 async fn a_pull_that_is_killed_leaves_nothing_to_load_and_is_resumed() {
     let hub = FakeHub::start().await;
     let graph = vec![7; 100_000];
