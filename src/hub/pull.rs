@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::download::{self, ETAG_SUFFIX, PART_SUFFIX, download};
 use super::place::Place;
 use super::record::{Record, SourceRecord};
-use super::select::{self, Wanted, layout_of, precisions, select};
+use super::select::{Wanted, layout_of, precisions, select};
 use super::{Hub, HubError, Listing};
 use crate::domain::registry::Layout;
 use crate::domain::{ModelId, Precision};
@@ -20,6 +20,9 @@ const MAIN: &str = "main";
 
 /// How often [`Progress::at`] is told.
 const REPORT: Duration = Duration::from_millis(100);
+
+/// How often a lock that another process holds is tried.
+const LOCK_POLL: Duration = Duration::from_millis(500);
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,14 +83,7 @@ impl Hub {
         }
         let note = |text: &str| progress.note(text);
         let listings = self.listings(pull, &note).await?;
-        // The wait for another process would block this thread; it is polled instead.
-        let place = loop {
-            if let Some(place) = Place::try_take(&pull.directory)? {
-                break place;
-            }
-            progress.note(&format!("another process is pulling {}; waiting for it", pull.directory.display()));
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        };
+        let place = take(&pull.directory, progress).await?;
         // The other process may have done the work.
         if let Some(there) = already_there(pull)? {
             let commits = listings.iter().map(|l| &l.commit);
@@ -185,6 +181,21 @@ impl Hub {
                 Err(_) => progress.at(done + position.load(Ordering::Relaxed)),
             }
         }
+    }
+}
+
+/// Waits while another process makes the same directory.
+async fn take(directory: &Path, progress: &dyn Progress) -> Result<Place, HubError> {
+    let mut told = false;
+    loop {
+        if let Some(place) = Place::try_take(directory)? {
+            return Ok(place);
+        }
+        if !std::mem::replace(&mut told, true) {
+            progress.note(&format!("another process is pulling {}; waiting for it", directory.display()));
+        }
+        // A lock has no way to be waited for without a thread.
+        tokio::time::sleep(LOCK_POLL).await;
     }
 }
 
