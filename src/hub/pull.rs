@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::download::{self, ETAG_SUFFIX, PART_SUFFIX, download};
 use super::place::Place;
 use super::record::{Record, SourceRecord};
-use super::select::{Wanted, layout_of, precisions, select};
+use super::select::{Wanted, layout_of, select};
 use super::{Hub, HubError, Listing};
 use crate::domain::registry::Layout;
 use crate::domain::{ModelId, Precision};
@@ -39,8 +39,7 @@ pub struct Pull {
     pub origin: Origin,
     /// Branch, tag or commit. None: what is there already, and `main` of what is not.
     pub revision: Option<String>,
-    /// None: fp32, or the first one that is there where the repositories have no fp32.
-    pub precision: Option<Precision>,
+    pub precision: Precision,
     /// Where the model goes.
     pub directory: PathBuf,
     /// Replace what is there.
@@ -95,8 +94,7 @@ impl Hub {
             Some(layout) => layout,
             None => layout_of(&listings)?,
         };
-        let there = precisions(layout, &listings);
-        let precision = pull.precision.or_else(|| there.first().copied()).unwrap_or(Precision::Fp32);
+        let precision = pull.precision;
         let wanted = select(layout, &listings, precision)?;
         let sources = sources(&listings);
         let mut record = match Record::read(&pull.directory).filter(|_| !pull.force && pull.directory.exists()) {
@@ -214,12 +212,8 @@ fn already_there(pull: &Pull) -> Result<Option<Pulled>, HubError> {
     if !record.is_whole(&pull.directory) {
         return Err(taken(pull, "files of it are missing or have another size"));
     }
-    let precision = match pull.precision {
-        Some(precision) => Some(precision).filter(|p| record.has(*p)),
-        None => Precision::ALL.into_iter().find(|p| record.has(*p)),
-    };
-    let directory = pull.directory.clone();
-    Ok(precision.map(|precision| Pulled { directory, precision, record, fetched: false }))
+    let (directory, precision) = (pull.directory.clone(), pull.precision);
+    Ok(record.has(precision).then_some(Pulled { directory, precision, record, fetched: false }))
 }
 
 fn taken(pull: &Pull, why: &str) -> HubError {

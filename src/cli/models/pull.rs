@@ -25,7 +25,7 @@ pub struct Args {
     /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the first that `models list` names and the hub has
     #[arg(long)]
     source: Option<String>,
-    /// fp32, fp16 or int8, where the source has it; default: fp32, or what there is
+    /// fp32, fp16 or int8, where the source has it; default: that of clip.precision
     #[arg(long)]
     precision: Option<Precision>,
     /// Branch, tag or commit; default: main
@@ -56,7 +56,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         directory,
         id: args.model,
         revision: args.revision,
-        precision: args.precision,
+        precision: args.precision.unwrap_or(settings.clip.precision),
         force: args.force,
     };
     let screen = Screen::default();
@@ -126,8 +126,8 @@ fn no_source(id: &ModelId, directory: &Path) -> CliError {
     if registry::find(id).is_some() {
         let error = CliError::new(Exit::Failed, format!("no repository is known to have {id} as ONNX"));
         return error.hint(format!(
-            "export it: tools/export_openclip.py --model {} --pretrained {} --output {}; or name a repository: --source \
-             OWNER/NAME",
+            "export it: tools/export_openclip.py --model {} --pretrained {} --output {} (docs/export.md); or name a \
+             repository: --source OWNER/NAME",
             id.variant,
             id.checkpoint,
             directory.display()

@@ -87,7 +87,7 @@ impl World {
             id: "ViT-B-32/laion2b_s34b_b79k".parse().unwrap(),
             origin: Origin { repositories: vec![REPOSITORY.to_owned()], layout: Some(Layout::Immich) },
             revision: None,
-            precision: None,
+            precision: Precision::Fp32,
             directory: self.directory(),
             force: false,
         }
@@ -314,7 +314,7 @@ async fn offline_nobody_is_asked_and_what_is_there_is_enough() {
 async fn another_precision_is_added_from_the_same_commit() {
     let world = World::new().await;
     world.pull(&world.wanted()).await.unwrap();
-    let int8 = Pull { precision: Some(Precision::Int8), ..world.wanted() };
+    let int8 = Pull { precision: Precision::Int8, ..world.wanted() };
     let pulled = world.pull(&int8).await.unwrap();
     assert_eq!(pulled.record.precisions, ["fp32", "int8"]);
     assert_eq!(std::fs::read(world.directory().join(GRAPH)).unwrap(), graph());
@@ -322,7 +322,7 @@ async fn another_precision_is_added_from_the_same_commit() {
     assert_eq!(world.hub.ranges("cdn", GRAPH).len(), 1, "what is there is not fetched again");
     let lists: Vec<_> = world.hub.seen().into_iter().map(|s| s.what).filter(|w| w.starts_with("list")).collect();
     assert_eq!(lists, ["list main".to_owned(), format!("list {COMMIT}")]);
-    let fp16 = Pull { precision: Some(Precision::Fp16), ..world.wanted() };
+    let fp16 = Pull { precision: Precision::Fp16, ..world.wanted() };
     let error = world.pull(&fp16).await.unwrap_err();
     assert!(error.message.contains("has the precisions fp32, int8, not fp16"), "{error}");
 }
