@@ -5,14 +5,15 @@ use std::path::Path;
 use prost::Message;
 
 use super::onnx::proto::{
-    AttributeProto, DimensionProto, ElementType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
-pub(super) const F32: i32 = ElementType::F32.0;
-pub(super) const I32: i32 = ElementType::I32.0;
-pub(super) const I64: i32 = ElementType::I64.0;
-pub(super) const F16: i32 = ElementType::F16.0;
+/// `TensorProto.DataType`.
+pub(super) const F32: i32 = 1;
+pub(super) const I32: i32 = 6;
+pub(super) const I64: i32 = 7;
+pub(super) const F16: i32 = 10;
 
 /// `AttributeProto.INT`.
 const INT: i32 = 2;

@@ -208,11 +208,6 @@ pub(in crate::clip) struct DimensionProto {
 pub(in crate::clip) struct ElementType(pub(in crate::clip) i32);
 
 impl ElementType {
-    pub(in crate::clip) const F32: Self = Self(1);
-    pub(in crate::clip) const I32: Self = Self(6);
-    pub(in crate::clip) const I64: Self = Self(7);
-    pub(in crate::clip) const F16: Self = Self(10);
-
     pub(in crate::clip) fn name(self) -> &'static str {
         match self.0 {
             1 => "f32",
