@@ -7,6 +7,7 @@ has a golden.json with the vectors of OpenCLIP itself. tests/fixtures/models/REA
 which public description.
 """
 
+import copy
 import gzip
 import shutil
 import sys
@@ -100,6 +101,31 @@ def with_half_weights(path: Path) -> None:
     onnx.save(model, path)
 
 
+def with_rgb_input(path: Path, mean: list, std: list) -> None:
+    """The graph takes `[batch, height, width, 3]` uint8 and normalises by itself, as Immich's current exports do."""
+    model = onnx.load(path)
+    (pixels,) = model.graph.input
+    name, shape = pixels.name, pixels.type.tensor_type
+    for node in model.graph.node:
+        node.input[:] = [f"{name}_normalised" if i == name else i for i in node.input]
+    constants = {"mean": mean, "std": std}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(v, np.float32) * 255, n) for n, v in constants.items())
+    steps = [
+        onnx.helper.make_node("Cast", [name], [f"{name}_f32"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Sub", [f"{name}_f32", "mean"], [f"{name}_shifted"]),
+        onnx.helper.make_node("Div", [f"{name}_shifted", "std"], [f"{name}_scaled"]),
+        onnx.helper.make_node("Transpose", [f"{name}_scaled"], [f"{name}_normalised"], perm=[0, 3, 1, 2]),
+    ]
+    nodes = steps + list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    batch, channels, height, width = (copy.deepcopy(axis) for axis in shape.shape.dim)
+    del shape.shape.dim[:]
+    shape.shape.dim.extend([batch, height, width, channels])
+    shape.elem_type = onnx.TensorProto.UINT8
+    onnx.save(model, path)
+
+
 def rename_axes(path: Path, name: str, axes: tuple) -> None:
     model = onnx.load(path)
     for value in model.graph.input:
@@ -179,6 +205,7 @@ def immich_attention(root: Path) -> Exported:
     dynamo(WithAttentionOperator(exported, "encode_image"), (PIXELS,), image, (["image"], ["image_embedding"]), ({0: "batch"},), opset=23)
     dynamo(WithAttentionOperator(exported, "encode_text"), (IDS.int(),), text, (["text"], ["text_embedding"]), ({0: "batch"},), opset=23)
     with_half_weights(image), with_half_weights(text)
+    with_rgb_input(image, exported.preprocess["mean"], exported.preprocess["std"])
     open_clip_files(root, exported)
     return exported
 
@@ -342,14 +369,17 @@ def cosines(root: Path, exported: Exported, wanted: dict) -> dict:
                 continue
             output = next((name for name in outputs if name.startswith(kind)), outputs[0])
             for at, golden_line in enumerate(wanted[f"{kind}s"]):
-                (vector,) = session.run([output], {given.name: feed(given, pixels[at : at + 1], ids[at : at + 1]) for given in inputs})
+                (vector,) = session.run([output], {given.name: feed(given, exported, pixels[at : at + 1], ids[at : at + 1]) for given in inputs})
                 vector = vector[0].astype(np.float64)
                 cosine = min(cosine, float(vector @ np.array(golden_line["vector"]) / np.linalg.norm(vector)))
         found[path.relative_to(root).as_posix()] = cosine
     return found
 
 
-def feed(given, pixels: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
+def feed(given, exported: Exported, pixels: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
+    if given.type == "tensor(uint8)":
+        mean, std = (torch.tensor(exported.preprocess[key])[:, None, None] for key in ("mean", "std"))
+        return ((pixels * std + mean) * 255).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
     values = torch.ones_like(ids) if "mask" in given.name else pixels if len(given.shape) == 4 else ids
     types = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
     return values.numpy().astype(types[given.type])

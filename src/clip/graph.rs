@@ -39,11 +39,31 @@ impl Axis {
     }
 }
 
-/// Element type of pixels and vectors.
+/// Element type of vectors, and of pixels that are normalised before the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Float {
     F32,
     F16,
+}
+
+/// How a graph takes pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PixelType {
+    /// `[batch, 3, height, width]`, normalised.
+    Planes(Float),
+    /// `[batch, height, width, 3]`, u8: the graph normalises. Immich's exports since 2026 (immich-app/ml-models,
+    /// `fuse_visual_input` in `immich_model/onnx/transforms.py`).
+    Rgb,
+}
+
+impl PixelType {
+    /// The axes of `rows` pictures.
+    pub(super) fn shape(self, rows: usize, [height, width]: [usize; 2]) -> [usize; 4] {
+        match self {
+            Self::Planes(_) => [rows, 3, height, width],
+            Self::Rgb => [rows, height, width, 3],
+        }
+    }
 }
 
 /// Element type of token ids and attention masks.
@@ -62,7 +82,7 @@ pub(super) struct Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ImageSignature {
     pub(super) pixels: String,
-    pub(super) float: Float,
+    pub(super) pixel_type: PixelType,
     pub(super) batch: Axis,
     pub(super) height: Axis,
     pub(super) width: Axis,
@@ -156,28 +176,22 @@ pub(super) fn combined_output(onnx: &Onnx, modality: Modality) -> Result<String,
 
 /// What an image tower takes and gives.
 pub(super) fn image_signature(session: &Session) -> Result<ImageSignature, ClipError> {
-    let expected = "one input of pixels, float [batch, 3, height, width]";
-    let [input] = session.inputs() else { return Err(unexpected("inputs", session.inputs(), expected)) };
-    if input.dtype().tensor_type() == Some(TensorElementType::Uint8) {
-        // Immich's exports since 2026 (immich-app/ml-models, `fuse_visual_input` in `immich_model/onnx/transforms.py`).
-        return Err(ClipError::load(
-            "model_unusable",
-            format!(
-                "the graph takes {} {}: it normalises pixels itself; expected {expected}; pull an earlier commit of \
-                 that repository or another one, or export the model with tools/export_openclip.py",
-                input.name(),
-                input.dtype()
-            ),
-        ));
-    }
-    let (Some(float), Some([batch, channels, height, width])) = (float(input), axes::<4>(input)) else {
-        return Err(unexpected("inputs", session.inputs(), expected));
+    let wrong = || {
+        let expected = "one input of pixels, float [batch, 3, height, width] or uint8 [batch, height, width, 3]";
+        unexpected("inputs", session.inputs(), expected)
+    };
+    let [input] = session.inputs() else { return Err(wrong()) };
+    let axes = axes::<4>(input).ok_or_else(wrong)?;
+    let (pixel_type, [batch, channels, height, width]) = match (float(input), input.dtype().tensor_type()) {
+        (Some(float), _) => (PixelType::Planes(float), axes),
+        (None, Some(TensorElementType::Uint8)) => (PixelType::Rgb, [axes[0], axes[3], axes[1], axes[2]]),
+        _ => return Err(wrong()),
     };
     if channels.fixed().is_some_and(|c| c != 3) {
-        return Err(unexpected("inputs", session.inputs(), expected));
+        return Err(wrong());
     }
     let output = embedding_output(session)?;
-    Ok(ImageSignature { pixels: input.name().to_owned(), float, batch, height, width, output })
+    Ok(ImageSignature { pixels: input.name().to_owned(), pixel_type, batch, height, width, output })
 }
 
 /// What a text tower takes and gives.

@@ -102,6 +102,8 @@ impl Opened {
         let context_length = texts.towers.first().map_or(0, TextTower::context_length);
         known.check_sizes(images.dimension, opener.image_size, context_length)?;
         let preprocess = preprocess.with(settings.orientation, settings.decoding);
+        let normalises = images.towers.first().is_some_and(ImageTower::normalises);
+        let preprocess = if normalises { preprocess.without_normalisation() } else { preprocess };
         Ok(Self {
             directory: directory.to_owned(),
             opener,

@@ -8,7 +8,7 @@ use super::graph::{self, Source};
 use super::load::CLIP_TOKENIZER;
 use super::providers::{Active, ImageShapes, Providers, TextShapes, Tried, image_profiles, text_profiles};
 use super::tower::{ImageTower, TextTower, Tolerance};
-use super::{ClipError, Pixels, Tokenizer, TokenizerError};
+use super::{ClipError, Tokenizer, TokenizerError};
 use crate::config::{ClipSettings, ProviderEntry};
 use crate::domain::{Embedding, Modality, Precision};
 
@@ -103,10 +103,6 @@ impl Opener {
     }
 
     fn image_tower(&self, device: u32, entries: &[ProviderEntry]) -> Result<(Tried<ImageTower>, usize), ClipError> {
-        let [height, width] = self.image_size;
-        // Not all equal: some graphs normalise their input, and a flat picture would give a vector of nothing.
-        let data = (0..3 * height * width).map(|i| (i % 7) as f32 / 7.0 - 0.4).collect();
-        let picture = Pixels { data, height, width };
         let mut dimension = 0;
         let tried = self.providers.open(
             self.source(Modality::Image),
@@ -118,7 +114,7 @@ impl Opener {
                 ImageTower::new(session, signature, self.image_size, ImageShapes::new(provider, self.settings()))
             },
             |tower, _| {
-                dimension = tower.embed(std::slice::from_ref(&picture))?.first().map_or(0, Embedding::dimension);
+                dimension = tower.embed(&[tower.trial_picture()])?.first().map_or(0, Embedding::dimension);
                 Ok(())
             },
             ImageTower::session,

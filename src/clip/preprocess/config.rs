@@ -71,6 +71,7 @@ pub(super) fn parse(json: &str) -> Result<Preprocess, InvalidPreprocess> {
         },
         orientation: Orientation::default(),
         decoding: Decoding::default(),
+        is_normalised_later: false,
     })
 }
 

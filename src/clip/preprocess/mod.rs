@@ -46,9 +46,12 @@ pub struct Preprocess {
     background: Option<[u8; 3]>,
     orientation: Orientation,
     decoding: Decoding,
+    /// Whether the graph normalises, with the same mean and std.
+    is_normalised_later: bool,
 }
 
-/// Input of the image tower for one picture: `[3, height, width]`, normalised.
+/// Input of the image tower for one picture: `[3, height, width]`, normalised; 0 to 255 for a graph that normalises
+/// by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pixels {
     pub data: Box<[f32]>,
@@ -69,6 +72,11 @@ impl Preprocess {
     /// The same with other settings than OpenCLIP's, which are [`Orientation::Ignore`] and [`Decoding::Exact`].
     pub fn with(self, orientation: Orientation, decoding: Decoding) -> Self {
         Self { orientation, decoding, ..self }
+    }
+
+    /// The same for a graph that normalises by itself. What becomes of a picture is the same, so [`Self::canonical`] is.
+    pub(in crate::clip) fn without_normalisation(self) -> Self {
+        Self { is_normalised_later: true, ..self }
     }
 
     /// Height and width of the image tower's input.
@@ -112,7 +120,9 @@ impl Preprocess {
         for (channel, out) in data.chunks_exact_mut(plane).enumerate() {
             // One division per value instead of one per pixel; the arithmetic is torch's, in f32.
             let (mean, std) = (self.mean[channel], self.std[channel]);
-            let table: [f32; 256] = std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
+            let normalised = |value: usize| (value as f32 / 255.0 - mean) / std;
+            let table: [f32; 256] =
+                std::array::from_fn(|value| if self.is_normalised_later { value as f32 } else { normalised(value) });
             for (out, pixel) in out.iter_mut().zip(rgb.as_chunks::<3>().0) {
                 *out = table[usize::from(pixel[channel])];
             }

@@ -143,7 +143,8 @@ pub(in crate::clip) fn image_profiles(
     }
     let batches = Buckets::up_to(settings.image_batch_max, settings.tensorrt.image_batches.iter().copied());
     for (min, max) in batches.ranges() {
-        let [min, max] = [min, max].map(|rows| vec![signature.batch.fixed().unwrap_or(rows), 3, size[0], size[1]]);
+        let [min, max] =
+            [min, max].map(|rows| signature.pixel_type.shape(signature.batch.fixed().unwrap_or(rows), size));
         profiles.add(&signature.pixels, &min, &max);
         if signature.batch != Axis::Free {
             break;
@@ -194,7 +195,7 @@ impl Profiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::graph::{Float, Integer, Output};
+    use crate::clip::graph::{Float, Integer, Output, PixelType};
 
     fn cpu() -> TextShapes {
         TextShapes::new(Provider::Cpu, &ClipSettings::default(), 77)
@@ -265,7 +266,7 @@ mod tests {
         assert_eq!(text_profiles(&signature, 77, &ClipSettings::default()).min, "");
         let signature = ImageSignature {
             pixels: "pixels".into(),
-            float: Float::F32,
+            pixel_type: PixelType::Planes(Float::F32),
             batch: Axis::Free,
             height: Axis::Fixed(224),
             width: Axis::Fixed(224),

@@ -5,19 +5,21 @@ use half::slice::HalfFloatSliceExt;
 use ort::session::SessionInputValue;
 use ort::value::TensorRef;
 
-use super::super::graph::{Float, Integer};
+use super::super::graph::{Float, Integer, PixelType};
 
 /// Pixels.
-pub(super) enum Floats {
+pub(super) enum PixelBuffer {
     F32(Vec<f32>),
     F16(Vec<f16>),
+    Rgb(Vec<u8>),
 }
 
-impl Floats {
-    pub(super) fn new(float: Float) -> Self {
-        match float {
-            Float::F32 => Self::F32(Vec::new()),
-            Float::F16 => Self::F16(Vec::new()),
+impl PixelBuffer {
+    pub(super) fn new(pixel_type: PixelType) -> Self {
+        match pixel_type {
+            PixelType::Planes(Float::F32) => Self::F32(Vec::new()),
+            PixelType::Planes(Float::F16) => Self::F16(Vec::new()),
+            PixelType::Rgb => Self::Rgb(Vec::new()),
         }
     }
 
@@ -25,9 +27,11 @@ impl Floats {
         match self {
             Self::F32(values) => values.clear(),
             Self::F16(values) => values.clear(),
+            Self::Rgb(values) => values.clear(),
         }
     }
 
+    /// One picture: the planes of its channels.
     pub(super) fn extend(&mut self, more: &[f32]) {
         match self {
             Self::F32(values) => values.extend_from_slice(more),
@@ -36,6 +40,12 @@ impl Floats {
                 values.resize(start + more.len(), f16::ZERO);
                 values[start..].convert_from_f32_slice(more);
             }
+            Self::Rgb(values) => {
+                let (red, rest) = more.split_at(more.len() / 3);
+                let (green, blue) = rest.split_at(red.len());
+                let pixels = red.iter().zip(green).zip(blue);
+                values.extend(pixels.flat_map(|((r, g), b)| [*r as u8, *g as u8, *b as u8]));
+            }
         }
     }
 
@@ -43,6 +53,7 @@ impl Floats {
         match self {
             Self::F32(values) => values.resize(length, 0.0),
             Self::F16(values) => values.resize(length, f16::ZERO),
+            Self::Rgb(values) => values.resize(length, 0),
         }
     }
 
@@ -50,6 +61,7 @@ impl Floats {
         Ok(match self {
             Self::F32(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
             Self::F16(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
+            Self::Rgb(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
         })
     }
 }

@@ -1,10 +1,10 @@
 use ort::session::{HasSelectedOutputs, RunOptions, Session};
 
 use super::super::ClipError;
-use super::super::graph::{ImageSignature, one_line};
+use super::super::graph::{ImageSignature, PixelType, one_line};
 use super::super::preprocess::Pixels;
 use super::super::providers::ImageShapes;
-use super::buffers::Floats;
+use super::buffers::PixelBuffer;
 use super::{Tower, in_runs, only, vectors};
 use crate::domain::{Embedding, Modality};
 
@@ -16,7 +16,7 @@ pub(in crate::clip) struct ImageTower {
     /// `[height, width]` of every picture.
     size: [usize; 2],
     shapes: ImageShapes,
-    buffer: Floats,
+    buffer: PixelBuffer,
     /// Rows of the last run.
     rows: usize,
 }
@@ -40,7 +40,7 @@ impl ImageTower {
             ));
         }
         let outputs = only(&signature.output)?;
-        let buffer = Floats::new(signature.float);
+        let buffer = PixelBuffer::new(signature.pixel_type);
         Ok(Self { session, signature, outputs, size, shapes, buffer, rows: 0 })
     }
 
@@ -68,6 +68,20 @@ impl ImageTower {
         ))
     }
 
+    /// Whether the graph normalises by itself what it is given.
+    pub(in crate::clip) fn normalises(&self) -> bool {
+        self.signature.pixel_type == PixelType::Rgb
+    }
+
+    /// A picture to try the tower with. Its pixels are not all equal: some graphs normalise their input, and a flat
+    /// picture would give a vector of nothing.
+    pub(in crate::clip) fn trial_picture(&self) -> Pixels {
+        let [height, width] = self.size;
+        let (step, offset) = if self.normalises() { (36.0, 0.0) } else { (1.0 / 7.0, -0.4) };
+        let data = (0..3 * height * width).map(|i| (i % 7) as f32 * step + offset).collect();
+        Pixels { data, height, width }
+    }
+
     pub(in crate::clip) fn session(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -85,9 +99,9 @@ impl ImageTower {
     }
 
     fn run_buffer(&mut self, count: usize) -> Result<Vec<Vec<f32>>, ClipError> {
-        let [height, width] = self.size;
+        let shape = self.signature.pixel_type.shape(self.rows, self.size);
         let mut run = || -> ort::Result<_> {
-            let pixels = self.buffer.tensor([self.rows, 3, height, width])?;
+            let pixels = self.buffer.tensor(shape)?;
             let inputs = vec![(self.signature.pixels.as_str(), pixels)];
             let outputs = self.session.run_with_options(inputs, &self.outputs)?;
             vectors(&outputs[0], self.signature.output.float, self.rows, count)

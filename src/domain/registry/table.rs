@@ -3,10 +3,10 @@
 //!
 //! Sources. Only repositories that are known to exist: Immich's are those of `_OPENCLIP_MODELS` in its
 //! `machine-learning/immich_ml/models/constants.py`, Qdrant's those of FastEmbed, Xenova's those of Transformers.js. The
-//! order is by exactness. Immich's exporter takes the activation from the variant's name, so that a QuickGELU checkpoint
-//! under a name without `-quickgelu` comes out with GELU since OpenCLIP no longer makes an exception of `openai`. For
-//! `openai` those of Transformers come first, whose configuration says `quick_gelu`; for ViT-B-32's `laion400m`, which
-//! never was an exception, Immich's are not named at all.
+//! order is by exactness. Immich's exporter long took the activation from the variant's name, so that a QuickGELU checkpoint
+//! under a name without `-quickgelu` could come out with GELU; its current one makes an exception of `openai` alone. So for
+//! `openai` those of Transformers come first, whose configuration says `quick_gelu`, and for ViT-B-32's `laion400m`
+//! Immich's are not named at all. What a graph computes is checked when it is loaded, whatever its source.
 
 use super::{Checkpoint, Source};
 use crate::domain::Activation::{self, Gelu, QuickGelu};
