@@ -96,7 +96,7 @@ fn no_source(id: &ModelId) -> CliError {
     if registry::find(id).is_some() {
         let error = CliError::new(Exit::Failed, format!("no repository is known to have {id} as ONNX"));
         return error.hint(format!(
-            "export it: tools/export_openclip.py {} {}; or name a repository: --source OWNER/NAME",
+            "export it: tools/export_openclip.py --model {} --pretrained {}; or name a repository: --source OWNER/NAME",
             id.variant, id.checkpoint
         ));
     }
