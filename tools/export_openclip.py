@@ -13,6 +13,7 @@ The directory (docs/export.md) appears only once its graphs give OpenCLIP's vect
 
 import argparse
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,10 +26,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", metavar="FILE", type=Path, help="weights from this file (.pt, .bin, .safetensors)")
     parser.add_argument("--random-seed", metavar="N", type=int, help="random weights, for tests")
     parser.add_argument("--precision", default="fp32", help="some of fp32,fp16,int8 (default: fp32)")
-    parser.add_argument("--output", metavar="DIR", type=Path, help="default: models/VARIANT__CHECKPOINT")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="default: VARIANT__CHECKPOINT where clipstream looks for models")
     parser.add_argument("--id", metavar="VARIANT/CHECKPOINT", help="how clipstream calls the model (default: from the two names)")
     parser.add_argument("--force", action="store_true", help="replace the directory if it exists")
     return parser.parse_args()
+
+
+def models_directory() -> Path:
+    """The default of clipstream's setting clip.models_directory."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "clipstream" / "models"
 
 
 def main() -> None:
@@ -48,7 +55,7 @@ def main() -> None:
         if given.id and not re.fullmatch(r"[^/\s]+/[^/\s]+", given.id):
             raise ExportError(f"--id is {given.id!r}; expected VARIANT/CHECKPOINT")
         exported = checkpoint.load(given.model, given.pretrained, given.weights, given.random_seed, given.id)
-        output = given.output or Path("models") / exported.id.replace("/", "__")
+        output = given.output or models_directory() / exported.id.replace("/", "__")
         print(f"{exported.id}: {exported.activation}, weights: {exported.weights}, preprocessing: {exported.preprocess}")
         directory.write(exported, output, precisions, given.force)
         print(f"written: {output}")

@@ -125,8 +125,10 @@ impl PreprocessBench {
     fn sets(&self, catalog: &[PathBuf], pixels_max: u64) -> Result<Vec<PreprocessSet>, BenchError> {
         let pictures = catalog.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
         let mut sets = vec![measure("catalog", &pictures, 1, pixels_max)?];
-        let scratch = tempfile::tempdir()
-            .map_err(|source| BenchError::Io { what: "cannot make a folder for the bench's picture".to_owned(), source })?;
+        let scratch = tempfile::tempdir().map_err(|source| BenchError::Io {
+            what: "cannot make a folder for the bench's picture".to_owned(),
+            source,
+        })?;
         let mut images = self.images.clone();
         if images.is_empty() {
             let path = scratch.path().join("photo-12-megapixels.jpg");

@@ -91,20 +91,45 @@ async fn preprocess(bench: PreprocessBench, global: &Global) -> Result<(), CliEr
     Ok(global.output().result(&report, || {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
-        table.set_header(["what", "pictures", "mode", "decode ms", "resize + normalise ms", "total ms", "times as fast"]);
+        table.set_header([
+            "what",
+            "pictures",
+            "mode",
+            "decode ms",
+            "resize + normalise ms",
+            "total ms",
+            "times as fast",
+        ]);
         let ms = |value: f64| format!("{value:.2}");
         for set in &report.sets {
-            let ratio = |pick: fn(&Peer) -> f64| set.peer.as_ref().map_or("-".to_owned(), |p| format!("{:.2}", pick(p)));
+            let ratio =
+                |pick: fn(&Peer) -> f64| set.peer.as_ref().map_or("-".to_owned(), |p| format!("{:.2}", pick(p)));
             for (mode, times, ratio) in
                 [("exact", set.exact, ratio(|p| p.exact_ratio)), ("fast", set.fast, ratio(|p| p.fast_ratio))]
             {
                 let (decode, rest, total) = (ms(times.decode_ms), ms(times.resize_normalise_ms), ms(times.total_ms));
-                table.add_row([set.what.clone(), set.pictures.to_string(), mode.to_owned(), decode, rest, total, ratio]);
+                table.add_row([
+                    set.what.clone(),
+                    set.pictures.to_string(),
+                    mode.to_owned(),
+                    decode,
+                    rest,
+                    total,
+                    ratio,
+                ]);
             }
             if let Some(peer) = &set.peer {
                 let (decode, total) = (ms(peer.decode_ms), ms(peer.total_ms));
                 let rest = ms(peer.total_ms - peer.decode_ms);
-                table.add_row([set.what.clone(), "1".to_owned(), peer.with.clone(), decode, rest, total, "1".to_owned()]);
+                table.add_row([
+                    set.what.clone(),
+                    "1".to_owned(),
+                    peer.with.clone(),
+                    decode,
+                    rest,
+                    total,
+                    "1".to_owned(),
+                ]);
             }
         }
         let cosine = report.fast_cosine.map_or(String::new(), |found| {

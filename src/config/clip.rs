@@ -14,7 +14,7 @@ pub struct ClipSettings {
     /// small demo model of this project, seen from the project's folder.
     pub models: Vec<ModelEntry>,
     /// Where a model without a directory of its own is looked for and pulled to, as `{variant}__{checkpoint}`; none: see
-    /// [`ClipSettings::models_directory`].
+    /// [`ClipSettings::models_directory()`].
     pub models_directory: Option<PathBuf>,
     /// ONNX Runtime's library; none: see `clip::runtime` for the places that are searched.
     pub onnxruntime: Option<PathBuf>,

@@ -13,7 +13,7 @@ pub struct HubSettings {
     /// Never connect: only what is on the disk counts.
     pub offline: bool,
     /// Longest silence of the hub before an attempt counts as failed.
-    pub timeout_ms: u64,
+    pub read_timeout_ms: u64,
     /// Attempts in a row that bring nothing before a pull gives up.
     pub attempts_max: u32,
 }
@@ -24,7 +24,7 @@ impl Default for HubSettings {
             endpoint: "https://huggingface.co".into(),
             token: None,
             offline: false,
-            timeout_ms: 30_000,
+            read_timeout_ms: 30_000,
             attempts_max: 5,
         }
     }
@@ -37,7 +37,7 @@ impl HubSettings {
             endpoint: section.value("endpoint", default.endpoint),
             token: section.secret("token"),
             offline: section.flag("offline", default.offline),
-            timeout_ms: section.number("timeout_ms", default.timeout_ms, 100..=3_600_000),
+            read_timeout_ms: section.number("read_timeout_ms", default.read_timeout_ms, 100..=3_600_000),
             attempts_max: section.number("attempts_max", default.attempts_max, 1..=100),
         }
     }

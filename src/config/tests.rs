@@ -155,7 +155,7 @@ fn unknown_names_are_errors_with_a_suggestion() {
 fn values_out_of_range_or_kind_say_what_is_right() {
     let found = of_toml(
         "[media]\nfetch_timeout_ms = '30s'\nmedia_bytes_max = '32 MiB'\ns3_anonymous = 'yes'\nallow_networks = ['10.0.0.1', 'x']\n\
-         [clip]\nimage_batch_max = 0\ntext_batch_max = 4097\nproviders = 'cpu,cudda'\nmodels = ['ViT-B-32']\n\
+         [clip]\nimage_batch_max = 0\ntext_batch_max = 4097\nproviders = 'cpu,cudda'\nmodels = ['b32', 'ViT-B-32=']\n\
          [store]\nkind = 5\ntimeout_ms = -1\n[telemetry]\nlisten = 'localhost:9090'\nlog_filter = 'inof'\n",
     );
     let found: Vec<_> = found
@@ -170,7 +170,8 @@ fn values_out_of_range_or_kind_say_what_is_right() {
             ("media.allow_networks", "\"10.0.0.1\"", "for one address: 10.0.0.1/32"),
             ("media.allow_networks", "\"x\"", ""),
             ("media.s3_anonymous", "\"yes\"", ""),
-            ("clip.models", "\"ViT-B-32\"", "for example ViT-B-32/openai=models/vit-b-32"),
+            ("clip.models", "\"b32\"", "for example ViT-B-32/openai=models/vit-b-32"),
+            ("clip.models", "\"ViT-B-32=\"", "for example ViT-B-32/openai=models/vit-b-32"),
             ("clip.providers", "\"cudda\"", "did you mean cuda?"),
             ("clip.image_batch_max", "0", ""),
             ("clip.text_batch_max", "4097", ""),
@@ -187,7 +188,7 @@ fn values_that_do_not_go_together_are_found() {
     let found = of_toml(
         "[kafka]\nbrokers = ['http://x:1', 'ok:9092']\ntopics = ['a', 'a', 'a.dlq']\ntopic_ops = { b = 'patch' }\n\
          security_protocol = 'sasl_ssl'\n[media]\nconnect_timeout_ms = 60000\ns3_endpoint = 'minio:9000'\n\
-         [clip]\nmodels = ['a/b', 'a/b', 'A/B']\nproviders = []\n\
+         [clip]\nmodels = ['a/b=x', 'a/b=y', 'A/B=z']\nproviders = []\n\
          [store]\nurl = 'localhost:6334'\ncollection_template = '{catalog}_{name}'\n\
          [pipeline]\ndrain_deadline_ms = 300000\nbackoff_base_ms = 40000\nmedia_in_flight_bytes_max = 1048576\n",
     );
@@ -213,6 +214,46 @@ fn values_that_do_not_go_together_are_found() {
     );
     let raised = "[kafka.properties]\n'max.poll.interval.ms' = 600000\n[pipeline]\ndrain_deadline_ms = 300000\n";
     assert!(Settings::load(Layers::default().with_text("f", raised)).is_ok());
+}
+
+#[test]
+fn names_of_models_are_brought_into_one_form() {
+    let models = |text: &str| {
+        let loaded = Settings::load(Layers::default().with_flag("--set", format!("clip.models={text}")));
+        loaded.map(|settings| settings.clip.models.iter().map(reader::Text::text).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        models("ViT-L/14,clip-ViT-B-32=m,ViT-B-32/laion2b-s34b-b79k,ours/v1=o").unwrap(),
+        ["ViT-L-14/openai", "ViT-B-32/openai=m", "ViT-B-32/laion2b_s34b_b79k", "ours/v1=o"]
+    );
+    let twice = models("ViT-B-32/openai,ViT-B/32").unwrap_err();
+    assert!(twice.to_string().contains("every model once"), "{twice}");
+    // Without a directory only what OpenCLIP publishes is known.
+    let unknown = models("ViT-B-23/openai").unwrap_err();
+    assert_eq!(hints(&unknown.0), [("clip.models", "did you mean ViT-B-32/openai?")]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("ours__v1")).unwrap();
+    let layers = Layers::default()
+        .with_flag("--set", "clip.models=ours/v1")
+        .with_flag("--set", format!("clip.models_directory={}", folder.path().display()));
+    let settings = Settings::load(layers).unwrap();
+    assert_eq!(settings.clip.model_directory(&settings.clip.models[0]), folder.path().join("ours__v1"));
+}
+
+#[test]
+fn hugging_faces_variables_stand_for_keys_below_the_file() {
+    let variables = [("HF_ENDPOINT", "https://mirror"), ("HF_TOKEN", "hf_secret"), ("HF_HUB_OFFLINE", "1")];
+    let settings = Settings::load(Layers::default().with_environment(variables)).unwrap();
+    assert_eq!((settings.hub.endpoint.as_str(), settings.hub.offline), ("https://mirror", true));
+    assert_eq!(settings.hub.token.as_ref().map(|token| token.expose()), Some("hf_secret"));
+    assert!(!settings.show().contains("hf_secret"));
+    let origin = settings.effective.entry("hub.endpoint").and_then(|entry| entry.origin.clone());
+    assert_eq!(origin.as_deref(), Some("environment variable HF_ENDPOINT"));
+    let layers = Layers::default()
+        .with_text("f", "[hub]\nendpoint = 'https://named'\noffline = false\n")
+        .with_environment(variables);
+    let settings = Settings::load(layers).unwrap();
+    assert_eq!((settings.hub.endpoint.as_str(), settings.hub.offline), ("https://named", false));
 }
 
 #[test]

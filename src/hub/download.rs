@@ -116,7 +116,7 @@ impl<'a> Part<'a> {
                 headers.insert(IF_RANGE, etag);
             }
         }
-        let mut response = match hub.get(url.clone(), headers, &what).await {
+        let (mut response, linked) = match hub.get(url.clone(), headers, &what).await {
             Err(error) if error.reason == "hub_range_invalid" => {
                 self.restart().await?;
                 return Err(error);
@@ -124,6 +124,10 @@ impl<'a> Part<'a> {
             answer => answer?,
         };
         self.begin(&response, &what).await?;
+        if let (None, Some(sha256), 0) = (&self.checksum, linked, self.bytes.load(Ordering::Relaxed)) {
+            self.checksum = Some(Checksum::Sha256(sha256));
+            self.sum = Sum::new(self.checksum.as_ref(), 0);
+        }
         loop {
             let chunk = response.chunk().await.map_err(|error| hub.unreachable(&url, &error));
             match chunk {

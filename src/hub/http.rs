@@ -8,6 +8,7 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LO
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use super::HubError;
+use super::listing::hex;
 use crate::config::HubSettings;
 use crate::redact;
 use crate::retry::Backoff;
@@ -53,7 +54,7 @@ impl Hub {
             .user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             // Between two reads. A whole download takes as long as it takes.
-            .read_timeout(Duration::from_millis(settings.timeout_ms))
+            .read_timeout(Duration::from_millis(settings.read_timeout_ms))
             // By hand, because the token must not follow to another host.
             .redirect(redirect::Policy::none())
             .build()
@@ -89,20 +90,31 @@ impl Hub {
         url
     }
 
-    /// Follows redirects. Answers are 200, or 206 to a `Range`.
+    /// Follows redirects. Answers are 200, or 206 to a `Range`. Beside it the SHA-256 that the hub names where it redirects
+    /// to large file storage (`X-Linked-Etag`).
     ///
     /// # Errors
     /// Whatever else the hub says, in terms of `what` (the repository, or a file of it).
-    pub(super) async fn get(&self, url: Url, headers: HeaderMap, what: &str) -> Result<Response, HubError> {
-        let mut at = url;
+    pub(super) async fn get(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+        what: &str,
+    ) -> Result<(Response, Option<String>), HubError> {
+        let (mut at, mut linked) = (url, None);
         for _ in 0..REDIRECTS_MAX {
             let mut request = self.client.get(at.clone()).headers(headers.clone()).header(ACCEPT_ENCODING, "identity");
             if let Some(authorization) = self.authorization.as_ref().filter(|_| at.origin() == self.endpoint.origin()) {
                 request = request.header(AUTHORIZATION, authorization.clone());
             }
             let response = request.send().await.map_err(|error| self.unreachable(&at, &error))?;
+            if at.origin() == self.endpoint.origin()
+                && let Some(etag) = response.headers().get("x-linked-etag").and_then(|v| v.to_str().ok())
+            {
+                linked = hex(etag.trim_matches('"'), 64);
+            }
             match response.status() {
-                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Ok(response),
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Ok((response, linked)),
                 StatusCode::MOVED_PERMANENTLY
                 | StatusCode::FOUND
                 | StatusCode::SEE_OTHER
@@ -117,7 +129,7 @@ impl Hub {
 
     /// As [`Hub::get`], with a body of JSON.
     pub(super) async fn json(&self, url: Url, what: &str) -> Result<serde_json::Value, HubError> {
-        let mut response = self.get(url.clone(), HeaderMap::new(), what).await?;
+        let (mut response, _) = self.get(url.clone(), HeaderMap::new(), what).await?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&url, &error))? {
             body.extend_from_slice(&chunk);
@@ -165,7 +177,7 @@ impl Hub {
     pub(super) fn unreachable(&self, at: &Url, error: &reqwest::Error) -> HubError {
         let (shown, cause) = (redact::url(at.as_str()), root(error));
         let message = if error.is_timeout() {
-            format!("{shown}: silent for too long ({cause}); raise hub.timeout_ms if the line is that slow")
+            format!("{shown}: silent for too long ({cause}); raise hub.read_timeout_ms if the line is that slow")
         } else if error.is_connect() {
             format!("{shown}: cannot connect ({cause}); check the network, hub.endpoint and proxy variables")
         } else {

@@ -1,4 +1,5 @@
-//! What a repository has, at one commit: `GET /api/models/{owner}/{name}/revision/{revision}?blobs=true`.
+//! What a repository has, at one commit: `GET /api/models/{owner}/{name}/revision/{revision}?blobs=true`, and, for mirrors
+//! that leave out sizes and checksums there, `GET /api/models/{owner}/{name}/tree/{commit}?recursive=true`.
 
 use serde::Deserialize;
 
@@ -34,7 +35,8 @@ pub struct Listing {
 
 #[derive(Deserialize)]
 struct Answer {
-    sha: String,
+    /// Mirrors that serve a snapshot may not know it.
+    sha: Option<String>,
     siblings: Vec<Sibling>,
 }
 
@@ -50,6 +52,21 @@ struct Sibling {
 #[derive(Deserialize)]
 struct Lfs {
     sha256: Option<String>,
+    size: Option<u64>,
+}
+
+/// A file or folder of the tree.
+#[derive(Deserialize)]
+struct Entry {
+    path: String,
+    size: Option<u64>,
+    oid: Option<String>,
+    lfs: Option<EntryLfs>,
+}
+
+#[derive(Deserialize)]
+struct EntryLfs {
+    oid: Option<String>,
     size: Option<u64>,
 }
 
@@ -87,8 +104,9 @@ impl Hub {
         };
         let answer: Answer =
             serde_json::from_value(answer).map_err(|e| invalid(format!("no listing of a repository ({e})")))?;
-        if answer.sha.is_empty() || !answer.sha.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(invalid(format!("names the commit {:?}, expected a hash", redact::cut(&answer.sha, 80))));
+        let commit = answer.sha.unwrap_or_else(|| revision.to_owned());
+        if commit != revision && (commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_alphanumeric())) {
+            return Err(invalid(format!("names the commit {:?}, expected a hash", redact::cut(&commit, 80))));
         }
         let mut files = Vec::with_capacity(answer.siblings.len());
         for sibling in answer.siblings {
@@ -98,21 +116,56 @@ impl Hub {
             }
             files.push(sibling.into());
         }
-        Ok(Listing { repository: repository.to_owned(), commit: answer.sha, files })
+        let mut listing = Listing { repository: repository.to_owned(), commit, files };
+        if listing.files.iter().any(|file| file.bytes.is_none() || file.checksum.is_none()) {
+            self.complete(&mut listing, note).await?;
+        }
+        Ok(listing)
     }
+
+    /// Adds what the tree knows of the files. A mirror without a tree adds nothing.
+    async fn complete(&self, listing: &mut Listing, note: &(dyn Fn(&str) + Sync)) -> Result<(), HubError> {
+        let segments = ["api", "models"].into_iter().chain(listing.repository.split('/'));
+        let mut url = self.url(segments.chain(["tree", listing.commit.as_str()]));
+        url.set_query(Some("recursive=true"));
+        let what = format!("the files of {}", listing.repository);
+        let tree = match self.retrying(async || self.json(url.clone(), &what).await, || 0, note).await {
+            Err(error) if !error.transient => return Ok(()),
+            answer => answer?,
+        };
+        let entries: Vec<Entry> = serde_json::from_value(tree).unwrap_or_default();
+        for file in &mut listing.files {
+            if let Some(entry) = entries.iter().find(|entry| entry.path == file.path) {
+                let (bytes, checksum) = match &entry.lfs {
+                    Some(lfs) => known(lfs.size.or(entry.size), lfs.oid.as_deref(), None),
+                    None => known(entry.size, None, entry.oid.as_deref()),
+                };
+                file.bytes = file.bytes.or(bytes);
+                file.checksum = file.checksum.take().or(checksum);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A size and the checksum that goes with it. Git's id of a file in large file storage is that of the pointer, not of the
+/// content, so it counts only without a SHA-256; it begins with the size, so it counts only with one.
+fn known(bytes: Option<u64>, sha256: Option<&str>, git: Option<&str>) -> (Option<u64>, Option<Checksum>) {
+    let sha256 = sha256.and_then(|sha| hex(sha, 64)).map(Checksum::Sha256);
+    let git = || git.filter(|_| bytes.is_some()).and_then(|id| hex(id, 40)).map(Checksum::GitBlob);
+    (bytes, sha256.or_else(git))
+}
+
+/// `text` in lower case, if it is so many hexadecimal digits.
+pub(super) fn hex(text: &str, digits: usize) -> Option<String> {
+    (text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_ascii_lowercase())
 }
 
 impl From<Sibling> for RemoteFile {
     fn from(sibling: Sibling) -> Self {
-        let hex = |text: String, digits: usize| {
-            (text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_ascii_lowercase())
-        };
-        // Git's id of a file in large file storage is that of the pointer, not of the content.
-        let (bytes, checksum) = match sibling.lfs {
-            Some(lfs) => (lfs.size.or(sibling.size), lfs.sha256.and_then(|sha| hex(sha, 64)).map(Checksum::Sha256)),
-            // Git's id begins with the size.
-            None if sibling.size.is_none() => (None, None),
-            None => (sibling.size, sibling.blob_id.and_then(|id| hex(id, 40)).map(Checksum::GitBlob)),
+        let (bytes, checksum) = match &sibling.lfs {
+            Some(lfs) => known(lfs.size.or(sibling.size), lfs.sha256.as_deref(), None),
+            None => known(sibling.size, None, sibling.blob_id.as_deref()),
         };
         Self { path: sibling.rfilename, bytes, checksum }
     }
@@ -126,7 +179,7 @@ fn is_safe(path: &str) -> bool {
 
 /// # Errors
 /// `hub_repository_invalid` for what is not `owner/name`.
-pub fn validate_repository(repository: &str) -> Result<(), HubError> {
+fn validate_repository(repository: &str) -> Result<(), HubError> {
     let part_ok = |part: &str| {
         !matches!(part, "" | "." | "..")
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))

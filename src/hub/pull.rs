@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::download::{self, ETAG_SUFFIX, PART_SUFFIX, download};
 use super::place::Place;
 use super::record::{Record, SourceRecord};
-use super::select::{self, Wanted, layout_of, precisions, select};
+use super::select::{Wanted, layout_of, select};
 use super::{Hub, HubError, Listing};
 use crate::domain::registry::Layout;
 use crate::domain::{ModelId, Precision};
@@ -20,6 +20,9 @@ const MAIN: &str = "main";
 
 /// How often [`Progress::at`] is told.
 const REPORT: Duration = Duration::from_millis(100);
+
+/// How often a lock that another process holds is tried.
+const LOCK_POLL: Duration = Duration::from_millis(500);
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +39,7 @@ pub struct Pull {
     pub origin: Origin,
     /// Branch, tag or commit. None: what is there already, and `main` of what is not.
     pub revision: Option<String>,
-    /// None: fp32, or the first one that is there where the repositories have no fp32.
-    pub precision: Option<Precision>,
+    pub precision: Precision,
     /// Where the model goes.
     pub directory: PathBuf,
     /// Replace what is there.
@@ -80,14 +82,7 @@ impl Hub {
         }
         let note = |text: &str| progress.note(text);
         let listings = self.listings(pull, &note).await?;
-        // The wait for another process would block this thread; it is polled instead.
-        let place = loop {
-            if let Some(place) = Place::try_take(&pull.directory)? {
-                break place;
-            }
-            progress.note(&format!("another process is pulling {}; waiting for it", pull.directory.display()));
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        };
+        let place = take(&pull.directory, progress).await?;
         // The other process may have done the work.
         if let Some(there) = already_there(pull)? {
             let commits = listings.iter().map(|l| &l.commit);
@@ -99,8 +94,7 @@ impl Hub {
             Some(layout) => layout,
             None => layout_of(&listings)?,
         };
-        let there = precisions(layout, &listings);
-        let precision = pull.precision.or_else(|| there.first().copied()).unwrap_or(Precision::Fp32);
+        let precision = pull.precision;
         let wanted = select(layout, &listings, precision)?;
         let sources = sources(&listings);
         let mut record = match Record::read(&pull.directory).filter(|_| !pull.force && pull.directory.exists()) {
@@ -188,6 +182,21 @@ impl Hub {
     }
 }
 
+/// Waits while another process makes the same directory.
+async fn take(directory: &Path, progress: &dyn Progress) -> Result<Place, HubError> {
+    let mut told = false;
+    loop {
+        if let Some(place) = Place::try_take(directory)? {
+            return Ok(place);
+        }
+        if !std::mem::replace(&mut told, true) {
+            progress.note(&format!("another process is pulling {}; waiting for it", directory.display()));
+        }
+        // A lock has no way to be waited for without a thread.
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+}
+
 /// The model, where the directory has all that is asked for.
 fn already_there(pull: &Pull) -> Result<Option<Pulled>, HubError> {
     if pull.force || !pull.directory.exists() {
@@ -203,12 +212,8 @@ fn already_there(pull: &Pull) -> Result<Option<Pulled>, HubError> {
     if !record.is_whole(&pull.directory) {
         return Err(taken(pull, "files of it are missing or have another size"));
     }
-    let precision = match pull.precision {
-        Some(precision) => Some(precision).filter(|p| record.has(*p)),
-        None => Precision::ALL.into_iter().find(|p| record.has(*p)),
-    };
-    let directory = pull.directory.clone();
-    Ok(precision.map(|precision| Pulled { directory, precision, record, fetched: false }))
+    let (directory, precision) = (pull.directory.clone(), pull.precision);
+    Ok(record.has(precision).then_some(Pulled { directory, precision, record, fetched: false }))
 }
 
 fn taken(pull: &Pull, why: &str) -> HubError {

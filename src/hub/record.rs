@@ -1,6 +1,7 @@
 //! `pulled.json`, in the model's directory: what was put there, and where it came from.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -42,8 +43,13 @@ impl Record {
 
     pub(super) fn write(&self, directory: &Path) -> Result<(), HubError> {
         let path = directory.join(NAME);
-        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::other);
-        text.and_then(|text| std::fs::write(&path, text + "\n")).map_err(|e| HubError::disk(&path, &e))
+        let write = || {
+            let text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
+            let mut file = std::fs::File::create(&path)?;
+            file.write_all((text + "\n").as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(|e| HubError::disk(&path, &e))
     }
 
     pub fn has(&self, precision: Precision) -> bool {

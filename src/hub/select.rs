@@ -84,7 +84,7 @@ pub(super) fn layout_of(listings: &[Listing]) -> Result<Layout, HubError> {
 }
 
 /// The precisions that the repositories have whole graphs of.
-pub fn precisions(layout: Layout, listings: &[Listing]) -> Vec<Precision> {
+fn precisions(layout: Layout, listings: &[Listing]) -> Vec<Precision> {
     Precision::ALL
         .into_iter()
         .filter(|precision| {

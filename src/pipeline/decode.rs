@@ -250,7 +250,8 @@ mod tests {
     fn every_field_is_understood() {
         let request = decoded(
             r#"{"id": "sku-1/photo-2", "op": "upsert", "image": "s3://bucket/key.jpg", "text": "red running shoe",
-                "payload": {"price": 59.9, "lang": "en"}, "version": 42, "models": ["ViT-B-32/openai"], "tenant": "acme"}"#,
+                "payload": {"price": 59.9, "lang": "en"}, "version": 42, "models": ["ViT-B-32/openai", "ours/v1", "clip-ViT-B-32"],
+                "tenant": "acme"}"#,
         )
         .unwrap();
         assert_eq!(request.asset.as_str(), "sku-1/photo-2");
@@ -258,7 +259,8 @@ mod tests {
         assert_eq!(request.text.as_deref(), Some("red running shoe"));
         assert_eq!(request.payload["price"], 59.9);
         assert_eq!(request.version, Some(42));
-        assert_eq!(request.models.unwrap()[0].to_string(), "ViT-B-32/openai");
+        let models: Vec<_> = request.models.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(models, ["ViT-B-32/openai", "ours/v1"], "two names of one model are one");
         assert_eq!(request.tenant.unwrap().as_str(), "acme");
     }
 

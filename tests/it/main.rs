@@ -4,6 +4,7 @@ mod cli_config;
 mod cli_verbs;
 mod end_to_end;
 mod floors;
+mod hub;
 mod kafka;
 mod kafka_source;
 mod model_vectors;

@@ -1,6 +1,7 @@
 //! `clipstream models pull`: a model from the hub into its directory.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use indicatif::{HumanBytes, ProgressBar};
@@ -8,9 +9,8 @@ use serde_json::json;
 
 use super::super::output::{LogWriter, progress_bytes};
 use super::super::{CliError, Exit, Global};
-use crate::domain::registry::{self, Layout};
-use crate::domain::{ModelId, Precision};
-use crate::hub::{Hub, Origin, Progress, Pull, Pulled};
+use crate::domain::{ModelId, Precision, registry};
+use crate::hub::{Hub, Origin, Progress, Pull, Pulled, Record};
 
 /// Downloads a model to where it is loaded from; resumes, and changes nothing that is there already
 ///
@@ -22,10 +22,10 @@ pub struct Args {
     #[arg(value_parser = registry::resolve_or_custom)]
     model: ModelId,
     /// One of its sources by layout (xenova, fastembed, immich), or any repository: OWNER/NAME, or
-    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the first that `models list` names
+    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the first that `models list` names and the hub has
     #[arg(long)]
     source: Option<String>,
-    /// fp32, fp16 or int8, where the source has it; default: fp32, or what there is
+    /// fp32, fp16 or int8, where the source has it; default: that of clip.precision
     #[arg(long)]
     precision: Option<Precision>,
     /// Branch, tag or commit; default: main
@@ -39,15 +39,39 @@ pub struct Args {
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
     let hub = Hub::new(&settings.hub)?;
-    let pull = Pull {
-        origin: origin(&args.model, args.source.as_deref())?,
-        directory: super::directory_of(&args.model, &settings.clip),
+    let directory = super::directory_of(&args.model, &settings.clip);
+    let mut origins = origins(&args.model, args.source.as_deref(), &directory)?;
+    if let Some(there) = Record::read(&directory).filter(|_| !args.force) {
+        // What is there is gone on with, whichever source it came from.
+        let here = origins.iter().position(|o| there.sources.iter().map(|s| &s.repository).eq(&o.repositories));
+        origins.rotate_left(here.unwrap_or(0));
+        origins.truncate(1);
+    } else if args.revision.is_some() {
+        // A revision is one of a certain repository.
+        origins.truncate(1);
+    }
+    let (origin, others) = origins.split_first().ok_or_else(|| no_source(&args.model, &directory))?;
+    let mut pull = Pull {
+        origin: origin.clone(),
+        directory,
         id: args.model,
         revision: args.revision,
-        precision: args.precision,
+        precision: args.precision.unwrap_or(settings.clip.precision),
         force: args.force,
     };
-    let Pulled { directory, precision, record, fetched } = hub.pull(&pull, &Screen::default()).await?;
+    let screen = Screen::default();
+    let mut pulled = hub.pull(&pull, &screen).await;
+    for other in others {
+        match &pulled {
+            Err(error) if error.is_of_repository() => {
+                screen.note(&format!("{error}; trying {}", other.repositories.join(" and ")));
+            }
+            _ => break,
+        }
+        pull.origin = other.clone();
+        pulled = hub.pull(&pull, &screen).await;
+    }
+    let Pulled { directory, precision, record, fetched } = pulled?;
     let bytes: u64 = record.files.values().sum();
     let line = json!({
         "model": record.model,
@@ -72,32 +96,41 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     Ok(global.output().result(&line, text)?)
 }
 
-/// The source that was asked for, or the registry's first.
-fn origin(id: &ModelId, source: Option<&str>) -> Result<Origin, CliError> {
+/// The source that was asked for, or all of the registry's. At least one.
+fn origins(id: &ModelId, source: Option<&str>, directory: &Path) -> Result<Vec<Origin>, CliError> {
     let known = registry::find(id).map_or(&[][..], |row| row.sources);
     let of = |source: &registry::Source| Origin {
         repositories: source.repositories().map(str::to_owned).collect(),
         layout: Some(source.layout),
     };
     let Some(asked) = source else {
-        return known.first().map(of).ok_or_else(|| no_source(id));
+        return if known.is_empty() { Err(no_source(id, directory)) } else { Ok(known.iter().map(of).collect()) };
     };
     if asked.contains('/') {
-        return Ok(Origin { repositories: asked.split('+').map(|r| r.trim().to_owned()).collect(), layout: None });
+        let repositories: Vec<_> = asked.split('+').map(|r| r.trim().to_owned()).collect();
+        if repositories.len() > 2 {
+            let message = format!("--source has {} repositories; expected one, or a pair", repositories.len());
+            return Err(CliError::new(Exit::Usage, message));
+        }
+        return Ok(vec![Origin { repositories, layout: None }]);
     }
-    known.iter().find(|s| s.layout.as_str().eq_ignore_ascii_case(asked)).map(of).ok_or_else(|| {
+    let source = known.iter().find(|s| s.layout.as_str().eq_ignore_ascii_case(asked));
+    source.map(|source| vec![of(source)]).ok_or_else(|| {
         let layouts: Vec<_> = known.iter().map(|s| s.layout.as_str()).chain(["OWNER/NAME"]).collect();
         let message = format!("{id} has no source {asked:?}; expected one of {}", layouts.join(", "));
         CliError::new(Exit::Usage, message)
     })
 }
 
-fn no_source(id: &ModelId) -> CliError {
+fn no_source(id: &ModelId, directory: &Path) -> CliError {
     if registry::find(id).is_some() {
         let error = CliError::new(Exit::Failed, format!("no repository is known to have {id} as ONNX"));
         return error.hint(format!(
-            "export it: tools/export_openclip.py --model {} --pretrained {}; or name a repository: --source OWNER/NAME",
-            id.variant, id.checkpoint
+            "export it: tools/export_openclip.py --model {} --pretrained {} --output {} (docs/export.md); or name a \
+             repository: --source OWNER/NAME",
+            id.variant,
+            id.checkpoint,
+            directory.display()
         ));
     }
     let near = registry::resolve(&id.to_string()).err().and_then(|unknown| unknown.nearest);
@@ -147,9 +180,14 @@ impl Drop for Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::registry::Layout;
 
     fn id(text: &str) -> ModelId {
         registry::resolve_or_custom(text).unwrap()
+    }
+
+    fn origin(id: &ModelId, source: Option<&str>) -> Result<Origin, CliError> {
+        origins(id, source, Path::new("there")).map(|mut origins| origins.remove(0))
     }
 
     #[test]
@@ -162,13 +200,14 @@ mod tests {
         let own = origin(&id("ours/v1"), Some("me/image+me/text")).unwrap();
         assert_eq!(own, Origin { repositories: vec!["me/image".into(), "me/text".into()], layout: None });
         let wrong = origin(&openai, Some("immish")).unwrap_err();
+        assert!(origin(&openai, Some("a/b+c/d+e/f")).unwrap_err().message.contains("expected one, or a pair"));
         assert!(wrong.message.contains("expected one of xenova, fastembed, immich, OWNER/NAME"), "{wrong}");
     }
 
     #[test]
     fn without_a_source_the_next_step_is_named() {
         let error = origin(&id("ViT-B-16/laion2b_s34b_b88k"), None).unwrap_err();
-        assert!(error.hint.unwrap().contains("tools/export_openclip.py ViT-B-16 laion2b_s34b_b88k"));
+        assert!(error.hint.unwrap().contains("--model ViT-B-16 --pretrained laion2b_s34b_b88k --output there"));
         let error = origin(&id("ViT-B-23/openai"), None).unwrap_err();
         assert_eq!(error.hint.as_deref(), Some("did you mean ViT-B-32/openai?"));
     }

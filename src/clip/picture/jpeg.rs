@@ -1,17 +1,19 @@
 //! JPEG, by libjpeg-turbo as in PIL: accurate integer transform, smooth chroma upsampling. Baseline, progressive and
-//! arithmetic-coded files, 8 bits per sample; every subsampling.
+//! arithmetic-coded files, 8 bits per sample; every subsampling. In fast mode ordinary files go to [`reduced`] instead.
 
 use turbojpeg::PixelFormat;
 
 use super::sniff::Format;
 use super::turbo::{Colors, Decoder, Header, Part};
-use super::{Decoded, Limit, PictureError, Samples, Turn, buffer};
+use super::{Decoded, Limit, PictureError, Samples, Turn, buffer, reduced};
 use crate::clip::area::{Region, Size};
 use crate::clip::preprocess::Need;
 
 /// Smooth upsampling looks at the neighbour of a chroma sample. What is cut off misses it, so this many blocks around
 /// the needed part are decoded too.
 const MARGIN_BLOCKS: usize = 1;
+
+const CUT_OFF: &str = "the file is cut off: it has no end-of-image marker";
 
 /// Reductions that the decoder has fast code for.
 const REDUCTIONS: [usize; 4] = [8, 4, 2, 1];
@@ -26,7 +28,7 @@ pub(super) fn decode(bytes: &[u8], limit: Limit, turn: Turn, need: Need<'_>) -> 
         return Err(PictureError::unsupported(format_args!("a JPEG picture of {} bits per sample", header.precision)));
     }
     if !is_complete(bytes) {
-        return Err(cut_off());
+        return Err(failed(CUT_OFF.to_owned()));
     }
 
     let reduction = if header.lossless { 1 } else { reduction(need.reduction(turn.size(stored))) };
@@ -35,28 +37,31 @@ pub(super) fn decode(bytes: &[u8], limit: Limit, turn: Turn, need: Need<'_>) -> 
     let needed = turn.stored_region(whole, need.region(turn.size(stored), turn.size(whole)));
     let (format, channels) = match header.colors {
         Colors::Grey => (PixelFormat::GRAY, 1),
-        Colors::Rgb => (PixelFormat::RGB, 3),
+        Colors::Rgb | Colors::YCbCr => (PixelFormat::RGB, 3),
         Colors::Cmyk => (PixelFormat::CMYK, 4),
     };
     let fill = |region: Option<Region>| {
         let held = region.unwrap_or(whole.whole());
         let mut data = buffer::take(held.width * held.height * channels);
         let warning = decoder.decode(bytes, Part { reduction, whole, region }, format, &mut data)?;
-        Ok((held, data, warning))
+        // A part of the data may be damaged, as in PIL, but not missing.
+        if warning.is_some_and(|warning| warning.contains("Premature end of JPEG file")) {
+            return Err(CUT_OFF.to_owned());
+        }
+        Ok((held, data))
     };
-    let (held, mut data, warning) = match cut(&header, reduction, whole, needed) {
+    let quick = matches!(header.colors, Colors::Grey | Colors::YCbCr) && header.block.is_some() && reduction >= 4;
+    let small = if quick { reduced::decode(bytes, stored, reduction, needed) } else { None };
+    let (held, mut data) = match (small, cut(&header, reduction, whole, needed)) {
+        (Some(data), _) => Ok((needed, data)),
         // Rare sampling factors look like common ones and cannot be cut after all.
-        Some(region) => fill(Some(region)).or_else(|_| fill(None)),
-        None => fill(None),
+        (None, Some(region)) => fill(Some(region)).or_else(|_| fill(None)),
+        (None, None) => fill(None),
     }
     .map_err(failed)?;
-    // A part of the data may be damaged, as in PIL, but not missing.
-    if warning.is_some_and(|warning| warning.contains("Premature end of JPEG file")) {
-        return Err(cut_off());
-    }
     let samples = match header.colors {
         Colors::Grey => Samples::Grey { data, transparent: None },
-        Colors::Rgb => Samples::Rgb { data, transparent: None },
+        Colors::Rgb | Colors::YCbCr => Samples::Rgb { data, transparent: None },
         // PIL takes every CMYK JPEG for Adobe's, which stores inks inverted, marked or not.
         Colors::Cmyk => {
             data.iter_mut().for_each(|ink| *ink = 255 - *ink);
@@ -81,10 +86,6 @@ fn cut(header: &Header, reduction: usize, whole: Size, needed: Region) -> Option
     let bottom = (needed.bottom() + MARGIN_BLOCKS * height).min(whole.height);
     let region = Region { left, top, width: right - left, height: bottom - top };
     (region != whole.whole()).then_some(region)
-}
-
-fn cut_off() -> PictureError {
-    PictureError::undecodable(Format::Jpeg, "the file is cut off: it has no end-of-image marker")
 }
 
 /// Whether an end-of-image marker follows the first scan. The decoder would make up what is missing; PIL, and we,

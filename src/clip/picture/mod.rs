@@ -8,6 +8,7 @@ mod buffer;
 mod gif;
 mod jpeg;
 mod png;
+mod reduced;
 mod sniff;
 mod tiff;
 mod turbo;

@@ -111,7 +111,8 @@ fn damaged_jpegs_are_pictures_or_errors() {
         .map(|(json, decoding)| Preprocess::from_json(json).unwrap().with(Orientation::Apply, decoding));
     let mut rng = StdRng::seed_from_u64(3);
     let (mut decoded, mut refused) = (0, 0);
-    let names = ["odd_420.jpg", "restart_420.jpg", "progressive_420.jpg", "cmyk_420.jpg", "exif_6.jpg", "baseline_411.jpg"];
+    let names =
+        ["odd_420.jpg", "restart_420.jpg", "progressive_420.jpg", "cmyk_420.jpg", "exif_6.jpg", "baseline_411.jpg"];
     for original in names.map(picture) {
         // Header and tables are a small part of a file and decide the most.
         let header = original.windows(2).position(|pair| pair == [0xFF, 0xDA]).unwrap_or(0) + 14;
@@ -141,7 +142,10 @@ fn damaged_jpegs_are_pictures_or_errors() {
             }
         }
     }
-    assert!(decoded > 300 && refused > 300, "{decoded} decoded, {refused} refused: the changes are too harsh or too mild");
+    assert!(
+        decoded > 300 && refused > 300,
+        "{decoded} decoded, {refused} refused: the changes are too harsh or too mild"
+    );
 }
 
 #[test]
@@ -165,6 +169,9 @@ fn a_jpeg_is_measured_by_its_header_before_anything_is_allocated() {
 fn kinds_of_jpeg_that_nobody_serves_are_named() {
     let mut bytes = picture("baseline_420.jpg");
     let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).expect("a frame header");
+    // Tables for other files, without a picture.
+    let tables = [&bytes[..frame], &[0xFF, 0xD9]].concat();
+    assert!(error(&tables, PIXELS_MAX).message.contains("holds no picture"));
     // SOF1, which may have 12 bits.
     bytes[frame + 1] = 0xC1;
     bytes[frame + 4] = 12;
@@ -191,7 +198,8 @@ fn endless_scans_are_refused() {
 #[test]
 fn arithmetic_coding_is_decoded_to_the_same_pixels() {
     let pixels: Vec<u8> = (0..90 * 70 * 3).map(|i| (i * i / 331 + i / 90) as u8).collect();
-    let image = turbojpeg::Image { pixels: &*pixels, width: 90, pitch: 270, height: 70, format: turbojpeg::PixelFormat::RGB };
+    let image =
+        turbojpeg::Image { pixels: &*pixels, width: 90, pitch: 270, height: 70, format: turbojpeg::PixelFormat::RGB };
     let jpeg = |arithmetic| {
         let mut compressor = turbojpeg::Compressor::new().unwrap();
         compressor.set_subsamp(turbojpeg::Subsamp::Sub2x2).unwrap();
@@ -206,7 +214,9 @@ fn arithmetic_coding_is_decoded_to_the_same_pixels() {
 #[test]
 fn a_part_of_a_jpeg_equals_that_part_of_the_whole() {
     let model = Preprocess::from_json(r#"{"size": [40, 40]}"#).unwrap();
-    for name in ["tall_420.jpg", "wide_422.jpg", "extreme_420.jpg", "cmyk_420.jpg", "baseline_411.jpg", "baseline_440.jpg"] {
+    for name in
+        ["tall_420.jpg", "wide_422.jpg", "extreme_420.jpg", "cmyk_420.jpg", "baseline_411.jpg", "baseline_440.jpg"]
+    {
         let bytes = picture(name);
         let whole = decode_picture(&bytes, PIXELS_MAX, &[]).unwrap();
         let part = decode_picture(&bytes, PIXELS_MAX, &[&model]).unwrap();

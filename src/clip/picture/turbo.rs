@@ -30,8 +30,8 @@ pub(super) struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colors {
     Grey,
-    /// `RGB` or `YCbCr`.
     Rgb,
+    YCbCr,
     /// `CMYK` or `YCCK`.
     Cmyk,
 }
@@ -69,18 +69,21 @@ impl Decoder {
 
     /// Reads up to the first scan. Warnings are no failures, see [`Self::decode`].
     pub fn header(&self, bytes: &[u8]) -> Result<Header, String> {
-        // SAFETY: reads `bytes.len()` bytes; the pointer is not used after the call. What it returns is left alone: the
-        // sides stay negative when the header cannot be read, and a warning is no failure.
-        unsafe { raw::tj3DecompressHeader(self.raw(), bytes.as_ptr(), bytes.len() as raw::size_t) };
+        // SAFETY: reads `bytes.len()` bytes; the pointer is not used after the call.
+        let code = unsafe { raw::tj3DecompressHeader(self.raw(), bytes.as_ptr(), bytes.len() as raw::size_t) };
         let colors = match u32::try_from(self.get(raw::TJPARAM_TJPARAM_COLORSPACE)) {
             Ok(raw::TJCS_TJCS_GRAY) => Some(Colors::Grey),
-            Ok(raw::TJCS_TJCS_RGB | raw::TJCS_TJCS_YCbCr) => Some(Colors::Rgb),
+            Ok(raw::TJCS_TJCS_RGB) => Some(Colors::Rgb),
+            Ok(raw::TJCS_TJCS_YCbCr) => Some(Colors::YCbCr),
             Ok(raw::TJCS_TJCS_CMYK | raw::TJCS_TJCS_YCCK) => Some(Colors::Cmyk),
             _ => None,
         };
         let side = |parameter| usize::try_from(self.get(parameter)).unwrap_or(0);
         let (width, height) = (side(raw::TJPARAM_TJPARAM_JPEGWIDTH), side(raw::TJPARAM_TJPARAM_JPEGHEIGHT));
-        let (Some(colors), 1.., 1..) = (colors, width, height) else { return Err(self.message()) };
+        // The code alone does not tell: a warning sets it too. Without a header the sides stay negative.
+        let (Some(colors), 1.., 1..) = (colors, width, height) else {
+            return Err(if code == 0 { "it holds no picture".to_owned() } else { self.message() });
+        };
         let is = |parameter| self.get(parameter) != 0;
         let lossless = is(raw::TJPARAM_TJPARAM_LOSSLESS);
         // The library refuses to cut lossless pictures; the others are rare, and their coefficients are all read anyway.

@@ -61,7 +61,10 @@ fn inspect_shows_what_the_graphs_are() {
     let lines = ran.lines();
     let line = one(&lines);
     assert_eq!(line["model"], "fastembed/local");
-    assert_eq!(line["image"]["inputs"][0], json!({"name": "pixel_values", "element": "f32", "axes": ["batch_size", "3", "32", "32"]}));
+    assert_eq!(
+        line["image"]["inputs"][0],
+        json!({"name": "pixel_values", "element": "f32", "axes": ["batch_size", "3", "32", "32"]})
+    );
     assert_eq!((&line["image"]["opset"], &line["text"]["activations"]), (&json!(17), &json!({"quick_gelu": 2})));
     assert_eq!((&line["text"]["normalised"], &line["text"]["vocabulary"]), (&json!(false), &json!(600)));
     assert_eq!(line["fingerprint"]["dimension"], 16);
@@ -69,7 +72,9 @@ fn inspect_shows_what_the_graphs_are() {
 
     let trap = run(&["models", "inspect", &format!("{FIXTURES}/gelu-trap")]).ended(0);
     assert!(trap.stdout.contains("✗ the image tower's graph computes GELU"), "{}", trap.stdout);
-    run(&["models", "inspect", &format!("{FIXTURES}/gelu-trap"), "--precision", "int4"]).ended(2).says("expected one of fp32");
+    run(&["models", "inspect", &format!("{FIXTURES}/gelu-trap"), "--precision", "int4"])
+        .ended(2)
+        .says("expected one of fp32");
 }
 
 #[test]

@@ -266,7 +266,11 @@ mod tests {
             let to = rng.random_range(1..120);
             // Runs of extremes are where sums are largest.
             let mut data: Vec<u8> = (0..size.width * size.height * C).map(|_| rng.random()).collect();
-            data.iter_mut().for_each(|sample| if *sample % 3 > 0 { *sample = if *sample > 99 { 255 } else { 0 } });
+            data.iter_mut().for_each(|sample| {
+                if *sample % 3 > 0 {
+                    *sample = if *sample > 99 { 255 } else { 0 }
+                }
+            });
             let filter = if rng.random() { Filter::Bicubic } else { Filter::Bilinear };
             let first = rng.random_range(0..to);
             let count = rng.random_range(1..=to - first);

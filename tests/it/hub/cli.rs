@@ -1,0 +1,169 @@
+//! The verbs, as a user of the binary meets them.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::server::{FakeHub, Fault};
+
+/// The binary with an empty environment but for what it needs to find ONNX Runtime, and `environment`.
+async fn clipstream(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clipstream"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env_clear().args(arguments).stdin(Stdio::null());
+    for name in ["HOME", "PATH", "XDG_CACHE_HOME", "CLIPSTREAM_ORT_DYLIB", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.envs(environment.iter().copied());
+    tokio::task::spawn_blocking(move || command.output().expect("the binary starts")).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("output is UTF-8")
+}
+
+#[track_caller]
+fn ended(output: &Output, code: i32) {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "stdout: {out}\nstderr: {err}");
+}
+
+#[tokio::test]
+async fn a_model_is_pulled_found_and_loaded() {
+    let hub = FakeHub::start().await;
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model");
+    let paths = super::files(&demo);
+    let contents: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(demo.join(path)).unwrap()).collect();
+    let files: Vec<(&str, &[u8])> = paths.iter().map(String::as_str).zip(contents.iter().map(Vec::as_slice)).collect();
+    hub.has("me/demo", &files);
+    let folder = tempfile::tempdir().unwrap();
+    let directory = format!("clip.models_directory={}", folder.path().display());
+    let environment = [("HF_ENDPOINT", hub.endpoint.as_str()), ("HF_TOKEN", "hf_secret")];
+
+    let missing = clipstream(&["models", "path", "ours/v1", "--set", &directory], &environment).await;
+    ended(&missing, 3);
+    assert!(text(&missing.stderr).contains("clipstream models pull ours/v1"), "{}", text(&missing.stderr));
+
+    let pull = ["models", "pull", "ours/v1", "--source", "me/demo", "--json", "--set", &directory];
+    let pulled = clipstream(&pull, &environment).await;
+    ended(&pulled, 0);
+    let line: Value = serde_json::from_slice(&pulled.stdout).unwrap();
+    assert_eq!((&line["fetched"], &line["precision"]), (&true.into(), &"fp32".into()), "{line}");
+    let all = [&pulled.stdout[..], &pulled.stderr].concat();
+    assert!(!text(&all).contains("hf_secret"));
+
+    let path = clipstream(&["models", "path", "ours/v1", "--set", &directory], &[]).await;
+    ended(&path, 0);
+    assert_eq!(text(&path.stdout).trim(), folder.path().join("ours__v1").display().to_string());
+
+    let arguments = ["embed", "text", "a red heart", "--set", &directory, "--set", "clip.models=ours/v1"];
+    let embedded = clipstream(&arguments, &[]).await;
+    ended(&embedded, 0);
+    let line: Value = serde_json::from_slice(&embedded.stdout).unwrap();
+    assert_eq!(line["model"], "ours/v1");
+}
+
+#[tokio::test]
+async fn the_first_source_that_the_hub_has_is_taken_and_kept_to() {
+    let hub = FakeHub::start().await;
+    let files: [(&str, &[u8]); 6] = [
+        ("visual/model.onnx", b"image"),
+        ("visual/model_int8.onnx", b"image"),
+        ("visual/preprocess_cfg.json", b"{}"),
+        ("textual/model.onnx", b"text"),
+        ("textual/model_int8.onnx", b"text"),
+        ("textual/tokenizer.json", b"{}"),
+    ];
+    hub.has("immich-app/ViT-B-32__openai", &files);
+    let folder = tempfile::tempdir().unwrap();
+    let directory = format!("clip.models_directory={}", folder.path().display());
+    let pull = ["models", "pull", "ViT-B/32", "--json", "--set", &directory];
+    let environment = [("HF_ENDPOINT", hub.endpoint.as_str())];
+    let pulled = clipstream(&pull, &environment).await;
+    ended(&pulled, 0);
+    assert!(text(&pulled.stderr).contains("trying immich-app/ViT-B-32__openai"), "{}", text(&pulled.stderr));
+    let again = clipstream(&[&pull[..], &["--precision", "int8"]].concat(), &environment).await;
+    ended(&again, 0);
+    let line: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((&line["model"], &line["precision"]), (&"ViT-B-32/openai".into(), &"int8".into()), "{line}");
+    assert!(!text(&again.stderr).contains("trying"), "{}", text(&again.stderr));
+    let missing = clipstream(&["models", "pull", "ViT-L-14/dfn2b", "--set", &directory], &environment).await;
+    ended(&missing, 1);
+    assert!(text(&missing.stderr).contains("no such repository, or a private one"), "{}", text(&missing.stderr));
+}
+
+#[tokio::test]
+async fn a_pull_that_is_killed_leaves_nothing_to_load_and_is_resumed() {
+    let hub = FakeHub::start().await;
+    let graph = vec![7; 100_000];
+    let files: [(&str, &[u8]); 4] = [
+        ("visual/model.onnx", &graph),
+        ("visual/preprocess_cfg.json", b"{}"),
+        ("textual/model.onnx", b"text"),
+        ("textual/tokenizer.json", b"{}"),
+    ];
+    hub.has("me/model", &files);
+    hub.breaks("visual/model.onnx", &[Fault::Stall(60_000)]);
+    let folder = tempfile::tempdir().unwrap();
+    let directory = format!("clip.models_directory={}", folder.path().display());
+    let arguments = ["models", "pull", "ours/v1", "--source", "me/model", "--set", &directory];
+    let mut killed = Command::new(env!("CARGO_BIN_EXE_clipstream"))
+        .env_clear()
+        .env("HF_ENDPOINT", &hub.endpoint)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let part = folder.path().join(".partial-ours__v1/visual/model.onnx.part");
+    while std::fs::metadata(&part).map_or(0, |found| found.len()) < 60_000 {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended before it was killed");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(!folder.path().join("ours__v1").exists());
+    let pulled = clipstream(&arguments, &[("HF_ENDPOINT", &hub.endpoint)]).await;
+    ended(&pulled, 0);
+    assert_eq!(std::fs::read(folder.path().join("ours__v1/visual/model.onnx")).unwrap(), graph);
+    assert_eq!(hub.ranges("cdn", "visual/model.onnx"), [None, Some("bytes=60000-".to_owned())]);
+}
+
+#[tokio::test]
+async fn the_registry_is_a_table_and_names_are_resolved() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().to_str().unwrap();
+    let environment = [("XDG_CACHE_HOME", cache)];
+    let listed = clipstream(&["models", "list", "ViT-B-32/openai"], &environment).await;
+    ended(&listed, 0);
+    assert!(text(&listed.stdout).contains("quick_gelu"), "{}", text(&listed.stdout));
+    let listed = clipstream(&["models", "list", "--json"], &environment).await;
+    let lines: Vec<Value> = text(&listed.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let openai = lines.iter().find(|line| line["model"] == "ViT-L-14-336/openai").unwrap();
+    assert_eq!((&openai["image_size"], &openai["pulled"]), (&336.into(), &false.into()));
+    // By default beside ONNX Runtime's library, whatever the working directory.
+    let place = format!("{cache}/clipstream/models/ViT-L-14-336__openai");
+    assert_eq!(openai["directory"], place.as_str());
+    // The demo model is one of clip.models, and not OpenCLIP's.
+    assert!(lines.iter().any(|line| line["model"] == "demo-emoji/v1" && line["dimension"].is_null()));
+
+    std::fs::create_dir_all(&place).unwrap();
+    let path = clipstream(&["models", "path", "ViT-L/14@336px"], &environment).await;
+    ended(&path, 0);
+    assert_eq!(text(&path.stdout).trim(), place);
+
+    for (arguments, code, part) in [
+        (&["models", "path", "vit-b-23"][..], 2, "did you mean ViT-B-32/openai?"),
+        (&["models", "list", "ViT-B-23"], 1, "did you mean ViT-B-32/openai?"),
+        (&["models", "pull", "ViT-B-32/laion400m_e32"], 1, "--model ViT-B-32 --pretrained laion400m_e32"),
+        (&["models", "pull", "ViT-B/32", "--set", "hub.offline=true"], 3, "hub.offline"),
+        (&["config", "validate", "--set", "clip.models=ViT-B-23/openai"], 2, "did you mean ViT-B-32/openai?"),
+        (&["embed", "text", "x", "--set", "clip.models=clip-ViT-B-32"], 3, "clipstream models pull ViT-B-32/openai"),
+    ] {
+        let output = clipstream(arguments, &environment).await;
+        ended(&output, code);
+        assert!(text(&output.stderr).contains(part), "{part:?} is not in {}", text(&output.stderr));
+    }
+}
