@@ -122,7 +122,7 @@ impl<T: Tower> Worker<T> {
     fn run(&mut self, batch: &mut Vec<Job<T::Item>>) {
         let groups = self.tower.groups(&batch.iter().map(|job| &job.item).collect::<Vec<_>>());
         if groups.len() < 2 {
-            self.run_group(batch.drain(..).collect());
+            self.run_group(std::mem::take(batch));
             return;
         }
         let mut jobs: Vec<Option<Job<T::Item>>> = batch.drain(..).map(Some).collect();

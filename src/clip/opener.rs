@@ -117,7 +117,6 @@ impl Opener {
                 dimension = tower.embed(&[tower.trial_picture()])?.first().map_or(0, Embedding::dimension);
                 Ok(())
             },
-            ImageTower::session,
         )?;
         Ok((tried, dimension))
     }
@@ -153,7 +152,6 @@ impl Opener {
                 dimension = vectors.first().map_or(0, Embedding::dimension);
                 Ok(())
             },
-            TextTower::session,
         )?;
         Ok((tried, dimension))
     }

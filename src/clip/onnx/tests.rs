@@ -81,8 +81,8 @@ fn gelu_is_told_from_its_approximation() {
             .node("Add", &["b", "one"], "d", &[])
             .node("Mul", &["x", "d"], "y", &[])
     };
-    assert_eq!(activations(erf("Div", 1.414_213_5)), [(Activation::Gelu, 1)]);
-    assert_eq!(activations(erf("Mul", 0.707_106_77)), [(Activation::Gelu, 1)]);
+    assert_eq!(activations(erf("Div", std::f32::consts::SQRT_2)), [(Activation::Gelu, 1)]);
+    assert_eq!(activations(erf("Mul", std::f32::consts::FRAC_1_SQRT_2)), [(Activation::Gelu, 1)]);
     assert_eq!(activations(erf("Mul", 0.5)), []);
 
     let tanh = graph()

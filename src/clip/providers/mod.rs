@@ -66,6 +66,11 @@ pub(super) struct Providers {
     settings: ClipSettings,
 }
 
+/// A tower, as far as providers care.
+pub(super) trait OnSession {
+    fn session(&mut self) -> &mut Session;
+}
+
 /// A tower that has run once, and what runs it.
 pub(super) struct Tried<T> {
     pub(super) tower: T,
@@ -92,8 +97,8 @@ impl Providers {
     /// Opens `source` on `device`, makes a tower of it and tries that: with the providers of `entries`, less those
     /// preferred ones that cannot be had.
     ///
-    /// `profiles` gives TensorRT's shape buckets, given the session of the CPU; `session` reaches a tower's session.
-    pub(super) fn open<T>(
+    /// `profiles` gives TensorRT's shape buckets, given the session of the CPU.
+    pub(super) fn open<T: OnSession>(
         &self,
         source: Source<'_>,
         device: u32,
@@ -101,7 +106,6 @@ impl Providers {
         profiles: impl Fn(&Session) -> Result<Profiles, ClipError>,
         make: impl Fn(Session, Provider) -> Result<T, ClipError>,
         mut trial: impl FnMut(&mut T, Provider) -> Result<(), ClipError>,
-        session: impl Fn(&mut T) -> &mut Session,
     ) -> Result<Tried<T>, ClipError> {
         let mut wanted = entries.to_vec();
         let mut left_out = Vec::new();
@@ -112,7 +116,7 @@ impl Providers {
                 let mut tower = make(opened, first_of(&active)).map_err(Fault::Unknown)?;
                 trial(&mut tower, first_of(&active)).map_err(Fault::Unknown)?;
                 if let Some(record) = record {
-                    let placement = Placement::of(session(&mut tower), record).map_err(Fault::Unknown)?;
+                    let placement = Placement::of(tower.session(), record).map_err(Fault::Unknown)?;
                     tracing::info!(file = %source.file.display(), %placement, "where the graph's nodes run");
                     placement.check(&active).map_err(|(provider, reason)| Fault::Of(provider, reason))?;
                 }

@@ -3,7 +3,7 @@ use ort::session::{HasSelectedOutputs, RunOptions, Session};
 use super::super::ClipError;
 use super::super::graph::{ImageSignature, PixelType, one_line};
 use super::super::preprocess::Pixels;
-use super::super::providers::ImageShapes;
+use super::super::providers::{ImageShapes, OnSession};
 use super::buffers::PixelBuffer;
 use super::{Tower, in_runs, only, vectors};
 use crate::domain::{Embedding, Modality};
@@ -82,10 +82,6 @@ impl ImageTower {
         Pixels { data, height, width }
     }
 
-    pub(in crate::clip) fn session(&mut self) -> &mut Session {
-        &mut self.session
-    }
-
     fn run_rows(&mut self, items: &[&Pixels], rows: usize) -> Result<Vec<Vec<f32>>, ClipError> {
         let [height, width] = self.size;
         self.buffer.clear();
@@ -107,6 +103,12 @@ impl ImageTower {
             vectors(&outputs[0], self.signature.output.float, self.rows, count)
         };
         run().map_err(|e| ClipError::run(format!("the image tower failed on {count} pictures: {}", one_line(&e))))
+    }
+}
+
+impl OnSession for ImageTower {
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
     }
 }
 

@@ -2,7 +2,7 @@ use ort::session::{HasSelectedOutputs, RunOptions, Session};
 
 use super::super::ClipError;
 use super::super::graph::{Axis, Integer, TextSignature, one_line};
-use super::super::providers::TextShapes;
+use super::super::providers::{OnSession, TextShapes};
 use super::buffers::Integers;
 use super::{Tower, in_runs, only, vectors};
 use crate::domain::{Embedding, Modality};
@@ -123,10 +123,6 @@ impl TextTower {
         Ok(padded)
     }
 
-    pub(in crate::clip) fn session(&mut self) -> &mut Session {
-        &mut self.session
-    }
-
     fn run_rows(&mut self, items: &[&Vec<i64>], rows: usize) -> Result<Vec<Vec<f32>>, ClipError> {
         let longest = items.iter().map(|i| i.len()).max().unwrap_or(0);
         if longest > self.context_length || items.iter().any(|i| i.is_empty()) {
@@ -173,6 +169,12 @@ fn difference(one: &Embedding, other: &Embedding) -> f32 {
         return f32::INFINITY;
     }
     one.as_slice().iter().zip(other.as_slice()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+impl OnSession for TextTower {
+    fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
 }
 
 impl Tower for TextTower {
