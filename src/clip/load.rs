@@ -12,8 +12,9 @@ use super::fit::Known;
 use super::golden::Golden;
 use super::opener::{Opener, Towers};
 use super::providers::Providers;
+use super::runtime::{self, Runtime};
 use super::tower::{ImageTower, TextTower};
-use super::{Clip, ClipError, Preprocess, Runs, Tokenizer, runtime};
+use super::{Clip, ClipError, Preprocess, Runs, Tokenizer};
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{Fingerprint, Modality, ModelId, registry};
 use crate::telemetry::Metrics;
@@ -36,7 +37,7 @@ impl Clip {
             precision = %runs.precision, providers = %runs, intra_op_threads = settings.intra_op_threads(),
             sessions = images.towers.len(), "model loaded"
         );
-        metrics.model(&name, &runs.facts());
+        metrics.model(&name, &runs.info());
         Ok(Self {
             id: entry.id.clone(),
             fingerprint,
@@ -67,11 +68,18 @@ pub(super) struct Opened {
 impl Opened {
     /// Every error is [`ClipError::Load`] and names the model and its directory.
     pub(super) fn open(entry: &ModelEntry, settings: &ClipSettings) -> Result<Self, ClipError> {
+        // Not this model's fault, if it is not there.
+        let runtime = runtime::runtime(settings.onnxruntime.as_deref())?;
         let directory = settings.model_directory(entry);
-        Self::open_in(entry, settings, &directory).map_err(|e| named(&entry.id, &directory, e))
+        Self::open_in(entry, settings, &directory, runtime).map_err(|e| named(&entry.id, &directory, e))
     }
 
-    fn open_in(entry: &ModelEntry, settings: &ClipSettings, directory: &Path) -> Result<Self, ClipError> {
+    fn open_in(
+        entry: &ModelEntry,
+        settings: &ClipSettings,
+        directory: &Path,
+        runtime: &'static Runtime,
+    ) -> Result<Self, ClipError> {
         let files = directory::find(directory, settings.precision).map_err(|e| with_next_step(e, &entry.id))?;
         // All that can be known without running anything comes first: a large model takes a while to open.
         let facts = ModelFacts::read(&files)?;
@@ -80,7 +88,6 @@ impl Opened {
         let preprocess = preprocessing(&entry.id, &known, &files)?;
         known.check_preprocessing(&files, &preprocess)?;
         warn_of_fixed_batches(&entry.id, &facts);
-        let runtime = runtime::runtime(settings.onnxruntime.as_deref())?;
         let opener = Opener {
             providers: Providers::new(runtime, settings.clone()),
             image_size: preprocess.input_size().into(),

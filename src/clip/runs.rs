@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::providers::Active;
 use crate::domain::{Modality, Precision};
-use crate::telemetry::ModelFacts;
+use crate::telemetry::TowerInfo;
 
 /// What runs a model: which graphs, on what. Shown as `fp32 on cuda (device 0), cpu`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,14 +25,14 @@ impl Runs {
     }
 
     /// For metrics.
-    pub(super) fn facts(&self) -> Vec<ModelFacts> {
-        let facts = |modality, active: &Active| ModelFacts {
+    pub(super) fn info(&self) -> Vec<TowerInfo> {
+        let info = |modality, active: &Active| TowerInfo {
             modality,
             precision: self.precision,
             provider: active.first().as_str(),
             left_out: active.left_out.iter().map(|(provider, _)| provider.as_str()).collect(),
         };
-        vec![facts(Modality::Image, &self.image), facts(Modality::Text, &self.text)]
+        vec![info(Modality::Image, &self.image), info(Modality::Text, &self.text)]
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Metrics {
 
 /// What runs one tower of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelFacts {
+pub struct TowerInfo {
     pub modality: Modality,
     pub precision: Precision,
     /// The execution provider that runs it, for example `cuda`.
@@ -115,7 +115,7 @@ impl Metrics {
     }
 
     /// What runs a model's towers, from now on.
-    pub fn model(&self, model: &str, towers: &[ModelFacts]) {
+    pub fn model(&self, model: &str, towers: &[TowerInfo]) {
         for tower in towers {
             let labels = [
                 ("model", model.to_owned()),

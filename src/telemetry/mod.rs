@@ -8,4 +8,4 @@ mod metrics;
 pub use health::Health;
 pub use http::{ListenError, SERVER, serve};
 pub use logs::{LogError, init, init_to};
-pub use metrics::{Metrics, ModelFacts};
+pub use metrics::{Metrics, TowerInfo};

@@ -16,7 +16,7 @@ fn embed(settings: &[(&str, &str)], library: Option<&OsString>) -> Output {
     if let Some(library) = library {
         command.env("CLIPSTREAM_ORT_DYLIB", library);
     }
-    command.args(["--json", "a red heart"]).output().expect("the binary starts")
+    command.args(["--json", "text", "a red heart"]).output().expect("the binary starts")
 }
 
 fn said(output: &Output) -> String {

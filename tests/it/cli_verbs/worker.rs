@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clipstream::domain::{Class, Outcome, Stage, TopicPartition};
+use clipstream::domain::{Class, Modality, Outcome, Precision, Stage, TopicPartition};
 use clipstream::source::Producer;
-use clipstream::telemetry::Metrics;
+use clipstream::telemetry::{Metrics, TowerInfo};
 use serde_json::{Value, json};
 
 use super::{Broker, Home, clipstream, project, run};
@@ -138,6 +138,8 @@ fn every_metric_is_documented() {
     metrics.queue_depth("in_flight", 1);
     metrics.lag(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
     metrics.committed();
+    let (modality, precision, provider) = (Modality::Image, Precision::Fp32, "cpu");
+    metrics.model("demo-emoji/v1", &[TowerInfo { modality, precision, provider, left_out: vec!["cuda"] }]);
     let text = metrics.encode();
     let mut served: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let page = std::fs::read_to_string(project().join("docs/operations.md")).unwrap();
