@@ -29,16 +29,18 @@ impl ModelFacts {
             return Ok(Self {
                 image: image.facts(Some(&image_output?)),
                 text: image.facts(Some(&text_output?)),
-                graph_files: image.files(),
-                size_bytes: image.size_bytes(),
+                size_bytes: image.files().iter().map(|(_, bytes)| bytes).sum(),
+                graph_files: image.files().into_iter().map(|(file, _)| file).collect(),
             });
         }
         let text = Onnx::open(&files.text_graph)?;
+        let mut all = image.files();
+        all.extend(text.files().into_iter().filter(|(file, _)| !image.files().iter().any(|(other, _)| other == file)));
         Ok(Self {
             image: image.facts(None),
             text: text.facts(None),
-            graph_files: [image.files(), text.files()].concat(),
-            size_bytes: image.size_bytes() + text.size_bytes(),
+            size_bytes: all.iter().map(|(_, bytes)| bytes).sum(),
+            graph_files: all.into_iter().map(|(file, _)| file).collect(),
         })
     }
 

@@ -90,6 +90,13 @@ impl Known {
         facts: &ModelFacts,
         mismatch: ActivationMismatch,
     ) -> Result<Option<String>, ClipError> {
+        for modality in self.unrecognised(facts) {
+            tracing::warn!(
+                model = %self.id, %modality,
+                "no activation is recognised in the graph, so it is not known whether it is the checkpoint's; \
+                 clipstream models verify compares vectors, where the model has golden ones"
+            );
+        }
         let problem = self.activation_problem(facts);
         if let Some(problem) = &problem {
             if mismatch == ActivationMismatch::Refuse {
@@ -98,6 +105,13 @@ impl Known {
             tracing::warn!(model = %self.id, "{problem}; accepted by clip.activation_mismatch");
         }
         Ok(problem)
+    }
+
+    /// The towers in which no activation is recognised, though the checkpoint's is known: nothing can be said of them.
+    pub(super) fn unrecognised(&self, facts: &ModelFacts) -> Vec<Modality> {
+        let is_known = self.claims.iter().any(|claim| claim.activation.is_some());
+        let is_empty = |modality: &Modality| facts.tower(*modality).activations.is_empty();
+        Modality::ALL.into_iter().filter(|_| is_known).filter(is_empty).collect()
     }
 
     /// The same without the next step.

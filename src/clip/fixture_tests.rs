@@ -174,13 +174,21 @@ fn a_model_that_misses_its_golden_vectors_does_not_start() {
         assert_eq!(reason, "golden_unusable");
         assert!(message.contains(said), "{message}");
     }
-    // The floor is the file's own.
-    let lenient = copy("ours-quick-gelu");
-    edit(&lenient, "golden.json", |golden| {
-        golden["images"][0]["vector"].as_array_mut().unwrap().rotate_left(1);
-        golden["cosine_min"]["fp32"] = json!(-1.0);
-    });
-    assert!(load(&entry(lenient.path())).is_ok());
+    // The floor is the file's own, as long as it tells a right graph from a wrong one.
+    let with_floor = |floor: f64| {
+        let folder = copy("ours-quick-gelu");
+        edit(&folder, "golden.json", |golden| {
+            let value = &mut golden["images"][0]["vector"][0];
+            *value = json!(value.as_f64().unwrap() + 0.02);
+            golden["cosine_min"]["fp32"] = json!(floor);
+        });
+        folder
+    };
+    assert_eq!(refused(&with_floor(0.99999)).0, "golden_mismatch");
+    assert!(load(&entry(with_floor(0.999).path())).is_ok());
+    let (reason, message) = refused(&with_floor(-1.0));
+    assert_eq!(reason, "golden_unusable");
+    assert!(message.contains("has cosine_min -1 for fp32, expected 0.999 to 1"), "{message}");
 }
 
 #[test]

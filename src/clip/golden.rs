@@ -23,6 +23,15 @@ const PIXELS_MAX: u64 = 16 * 1024 * 1024;
 const START_TEXTS: usize = 2;
 const START_IMAGES: usize = 1;
 
+/// A floor below it would let a wrong graph pass: the GELU of a QuickGELU checkpoint comes to about 0.99.
+fn lowest_floor(precision: Precision) -> f32 {
+    match precision {
+        Precision::Fp32 => 0.999,
+        Precision::Fp16 => 0.99,
+        Precision::Int8 => 0.9,
+    }
+}
+
 pub(super) struct Golden {
     path: PathBuf,
     pub(super) made_with: String,
@@ -91,6 +100,12 @@ impl Golden {
         };
         let file: File =
             serde_json::from_str(&text_of(path)?).map_err(|e| unusable(format!("has no golden vectors: {e}")))?;
+        for (precision, found) in &file.cosine_min {
+            let lowest = lowest_floor(*precision);
+            if !(lowest..=1.0).contains(found) {
+                return Err(unusable(format!("has cosine_min {found} for {precision}, expected {lowest} to 1")));
+            }
+        }
         if file.format != FORMAT {
             return Err(unusable(format!("has format {}, expected {FORMAT}", file.format)));
         }

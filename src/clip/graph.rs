@@ -244,18 +244,25 @@ fn integer(outlet: &Outlet) -> Option<Integer> {
     }
 }
 
-/// The axes of a tensor of exactly `N` of them.
+/// The axes of a tensor of exactly `N` of them, none of which is empty.
 fn axes<const N: usize>(outlet: &Outlet) -> Option<[Axis; N]> {
     let shape = outlet.dtype().tensor_shape()?;
-    let axes: Vec<_> = shape.iter().map(|size| usize::try_from(*size).map_or(Axis::Free, Axis::Fixed)).collect();
-    axes.try_into().ok()
+    let axis = |size: &i64| match usize::try_from(*size) {
+        Ok(0) => None,
+        Ok(size) => Some(Axis::Fixed(size)),
+        Err(_) => Some(Axis::Free),
+    };
+    shape.iter().map(axis).collect::<Option<Vec<_>>>()?.try_into().ok()
 }
 
 fn unexpected(what: &str, found: &[Outlet], expected: &str) -> ClipError {
     let found: Vec<_> = found.iter().map(|o| format!("{} {}", o.name(), o.dtype())).collect();
     ClipError::load(
         "model_unusable",
-        format!("the graph's {what} are {}; expected {expected}; export the two towers apart", found.join(", ")),
+        format!(
+            "the graph's {what} are {}; expected {expected}; export it again with tools/export_openclip.py",
+            found.join(", ")
+        ),
     )
 }
 

@@ -92,7 +92,7 @@ impl std::fmt::Display for PortInspection {
 pub fn inspect(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Inspection, ClipError> {
     let settings = &ClipSettings { precision, ..settings.clone() };
     let directory = settings.model_directory(entry);
-    let files = directory::find(&directory, precision)?;
+    let files = directory::find(&entry.id, &directory, precision)?;
     let facts = ModelFacts::read(&files)?;
     let known = Known::of(&entry.id, &files)?;
     let mut problems: Vec<String> = known.activation_problem(&facts).into_iter().collect();

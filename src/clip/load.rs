@@ -16,7 +16,7 @@ use super::runtime::{self, Runtime};
 use super::tower::{ImageTower, TextTower};
 use super::{Clip, ClipError, Preprocess, Runs, Tokenizer};
 use crate::config::{ClipSettings, ModelEntry};
-use crate::domain::{Fingerprint, Modality, ModelId, registry};
+use crate::domain::{Fingerprint, Modality, ModelId};
 use crate::telemetry::Metrics;
 
 /// CLIP's own vocabulary, the same for all of its checkpoints, for directories that have none.
@@ -80,7 +80,7 @@ impl Opened {
         directory: &Path,
         runtime: &'static Runtime,
     ) -> Result<Self, ClipError> {
-        let files = directory::find(directory, settings.precision).map_err(|e| with_next_step(e, &entry.id))?;
+        let files = directory::find(&entry.id, directory, settings.precision)?;
         // All that can be known without running anything comes first: a large model takes a while to open.
         let facts = ModelFacts::read(&files)?;
         let known = Known::of(&entry.id, &files)?;
@@ -172,17 +172,6 @@ pub(super) fn preprocessing(id: &ModelId, known: &Known, files: &ModelFiles) -> 
         }
     };
     Preprocess::from_json(&json).map_err(|e| unsupported(format!("{from}: {e}")))
-}
-
-/// `directory::find` does not know whose files it looks for.
-fn with_next_step(error: ClipError, id: &ModelId) -> ClipError {
-    match error {
-        ClipError::Load { reason: "model_missing", message } if registry::find(id).is_some() => ClipError::load(
-            "model_missing",
-            message.replace("next: clipstream models pull,", &format!("next: clipstream models pull {id},")),
-        ),
-        other => other,
-    }
 }
 
 /// A graph whose batch is fixed works, one piece after the other.

@@ -58,7 +58,7 @@ pub struct Case {
 pub fn verify(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Verification, ClipError> {
     let directory = settings.model_directory(entry);
     let settings = &ClipSettings { precision, ..settings.clone() };
-    let files = super::directory::find(&directory, precision)?;
+    let files = super::directory::find(&entry.id, &directory, precision)?;
     super::load_runtime(settings)?;
     let mut result = Verification {
         model: entry.id.to_string(),

@@ -22,18 +22,20 @@ mod preprocess;
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 pub(super) use files::{json_of, sha256, text_of};
 pub(super) use preprocess::PreprocessFile;
 
 use self::files::listing;
 use self::layouts::{Candidate, LAYOUTS};
 use super::ClipError;
-use crate::domain::Precision;
+use crate::domain::{ModelId, Precision, registry};
+use crate::redact;
 
 /// CLIP's own, for layouts that do not say.
 const CONTEXT_LENGTH: usize = 77;
+
+/// Longer contexts than any CLIP has; keeps a wrong number from asking for gigabytes.
+const CONTEXT_LENGTH_MAX: usize = 8192;
 
 /// Where the files of one model are. All exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +67,11 @@ impl ModelFiles {
     }
 }
 
-/// Finds the layout of `directory` and its files, with the graphs of `precision`.
+/// Finds the layout of `directory` and its files, with the graphs of `precision`. `id` is only for the next step.
 ///
 /// # Errors
 /// No layout is there as a whole; or one is, but not in `precision`: the error lists those that are.
-pub(super) fn find(directory: &Path, precision: Precision) -> Result<ModelFiles, ClipError> {
+pub(super) fn find(id: &ModelId, directory: &Path, precision: Precision) -> Result<ModelFiles, ClipError> {
     let candidates = LAYOUTS.iter().map(|layout| layout.look(directory)).collect::<Result<Vec<_>, _>>()?;
     let has = |candidate: &&Candidate| candidate.graphs.iter().any(|(p, _)| *p == precision);
     let whole = candidates.iter().filter(|c| c.missing.is_empty());
@@ -94,10 +96,11 @@ pub(super) fn find(directory: &Path, precision: Precision) -> Result<ModelFiles,
     let missing = candidates.iter().filter(|c| c.present == nearest);
     let missing: Vec<_> =
         missing.map(|c| format!("{} layout without {}", c.layout.name, c.missing.join(", "))).collect();
+    let pull = registry::find(id).map_or(String::new(), |_| format!("clipstream models pull {id}, or "));
     Err(ClipError::load(
         "model_missing",
         format!(
-            "no model in {}: {}; there is {}; next: clipstream models pull, or correct [clip] models",
+            "no model in {}: {}; there is {}; next: {pull}correct clip.models",
             directory.display(),
             missing.join("; "),
             listing(directory),
@@ -118,7 +121,7 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
     ];
     let mut context_length = None;
     for config in configs.iter().filter(|c| c.is_file()) {
-        context_length = context_length.or(context_length_of(&json_of(config)?));
+        context_length = context_length.or(context_length_of(config)?);
     }
     let config = configs.into_iter().find(|c| c.is_file());
     let own = |name: &str| Some(directory.join(name)).filter(|file| file.is_file());
@@ -138,15 +141,29 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
 }
 
 /// OpenCLIP's `text_cfg.context_length`, or Hugging Face's `max_position_embeddings`.
-fn context_length_of(config: &Value) -> Option<usize> {
+fn context_length_of(file: &Path) -> Result<Option<usize>, ClipError> {
+    let config = json_of(file)?;
     let places = [
         "/text_cfg/context_length",
         "/model_cfg/text_cfg/context_length",
         "/text_config/max_position_embeddings",
         "/max_position_embeddings",
     ];
-    let length = places.iter().find_map(|place| config.pointer(place)?.as_u64())?;
-    usize::try_from(length).ok().filter(|l| *l >= 2)
+    let Some((place, length)) = places.iter().find_map(|place| Some((place, config.pointer(place)?))) else {
+        return Ok(None);
+    };
+    match length.as_u64().and_then(|length| usize::try_from(length).ok()) {
+        Some(length) if (2..=CONTEXT_LENGTH_MAX).contains(&length) => Ok(Some(length)),
+        _ => Err(ClipError::load(
+            "model_unusable",
+            format!(
+                "{} has {} {}, expected 2 to {CONTEXT_LENGTH_MAX}; take the file from the same export as the graphs",
+                file.display(),
+                place.trim_start_matches('/').replace('/', "."),
+                redact::cut(&length.to_string(), 40),
+            ),
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
 const PROCESSOR: &str = r#"{"do_resize": true, "size": 224, "do_center_crop": true, "crop_size": 224, "do_normalize": true,
     "resample": 3, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}"#;
+
+fn find(directory: &Path, precision: Precision) -> Result<ModelFiles, ClipError> {
+    super::find(&"ViT-B-32/openai".parse().unwrap(), directory, precision)
+}
 
 fn write(root: &Path, files: &[(&str, &str)]) {
     for (name, content) in files {

@@ -7,7 +7,7 @@ use crate::domain::Precision;
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
 
 fn files(model: &str) -> ModelFiles {
-    directory::find(&Path::new(MODELS).join(model), Precision::Fp32).unwrap()
+    directory::find(&"tiny/test".parse().unwrap(), &Path::new(MODELS).join(model), Precision::Fp32).unwrap()
 }
 
 fn known(id: &str, files: &ModelFiles) -> Known {

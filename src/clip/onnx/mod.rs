@@ -127,13 +127,9 @@ impl Onnx {
     }
 
     /// The graph's file and its external weights, in order of name after it.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
-        std::iter::once(self.path.clone()).chain(self.external.iter().map(|e| e.path.clone())).collect()
-    }
-
-    /// Size of all files.
-    pub(super) fn size_bytes(&self) -> u64 {
-        self.bytes.len() as u64 + self.external.iter().map(|e| e.bytes).sum::<u64>()
+    pub(super) fn files(&self) -> Vec<(PathBuf, u64)> {
+        let graph = (self.path.clone(), self.bytes.len() as u64);
+        std::iter::once(graph).chain(self.external.iter().map(|e| (e.path.clone(), e.bytes))).collect()
     }
 
     /// Names of the outputs.

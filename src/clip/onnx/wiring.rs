@@ -171,7 +171,8 @@ impl<'m> Inliner<'m> {
     }
 
     fn node(&mut self, node: NodeProto, depth: usize) {
-        if self.nodes.len() >= NODES_MAX {
+        // Calls count too: functions that call nothing but functions would be followed for ever.
+        if self.nodes.len() + self.calls >= NODES_MAX {
             return;
         }
         let function = self.functions.get(&(node.domain.as_str(), node.op_type.as_str())).copied();
