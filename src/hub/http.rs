@@ -130,20 +130,20 @@ impl Hub {
     /// As [`Hub::get`], with a body of JSON.
     pub(super) async fn json(&self, url: Url, what: &str) -> Result<serde_json::Value, HubError> {
         let (mut response, _) = self.get(url.clone(), HeaderMap::new(), what).await?;
+        let invalid = |why: String| {
+            let shown = redact::url(url.as_str());
+            let message = format!("{shown} answered {why}; check that hub.endpoint is a hub's address");
+            HubError::permanent("hub_answer_invalid", message)
+        };
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&url, &error))? {
             body.extend_from_slice(&chunk);
             if body.len() > API_BYTES_MAX {
-                break;
+                let bytes = response.content_length().map_or(format!("over {}", body.len()), |bytes| bytes.to_string());
+                return Err(invalid(format!("with {bytes} bytes, expected at most {API_BYTES_MAX}")));
             }
         }
-        serde_json::from_slice(&body).map_err(|error| {
-            let shown = redact::url(url.as_str());
-            HubError::permanent(
-                "hub_answer_invalid",
-                format!("{shown} answered what is not JSON ({error}); check that hub.endpoint is a hub's address"),
-            )
-        })
+        serde_json::from_slice(&body).map_err(|error| invalid(format!("what is not JSON ({error})")))
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or has failed `attempts_max` times in a row without a byte

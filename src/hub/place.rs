@@ -53,7 +53,8 @@ impl Place {
         rename(&self.old, &self.directory)
     }
 
-    /// Puts `partial` in the directory's place. Whoever loads the directory finds all of the one or all of the other.
+    /// Puts `partial` in the directory's place. Whoever loads the directory finds all of the one, all of the other or,
+    /// between the two renames, none.
     pub fn exchange(&self) -> Result<(), HubError> {
         if self.directory.exists() {
             rename(&self.directory, &self.old)?;
@@ -62,20 +63,56 @@ impl Place {
         if self.old.exists() { remove(&self.old) } else { Ok(()) }
     }
 
-    /// Removes from `partial` what an earlier pull of other files left. `keep` says which paths below it stay.
-    pub fn clean(&self, keep: impl Fn(&str) -> bool) -> Result<(), HubError> {
-        std::fs::create_dir_all(&self.partial).map_err(|e| HubError::disk(&self.partial, &e))?;
-        for entry in walkdir::WalkDir::new(&self.partial).min_depth(1) {
-            let entry = entry.map_err(|e| HubError::disk(&self.partial, &std::io::Error::from(e)))?;
-            let path = entry.path();
-            let inside = path.strip_prefix(&self.partial).ok().and_then(Path::to_str);
-            let inside = inside.map(|p| p.replace(std::path::MAIN_SEPARATOR, "/"));
-            if !entry.file_type().is_dir() && !inside.is_some_and(|inside| keep(&inside)) {
-                std::fs::remove_file(path).map_err(|e| HubError::disk(path, &e))?;
+    /// What the directory has appears in `partial` too, but for the files that `leave` names by their path below it.
+    pub fn keep(&self, leave: impl Fn(&str) -> bool) -> Result<(), HubError> {
+        for entry in entries(&self.directory) {
+            let (path, is_directory) = entry?;
+            let inside = inside(&path, &self.directory);
+            let to = self.partial.join(path.strip_prefix(&self.directory).unwrap_or(&path));
+            if is_directory {
+                std::fs::create_dir_all(&to).map_err(|e| HubError::disk(&to, &e))?;
+            } else if !inside.is_some_and(|inside| leave(&inside)) {
+                link(&path, &to)?;
             }
         }
         Ok(())
     }
+
+    /// Removes from `partial` what an earlier pull of other files left. `keep` says which paths below it stay.
+    pub fn clean(&self, keep: impl Fn(&str) -> bool) -> Result<(), HubError> {
+        std::fs::create_dir_all(&self.partial).map_err(|e| HubError::disk(&self.partial, &e))?;
+        for entry in entries(&self.partial) {
+            let (path, is_directory) = entry?;
+            if !is_directory && !inside(&path, &self.partial).is_some_and(|inside| keep(&inside)) {
+                std::fs::remove_file(&path).map_err(|e| HubError::disk(&path, &e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All that is below `directory`, folders before what is in them, and whether it is a folder.
+fn entries(directory: &Path) -> impl Iterator<Item = Result<(PathBuf, bool), HubError>> {
+    walkdir::WalkDir::new(directory).min_depth(1).into_iter().map(move |entry| {
+        let entry = entry.map_err(|e| HubError::disk(directory, &std::io::Error::from(e)))?;
+        let is_directory = entry.file_type().is_dir();
+        Ok((entry.into_path(), is_directory))
+    })
+}
+
+/// The path below `directory`, with `/` between its parts.
+fn inside(path: &Path, directory: &Path) -> Option<String> {
+    let inside = path.strip_prefix(directory).ok().and_then(Path::to_str);
+    inside.map(|p| p.replace(std::path::MAIN_SEPARATOR, "/"))
+}
+
+/// The same file under another name, or a copy where the disk knows no links.
+fn link(from: &Path, to: &Path) -> Result<(), HubError> {
+    // A link that leads nowhere is there, too.
+    if to.symlink_metadata().is_ok() {
+        std::fs::remove_file(to).map_err(|e| HubError::disk(to, &e))?;
+    }
+    std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(drop)).map_err(|e| HubError::disk(to, &e))
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), HubError> {

@@ -150,7 +150,8 @@ struct Screen {
 
 impl Progress for Screen {
     fn total(&self, bytes: u64) {
-        self.bar.get_or_init(|| progress_bytes(bytes));
+        // Another one where a pull goes on with another source.
+        self.bar.get_or_init(|| progress_bytes(bytes)).set_length(bytes);
     }
 
     fn at(&self, bytes: u64) {
