@@ -36,16 +36,23 @@ impl Hub {
     /// # Errors
     /// `hub_settings_invalid` for an endpoint or a token that cannot be, `hub_client_failed` where TLS cannot be set up.
     pub fn new(settings: &HubSettings) -> Result<Self, HubError> {
-        let invalid = |message: &str| HubError::permanent("hub_settings_invalid", message);
+        let invalid = |message: String| HubError::permanent("hub_settings_invalid", message);
         let endpoint = Url::parse(&settings.endpoint)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && !url.cannot_be_a_base())
-            .ok_or_else(|| invalid("hub.endpoint is no http(s) URL; for example https://huggingface.co"))?;
+            .ok_or_else(|| {
+                invalid(format!(
+                    "HF_ENDPOINT (or hub.endpoint, which wins over it) is {:?}, expected http(s)://host[/path]; unset it, or \
+                     correct it, for example to https://huggingface.co",
+                    redact::url(&settings.endpoint)
+                ))
+            })?;
         let authorization = match &settings.token {
             None => None,
             Some(token) => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()))
-                    .map_err(|_| invalid("hub.token has characters that no header can carry; copy it again"))?;
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim())).map_err(|_| {
+                    invalid("HF_TOKEN (or hub.token) has characters that no header can carry; copy it again".into())
+                })?;
                 value.set_sensitive(true);
                 Some(value)
             }

@@ -4,7 +4,14 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::HubError;
+use super::{HubError, record};
+use crate::domain::Precision;
+
+/// The folders of a model that have graphs, in all layouts; of a pair, what their names end in after a `-`.
+const FOLDERS: [&str; 5] = ["visual", "textual", "vision", "text", "onnx"];
+
+/// What graphs are called, without precision and `.onnx`.
+const GRAPHS: [&str; 6] = ["model", "visual", "textual", "text", "vision_model", "text_model"];
 
 pub(super) struct Place {
     pub directory: PathBuf,
@@ -91,6 +98,28 @@ impl Place {
     }
 }
 
+/// Whether a directory is a model's, whole or not, or empty. One with models in it is none, nor is anybody's home.
+pub(super) fn is_model(directory: &Path) -> bool {
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let is_graph = |name: &String| {
+        let Some(name) = name.strip_suffix(".onnx") else { return false };
+        let mut suffixes = Precision::ALL.into_iter().flat_map(Precision::suffixes);
+        suffixes.any(|suffix| name.strip_suffix(suffix).is_some_and(|stem| GRAPHS.contains(&stem)))
+    };
+    let has_graphs = |folder: &str| {
+        let last = folder.rsplit_once('-').map_or(folder, |(_, last)| last);
+        FOLDERS.contains(&last) && names(&directory.join(folder)).iter().any(is_graph)
+    };
+    let there = names(directory);
+    directory.is_dir() && there.is_empty()
+        || there
+            .iter()
+            .any(|name| name == record::NAME || name == "clipstream.json" || is_graph(name) || has_graphs(name))
+}
+
 /// All that is below `directory`, folders before what is in them, and whether it is a folder.
 fn entries(directory: &Path) -> impl Iterator<Item = Result<(PathBuf, bool), HubError>> {
     walkdir::WalkDir::new(directory).min_depth(1).into_iter().map(move |entry| {
@@ -151,6 +180,31 @@ mod tests {
         place.exchange().unwrap();
         assert_eq!(std::fs::read_to_string(directory.join("f")).unwrap(), "new");
         assert!(!place.old.exists() && !place.partial.exists());
+    }
+
+    #[test]
+    fn only_a_models_directory_is_one() {
+        for (path, is) in [
+            ("pulled.json", true),
+            ("clipstream.json", true),
+            ("visual/model_fp16.onnx", true),
+            ("onnx/vision_model_quantized.onnx", true),
+            ("clip-ViT-B-32-vision/model.onnx", true),
+            ("textual.onnx", true),
+            ("a.onnx", false),
+            ("notes.txt", false),
+            ("ViT-B-32__openai/pulled.json", false),
+            ("ViT-B-32__openai/visual/model.onnx", false),
+            ("ours__v1/visual.onnx", false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            assert!(is_model(root.path()), "an empty one");
+            let file = root.path().join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            assert_eq!(is_model(root.path()), is, "{path}");
+            assert!(!is_model(&file));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::download::{self, ETAG_SUFFIX, PART_SUFFIX, download};
 use super::listing::Listing;
-use super::place::Place;
+use super::place::{self, Place};
 use super::record::{self, Record, SourceRecord};
 use super::select::{Wanted, layout_of, select};
 use super::{Hub, HubError};
@@ -43,7 +43,7 @@ pub struct Pull {
     pub precision: Precision,
     /// Where the model goes.
     pub directory: PathBuf,
-    /// Replace what is there.
+    /// Replace the model that is there, whatever it is.
     pub force: bool,
 }
 
@@ -80,6 +80,13 @@ impl Hub {
             && let Some(there) = already_there(pull)?
         {
             return Ok(there);
+        }
+        if pull.force && pull.directory.exists() && !place::is_model(&pull.directory) {
+            let message = format!(
+                "{} has no model, and is not replaced; remove it, or correct clip.models_directory or clip.models",
+                pull.directory.display()
+            );
+            return Err(HubError::permanent("hub_directory_taken", message));
         }
         let note = |text: &str| progress.note(text);
         let listings = self.listings(pull, &note).await?;

@@ -345,6 +345,11 @@ async fn a_directory_with_something_else_is_replaced_only_by_force() {
     assert_eq!(error.reason, "hub_directory_taken", "{error}");
     assert_eq!(files(&world.directory()), ["own.onnx"]);
     let forced = Pull { force: true, ..world.wanted() };
+    // Not even by force where it is no model.
+    let error = world.pull(&forced).await.unwrap_err();
+    assert!(error.message.contains("has no model, and is not replaced; remove it"), "{error}");
+    assert_eq!(files(&world.directory()), ["own.onnx"]);
+    std::fs::write(world.directory().join("visual.onnx"), "mine").unwrap();
     world.pull(&forced).await.unwrap();
     world.is_whole();
     // Damage is seen, and put right the same way.
