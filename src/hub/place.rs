@@ -98,7 +98,7 @@ impl Place {
     }
 }
 
-/// Whether a directory is a model's, whole or not, or empty. One with models in it is none, nor is anybody's home.
+/// Whether a directory is a model's, whole or not, or empty. One that has models in folders of their own is none.
 pub(super) fn is_model(directory: &Path) -> bool {
     let names = |folder: &Path| -> Vec<String> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -114,7 +114,7 @@ pub(super) fn is_model(directory: &Path) -> bool {
         FOLDERS.contains(&last) && names(&directory.join(folder)).iter().any(is_graph)
     };
     let there = names(directory);
-    directory.is_dir() && there.is_empty()
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
         || there
             .iter()
             .any(|name| name == record::NAME || name == "clipstream.json" || is_graph(name) || has_graphs(name))

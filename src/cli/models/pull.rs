@@ -22,8 +22,8 @@ pub struct Args {
     #[arg(value_parser = registry::resolve_or_custom)]
     model: ModelId,
     /// One of its sources by layout (xenova, fastembed, immich), or any repository: OWNER/NAME, or
-    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the first that `models list` names and the hub has, or that of the model that is
-    /// there
+    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: that of the model where it is there, else the first that `models list`
+    /// names and the hub has
     #[arg(long)]
     source: Option<String>,
     /// fp32, fp16 or int8, where the source has it; default: that of clip.precision
