@@ -40,7 +40,7 @@ FROM scratch AS files
 COPY --from=build /out/clipstream /usr/local/bin/clipstream
 COPY config/clipstream.toml /etc/clipstream/clipstream.toml
 COPY demo/model /models/demo
-COPY LICENSE /usr/share/doc/clipstream/LICENSE
+COPY LICENSE NOTICE /usr/share/doc/clipstream/
 COPY demo/LICENSES /usr/share/doc/clipstream/demo-licenses
 
 # The wheel is built for CUDA 13 with cuDNN 9; the base image's tag has to match both.

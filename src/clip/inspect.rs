@@ -128,8 +128,17 @@ pub fn inspect(entry: &ModelEntry, settings: &ClipSettings, precision: Precision
 
 /// The id that a directory's `clipstream.json` names.
 pub fn model_of(directory: &Path) -> Option<ModelId> {
+    manifest_of(directory)?.model()
+}
+
+/// The precisions that a directory's `clipstream.json` names.
+pub fn precisions_of(directory: &Path) -> Option<Vec<Precision>> {
+    Some(manifest_of(directory)?.precisions).filter(|precisions| !precisions.is_empty())
+}
+
+fn manifest_of(directory: &Path) -> Option<Manifest> {
     let path = directory.join("clipstream.json");
-    if path.is_file() { Manifest::read(&path).ok()?.model() } else { None }
+    if path.is_file() { Manifest::read(&path).ok() } else { None }
 }
 
 fn fingerprint(

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::ClipError;
 use super::directory::{sha256, text_of};
-use crate::domain::{Activation, ModelId};
+use crate::domain::{Activation, ModelId, Precision};
 
 /// The form of the file that is read here.
 const FORMAT: u32 = 1;
@@ -24,6 +24,9 @@ pub(super) struct Manifest {
     /// Where the weights are from: the checkpoint's name, `random seed N`, or `file SHA256`.
     #[serde(default)]
     pub(super) weights: String,
+    /// Those that both towers have graphs of.
+    #[serde(default)]
+    pub(super) precisions: Vec<Precision>,
     /// Every file of the model, relative to the directory.
     #[serde(default)]
     files: BTreeMap<String, FileRecord>,

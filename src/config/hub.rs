@@ -1,4 +1,5 @@
 use super::http_url;
+use super::layers::is_hugging_faces;
 use super::reader::{Expected, Reader, Review};
 use crate::redact::Secret;
 
@@ -43,7 +44,10 @@ impl HubSettings {
     }
 
     pub(super) fn review(&self, review: &mut Review<'_>) {
-        review.expect(http_url(&self.endpoint), "hub.endpoint", || {
+        let origin = review.effective.entry("hub.endpoint").and_then(|entry| entry.origin.as_deref());
+        // `Hub::new` looks at it, where a hub is used.
+        let is_foreign = origin.is_some_and(is_hugging_faces);
+        review.expect(is_foreign || http_url(&self.endpoint), "hub.endpoint", || {
             Expected::new("http(s)://host[/path]").hint("for example https://huggingface.co, or a mirror of it")
         });
     }

@@ -200,6 +200,15 @@ fn from_toml(value: toml::de::DeValue<'_>, origin: String, name: &str, text: &st
     Value::new(Some(&origin), kind)
 }
 
+/// Whether a value comes from a variable that others' tools read, too: who never uses a hub may have it wrong.
+pub(super) fn is_hugging_faces(origin: &str) -> bool {
+    HUGGING_FACE.iter().any(|(name, ..)| origin == origin_of_variable(name))
+}
+
+fn origin_of_variable(name: &str) -> String {
+    format!("environment variable {name}")
+}
+
 /// A variable of Hugging Face's tools that has a value.
 fn hugging_face(name: &OsString, value: &OsString, problems: &mut Vec<Problem>) -> Option<Layer> {
     let (name, section, key) = HUGGING_FACE.iter().find(|(known, ..)| name == known)?;
@@ -210,13 +219,13 @@ fn hugging_face(name: &OsString, value: &OsString, problems: &mut Vec<Problem>) 
         "offline" => "false",
         _ => value,
     };
-    assign(section, key, None, value, &format!("environment variable {name}"), problems)
+    assign(section, key, None, value, &origin_of_variable(name), problems)
 }
 
 fn read_variable(name: &OsString, value: &OsString, problems: &mut Vec<Problem>) -> Option<Layer> {
     let name = name.to_string_lossy();
     let rest = name.strip_prefix(PREFIX)?;
-    let origin = format!("environment variable {name}");
+    let origin = origin_of_variable(&name);
     let Some(value) = value.to_str() else {
         problems.push(Problem {
             key: name.clone().into_owned(),

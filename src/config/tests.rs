@@ -254,6 +254,11 @@ fn hugging_faces_variables_stand_for_keys_below_the_file() {
         .with_environment(variables);
     let settings = Settings::load(layers).unwrap();
     assert_eq!((settings.hub.endpoint.as_str(), settings.hub.offline), ("https://named", false));
+    // A wrong one is the hub's to refuse, where one is used; ours is always.
+    let wrong = [("HF_ENDPOINT", "mirror")];
+    assert_eq!(Settings::load(Layers::default().with_environment(wrong)).unwrap().hub.endpoint, "mirror");
+    let ours = Layers::default().with_environment(wrong).with_flag("--set", "hub.endpoint=mirror");
+    assert!(Settings::load(ours).unwrap_err().to_string().contains("hub.endpoint"));
 }
 
 #[test]

@@ -72,6 +72,16 @@ impl Precision {
             Self::Int8 => "int8",
         }
     }
+
+    /// What follows a graph's name before its `.onnx`, the preferred one first: as our exports are called, and Optimum's for
+    /// Transformers.js, whose `_quantized` is 8 bits.
+    pub fn suffixes(self) -> &'static [&'static str] {
+        match self {
+            Self::Fp32 => &[""],
+            Self::Fp16 => &["_fp16"],
+            Self::Int8 => &["_int8", "_quantized", "_uint8"],
+        }
+    }
 }
 
 impl fmt::Display for Precision {

@@ -9,8 +9,9 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
+use super::listing::Checksum;
 use super::select::Wanted;
-use super::{Checksum, Hub, HubError};
+use super::{Hub, HubError};
 use crate::redact;
 
 /// What is added to a file's name while it is incomplete; with [`ETAG_SUFFIX`] the file that says of which version.

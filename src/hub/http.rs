@@ -36,16 +36,23 @@ impl Hub {
     /// # Errors
     /// `hub_settings_invalid` for an endpoint or a token that cannot be, `hub_client_failed` where TLS cannot be set up.
     pub fn new(settings: &HubSettings) -> Result<Self, HubError> {
-        let invalid = |message: &str| HubError::permanent("hub_settings_invalid", message);
+        let invalid = |message: String| HubError::permanent("hub_settings_invalid", message);
         let endpoint = Url::parse(&settings.endpoint)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && !url.cannot_be_a_base())
-            .ok_or_else(|| invalid("hub.endpoint is no http(s) URL; for example https://huggingface.co"))?;
+            .ok_or_else(|| {
+                invalid(format!(
+                    "HF_ENDPOINT (or hub.endpoint, which wins over it) is {:?}, expected http(s)://host[/path]; unset it, or \
+                     correct it, for example to https://huggingface.co",
+                    redact::url(&settings.endpoint)
+                ))
+            })?;
         let authorization = match &settings.token {
             None => None,
             Some(token) => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()))
-                    .map_err(|_| invalid("hub.token has characters that no header can carry; copy it again"))?;
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim())).map_err(|_| {
+                    invalid("HF_TOKEN (or hub.token) has characters that no header can carry; copy it again".into())
+                })?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -130,20 +137,20 @@ impl Hub {
     /// As [`Hub::get`], with a body of JSON.
     pub(super) async fn json(&self, url: Url, what: &str) -> Result<serde_json::Value, HubError> {
         let (mut response, _) = self.get(url.clone(), HeaderMap::new(), what).await?;
+        let invalid = |why: String| {
+            let shown = redact::url(url.as_str());
+            let message = format!("{shown} answered {why}; check that hub.endpoint is a hub's address");
+            HubError::permanent("hub_answer_invalid", message)
+        };
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&url, &error))? {
             body.extend_from_slice(&chunk);
             if body.len() > API_BYTES_MAX {
-                break;
+                let bytes = response.content_length().map_or(format!("over {}", body.len()), |bytes| bytes.to_string());
+                return Err(invalid(format!("with {bytes} bytes, expected at most {API_BYTES_MAX}")));
             }
         }
-        serde_json::from_slice(&body).map_err(|error| {
-            let shown = redact::url(url.as_str());
-            HubError::permanent(
-                "hub_answer_invalid",
-                format!("{shown} answered what is not JSON ({error}); check that hub.endpoint is a hub's address"),
-            )
-        })
+        serde_json::from_slice(&body).map_err(|error| invalid(format!("what is not JSON ({error})")))
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or has failed `attempts_max` times in a row without a byte

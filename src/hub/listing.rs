@@ -8,7 +8,7 @@ use crate::redact;
 
 /// What a file's content must add up to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Checksum {
+pub(super) enum Checksum {
     /// Of files in large file storage: SHA-256 of the content, in hex.
     Sha256(String),
     /// Of the others: git's object id, SHA-1 of `blob SIZE\0` and the content, in hex.
@@ -16,7 +16,7 @@ pub enum Checksum {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteFile {
+pub(super) struct RemoteFile {
     /// Relative, with `/` between its parts; has been checked to stay below where it is put.
     pub path: String,
     /// None where a mirror does not say.
@@ -24,9 +24,9 @@ pub struct RemoteFile {
     pub checksum: Option<Checksum>,
 }
 
-/// Every file of a repository at one commit.
+/// The files of a repository at one commit, but for those whose names do not stay below their folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
+pub(super) struct Listing {
     /// `owner/name`.
     pub repository: String,
     pub commit: String,
@@ -72,9 +72,8 @@ struct EntryLfs {
 
 impl Hub {
     /// # Errors
-    /// `hub_offline` when that is set; what the hub refuses; `hub_answer_invalid` for an answer that is no listing, or
-    /// that names files outside of its folder.
-    pub async fn list(
+    /// `hub_offline` when that is set; what the hub refuses; `hub_answer_invalid` for an answer that is no listing.
+    pub(super) async fn list(
         &self,
         repository: &str,
         revision: &str,
@@ -108,14 +107,9 @@ impl Hub {
         if commit != revision && (commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_alphanumeric())) {
             return Err(invalid(format!("names the commit {:?}, expected a hash", redact::cut(&commit, 80))));
         }
-        let mut files = Vec::with_capacity(answer.siblings.len());
-        for sibling in answer.siblings {
-            if !is_safe(&sibling.rfilename) {
-                let name = redact::cut(&sibling.rfilename, 100);
-                return Err(invalid(format!("lists the file {name:?}, expected a relative path below its folder")));
-            }
-            files.push(sibling.into());
-        }
+        // A model needs no file of another name, so that one of those is no reason to refuse the rest.
+        let safe = answer.siblings.into_iter().filter(|sibling| is_safe(&sibling.rfilename));
+        let files = safe.map(RemoteFile::from).collect();
         let mut listing = Listing { repository: repository.to_owned(), commit, files };
         if listing.files.iter().any(|file| file.bytes.is_none() || file.checksum.is_none()) {
             self.complete(&mut listing, note).await?;
@@ -172,7 +166,7 @@ impl From<Sibling> for RemoteFile {
 }
 
 /// A relative path of ordinary names, on every system.
-fn is_safe(path: &str) -> bool {
+pub(super) fn is_safe(path: &str) -> bool {
     let part_ok = |part: &str| !matches!(part, "" | "." | "..");
     path.split('/').all(part_ok) && !path.contains(['\\', ':']) && !path.chars().any(char::is_control)
 }

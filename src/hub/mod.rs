@@ -17,6 +17,5 @@ mod select;
 
 pub use error::HubError;
 pub use http::Hub;
-pub use listing::{Checksum, Listing, RemoteFile};
 pub use pull::{Origin, Progress, Pull, Pulled};
 pub use record::{Record, SourceRecord};

@@ -4,7 +4,14 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::HubError;
+use super::{HubError, record};
+use crate::domain::Precision;
+
+/// The folders of a model that have graphs, in all layouts; of a pair, what their names end in after a `-`.
+const FOLDERS: [&str; 5] = ["visual", "textual", "vision", "text", "onnx"];
+
+/// What graphs are called, without precision and `.onnx`.
+const GRAPHS: [&str; 6] = ["model", "visual", "textual", "text", "vision_model", "text_model"];
 
 pub(super) struct Place {
     pub directory: PathBuf,
@@ -53,7 +60,8 @@ impl Place {
         rename(&self.old, &self.directory)
     }
 
-    /// Puts `partial` in the directory's place. Whoever loads the directory finds all of the one or all of the other.
+    /// Puts `partial` in the directory's place. Whoever loads the directory finds all of the one, all of the other or,
+    /// between the two renames, none.
     pub fn exchange(&self) -> Result<(), HubError> {
         if self.directory.exists() {
             rename(&self.directory, &self.old)?;
@@ -62,20 +70,78 @@ impl Place {
         if self.old.exists() { remove(&self.old) } else { Ok(()) }
     }
 
-    /// Removes from `partial` what an earlier pull of other files left. `keep` says which paths below it stay.
-    pub fn clean(&self, keep: impl Fn(&str) -> bool) -> Result<(), HubError> {
-        std::fs::create_dir_all(&self.partial).map_err(|e| HubError::disk(&self.partial, &e))?;
-        for entry in walkdir::WalkDir::new(&self.partial).min_depth(1) {
-            let entry = entry.map_err(|e| HubError::disk(&self.partial, &std::io::Error::from(e)))?;
-            let path = entry.path();
-            let inside = path.strip_prefix(&self.partial).ok().and_then(Path::to_str);
-            let inside = inside.map(|p| p.replace(std::path::MAIN_SEPARATOR, "/"));
-            if !entry.file_type().is_dir() && !inside.is_some_and(|inside| keep(&inside)) {
-                std::fs::remove_file(path).map_err(|e| HubError::disk(path, &e))?;
+    /// What the directory has appears in `partial` too, but for the files that `leave` names by their path below it.
+    pub fn keep(&self, leave: impl Fn(&str) -> bool) -> Result<(), HubError> {
+        for entry in entries(&self.directory) {
+            let (path, is_directory) = entry?;
+            let inside = inside(&path, &self.directory);
+            let to = self.partial.join(path.strip_prefix(&self.directory).unwrap_or(&path));
+            if is_directory {
+                std::fs::create_dir_all(&to).map_err(|e| HubError::disk(&to, &e))?;
+            } else if !inside.is_some_and(|inside| leave(&inside)) {
+                link(&path, &to)?;
             }
         }
         Ok(())
     }
+
+    /// Removes from `partial` what an earlier pull of other files left. `keep` says which paths below it stay.
+    pub fn clean(&self, keep: impl Fn(&str) -> bool) -> Result<(), HubError> {
+        std::fs::create_dir_all(&self.partial).map_err(|e| HubError::disk(&self.partial, &e))?;
+        for entry in entries(&self.partial) {
+            let (path, is_directory) = entry?;
+            if !is_directory && !inside(&path, &self.partial).is_some_and(|inside| keep(&inside)) {
+                std::fs::remove_file(&path).map_err(|e| HubError::disk(&path, &e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a directory is a model's, whole or not, or empty. One that has models in folders of their own is none.
+pub(super) fn is_model(directory: &Path) -> bool {
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let is_graph = |name: &String| {
+        let Some(name) = name.strip_suffix(".onnx") else { return false };
+        let mut suffixes = Precision::ALL.into_iter().flat_map(Precision::suffixes);
+        suffixes.any(|suffix| name.strip_suffix(suffix).is_some_and(|stem| GRAPHS.contains(&stem)))
+    };
+    let has_graphs = |folder: &str| {
+        let last = folder.rsplit_once('-').map_or(folder, |(_, last)| last);
+        FOLDERS.contains(&last) && names(&directory.join(folder)).iter().any(is_graph)
+    };
+    let there = names(directory);
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+        || there
+            .iter()
+            .any(|name| name == record::NAME || name == "clipstream.json" || is_graph(name) || has_graphs(name))
+}
+
+/// All that is below `directory`, folders before what is in them, and whether it is a folder.
+fn entries(directory: &Path) -> impl Iterator<Item = Result<(PathBuf, bool), HubError>> {
+    walkdir::WalkDir::new(directory).min_depth(1).into_iter().map(move |entry| {
+        let entry = entry.map_err(|e| HubError::disk(directory, &std::io::Error::from(e)))?;
+        let is_directory = entry.file_type().is_dir();
+        Ok((entry.into_path(), is_directory))
+    })
+}
+
+/// The path below `directory`, with `/` between its parts.
+fn inside(path: &Path, directory: &Path) -> Option<String> {
+    let inside = path.strip_prefix(directory).ok().and_then(Path::to_str);
+    inside.map(|p| p.replace(std::path::MAIN_SEPARATOR, "/"))
+}
+
+/// The same file under another name, or a copy where the disk knows no links.
+fn link(from: &Path, to: &Path) -> Result<(), HubError> {
+    // A link that leads nowhere is there, too.
+    if to.symlink_metadata().is_ok() {
+        std::fs::remove_file(to).map_err(|e| HubError::disk(to, &e))?;
+    }
+    std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(drop)).map_err(|e| HubError::disk(to, &e))
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), HubError> {
@@ -114,6 +180,31 @@ mod tests {
         place.exchange().unwrap();
         assert_eq!(std::fs::read_to_string(directory.join("f")).unwrap(), "new");
         assert!(!place.old.exists() && !place.partial.exists());
+    }
+
+    #[test]
+    fn only_a_models_directory_is_one() {
+        for (path, is) in [
+            ("pulled.json", true),
+            ("clipstream.json", true),
+            ("visual/model_fp16.onnx", true),
+            ("onnx/vision_model_quantized.onnx", true),
+            ("clip-ViT-B-32-vision/model.onnx", true),
+            ("textual.onnx", true),
+            ("a.onnx", false),
+            ("notes.txt", false),
+            ("ViT-B-32__openai/pulled.json", false),
+            ("ViT-B-32__openai/visual/model.onnx", false),
+            ("ours__v1/visual.onnx", false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            assert!(is_model(root.path()), "an empty one");
+            let file = root.path().join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            assert_eq!(is_model(root.path()), is, "{path}");
+            assert!(!is_model(&file));
+        }
     }
 
     #[test]

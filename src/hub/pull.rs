@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::download::{self, ETAG_SUFFIX, PART_SUFFIX, download};
-use super::place::Place;
-use super::record::{Record, SourceRecord};
+use super::listing::Listing;
+use super::place::{self, Place};
+use super::record::{self, Record, SourceRecord};
 use super::select::{Wanted, layout_of, select};
-use super::{Hub, HubError, Listing};
+use super::{Hub, HubError};
 use crate::domain::registry::Layout;
 use crate::domain::{ModelId, Precision};
 
@@ -42,7 +43,7 @@ pub struct Pull {
     pub precision: Precision,
     /// Where the model goes.
     pub directory: PathBuf,
-    /// Replace what is there.
+    /// Replace the model that is there, whatever it is.
     pub force: bool,
 }
 
@@ -80,6 +81,13 @@ impl Hub {
         {
             return Ok(there);
         }
+        if pull.force && pull.directory.exists() && !place::is_model(&pull.directory) {
+            let message = format!(
+                "{} has no model, and is not replaced; remove it, or correct clip.models_directory or clip.models",
+                pull.directory.display()
+            );
+            return Err(HubError::permanent("hub_directory_taken", message));
+        }
         let note = |text: &str| progress.note(text);
         let listings = self.listings(pull, &note).await?;
         let place = take(&pull.directory, progress).await?;
@@ -99,7 +107,7 @@ impl Hub {
         let sources = sources(&listings);
         let mut record = match Record::read(&pull.directory).filter(|_| !pull.force && pull.directory.exists()) {
             Some(record) if record.sources == sources => record,
-            Some(record) => return Err(taken(pull, &format!("it has {}", names(&record.sources)))),
+            Some(record) => return Err(taken(&pull.directory, &format!("it has {}", names(&record.sources)))),
             None => Record::new(pull.id.to_string(), sources),
         };
         self.fill(&place, &wanted, &mut record, progress).await?;
@@ -131,18 +139,22 @@ impl Hub {
         record: &mut Record,
         progress: &dyn Progress,
     ) -> Result<(), HubError> {
-        let kept: Vec<String> = record.files.keys().cloned().collect();
-        let is_wanted = |path: &str| {
-            let of = |w: &Wanted<'_>| {
-                path.strip_prefix(w.path.as_str()).is_some_and(|rest| matches!(rest, "" | PART_SUFFIX | ETAG_SUFFIX))
-            };
-            kept.iter().any(|kept| kept == path) || wanted.iter().any(of)
-        };
-        place.clean(is_wanted)?;
-        for path in &kept {
-            link(&place.directory.join(path), &place.partial.join(path))?;
-        }
         let missing: Vec<&Wanted<'_>> = wanted.iter().filter(|w| !record.files.contains_key(&w.path)).collect();
+        let of = |w: &Wanted<'_>, path: &str| {
+            path.strip_prefix(w.path.as_str()).is_some_and(|rest| matches!(rest, "" | PART_SUFFIX | ETAG_SUFFIX))
+        };
+        place.clean(|path| missing.iter().any(|w| of(w, path)))?;
+        // A record that has something is that of the directory, to which files are added.
+        if !record.precisions.is_empty() {
+            for wanted in &missing {
+                let own = place.directory.join(&wanted.path);
+                if own.exists() && !download::is_intact(&own, wanted).await {
+                    return Err(taken(&place.directory, &format!("its {} is not the repository's", wanted.path)));
+                }
+            }
+            // What others put there stays as it is.
+            place.keep(|path| path == record::NAME)?;
+        }
         progress.total(missing.iter().filter_map(|w| w.file.bytes).sum());
         let mut done = 0;
         for wanted in missing {
@@ -203,22 +215,22 @@ fn already_there(pull: &Pull) -> Result<Option<Pulled>, HubError> {
         return Ok(None);
     }
     let Some(record) = Record::read(&pull.directory) else {
-        return Err(taken(pull, "it was not put there by clipstream models pull"));
+        return Err(taken(&pull.directory, "it has no pulled.json of clipstream models pull"));
     };
     let repositories = record.sources.iter().map(|s| &s.repository);
     if !repositories.eq(&pull.origin.repositories) {
-        return Err(taken(pull, &format!("it has {}", names(&record.sources))));
+        return Err(taken(&pull.directory, &format!("it has {}", names(&record.sources))));
     }
     if !record.is_whole(&pull.directory) {
-        return Err(taken(pull, "files of it are missing or have another size"));
+        return Err(taken(&pull.directory, "files of it are missing or have another size"));
     }
     let (directory, precision) = (pull.directory.clone(), pull.precision);
     Ok(record.has(precision).then_some(Pulled { directory, precision, record, fetched: false }))
 }
 
-fn taken(pull: &Pull, why: &str) -> HubError {
+fn taken(directory: &Path, why: &str) -> HubError {
     let message =
-        format!("{} is there already, and {why}; add --force to replace it, or remove it", pull.directory.display());
+        format!("{} is there already, and {why}; add --force to replace it, or remove it", directory.display());
     HubError::permanent("hub_directory_taken", message)
 }
 
@@ -230,15 +242,4 @@ fn sources(listings: &[Listing]) -> Vec<SourceRecord> {
 fn names(sources: &[SourceRecord]) -> String {
     let name = |s: &SourceRecord| format!("{} at {}", s.repository, s.commit);
     sources.iter().map(name).collect::<Vec<_>>().join(" and ")
-}
-
-/// The same file under another name, or a copy where the disk knows no links.
-fn link(from: &Path, to: &Path) -> Result<(), HubError> {
-    if let Some(folder) = to.parent() {
-        std::fs::create_dir_all(folder).map_err(|e| HubError::disk(folder, &e))?;
-    }
-    if to.exists() {
-        std::fs::remove_file(to).map_err(|e| HubError::disk(to, &e))?;
-    }
-    std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(drop)).map_err(|e| HubError::disk(to, &e))
 }

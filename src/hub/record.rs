@@ -7,9 +7,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::HubError;
+use super::listing::is_safe;
 use crate::domain::Precision;
 
-const NAME: &str = "pulled.json";
+/// Its own name.
+pub(super) const NAME: &str = "pulled.json";
 const FORMAT: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,10 +37,13 @@ impl Record {
         Self { format: FORMAT, model, sources, precisions: Vec::new(), files: BTreeMap::new() }
     }
 
-    /// None where there is no record that this version understands.
+    /// None where there is no record that this version understands, or one that names files outside of the directory.
     pub fn read(directory: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(directory.join(NAME)).ok()?;
-        serde_json::from_str(&text).ok().filter(|record: &Self| record.format == FORMAT)
+        serde_json::from_str(&text).ok().filter(|record: &Self| {
+            let has_sources = matches!(record.sources.len(), 1 | 2);
+            record.format == FORMAT && has_sources && record.files.keys().all(|path| is_safe(path))
+        })
     }
 
     pub(super) fn write(&self, directory: &Path) -> Result<(), HubError> {
@@ -61,5 +66,28 @@ impl Record {
         self.files.iter().all(|(path, bytes)| {
             std::fs::metadata(directory.join(path)).is_ok_and(|found| found.is_file() && found.len() == *bytes)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_leaves_its_directory_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = SourceRecord { repository: "a/b".into(), commit: "c0".into() };
+        let mut record = Record::new("ours/v1".into(), vec![source]);
+        record.files.insert("visual/model.onnx".into(), 1);
+        record.write(folder.path()).unwrap();
+        assert_eq!(Record::read(folder.path()).as_ref(), Some(&record));
+        for outside in ["../x", "/etc/passwd"] {
+            let mut record = record.clone();
+            record.files.insert(outside.into(), 1);
+            record.write(folder.path()).unwrap();
+            assert_eq!(Record::read(folder.path()), None, "{outside}");
+        }
+        Record::new("ours/v1".into(), Vec::new()).write(folder.path()).unwrap();
+        assert_eq!(Record::read(folder.path()), None, "from nowhere");
     }
 }

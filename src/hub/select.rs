@@ -1,7 +1,8 @@
 //! Which files of a repository a model needs, by layout and precision, and where they go. Weights of other runtimes
 //! (PyTorch, RKNN, Arm NN, TensorFlow) and other precisions stay where they are.
 
-use super::{HubError, Listing, RemoteFile};
+use super::HubError;
+use super::listing::{Listing, RemoteFile};
 use crate::domain::Precision;
 use crate::domain::registry::Layout;
 
@@ -12,16 +13,6 @@ pub(super) struct Wanted<'a> {
     pub commit: &'a str,
     pub file: &'a RemoteFile,
     pub path: String,
-}
-
-/// What follows a graph's name in each precision, the preferred one first. Optimum calls its dynamic quantisation
-/// `quantized`.
-fn suffixes(precision: Precision) -> &'static [&'static str] {
-    match precision {
-        Precision::Fp32 => &[""],
-        Precision::Fp16 => &["_fp16"],
-        Precision::Int8 => &["_int8", "_quantized"],
-    }
 }
 
 /// Of one tower or of both: where the graph is, and what must be beside it.
@@ -138,7 +129,7 @@ fn file<'a>(listing: &'a Listing, path: &str) -> Option<&'a RemoteFile> {
 }
 
 fn graph_of<'a>(listing: &'a Listing, graph: &str, precision: Precision) -> Option<&'a RemoteFile> {
-    suffixes(precision).iter().find_map(|suffix| file(listing, &format!("{graph}{suffix}.onnx")))
+    precision.suffixes().iter().find_map(|suffix| file(listing, &format!("{graph}{suffix}.onnx")))
 }
 
 /// The weights that a graph keeps outside of itself: `model.onnx.data`, `model.onnx_data`, or, as PyTorch's exporter by

@@ -79,7 +79,9 @@ def load(model: str, pretrained: str = None, weights: Path = None, random_seed: 
         if checkpoint is not None:
             load_checkpoint(built, _download(model, pretrained, checkpoint))
     built.eval().requires_grad_(False)
-    variant = Path(parse_model_name(model)[1]).name.removesuffix(QUICK_GELU_SUFFIX)
+    schema, place = parse_model_name(model)
+    # Of a folder or a repository the last part; ViT-L/14 is one name.
+    variant = (Path(place).name if schema else _cleaned(model)).removesuffix(QUICK_GELU_SUFFIX)
     default_name = pretrained or (f"random-{random_seed}" if random_seed is not None else "custom")
     tokenizer = open_clip.get_tokenizer(model, context_length=config["text_cfg"]["context_length"])
     return Exported(name or f"{variant}/{default_name}", built, config, preprocess_of(built), tokenizer, source)
@@ -133,8 +135,8 @@ def _cleaned(model: str) -> str:
 
 
 def _config(model: str) -> dict:
-    schema, _ = parse_model_name(model)
     try:
+        schema, _ = parse_model_name(model)
         config = open_clip.get_model_config(model if schema else _cleaned(model))
     except Exception as error:
         raise ExportError(f"the configuration of {model} cannot be read: {error}; next: check the path, or the network") from error

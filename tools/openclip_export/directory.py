@@ -26,6 +26,8 @@ def write(exported: Exported, output: Path, precisions: tuple = ("fp32",), repla
     """Exports, checks and writes; returns the smallest cosine of each precision."""
     if output.exists() and not replace:
         raise ExportError(f"{output} exists already; next: --force replaces it, --output DIR writes elsewhere")
+    if output.exists() and not is_model(output):
+        raise ExportError(f"{output} has neither clipstream.json nor a graph, and is not replaced; next: remove it, or --output DIR")
     tower = graphs.tower_or_error(exported.model)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -35,14 +37,37 @@ def write(exported: Exported, output: Path, precisions: tuple = ("fp32",), repla
     try:
         found = _fill(exported, temporary, precisions, tower, say)
         temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the service's user
-        if output.exists():
-            shutil.rmtree(output)
-        temporary.rename(output)
+        _put(temporary, output)
     except OSError as error:
         raise ExportError(f"{output} cannot be written: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return found
+
+
+def is_model(directory: Path) -> bool:
+    """Whether a directory is a model's, whole or not, or empty. One with models in it is none."""
+    if not directory.is_dir():
+        return False
+    graphs_in = (directory, *(directory / name for name in ("visual", "textual", "onnx", "vision", "text")))
+    has_graph = any(next(folder.glob("*.onnx"), None) for folder in graphs_in)
+    return has_graph or (directory / "clipstream.json").is_file() or not any(directory.iterdir())
+
+
+def _put(temporary: Path, output: Path) -> None:
+    """Gives the new directory its name; the old one is removed only once that is done, and comes back where it fails."""
+    if not output.exists():
+        temporary.rename(output)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".old", dir=output.parent))
+    output.rename(old / output.name)
+    try:
+        temporary.rename(output)
+    except OSError:
+        (old / output.name).rename(output)
+        old.rmdir()
+        raise
+    shutil.rmtree(old)
 
 
 def _fill(exported: Exported, root: Path, precisions: tuple, tower, say) -> dict:

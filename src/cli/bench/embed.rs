@@ -4,7 +4,7 @@ use comfy_table::{Table, presets};
 
 use super::super::{CliError, Global};
 use crate::bench::{BenchError, EmbedBench, EmbedReport};
-use crate::domain::{ModelId, Precision};
+use crate::domain::{ModelId, Precision, registry};
 
 /// A model's towers over batch sizes, threads and precisions, next to ONNX Runtime alone
 ///
@@ -17,7 +17,7 @@ use crate::domain::{ModelId, Precision};
 #[command(after_help = "Example: clipstream bench embed --batch 1,16 --threads 1,2")]
 pub(super) struct Args {
     /// One of clip.models; default: the first
-    #[arg(long, value_name = "VARIANT/CHECKPOINT")]
+    #[arg(long, value_name = "MODEL", value_parser = registry::resolve_or_custom)]
     model: Option<ModelId>,
     /// Most items in one run
     #[arg(long, value_delimiter = ',', default_value = "1,8,32", value_parser = clap::value_parser!(u16).range(1..=4096))]

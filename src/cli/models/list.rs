@@ -6,6 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use super::super::{CliError, Exit, Global};
+use crate::clip;
 use crate::config::ClipSettings;
 use crate::domain::ModelId;
 use crate::domain::registry::{self, Checkpoint};
@@ -14,7 +15,7 @@ use crate::hub::Record;
 /// Lists the models that are known, and those of clip.models
 ///
 /// With --json: one line {"model", "dimension", "image_size", "context_length", "activation", "sources": [{"repository",
-/// "layout"}], "directory", "pulled", "precisions"} per model; what is not known is null.
+/// "layout"}], "directory", "here", "precisions"} per model; what is not known is null.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models list ViT-B-32")]
 pub struct Args {
@@ -79,8 +80,8 @@ impl Row {
             "activation": self.known.map(|row| row.activation.as_str()),
             "sources": sources,
             "directory": directory.display().to_string(),
-            "pulled": directory.is_dir(),
-            "precisions": Record::read(&directory).map(|record| record.precisions),
+            "here": directory.is_dir(),
+            "precisions": precisions(&directory),
         })
     }
 
@@ -102,9 +103,15 @@ impl Row {
 
 /// The precisions where they are known, and whether there is anything at all where they are not.
 fn here(directory: &Path) -> String {
-    match Record::read(directory) {
-        Some(record) => record.precisions.join(", "),
+    match precisions(directory) {
+        Some(precisions) => precisions.join(", "),
         None if directory.is_dir() => "yes".to_owned(),
         None => String::new(),
     }
+}
+
+/// As the pull or the export wrote them down.
+fn precisions(directory: &Path) -> Option<Vec<String>> {
+    let exported = || clip::precisions_of(directory).map(|all| all.iter().map(ToString::to_string).collect());
+    Record::read(directory).map(|record| record.precisions).or_else(exported)
 }

@@ -22,7 +22,8 @@ pub struct Args {
     #[arg(value_parser = registry::resolve_or_custom)]
     model: ModelId,
     /// One of its sources by layout (xenova, fastembed, immich), or any repository: OWNER/NAME, or
-    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the first that `models list` names and the hub has
+    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: that of the model where it is there, else the first that `models list`
+    /// names and the hub has
     #[arg(long)]
     source: Option<String>,
     /// fp32, fp16 or int8, where the source has it; default: that of clip.precision
@@ -31,7 +32,7 @@ pub struct Args {
     /// Branch, tag or commit; default: main
     #[arg(long)]
     revision: Option<String>,
-    /// Replaces what is in the model's directory
+    /// Replaces the model that is in its directory, and all else there
     #[arg(long)]
     force: bool,
 }
@@ -40,13 +41,12 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
     let hub = Hub::new(&settings.hub)?;
     let directory = super::directory_of(&args.model, &settings.clip);
-    let mut origins = origins(&args.model, args.source.as_deref(), &directory)?;
-    if let Some(there) = Record::read(&directory).filter(|_| !args.force) {
+    let mut origins = match Record::read(&directory) {
         // What is there is gone on with, whichever source it came from.
-        let here = origins.iter().position(|o| there.sources.iter().map(|s| &s.repository).eq(&o.repositories));
-        origins.rotate_left(here.unwrap_or(0));
-        origins.truncate(1);
-    } else if args.revision.is_some() {
+        Some(there) if args.source.is_none() => vec![origin_of(&args.model, &there)],
+        _ => origins(&args.model, args.source.as_deref(), &directory)?,
+    };
+    if args.revision.is_some() {
         // A revision is one of a certain repository.
         origins.truncate(1);
     }
@@ -98,13 +98,9 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 
 /// The source that was asked for, or all of the registry's. At least one.
 fn origins(id: &ModelId, source: Option<&str>, directory: &Path) -> Result<Vec<Origin>, CliError> {
-    let known = registry::find(id).map_or(&[][..], |row| row.sources);
-    let of = |source: &registry::Source| Origin {
-        repositories: source.repositories().map(str::to_owned).collect(),
-        layout: Some(source.layout),
-    };
+    let known = sources(id);
     let Some(asked) = source else {
-        return if known.is_empty() { Err(no_source(id, directory)) } else { Ok(known.iter().map(of).collect()) };
+        return if known.is_empty() { Err(no_source(id, directory)) } else { Ok(known.iter().map(origin).collect()) };
     };
     if asked.contains('/') {
         let repositories: Vec<_> = asked.split('+').map(|r| r.trim().to_owned()).collect();
@@ -115,11 +111,26 @@ fn origins(id: &ModelId, source: Option<&str>, directory: &Path) -> Result<Vec<O
         return Ok(vec![Origin { repositories, layout: None }]);
     }
     let source = known.iter().find(|s| s.layout.as_str().eq_ignore_ascii_case(asked));
-    source.map(|source| vec![of(source)]).ok_or_else(|| {
+    source.map(|source| vec![origin(source)]).ok_or_else(|| {
         let layouts: Vec<_> = known.iter().map(|s| s.layout.as_str()).chain(["OWNER/NAME"]).collect();
         let message = format!("{id} has no source {asked:?}; expected one of {}", layouts.join(", "));
         CliError::new(Exit::Usage, message)
     })
+}
+
+/// Where the model that is there came from.
+fn origin_of(id: &ModelId, record: &Record) -> Origin {
+    let repositories: Vec<_> = record.sources.iter().map(|s| s.repository.clone()).collect();
+    let known = sources(id).iter().map(origin).find(|origin| origin.repositories == repositories);
+    known.unwrap_or(Origin { repositories, layout: None })
+}
+
+fn sources(id: &ModelId) -> &'static [registry::Source] {
+    registry::find(id).map_or(&[], |row| row.sources)
+}
+
+fn origin(source: &registry::Source) -> Origin {
+    Origin { repositories: source.repositories().map(str::to_owned).collect(), layout: Some(source.layout) }
 }
 
 fn no_source(id: &ModelId, directory: &Path) -> CliError {
@@ -150,7 +161,8 @@ struct Screen {
 
 impl Progress for Screen {
     fn total(&self, bytes: u64) {
-        self.bar.get_or_init(|| progress_bytes(bytes));
+        // Another one where a pull goes on with another source.
+        self.bar.get_or_init(|| progress_bytes(bytes)).set_length(bytes);
     }
 
     fn at(&self, bytes: u64) {
@@ -186,29 +198,29 @@ mod tests {
         registry::resolve_or_custom(text).unwrap()
     }
 
-    fn origin(id: &ModelId, source: Option<&str>) -> Result<Origin, CliError> {
+    fn first(id: &ModelId, source: Option<&str>) -> Result<Origin, CliError> {
         origins(id, source, Path::new("there")).map(|mut origins| origins.remove(0))
     }
 
     #[test]
     fn a_source_is_the_first_the_asked_one_or_a_repository() {
         let openai = id("ViT-B/32");
-        assert_eq!(origin(&openai, None).unwrap().repositories, ["Xenova/clip-vit-base-patch32"]);
-        let pair = origin(&openai, Some("fastembed")).unwrap();
+        assert_eq!(first(&openai, None).unwrap().repositories, ["Xenova/clip-vit-base-patch32"]);
+        let pair = first(&openai, Some("fastembed")).unwrap();
         assert_eq!(pair.layout, Some(Layout::FastEmbedPair));
         assert_eq!(pair.repositories, ["Qdrant/clip-ViT-B-32-vision", "Qdrant/clip-ViT-B-32-text"]);
-        let own = origin(&id("ours/v1"), Some("me/image+me/text")).unwrap();
+        let own = first(&id("ours/v1"), Some("me/image+me/text")).unwrap();
         assert_eq!(own, Origin { repositories: vec!["me/image".into(), "me/text".into()], layout: None });
-        let wrong = origin(&openai, Some("immish")).unwrap_err();
-        assert!(origin(&openai, Some("a/b+c/d+e/f")).unwrap_err().message.contains("expected one, or a pair"));
+        let wrong = first(&openai, Some("immish")).unwrap_err();
+        assert!(first(&openai, Some("a/b+c/d+e/f")).unwrap_err().message.contains("expected one, or a pair"));
         assert!(wrong.message.contains("expected one of xenova, fastembed, immich, OWNER/NAME"), "{wrong}");
     }
 
     #[test]
     fn without_a_source_the_next_step_is_named() {
-        let error = origin(&id("ViT-B-16/laion2b_s34b_b88k"), None).unwrap_err();
+        let error = first(&id("ViT-B-16/laion2b_s34b_b88k"), None).unwrap_err();
         assert!(error.hint.unwrap().contains("--model ViT-B-16 --pretrained laion2b_s34b_b88k --output there"));
-        let error = origin(&id("ViT-B-23/openai"), None).unwrap_err();
+        let error = first(&id("ViT-B-23/openai"), None).unwrap_err();
         assert_eq!(error.hint.as_deref(), Some("did you mean ViT-B-32/openai?"));
     }
 }

@@ -88,16 +88,6 @@ pub(super) const LAYOUTS: [Layout; 8] = [
     },
 ];
 
-/// How the graph of a precision is called: our exports, and Optimum's for Transformers.js, whose `_quantized` is 8 bits.
-fn file_names(stem: &str, precision: Precision) -> Vec<String> {
-    let endings: &[&str] = match precision {
-        Precision::Fp32 => &[""],
-        Precision::Fp16 => &["_fp16"],
-        Precision::Int8 => &["_int8", "_quantized", "_uint8"],
-    };
-    endings.iter().map(|ending| format!("{stem}{ending}.onnx")).collect()
-}
-
 /// The files of one layout in one directory, as far as they are there.
 pub(super) struct Candidate {
     pub(super) layout: &'static Layout,
@@ -118,9 +108,10 @@ impl Layout {
     /// Several folders that might each be the one of a tower.
     pub(super) fn look(&'static self, directory: &Path) -> Result<Candidate, ClipError> {
         let (image, text) = (folder(directory, self.image.folder)?, folder(directory, self.text.folder)?);
-        let graph = |place: &Place, folder: &Option<PathBuf>, precision| {
+        let graph = |place: &Place, folder: &Option<PathBuf>, precision: Precision| {
             let folder = folder.as_ref()?;
-            file_names(place.stem, precision).iter().map(|name| folder.join(name)).find(|file| file.is_file())
+            let files = precision.suffixes().iter().map(|suffix| folder.join(format!("{}{suffix}.onnx", place.stem)));
+            files.into_iter().find(|file| file.is_file())
         };
         let (mut graphs, mut has_image, mut has_text) = (Vec::new(), false, false);
         for precision in Precision::ALL {

@@ -3,9 +3,13 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::server::{FakeHub, Fault};
+
+/// Of an export, which nothing but this says of.
+const MANIFEST: &str = r#"{"format": 1, "model": "ViT-L-14-336/openai", "dimension": 768, "image_size": 336,
+    "context_length": 77, "activation": "quick_gelu", "precisions": ["fp32", "int8"]}"#;
 
 /// The binary with an empty environment but for what it needs to find ONNX Runtime, and `environment`.
 async fn clipstream(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -53,6 +57,13 @@ async fn a_model_is_pulled_found_and_loaded() {
     assert_eq!((&line["fetched"], &line["precision"]), (&true.into(), &"fp32".into()), "{line}");
     let all = [&pulled.stdout[..], &pulled.stderr].concat();
     assert!(!text(&all).contains("hf_secret"));
+
+    // The source need not be named again, nor be there.
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let again = clipstream(&["models", "pull", "ours/v1", "--json", "--set", &directory], &offline).await;
+    ended(&again, 0);
+    let line: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((&line["fetched"], &line["sources"][0]["repository"]), (&false.into(), &"me/demo".into()), "{line}");
 
     let path = clipstream(&["models", "path", "ours/v1", "--set", &directory], &[]).await;
     ended(&path, 0);
@@ -142,14 +153,23 @@ async fn the_registry_is_a_table_and_names_are_resolved() {
     let listed = clipstream(&["models", "list", "--json"], &environment).await;
     let lines: Vec<Value> = text(&listed.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let openai = lines.iter().find(|line| line["model"] == "ViT-L-14-336/openai").unwrap();
-    assert_eq!((&openai["image_size"], &openai["pulled"]), (&336.into(), &false.into()));
+    assert_eq!((&openai["image_size"], &openai["here"]), (&336.into(), &false.into()));
     // By default beside ONNX Runtime's library, whatever the working directory.
     let place = format!("{cache}/clipstream/models/ViT-L-14-336__openai");
     assert_eq!(openai["directory"], place.as_str());
     // The demo model is one of clip.models, and not OpenCLIP's.
     assert!(lines.iter().any(|line| line["model"] == "demo-emoji/v1" && line["dimension"].is_null()));
 
+    let pull = ["models", "pull", "ViT-B/32"];
+    let misled = clipstream(&pull, &[&environment[..], &[("HF_ENDPOINT", "mirror.example")]].concat()).await;
+    ended(&misled, 2);
+    assert!(text(&misled.stderr).contains("HF_ENDPOINT (or hub.endpoint"), "{}", text(&misled.stderr));
+
     std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(format!("{place}/clipstream.json"), MANIFEST).unwrap();
+    let listed = clipstream(&["models", "list", "ViT-L-14-336/openai", "--json"], &environment).await;
+    let line: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!((&line["here"], &line["precisions"]), (&true.into(), &json!(["fp32", "int8"])));
     let path = clipstream(&["models", "path", "ViT-L/14@336px"], &environment).await;
     ended(&path, 0);
     assert_eq!(text(&path.stdout).trim(), place);

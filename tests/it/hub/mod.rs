@@ -74,7 +74,8 @@ impl World {
                 ("rknpu/rk3588/visual/model.rknn", b"for others"),
             ],
         );
-        let settings = HubSettings { endpoint: hub.endpoint.clone(), read_timeout_ms: 300, ..HubSettings::default() };
+        let settings =
+            HubSettings { endpoint: hub.endpoint.clone(), read_timeout_ms: 10_000, ..HubSettings::default() };
         Self { hub, settings, folder: tempfile::tempdir().unwrap(), notes: Notes::default() }
     }
 
@@ -161,7 +162,8 @@ async fn what_the_model_needs_is_put_in_place_at_once() {
 
 #[tokio::test]
 async fn a_broken_connection_goes_on_where_it_broke() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.settings.read_timeout_ms = 300;
     world.hub.breaks(GRAPH, &[Fault::Cut(20_000), Fault::Stall(10_000)]);
     world.pull(&world.wanted()).await.unwrap();
     world.is_whole();
@@ -284,10 +286,8 @@ async fn listings_that_are_none_or_leave_the_folder_are_refused() {
     for (answer, part) in [
         (json!("<html>"), "no listing of a repository"),
         (json!({ "sha": "../x", "siblings": [] }), "expected a hash"),
-        (
-            json!({ "sha": COMMIT, "siblings": [{ "rfilename": "visual/../../../model.onnx" }] }),
-            "expected a relative path",
-        ),
+        (json!({ "sha": COMMIT, "siblings": [{ "rfilename": "visual/../../../model.onnx" }] }), "has no ONNX graphs"),
+        (json!("x".repeat(17 << 20)), "bytes, expected at most 16777216"),
         (json!({ "sha": COMMIT, "siblings": [{ "rfilename": "model.bin" }] }), "has no ONNX graphs"),
     ] {
         world.hub.lists(REPOSITORY, 200, "", answer);
@@ -315,13 +315,22 @@ async fn another_precision_is_added_from_the_same_commit() {
     let world = World::new().await;
     world.pull(&world.wanted()).await.unwrap();
     let int8 = Pull { precision: Precision::Int8, ..world.wanted() };
+    // A file of one's own that has the name of one of the repository's is not replaced, any other stays.
+    let own = |path: &str| world.directory().join(path);
+    std::fs::create_dir(own("notes")).unwrap();
+    std::fs::write(own("notes/mine.txt"), "mine").unwrap();
+    std::fs::write(own("visual/model_int8.onnx"), "mine").unwrap();
+    let error = world.pull(&int8).await.unwrap_err();
+    assert!(error.message.contains("its visual/model_int8.onnx is not the repository's"), "{error}");
+    std::fs::remove_file(own("visual/model_int8.onnx")).unwrap();
     let pulled = world.pull(&int8).await.unwrap();
     assert_eq!(pulled.record.precisions, ["fp32", "int8"]);
+    assert_eq!(std::fs::read_to_string(own("notes/mine.txt")).unwrap(), "mine");
     assert_eq!(std::fs::read(world.directory().join(GRAPH)).unwrap(), graph());
     assert_eq!(std::fs::read(world.directory().join("visual/model_int8.onnx")).unwrap(), b"small image graph");
     assert_eq!(world.hub.ranges("cdn", GRAPH).len(), 1, "what is there is not fetched again");
     let lists: Vec<_> = world.hub.seen().into_iter().map(|s| s.what).filter(|w| w.starts_with("list")).collect();
-    assert_eq!(lists, ["list main".to_owned(), format!("list {COMMIT}")]);
+    assert_eq!(lists, ["list main".to_owned(), format!("list {COMMIT}"), format!("list {COMMIT}")]);
     let fp16 = Pull { precision: Precision::Fp16, ..world.wanted() };
     let error = world.pull(&fp16).await.unwrap_err();
     assert!(error.message.contains("has the precisions fp32, int8, not fp16"), "{error}");
@@ -336,6 +345,11 @@ async fn a_directory_with_something_else_is_replaced_only_by_force() {
     assert_eq!(error.reason, "hub_directory_taken", "{error}");
     assert_eq!(files(&world.directory()), ["own.onnx"]);
     let forced = Pull { force: true, ..world.wanted() };
+    // Not even by force where it is no model.
+    let error = world.pull(&forced).await.unwrap_err();
+    assert!(error.message.contains("has no model, and is not replaced; remove it"), "{error}");
+    assert_eq!(files(&world.directory()), ["own.onnx"]);
+    std::fs::write(world.directory().join("visual.onnx"), "mine").unwrap();
     world.pull(&forced).await.unwrap();
     world.is_whole();
     // Damage is seen, and put right the same way.
