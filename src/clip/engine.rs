@@ -200,6 +200,10 @@ mod tests {
             Ok(items.iter().map(|i| Ok(vector(**i))).collect())
         }
 
+        fn fixed_rows(&self) -> Option<usize> {
+            None
+        }
+
         fn run_again(&mut self) -> Result<(), ClipError> {
             Ok(())
         }

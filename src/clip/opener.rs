@@ -44,7 +44,7 @@ impl Opener {
         Source { file, part: self.files.is_combined().then_some(modality) }
     }
 
-    fn settings(&self) -> &ClipSettings {
+    pub(super) fn settings(&self) -> &ClipSettings {
         self.providers.settings()
     }
 
@@ -148,7 +148,11 @@ impl Opener {
                 let probes = PROBES.map(|text| tokenizer.encode(text));
                 let is_exact = self.settings().precision == Precision::Fp32 && self.settings().is_exact(provider);
                 let tolerance = if is_exact { Tolerance::Exact } else { Tolerance::Rounded };
-                let vectors = tower.prove_real_length(&probes.iter().collect::<Vec<_>>(), tolerance)?;
+                let vectors = tower.prove_real_length(
+                    &probes.iter().collect::<Vec<_>>(),
+                    self.settings().text_batch_max,
+                    tolerance,
+                )?;
                 dimension = vectors.first().map_or(0, Embedding::dimension);
                 Ok(())
             },
