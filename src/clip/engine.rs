@@ -239,6 +239,14 @@ mod tests {
         assert!(engine.alive.load(Ordering::Acquire));
     }
 
+    #[test]
+    fn no_run_exceeds_the_batch() {
+        let ((_, permits), (sizes, size)) = (std_mpsc::channel(), std_mpsc::channel());
+        let vectors = Fake { permits, sizes }.run_in_batches(&[&1, &2, &3, &4, &5], 2).unwrap();
+        assert_eq!(vectors, (1..=5).map(|item| Ok(vector(item))).collect::<Vec<_>>());
+        assert_eq!(size.try_iter().collect::<Vec<_>>(), [2, 2, 1]);
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_bad_item_fails_alone() {
         let (engine, permit, size) = engine(4);

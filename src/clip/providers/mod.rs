@@ -5,6 +5,7 @@
 //! provider and still run the graph on the CPU. A required provider that is not had stops the start; a preferred one is
 //! left out with a warning, and the next one is tried.
 
+mod caches;
 mod missing;
 mod options;
 mod placement;
@@ -14,6 +15,7 @@ use std::fmt;
 
 use ort::session::Session;
 
+pub(super) use caches::with_own_caches;
 pub(super) use shapes::{ImageShapes, TextShapes, image_profiles, text_profiles};
 
 use super::ClipError;
