@@ -118,6 +118,12 @@ impl PreprocessBench {
         for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
             files.push(entry.map_err(unreadable)?.path());
         }
+        if files.is_empty() {
+            return Err(BenchError::Input(format!(
+                "{} is empty; expected pictures; name another catalog with --catalog",
+                folder.display()
+            )));
+        }
         files.sort();
         Ok(files)
     }
@@ -208,14 +214,14 @@ fn peer(python: &Path, image: &Path, repeat: usize) -> Result<PeerLine, BenchErr
         .stderr(Stdio::inherit())
         .output()
         .map_err(|source| BenchError::Io { what: format!("cannot run {}", python.display()), source })?;
-    let line = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&line).map_err(|_| {
-        BenchError::Input(format!(
-            "{} {PEER} ended with {} and no result; expected a Python with OpenCLIP (make export-env prints one), run from \
-             the project's folder",
-            python.display(),
-            output.status
-        ))
+    let expected = "a Python with OpenCLIP (make export-env prints one), run from the project's folder";
+    let python = python.display();
+    if !output.status.success() {
+        let status = output.status;
+        return Err(BenchError::Input(format!("{python} {PEER} ended with {status}; expected {expected}")));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|e| {
+        BenchError::Input(format!("{python} {PEER} gave no result that can be read ({e}); expected {expected}"))
     })
 }
 

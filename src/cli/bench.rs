@@ -24,7 +24,8 @@ pub struct Args {
 enum What {
     /// Pictures with captions through the embedded path, against the model alone at the same batches and threads
     ///
-    /// With --json: {"messages", "items_per_s", "model_items_per_s", "ratio"}.
+    /// Of several configured models the first one is measured. With --json: {"messages", "items_per_s",
+    /// "model_items_per_s", "ratio"}.
     #[command(after_help = "Example: clipstream bench pipeline --messages 1852")]
     Pipeline {
         /// A folder with catalog.jsonl

@@ -59,15 +59,9 @@ impl ModelAlone {
     /// Vectors of pictures and texts.
     pub fn embed(&mut self, pictures: &[Pixels], texts: &[String]) -> Result<Vectors, ClipError> {
         let tokens = self.tokens(texts);
-        let (mut images, mut text) = (Vec::new(), Vec::new());
-        for pictures in pictures.chunks(self.image_batch) {
-            images.extend(self.image.embed(pictures)?);
-        }
-        for tokens in tokens.chunks(self.text_batch) {
-            let vectors = self.text.run(&tokens.iter().collect::<Vec<_>>())?;
-            text.extend(vectors.into_iter().collect::<Result<Vec<_>, _>>()?);
-        }
-        Ok((images, text))
+        let images = self.image.run_in_batches(&pictures.iter().collect::<Vec<_>>(), self.image_batch)?;
+        let texts = self.text.run_in_batches(&tokens.iter().collect::<Vec<_>>(), self.text_batch)?;
+        Ok((images.into_iter().collect::<Result<_, _>>()?, texts.into_iter().collect::<Result<_, _>>()?))
     }
 
     /// Whether texts run at their real length.
@@ -94,10 +88,13 @@ fn runs<T: Tower>(tower: &mut T, items: &[T::Item], batch: usize) -> Result<Dura
         let items: Vec<&T::Item> = items.iter().collect();
         for group in tower.groups(&items) {
             let group: Vec<&T::Item> = group.into_iter().map(|place| items[place]).collect();
-            tower.run(&group)?.into_iter().collect::<Result<Vec<_>, _>>()?;
-            let start = Instant::now();
-            tower.run_again()?;
-            took += start.elapsed();
+            // Only a single run can be repeated.
+            for piece in group.chunks(tower.fixed_rows().unwrap_or(group.len()).max(1)) {
+                tower.run(piece)?.into_iter().collect::<Result<Vec<_>, _>>()?;
+                let start = Instant::now();
+                tower.run_again()?;
+                took += start.elapsed();
+            }
         }
     }
     Ok(took)

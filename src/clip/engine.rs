@@ -200,6 +200,10 @@ mod tests {
             Ok(items.iter().map(|i| Ok(vector(**i))).collect())
         }
 
+        fn fixed_rows(&self) -> Option<usize> {
+            None
+        }
+
         fn run_again(&mut self) -> Result<(), ClipError> {
             Ok(())
         }
@@ -233,6 +237,14 @@ mod tests {
         assert_eq!(sizes.iter().sum::<usize>(), 9);
         assert!(sizes.iter().all(|s| *s <= 4), "{sizes:?}");
         assert!(engine.alive.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn no_run_exceeds_the_batch() {
+        let ((_, permits), (sizes, size)) = (std_mpsc::channel(), std_mpsc::channel());
+        let vectors = Fake { permits, sizes }.run_in_batches(&[&1, &2, &3, &4, &5], 2).unwrap();
+        assert_eq!(vectors, (1..=5).map(|item| Ok(vector(item))).collect::<Vec<_>>());
+        assert_eq!(size.try_iter().collect::<Vec<_>>(), [2, 2, 1]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

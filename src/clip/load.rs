@@ -11,7 +11,7 @@ use super::facts::ModelFacts;
 use super::fit::Known;
 use super::golden::Golden;
 use super::opener::{Opener, Towers};
-use super::providers::Providers;
+use super::providers::{Providers, with_own_caches};
 use super::runtime::{self, Runtime};
 use super::tower::{ImageTower, TextTower};
 use super::{Clip, ClipError, Preprocess, Runs, Tokenizer};
@@ -57,6 +57,8 @@ pub(super) struct Opened {
     pub(super) directory: PathBuf,
     pub(super) opener: Opener,
     pub(super) facts: ModelFacts,
+    /// SHA-256 (hex) over the graphs and their weights. Reading a large model takes seconds: once is enough.
+    graphs_sha256: String,
     /// What is wrong with its activation, where that was accepted.
     pub(super) activation_problem: Option<String>,
     pub(super) preprocess: Preprocess,
@@ -88,8 +90,9 @@ impl Opened {
         let preprocess = preprocessing(&entry.id, &known, &files)?;
         known.check_preprocessing(&files, &preprocess)?;
         warn_of_fixed_batches(&entry.id, &facts);
+        let graphs_sha256 = facts.sha256()?;
         let opener = Opener {
-            providers: Providers::new(runtime, settings.clone()),
+            providers: Providers::new(runtime, with_own_caches(settings.clone(), &graphs_sha256)?),
             image_size: preprocess.input_size().into(),
             vocabulary: facts.text.vocabulary,
             files,
@@ -115,6 +118,7 @@ impl Opened {
             directory: directory.to_owned(),
             opener,
             facts,
+            graphs_sha256,
             activation_problem,
             preprocess,
             tokenizer,
@@ -143,7 +147,7 @@ impl Opened {
             dimension: self.images.dimension,
             preprocessing: self.preprocess.canonical(),
             tokenizer: tokenizer_sha256(&self.opener.files)?,
-            graph: self.facts.sha256()?,
+            graph: self.graphs_sha256.clone(),
             activation: self.facts.activation(),
             precision: Some(self.opener.files.precision),
         })

@@ -9,7 +9,7 @@ use super::load::CLIP_TOKENIZER;
 use super::providers::{Active, ImageShapes, Providers, TextShapes, Tried, image_profiles, text_profiles};
 use super::tower::{ImageTower, TextTower, Tolerance};
 use super::{ClipError, Tokenizer, TokenizerError};
-use crate::config::{ClipSettings, ProviderEntry};
+use crate::config::ClipSettings;
 use crate::domain::{Embedding, Modality, Precision};
 
 /// Texts of several lengths, longest last, that the text tower is tried with. The vectors of padded and real length are
@@ -44,14 +44,14 @@ impl Opener {
         Source { file, part: self.files.is_combined().then_some(modality) }
     }
 
-    fn settings(&self) -> &ClipSettings {
+    pub(super) fn settings(&self) -> &ClipSettings {
         self.providers.settings()
     }
 
     pub(super) fn image_towers(&self) -> Result<Towers<ImageTower>, ClipError> {
         let mut dimension = 0;
-        let (towers, active) = self.on_all_devices(|device, entries| {
-            let (tried, found) = self.image_tower(device, entries)?;
+        let (towers, active) = self.on_all_devices(|device, first| {
+            let (tried, found) = self.image_tower(device, first)?;
             dimension = found;
             Ok(tried)
         })?;
@@ -60,8 +60,8 @@ impl Opener {
 
     pub(super) fn text_towers(&self) -> Result<(Towers<TextTower>, Arc<Tokenizer>), ClipError> {
         let (mut dimension, mut tokenizer) = (0, None);
-        let (towers, active) = self.on_all_devices(|device, entries| {
-            let (tried, found) = self.text_tower(device, entries, &mut tokenizer)?;
+        let (towers, active) = self.on_all_devices(|device, first| {
+            let (tried, found) = self.text_tower(device, first, &mut tokenizer)?;
             dimension = found;
             Ok(tried)
         })?;
@@ -71,7 +71,7 @@ impl Opener {
 
     /// One image tower more, on the first device, with what runs the others.
     pub(super) fn another_image_tower(&self, active: &Active) -> Result<ImageTower, ClipError> {
-        Ok(self.image_tower(active.devices[0], &active.entries())?.0.tower)
+        Ok(self.image_tower(active.devices[0], Some(active))?.0.tower)
     }
 
     /// One text tower more.
@@ -80,34 +80,33 @@ impl Opener {
         active: &Active,
         tokenizer: &Arc<Tokenizer>,
     ) -> Result<TextTower, ClipError> {
-        Ok(self.text_tower(active.devices[0], &active.entries(), &mut Some(tokenizer.clone()))?.0.tower)
+        Ok(self.text_tower(active.devices[0], Some(active), &mut Some(tokenizer.clone()))?.0.tower)
     }
 
     /// The first session finds out which providers can be had; the others must have the same ones.
     fn on_all_devices<T>(
         &self,
-        mut open: impl FnMut(u32, &[ProviderEntry]) -> Result<Tried<T>, ClipError>,
+        mut open: impl FnMut(u32, Option<&Active>) -> Result<Tried<T>, ClipError>,
     ) -> Result<(Vec<T>, Active), ClipError> {
         let device_ids = &self.settings().device_ids;
         let first = device_ids.first().copied().unwrap_or(0);
-        let Tried { tower, mut active } = open(first, &self.settings().providers)?;
+        let Tried { tower, mut active } = open(first, None)?;
         active.devices = if active.first().has_device_ids() { device_ids.clone() } else { vec![first] };
         let mut towers = vec![tower];
-        let entries = active.entries();
         let places =
             active.devices.iter().flat_map(|device| std::iter::repeat_n(*device, self.settings().sessions.max(1)));
         for device in places.skip(1) {
-            towers.push(open(device, &entries)?.tower);
+            towers.push(open(device, Some(&active))?.tower);
         }
         Ok((towers, active))
     }
 
-    fn image_tower(&self, device: u32, entries: &[ProviderEntry]) -> Result<(Tried<ImageTower>, usize), ClipError> {
+    fn image_tower(&self, device: u32, first: Option<&Active>) -> Result<(Tried<ImageTower>, usize), ClipError> {
         let mut dimension = 0;
         let tried = self.providers.open(
             self.source(Modality::Image),
             device,
-            entries,
+            first,
             |session| Ok(image_profiles(&graph::image_signature(session)?, self.image_size, self.settings())),
             |session, provider| {
                 let signature = graph::image_signature(&session)?;
@@ -125,7 +124,7 @@ impl Opener {
     fn text_tower(
         &self,
         device: u32,
-        entries: &[ProviderEntry],
+        first: Option<&Active>,
         tokenizer: &mut Option<Arc<Tokenizer>>,
     ) -> Result<(Tried<TextTower>, usize), ClipError> {
         let context_length = self.files.context_length;
@@ -133,7 +132,7 @@ impl Opener {
         let tried = self.providers.open(
             self.source(Modality::Text),
             device,
-            entries,
+            first,
             |session| Ok(text_profiles(&graph::text_signature(session)?, context_length, self.settings())),
             |session, provider| {
                 let signature = graph::text_signature(&session)?;
@@ -148,7 +147,11 @@ impl Opener {
                 let probes = PROBES.map(|text| tokenizer.encode(text));
                 let is_exact = self.settings().precision == Precision::Fp32 && self.settings().is_exact(provider);
                 let tolerance = if is_exact { Tolerance::Exact } else { Tolerance::Rounded };
-                let vectors = tower.prove_real_length(&probes.iter().collect::<Vec<_>>(), tolerance)?;
+                let vectors = tower.prove_real_length(
+                    &probes.iter().collect::<Vec<_>>(),
+                    self.settings().text_batch_max,
+                    tolerance,
+                )?;
                 dimension = vectors.first().map_or(0, Embedding::dimension);
                 Ok(())
             },

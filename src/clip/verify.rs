@@ -116,6 +116,7 @@ impl Verification {
             self.problems.extend(model.activation_problem.clone());
         }
         let compared = golden.compare(&mut model)?;
+        let floor = golden.floor(&model);
         let has_fp32 = precision != Precision::Fp32 && model.opener.files.precisions.contains(&Precision::Fp32);
         drop(model);
         let mut reference = Vec::new();
@@ -123,7 +124,6 @@ impl Verification {
             let measured = ClipSettings { precision: Precision::Fp32, ..measured };
             reference = golden.compare(&mut Opened::open(entry, &measured)?)?;
         }
-        let floor = golden.cosine_min(precision);
         self.problems.extend(compared.iter().filter_map(|c| c.problem(floor)));
         self.cases = (0..compared.len()).filter_map(|n| Some(case(compared.get(n)?, reference.get(n)))).collect();
         // `f32::min` passes over what is no number; such a case is a problem of its own.

@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
 use super::providers::{
-    self, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry, TensorRtSettings,
+    self, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
+    TensorRtSettings,
 };
 use super::reader::{Expected, Reader, Review, Text, choice};
 use super::store::StoreSettings;
@@ -35,7 +36,8 @@ pub struct ClipSettings {
     pub image_batch_max: usize,
     /// Most texts in one run.
     pub text_batch_max: usize,
-    /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1.
+    /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1. It leaves
+    /// all of them where a required provider computes elsewhere than on the CPU; a preferred one may turn out to be missing.
     pub preprocess_threads: usize,
     /// What is done about EXIF orientation; part of the fingerprint.
     pub orientation: Orientation,
@@ -113,9 +115,20 @@ impl ClipSettings {
             return self.preprocess_threads;
         }
         // More threads than cores only get in the image towers' way.
-        let on_cpu = self.providers.iter().all(|entry| entry.provider == Provider::Cpu);
-        let towers = if on_cpu { self.intra_op_threads() * self.image_sessions() } else { 0 };
+        let is_elsewhere = self.providers.iter().any(|entry| entry.is_required && self.leaves_cpu(entry.provider));
+        let towers = if is_elsewhere { 0 } else { self.intra_op_threads() * self.image_sessions() };
         cores().saturating_sub(towers).max(1)
+    }
+
+    /// Whether a provider computes elsewhere than on the CPU, as far as its settings say.
+    fn leaves_cpu(&self, provider: Provider) -> bool {
+        match provider {
+            Provider::Cpu => false,
+            // `AUTO` begins on the CPU, and may stay there.
+            Provider::OpenVino => !["CPU", "AUTO"].iter().any(|name| self.openvino.device.contains(name)),
+            Provider::CoreMl => self.coreml.compute_units != ComputeUnits::Cpu,
+            Provider::Cuda | Provider::TensorRt | Provider::MiGraphX | Provider::DirectMl => true,
+        }
     }
 
     /// Whether a provider computes full-precision graphs in full precision, as far as its settings go.

@@ -107,7 +107,7 @@ pub enum Arena {
 /// `[clip.tensorrt]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorRtSettings {
-    /// Where built engines and timings are kept; none: they are built anew at every start.
+    /// Where built engines and timings are kept, in a folder per model; none: they are built anew at every start.
     pub cache_directory: Option<PathBuf>,
     /// Layers may run in half precision.
     pub fp16: bool,
@@ -145,7 +145,7 @@ pub struct MiGraphXSettings {
 pub struct OpenVinoSettings {
     /// `CPU`, `GPU`, `GPU.1`, `NPU`, `AUTO:GPU,CPU`, ...
     pub device: String,
-    /// Where compiled graphs are kept; none: they are compiled anew at every start.
+    /// Where compiled graphs are kept, in a folder per model; none: they are compiled anew at every start.
     pub cache_directory: Option<PathBuf>,
     /// 0: OpenVINO's own choice.
     pub threads: usize,
@@ -161,7 +161,7 @@ impl Default for OpenVinoSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CoreMlSettings {
     pub compute_units: ComputeUnits,
-    /// Where compiled graphs are kept; none: they are compiled anew at every start.
+    /// Where compiled graphs are kept, in a folder per model; none: they are compiled anew at every start.
     pub cache_directory: Option<PathBuf>,
 }
 

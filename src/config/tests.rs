@@ -336,3 +336,25 @@ fn problems_of_providers_are_reported_together() {
     let said: Vec<_> = order.iter().map(|p| (p.key.as_str(), p.expected.as_str())).collect();
     assert_eq!(said, [("clip.providers", "cpu last"), ("clip.device_ids", "every device once; 1 is there twice")]);
 }
+
+#[test]
+fn decoding_has_all_cores_only_where_the_towers_are_sure_to_be_elsewhere() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let threads = |providers: &str, openvino: &str| {
+        let text = format!(
+            "[clip]\nproviders = {providers}\nintra_op_threads = {}\n[clip.openvino]\ndevice = {openvino:?}\n",
+            cores.min(1024)
+        );
+        Settings::load(Layers::default().with_text("f", &text)).unwrap().clip.preprocess_threads()
+    };
+    for (providers, openvino, is_elsewhere) in [
+        ("['cpu']", "CPU", false),
+        ("['cuda:preferred', 'cpu']", "CPU", false),
+        ("['openvino']", "CPU", false),
+        ("['openvino']", "AUTO:GPU,CPU", false),
+        ("['openvino']", "GPU.1", true),
+        ("['tensorrt:preferred', 'cuda', 'cpu']", "CPU", true),
+    ] {
+        assert_eq!(threads(providers, openvino), if is_elsewhere { cores } else { 1 }, "{providers} {openvino}");
+    }
+}

@@ -125,7 +125,10 @@ async fn points(worker: &Worker, model: usize) -> BTreeMap<String, StoredPoint> 
 }
 
 fn close(found: &Option<Vec<f32>>, expected: &clipstream::domain::Embedding) -> bool {
-    found.as_ref().is_some_and(|found| found.iter().zip(expected.as_slice()).all(|(a, b)| (a - b).abs() < 1e-5))
+    let expected = expected.as_slice();
+    found.as_ref().is_some_and(|found| {
+        found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

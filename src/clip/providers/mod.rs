@@ -5,6 +5,7 @@
 //! provider and still run the graph on the CPU. A required provider that is not had stops the start; a preferred one is
 //! left out with a warning, and the next one is tried.
 
+mod caches;
 mod missing;
 mod options;
 mod placement;
@@ -14,6 +15,7 @@ use std::fmt;
 
 use ort::session::Session;
 
+pub(super) use caches::with_own_caches;
 pub(super) use shapes::{ImageShapes, TextShapes, image_profiles, text_profiles};
 
 use super::ClipError;
@@ -41,7 +43,7 @@ impl Active {
     }
 
     /// Just these again.
-    pub(super) fn entries(&self) -> Vec<ProviderEntry> {
+    fn entries(&self) -> Vec<ProviderEntry> {
         self.providers.iter().copied().map(ProviderEntry::required).collect()
     }
 }
@@ -94,20 +96,20 @@ impl Providers {
         &self.settings
     }
 
-    /// Opens `source` on `device`, makes a tower of it and tries that: with the providers of `entries`, less those
-    /// preferred ones that cannot be had.
+    /// Opens `source` on `device`, makes a tower of it and tries that: with the providers of the settings, less those
+    /// preferred ones that cannot be had; or with just those of an earlier session (`first`), which it goes with.
     ///
     /// `profiles` gives TensorRT's shape buckets, given the session of the CPU.
     pub(super) fn open<T: OnSession>(
         &self,
         source: Source<'_>,
         device: u32,
-        entries: &[ProviderEntry],
+        first: Option<&Active>,
         profiles: impl Fn(&Session) -> Result<Profiles, ClipError>,
         make: impl Fn(Session, Provider) -> Result<T, ClipError>,
         mut trial: impl FnMut(&mut T, Provider) -> Result<(), ClipError>,
     ) -> Result<Tried<T>, ClipError> {
-        let mut wanted = entries.to_vec();
+        let mut wanted = first.map_or_else(|| self.settings.providers.clone(), Active::entries);
         let mut left_out = Vec::new();
         loop {
             let active: Vec<Provider> = wanted.iter().map(|entry| entry.provider).collect();
@@ -157,7 +159,12 @@ impl Providers {
                         wanted.push(ProviderEntry::required(Provider::Cpu));
                     }
                 }
-                _ => return Err(unavailable(provider, &reason)),
+                _ => {
+                    return Err(match first {
+                        None => unavailable(provider, &reason),
+                        Some(first) => not_again(provider, first, device, &reason),
+                    });
+                }
             }
         }
     }
@@ -213,4 +220,35 @@ fn unavailable(provider: Provider, reason: &str) -> ClipError {
              to go on without it"
         ),
     )
+}
+
+/// The settings' `:preferred` is of no use here: all sessions of a tower run on the same providers.
+fn not_again(provider: Provider, first: &Active, device: u32, reason: &str) -> ClipError {
+    let next_step = if first.devices.first() == Some(&device) {
+        "free memory on the device, or lower clip.sessions".to_owned()
+    } else {
+        format!("correct device {device}, or take it out of clip.device_ids")
+    };
+    ClipError::load(
+        "provider_unavailable",
+        format!(
+            "execution provider {provider} runs a session, and cannot be had for one more on device {device}: {reason}; \
+             {next_step}"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_that_fails_on_a_second_device_or_session_points_at_those() {
+        let first = Active { providers: vec![Provider::Cuda, Provider::Cpu], devices: vec![0, 1], left_out: vec![] };
+        let device = not_again(Provider::Cuda, &first, 1, "no such device").to_string();
+        assert!(device.contains("on device 1: no such device; ") && device.contains("clip.device_ids"), "{device}");
+        let session = not_again(Provider::Cuda, &first, 0, "out of memory").to_string();
+        assert!(session.contains("on device 0: out of memory; ") && session.contains("clip.sessions"), "{session}");
+        assert!(![device, session].iter().any(|message| message.contains("preferred")));
+    }
 }

@@ -121,6 +121,10 @@ impl Tower for ImageTower {
         in_runs(items, self.signature.batch, rows, |items, rows| self.run_rows(items, rows))
     }
 
+    fn fixed_rows(&self) -> Option<usize> {
+        self.signature.batch.fixed()
+    }
+
     fn run_again(&mut self) -> Result<(), ClipError> {
         self.run_buffer(0).map(drop)
     }

@@ -29,6 +29,22 @@ pub(super) trait Tower: Send + 'static {
         vec![(0..items.len()).collect()]
     }
 
+    /// As many runs as it takes for at most `batch_max` items (at least 1) in each: providers may be told of no more.
+    fn run_in_batches(
+        &mut self,
+        items: &[&Self::Item],
+        batch_max: usize,
+    ) -> Result<Vec<Result<Embedding, ClipError>>, ClipError> {
+        let mut results = Vec::with_capacity(items.len());
+        for items in items.chunks(batch_max.max(1)) {
+            results.extend(self.run(items)?);
+        }
+        Ok(results)
+    }
+
+    /// Rows of every run, where the graph fixes them: more items are several runs.
+    fn fixed_rows(&self) -> Option<usize>;
+
     /// Runs the graph once more over the inputs of the last run, and drops what it gives: ONNX Runtime alone, as benches
     /// want it.
     fn run_again(&mut self) -> Result<(), ClipError>;

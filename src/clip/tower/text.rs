@@ -77,16 +77,17 @@ impl TextTower {
         self.at_real_length = false;
     }
 
-    /// Runs the probes (two or more different texts) together at the whole context length and each alone at its real
-    /// length. From now on batches run at real length if the vectors are equal within `tolerance`, else at the whole
+    /// Runs the probes (two or more different texts), up to `batch_max` together at the whole context length and each
+    /// alone at its real length. From now on batches run at real length if the vectors are equal within `tolerance`, else at the whole
     /// length. Returns the padded vectors.
     pub(in crate::clip) fn prove_real_length(
         &mut self,
         probes: &[&Vec<i64>],
+        batch_max: usize,
         tolerance: Tolerance,
     ) -> Result<Vec<Embedding>, ClipError> {
         self.at_real_length = false;
-        let padded: Vec<Embedding> = self.run(probes)?.into_iter().collect::<Result<_, _>>()?;
+        let padded: Vec<Embedding> = self.run_in_batches(probes, batch_max)?.into_iter().collect::<Result<_, _>>()?;
         if self.signature.sequence != Axis::Free {
             return Ok(padded);
         }
@@ -192,6 +193,10 @@ impl Tower for TextTower {
         } else {
             vec![(0..items.len()).collect()]
         }
+    }
+
+    fn fixed_rows(&self) -> Option<usize> {
+        self.signature.batch.fixed()
     }
 
     fn run_again(&mut self) -> Result<(), ClipError> {

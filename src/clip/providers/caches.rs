@@ -1,0 +1,73 @@
+//! Folders of built engines, apart per model. TensorRT's provider names an engine by the graph's file name and the names in
+//! it (ONNX Runtime, `TRTGenerateId`), Core ML's in a like way, neither by the weights: two checkpoints of one architecture
+//! would share an engine, and one of them would run with the other's weights.
+
+use super::super::ClipError;
+use crate::config::{ClipSettings, Provider};
+
+/// Digits of the graphs' digest that name a folder: enough for any number of models, and short.
+const DIGITS: usize = 16;
+
+/// `settings` with each `cache_directory` of a wanted provider replaced by a folder of its own below it, which is there
+/// afterwards. `graphs_sha256` is the digest of the graphs and their weights, in hex.
+pub(in crate::clip) fn with_own_caches(
+    mut settings: ClipSettings,
+    graphs_sha256: &str,
+) -> Result<ClipSettings, ClipError> {
+    let wanted: Vec<Provider> = settings.providers.iter().map(|entry| entry.provider).collect();
+    let caches = [
+        (Provider::TensorRt, &mut settings.tensorrt.cache_directory),
+        (Provider::OpenVino, &mut settings.openvino.cache_directory),
+        (Provider::CoreMl, &mut settings.coreml.cache_directory),
+    ];
+    for (provider, cache) in caches {
+        let Some(folder) = cache.as_mut().filter(|_| wanted.contains(&provider)) else { continue };
+        folder.push(graphs_sha256.get(..DIGITS).unwrap_or(graphs_sha256));
+        // TensorRT's provider makes no folder but the last one.
+        std::fs::create_dir_all(&*folder).map_err(|e| {
+            ClipError::load(
+                "cache_unwritable",
+                format!(
+                    "{} cannot be made: {e}; correct clip.{provider}.cache_directory, or make it writable",
+                    folder.display()
+                ),
+            )
+        })?;
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ProviderEntry;
+
+    #[test]
+    fn every_model_has_a_folder_of_its_own_for_the_providers_it_wants() {
+        let root = tempfile::tempdir().unwrap();
+        let providers = vec![ProviderEntry::preferred(Provider::TensorRt), ProviderEntry::required(Provider::Cpu)];
+        let mut settings = ClipSettings { providers, ..ClipSettings::default() };
+        settings.tensorrt.cache_directory = Some(root.path().join("engines"));
+        settings.openvino.cache_directory = Some(root.path().join("unused"));
+        let [one, other] = ["a", "b"].map(|digit| with_own_caches(settings.clone(), &digit.repeat(64)).unwrap());
+        let folder = one.tensorrt.cache_directory.unwrap();
+        assert_eq!(folder, root.path().join("engines").join("a".repeat(DIGITS)));
+        assert!(folder.is_dir());
+        assert_ne!(Some(folder), other.tensorrt.cache_directory);
+        assert_eq!(one.openvino.cache_directory, settings.openvino.cache_directory);
+        assert!(!root.path().join("unused").exists());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_with_its_setting() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let providers = vec![ProviderEntry::required(Provider::OpenVino)];
+        let mut settings = ClipSettings { providers, ..ClipSettings::default() };
+        settings.openvino.cache_directory = Some(file.clone());
+        let error = with_own_caches(settings, &"a".repeat(64)).unwrap_err().to_string();
+        assert!(error.contains(&*file.to_string_lossy()), "{error}");
+        assert!(error.contains("clip.openvino.cache_directory"), "{error}");
+    }
+}
