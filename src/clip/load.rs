@@ -12,9 +12,8 @@ use super::fit::Known;
 use super::golden::Golden;
 use super::opener::{Opener, Towers};
 use super::providers::{Providers, with_own_caches};
-use super::runtime::{self, Runtime};
 use super::tower::{ImageTower, TextTower};
-use super::{Clip, ClipError, Preprocess, Runs, Tokenizer};
+use super::{Clip, ClipError, Preprocess, Runs, Tokenizer, runtime};
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{Fingerprint, Modality, ModelId};
 use crate::telemetry::Metrics;
@@ -70,18 +69,11 @@ pub(super) struct Opened {
 impl Opened {
     /// Every error is [`ClipError::Load`] and names the model and its directory.
     pub(super) fn open(entry: &ModelEntry, settings: &ClipSettings) -> Result<Self, ClipError> {
-        // Not this model's fault, if it is not there.
-        let runtime = runtime::runtime(settings.onnxruntime.as_deref())?;
         let directory = settings.model_directory(entry);
-        Self::open_in(entry, settings, &directory, runtime).map_err(|e| named(&entry.id, &directory, e))
+        Self::open_in(entry, settings, &directory).map_err(|e| named(&entry.id, &directory, e))
     }
 
-    fn open_in(
-        entry: &ModelEntry,
-        settings: &ClipSettings,
-        directory: &Path,
-        runtime: &'static Runtime,
-    ) -> Result<Self, ClipError> {
+    fn open_in(entry: &ModelEntry, settings: &ClipSettings, directory: &Path) -> Result<Self, ClipError> {
         let files = directory::find(&entry.id, directory, settings.precision)?;
         // All that can be known without running anything comes first: a large model takes a while to open.
         let facts = ModelFacts::read(&files)?;
@@ -91,6 +83,7 @@ impl Opened {
         known.check_preprocessing(&files, &preprocess)?;
         warn_of_fixed_batches(&entry.id, &facts);
         let graphs_sha256 = facts.sha256()?;
+        let runtime = runtime::runtime(settings.onnxruntime.as_deref())?;
         let opener = Opener {
             providers: Providers::new(runtime, with_own_caches(settings.clone(), &graphs_sha256)?),
             image_size: preprocess.input_size().into(),
@@ -196,6 +189,8 @@ fn warn_of_fixed_batches(id: &ModelId, facts: &ModelFacts) {
 fn named(id: &ModelId, directory: &Path, error: ClipError) -> ClipError {
     let of_model = |message: String| format!("model {id} in {}: {message}", directory.display());
     match error {
+        // That the library is missing or too old is no model's fault.
+        ClipError::Load { reason, .. } if reason.starts_with("onnxruntime_") => error,
         ClipError::Load { reason, message } if !message.contains(&*directory.to_string_lossy()) => {
             ClipError::Load { reason, message: of_model(message) }
         }

@@ -68,7 +68,7 @@ async fn a_missing_model() {
     let expected = "error: no model in nowhere";
     let (code, lines) = Process::spawn(&mut run(&folder, &[("clip.models", "v/c=nowhere")])).end().await;
     let [line] = &lines[..] else { panic!("more than one line: {lines:?}") };
-    assert!(line.starts_with(expected) && line.ends_with("or correct [clip] models"), "{line}");
+    assert!(line.starts_with(expected) && line.ends_with("; next: correct clip.models"), "{line}");
     assert_eq!(code, Some(3));
 }
 
