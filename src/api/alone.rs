@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::{EmbedError, Embedder};
-use crate::clip::{ClipError, ModelAlone, decode_picture};
+use crate::clip::{ClipError, ModelAlone};
 use crate::config::Settings;
 
 /// Most pictures that are held in memory as pixels while the model alone is timed.
@@ -22,9 +22,8 @@ pub async fn rate_alone(
         let pixels = |path: &PathBuf| {
             let bytes =
                 std::fs::read(path).map_err(|e| EmbedError::Input(format!("cannot read {}: {e}", path.display())))?;
-            let picture = decode_picture(&bytes, pixels_max, &[clip.preprocess()])
-                .map_err(|e| EmbedError::Input(format!("{}: {}", path.display(), e.message)))?;
-            Ok(clip.preprocess().apply(&picture))
+            let pixels = clip.preprocess().decode(&bytes, pixels_max);
+            pixels.map_err(|e| EmbedError::Input(format!("{}: {}", path.display(), e.message)))
         };
         let pixels = pictures.iter().map(pixels).collect::<Result<Vec<_>, EmbedError>>()?;
         let seconds = ModelAlone::open(&clip, &clip_settings)?.time(&pixels, &texts)?.as_secs_f64();

@@ -90,11 +90,7 @@ pub enum EmbedError {
 impl Embedder {
     /// Loads one of the configured models (`None`: the first). Takes up to seconds.
     pub async fn open(settings: &Settings, model: Option<&ModelId>) -> Result<Self, EmbedError> {
-        let entry = match model {
-            None => settings.clip.models.first(),
-            Some(id) => settings.clip.models.iter().find(|entry| entry.id == *id),
-        };
-        let Some(entry) = entry.cloned() else {
+        let Some(entry) = settings.clip.entry(model).cloned() else {
             let known: Vec<String> = settings.clip.models.iter().map(|e| e.id.to_string()).collect();
             return Err(EmbedError::NotConfigured(match model {
                 Some(id) => format!("model {id} is not configured; clip.models has {}", known.join(", ")),

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use futures::stream;
 use serde::Serialize;
 
-use super::{BenchError, catalog};
-use crate::clip::{Clip, ClipError, ModelAlone, Pixels, decode_picture};
+use super::{BenchError, catalog, median, read};
+use crate::clip::{Clip, ClipError, ModelAlone, Pixels};
 use crate::config::{ClipSettings, ModelEntry, Settings};
 use crate::domain::{Embedding, Modality, ModelId, Precision};
 
@@ -122,11 +122,7 @@ impl EmbedBench {
     }
 
     fn entry(&self, settings: &ClipSettings) -> Result<ModelEntry, BenchError> {
-        let entry = match &self.model {
-            None => settings.models.first(),
-            Some(id) => settings.models.iter().find(|entry| entry.id == *id),
-        };
-        entry.cloned().ok_or_else(|| {
+        settings.entry(self.model.as_ref()).cloned().ok_or_else(|| {
             let known: Vec<String> = settings.models.iter().map(|entry| entry.id.to_string()).collect();
             BenchError::Input(format!(
                 "clip.models has {}; expected the model to measure among them; add it with --set clip.models=…",
@@ -265,20 +261,12 @@ where
 /// The catalog's first pictures, decoded and preprocessed; again from the first where it has fewer.
 fn pixels(clip: &Clip, files: &[PathBuf], count: usize, pixels_max: u64) -> Result<Vec<Pixels>, BenchError> {
     let pixels = |file: &PathBuf| {
-        let bytes = std::fs::read(file)
-            .map_err(|source| BenchError::Io { what: format!("cannot read {}", file.display()), source })?;
-        let picture = decode_picture(&bytes, pixels_max, &[clip.preprocess()])
-            .map_err(|e| BenchError::Input(format!("{}: {}", file.display(), e.message)))?;
-        Ok(clip.preprocess().apply(&picture))
+        let pixels = clip.preprocess().decode(&read(file)?, pixels_max);
+        pixels.map_err(|e| BenchError::Input(format!("{}: {}", file.display(), e.message)))
     };
     files.iter().cycle().take(count).map(pixels).collect()
 }
 
 fn rate(items: usize, took: Duration) -> f64 {
     items as f64 / took.as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

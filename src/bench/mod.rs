@@ -10,6 +10,8 @@ pub use embed::{EmbedBench, EmbedReport};
 pub use pipeline::{PipelineBench, PipelineReport};
 pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, PreprocessSet, Times};
 
+use std::path::Path;
+
 use crate::api::EmbedError;
 use crate::clip::ClipError;
 use crate::worker::WorkerError;
@@ -28,4 +30,19 @@ pub enum BenchError {
     Store(#[from] crate::store::StoreError),
     #[error(transparent)]
     Embed(#[from] EmbedError),
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, BenchError> {
+    std::fs::read(file).map_err(|source| BenchError::Io { what: format!("cannot read {}", file.display()), source })
+}
+
+/// A folder that goes with the bench.
+fn scratch() -> Result<tempfile::TempDir, BenchError> {
+    tempfile::tempdir()
+        .map_err(|source| BenchError::Io { what: "cannot make a folder for the bench".to_owned(), source })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{BenchError, catalog};
+use super::{BenchError, catalog, scratch};
 use crate::api::{Embedder, rate_alone};
 use crate::config::{Settings, StoreKind};
 use crate::dead_letter::FileDeadLetters;
@@ -46,10 +46,7 @@ impl PipelineBench {
         // Against one model alone; more of them would share its cores and be counted as none.
         settings.clip.models.truncate(1);
         settings.store.kind = StoreKind::Embedded;
-        let scratch = tempfile::tempdir().map_err(|source| BenchError::Io {
-            what: "cannot make a folder for the bench's store".to_owned(),
-            source,
-        })?;
+        let scratch = scratch()?;
         settings.store.path = scratch.path().to_owned();
         settings.media.allow_file_roots = vec![self.catalog.display().to_string()];
         let progress = Arc::new(Progress::default());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BenchError, photo};
+use super::{BenchError, median, photo, read, scratch};
 use crate::clip::{Clip, ClipError, Preprocess, decode_picture};
 use crate::config::Settings;
 use crate::domain::{Decoding, Orientation};
@@ -131,10 +131,7 @@ impl PreprocessBench {
     fn sets(&self, catalog: &[PathBuf], pixels_max: u64) -> Result<Vec<PreprocessSet>, BenchError> {
         let pictures = catalog.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
         let mut sets = vec![measure("catalog", &pictures, 1, pixels_max)?];
-        let scratch = tempfile::tempdir().map_err(|source| BenchError::Io {
-            what: "cannot make a folder for the bench's picture".to_owned(),
-            source,
-        })?;
+        let scratch = scratch()?;
         let mut images = self.images.clone();
         if images.is_empty() {
             let path = scratch.path().join("photo-12-megapixels.jpg");
@@ -164,10 +161,6 @@ impl PreprocessBench {
 fn vit_b_32(decoding: Decoding) -> Result<Preprocess, BenchError> {
     let preprocess = Preprocess::from_json(VIT_B_32).map_err(|e| BenchError::Input(e.to_string()))?;
     Ok(preprocess.with(Orientation::Ignore, decoding))
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, BenchError> {
-    std::fs::read(file).map_err(|source| BenchError::Io { what: format!("cannot read {}", file.display()), source })
 }
 
 fn measure(what: &str, files: &[Vec<u8>], repeat: usize, pixels_max: u64) -> Result<PreprocessSet, BenchError> {
@@ -244,8 +237,7 @@ async fn agreement(clip: &Clip, catalog: &[PathBuf], pixels_max: u64) -> Result<
         let mut vectors = Vec::new();
         for decoding in Decoding::ALL {
             let preprocess = clip.preprocess().clone().with(Orientation::Ignore, decoding);
-            let picture = decode_picture(jpeg, pixels_max, &[&preprocess]).map_err(failed)?;
-            let embedded = clip.embed_pixels(preprocess.apply(&picture)).await;
+            let embedded = clip.embed_pixels(preprocess.decode(jpeg, pixels_max).map_err(failed)?).await;
             vectors.push(embedded.map_err(|e: ClipError| BenchError::Input(e.to_string()))?);
         }
         if let [exact, fast] = vectors.as_slice() {
@@ -259,7 +251,6 @@ async fn agreement(clip: &Clip, catalog: &[PathBuf], pixels_max: u64) -> Result<
     })
 }
 
-fn median_ms(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    times.get(times.len() / 2).map_or(0.0, |t| t.as_secs_f64() * 1e3)
+fn median_ms(times: Vec<Duration>) -> f64 {
+    median(times.iter().map(|time| time.as_secs_f64() * 1e3).collect())
 }

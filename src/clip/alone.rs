@@ -84,31 +84,40 @@ type Vectors = (Vec<Embedding>, Vec<Embedding>);
 
 fn runs<T: Tower>(tower: &mut T, items: &[T::Item], batch: usize) -> Result<Duration, ClipError> {
     let mut took = Duration::ZERO;
-    for items in items.chunks(batch.max(1)) {
-        let items: Vec<&T::Item> = items.iter().collect();
-        for group in tower.groups(&items) {
-            let group: Vec<&T::Item> = group.into_iter().map(|place| items[place]).collect();
-            // Only a single run can be repeated.
-            for piece in group.chunks(tower.fixed_rows().unwrap_or(group.len()).max(1)) {
-                tower.run(piece)?.into_iter().collect::<Result<Vec<_>, _>>()?;
-                let start = Instant::now();
-                tower.run_again()?;
-                took += start.elapsed();
-            }
+    in_groups(tower, items, batch, |tower, group| {
+        // Only a single run can be repeated.
+        for piece in group.chunks(tower.fixed_rows().unwrap_or(group.len()).max(1)) {
+            run(tower, piece)?;
+            let start = Instant::now();
+            tower.run_again()?;
+            took += start.elapsed();
         }
-    }
+        Ok(())
+    })?;
     Ok(took)
 }
 
 fn run_all<T: Tower>(tower: &mut T, items: &[T::Item], batch: usize) -> Result<(), ClipError> {
-    for items in items.chunks(batch) {
+    in_groups(tower, items, batch, run)
+}
+
+/// Batches of `items` in the groups that the queue makes of them.
+fn in_groups<T: Tower>(
+    tower: &mut T,
+    items: &[T::Item],
+    batch: usize,
+    mut each: impl FnMut(&mut T, &[&T::Item]) -> Result<(), ClipError>,
+) -> Result<(), ClipError> {
+    for items in items.chunks(batch.max(1)) {
         let items: Vec<&T::Item> = items.iter().collect();
         for group in tower.groups(&items) {
             let group: Vec<&T::Item> = group.into_iter().map(|place| items[place]).collect();
-            for result in tower.run(&group)? {
-                result?;
-            }
+            each(tower, &group)?;
         }
     }
     Ok(())
+}
+
+fn run<T: Tower>(tower: &mut T, items: &[&T::Item]) -> Result<(), ClipError> {
+    tower.run(items)?.into_iter().try_for_each(|result| result.map(drop))
 }

@@ -1,46 +1,50 @@
 //! What the two graphs of a model are, read without running them.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::ClipError;
+use sha2::{Digest, Sha256};
+
 use super::directory::{ModelFiles, sha256};
 use super::graph::combined_output;
+use super::load::CLIP_TOKENIZER;
 use super::onnx::{GraphFacts, Onnx};
-use crate::domain::{Activation, Modality};
+use super::{ClipError, Preprocess};
+use crate::domain::{Activation, Fingerprint, Modality, ModelId};
 
 /// Both towers.
 pub(super) struct ModelFacts {
     pub(super) image: GraphFacts,
     pub(super) text: GraphFacts,
     /// Graphs and their external weights, image tower first; each once.
-    pub(super) graph_files: Vec<PathBuf>,
+    graph_files: Vec<PathBuf>,
     /// Size of them all.
     pub(super) size_bytes: u64,
+    sha256: OnceCell<String>,
 }
 
 impl ModelFacts {
     /// Reads both graphs, and checks that they are whole and that their external weights are there. Milliseconds,
     /// whatever the size.
     pub(super) fn read(files: &ModelFiles) -> Result<Self, ClipError> {
-        let image = Onnx::open(&files.image_graph)?;
-        if files.is_combined() {
-            let [image_output, text_output] = [Modality::Image, Modality::Text].map(|m| combined_output(&image, m));
-            return Ok(Self {
-                image: image.facts(Some(&image_output?)),
-                text: image.facts(Some(&text_output?)),
-                size_bytes: image.files().iter().map(|(_, bytes)| bytes).sum(),
-                graph_files: image.files().into_iter().map(|(file, _)| file).collect(),
-            });
-        }
-        let text = Onnx::open(&files.text_graph)?;
-        let mut all = image.files();
-        all.extend(text.files().into_iter().filter(|(file, _)| !image.files().iter().any(|(other, _)| other == file)));
+        let onnx = Onnx::open(&files.image_graph)?;
+        let mut all = onnx.files();
+        let (image, text) = if files.is_combined() {
+            let [image, text] = [Modality::Image, Modality::Text].map(|m| combined_output(&onnx, m));
+            (onnx.facts(Some(&image?)), onnx.facts(Some(&text?)))
+        } else {
+            let text = Onnx::open(&files.text_graph)?;
+            let others = text.files().into_iter().filter(|(file, _)| !all.iter().any(|(known, _)| known == file));
+            all.extend(others.collect::<Vec<_>>());
+            (onnx.facts(None), text.facts(None))
+        };
         Ok(Self {
-            image: image.facts(None),
-            text: text.facts(None),
+            image,
+            text,
             size_bytes: all.iter().map(|(_, bytes)| bytes).sum(),
             graph_files: all.into_iter().map(|(file, _)| file).collect(),
+            sha256: OnceCell::new(),
         })
     }
 
@@ -51,9 +55,33 @@ impl ModelFacts {
         }
     }
 
-    /// SHA-256 (hex) over all files.
-    pub(super) fn sha256(&self) -> Result<String, ClipError> {
-        sha256(&self.graph_files)
+    /// SHA-256 (hex) over all files. Reading a large model takes seconds: the first call does it.
+    pub(super) fn sha256(&self) -> Result<&str, ClipError> {
+        if let Some(known) = self.sha256.get() {
+            return Ok(known);
+        }
+        let digest = sha256(&self.graph_files)?;
+        Ok(self.sha256.get_or_init(|| digest))
+    }
+
+    /// What makes the model's vectors comparable.
+    pub(super) fn fingerprint(
+        &self,
+        id: &ModelId,
+        dimension: usize,
+        preprocess: &Preprocess,
+        files: &ModelFiles,
+    ) -> Result<Fingerprint, ClipError> {
+        Ok(Fingerprint {
+            variant: id.variant.clone(),
+            checkpoint: id.checkpoint.clone(),
+            dimension,
+            preprocessing: preprocess.canonical(),
+            tokenizer: tokenizer_sha256(files)?,
+            graph: self.sha256()?.to_owned(),
+            activation: self.activation(),
+            precision: Some(files.precision),
+        })
     }
 
     /// For the fingerprint: `gelu`, or each tower's where they differ; none where no activation is recognised.
@@ -70,5 +98,13 @@ impl ModelFacts {
                 Some(format!("image {}, text {}", tower(&self.image), tower(&self.text)))
             }
         }
+    }
+}
+
+/// SHA-256 (hex) of the tokenizer's file.
+fn tokenizer_sha256(files: &ModelFiles) -> Result<String, ClipError> {
+    match &files.tokenizer {
+        Some(file) => sha256(std::slice::from_ref(file)),
+        None => Ok(format!("{:x}", Sha256::digest(CLIP_TOKENIZER))),
     }
 }

@@ -95,7 +95,7 @@ fn other_precisions_are_compared_with_fp32_too() {
 fn a_model_is_inspected_without_being_run() {
     let inspected = inspect(&fixture("xenova-combined"), &ClipSettings::default(), Precision::Fp32).unwrap();
     assert_eq!(inspected.problems, [""; 0]);
-    let ports = |ports: &[inspect::PortInspection]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let ports = |ports: &[onnx::Port]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(ports(&inspected.image.inputs), ["pixel_values f32[image_batch_size, num_channels, height, width]"]);
     assert_eq!(ports(&inspected.text.outputs), ["text_embeds f32[text_batch_size, 16]"]);
     assert_eq!(inspected.precisions, [Precision::Fp32, Precision::Int8]);
@@ -274,7 +274,7 @@ fn graphs_newer_than_the_runtime_are_named_with_both_versions() {
         message.starts_with("visual/model.onnx cannot be opened: found operator set 99, expected at most "),
         "{message}"
     );
-    assert!(message.contains("export it again with --opset 18"), "{message}");
+    assert!(message.contains("export it again with operator set 18, as tools/export_openclip.py does"), "{message}");
     let (_, message) = newer(17, 99);
     assert!(message.contains("cannot be opened: found IR version 99, expected at most "), "{message}");
 }

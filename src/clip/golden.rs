@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::ClipError;
 use super::directory::text_of;
 use super::load::Opened;
 use super::providers::Active;
 use super::tower::Tower as _;
-use super::{ClipError, decode_picture};
 use crate::domain::{Decoding, Embedding, Modality, Orientation, Precision};
 
 /// The form of the file that is read here.
@@ -101,14 +101,14 @@ impl Golden {
         };
         let file: File =
             serde_json::from_str(&text_of(path)?).map_err(|e| unusable(format!("has no golden vectors: {e}")))?;
+        if file.format != FORMAT {
+            return Err(unusable(format!("has format {}, expected {FORMAT}", file.format)));
+        }
         for (precision, found) in &file.cosine_min {
             let lowest = lowest_floor(*precision);
             if !(lowest..=1.0).contains(found) {
                 return Err(unusable(format!("has cosine_min {found} for {precision}, expected {lowest} to 1")));
             }
-        }
-        if file.format != FORMAT {
-            return Err(unusable(format!("has format {}, expected {FORMAT}", file.format)));
         }
         let vector = |of: &str, values: Vec<f32>| {
             Embedding::normalised(values).map_err(|e| unusable(format!("has no vector for {of:?}: {e}")))
@@ -187,10 +187,9 @@ impl Golden {
         let preprocess = model.preprocess.clone().with(Orientation::default(), Decoding::default());
         let mut pixels = Vec::new();
         for image in self.images.iter().take(images) {
-            let picture = decode_picture(&image.file, PIXELS_MAX, &[&preprocess]).map_err(|e| {
+            pixels.push(preprocess.decode(&image.file, PIXELS_MAX).map_err(|e| {
                 ClipError::load("golden_unusable", format!("{}: picture {:?}: {e}", self.path.display(), image.name))
-            })?;
-            pixels.push(preprocess.apply(&picture));
+            })?);
         }
         let tokens: Vec<_> = self.texts.iter().take(texts).map(|t| model.tokenizer.encode(&t.text)).collect();
 

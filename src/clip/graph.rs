@@ -141,7 +141,10 @@ fn refusal(message: &str, library: &Path) -> Option<(String, String)> {
     };
     Some((
         format!("found {what} {found}, expected at most {most} with {}", library.display()),
-        format!("export it again with --opset {}, or set [clip] onnxruntime to a newer library", EXPORT_OPSET),
+        format!(
+            "export it again with operator set {EXPORT_OPSET}, as tools/export_openclip.py does, or set clip.onnxruntime \
+             to a newer library"
+        ),
     ))
 }
 

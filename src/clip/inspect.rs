@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::directory::{self, ModelFiles};
 use super::facts::ModelFacts;
 use super::fit::Known;
-use super::load::{Opened, preprocessing, tokenizer_sha256};
+use super::load::{Opened, preprocessing};
 use super::manifest::Manifest;
 use super::onnx::{GraphFacts, Port};
 use super::{ClipError, Preprocess};
@@ -48,8 +48,8 @@ pub struct Inspection {
 pub struct TowerInspection {
     pub file: PathBuf,
     /// Each as `name type[axes]`; an axis is a size, or the name of a free one.
-    pub inputs: Vec<PortInspection>,
-    pub outputs: Vec<PortInspection>,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
     /// Version of ONNX's own operators.
     pub opset: i64,
     /// Other operators' domains and versions.
@@ -68,19 +68,6 @@ pub struct TowerInspection {
     pub vocabulary: Option<u64>,
     /// Nodes by operator.
     pub operators: BTreeMap<String, usize>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct PortInspection {
-    pub name: String,
-    pub element: &'static str,
-    pub axes: Vec<String>,
-}
-
-impl std::fmt::Display for PortInspection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}[{}]", self.name, self.element, self.axes.join(", "))
-    }
 }
 
 /// Reads a model's directory. Blocking: the fingerprint takes a look at every byte, and where the graph does not say how
@@ -151,28 +138,20 @@ fn fingerprint(
     let Some(preprocess) = preprocess else { return Ok(None) };
     let written = |facts: &GraphFacts| facts.embedding.as_ref()?.axes.last()?.parse::<usize>().ok();
     match (written(&facts.image), written(&facts.text)) {
-        (Some(dimension), Some(other)) if dimension == other => Ok(Some(Fingerprint {
-            variant: entry.id.variant.clone(),
-            checkpoint: entry.id.checkpoint.clone(),
-            dimension,
-            preprocessing: preprocess.canonical(),
-            tokenizer: tokenizer_sha256(files)?,
-            graph: facts.sha256()?,
-            activation: facts.activation(),
-            precision: Some(files.precision),
-        })),
+        (Some(dimension), Some(other)) if dimension == other => {
+            facts.fingerprint(&entry.id, dimension, preprocess, files).map(Some)
+        }
         _ => Opened::open(entry, settings)?.fingerprint(&entry.id).map(Some),
     }
 }
 
 fn tower(files: &ModelFiles, facts: &ModelFacts, modality: Modality) -> TowerInspection {
     let facts = facts.tower(modality);
-    let port = |port: &Port| PortInspection { name: port.name.clone(), element: port.element, axes: port.axes.clone() };
     let others = facts.opsets.iter().filter(|(domain, _)| !domain.is_empty());
     TowerInspection {
         file: if modality == Modality::Image { files.image_graph.clone() } else { files.text_graph.clone() },
-        inputs: facts.inputs.iter().map(port).collect(),
-        outputs: facts.outputs.iter().map(port).collect(),
+        inputs: facts.inputs.clone(),
+        outputs: facts.outputs.clone(),
         opset: facts.opset(),
         domains: others.cloned().collect(),
         ir_version: facts.ir_version,

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::directory::{self, ModelFiles};
 use super::engine::Engine;
 use super::facts::ModelFacts;
@@ -56,8 +54,6 @@ pub(super) struct Opened {
     pub(super) directory: PathBuf,
     pub(super) opener: Opener,
     pub(super) facts: ModelFacts,
-    /// SHA-256 (hex) over the graphs and their weights. Reading a large model takes seconds: once is enough.
-    graphs_sha256: String,
     /// What is wrong with its activation, where that was accepted.
     pub(super) activation_problem: Option<String>,
     pub(super) preprocess: Preprocess,
@@ -82,10 +78,9 @@ impl Opened {
         let preprocess = preprocessing(&entry.id, &known, &files)?;
         known.check_preprocessing(&files, &preprocess)?;
         warn_of_fixed_batches(&entry.id, &facts);
-        let graphs_sha256 = facts.sha256()?;
         let runtime = runtime::runtime(settings.onnxruntime.as_deref())?;
         let opener = Opener {
-            providers: Providers::new(runtime, with_own_caches(settings.clone(), &graphs_sha256)?),
+            providers: Providers::new(runtime, with_own_caches(settings.clone(), || facts.sha256())?),
             image_size: preprocess.input_size().into(),
             vocabulary: facts.text.vocabulary,
             files,
@@ -111,7 +106,6 @@ impl Opened {
             directory: directory.to_owned(),
             opener,
             facts,
-            graphs_sha256,
             activation_problem,
             preprocess,
             tokenizer,
@@ -134,24 +128,7 @@ impl Opened {
     }
 
     pub(super) fn fingerprint(&self, id: &ModelId) -> Result<Fingerprint, ClipError> {
-        Ok(Fingerprint {
-            variant: id.variant.clone(),
-            checkpoint: id.checkpoint.clone(),
-            dimension: self.images.dimension,
-            preprocessing: self.preprocess.canonical(),
-            tokenizer: tokenizer_sha256(&self.opener.files)?,
-            graph: self.graphs_sha256.clone(),
-            activation: self.facts.activation(),
-            precision: Some(self.opener.files.precision),
-        })
-    }
-}
-
-/// SHA-256 (hex) of the tokenizer's file.
-pub(super) fn tokenizer_sha256(files: &ModelFiles) -> Result<String, ClipError> {
-    match &files.tokenizer {
-        Some(file) => directory::sha256(std::slice::from_ref(file)),
-        None => Ok(format!("{:x}", Sha256::digest(CLIP_TOKENIZER))),
+        self.facts.fingerprint(id, self.images.dimension, &self.preprocess, &self.opener.files)
     }
 }
 

@@ -35,6 +35,7 @@ use std::sync::Arc;
 pub use alone::ModelAlone;
 pub use error::ClipError;
 pub use inspect::{Inspection, TowerInspection, inspect, model_of, precisions_of};
+pub use onnx::Port;
 pub use picture::{Picture, PictureError, decode_picture};
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
 pub use providers::Active;

@@ -4,7 +4,7 @@ use super::providers::{
     self, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
     TensorRtSettings,
 };
-use super::reader::{Expected, Reader, Review, Text, choice};
+use super::reader::{Expected, Reader, Review, Text};
 use super::store::StoreSettings;
 use crate::domain::{Decoding, ModelId, Orientation, Precision, registry};
 
@@ -93,6 +93,14 @@ impl ClipSettings {
             .clone()
             .or_else(|| Some(cache()?.join("clipstream").join("models")))
             .unwrap_or_else(|| PathBuf::from("models"))
+    }
+
+    /// The model of this id, or, for none, the default one.
+    pub fn entry(&self, id: Option<&ModelId>) -> Option<&ModelEntry> {
+        match id {
+            None => self.models.first(),
+            Some(id) => self.models.iter().find(|entry| entry.id == *id),
+        }
     }
 
     /// The entry's own directory, or the model's place below the models' directory.
@@ -206,46 +214,6 @@ impl Text for ModelEntry {
             Some(directory) => format!("{}={}", self.id, directory.display()),
             None => self.id.to_string(),
         }
-    }
-}
-
-impl Text for ActivationMismatch {
-    fn parse(text: &str) -> Result<Self, Expected> {
-        choice(text, Self::ALL.map(|m| (m.as_str(), m)))
-    }
-
-    fn text(&self) -> String {
-        self.as_str().to_owned()
-    }
-}
-
-impl Text for Precision {
-    fn parse(text: &str) -> Result<Self, Expected> {
-        choice(text, Self::ALL.map(|p| (p.as_str(), p)))
-    }
-
-    fn text(&self) -> String {
-        self.as_str().to_owned()
-    }
-}
-
-impl Text for Orientation {
-    fn parse(text: &str) -> Result<Self, Expected> {
-        choice(text, Self::ALL.map(|o| (o.as_str(), o)))
-    }
-
-    fn text(&self) -> String {
-        self.as_str().to_owned()
-    }
-}
-
-impl Text for Decoding {
-    fn parse(text: &str) -> Result<Self, Expected> {
-        choice(text, Self::ALL.map(|d| (d.as_str(), d)))
-    }
-
-    fn text(&self) -> String {
-        self.as_str().to_owned()
     }
 }
 

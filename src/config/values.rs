@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use config::{Value, ValueKind};
 
-use super::reader::{Expected, Text};
+use super::clip::ActivationMismatch;
+use super::reader::{Expected, Text, choice};
+use crate::domain::{Decoding, Orientation, Precision};
 
 pub(super) fn item<T: Text>(value: &Value) -> Result<T, Expected> {
     match &value.kind {
@@ -91,3 +93,20 @@ impl Text for PathBuf {
         self.display().to_string()
     }
 }
+
+/// Choices that know all of themselves and their names.
+macro_rules! text_by_name {
+    ($($choice:ty),+) => {$(
+        impl Text for $choice {
+            fn parse(text: &str) -> Result<Self, Expected> {
+                choice(text, Self::ALL.map(|one| (one.as_str(), one)))
+            }
+
+            fn text(&self) -> String {
+                self.as_str().to_owned()
+            }
+        }
+    )+};
+}
+
+text_by_name!(ActivationMismatch, Decoding, Orientation, Precision);

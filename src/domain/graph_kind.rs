@@ -18,8 +18,6 @@ pub enum Activation {
 }
 
 impl Activation {
-    pub const ALL: [Self; 3] = [Self::QuickGelu, Self::Gelu, Self::GeluTanh];
-
     pub fn as_str(self) -> &'static str {
         match self {
             Self::QuickGelu => "quick_gelu",
@@ -41,14 +39,6 @@ impl Activation {
 impl fmt::Display for Activation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Activation {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        named(text, &Self::ALL, Self::as_str, "activation")
     }
 }
 
@@ -94,14 +84,9 @@ impl FromStr for Precision {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        named(text, &Self::ALL, Self::as_str, "precision")
+        Self::ALL.into_iter().find(|precision| precision.as_str() == text).ok_or_else(|| {
+            let (found, known) = (text.chars().take(40).collect::<String>(), Self::ALL.map(Self::as_str).join(", "));
+            format!("{found:?} is no precision; expected one of {known}")
+        })
     }
-}
-
-/// The one of `all` with this name.
-fn named<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str, what: &str) -> Result<T, String> {
-    all.iter().copied().find(|t| name(*t) == text).ok_or_else(|| {
-        let known: Vec<_> = all.iter().map(|t| name(*t)).collect();
-        format!("{:?} is no {what}; expected one of {}", text.chars().take(40).collect::<String>(), known.join(", "))
-    })
 }

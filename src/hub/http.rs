@@ -1,9 +1,8 @@
 //! Requests to the hub: token, redirects, and what each answer means.
 
-use std::error::Error;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
@@ -11,7 +10,7 @@ use super::HubError;
 use super::listing::hex;
 use crate::config::HubSettings;
 use crate::redact;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, retry_after};
 
 /// Hops of one request; the hub itself needs two (its own, then its CDN).
 const REDIRECTS_MAX: usize = 10;
@@ -66,7 +65,7 @@ impl Hub {
             .redirect(redirect::Policy::none())
             .build()
             .map_err(|error| {
-                let cause = root(&error);
+                let cause = redact::root_cause(&error);
                 HubError::permanent(
                     "hub_client_failed",
                     format!(
@@ -182,7 +181,7 @@ impl Hub {
 
     /// No answer, or one that broke off.
     pub(super) fn unreachable(&self, at: &Url, error: &reqwest::Error) -> HubError {
-        let (shown, cause) = (redact::url(at.as_str()), root(error));
+        let (shown, cause) = (redact::url(at.as_str()), redact::root_cause(error));
         let message = if error.is_timeout() {
             format!("{shown}: silent for too long ({cause}); raise hub.read_timeout_ms if the line is that slow")
         } else if error.is_connect() {
@@ -223,7 +222,7 @@ impl Hub {
             (404 | 410, _) => permanent("hub_not_found", "check the repository's name, --revision and hub.endpoint"),
             (416, _) => HubError::transient("hub_range_invalid", format!("{shown}; starting over")),
             (408 | 425 | 429 | 500..=599, _) => HubError {
-                retry_after: retry_after(headers),
+                retry_after: wait_asked_for(headers),
                 ..HubError::transient("hub_busy", format!("{shown}; try again later"))
             },
             _ => permanent("hub_status", "expected 200; check hub.endpoint"),
@@ -231,13 +230,8 @@ impl Hub {
     }
 }
 
-/// RFC 9110 §10.2.3: seconds, or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    (DateTime::parse_from_rfc2822(value).ok()?.to_utc() - Utc::now()).to_std().ok()
+fn wait_asked_for(headers: &HeaderMap) -> Option<Duration> {
+    retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, Utc::now())
 }
 
 fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, HubError> {
@@ -254,13 +248,4 @@ fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, HubError> {
             Err(HubError::permanent("hub_redirect", message))
         }
     }
-}
-
-/// The innermost cause, which is what the operator can act on.
-fn root(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    redact::cut(&cause.to_string(), 200)
 }

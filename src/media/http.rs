@@ -18,10 +18,10 @@ use super::deadline::Deadline;
 use super::hosts::HostLimits;
 use super::http_error;
 use super::resolver::CheckedResolver;
-use super::{Fetched, MediaError, retry_after};
+use super::{Fetched, MediaError};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
-use crate::redact;
+use crate::{redact, retry};
 
 /// What we can decode, most wanted first; a server that negotiates must not send what we cannot (AVIF, SVG).
 const ACCEPTED: &str = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/*;q=0.5,*/*;q=0.1";
@@ -146,7 +146,7 @@ fn client(settings: &MediaSettings, policy: &Arc<AddressPolicy>, trust: HostTrus
         .dns_resolver(CheckedResolver { policy: policy.clone(), trust })
         .build()
         .map_err(|error| {
-            let cause = http_error::root(&error);
+            let cause = redact::root_cause(&error);
             MediaError::outage(
                 "media_client_failed",
                 format!(
@@ -197,7 +197,7 @@ fn refuse_encoding(shown: &str, headers: &HeaderMap) -> Result<(), MediaError> {
 }
 
 fn wait(headers: &HeaderMap) -> Option<Duration> {
-    retry_after::parse(headers.get(RETRY_AFTER)?.to_str().ok()?, Utc::now())
+    retry::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, Utc::now())
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Dur
 
 /// The request failed before there was an answer.
 pub(super) fn of_request(shown: &str, error: &reqwest::Error) -> MediaError {
-    let cause = root(error);
+    let cause = redact::root_cause(error);
     if let Some(forbidden) = find::<AddressForbidden>(error) {
         return address_forbidden(shown, forbidden.range);
     }
@@ -57,7 +57,7 @@ pub(super) fn of_request(shown: &str, error: &reqwest::Error) -> MediaError {
 
 /// The body broke off: fewer bytes than announced, a reset, bad framing.
 pub(super) fn of_body(shown: &str, error: &reqwest::Error) -> MediaError {
-    let cause = root(error);
+    let cause = redact::root_cause(error);
     MediaError::transient("body_incomplete", format!("{shown}: the body broke off before its end ({cause})"))
 }
 
@@ -75,12 +75,6 @@ pub(super) fn invalid_url(url: &str, why: &str) -> MediaError {
     MediaError::permanent("url_invalid", message)
 }
 
-/// The innermost cause, in words and without URLs: outer layers only repeat what the message says already.
-pub(super) fn root(error: &(dyn Error + 'static)) -> String {
-    let last = chain(error).last().map(ToString::to_string).unwrap_or_default();
-    redact::cut(&last, 200)
-}
-
 fn is_untrusted_certificate(error: &(dyn Error + 'static)) -> bool {
     matches!(
         find::<rustls::Error>(error),
@@ -89,16 +83,5 @@ fn is_untrusted_certificate(error: &(dyn Error + 'static)) -> bool {
 }
 
 pub(super) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|cause| cause.downcast_ref::<E>())
-}
-
-/// `error` and its causes. An `io::Error` counts as caused by what it wraps, which its own `source` skips; rustls and
-/// the HTTP client hand their errors over in such wrappings.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
-        match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
-            None => (*error).source(),
-        }
-    })
+    redact::causes(error).find_map(|cause| cause.downcast_ref::<E>())
 }

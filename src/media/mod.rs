@@ -14,7 +14,6 @@ mod hosts;
 mod http;
 mod http_error;
 mod resolver;
-mod retry_after;
 mod s3;
 mod s3_error;
 #[cfg(test)]

@@ -12,9 +12,9 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStreamError;
 use chrono::Utc;
 
-use super::http_error::{find, root};
-use super::{MediaError, retry_after};
-use crate::redact;
+use super::MediaError;
+use super::http_error::find;
+use crate::{redact, retry};
 
 /// What a failure to connect says about other objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
         let code = error.code().unwrap_or_default();
         return of_answer(shown, code, error.message().unwrap_or_default(), response);
     }
-    let cause = root(error);
+    let cause = redact::root_cause(error);
     if find::<CredentialsError>(error).is_some() {
         let message = format!(
             "{shown}: no usable S3 credentials ({cause}); give the process AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
@@ -87,7 +87,7 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
 
 /// The body broke off or does not match its checksum.
 pub(super) fn of_body(shown: &str, error: &ByteStreamError) -> MediaError {
-    let cause = root(error);
+    let cause = redact::root_cause(error);
     MediaError::transient("body_incomplete", format!("{shown}: the body broke off or is damaged ({cause})"))
 }
 
@@ -135,5 +135,5 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
 }
 
 fn wait(retry_after: Option<&str>) -> Option<Duration> {
-    retry_after::parse(retry_after?, Utc::now())
+    retry::retry_after(retry_after?, Utc::now())
 }

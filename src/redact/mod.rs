@@ -1,5 +1,7 @@
 //! Nothing secret leaves through a log line, an error, a payload or a dead letter.
 
+use std::error::Error;
+
 use url::Url;
 
 /// Longest URL or value that is quoted in a message, in characters.
@@ -64,6 +66,23 @@ fn is_secret_parameter(name: &str) -> bool {
     SECRET_PARAMETER_PREFIXES.iter().any(|p| name.starts_with(p))
         || SECRET_PARAMETERS.contains(&name.as_str())
         || ["token", "secret", "password", "signature"].iter().any(|s| name.contains(s))
+}
+
+/// The innermost cause of an error, in words and without URLs: outer layers only repeat what a message says already.
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let last = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    cut(&last, 200)
+}
+
+/// `error` and its causes. An `io::Error` counts as caused by what it wraps, which its own `source` skips; rustls and
+/// the HTTP client hand their errors over in such wrappings.
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => (*error).source(),
+        }
+    })
 }
 
 /// At most `chars` characters of `text`, with `…` where something was cut, control characters escaped.

@@ -1,7 +1,11 @@
 //! Waiting times between attempts: exponential backoff with full jitter
 //! (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 
+mod retry_after;
+
 use std::time::Duration;
+
+pub use retry_after::retry_after;
 
 /// One sequence of waits. `next` grows until `cap`.
 #[derive(Clone, Debug)]

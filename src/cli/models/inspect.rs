@@ -3,9 +3,8 @@
 use comfy_table::{Table, presets};
 
 use super::super::{CliError, Global, Output};
-use super::blocking;
+use super::named::Graphs;
 use crate::clip::{self, Inspection, TowerInspection};
-use crate::domain::Precision;
 
 /// Shows what a model's files are: layout, inputs, outputs, operator set, activation, size, fingerprint
 ///
@@ -14,20 +13,13 @@ use crate::domain::Precision;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models inspect ViT-B-32/openai")]
 pub struct Args {
-    /// A model, a directory, or both as ID=DIRECTORY; default: the first of clip.models
-    model: Option<String>,
-    /// Which of its graphs: fp32, fp16 or int8; default: clip.precision
-    #[arg(long, value_name = "PRECISION")]
-    precision: Option<Precision>,
+    #[command(flatten)]
+    graphs: Graphs,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?.clip;
-    let entry = super::named::entry(args.model.as_deref(), &settings)?;
-    let inspection = {
-        let precision = args.precision.unwrap_or(settings.precision);
-        blocking(move || clip::inspect(&entry, &settings, precision)).await?
-    };
+    let inspection = args.graphs.read(settings, clip::inspect).await?;
     show(&inspection, global.output())
 }
 

@@ -10,7 +10,6 @@ mod verify;
 use clap::Subcommand;
 
 use super::{CliError, Exit, Global};
-use crate::clip::ClipError;
 use crate::config::ClipSettings;
 use crate::domain::ModelId;
 use crate::hub::HubError;
@@ -44,16 +43,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 
 /// Where the worker would load the model from.
 fn directory_of(id: &ModelId, settings: &ClipSettings) -> std::path::PathBuf {
-    let entry = settings.models.iter().find(|entry| entry.id == *id);
-    settings.model_directory(entry.unwrap_or(&id.clone().into()))
-}
-
-/// Reads or runs a model, which blocks, off the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ClipError> + Send + 'static,
-) -> Result<T, CliError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    Ok(done.map_err(|e| CliError::new(Exit::Failed, format!("looking at the model broke: {e}")))??)
+    settings.model_directory(settings.entry(Some(id)).unwrap_or(&id.clone().into()))
 }
 
 impl From<HubError> for CliError {

@@ -3,22 +3,45 @@
 use std::path::{Path, PathBuf};
 
 use super::super::{CliError, Exit};
-use crate::clip;
+use crate::clip::{self, ClipError};
 use crate::config::{ClipSettings, ModelEntry};
-use crate::domain::{ModelId, registry};
+use crate::domain::{ModelId, Precision, registry};
+
+/// The graphs that a verb looks at.
+#[derive(Debug, clap::Args)]
+pub(super) struct Graphs {
+    /// A model, a directory, or both as ID=DIRECTORY; default: the first of clip.models
+    model: Option<String>,
+    /// Which of its graphs: fp32, fp16 or int8; default: clip.precision
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
+}
+
+impl Graphs {
+    /// What `look` makes of them, off the async threads: it blocks.
+    pub(super) async fn read<T: Send + 'static>(
+        self,
+        settings: ClipSettings,
+        look: fn(&ModelEntry, &ClipSettings, Precision) -> Result<T, ClipError>,
+    ) -> Result<T, CliError> {
+        let entry = entry(self.model.as_deref(), &settings)?;
+        let precision = self.precision.unwrap_or(settings.precision);
+        let done = tokio::task::spawn_blocking(move || look(&entry, &settings, precision)).await;
+        Ok(done.map_err(|e| CliError::new(Exit::Failed, format!("looking at the model broke: {e}")))??)
+    }
+}
 
 /// The model that `text` names; none: the first of clip.models.
-pub(super) fn entry(text: Option<&str>, settings: &ClipSettings) -> Result<ModelEntry, CliError> {
+fn entry(text: Option<&str>, settings: &ClipSettings) -> Result<ModelEntry, CliError> {
     let Some(text) = text else {
         let none = || CliError::new(Exit::Usage, "no model is configured").hint("name one: a model or a directory");
-        return settings.models.first().cloned().ok_or_else(none);
+        return settings.entry(None).cloned().ok_or_else(none);
     };
-    let configured = |id: &ModelId| settings.models.iter().find(|entry| entry.id == *id).cloned();
     if let Some((id, directory)) = text.split_once('=') {
         return Ok(ModelEntry { id: model(id)?, directory: Some(directory.into()) });
     }
     if let Ok(id) = registry::resolve(text) {
-        return Ok(configured(&id).unwrap_or_else(|| id.into()));
+        return Ok(settings.entry(Some(&id)).cloned().unwrap_or_else(|| id.into()));
     }
     if let Some(entry) = settings.models.iter().find(|entry| entry.id.to_string() == text) {
         return Ok(entry.clone());

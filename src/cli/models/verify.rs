@@ -3,9 +3,8 @@
 use comfy_table::{Table, presets};
 
 use super::super::{CliError, Exit, Global, Output};
-use super::blocking;
+use super::named::Graphs;
 use crate::clip::{self, Case, Verification};
-use crate::domain::Precision;
 
 /// Runs a model's golden inputs and compares with OpenCLIP's vectors; exit code 1 if one differs, or there are none
 ///
@@ -15,20 +14,13 @@ use crate::domain::Precision;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models verify ViT-B-32/openai --precision int8")]
 pub struct Args {
-    /// A model, a directory, or both as ID=DIRECTORY; default: the first of clip.models
-    model: Option<String>,
-    /// Which of its graphs: fp32, fp16 or int8; default: clip.precision
-    #[arg(long, value_name = "PRECISION")]
-    precision: Option<Precision>,
+    #[command(flatten)]
+    graphs: Graphs,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?.clip;
-    let entry = super::named::entry(args.model.as_deref(), &settings)?;
-    let verification = {
-        let precision = args.precision.unwrap_or(settings.precision);
-        blocking(move || clip::verify(&entry, &settings, precision)).await?
-    };
+    let verification = args.graphs.read(settings, clip::verify).await?;
     show(&verification, global.output())?;
     match (verification.ok, verification.next_step) {
         (true, _) => Ok(()),

@@ -32,19 +32,20 @@ pub(super) fn decode(path: &Path, bytes: &Bytes) -> Result<ModelProto, ClipError
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(unusable(path, "is Git LFS's pointer to the file", "run git lfs pull, or fetch it again"));
     }
-    if let Extent::Needs(needed) = extent(bytes) {
-        let found = bytes.len();
-        return Err(unusable(
-            path,
-            format!("is truncated: found {found} bytes, expected at least {needed}"),
-            "fetch it again",
-        ));
-    }
     let no_model = |why: String| {
         unusable(path, format!("is no ONNX model: {why}"), "fetch it again, or take the graph's own file")
     };
-    if matches!(extent(bytes), Extent::Foreign) {
-        return Err(no_model("it does not begin as one".to_owned()));
+    match extent(bytes) {
+        Extent::Whole => {}
+        Extent::Needs(needed) => {
+            let found = bytes.len();
+            return Err(unusable(
+                path,
+                format!("is truncated: found {found} bytes, expected at least {needed}"),
+                "fetch it again",
+            ));
+        }
+        Extent::Foreign => return Err(no_model("it does not begin as one".to_owned())),
     }
     let model = ModelProto::decode(bytes.clone()).map_err(|e| no_model(format!("it is corrupt ({e})")))?;
     if !model.graph.as_ref().is_some_and(|g| !g.node.is_empty() && !g.output.is_empty()) {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use serde::Serialize;
 
 pub(super) use external::ExternalFile;
 pub(super) use extract::extract;
@@ -39,12 +40,12 @@ const QUANTISED: [&str; 10] = [
 ];
 
 /// An input or output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Port {
-    pub(super) name: String,
-    pub(super) element: &'static str,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Port {
+    pub name: String,
+    pub element: &'static str,
     /// Sizes, or names of the free ones; `?` where there is no name.
-    pub(super) axes: Vec<String>,
+    pub axes: Vec<String>,
 }
 
 impl std::fmt::Display for Port {

@@ -23,7 +23,7 @@ use resample::{Filter, View, resize, resize_16, resize_nearest};
 pub(in crate::clip) use need::Need;
 
 use super::area::{Region, Size};
-use super::picture::{Picture, Samples};
+use super::picture::{Picture, PictureError, Samples, decode_picture};
 use crate::domain::{Decoding, Orientation};
 
 /// Why a `preprocess_cfg.json` cannot be used. Names the key, what was found and what was expected; the caller adds
@@ -106,6 +106,15 @@ impl Preprocess {
             let _ = write!(text, " decoding={}", self.decoding.as_str());
         }
         text
+    }
+
+    /// The image tower's input for a file, decoded for this model alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_picture`].
+    pub fn decode(&self, bytes: &[u8], pixels_max: u64) -> Result<Pixels, PictureError> {
+        Ok(self.apply(&decode_picture(bytes, pixels_max, &[self])?))
     }
 
     /// The image tower's input for `picture`.

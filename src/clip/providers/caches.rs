@@ -9,10 +9,10 @@ use crate::config::{ClipSettings, Provider};
 const DIGITS: usize = 16;
 
 /// `settings` with each `cache_directory` of a wanted provider replaced by a folder of its own below it, which is there
-/// afterwards. `graphs_sha256` is the digest of the graphs and their weights, in hex.
-pub(in crate::clip) fn with_own_caches(
+/// afterwards. `graphs_sha256` gives the digest of the graphs and their weights, in hex, where one is needed.
+pub(in crate::clip) fn with_own_caches<'d>(
     mut settings: ClipSettings,
-    graphs_sha256: &str,
+    graphs_sha256: impl Fn() -> Result<&'d str, ClipError>,
 ) -> Result<ClipSettings, ClipError> {
     let wanted: Vec<Provider> = settings.providers.iter().map(|entry| entry.provider).collect();
     let caches = [
@@ -22,7 +22,8 @@ pub(in crate::clip) fn with_own_caches(
     ];
     for (provider, cache) in caches {
         let Some(folder) = cache.as_mut().filter(|_| wanted.contains(&provider)) else { continue };
-        folder.push(graphs_sha256.get(..DIGITS).unwrap_or(graphs_sha256));
+        let digest = graphs_sha256()?;
+        folder.push(digest.get(..DIGITS).unwrap_or(digest));
         // TensorRT's provider makes no folder but the last one.
         std::fs::create_dir_all(&*folder).map_err(|e| {
             ClipError::load(
@@ -49,7 +50,10 @@ mod tests {
         let mut settings = ClipSettings { providers, ..ClipSettings::default() };
         settings.tensorrt.cache_directory = Some(root.path().join("engines"));
         settings.openvino.cache_directory = Some(root.path().join("unused"));
-        let [one, other] = ["a", "b"].map(|digit| with_own_caches(settings.clone(), &digit.repeat(64)).unwrap());
+        let [one, other] = ["a", "b"].map(|digit| {
+            let digest = digit.repeat(64);
+            with_own_caches(settings.clone(), || Ok(&digest)).unwrap()
+        });
         let folder = one.tensorrt.cache_directory.unwrap();
         assert_eq!(folder, root.path().join("engines").join("a".repeat(DIGITS)));
         assert!(folder.is_dir());
@@ -66,7 +70,7 @@ mod tests {
         let providers = vec![ProviderEntry::required(Provider::OpenVino)];
         let mut settings = ClipSettings { providers, ..ClipSettings::default() };
         settings.openvino.cache_directory = Some(file.clone());
-        let error = with_own_caches(settings, &"a".repeat(64)).unwrap_err().to_string();
+        let error = with_own_caches(settings, || Ok("aaaaaaaaaaaaaaaaaaaa")).unwrap_err().to_string();
         assert!(error.contains(&*file.to_string_lossy()), "{error}");
         assert!(error.contains("clip.openvino.cache_directory"), "{error}");
     }
