@@ -4,6 +4,9 @@
 //! no step down from `https`. Bodies are asked for as they are (`Accept-Encoding: identity`), so the bytes that are
 //! counted are the bytes that are kept.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -24,6 +24,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use client::MediaClient;
+#[cfg(fuzzing)]
+pub use http::fuzzing;
 
 use crate::budget::Reservation;
 use crate::domain::Class;

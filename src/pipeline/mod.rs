@@ -37,6 +37,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+#[cfg(fuzzing)]
+pub use decode::decode;
 pub use dispatch::{Progress, Summary};
 pub use embed::{Embed, Embedded};
 

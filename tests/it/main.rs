@@ -6,6 +6,7 @@ mod end_to_end;
 mod floors;
 mod hub;
 mod kafka;
+mod kafka_security;
 mod kafka_source;
 mod model_vectors;
 mod providers;
