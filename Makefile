@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down export-env parity
+.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
@@ -32,6 +32,9 @@ export-env: ## the Python environment of tools/export_openclip.py; prints its py
 parity: preflight onnxruntime ## compare vectors with OpenCLIP in PyTorch for the five full-size models (random weights)
 	$(CARGO) build --locked --release
 	python=$$(scripts/export-env) && $$python tools/parity.py
+
+fuzz: ## run one fuzz target: make fuzz TARGET=message|url|picture|tokenizer SECONDS=60 (fuzz/README.md)
+	@fuzz/run "$(TARGET)" "$(or $(SECONDS),60)"
 
 # What the targets above are made of.
 

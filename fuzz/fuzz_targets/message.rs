@@ -11,8 +11,8 @@ use serde_json::Value;
 /// A failure quotes at most a few values, each cut (`QUOTED_CHARS_MAX`); lists of names come on top.
 const MESSAGE_CHARS_MAX: usize = 2000;
 
-/// First byte: what the topic's default is (bits 0 and 1), whether there is a key (bit 2) and a value (bit 3). Then the
-/// key up to the first line feed, and the value.
+// First byte: what the topic's default is (bits 0 and 1), whether there is a key (bit 2) and a value (bit 3). Then the
+// key up to the first line feed, and the value.
 fuzz_target!(|data: &[u8]| {
     let Some((&options, rest)) = data.split_first() else { return };
     let cut = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());

@@ -16,7 +16,7 @@ fn clip() -> &'static Tokenizer {
     TOKENIZER.get_or_init(|| Tokenizer::from_bytes(CLIP, CONTEXT_LENGTH).expect("the demo model's tokenizer"))
 }
 
-/// A file where it begins with `{`, a text otherwise.
+// A file where it begins with `{`, a text otherwise.
 fuzz_target!(|data: &[u8]| {
     if data.first() == Some(&b'{') {
         match Tokenizer::from_bytes(data, CONTEXT_LENGTH) {

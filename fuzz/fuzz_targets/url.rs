@@ -17,7 +17,8 @@ use libfuzzer_sys::fuzz_target;
 use tokio::runtime::Runtime;
 use url::{Host, Url};
 
-const SECRET: &str = "hunter2-hunter2-hunter2";
+/// Of the same length.
+const SECRETS: [&str; 2] = ["hunter2-hunter2-hunter2", "correct-horse-battery-s"];
 
 struct World {
     policy: UrlPolicy,
@@ -36,7 +37,7 @@ fn world() -> &'static World {
     })
 }
 
-/// First line: a URL. The rest: the `Location` header of its answer.
+// First line: a URL. The rest: the `Location` header of its answer.
 fuzz_target!(|data: &[u8]| {
     let cut = data.iter().position(|&b| b == b'\n').unwrap_or(data.len());
     let Ok(text) = std::str::from_utf8(&data[..cut]) else { return };
@@ -95,21 +96,21 @@ fn printable(error: &MediaError) {
     assert!(!error.message.chars().any(char::is_control), "{:?}", error.message);
 }
 
-/// In userinfo and in a signature, with the input as all the rest.
+/// With another secret in its userinfo or signature, the rest being the input, a URL is shown as the very same text.
 fn hides_secrets(text: &str) {
-    if text.contains(SECRET) {
-        return;
-    }
-    for url in [
-        format!("https://user:{SECRET}@{text}"),
-        format!("http://{SECRET}@{text}"),
-        format!("https://host/{SECRET_PARAMETER}={SECRET}&{text}", SECRET_PARAMETER = "a?X-Amz-Signature"),
-        format!("https://host/a?{}&token={SECRET}", text.replace(['#', '&'], "")),
-        format!("data:image/png;base64,{SECRET}{text}"),
-    ] {
-        let shown = redact::url(&url);
-        assert!(!shown.contains(SECRET), "{shown}");
-    }
+    let query = text.replace(['#', '&'], "");
+    let shown = |secret: &str| {
+        [
+            format!("https://user:{secret}@{text}"),
+            format!("http://{secret}@{text}"),
+            format!("https://host/a?X-Amz-Signature={secret}&{text}"),
+            format!("https://host/a?{query}&token={secret}"),
+            format!("data:image/png;base64,{secret}{text}"),
+        ]
+        .map(|url| redact::url(&url))
+    };
+    let [one, other] = SECRETS;
+    assert_eq!(shown(one), shown(other));
 }
 
 /// Written down a second time, from the standard library's names for ranges and by octets.

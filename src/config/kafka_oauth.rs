@@ -110,6 +110,39 @@ fn is_private(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Layers, Settings};
+
+    fn wrong(kafka: &str) -> Vec<String> {
+        let loaded = Settings::load(Layers::default().with_text("f", &format!("[kafka]\n{kafka}")));
+        loaded.err().map_or_else(Vec::new, |errors| errors.0.into_iter().map(|p| p.key).collect())
+    }
+
+    #[test]
+    fn credentials_mechanism_and_protocol_belong_together() {
+        let over_tls = "security_protocol = 'sasl_ssl'\nsasl_mechanism = 'OAUTHBEARER'\n";
+        let cases = [
+            ("oauth.token_file = 't'", &[][..]),
+            ("oauth = { token_url = 'https://i/t', client_id = 'a', client_secret = 'b' }", &[]),
+            ("", &["kafka.oauth.token_url"]),
+            ("oauth.token_url = 'https://i/t'", &["kafka.oauth.client_id", "kafka.oauth.client_secret"]),
+            (
+                "oauth = { token_url = 'http://i/t', client_id = 'a', client_secret = 'b', token_file = 'c' }",
+                &["kafka.oauth.token_file", "kafka.oauth.token_url"],
+            ),
+            ("oauth.token_file = 't'\nsasl_username = 'u'", &["kafka.sasl_username"]),
+            ("oauth.token_fil = 't'", &["kafka.oauth.token_fil", "kafka.oauth.token_url"]),
+        ];
+        for (given, keys) in cases {
+            assert_eq!(wrong(&format!("{over_tls}{given}")), keys, "{given}");
+        }
+        let plain = "security_protocol = 'sasl_ssl'\nsasl_mechanism = 'PLAIN'\nsasl_username = 'u'\nsasl_password = 'p'\n";
+        assert_eq!(wrong(&format!("{plain}oauth.client_id = 'a'")), ["kafka.oauth.client_id"]);
+        assert_eq!(wrong("ssl_ca_file = 'a'"), ["kafka.ssl_ca_file"]);
+        let ssl = "security_protocol = 'ssl'\n";
+        assert_eq!(wrong(&format!("{ssl}ssl_certificate_file = 'a'")), ["kafka.ssl_key_file"]);
+        assert_eq!(wrong(&format!("{ssl}ssl_key_file = 'a'")), ["kafka.ssl_certificate_file"]);
+        assert!(wrong(&format!("{ssl}ssl_certificate_file = 'a'\nssl_key_file = 'b'\nssl_key_password = 'c'")).is_empty());
+    }
 
     #[test]
     fn the_property_carries_every_setting() {

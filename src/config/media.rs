@@ -26,6 +26,8 @@ pub struct MediaSettings {
     pub allow_networks: Vec<IpNet>,
     /// Folders that `file://` may read from; none: `file://` is refused.
     pub allow_file_roots: Vec<String>,
+    /// PEM file with certificate authorities that are trusted beside the system's, over `https` and by S3.
+    pub ca_file: Option<String>,
     /// Value of the `User-Agent` header.
     pub user_agent: String,
     /// S3-compatible endpoint; none: AWS.
@@ -52,6 +54,7 @@ impl Default for MediaSettings {
             allow_hosts: Vec::new(),
             allow_networks: Vec::new(),
             allow_file_roots: Vec::new(),
+            ca_file: None,
             user_agent: concat!("clipstream/", env!("CARGO_PKG_VERSION")).into(),
             s3_endpoint: None,
             s3_region: None,
@@ -91,6 +94,7 @@ impl MediaSettings {
             allow_hosts: section.list("allow_hosts", default.allow_hosts),
             allow_networks: section.list("allow_networks", default.allow_networks),
             allow_file_roots: section.list("allow_file_roots", default.allow_file_roots),
+            ca_file: section.optional("ca_file", default.ca_file),
             user_agent: section.value("user_agent", default.user_agent),
             s3_endpoint: section.optional("s3_endpoint", default.s3_endpoint),
             s3_region: section.optional("s3_region", default.s3_region),

@@ -14,6 +14,8 @@ pub struct StoreSettings {
     pub url: String,
     /// Qdrant's API key; never shown.
     pub api_key: Option<Secret>,
+    /// PEM file with the certificate authority of an `https` server; none: the system's.
+    pub ca_file: Option<String>,
     /// Folder of the embedded engine.
     pub path: PathBuf,
     /// Name of the catalog: the alias of the default model's collection.
@@ -46,6 +48,7 @@ impl Default for StoreSettings {
             kind: StoreKind::Embedded,
             url: "http://localhost:6334".into(),
             api_key: None,
+            ca_file: None,
             path: PathBuf::from("data/store"),
             catalog: "catalog".into(),
             collection_template: "{catalog}__{variant}__{checkpoint}".into(),
@@ -79,6 +82,7 @@ impl StoreSettings {
             kind: section.value("kind", default.kind),
             url: section.value("url", default.url),
             api_key: section.secret("api_key"),
+            ca_file: section.optional("ca_file", default.ca_file),
             path: section.value("path", default.path),
             catalog: section.value("catalog", default.catalog),
             collection_template: section.value("collection_template", default.collection_template),
@@ -93,6 +97,9 @@ impl StoreSettings {
     pub(super) fn review(&self, review: &mut Review<'_>) {
         review.expect(http_url(&self.url), "store.url", || {
             Expected::new("http://host:port or https://host:port").hint("Qdrant's gRPC port is 6334, REST is 6333")
+        });
+        review.expect(self.ca_file.is_none() || self.url.starts_with("https://"), "store.ca_file", || {
+            Expected::new("not to be set unless store.url begins with https://")
         });
         review.expect(!ModelId::slug(&self.catalog).is_empty(), "store.catalog", || {
             Expected::new("a name with letters or digits")

@@ -17,6 +17,7 @@ use url::form_urlencoded;
 
 use crate::config::OauthSettings;
 use crate::redact::{self, Secret};
+use crate::tls;
 
 /// A request for a token as a whole. A consumer's thread does nothing else meanwhile.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -158,8 +159,7 @@ async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, TokenEr
         }
         form.finish()
     };
-    let request = client(settings)
-        .await?
+    let request = client(settings)?
         .post(url)
         .header(AUTHORIZATION, authorization)
         .header(ACCEPT, "application/json")
@@ -208,19 +208,16 @@ async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, TokenEr
     })
 }
 
-async fn client(settings: &OauthSettings) -> Result<Client, TokenError> {
+fn client(settings: &OauthSettings) -> Result<Client, TokenError> {
     let mut builder = Client::builder()
         .user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION")))
         .timeout(REQUEST_TIMEOUT)
         // The secret goes where it is configured to go, and nowhere else.
         .redirect(redirect::Policy::none());
     if let Some(file) = &settings.ca_file {
-        let wrong = |why: String| TokenError(format!("kafka.oauth.ca_file {file}: {why}; expected certificates in PEM"));
-        let pem = tokio::fs::read(file).await.map_err(|why| wrong(why.to_string()))?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|why| wrong(redact::root_cause(&why)))?;
-        if certificates.is_empty() {
-            return Err(wrong("it holds no certificate".to_owned()));
-        }
+        let pem = tls::authority("kafka.oauth.ca_file", file).map_err(TokenError)?;
+        let certificates = Certificate::from_pem_bundle(&pem)
+            .map_err(|why| TokenError(format!("kafka.oauth.ca_file {file}: {}", redact::root_cause(&why))))?;
         builder = builder.tls_certs_only(certificates);
     }
     builder.build().map_err(|why| {

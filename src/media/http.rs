@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Certificate, Client, Response, StatusCode, redirect};
 use url::{Host, Url};
 
 use super::address::{AddressPolicy, HostTrust};
@@ -24,7 +24,7 @@ use super::resolver::CheckedResolver;
 use super::{Fetched, MediaError};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
-use crate::{redact, retry};
+use crate::{redact, retry, tls};
 
 /// What we can decode, most wanted first; a server that negotiates must not send what we cannot (AVIF, SVG).
 const ACCEPTED: &str = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/*;q=0.5,*/*;q=0.1";
@@ -139,7 +139,15 @@ impl HttpFetcher {
 }
 
 fn client(settings: &MediaSettings, policy: &Arc<AddressPolicy>, trust: HostTrust) -> Result<Client, MediaError> {
-    Client::builder()
+    let mut builder = Client::builder();
+    if let Some(file) = &settings.ca_file {
+        let invalid = |why| MediaError::permanent("media_settings_invalid", why);
+        let pem = tls::authority("media.ca_file", file).map_err(invalid)?;
+        let certificates = Certificate::from_pem_bundle(&pem)
+            .map_err(|error| invalid(format!("media.ca_file {file}: {}", redact::root_cause(&error))))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder
         .user_agent(&settings.user_agent)
         .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
         .pool_max_idle_per_host(settings.per_host_concurrency)

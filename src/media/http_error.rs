@@ -39,7 +39,7 @@ pub(super) fn of_request(shown: &str, error: &reqwest::Error) -> MediaError {
         return address_forbidden(shown, forbidden.range);
     }
     if is_untrusted_certificate(error) {
-        let hint = "check the server's certificate, or add its authority to the system's";
+        let hint = "check the server's certificate, or trust its authority with media.ca_file";
         return MediaError::permanent("tls_certificate_untrusted", format!("{shown}: {cause}; {hint}"));
     }
     if error.is_builder() {
@@ -75,7 +75,7 @@ pub(super) fn invalid_url(url: &str, why: &str) -> MediaError {
     MediaError::permanent("url_invalid", message)
 }
 
-fn is_untrusted_certificate(error: &(dyn Error + 'static)) -> bool {
+pub(super) fn is_untrusted_certificate(error: &(dyn Error + 'static)) -> bool {
     matches!(
         find::<rustls::Error>(error),
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)

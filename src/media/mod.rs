@@ -18,6 +18,8 @@ mod s3;
 mod s3_error;
 #[cfg(test)]
 mod test_server;
+#[cfg(test)]
+mod tls_tests;
 
 use std::time::Duration;
 

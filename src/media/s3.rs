@@ -20,7 +20,11 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::SharedCredentialsProvider;
+use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::types::RequestPayer;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use tokio::sync::OnceCell;
 
 use super::body::Body;
@@ -30,7 +34,7 @@ use super::s3_error::{self, Endpoint};
 use super::{Fetched, MediaError};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
-use crate::redact;
+use crate::{redact, tls};
 
 /// Region that is signed for where an endpoint is configured and no region is found: what MinIO and its kin expect.
 const REGION_OF_ENDPOINTS: &str = "us-east-1";
@@ -145,6 +149,11 @@ impl S3Fetcher {
         } else if let Some(credentials) = &self.credentials {
             loader = loader.credentials_provider(credentials.clone());
         }
+        if let Some(file) = &settings.ca_file {
+            let pem = tls::authority("media.ca_file", file)
+                .map_err(|why| MediaError::outage("media_settings_invalid", why))?;
+            loader = loader.http_client(trusting(pem)?);
+        }
         let found = loader.load().await;
         if found.region().is_none() {
             let message = "no AWS region found in the environment, the profile or the instance; set media.s3_region";
@@ -152,6 +161,16 @@ impl S3Fetcher {
         }
         Ok(found)
     }
+}
+
+/// The SDK's own HTTP client, with these authorities beside the system's.
+fn trusting(pem: Vec<u8>) -> Result<SharedHttpClient, MediaError> {
+    let store = TrustStore::default().with_pem_certificate(pem);
+    let context = TlsContext::builder().with_trust_store(store).build().map_err(|error| {
+        let why = format!("TLS cannot be set up for S3: {}; check media.ca_file", redact::root_cause(&error));
+        MediaError::outage("media_settings_invalid", why)
+    })?;
+    Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
 }
 
 #[derive(Debug, PartialEq, Eq)]

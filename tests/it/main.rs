@@ -12,6 +12,7 @@ mod model_vectors;
 mod providers;
 mod qdrant_endpoint;
 mod qdrant_endpoint_test;
+mod qdrant_security;
 mod s3;
 mod several_models;
 mod store_conformance;

@@ -6,6 +6,7 @@ use qdrant_client::QdrantError;
 use qdrant_client::qdrant::UpdateStatus;
 use tonic::{Code, Status};
 
+use super::client::CONNECT_FAILED;
 use crate::redact;
 use crate::store::StoreError;
 
@@ -59,24 +60,19 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
         Code::DeadlineExceeded => {
             StoreError::outage("store_timeout", message("; check the server's load, or raise store.timeout_ms"))
         }
-        // The client's own name for a failed connection is Internal.
-        _ if status.message().starts_with("Failed to connect") => StoreError::outage(
-            "store_unreachable",
-            format!(
-                "cannot reach Qdrant at {url} ({doing}): {}; check store.url and that the server runs",
-                connect_cause(&said)
-            ),
-        ),
+        _ if said.starts_with(CONNECT_FAILED) => {
+            let cause = &said[CONNECT_FAILED.len()..];
+            let check = match cause.contains("certificate") {
+                true => "check store.ca_file and the server's certificate",
+                false => "check store.url and that the server runs",
+            };
+            StoreError::outage("store_unreachable", format!("cannot reach Qdrant at {url} ({doing}): {cause}; {check}"))
+        }
         Code::Unavailable => {
             StoreError::outage("store_unreachable", message("; check store.url and that the server runs"))
         }
         _ => StoreError::outage("store_failed", message("; see the server's log")),
     }
-}
-
-/// The system's words out of the client's `Failed to connect to …: Transport(…, ConnectError(…, Os { … message: "…" }))`.
-fn connect_cause(said: &str) -> &str {
-    said.split("message: \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or(said)
 }
 
 /// Only `Completed` means durable and visible. The others are answered with success by the server.

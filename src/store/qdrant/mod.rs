@@ -2,65 +2,74 @@
 //! fingerprint is kept in the collection's metadata.
 
 use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
 
 use async_trait::async_trait;
+use qdrant_client::QdrantError;
 use qdrant_client::qdrant::{
     CountPointsBuilder, GetPointsBuilder, PayloadIncludeSelector, QueryPointsBuilder, ScrollPointsBuilder,
     UpdateBatchPointsBuilder,
 };
-use qdrant_client::{Qdrant, QdrantError};
+use url::{Host, Url};
 
 use super::batch::Batch;
 use super::{CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, filter};
 use crate::config::StoreSettings;
 use crate::domain::{Fingerprint, Payload, PointId, RESERVED_KEY, Write};
-use crate::redact::{self, Secret};
+use crate::redact;
 
+mod client;
 mod convert;
 mod error;
 mod setup;
 
-/// Longest wait for a connection; a request may take all of `store.timeout_ms`.
-const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+use client::{Client, Unusable};
 
 /// The client reconnects and sends a request once more by itself when the connection broke or a request timed out;
 /// beyond that nothing is retried here. Every write of ours may be repeated.
 pub struct QdrantStore {
     /// None after close.
-    client: RwLock<Option<Qdrant>>,
+    client: RwLock<Option<Client>>,
     /// Redacted, for messages.
     url: String,
 }
 
 impl QdrantStore {
     /// Prepares the client. The server is contacted by the first call, so this succeeds while it is down.
+    ///
+    /// # Errors
+    /// `store_url_invalid`, or `store_settings_invalid` for `store.ca_file` and `store.api_key`.
     pub fn connect(settings: &StoreSettings) -> Result<Self, StoreError> {
         let url = redact::url(&settings.url);
-        let timeout = Duration::from_millis(settings.timeout_ms);
-        let client = Qdrant::from_url(&settings.url)
-            .timeout(timeout)
-            .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
-            .api_key(settings.api_key.as_ref().map(Secret::expose))
-            // It would print to standard output, and block here.
-            .skip_compatibility_check()
-            .build()
-            .map_err(|e| error::from_client(e, &url, "connect"))?;
-        let scheme = settings.url.split("://").next().unwrap_or_default();
-        if !matches!(scheme, "http" | "https") {
-            return Err(error::invalid_url(&url, &"it has no http:// or https://"));
+        let client = Client::new(settings).map_err(|unusable| match unusable {
+            Unusable::Url(why) => error::invalid_url(&url, &why),
+            Unusable::Setting(why) => StoreError::outage("store_settings_invalid", why),
+        })?;
+        if settings.api_key.is_some() && is_open(&settings.url) {
+            tracing::warn!(url, "store.api_key is sent without TLS, for everybody on the way to read: use https");
         }
         Ok(Self { client: RwLock::new(Some(client)), url })
     }
 
     /// A handle on the shared connections.
-    fn client(&self) -> Result<Qdrant, StoreError> {
+    fn client(&self) -> Result<Client, StoreError> {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(StoreError::closed)
     }
 
     fn failed(&self, error: QdrantError, doing: &str) -> StoreError {
         error::from_client(error, &self.url, doing)
     }
+}
+
+/// Whether what is sent to `url` passes over a network without TLS.
+fn is_open(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let is_local = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "http" && !is_local
 }
 
 #[async_trait]
