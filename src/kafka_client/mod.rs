@@ -3,6 +3,8 @@
 
 mod token;
 
+pub use token::Current as CurrentToken;
+
 use std::error::Error;
 use std::ffi::CString;
 
@@ -58,6 +60,11 @@ pub fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
 
 /// librdkafka's words in front of the reason for which we gave it no token.
 const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token: ";
+
+/// Whether an error says that there was no token to be had.
+pub fn is_about_token(reason: &str) -> bool {
+    reason.contains(NO_TOKEN)
+}
 
 /// Why the brokers do not let us in, with the next step; `reason` is librdkafka's.
 pub fn refused(settings: &KafkaSettings, reason: &str) -> String {

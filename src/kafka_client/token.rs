@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -39,6 +40,34 @@ impl Error for TokenError {}
 
 fn error<T>(message: String) -> Result<T, TokenError> {
     Err(TokenError(message))
+}
+
+/// What a consumer knows of its current token. While that is good, a server that gives no new one is worth a line in
+/// the log, but no reason to be unready.
+#[derive(Debug, Default)]
+pub struct Current {
+    /// Milliseconds since the Unix epoch; 0 before the first token.
+    until_ms: AtomicI64,
+    is_failing: AtomicBool,
+}
+
+impl Current {
+    pub fn had(&self, token: &OAuthToken) {
+        self.until_ms.store(token.lifetime_ms, Ordering::Relaxed);
+        if self.is_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("there are new tokens for Kafka again");
+        }
+    }
+
+    /// Whether there is no token any more; says once that there will be none.
+    pub fn failed(&self, why: &dyn fmt::Display) -> bool {
+        let left = Duration::from_millis(u64::try_from(self.until_ms.load(Ordering::Relaxed)).unwrap_or_default());
+        let Some(left) = (UNIX_EPOCH + left).duration_since(SystemTime::now()).ok() else { return true };
+        if !self.is_failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(left_s = left.as_secs(), "no new token for Kafka: {why}; the last one is still good");
+        }
+        false
+    }
 }
 
 /// A new token, as the value of `sasl.oauthbearer.config` says. Blocks for at most 5 s; may be called from any thread.

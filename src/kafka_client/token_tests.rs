@@ -129,3 +129,14 @@ async fn an_authority_of_its_own_is_read_as_pem() {
         assert!(error.contains("kafka.oauth.ca_file") && error.contains("PEM"), "{error}");
     }
 }
+
+#[test]
+fn no_new_token_matters_once_the_last_one_is_over() {
+    let current = Current::default();
+    assert!(current.failed(&"the server is away"), "there never was one");
+    let token = |lifetime_ms| OAuthToken { token: "t".into(), principal_name: String::new(), lifetime_ms };
+    current.had(&token(now_ms() + 60_000));
+    assert!(!current.failed(&"the server is away"));
+    current.had(&token(now_ms() - 1));
+    assert!(current.failed(&"the server is away"));
+}
