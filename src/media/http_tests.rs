@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::resolver::SystemLookup;
 use super::super::test_server::{Reply, Server, Then, raw, reply};
 use super::*;
 use crate::domain::Class;
@@ -17,7 +18,7 @@ fn settings() -> MediaSettings {
 
 async fn get(settings: &MediaSettings, url: &str) -> Result<Fetched, MediaError> {
     let hosts = HostLimits::new(settings.per_host_concurrency);
-    let fetcher = HttpFetcher::new(settings, Budget::new(1 << 20), hosts).unwrap();
+    let fetcher = HttpFetcher::new(settings, Budget::new(1 << 20), hosts, Arc::new(SystemLookup)).unwrap();
     fetcher.fetch(url, &mut Deadline::after(Duration::from_millis(settings.fetch_timeout_ms))).await
 }
 
@@ -234,7 +235,7 @@ async fn one_host_gets_no_more_than_its_share() {
     })
     .await;
     let settings = MediaSettings { per_host_concurrency: 2, ..settings() };
-    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), HostLimits::new(2)).unwrap();
+    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), HostLimits::new(2), Arc::new(SystemLookup)).unwrap();
     let url = server.url("/");
     let fetches =
         (0..10).map(|_| async { fetcher.fetch(&url, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
