@@ -116,8 +116,10 @@ impl MediaSettings {
             for host in hosts {
                 let ok = !host.contains(['/', '@', '*']) && !host.contains(char::is_whitespace) && host != ".";
                 review.expect(ok, key, || {
-                    Expected::new("names of hosts, or .suffix for all below one, with :port or without; no scheme or path")
-                        .hint("for example minio.internal, .svc.cluster.local")
+                    Expected::new(
+                        "names of hosts, or .suffix for all below one, with :port or without; no scheme or path",
+                    )
+                    .hint("for example minio.internal, .svc.cluster.local")
                 });
             }
         }

@@ -54,7 +54,8 @@ impl HttpFetcher {
         lookup: Arc<dyn Lookup>,
     ) -> Result<Self, MediaError> {
         let policy = Arc::new(AddressPolicy::new(settings)?);
-        let client = |trust| client(settings, CheckedResolver { lookup: lookup.clone(), policy: policy.clone(), trust });
+        let client =
+            |trust| client(settings, CheckedResolver { lookup: lookup.clone(), policy: policy.clone(), trust });
         Ok(Self {
             unlisted: client(HostTrust::Unlisted)?,
             listed: client(HostTrust::Listed)?,

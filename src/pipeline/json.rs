@@ -355,7 +355,9 @@ mod tests {
         assert!(read(&deep(DEPTH_MAX)).is_ok());
         assert!(matches!(read(&deep(100_000)), Err(Unreadable::Refused { .. })));
         assert!(matches!(read(&"[".repeat(100_000)), Err(Unreadable::Json(_))));
-        for text in ["", "{", "[]", "null", "{} x", r#"{"a": 01}"#, r#"{"a": NaN}"#, r#"{"a": 1e999}"#, r#"{"a": "\ud800"}"#] {
+        for text in
+            ["", "{", "[]", "null", "{} x", r#"{"a": 01}"#, r#"{"a": NaN}"#, r#"{"a": 1e999}"#, r#"{"a": "\ud800"}"#]
+        {
             assert!(matches!(read(text), Err(Unreadable::Json(_))), "{text}");
         }
     }
@@ -372,13 +374,14 @@ mod tests {
     fn floats_are_the_nearest() {
         use rand::{Rng as _, SeedableRng as _};
         let mut rng = rand::rngs::StdRng::seed_from_u64(11);
-        let mut texts: Vec<String> = ["0.1", "5e-324", "1.7976931348623157e308", "-0.0", "0.30000000000000004", "1E5", "7"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut texts: Vec<String> =
+            ["0.1", "5e-324", "1.7976931348623157e308", "-0.0", "0.30000000000000004", "1E5", "7"]
+                .map(str::to_owned)
+                .to_vec();
         for _ in 0..20_000 {
             let float = f64::from_bits(rng.random());
             if float.is_finite() {
-                texts.push(float.to_string());
+                texts.push(format!("{float:?}"));
                 texts.push(format!("{float:e}"));
             }
             texts.push((rng.random::<f64>() * 1000.0).to_string());

@@ -114,7 +114,11 @@ fn messages(host: &str, closed: u16) -> (Vec<Vec<u8>>, usize) {
     let query: Vec<String> = PARAMETERS
         .iter()
         .map(|(name, value)| {
-            let value = if value.contains('%') { (*value).to_owned() } else { utf8_percent_encode(value, NON_ALPHANUMERIC).to_string() };
+            let value = if value.contains('%') {
+                (*value).to_owned()
+            } else {
+                utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+            };
             format!("{name}={value}")
         })
         .collect();
@@ -125,7 +129,8 @@ fn messages(host: &str, closed: u16) -> (Vec<Vec<u8>>, usize) {
     let good = [url("/ok.webp"), url("/moved.webp"), format!("s3://{user}@bucket/x"), "s3://bucket/ok.webp".to_owned()];
     let mut out = vec![image(&good[0]), image(&good[1]), image(&good[3])];
     let indexed = out.len();
-    let paths = ["/none", "/around", "/inside", "/nowhere", "/scheme", "/refused", "/busy", "/half.webp", "/page", "/slow"];
+    let paths =
+        ["/none", "/around", "/inside", "/nowhere", "/scheme", "/refused", "/busy", "/half.webp", "/page", "/slow"];
     out.extend(paths.map(|path| image(&url(path))));
     out.extend(
         [
@@ -228,7 +233,8 @@ async fn nothing_planted_comes_out() {
     let picture = Arc::new(std::fs::read(picture).unwrap());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let server = tokio::spawn(async move { axum::serve(listener, Router::new().fallback(serve).with_state(picture)).await });
+    let server =
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(serve).with_state(picture)).await });
     // A port that was free a moment ago.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
@@ -315,7 +321,10 @@ async fn nothing_planted_comes_out() {
             let headers = letter.headers().expect("a letter has headers");
             for header in headers.iter().filter(|header| header.key != "authorization") {
                 let value = String::from_utf8_lossy(header.value.unwrap_or_default());
-                holds_none(&format!("header {} of {:?}", header.key, letter.payload().map(String::from_utf8_lossy)), &value);
+                holds_none(
+                    &format!("header {} of {:?}", header.key, letter.payload().map(String::from_utf8_lossy)),
+                    &value,
+                );
             }
             assert!(headers.iter().any(|header| header.key.starts_with("__connect.errors.exception")));
         }
@@ -333,7 +342,11 @@ async fn nothing_planted_comes_out() {
         for point in &stored {
             holds_none("a payload", &serde_json::to_string(&point.payload).unwrap());
         }
-        assert!(stored.iter().any(|point| point.payload["clipstream"]["media"]["url"].as_str().unwrap().contains("size=full")));
+        assert!(
+            stored
+                .iter()
+                .any(|point| point.payload["clipstream"]["media"]["url"].as_str().unwrap().contains("size=full"))
+        );
         store.close().await.unwrap();
 
         worker.terminate();
@@ -356,13 +369,28 @@ async fn nothing_planted_comes_out() {
             ("config", vec!["validate".into()]),
             ("check", vec![]),
             ("check", vec!["--set".into(), format!("store.api_key={WRONG_API_KEY}")]),
-            ("check", ["--set".to_owned(), format!("kafka.sasl_password={SASL_PASSWORD}")].into_iter().chain(sasl.iter().flat_map(|s| ["--set".to_owned(), (*s).to_owned()])).collect()),
+            (
+                "check",
+                ["--set".to_owned(), format!("kafka.sasl_password={SASL_PASSWORD}")]
+                    .into_iter()
+                    .chain(sasl.iter().flat_map(|s| ["--set".to_owned(), (*s).to_owned()]))
+                    .collect(),
+            ),
             ("config", vec!["show".into(), "--set".into(), format!("store.url={wrong_store}")]),
             ("search", vec!["red".into(), "--set".into(), format!("store.api_key={WRONG_API_KEY}")]),
             ("search", vec!["red".into(), "--set".into(), format!("store.url={wrong_store}")]),
             ("search", vec!["red".into(), "--json".into()]),
             ("embed", vec!["image".into(), image]),
-            ("config", vec!["validate".into(), "--set".into(), format!("media.s3_endpoint=joe:{bad}@{host}"), "--set".into(), format!("store.api_ky={API_KEY}")]),
+            (
+                "config",
+                vec![
+                    "validate".into(),
+                    "--set".into(),
+                    format!("media.s3_endpoint=joe:{bad}@{host}"),
+                    "--set".into(),
+                    format!("store.api_ky={API_KEY}"),
+                ],
+            ),
         ];
         for (name, arguments) in runs {
             let mut command = verb(name);

@@ -37,7 +37,8 @@ fn failed_with(error: impl std::fmt::Display) -> PictureError {
 /// picture's only afterwards.
 fn lossy_frames(bytes: &[u8]) -> impl Iterator<Item = (u32, u32)> {
     // Frames of animations are chunks within chunks, behind a header of 16 bytes and perhaps their alpha.
-    let inner = |(kind, body): ([u8; 4], _)| if &kind == b"ANMF" { Chunks(<[u8]>::get(body, 16..)) } else { Chunks(None) };
+    let inner =
+        |(kind, body): ([u8; 4], _)| if &kind == b"ANMF" { Chunks(<[u8]>::get(body, 16..)) } else { Chunks(None) };
     let outer = Chunks(bytes.get(12..));
     let all = outer.clone().chain(outer.flat_map(inner));
     all.filter(|(kind, _)| kind == b"VP8 ").filter_map(|(_, body)| {

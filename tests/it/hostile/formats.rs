@@ -31,7 +31,11 @@ pub fn models() -> Vec<Preprocess> {
     let ways = [
         (r#"{"size": 32}"#, Orientation::Ignore, Decoding::Exact),
         (r#"{"size": 24, "resize_mode": "longest", "fill_color": 7}"#, Orientation::Apply, Decoding::Exact),
-        (r#"{"size": [20, 30], "resize_mode": "squash", "interpolation": "bilinear"}"#, Orientation::Apply, Decoding::Exact),
+        (
+            r#"{"size": [20, 30], "resize_mode": "squash", "interpolation": "bilinear"}"#,
+            Orientation::Apply,
+            Decoding::Exact,
+        ),
         (r#"{"size": 16}"#, Orientation::Apply, Decoding::Fast),
     ];
     ways.map(|(json, orientation, decoding)| Preprocess::from_json(json).unwrap().with(orientation, decoding)).to_vec()

@@ -74,7 +74,11 @@ async fn messages_that_cannot_be_kept_exactly_are_dead_letters() {
         (with_payload(r#"{"a": 1e400}"#), "message_not_json", "number out of range"),
         (with_payload(r#"{"a": -1e400}"#), "message_not_json", "number out of range"),
         (with_payload(r#"{"a": 01}"#), "message_not_json", "invalid number"),
-        (with_payload(r#"{"a": 18446744073709551616}"#), "integer_out_of_range", "\"payload.a\" is the integer 18446744073709551616"),
+        (
+            with_payload(r#"{"a": 18446744073709551616}"#),
+            "integer_out_of_range",
+            "\"payload.a\" is the integer 18446744073709551616",
+        ),
         (with_payload(r#"{"a": [{"b": 9223372036854775808}]}"#), "integer_out_of_range", "\"payload.a[0].b\""),
         (with_payload(r#"{"a": -9223372036854775809}"#), "integer_out_of_range", "or a string"),
         (with_payload(&format!(r#"{{"a": 1{}}}"#, "0".repeat(1_000_000))), "integer_out_of_range", "…"),
@@ -94,7 +98,11 @@ async fn messages_that_cannot_be_kept_exactly_are_dead_letters() {
         (raw(r#"{"id": "x", "text": "x", "version": 9223372036854775808}"#), "integer_out_of_range", "\"version\""),
         (raw(r#"{"id": "x", "text": "x", "version": 1.0}"#), "field_type", "unsigned integer"),
         (raw(r#"{"id": "x", "text": "x", "version": -0}"#), "field_type", "unsigned integer"),
-        (raw(&format!(r#"{{"id": "x", "models": [{models}]}}"#)), "field_invalid", "100000 entries; expected at most 100"),
+        (
+            raw(&format!(r#"{{"id": "x", "models": [{models}]}}"#)),
+            "field_invalid",
+            "100000 entries; expected at most 100",
+        ),
         (raw(&format!("{{{}}}", many(100_000, &|n| format!(r#""k{n}": {n}"#)))), "field_unknown", "\"k0\""),
         (raw(&format!(r#"{{"id": "x", "{}": 1}}"#, "k".repeat(1_000_000))), "field_unknown", "…"),
         (raw(&format!(r#"{{"id": "x", "image": ["{}"]}}"#, "x".repeat(10_000_000))), "field_type", "is a list"),
@@ -102,7 +110,11 @@ async fn messages_that_cannot_be_kept_exactly_are_dead_letters() {
         (raw(&format!(r#"{{"id": "x", "image": "{}:x"}}"#, "x".repeat(1_000_000))), "scheme_unsupported", "…"),
         (raw(r#"{"id": "x", "image": "file:///etc/pass\u0000wd"}"#), "file_forbidden", "media.allow_file_roots"),
         // A line beyond what is read into memory.
-        (raw(&format!(r#"{{"id": "x", "text": "{}"}}"#, "x".repeat(17_000_000))), "message_not_json", "expected a JSON object"),
+        (
+            raw(&format!(r#"{{"id": "x", "text": "{}"}}"#, "x".repeat(17_000_000))),
+            "message_not_json",
+            "expected a JSON object",
+        ),
     ];
     let folder = tempfile::tempdir().unwrap();
     let mut lines: Vec<Vec<u8>> = cases.iter().map(|(line, ..)| line.clone()).collect();
@@ -158,7 +170,13 @@ async fn round_trip(folder: &TempDir, settings: StoreSettings, store: &[(&str, &
         lines.push(format!(r#"{{"id": "patch {n}", "op": "patch", "payload": {patch}}}"#).into_bytes());
     }
     // Texts of any length and kind are one vector.
-    let texts = ["a".repeat(5_000_000), "ä ".repeat(1_000_000), "&amp;".repeat(500_000), "\u{0}\u{feff}".into(), "🦀".repeat(300_000)];
+    let texts = [
+        "a".repeat(5_000_000),
+        "ä ".repeat(1_000_000),
+        "&amp;".repeat(500_000),
+        "\u{0}\u{feff}".into(),
+        "🦀".repeat(300_000),
+    ];
     for (n, text) in texts.iter().enumerate() {
         lines.push(json!({"id": format!("text {n}"), "text": text}).to_string().into_bytes());
     }
@@ -217,7 +235,8 @@ fn exact(text: &str) -> Value {
     let mut value: Value = serde_json::from_str(text).unwrap();
     // Only those payloads that have one list of floats per member hold any, so that order is the text's.
     let is_float = |token: &&str| token.contains(['.', 'e']) && token.parse::<f64>().is_ok();
-    let mut floats = text.split(['[', ']', ',', ' ', ':', '{', '}']).filter(is_float).map(|token| token.parse().unwrap());
+    let mut floats =
+        text.split(['[', ']', ',', ' ', ':', '{', '}']).filter(is_float).map(|token| token.parse().unwrap());
     correct(&mut value, &mut floats);
     value
 }

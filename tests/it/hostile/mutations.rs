@@ -68,9 +68,8 @@ async fn damaged_pictures_are_pixels_or_reasons() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let said = std::fs::read_to_string(&output_at).unwrap();
-    let last: Vec<String> = (0..THREADS)
-        .filter_map(|n| std::fs::read_to_string(notes.path().join(format!("thread-{n}"))).ok())
-        .collect();
+    let last: Vec<String> =
+        (0..THREADS).filter_map(|n| std::fs::read_to_string(notes.path().join(format!("thread-{n}"))).ok()).collect();
     let tail = &said[said.len() - said.len().min(3000)..];
     assert!(status.is_some_and(|s| s.success()), "{status:?} while at {last:?}:\n{tail}");
     let report = said.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()).expect("a report");

@@ -153,7 +153,8 @@ fn quantisation_tables(mut body: &[u8], tables: &mut [Option<[i32; 64]>; 4]) -> 
 fn huffman_tables(mut body: &[u8], tables: &mut [[Option<Huffman>; 4]; 2]) -> Option<usize> {
     let mut count = 0;
     while count <= HUFFMAN_TABLES_MAX
-        && let Some((&kind, rest)) = body.split_first() {
+        && let Some((&kind, rest)) = body.split_first()
+    {
         let (counts, rest) = rest.split_first_chunk::<16>()?;
         let (symbols, rest) = rest.split_at_checked(counts.iter().map(|&n| usize::from(n)).sum())?;
         *tables.get_mut(usize::from(kind >> 4))?.get_mut(usize::from(kind & 15))? =
