@@ -9,6 +9,11 @@ use super::{Checked, Limit, PictureError, Samples};
 
 pub(super) fn decode(bytes: &[u8], limit: Limit) -> Result<(Checked, Samples), PictureError> {
     let failed = |error| failed_with(error);
+    // As libwebp: what is missing may be the end of the picture, or what says how it is turned.
+    let announced = bytes.get(4..8).map_or(0, |size| u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
+    if announced as usize > bytes.len().saturating_sub(8) {
+        return Err(failed_with("the file is cut off: it is shorter than its header says"));
+    }
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(failed)?;
     decoder.set_memory_limit(limit.bytes());
     let (width, height) = decoder.dimensions();

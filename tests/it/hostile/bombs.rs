@@ -77,6 +77,8 @@ fn sides_of_65535_are_refused_by_the_header() {
     let mut tiff = picture("rgb.tif");
     set_tiff(&mut tiff, 256, huge);
     set_tiff(&mut tiff, 257, huge);
+    // All rows in one strip, of which there is one.
+    set_tiff(&mut tiff, 278, u32::MAX);
     refused(&tiff, "image_too_large", "65535 x 65535");
     set_tiff(&mut tiff, 256, u32::MAX);
     set_tiff(&mut tiff, 257, u32::MAX);
@@ -91,12 +93,21 @@ fn sides_of_65535_are_refused_by_the_header() {
 /// The container says 1 x 1 or so, the frame in it 16383 x 16383: a decoder that believes the frame takes 400 MB.
 #[test]
 fn webp_frames_beyond_their_canvas_are_refused_before_they_are_allocated() {
-    for name in ["lossy_alpha.webp", "animated.webp"] {
-        let mut webp = picture(name);
-        let frame = webp.windows(3).position(|part| part == [0x9D, 0x01, 0x2A]).expect("a lossy frame");
-        webp[frame + 3..frame + 7].copy_from_slice(&[0xFF, 0x3F, 0xFF, 0x3F]);
-        refused(&webp, "image_undecodable", "a frame is 16383 x 16383 pixels");
-    }
+    let mut webp = picture("lossy_alpha.webp");
+    let frame = webp.windows(3).position(|part| part == [0x9D, 0x01, 0x2A]).expect("a lossy frame");
+    webp[frame + 3..frame + 7].copy_from_slice(&[0xFF, 0x3F, 0xFF, 0x3F]);
+    refused(&webp, "image_undecodable", "a frame is 16383 x 16383 pixels");
+    // The same frame in an animation of one pixel.
+    let chunk = |kind: &[u8; 4], body: &[u8]| {
+        let mut chunk = [&kind[..], &(body.len() as u32).to_le_bytes(), body].concat();
+        chunk.resize(chunk.len().next_multiple_of(2), 0);
+        chunk
+    };
+    let lossy = chunk(b"VP8 ", &webp[frame - 3..]);
+    let canvas = chunk(b"VP8X", &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let body =
+        [&b"WEBP"[..], &canvas, &chunk(b"ANIM", &[0; 6]), &chunk(b"ANMF", &[&[0; 16][..], &lossy].concat())].concat();
+    refused(&chunk(b"RIFF", &body), "image_undecodable", "a frame is 16383 x 16383 pixels");
 }
 
 #[test]
@@ -166,7 +177,7 @@ fn tiff_directories_cannot_ask_for_more_than_the_picture() {
     let count = u16::from_le_bytes(tiff[directory..directory + 2].try_into().unwrap()) as usize;
     let link = directory + 2 + 12 * count;
     tiff[link..link + 4].copy_from_slice(&(directory as u32).to_le_bytes());
-    assert_eq!(decoded(&tiff).unwrap(), decoded(&original).unwrap(), "the first page is the picture");
+    refused(&tiff, "image_undecodable", "cycle");
     tiff[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     refused(&tiff, "image_undecodable", "TIFF");
     tiff[4..8].copy_from_slice(&(next as u32).to_le_bytes());
