@@ -7,6 +7,7 @@ use super::deadline::Deadline;
 use super::file::FileFetcher;
 use super::hosts::HostLimits;
 use super::http::HttpFetcher;
+use super::resolver::{Lookup, SystemLookup};
 use super::s3::S3Fetcher;
 use super::{Media, MediaError, data_url};
 use crate::budget::Budget;
@@ -36,10 +37,10 @@ impl MediaClient {
     /// Connects to nothing yet; S3 credentials are looked for by the first `s3://` URL (AWS's default chain).
     ///
     /// # Errors
-    /// `media_settings_invalid` for an entry of `allow_hosts` that is no host, or a folder of `allow_file_roots` that is
+    /// `media_settings_invalid` for an entry of `allow_hosts` or `deny_hosts` that is no host, or a folder of `allow_file_roots` that is
     /// not there; `media_client_failed` where TLS cannot be set up.
     pub async fn new(settings: &MediaSettings, budget: Budget, metrics: Arc<Metrics>) -> Result<Self, MediaError> {
-        Self::build(settings, budget, metrics, None)
+        Self::build(settings, budget, metrics, None, Arc::new(SystemLookup))
     }
 
     /// As [`MediaClient::new`], for programs that hold S3 credentials of their own instead of AWS's default chain.
@@ -53,18 +54,20 @@ impl MediaClient {
         metrics: Arc<Metrics>,
         credentials: impl ProvideCredentials + 'static,
     ) -> Result<Self, MediaError> {
-        Self::build(settings, budget, metrics, Some(SharedCredentialsProvider::new(credentials)))
+        let credentials = SharedCredentialsProvider::new(credentials);
+        Self::build(settings, budget, metrics, Some(credentials), Arc::new(SystemLookup))
     }
 
-    fn build(
+    pub(super) fn build(
         settings: &MediaSettings,
         budget: Budget,
         metrics: Arc<Metrics>,
         credentials: Option<SharedCredentialsProvider>,
+        lookup: Arc<dyn Lookup>,
     ) -> Result<Self, MediaError> {
         let hosts = HostLimits::new(settings.per_host_concurrency);
         let inner = Inner {
-            http: HttpFetcher::new(settings, budget.clone(), hosts.clone())?,
+            http: HttpFetcher::new(settings, budget.clone(), hosts.clone(), lookup)?,
             s3: S3Fetcher::new(settings, credentials, budget.clone(), hosts),
             file: FileFetcher::new(&settings.allow_file_roots, budget.clone(), settings.media_bytes_max)?,
             budget,

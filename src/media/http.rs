@@ -20,7 +20,7 @@ use super::body::Body;
 use super::deadline::Deadline;
 use super::hosts::HostLimits;
 use super::http_error;
-use super::resolver::CheckedResolver;
+use super::resolver::{CheckedResolver, Lookup};
 use super::{Fetched, MediaError};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
@@ -50,11 +50,18 @@ enum Hop {
 impl HttpFetcher {
     /// # Errors
     /// `media_settings_invalid`; `media_client_failed` where TLS cannot be set up.
-    pub(super) fn new(settings: &MediaSettings, budget: Budget, hosts: HostLimits) -> Result<Self, MediaError> {
-        let policy = Arc::new(AddressPolicy::new(&settings.allow_hosts, &settings.allow_networks)?);
+    pub(super) fn new(
+        settings: &MediaSettings,
+        budget: Budget,
+        hosts: HostLimits,
+        lookup: Arc<dyn Lookup>,
+    ) -> Result<Self, MediaError> {
+        let policy = Arc::new(AddressPolicy::new(settings)?);
+        let client =
+            |trust| client(settings, CheckedResolver { lookup: lookup.clone(), policy: policy.clone(), trust });
         Ok(Self {
-            unlisted: client(settings, &policy, HostTrust::Unlisted)?,
-            listed: client(settings, &policy, HostTrust::Listed)?,
+            unlisted: client(HostTrust::Unlisted)?,
+            listed: client(HostTrust::Listed)?,
             policy,
             hosts,
             budget,
@@ -86,7 +93,7 @@ impl HttpFetcher {
 
     async fn hop(&self, at: &Url, deadline: &Deadline) -> Result<Hop, MediaError> {
         let shown = redact::url(at.as_str());
-        let request = self.client(at)?.get(at.clone()).header(ACCEPT, ACCEPTED).header(ACCEPT_ENCODING, "identity");
+        let request = self.admit(at)?.get(at.clone()).header(ACCEPT, ACCEPTED).header(ACCEPT_ENCODING, "identity");
         let response = deadline
             .run(&shown, "waiting for the answer", request.send())
             .await?
@@ -105,16 +112,18 @@ impl HttpFetcher {
 
     /// The client for this host, after the checks that need no resolution: addresses in the URL itself (which `url`
     /// has brought from decimal, octal and hexadecimal into one form) never reach the resolver.
-    fn client(&self, at: &Url) -> Result<&Client, MediaError> {
+    pub(super) fn admit(&self, at: &Url) -> Result<&Client, MediaError> {
         let host = at.host_str().unwrap_or_default();
-        let trust = self.policy.trust(host, at.port_or_known_default().unwrap_or_default());
+        let port = at.port_or_known_default().unwrap_or_default();
+        let trust = self.policy.trust(host, port);
+        let named = self.policy.check_name(host, port);
         let checked = match at.host() {
-            Some(Host::Ipv4(ip)) => self.policy.check(ip.into(), trust),
-            Some(Host::Ipv6(ip)) => self.policy.check(ip.into(), trust),
-            Some(Host::Domain(_)) => self.policy.check_name(host),
+            Some(Host::Ipv4(ip)) => named.and_then(|()| self.policy.check(ip.into(), trust)),
+            Some(Host::Ipv6(ip)) => named.and_then(|()| self.policy.check(ip.into(), trust)),
+            Some(Host::Domain(_)) => named,
             None => return Err(http_error::invalid_url(at.as_str(), "no host")),
         };
-        checked.map_err(|range| http_error::address_forbidden(&redact::url(at.as_str()), range))?;
+        checked.map_err(|refusal| http_error::refused(&redact::url(at.as_str()), refusal))?;
         Ok(match trust {
             HostTrust::Listed => &self.listed,
             HostTrust::Unlisted => &self.unlisted,
@@ -138,7 +147,7 @@ impl HttpFetcher {
     }
 }
 
-fn client(settings: &MediaSettings, policy: &Arc<AddressPolicy>, trust: HostTrust) -> Result<Client, MediaError> {
+fn client(settings: &MediaSettings, resolver: CheckedResolver) -> Result<Client, MediaError> {
     let mut builder = Client::builder();
     if let Some(file) = &settings.ca_file {
         let invalid = |why| MediaError::permanent("media_settings_invalid", why);
@@ -154,7 +163,7 @@ fn client(settings: &MediaSettings, policy: &Arc<AddressPolicy>, trust: HostTrus
         .redirect(redirect::Policy::none())
         // A proxy from the environment would resolve names and connect on its own, beyond the reach of our checks.
         .no_proxy()
-        .dns_resolver(CheckedResolver { policy: policy.clone(), trust })
+        .dns_resolver(resolver)
         .build()
         .map_err(|error| {
             let cause = redact::root_cause(&error);

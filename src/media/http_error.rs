@@ -10,6 +10,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::MediaError;
+use super::address::Refusal;
 use super::resolver::AddressForbidden;
 use crate::redact;
 
@@ -36,7 +37,7 @@ pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Dur
 pub(super) fn of_request(shown: &str, error: &reqwest::Error) -> MediaError {
     let cause = redact::root_cause(error);
     if let Some(forbidden) = find::<AddressForbidden>(error) {
-        return address_forbidden(shown, forbidden.range);
+        return refused(shown, forbidden.refusal);
     }
     if is_untrusted_certificate(error) {
         let hint = "check the server's certificate, or trust its authority with media.ca_file";
@@ -61,12 +62,26 @@ pub(super) fn of_body(shown: &str, error: &reqwest::Error) -> MediaError {
     MediaError::transient("body_incomplete", format!("{shown}: the body broke off before its end ({cause})"))
 }
 
-pub(super) fn address_forbidden(shown: &str, range: &str) -> MediaError {
-    let message = format!(
-        "{shown}: the address is {range}; expected one of the public internet. If it is meant to be fetched from, add \
-         the host to media.allow_hosts or its network to media.allow_networks"
-    );
-    MediaError::permanent("address_forbidden", message)
+/// The policy does not let the host or its address be connected to.
+pub(super) fn refused(shown: &str, refusal: Refusal) -> MediaError {
+    match refusal {
+        Refusal::Special(range) => {
+            let message = format!(
+                "{shown}: the address is {range}; expected one of the public internet. If it is meant to be fetched from, \
+                 add the host to media.allow_hosts or its network to media.allow_networks"
+            );
+            MediaError::permanent("address_forbidden", message)
+        }
+        Refusal::DeniedHost => {
+            let message = format!("{shown}: the host is in media.deny_hosts; use another host, or take it from there");
+            MediaError::permanent("host_denied", message)
+        }
+        Refusal::DeniedNetwork => {
+            let message =
+                format!("{shown}: the address is in media.deny_networks; use another host, or take it from there");
+            MediaError::permanent("address_denied", message)
+        }
+    }
 }
 
 pub(super) fn invalid_url(url: &str, why: &str) -> MediaError {

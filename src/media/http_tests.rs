@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::resolver::SystemLookup;
 use super::super::test_server::{Reply, Server, Then, raw, reply};
 use super::*;
 use crate::domain::Class;
@@ -17,7 +18,7 @@ fn settings() -> MediaSettings {
 
 async fn get(settings: &MediaSettings, url: &str) -> Result<Fetched, MediaError> {
     let hosts = HostLimits::new(settings.per_host_concurrency);
-    let fetcher = HttpFetcher::new(settings, Budget::new(1 << 20), hosts).unwrap();
+    let fetcher = HttpFetcher::new(settings, Budget::new(1 << 20), hosts, Arc::new(SystemLookup)).unwrap();
     fetcher.fetch(url, &mut Deadline::after(Duration::from_millis(settings.fetch_timeout_ms))).await
 }
 
@@ -109,6 +110,60 @@ async fn slow_servers_meet_the_deadline() {
         let error = get(&settings, &server.url("/")).await.unwrap_err();
         assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"));
         assert!(error.message.contains(doing), "{}", error.message);
+    }
+}
+
+/// A server that always sends something meets the deadline all the same: it is one for the whole fetch.
+#[tokio::test]
+async fn dripping_servers_meet_the_deadline() {
+    let settings = MediaSettings { fetch_timeout_ms: 300, ..settings() };
+    let body = always(raw(&[OK, "Content-Length: 9000"], "", Then::Drip)).await;
+    let chunks = always(raw(&[OK, "Transfer-Encoding: chunked"], "2000\r\n", Then::Drip)).await;
+    let head = always(Reply { bytes: b"HTTP/1.1 200 OK\r\nX-Slow: ".to_vec(), then: Then::Drip }).await;
+    let never = always(raw(&["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints"], "HT", Then::Stall)).await;
+    for server in [body, chunks, head, never] {
+        let started = std::time::Instant::now();
+        let error = get(&settings, &server.url("/")).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"), "{}", error.message);
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+}
+
+/// What is no HTTP, or more of it than anybody needs, ends as an error and takes no memory beyond the client's own limits.
+#[tokio::test]
+async fn heads_that_nobody_sends_are_errors() {
+    let many = "X-A: b\r\n".repeat(50_000);
+    let heads = [
+        Reply { bytes: format!("{OK}\r\n{many}\r\n").into_bytes(), then: Then::Close },
+        Reply { bytes: format!("{OK}\r\nX-Long: ").into_bytes(), then: Then::Endless },
+        Reply { bytes: format!("{OK}\r\nX-Long: {}", "x".repeat(5_000_000)).into_bytes(), then: Then::Stall },
+        raw(&[OK, "Content-Length: 3", "Content-Length: 4"], "four", Then::Close),
+        raw(&[OK, "Content-Length: -1"], "x", Then::Close),
+        raw(&[OK, "Content-Length: 99999999999999999999999"], "x", Then::Close),
+        raw(&["HTTP/9.9 200 OK"], "x", Then::Close),
+    ];
+    for head in heads {
+        let shown = String::from_utf8_lossy(&head.bytes[..head.bytes.len().min(60)]).into_owned();
+        let error = get(&settings(), &always(head).await.url("/")).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Transient, "http_failed"), "{shown}: {}", error.message);
+        assert!(error.message.len() < 400, "{}", error.message);
+    }
+}
+
+/// Neither the type that the server claims nor a packing that was not asked for changes what arrives: what it is, is
+/// found out from the bytes, which are counted as they are.
+#[tokio::test]
+async fn claimed_types_and_transfer_codings_are_not_believed() {
+    let typed = always(reply("200 OK", &["Content-Type: text/html"], "picture")).await;
+    assert_eq!(&get(&settings(), &typed.url("/")).await.unwrap().bytes[..], b"picture");
+    let packed = "\u{1f}not unpacked";
+    let chunk = format!("{:x}\r\n{packed}\r\n0\r\n\r\n", packed.len());
+    let coded = always(raw(&[OK, "Transfer-Encoding: gzip, chunked"], &chunk, Then::Close)).await;
+    assert_eq!(&get(&settings(), &coded.url("/")).await.unwrap().bytes[..], packed.as_bytes());
+    for encoding in ["gzip", "br", "zstd", "deflate", "gzip, gzip, gzip"] {
+        let server = always(reply("200 OK", &[&format!("Content-Encoding: {encoding}")], "x")).await;
+        let error = get(&settings(), &server.url("/")).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Permanent, "http_encoding_unsupported"));
     }
 }
 
@@ -234,7 +289,8 @@ async fn one_host_gets_no_more_than_its_share() {
     })
     .await;
     let settings = MediaSettings { per_host_concurrency: 2, ..settings() };
-    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), HostLimits::new(2)).unwrap();
+    let fetcher =
+        HttpFetcher::new(&settings, Budget::new(1 << 20), HostLimits::new(2), Arc::new(SystemLookup)).unwrap();
     let url = server.url("/");
     let fetches =
         (0..10).map(|_| async { fetcher.fetch(&url, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });

@@ -17,6 +17,8 @@ mod resolver;
 mod s3;
 mod s3_error;
 #[cfg(test)]
+mod ssrf_tests;
+#[cfg(test)]
 mod test_server;
 #[cfg(test)]
 mod tls_tests;

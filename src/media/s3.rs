@@ -193,7 +193,9 @@ impl<'a> Object<'a> {
             || !bucket.chars().all(plain)
             || !edges.iter().all(|c| c.is_some_and(|c| c.is_ascii_alphanumeric()))
         {
-            return Err(format!("\"{}\" is no bucket name", redact::cut(bucket, 80)));
+            // User info, where it does not belong, is not shown.
+            let shown = bucket.rsplit('@').next().unwrap_or_default();
+            return Err(format!("\"{}\" is no bucket name", redact::cut(shown, 80)));
         }
         let (key, version) = match rest.rsplit_once("?versionId=") {
             Some((key, version)) => (key, Some(version)),

@@ -28,6 +28,7 @@ mod decode;
 mod dispatch;
 mod embed;
 mod fetch;
+mod json;
 mod keys;
 mod settle;
 mod upsert;
