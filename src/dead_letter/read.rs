@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,8 @@ use crate::redact;
 
 /// How long the brokers may be away before reading gives up. Somebody looks on.
 const REACH_MAX: Duration = Duration::from_secs(15);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// One metadata request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// No message and no end of a partition for this long: the brokers are gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// A topic that was created moments ago may be unknown to the broker that is asked first.
@@ -101,7 +102,7 @@ fn hand_over(letter: StoredLetter, send: &Sending) -> Result<(), Stopped> {
     send.blocking_send(Ok(letter)).map_err(|_| Stopped::Unwanted)
 }
 
-fn read_file(path: &PathBuf, start: &Start, send: &Sending) -> Result<(), Stopped> {
+fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> {
     let name = path.to_string_lossy();
     let unreadable = |error: std::io::Error| format!("{name:?} cannot be read: {error}; check the path");
     let mut reader: Box<dyn BufRead> = if name == "-" {
@@ -109,7 +110,7 @@ fn read_file(path: &PathBuf, start: &Start, send: &Sending) -> Result<(), Stoppe
     } else {
         Box::new(BufReader::new(std::fs::File::open(path).map_err(unreadable)?))
     };
-    let topic: Arc<str> = name.as_ref().into();
+    let topic: Arc<str> = Arc::from(&*name);
     let first = start.get(&(name.to_string(), 0)).copied().unwrap_or(0);
     let mut line = Vec::new();
     for number in 0.. {
@@ -258,7 +259,7 @@ impl Reader {
         let started = Instant::now();
         let mut last = "no answer".to_owned();
         loop {
-            match self.consumer.fetch_metadata(topic, REQUEST_TIMEOUT.min(Duration::from_secs(1))) {
+            match self.consumer.fetch_metadata(topic, REQUEST_TIMEOUT) {
                 Ok(metadata) => match topic.and_then(|topic| topic_problem(&metadata, topic)) {
                     None => return Ok(metadata),
                     Some(code) if is_final(code) || started.elapsed() > TOPIC_GRACE => {

@@ -1,5 +1,5 @@
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -36,7 +36,7 @@ pub struct StoredLetter {
 }
 
 impl StoredLetter {
-    pub(super) fn from_kafka(message: &BorrowedMessage<'_>, topic: &std::sync::Arc<str>) -> Self {
+    pub(super) fn from_kafka(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Self {
         let (mut errors, mut headers) = (BTreeMap::new(), Vec::new());
         for header in message.headers().iter().flat_map(|headers| headers.iter()) {
             if is_error_header(header.key) {
@@ -81,14 +81,18 @@ impl StoredLetter {
     pub(super) fn from_line(line: &[u8], position: Position) -> Result<Self, String> {
         let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         let bytes = |text: Option<Text>| text.map(Text::bytes).transpose();
-        let headers = line.headers.into_iter().map(|(name, value)| Ok((name, bytes(value)?)));
-        let headers = headers.filter(|header| header.as_ref().map_or(true, |(name, _)| !is_error_header(name)));
+        let mut headers = Vec::with_capacity(line.headers.len());
+        for (name, value) in line.headers {
+            if !is_error_header(&name) {
+                headers.push((name, bytes(value)?));
+            }
+        }
         Ok(Self {
             position,
             source: Some(Position { topic: line.topic.into(), partition: line.partition, offset: line.offset }),
             key: bytes(line.key)?,
             value: bytes(line.value)?,
-            headers: headers.collect::<Result<_, String>>()?,
+            headers,
             timestamp_ms: line.timestamp_ms,
             stage: Some(line.stage),
             class: Some(line.class),
@@ -106,8 +110,8 @@ impl StoredLetter {
 
     /// How often the message was replayed before it failed this time.
     pub fn replays(&self) -> u32 {
-        let counts = self.headers.iter().filter(|(name, _)| name == REPLAYS);
-        let count = counts.last().and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok()?.parse().ok());
+        let mut counts = self.headers.iter().filter(|(name, _)| name == REPLAYS);
+        let count = counts.next_back().and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok()?.parse().ok());
         count.unwrap_or(0)
     }
 
@@ -149,17 +153,14 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
 }
 
 #[derive(Deserialize)]
-struct Line<'a> {
+struct Line {
     topic: String,
     partition: i32,
     offset: i64,
     timestamp_ms: Option<i64>,
-    #[serde(borrow)]
-    key: Option<Text<'a>>,
-    #[serde(borrow)]
-    value: Option<Text<'a>>,
-    #[serde(borrow)]
-    headers: Vec<(String, Option<Text<'a>>)>,
+    key: Option<Text>,
+    value: Option<Text>,
+    headers: Vec<(String, Option<Text>)>,
     stage: String,
     class: String,
     reason: String,
@@ -171,15 +172,15 @@ struct Line<'a> {
 /// What `text` writes.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Text<'a> {
-    Plain(#[serde(borrow)] Cow<'a, str>),
+enum Text {
+    Plain(String),
     Bytes { base64: String },
 }
 
-impl Text<'_> {
+impl Text {
     fn bytes(self) -> Result<Bytes, String> {
         match self {
-            Self::Plain(text) => Ok(text.into_owned().into()),
+            Self::Plain(text) => Ok(text.into()),
             Self::Bytes { base64 } => {
                 STANDARD.decode(base64).map(Bytes::from).map_err(|error| format!("\"base64\" does not decode: {error}"))
             }

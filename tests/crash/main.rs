@@ -27,10 +27,10 @@ fn as_worker() {
 /// Runs until the death, then to the end with another worker; both under the oracle's eyes.
 async fn dies(name: &str, death: Death) {
     let world = World::start(name).await;
-    let first = world.worker(&death).await;
+    let first = world.worker(&death);
     let died = first.dies(&world, &death).await;
     let after = oracle::in_between(&world, &died).await;
-    let second = world.worker(&Death::None).await;
+    let second = world.worker(&Death::None);
     let resumed = second.finishes(&world).await;
     oracle::at_the_end(&world, &death, &died, &after, &resumed).await;
     world.end().await;

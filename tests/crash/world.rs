@@ -146,7 +146,7 @@ impl World {
         assert_eq!(self.kafka.ends(&self.topic).len(), PARTITIONS as usize, "every partition has messages");
     }
 
-    pub async fn worker(&self, death: &Death) -> Running {
+    pub fn worker(&self, death: &Death) -> Running {
         let faults = self.endpoint.faults();
         match death {
             Death::Held(Hold::Read) => faults.hold("Points/Get", false),
@@ -225,7 +225,7 @@ impl Running {
             }
             Death::InRebalance(_) => {
                 self.until("work is in flight", || world.media.held.load(Ordering::Acquire) > 0).await;
-                second = Some(world.worker(&Death::None).await);
+                second = Some(world.worker(&Death::None));
                 // Only what is done can be drained.
                 if !matches!(death, Death::InRebalance("revoking")) {
                     let joined = second.as_ref().expect("it was just started");

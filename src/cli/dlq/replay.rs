@@ -74,8 +74,10 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     global.output().result(&value, || text)?;
     ended?;
     if let Some(why) = report.first_failure {
-        let (failed, code) = (counted(report.failed, "letter"), if report.undelivered > 0 { Exit::Unavailable } else { Exit::Failed });
-        return Err(CliError::new(code, format!("{failed} could not be replayed; the first: {why}")));
+        let code = if report.undelivered > 0 { Exit::Unavailable } else { Exit::Failed };
+        let failed = counted(report.failed, "letter");
+        return Err(CliError::new(code, format!("{failed} could not be replayed; the first: {why}"))
+            .hint("the last line says where to go on; --to sends letters to another topic, by their keys"));
     }
     if shutdown.is_requested() {
         return Err(CliError::new(Exit::Failed, "stopped by a signal; what was sent is counted above"));
@@ -83,11 +85,14 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     Ok(())
 }
 
+/// A letter, the topic that it goes to, and what becomes of it there.
+type Delivery = (Position, String, BoxFuture<'static, Result<(i32, i64), ProduceError>>);
+
 struct Replay<'a> {
     /// None: only counted.
     producer: Option<Producer>,
     args: &'a Args,
-    deliveries: VecDeque<(Position, String, BoxFuture<'static, Result<(i32, i64), ProduceError>>)>,
+    deliveries: VecDeque<Delivery>,
     report: Report,
 }
 
@@ -103,7 +108,7 @@ impl Replay<'_> {
                 next = selected.next() => next,
             };
             match next {
-                Ok(Some(letter)) => ended = self.one(&letter).await,
+                Ok(Some(letter)) => self.one(&letter).await,
                 Ok(None) => break,
                 Err(error) => ended = Err(error),
             }
@@ -115,11 +120,11 @@ impl Replay<'_> {
         ended
     }
 
-    async fn one(&mut self, letter: &StoredLetter) -> Result<(), CliError> {
+    async fn one(&mut self, letter: &StoredLetter) {
         self.report.matched += 1;
         if letter.replays() >= self.args.replays_max {
             self.report.skipped_loop_guard += 1;
-            return Ok(());
+            return;
         }
         // The key's messages are in one partition, whoever's hash chose it, and are to stay in order there.
         let (topic, partition) = match (&self.args.to, &letter.source) {
@@ -127,16 +132,16 @@ impl Replay<'_> {
             (None, Some(source)) => (&*source.topic, Some(source.partition)),
             (None, None) => {
                 self.report.failed(format!("{}: it does not say where its message came from; use --to", letter.position));
-                return Ok(());
+                return;
             }
         };
         if topic == &*letter.position.topic {
             self.report.failed(format!("{}: {topic:?} is the dead-letter topic itself; use --to", letter.position));
-            return Ok(());
+            return;
         }
         let Some(producer) = &self.producer else {
             self.report.replayed(topic);
-            return Ok(());
+            return;
         };
         let headers = letter.headers_to_replay();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
@@ -145,7 +150,6 @@ impl Replay<'_> {
             Ok(delivery) => self.deliveries.push_back((letter.position.clone(), topic.to_owned(), delivery.boxed())),
             Err(error) => self.report.undelivered(&letter.position, &error),
         }
-        Ok(())
     }
 
     /// Waits until at most `waiting_max` deliveries are not confirmed.

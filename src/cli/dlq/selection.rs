@@ -120,7 +120,7 @@ fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Ok(at.to_utc());
     }
-    let ago = text.char_indices().last().and_then(|(end, unit)| {
+    let ago = text.char_indices().next_back().and_then(|(end, unit)| {
         let number: i64 = text[..end].parse().ok().filter(|n| *n >= 0)?;
         match unit {
             's' => TimeDelta::try_seconds(number),
