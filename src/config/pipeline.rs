@@ -20,6 +20,9 @@ pub struct PipelineSettings {
     pub drain_deadline_ms: u64,
     /// This many permanent failures in a row stop the worker; 0: no limit.
     pub permanent_failures_in_row_max: u64,
+    /// More than this many percent of the last 1,000 settled messages stop the worker when they failed permanently;
+    /// 0: no limit.
+    pub permanent_failures_percent_max: usize,
 }
 
 impl Default for PipelineSettings {
@@ -33,6 +36,7 @@ impl Default for PipelineSettings {
             commit_interval_ms: 1_000,
             drain_deadline_ms: 30_000,
             permanent_failures_in_row_max: 1_000,
+            permanent_failures_percent_max: 50,
         }
     }
 }
@@ -54,6 +58,11 @@ impl PipelineSettings {
                 "permanent_failures_in_row_max",
                 default.permanent_failures_in_row_max,
                 0..=1_000_000_000,
+            ),
+            permanent_failures_percent_max: section.number(
+                "permanent_failures_percent_max",
+                default.permanent_failures_percent_max,
+                0..=100,
             ),
         }
     }

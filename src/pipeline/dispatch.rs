@@ -10,11 +10,12 @@ use tokio::time::MissedTickBehavior;
 
 use super::PipelineError;
 use super::attempts::GaveUp;
+use super::flood::{Flood, FloodGate};
 use super::keys::{Job, Keys};
 use super::watermark::Watermarks;
 use crate::config::PipelineSettings;
 use crate::dead_letter::DeadLetter;
-use crate::domain::{Class, Failure, IngestRequest, Message, Outcome, TopicPartition};
+use crate::domain::{Failure, IngestRequest, Message, Outcome, TopicPartition};
 use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceError, SourceEvent};
 use crate::telemetry::{Health, Metrics};
@@ -92,7 +93,7 @@ pub struct Dispatcher<H> {
     revocations: Vec<Revocation>,
     in_flight: usize,
     in_flight_bytes: usize,
-    permanent_in_row: u64,
+    flood_gate: FloodGate,
     reported: Instant,
     reported_settled: u64,
 }
@@ -126,6 +127,7 @@ impl<H: Handler> Dispatcher<H> {
         metrics: Arc<Metrics>,
         progress: Arc<Progress>,
     ) -> Self {
+        let flood_gate = FloodGate::new(&settings);
         Self {
             source,
             handler,
@@ -140,7 +142,7 @@ impl<H: Handler> Dispatcher<H> {
             revocations: Vec::new(),
             in_flight: 0,
             in_flight_bytes: 0,
-            permanent_in_row: 0,
+            flood_gate,
             reported: Instant::now(),
             reported_settled: 0,
         }
@@ -168,12 +170,13 @@ impl<H: Handler> Dispatcher<H> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut source_ended = false;
         let mut drain_by: Option<tokio::time::Instant> = None;
-        let mut flooded = false;
+        let mut flooded: Option<Flood> = None;
         loop {
             self.complete_revocations();
             let stopping = source_ended || drain_by.is_some();
             if stopping && self.tasks.is_empty() {
-                return if flooded { Err(PipelineError::Flood { in_row: self.permanent_in_row }) } else { Ok(()) };
+                // What failed while draining counts too.
+                return flooded.map_or(Ok(()), |found| Err(PipelineError::Flood(self.flood_gate.flood().unwrap_or(found))));
             }
             let demand = if stopping || !self.has_room() { Demand::ControlOnly } else { Demand::Messages };
             tokio::select! {
@@ -186,9 +189,9 @@ impl<H: Handler> Dispatcher<H> {
                 }
                 Some(ended) = self.tasks.join_next() => {
                     self.on_ended(ended)?;
-                    if self.is_flooded() && !flooded {
-                        flooded = true;
-                        drain_by.get_or_insert(self.drain_deadline());
+                    if flooded.is_none() {
+                        flooded = self.flood_gate.flood();
+                        drain_by = drain_by.or_else(|| flooded.map(|_| self.drain_deadline()));
                     }
                 }
                 _ = tick.tick() => {
@@ -214,11 +217,6 @@ impl<H: Handler> Dispatcher<H> {
     fn has_room(&self) -> bool {
         let bytes_max = usize::try_from(self.settings.media_in_flight_bytes_max).unwrap_or(usize::MAX);
         self.in_flight < self.settings.in_flight_max && self.in_flight_bytes < bytes_max
-    }
-
-    fn is_flooded(&self) -> bool {
-        let max = self.settings.permanent_failures_in_row_max;
-        max > 0 && self.permanent_in_row >= max
     }
 
     fn on_event(&mut self, event: SourceEvent) {
@@ -303,15 +301,11 @@ impl<H: Handler> Dispatcher<H> {
 
     fn settle(&mut self, message: &Message, outcome: &Outcome) {
         self.forget(message);
-        match outcome {
-            Outcome::DeadLettered(failure) => {
-                self.progress.dead_lettered.fetch_add(1, Ordering::Relaxed);
-                self.permanent_in_row += u64::from(failure.class == Class::Permanent);
-                tracing::warn!(position = %message.position, stage = %failure.stage, class = %failure.class,
-                    reason = failure.reason, "dead letter: {}", failure.message);
-            }
-            Outcome::Indexed | Outcome::Deleted => self.permanent_in_row = 0,
-            Outcome::Superseded | Outcome::Stale => {}
+        self.flood_gate.settled(outcome);
+        if let Outcome::DeadLettered(failure) = outcome {
+            self.progress.dead_lettered.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(position = %message.position, stage = %failure.stage, class = %failure.class,
+                reason = failure.reason, "dead letter: {}", failure.message);
         }
         self.progress.settled.fetch_add(1, Ordering::Relaxed);
         *self.progress.last_settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());

@@ -49,7 +49,7 @@ impl Source for FakeSource {
 }
 
 /// Values are instructions: `ok` is indexed, `bad` fails for good, `unreadable` does not decode, `panic` panics,
-/// `wait` is indexed once the gate opens.
+/// `wait` is indexed once the gate opens. The dead letter of the key `held` is safe once the gate opens.
 #[derive(Default)]
 struct FakeHandler {
     gate: Notify,
@@ -112,6 +112,11 @@ impl Handler for FakeHandler {
     }
 
     async fn bury(&self, letter: &DeadLetter) {
+        if letter.message.key.as_deref() == Some(b"held") {
+            self.started.lock().unwrap().push(letter.message.position.offset);
+            self.changed.notify_waiters();
+            self.gate.notified().await;
+        }
         self.buried.lock().unwrap().push(letter.message.position.offset);
         self.changed.notify_waiters();
     }
@@ -189,6 +194,27 @@ async fn everything_settles_and_is_committed() {
     let mut buried = handler.buried.lock().unwrap().clone();
     buried.sort_unstable();
     assert_eq!(buried, [1, 2]);
+}
+
+#[tokio::test]
+async fn nothing_is_committed_past_a_message_whose_dead_letter_is_not_safe() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "ok");
+    rig.message(1, "held", "unreadable");
+    rig.message(2, "b", "ok");
+    rig.handler.until(|h| h.started.lock().unwrap().contains(&1) && h.running.lock().unwrap().contains(&2)).await;
+    while rig.committed() != Some(1) {
+        tokio::task::yield_now().await;
+    }
+    // Many commits later it is the same.
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(rig.committed(), Some(1));
+    }
+    rig.handler.gate.notify_one();
+    let commits = rig.commits.clone();
+    assert_eq!(rig.end().await.unwrap().dead_lettered, 1);
+    assert_eq!(commits.lock().unwrap()[&partition()], 3);
 }
 
 #[tokio::test]
@@ -305,8 +331,21 @@ async fn a_flood_of_broken_messages_stops_the_pipeline_after_the_letters_are_saf
     }
     rig.handler.until(|h| h.buried.lock().unwrap().len() == 3).await;
     let (commits, run) = (rig.commits.clone(), rig.run);
-    assert!(matches!(run.await.unwrap(), Err(PipelineError::Flood { in_row: 3 })));
+    assert!(matches!(run.await.unwrap(), Err(PipelineError::Flood(Flood::InRow(3)))));
     assert_eq!(commits.lock().unwrap()[&partition()], 3);
+}
+
+#[tokio::test]
+async fn a_large_share_of_broken_messages_stops_the_pipeline_too() {
+    let settings = PipelineSettings { permanent_failures_percent_max: 60, in_flight_max: 1, ..Default::default() };
+    let rig = Rig::new(settings);
+    for offset in 0..1_200 {
+        rig.message(offset, "a", if offset % 3 == 0 { "ok" } else { "bad" });
+    }
+    let (commits, run) = (rig.commits.clone(), rig.run);
+    let ended = run.await.unwrap();
+    assert!(matches!(ended, Err(PipelineError::Flood(Flood::Share { failed: 666, of: 1_000 }))), "{ended:?}");
+    assert_eq!(commits.lock().unwrap()[&partition()], 1_000);
 }
 
 #[tokio::test]

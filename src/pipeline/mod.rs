@@ -28,6 +28,7 @@ mod decode;
 mod dispatch;
 mod embed;
 mod fetch;
+mod flood;
 mod json;
 mod keys;
 mod settle;
@@ -42,6 +43,7 @@ use std::time::Instant;
 pub use decode::decode;
 pub use dispatch::{Progress, Summary};
 pub use embed::{Embed, Embedded};
+pub use flood::Flood;
 
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
@@ -65,11 +67,8 @@ pub enum PipelineError {
     /// A stage is broken for good; what was in flight is not committed and will be delivered again.
     #[error("a stage broke: {0}; this is a bug, please report it with the log lines before it")]
     Broken(String),
-    #[error(
-        "{in_row} messages in a row failed permanently, which looks like a wrong topic or a changed format; \
-         see the dead letters, then start again (limit: pipeline.permanent_failures_in_row_max)"
-    )]
-    Flood { in_row: u64 },
+    #[error("{0}")]
+    Flood(Flood),
     #[error("stopped by a second signal before work in flight was drained")]
     Forced,
 }

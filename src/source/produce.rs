@@ -94,10 +94,26 @@ impl Producer {
         value: Option<&[u8]>,
         headers: &[(&str, Option<&[u8]>)],
     ) -> Result<impl Future<Output = Result<(i32, i64), ProduceError>> + Send + use<>, ProduceError> {
+        self.send_to(topic, None, key, value, headers).await
+    }
+
+    /// Like [`Producer::send`], to this partition; none: the one that the key belongs to.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send_to(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) -> Result<impl Future<Output = Result<(i32, i64), ProduceError>> + Send + use<>, ProduceError> {
         let owned = headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (name, value)| {
             all.insert(Header { key: name, value: *value })
         });
         let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(owned);
+        record.partition = partition;
         record.key = key;
         record.payload = value;
         let delivery = loop {
@@ -150,6 +166,7 @@ fn refused(topic: &str, error: &KafkaError, noted: &Noted) -> ProduceError {
     }
     let next = match code {
         Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => "create the topic",
+        Some(RDKafkaErrorCode::UnknownPartition) => "the topic has fewer partitions than it had",
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => "make the message smaller, or raise the topic's limit",
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "grant this user WRITE on the topic",
         _ => "check kafka.brokers and that they are up",

@@ -89,7 +89,7 @@ impl Worker {
 
     /// Consumes the configured Kafka topics until a stop is requested.
     pub async fn consume(&self, shutdown: Shutdown, progress: Arc<Progress>) -> Result<Summary, WorkerError> {
-        let dead_letters = KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter.topic)?;
+        let dead_letters = KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter)?;
         let drain_deadline = Duration::from_millis(self.settings.pipeline.drain_deadline_ms);
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
         let source = KafkaSource::connect(&self.settings.kafka, drain_deadline, health, metrics).await?;
