@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::util::Timeout;
 
 use crate::Error;
-use crate::plan::{DIES, Planned, Topic};
+use crate::plan::{DIES, Planned, Topic, WRONG_CLOCK};
 
 const ANSWER: Duration = Duration::from_secs(10);
 const READ: Duration = Duration::from_secs(300);
@@ -118,6 +118,7 @@ impl Broker {
         let admin: AdminClient<DefaultClientContext> = client(&self.address).create()?;
         let names: Vec<(String, i32)> = Topic::ALL
             .into_iter()
+            .chain([Topic::Disk])
             .flat_map(|topic| [(topic.name().to_owned(), topic.partitions()), (topic.dead_letters(), 1)])
             .collect();
         let new = names.iter().map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)));
@@ -131,16 +132,18 @@ impl Broker {
     /// Queues a message; it is delivered once, whatever the broker goes through, or the flush fails.
     pub async fn send(&self, planned: &Planned) -> Result<(), Error> {
         let mut record = FutureRecord::<[u8], [u8]>::to(planned.topic.name()).key(planned.key.as_bytes());
+        let mut headers = OwnedHeaders::new();
         if let Some(timestamp_ms) = planned.timestamp_ms {
             record = record.timestamp(timestamp_ms);
+            headers = headers.insert(Header { key: WRONG_CLOCK, value: Some("") });
         }
         if let Some(value) = &planned.value {
             record = record.payload(value);
         }
         if let Some(dies) = &planned.dies {
-            let value = dies.to_header();
-            record = record.headers(OwnedHeaders::new().insert(Header { key: DIES, value: Some(&value) }));
+            headers = headers.insert(Header { key: DIES, value: Some(&dies.to_header()) });
         }
+        record = record.headers(headers);
         loop {
             match self.producer.send_result(record) {
                 // The log is read back in the end: nobody needs the position now.
@@ -160,9 +163,9 @@ impl Broker {
     }
 
     /// Messages that the group has not committed, by partition, zeros left out. Fails while the broker is away.
-    pub async fn lag(&self, group: &str) -> Result<BTreeMap<(Topic, i32), i64>, Error> {
-        let (address, group) = (self.address.clone(), group.to_owned());
-        tokio::task::spawn_blocking(move || lag(&address, &group)).await?
+    pub async fn lag(&self, group: &str, topics: &[Topic]) -> Result<BTreeMap<(Topic, i32), i64>, Error> {
+        let (address, group, topics) = (self.address.clone(), group.to_owned(), topics.to_vec());
+        tokio::task::spawn_blocking(move || lag(&address, &group, &topics)).await?
     }
 
     /// Every message of a topic.
@@ -178,15 +181,15 @@ fn client(address: &str) -> ClientConfig {
     config
 }
 
-fn lag(address: &str, group: &str) -> Result<BTreeMap<(Topic, i32), i64>, Error> {
+fn lag(address: &str, group: &str, topics: &[Topic]) -> Result<BTreeMap<(Topic, i32), i64>, Error> {
     let consumer: BaseConsumer = client(address).set("group.id", group).create()?;
     let mut list = TopicPartitionList::new();
-    for topic in Topic::ALL {
+    for topic in topics {
         list.add_partition_range(topic.name(), 0, topic.partitions() - 1);
     }
     let committed = consumer.committed_offsets(list, ANSWER)?;
     let mut lag = BTreeMap::new();
-    for topic in Topic::ALL {
+    for topic in topics {
         for partition in 0..topic.partitions() {
             let (low, high) = consumer.fetch_watermarks(topic.name(), partition, ANSWER)?;
             let at = match committed.find_partition(topic.name(), partition).map(|found| found.offset()) {
@@ -194,7 +197,7 @@ fn lag(address: &str, group: &str) -> Result<BTreeMap<(Topic, i32), i64>, Error>
                 _ => low,
             };
             if high != at {
-                lag.insert((topic, partition), high - at);
+                lag.insert((*topic, partition), high - at);
             }
         }
     }

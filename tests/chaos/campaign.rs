@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::domain::ModelId;
+use rdkafka::message::OwnedMessage;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::Error;
 use crate::broker::{Broker, Services};
+use crate::disk::{self, Disk};
 use crate::expected::Expected;
 use crate::faults::{Kind, Links, SESSION_TIMEOUT, Schedule, World};
 use crate::journal::Journal;
@@ -26,6 +28,7 @@ use crate::workers::{Pool, WorkerSettings};
 
 pub const MODEL: &str = "demo-emoji/v1";
 const GROUP: &str = "chaos";
+const DISK_GROUP: &str = "chaos-disk";
 const CATALOG: &str = "chaos";
 /// Messages that wait for the workers, at most: enough that they are never idle, few enough that a replay ends.
 const BACKLOG_MAX: i64 = 3000;
@@ -45,8 +48,29 @@ pub struct Enough {
     pub duration_max: Duration,
 }
 
+/// The workers' `store.guard`, and with it what they may go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Guard {
+    /// The default: what a paused worker, or the network, delivers too late may be written. So no worker is paused beyond the
+    /// session timeout, the client waits for longer than any stall, and faults come one after the other.
+    Check,
+    /// Everything, and at once.
+    Strict,
+}
+
+/// How a campaign goes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub workers: usize,
+    pub guard: Guard,
+    pub enough: Enough,
+    /// Part of the names of the faults that are wanted.
+    pub only: String,
+}
+
 /// `None`: this machine has no Kafka or no S3 server.
-pub async fn run(seed: u64, workers: usize, enough: Enough, folder: &Path) -> Result<Option<Report>, Error> {
+pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let (kafka, store_link, media_link, s3) =
         (Proxy::bind().await?, Proxy::bind().await?, Proxy::bind().await?, Proxy::bind().await?);
     let (services_folder, proxy_port) = (folder.join("services"), kafka.address.port());
@@ -75,18 +99,18 @@ pub async fn run(seed: u64, workers: usize, enough: Enough, folder: &Path) -> Re
     };
     let links = Links { kafka, store: store_link, media: media_link, s3 };
     let journal = Arc::new(Journal::new());
-    let how = worker_settings(&services, &links, folder);
-    let pool = Arc::new(Pool::new(how, workers, journal.clone()));
+    let how = worker_settings(plan.guard, &services, &links, folder);
+    let pool = Arc::new(Pool::new(how, plan.workers, journal.clone()));
     let store_port = store.port();
     let world = Arc::new(World::new(pool.clone(), journal.clone(), services, store, picture_server, links));
     let tending = tokio::spawn(tend(pool.clone(), journal.clone()));
 
     let over = Arc::new(AtomicBool::new(false));
     let sent = Arc::new(AtomicU64::new(0));
-    let workload = Workload::new(seed, material);
+    let workload = Workload::new(plan.seed, material);
     let producing = tokio::spawn(produce(workload, broker.clone(), sent.clone(), over.clone(), journal.clone()));
-    let mut schedule = Schedule::new(seed);
-    torment(&world, &mut schedule, enough, &sent, pool.target()).await?;
+    let mut schedule = Schedule::new(plan)?;
+    torment(&world, &mut schedule, plan, &sent).await?;
     over.store(true, Ordering::Relaxed);
     let mut workload = producing.await??;
 
@@ -106,46 +130,89 @@ pub async fn run(seed: u64, workers: usize, enough: Enough, folder: &Path) -> Re
         }
         letters.extend(broker.read(&topic.dead_letters(), 1).await?);
     }
-    let vectors = Vectors::of(&expected, &pictures).await?;
     let settings = StoreSettings {
         kind: StoreKind::Qdrant,
         url: format!("http://127.0.0.1:{store_port}"),
         ..StoreSettings::default()
     };
-    let model: ModelId = MODEL.parse()?;
-    let collection = model.collection(&settings.collection_template, CATALOG);
-    let reader = clipstream::store::open(&settings).await?;
-    let stored = oracle::scroll(&*reader, &collection).await?;
-    let verdict = oracle::judge(&Evidence {
-        expected: &expected,
-        stored: &stored,
-        vectors: &vectors,
-        pictures: &pictures,
-        letters: &letters,
-        journal: &journal,
-    })?;
-    Ok(Some(report(seed, took, &world, &schedule, &expected, verdict, &workload, enough)))
+    let mut verdict = judged(&expected, &settings, &pictures, &letters, &journal).await?;
+    let disk_refusals = full_disk(&world, folder, &broker, workload, &pictures, &mut verdict).await?;
+    Ok(Some(report(plan, took, &world, &schedule, &expected, verdict, disk_refusals)))
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything that is told, from everybody who knows some of it")]
+async fn judged(
+    expected: &Expected,
+    store: &StoreSettings,
+    pictures: &BTreeMap<String, Picture>,
+    letters: &[OwnedMessage],
+    journal: &Journal,
+) -> Result<Verdict, Error> {
+    let vectors = Vectors::of(expected, pictures).await?;
+    let model: ModelId = MODEL.parse()?;
+    let reader = clipstream::store::open(store).await?;
+    let stored = oracle::scroll(&*reader, &model.collection(&store.collection_template, CATALOG)).await?;
+    reader.close().await?;
+    oracle::judge(&Evidence { expected, stored: &stored, vectors: &vectors, pictures, letters, journal })
+}
+
+/// A worker with the embedded store whose disk is full for a while. Adds what is wrong afterwards to the verdict; writes that
+/// the disk refused, `None` where this machine cannot do it.
+async fn full_disk(
+    world: &World,
+    folder: &Path,
+    broker: &Broker,
+    workload: Workload,
+    pictures: &BTreeMap<String, Picture>,
+    verdict: &mut Verdict,
+) -> Result<Option<u64>, Error> {
+    let folder = folder.join("disk");
+    let how = world.pool.settings();
+    let others = ["kafka.topics", "kafka.group_id", "store.kind", "store.url"];
+    let mut settings: Vec<_> = how.settings.iter().filter(|(key, _)| !others.contains(&&**key)).cloned().collect();
+    let path = folder.join("store").display().to_string();
+    let own = [("kafka.topics", "disk"), ("kafka.group_id", DISK_GROUP), ("store.kind", "embedded"), ("store.path", &path)];
+    settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let environment: Vec<_> = how.environment.iter().filter(|(name, _)| name.starts_with("AWS")).cloned().collect();
+    let disk = Disk { folder: &folder, settings: &settings, environment: &environment, group: DISK_GROUP };
+    let workload = std::sync::Mutex::new(workload);
+    let send = async |count: usize| {
+        for _ in 0..count {
+            let message = workload.lock().unwrap_or_else(PoisonError::into_inner).for_disk();
+            broker.send(&message).await?;
+        }
+        broker.flush().await
+    };
+    let Some(outcome) = disk::run(disk, broker, &world.journal, send).await? else {
+        eprintln!("\n*** NO MOUNT NAMESPACES (unshare --mount): the full disk is NOT tried ***\n");
+        return Ok(None);
+    };
+    let mut expected = Expected::default();
+    for message in broker.read(Topic::Disk.name(), Topic::Disk.partitions()).await? {
+        expected.apply(Topic::Disk, message)?;
+    }
+    let letters = broker.read(&Topic::Disk.dead_letters(), 1).await?;
+    let store = StoreSettings { kind: StoreKind::Embedded, path: outcome.store, ..StoreSettings::default() };
+    verdict.add(judged(&expected, &store, pictures, &letters, &world.journal).await?);
+    Ok(Some(outcome.refusals))
+}
+
 fn report(
-    seed: u64,
+    plan: &Plan,
     took: Duration,
     world: &World,
     schedule: &Schedule,
     expected: &Expected,
     verdict: Verdict,
-    workload: &Workload,
-    enough: Enough,
+    disk_refusals: Option<u64>,
 ) -> Report {
+    let enough = plan.enough;
     let ((processed, replays), injected) = (world.journal.counts(), world.injected());
     let mut violations = world.journal.violations();
     // A campaign in which nothing was done twice has tested nothing.
     if replays == 0 {
         violations.push("no message was processed twice: the faults tested nothing".to_owned());
     }
-    let missing: Vec<&str> =
-        Kind::ALL.iter().filter(|(kind, _)| !injected.contains_key(kind)).map(|(kind, _)| kind.name()).collect();
+    let missing: Vec<&str> = schedule.kinds().filter(|kind| !injected.contains_key(kind)).map(Kind::name).collect();
     if schedule.went_round() && !missing.is_empty() {
         violations.push(format!("these faults never had an effect: {}", missing.join(", ")));
     }
@@ -157,22 +224,23 @@ fn report(
         ));
     }
     Report {
-        seed,
+        seed: plan.seed,
+        guard: plan.guard,
         took,
         messages: expected.messages,
         processed,
         replays,
-        clock_jumps: workload.clock_jumps,
+        clock_jumps: expected.clock_jumps,
         refused_starts: world.pool.refused_starts(),
         injected,
         recoveries: world.journal.recoveries(),
         verdict,
-        disk_refusals: 0,
+        disk_refusals,
         violations,
     }
 }
 
-fn worker_settings(services: &Services, links: &Links, folder: &Path) -> WorkerSettings {
+fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Path) -> WorkerSettings {
     let names: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
     let ops: Vec<String> = Topic::ALL.iter().map(|t| format!("{}={}", t.name(), t.default_op())).collect();
     let session_timeout_ms = SESSION_TIMEOUT.as_millis().to_string();
@@ -199,8 +267,8 @@ fn worker_settings(services: &Services, links: &Links, folder: &Path) -> WorkerS
         ("store.kind", "qdrant"),
         ("store.url", &format!("http://{}", links.store.address)),
         ("store.catalog", CATALOG),
-        // Shorter than some stalls, so that writes come late that nobody waits for any more.
-        ("store.timeout_ms", "4000"),
+        // In `strict`, shorter than some stalls, so that writes come late that nobody waits for any more.
+        ("store.timeout_ms", if guard == Guard::Strict { "4000" } else { "60000" }),
         ("telemetry.listen", "127.0.0.1:0"),
         ("telemetry.log_format", "json"),
         ("telemetry.log_filter", "info,clipstream::pipeline=debug,qdrant_edge=error"),
@@ -258,7 +326,7 @@ async fn produce(
         if room <= 0 {
             sleep(Duration::from_millis(300)).await;
             // While the broker is away nothing is known, and nothing can be taken.
-            room = broker.lag(GROUP).await.map_or(0, |lag| BACKLOG_MAX - lag.values().sum::<i64>());
+            room = broker.lag(GROUP, &Topic::ALL).await.map_or(0, |lag| BACKLOG_MAX - lag.values().sum::<i64>());
         }
         for _ in 0..room.clamp(0, 200) {
             broker.send(&workload.next()).await.map_err(|e| e.to_string())?;
@@ -276,10 +344,10 @@ async fn produce(
 async fn torment(
     world: &Arc<World>,
     schedule: &mut Schedule,
-    enough: Enough,
+    plan: &Plan,
     sent: &AtomicU64,
-    workers: usize,
 ) -> Result<(), Error> {
+    let enough = plan.enough;
     let (start, mut running, mut told) = (Instant::now(), JoinSet::new(), Instant::now());
     loop {
         let (elapsed, messages, kills) = (start.elapsed(), sent.load(Ordering::Relaxed), world.kills());
@@ -299,6 +367,9 @@ async fn torment(
         let fault = schedule.next();
         sleep(fault.after).await;
         running.spawn(world.clone().inflict(fault));
+        if plan.guard == Guard::Check {
+            running.join_next().await.transpose()?.transpose()?;
+        }
         while let Some(ended) = running.try_join_next() {
             ended??;
         }
@@ -306,7 +377,7 @@ async fn torment(
     while let Some(ended) = running.join_next().await {
         ended??;
     }
-    world.pool.set_target(workers);
+    world.pool.set_target(plan.workers);
     Ok(())
 }
 
@@ -314,7 +385,7 @@ async fn torment(
 async fn settle(broker: &Broker, journal: &Journal, patience: Duration) {
     let deadline = Instant::now() + patience;
     loop {
-        let lag = broker.lag(GROUP).await;
+        let lag = broker.lag(GROUP, &Topic::ALL).await;
         if lag.as_ref().is_ok_and(BTreeMap::is_empty) {
             return;
         }

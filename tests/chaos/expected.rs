@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::Error;
 use crate::broker::header;
 use crate::journal::Place;
-use crate::plan::{DIES, Dies, Topic};
+use crate::plan::{DIES, Dies, Topic, WRONG_CLOCK};
 
 /// What became of an asset.
 #[derive(Clone, Debug, Default)]
@@ -39,12 +39,15 @@ pub struct Expected {
     pub assets: BTreeMap<String, Asset>,
     pub doomed: BTreeMap<Place, Doomed>,
     pub messages: u64,
+    /// Messages of a producer whose clock was wrong.
+    pub clock_jumps: u64,
 }
 
 impl Expected {
     /// Messages of one partition come in its order.
     pub fn apply(&mut self, topic: Topic, message: OwnedMessage) -> Result<(), Error> {
         self.messages += 1;
+        self.clock_jumps += u64::from(header(&message, WRONG_CLOCK).is_some());
         let place = (topic, message.partition(), message.offset());
         let key = String::from_utf8(message.key().ok_or("a message without key")?.to_vec())?;
         let shown = message.payload().map_or("(tombstone)".into(), |value| String::from_utf8_lossy(value).into_owned());

@@ -2,7 +2,7 @@
 //!
 //! Kinds are dealt from a shuffled deck, so that every kind has happened when the deck has been dealt once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::Error;
 use crate::broker::Services;
+use crate::campaign::{Guard, Plan};
 use crate::journal::Journal;
 use crate::media::{Media, Weather};
 use crate::proxy::{Harm, Proxy};
@@ -90,19 +91,33 @@ pub struct Fault {
 
 pub struct Schedule {
     rng: StdRng,
+    cards: Vec<Kind>,
     deck: Vec<Kind>,
     dealt: usize,
 }
 
 impl Schedule {
-    pub fn new(seed: u64) -> Self {
+    /// Of the kinds that are wanted, and that the workers' guard is made for.
+    pub fn new(plan: &Plan) -> Result<Self, Error> {
+        let (seed, only) = (plan.seed, plan.only.as_str());
+        let fits = |kind: Kind| plan.guard == Guard::Strict || kind != Kind::WorkerZombie;
+        let chosen = Kind::ALL.iter().filter(|(kind, _)| kind.name().contains(only) && fits(*kind));
+        let cards: Vec<Kind> = chosen.flat_map(|(kind, cards)| vec![*kind; *cards]).collect();
+        if cards.is_empty() {
+            let names: Vec<&str> = Kind::ALL.iter().map(|(kind, _)| kind.name()).collect();
+            return Err(format!("no fault has {only:?} in its name; expected a part of: {}", names.join(", ")).into());
+        }
         // Not the workload's stream of numbers.
-        Self { rng: StdRng::seed_from_u64(seed ^ 0x0066_6175_6c74_7300), deck: Vec::new(), dealt: 0 }
+        Ok(Self { rng: StdRng::seed_from_u64(seed ^ 0x0066_6175_6c74_7300), cards, deck: Vec::new(), dealt: 0 })
+    }
+
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        self.cards.iter().copied().collect::<BTreeSet<_>>().into_iter()
     }
 
     pub fn next(&mut self) -> Fault {
         if self.deck.is_empty() {
-            self.deck = Kind::ALL.iter().flat_map(|(kind, cards)| vec![*kind; *cards]).collect();
+            self.deck.clone_from(&self.cards);
             self.deck.shuffle(&mut self.rng);
         }
         self.dealt += 1;
@@ -118,7 +133,7 @@ impl Schedule {
 
     /// Whether every kind has been dealt.
     pub fn went_round(&self) -> bool {
-        self.dealt >= Kind::ALL.iter().map(|(_, cards)| cards).sum()
+        self.dealt >= self.cards.len()
     }
 }
 

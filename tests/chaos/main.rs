@@ -5,6 +5,7 @@
 
 mod broker;
 mod campaign;
+mod disk;
 mod expected;
 mod faults;
 mod journal;
@@ -24,14 +25,16 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use campaign::Enough;
+use campaign::{Enough, Guard, Plan};
 use report::Report;
 
 /// Whatever ends a campaign early: a test program tells it and ends.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// What runs with all other tests, in seconds of faults each.
-const SHORT: [(u64, u64); 2] = [(1, 50), (2, 50)];
+/// What runs with all other tests.
+const SHORT: [(u64, Guard); 2] = [(1, Guard::Strict), (2, Guard::Check)];
+/// Of faults, each.
+const SHORT_FOR: Duration = Duration::from_secs(50);
 
 /// A fault campaign. It ends when all of minutes, messages and kills are reached.
 #[derive(Debug, Parser)]
@@ -55,6 +58,12 @@ struct Args {
     /// To begin with; some join and some leave.
     #[arg(long, default_value_t = 3)]
     workers: usize,
+    /// The workers' store.guard; with check, faults that it is not made for are left out.
+    #[arg(long, value_enum, default_value_t = Guard::Strict)]
+    guard: Guard,
+    /// Only faults with this in their name, to look closer at one kind.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Where the result goes as well, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -86,7 +95,8 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         kills: args.kills_min,
         duration_max: minutes(args.minutes_max)?,
     };
-    let Some(report) = campaign(args.seed, args.workers, enough)? else {
+    let Args { seed, workers, guard, only, .. } = args;
+    let Some(report) = campaign(&Plan { seed, workers, guard, enough, only })? else {
         return Err("the campaign needs Kafka and S3 (see above)".into());
     };
     if let Some(file) = args.json {
@@ -101,10 +111,9 @@ fn short() -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut clean = true;
-    for (seed, seconds) in SHORT {
-        let duration = Duration::from_secs(seconds);
-        let enough = Enough { duration, messages: 0, kills: 0, duration_max: duration };
-        match campaign(seed, 2, enough)? {
+    for (seed, guard) in SHORT {
+        let enough = Enough { duration: SHORT_FOR, messages: 0, kills: 0, duration_max: SHORT_FOR };
+        match campaign(&Plan { seed, workers: 2, guard, enough, only: String::new() })? {
             Some(report) => clean &= report.is_clean(),
             None => eprintln!("\n*** NO KAFKA OR NO S3 of its own: the fault campaign does NOT RUN ***\n"),
         }
@@ -113,15 +122,15 @@ fn short() -> Result<ExitCode, Error> {
 }
 
 /// Runs one and tells. What it leaves behind is kept when it failed.
-fn campaign(seed: u64, workers: usize, enough: Enough) -> Result<Option<Report>, Error> {
+fn campaign(plan: &Plan) -> Result<Option<Report>, Error> {
     let folder = tempfile::Builder::new().prefix("clipstream-chaos-").tempdir()?;
-    eprintln!("chaos: seed {seed}, {workers} workers, {enough:?}, in {}", folder.path().display());
+    eprintln!("chaos: {plan:?}, in {}", folder.path().display());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
     let ended = runtime.block_on(async {
         // Whatever ends the campaign drops it, and with it every process that it started.
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
-            ended = campaign::run(seed, workers, enough, folder.path()) => ended,
+            ended = campaign::run(plan, folder.path()) => ended,
             _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
             _ = terminate.recv() => Err("terminated".into()),
         }
@@ -137,7 +146,7 @@ fn campaign(seed: u64, workers: usize, enough: Enough) -> Result<Option<Report>,
     };
     if failed {
         let kept = folder.keep();
-        eprintln!("chaos: FAILED with seed {seed}; logs of the workers and the store's folder are in {}", kept.display());
+        eprintln!("chaos: FAILED with seed {}; logs of the workers and the store's folder are in {}", plan.seed, kept.display());
     }
     ended
 }

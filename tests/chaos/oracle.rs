@@ -43,6 +43,18 @@ impl Verdict {
         (self.lost, self.doubled, self.stale, self.wrong) == (0, 0, 0, 0)
     }
 
+    /// What was found elsewhere counts as well.
+    pub fn add(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.stale += other.stale;
+        self.wrong += other.wrong;
+        self.points += other.points;
+        self.dead_letters += other.dead_letters;
+        self.duplicate_letters += other.duplicate_letters;
+        self.differences.extend(other.differences);
+    }
+
     fn note(&mut self, what: String) {
         if self.differences.len() < SHOWN_MAX {
             self.differences.push(what);

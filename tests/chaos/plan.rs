@@ -17,6 +17,9 @@ use serde_json::{Map, Value, json};
 /// Header of a message that must become a dead letter.
 pub const DIES: &str = "chaos-dies";
 
+/// Header of a message whose timestamp is not its time.
+pub const WRONG_CLOCK: &str = "chaos-wrong-clock";
+
 const KEYS: f64 = 4000.0;
 /// Payload keys of an asset.
 const FIELDS: u32 = 5;
@@ -26,9 +29,12 @@ pub enum Topic {
     Assets,
     Pictures,
     Captions,
+    /// Of the worker whose disk is full.
+    Disk,
 }
 
 impl Topic {
+    /// Those of the campaign's workers.
     pub const ALL: [Self; 3] = [Self::Assets, Self::Pictures, Self::Captions];
 
     pub fn name(self) -> &'static str {
@@ -36,11 +42,12 @@ impl Topic {
             Self::Assets => "assets",
             Self::Pictures => "pictures",
             Self::Captions => "captions",
+            Self::Disk => "disk",
         }
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|topic| topic.name() == name)
+        Self::ALL.into_iter().chain([Self::Disk]).find(|topic| topic.name() == name)
     }
 
     pub fn dead_letters(self) -> String {
@@ -51,13 +58,14 @@ impl Topic {
         match self {
             Self::Assets => 6,
             Self::Pictures | Self::Captions => 2,
+            Self::Disk => 1,
         }
     }
 
     /// What a message means that names no operation.
     pub fn default_op(self) -> &'static str {
         match self {
-            Self::Assets => "upsert",
+            Self::Assets | Self::Disk => "upsert",
             Self::Pictures | Self::Captions => "patch",
         }
     }
@@ -109,13 +117,11 @@ pub struct Workload {
     serial: u64,
     /// Of keys with versions: the newest one, and the last message.
     versions: HashMap<u32, (u64, Option<Planned>)>,
-    /// Messages whose producer's clock was wrong.
-    pub clock_jumps: u64,
 }
 
 impl Workload {
     pub fn new(seed: u64, material: Material) -> Self {
-        Self { rng: StdRng::seed_from_u64(seed), material, serial: 0, versions: HashMap::new(), clock_jumps: 0 }
+        Self { rng: StdRng::seed_from_u64(seed), material, serial: 0, versions: HashMap::new() }
     }
 
     pub fn next(&mut self) -> Planned {
@@ -142,6 +148,13 @@ impl Workload {
         planned(topic, format!("fresh-{}-{n}", topic.name()), &body)
     }
 
+    /// A message for the worker whose disk is full.
+    pub fn for_disk(&mut self) -> Planned {
+        self.serial += 1;
+        let key = self.rng.random_range(0..400);
+        Planned { topic: Topic::Disk, ..self.unversioned(key) }
+    }
+
     fn versioned(&mut self, key: u32) -> Planned {
         let (newest, last) = self.versions.get(&key).cloned().unwrap_or_default();
         let roll = self.rng.random_range(0..100);
@@ -161,7 +174,6 @@ impl Workload {
         let mut message = planned(Topic::Assets, format!("v{key}"), &body);
         if self.rng.random_ratio(1, 20) {
             // The version decides, so a producer's clock may be an hour off.
-            self.clock_jumps += 1;
             let offset_ms = self.rng.random_range(-3_600_000..3_600_000);
             message.timestamp_ms = Some(chrono::Utc::now().timestamp_millis() + offset_ms);
         }

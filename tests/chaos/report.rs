@@ -6,12 +6,14 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
+use crate::campaign::Guard;
 use crate::faults::Kind;
 use crate::oracle::Verdict;
 
 /// One campaign, whatever came of it.
 pub struct Report {
     pub seed: u64,
+    pub guard: Guard,
     pub took: Duration,
     pub messages: u64,
     pub processed: u64,
@@ -21,8 +23,8 @@ pub struct Report {
     pub injected: BTreeMap<Kind, u64>,
     pub recoveries: BTreeMap<Kind, Vec<Duration>>,
     pub verdict: Verdict,
-    /// Results of the full-disk phase: writes that the disk refused.
-    pub disk_refusals: u64,
+    /// Writes that a full disk refused, and deaths of it; `None`: it could not be tried here.
+    pub disk_refusals: Option<u64>,
     /// What must not happen whatever the faults: workers that end by themselves, lag that stays, a fresh message that does not
     /// pass, a campaign that tested nothing.
     pub violations: Vec<String>,
@@ -43,7 +45,7 @@ impl Report {
             })
             .collect();
         json!({
-            "seed": self.seed, "minutes": (self.took.as_secs_f64() / 6.0).round() / 10.0, "messages": self.messages,
+            "seed": self.seed, "guard": self.guard_name(), "minutes": (self.took.as_secs_f64() / 6.0).round() / 10.0, "messages": self.messages,
             "processed": self.processed, "replays": self.replays, "points": self.verdict.points,
             "dead_letters": self.verdict.dead_letters, "duplicate_letters": self.verdict.duplicate_letters,
             "kills": self.injected.get(&Kind::WorkerKill), "faults": faults, "clock_jumps": self.clock_jumps,
@@ -51,6 +53,13 @@ impl Report {
             "lost": self.verdict.lost, "doubled": self.verdict.doubled, "stale": self.verdict.stale,
             "wrong": self.verdict.wrong, "violations": self.violations.len(),
         })
+    }
+
+    fn guard_name(&self) -> &'static str {
+        match self.guard {
+            Guard::Check => "check",
+            Guard::Strict => "strict",
+        }
     }
 
     /// Median and longest.
@@ -71,12 +80,13 @@ impl Report {
             table.add_row([kind.name().to_owned(), count.to_string(), median, most]);
         }
         table.add_row(["producer's clock wrong".to_owned(), self.clock_jumps.to_string(), String::new(), String::new()]);
-        table.add_row(["disk full (writes refused)".to_owned(), self.disk_refusals.to_string(), String::new(), String::new()]);
+        let full = self.disk_refusals.map_or("not tried".to_owned(), |count| count.to_string());
+        table.add_row(["embedded store's disk full (refusals)".to_owned(), full, String::new(), String::new()]);
         right(&mut table, 1..4);
         println!("\n{table}\n");
         let mut table = Table::new();
         table.load_preset(presets::ASCII_MARKDOWN);
-        table.set_header(["campaign", &format!("seed {}", self.seed)]);
+        table.set_header(["campaign", &format!("seed {}, {}", self.seed, self.guard_name())]);
         let verdict = &self.verdict;
         for (name, value) in [
             ("minutes", format!("{:.1}", self.took.as_secs_f64() / 60.0)),

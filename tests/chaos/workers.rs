@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,7 @@ use crate::journal::Journal;
 
 /// A worker that could not start is replaced after this.
 const RESTART_PAUSE: Duration = Duration::from_millis(1000);
-/// Exit code of a worker that lacks a dependency at its start.
+/// Exit code of a worker that lacks a dependency, at its start or for its last commit.
 const UNAVAILABLE: i32 = 3;
 
 /// How a worker is started.
@@ -60,6 +59,10 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn settings(&self) -> &WorkerSettings {
+        &self.how
+    }
+
     pub fn target(&self) -> usize {
         self.state().target
     }
@@ -100,7 +103,9 @@ impl Pool {
     fn judge(&self, worker: &Worker, status: ExitStatus, state: &mut State) {
         let served = worker.served.load(Ordering::Relaxed);
         match status.code() {
-            _ if worker.ended_by_us && (status.success() || status.signal().is_some()) => {}
+            // Past the drain deadline, or without the broker to commit to, it says so: what it leaves comes again.
+            Some(0 | UNAVAILABLE) if worker.ended_by_us => {}
+            None if worker.ended_by_us => {}
             Some(UNAVAILABLE) if !served => {
                 state.refused_starts += 1;
                 state.not_before = Some(Instant::now() + RESTART_PAUSE);
@@ -127,7 +132,7 @@ impl Pool {
         let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 journal.line(number, &line);
-                if line.contains(r#""message":"model is ready""#) {
+                if line.contains(r#""message":"partitions assigned""#) {
                     serves.store(true, Ordering::Relaxed);
                 }
                 // A full disk must not stop the campaign; the log is for people.
