@@ -11,7 +11,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -119,8 +119,8 @@ struct Served {
     spoiled: Arc<AtomicU64>,
 }
 
-/// `/images/NAME`: a picture. `/page/…`: HTML that says it is a picture. Anything else: 404.
-async fn serve(State(mut served): State<Served>, uri: Uri) -> Response {
+/// `/images/NAME`: a picture, or 304 to whoever has it. `/page/…`: HTML that says it is a picture. Anything else: 404.
+async fn serve(State(mut served): State<Served>, uri: Uri, headers: HeaderMap) -> Response {
     let weather = *served.weather.borrow_and_update();
     if weather != Weather::Fine {
         served.spoiled.fetch_add(1, Ordering::Relaxed);
@@ -144,6 +144,9 @@ async fn serve(State(mut served): State<Served>, uri: Uri) -> Response {
         return StatusCode::NOT_FOUND.into_response();
     };
     let (bytes, etag) = (picture.bytes.clone(), format!("\"{}\"", &picture.sha256[..16]));
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
+    }
     if weather == Weather::Truncated {
         let half = bytes.slice(..bytes.len() / 2);
         let broken = futures::stream::iter([Ok(half), Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))]);

@@ -159,7 +159,7 @@ fn difference(asset: &Asset, stored: Option<&StoredPoint>, evidence: &Evidence<'
     let Some(point) = stored else { return (!asset.deleted).then(|| "there is no point".to_owned()) };
     let (record, mut payload) = (record(point), point.payload.clone());
     payload.remove(RESERVED_KEY);
-    let is_tombstone = record.get("deleted_at").is_some();
+    let is_tombstone = record["deleted_at"].is_string();
     if asset.deleted {
         let empty = is_tombstone && payload.is_empty() && point.image.is_none() && point.text.is_none();
         return (!empty).then(|| format!("it was deleted, and is there: {}", Value::Object(point.payload.clone())));
