@@ -16,7 +16,7 @@ fn settings() -> MediaSettings {
 }
 
 async fn get(settings: &MediaSettings, url: &str) -> Result<Fetched, MediaError> {
-    let hosts = HostLimits::new(settings.per_host_concurrency);
+    let hosts = Hosts::for_tests(settings.per_host_concurrency);
     let fetcher = HttpFetcher::new(settings, Budget::new(1 << 20), hosts).unwrap();
     fetcher.fetch(url, &mut Deadline::after(Duration::from_millis(settings.fetch_timeout_ms))).await
 }
@@ -63,7 +63,7 @@ async fn answers_have_a_class_and_a_reason() {
         (reply("425 Too Early", &[], "x"), Transient, "http_status"),
         (reply("429 Too Many Requests", &[], "x"), Transient, "http_throttled"),
         (reply("500 Internal Server Error", &[], "x"), Transient, "http_server_error"),
-        (reply("503 Service Unavailable", &[], "x"), Transient, "http_server_error"),
+        (reply("503 Service Unavailable", &[], "x"), Transient, "http_unavailable"),
         (reply("200 OK", &[], ""), Permanent, "media_empty"),
         (raw(&[OK], "", Then::Close), Permanent, "media_empty"),
         (reply("200 OK", &["Content-Encoding: gzip"], "x"), Permanent, "http_encoding_unsupported"),
@@ -234,7 +234,7 @@ async fn one_host_gets_no_more_than_its_share() {
     })
     .await;
     let settings = MediaSettings { per_host_concurrency: 2, ..settings() };
-    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), HostLimits::new(2)).unwrap();
+    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), Hosts::for_tests(2)).unwrap();
     let url = server.url("/");
     let fetches =
         (0..10).map(|_| async { fetcher.fetch(&url, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });

@@ -41,7 +41,7 @@ async fn get_with(
     url: &str,
 ) -> Result<Fetched, MediaError> {
     let credentials = Some(SharedCredentialsProvider::new(credentials));
-    let fetcher = S3Fetcher::new(settings, credentials, Budget::new(1 << 20), HostLimits::new(4));
+    let fetcher = S3Fetcher::new(settings, credentials, Budget::new(1 << 20), Hosts::for_tests(4));
     fetcher.fetch(url, &mut Deadline::after(Duration::from_millis(settings.fetch_timeout_ms))).await
 }
 

@@ -28,8 +28,11 @@ mod decode;
 mod dispatch;
 mod embed;
 mod fetch;
+mod flight;
 mod keys;
+mod progress;
 mod settle;
+mod stuck;
 mod upsert;
 mod watermark;
 
@@ -37,8 +40,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use dispatch::{Progress, Summary};
 pub use embed::{Embed, Embedded};
+pub use progress::{Progress, Summary};
 
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
