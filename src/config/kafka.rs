@@ -145,18 +145,17 @@ impl KafkaSettings {
         own.unwrap_or(self.session_timeout_ms)
     }
 
-    /// Whether a drain of this long, and the last commit after it, fit into what the group grants a member. In a rebalance
-    /// it waits for `max.poll.interval.ms` (KIP-62), then others get the partitions all the same. A member whose
-    /// heartbeats fail loses them after the session timeout: whatever it still drains then is done twice.
+    /// Whether a drain of this long fits into what the group grants a member. In a rebalance it waits for
+    /// `max.poll.interval.ms` (KIP-62), in which the last commit must have a place too; then others get the partitions all
+    /// the same. A member whose heartbeats fail loses them after the session timeout, and what it still drains is done twice.
     pub fn check_drain(&self, drain_deadline_ms: u64) -> Result<(), Expected> {
         let (session, poll) = (self.session_timeout_ms(), self.max_poll_interval_ms());
-        let max = session.min(poll).saturating_sub(LAST_COMMIT_MAX_MS);
-        if drain_deadline_ms <= max {
+        if drain_deadline_ms < session && drain_deadline_ms.saturating_add(LAST_COMMIT_MAX_MS) <= poll {
             return Ok(());
         }
         let expected = format!(
-            "at most {max}: {LAST_COMMIT_MAX_MS} ms for the last commit less than both kafka.session_timeout_ms, which is \
-             {session}, and librdkafka's {MAX_POLL_INTERVAL}, which is {poll}"
+            "less than kafka.session_timeout_ms, which is {session}, and, with {LAST_COMMIT_MAX_MS} ms for the last commit, \
+             at most librdkafka's {MAX_POLL_INTERVAL}, which is {poll}"
         );
         Err(Expected::new(expected).hint("raise kafka.session_timeout_ms, or kafka.properties.\"max.poll.interval.ms\""))
     }

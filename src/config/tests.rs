@@ -216,9 +216,9 @@ fn values_that_do_not_go_together_are_found() {
         let text = format!("{settings}\n[pipeline]\ndrain_deadline_ms = 300000\n");
         Settings::load(Layers::default().with_text("f", &text)).map_err(|problems| problems.0[0].expected.clone())
     };
-    let raised = "[kafka]\nsession_timeout_ms = 305000\n[kafka.properties]\n'max.poll.interval.ms' = 600000";
+    let raised = "[kafka]\nsession_timeout_ms = 300001\n[kafka.properties]\n'max.poll.interval.ms' = 600000";
     assert!(drain(raised).is_ok());
-    let by_property = "[kafka.properties]\n'max.poll.interval.ms' = 600000\n'session.timeout.ms' = 305000";
+    let by_property = "[kafka.properties]\n'max.poll.interval.ms' = 600000\n'session.timeout.ms' = 300001";
     assert!(drain(by_property).is_ok());
     for half in ["[kafka]\nsession_timeout_ms = 300000", "[kafka.properties]\n'max.poll.interval.ms' = 600000"] {
         let expected = drain(half).unwrap_err();

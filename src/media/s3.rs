@@ -46,6 +46,7 @@ pub(super) struct S3Fetcher {
     /// Built by the first `s3://` URL: finding region and credentials may ask files and the instance metadata service,
     /// which those who use no S3 should not wait for. With when.
     client: Mutex<Option<(Client, Instant)>>,
+    refused_client_age_min: Duration,
     hosts: Hosts,
     budget: Budget,
 }
@@ -57,7 +58,14 @@ impl S3Fetcher {
         budget: Budget,
         hosts: Hosts,
     ) -> Self {
-        Self { settings: settings.clone(), credentials, client: Mutex::default(), hosts, budget }
+        Self {
+            settings: settings.clone(),
+            credentials,
+            client: Mutex::default(),
+            refused_client_age_min: REFUSED_CLIENT_AGE_MIN,
+            hosts,
+            budget,
+        }
     }
 
     pub(super) async fn fetch(&self, url: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
@@ -114,7 +122,7 @@ impl S3Fetcher {
     /// providers gave until it expires. So that an outage of credentials ends when they are replaced, without a restart.
     async fn reconsider(&self, error: &MediaError) {
         if matches!(error.reason, "s3_credentials_refused" | "s3_credentials_missing") {
-            self.client.lock().await.take_if(|(_, since)| since.elapsed() >= REFUSED_CLIENT_AGE_MIN);
+            self.client.lock().await.take_if(|(_, since)| since.elapsed() >= self.refused_client_age_min);
         }
     }
 

@@ -366,9 +366,12 @@ impl<H: Handler> Dispatcher<H> {
             return;
         }
         match self.source.commit(offsets.clone()).await {
-            Ok(()) => self.metrics.committed(),
+            Ok(()) => {
+                self.metrics.committed();
+                self.health.over("commit");
+            }
             Err(why) => {
-                tracing::warn!("commit failed, will be repeated: {why}");
+                self.health.outage("commit", "commit_failed", why.to_string());
                 self.watermarks.not_committed(&offsets);
             }
         }

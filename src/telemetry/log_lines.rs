@@ -1,8 +1,9 @@
 //! The log as tests see it.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -36,6 +37,10 @@ impl<'w> MakeWriter<'w> for Written {
 
 impl LogLines {
     pub(crate) fn start() -> Self {
+        // With one subscriber alone, `tracing` asks the thread that comes to a line first whether anybody wants it, and
+        // remembers a no for all threads. With two it asks the subscribers.
+        static SECOND: OnceLock<Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish()));
         let written = Written::default();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(written.clone()).finish();
         Self { written, _guard: tracing::subscriber::set_default(subscriber) }
