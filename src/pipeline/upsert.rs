@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 use super::embed::Embedded;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
-use crate::domain::{Class, Failure, IngestRequest, Message, Op, Patch, Payload, Point, PointId, Record, Stage, Write};
+use crate::domain::{
+    Class, Deletion, Failure, IngestRequest, Message, Op, Origin, Patch, Payload, Point, PointId, Record, Stage, Write,
+};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -88,23 +90,25 @@ impl Lane {
 /// One write per lane, in the order of the lanes.
 pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded, lanes: usize) -> Vec<Write> {
     let id = request.point_id();
-    if request.op == Op::Delete {
-        return vec![Write::Delete(id); lanes];
-    }
+    let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let record = Record {
         asset: request.asset.clone(),
         tenant: request.tenant.clone(),
-        source: Some(message.position.clone()),
+        source: Some(Origin { position: message.position.clone(), timestamp_ms: message.timestamp_ms }),
         version: request.version,
         media: embedded.media,
         text_sha256: embedded.text_sha256,
-        indexed_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        deleted_at: (request.op == Op::Delete).then(|| now.clone()),
+        indexed_at: now,
     };
+    if request.op == Op::Delete {
+        return vec![Write::Delete(Deletion { id, record }); lanes];
+    }
     let write = |vectors| {
-        let (payload, record) = (request.payload.clone(), record.clone());
+        let (kept, payload, record) = (Vec::new(), request.payload.clone(), record.clone());
         match request.op {
-            Op::Patch => Write::Patch(Patch { id, vectors, payload, record }),
-            _ => Write::Upsert(Point { id, vectors, payload, record }),
+            Op::Patch => Write::Patch(Patch { id, vectors, kept, payload, record }),
+            _ => Write::Upsert(Point { id, vectors, kept, payload, record }),
         }
     };
     embedded.vectors.into_iter().map(write).collect()
