@@ -16,6 +16,7 @@ mod position;
 mod preprocessing;
 pub mod registry;
 mod request;
+mod unchanged;
 
 pub use asset::{AssetId, InvalidAssetId, PointId, Tenant};
 pub use embedding::{Embedding, InvalidEmbedding, Modality};
@@ -29,3 +30,4 @@ pub use point::{Deletion, MediaRecord, Patch, Payload, Point, RESERVED_KEY, Reco
 pub use position::{Position, TopicPartition};
 pub use preprocessing::{Decoding, Orientation};
 pub use request::{IngestRequest, MediaUrl, Op};
+pub use unchanged::UnchangedBy;
