@@ -6,9 +6,9 @@ use bytes::Bytes;
 use crate::budget::Budget;
 use crate::clip::{Clip, ClipError};
 use crate::config::Settings;
-use crate::domain::{Embedding, Failure, Fingerprint, MediaUrl, ModelId};
-use crate::media::{Media, MediaClient, MediaError};
-use crate::pipeline::Embed;
+use crate::domain::{Embedding, Failure, Fingerprint, MediaUrl, ModelId, Recorded};
+use crate::media::{Media, MediaClient, MediaError, Validators};
+use crate::pipeline::{Embed, Picture, Target};
 use crate::redact;
 use crate::telemetry::Metrics;
 
@@ -149,11 +149,12 @@ impl Embedder {
     pub async fn embed_image(&self, image: ImageInput) -> Result<Embedding, EmbedError> {
         let media = match image {
             ImageInput::Url(url) => self.media.fetch(&url).await?,
-            ImageInput::Bytes(bytes) => Media { bytes, etag: None, url: String::new(), reservation: None },
+            ImageInput::Bytes(bytes) => unfetched(bytes),
             ImageInput::Path(path) => self.read(&path).await?,
         };
-        let embedded = self.embed.embed(std::slice::from_ref(&self.clip), Some(&media), None).await?;
-        let image = embedded.vectors.into_iter().next().and_then(|vectors| vectors.image);
+        let target = Target { clip: self.clip.clone(), known: Recorded::default() };
+        let embedded = self.embed.embed(&[target], Some(Picture::Fetched(&media)), None).await?;
+        let image = embedded.targets.into_iter().next().and_then(|given| given.vectors.image);
         image.ok_or_else(|| EmbedError::Input("the model gave no vector for the picture".to_owned()))
     }
 
@@ -173,6 +174,10 @@ impl Embedder {
             )));
         }
         let bytes = tokio::fs::read(path).await.map_err(unreadable)?.into();
-        Ok(Media { bytes, etag: None, url: String::new(), reservation: None })
+        Ok(unfetched(bytes))
     }
+}
+
+fn unfetched(bytes: Bytes) -> Media {
+    Media { bytes, validators: Validators::default(), url: String::new(), reservation: None }
 }

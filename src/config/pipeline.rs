@@ -8,6 +8,8 @@ pub struct PipelineSettings {
     pub in_flight_max: usize,
     /// Fetched and not yet decoded media, in bytes.
     pub media_in_flight_bytes_max: u64,
+    /// Whether pictures and texts that the store already has are not embedded again.
+    pub skip_unchanged: bool,
     /// Attempts at a transient failure before it becomes a dead letter.
     pub attempts_max: u32,
     /// Longest wait before the second attempt; it doubles with every further one.
@@ -33,6 +35,7 @@ impl Default for PipelineSettings {
         Self {
             in_flight_max: 256,
             media_in_flight_bytes_max: 256 * 1024 * 1024,
+            skip_unchanged: true,
             attempts_max: 5,
             backoff_base_ms: 200,
             backoff_cap_ms: 30_000,
@@ -53,6 +56,7 @@ impl PipelineSettings {
         Self {
             in_flight_max: section.number("in_flight_max", default.in_flight_max, 1..=1_000_000),
             media_in_flight_bytes_max,
+            skip_unchanged: section.flag("skip_unchanged", default.skip_unchanged),
             attempts_max: section.number("attempts_max", default.attempts_max, 1..=1_000),
             backoff_base_ms: section.number("backoff_base_ms", default.backoff_base_ms, 1..=3_600_000),
             backoff_cap_ms: section.number("backoff_cap_ms", default.backoff_cap_ms, 1..=3_600_000),

@@ -5,6 +5,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
     Decode,
+    Recall,
     Fetch,
     Embed,
     Upsert,
@@ -12,11 +13,13 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Self; 5] = [Self::Decode, Self::Fetch, Self::Embed, Self::Upsert, Self::Settle];
+    pub const ALL: [Self; 6] =
+        [Self::Decode, Self::Recall, Self::Fetch, Self::Embed, Self::Upsert, Self::Settle];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Decode => "decode",
+            Self::Recall => "recall",
             Self::Fetch => "fetch",
             Self::Embed => "embed",
             Self::Upsert => "upsert",

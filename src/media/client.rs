@@ -9,10 +9,10 @@ use super::hosts::{Hosts, Rules};
 use super::http::HttpFetcher;
 use super::resolver::{Lookup, SystemLookup};
 use super::s3::S3Fetcher;
-use super::{Media, MediaError, data_url};
+use super::{Answer, Fetch, Media, MediaError, Validators, data_url};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
-use crate::domain::MediaUrl;
+use crate::domain::{MediaRecord, MediaUrl};
 use crate::redact;
 use crate::telemetry::Metrics;
 
@@ -108,6 +108,23 @@ impl MediaClient {
     /// transient for what may not (5xx, throttling, timeouts, broken connections), outage when S3 refuses our credentials,
     /// its configured endpoint is not there, or a host is down for everyone.
     pub async fn fetch(&self, url: &MediaUrl) -> Result<Media, MediaError> {
+        match self.answer(url, None).await? {
+            Fetch::Media(media) => Ok(media),
+            // Adapters answer so only when they were given validators.
+            Fetch::Unchanged(_) => Err(MediaError::transient("media_unasked", "not modified, which was not asked for")),
+        }
+    }
+
+    /// As [`MediaClient::fetch`], but a file that is still the one of `known` is not sent again, where the server can
+    /// tell: by ETag or Last-Modified over HTTP, by ETag or version in S3.
+    ///
+    /// # Errors
+    /// As [`MediaClient::fetch`].
+    pub async fn fetch_if_changed(&self, url: &MediaUrl, known: &MediaRecord) -> Result<Fetch, MediaError> {
+        self.answer(url, validators_of(known, url.expose()).as_ref()).await
+    }
+
+    async fn answer(&self, url: &MediaUrl, known: Option<&Validators>) -> Result<Fetch, MediaError> {
         let inner = &*self.inner;
         let url = url.expose();
         let mut deadline = Deadline::after(inner.fetch_timeout);
@@ -115,21 +132,41 @@ impl MediaClient {
         // A relative path, where files may be read at all: catalogs on disk name their pictures so.
         let relative = if scheme.is_empty() { inner.file.resolve(url) } else { None };
         let (url, scheme) = relative.as_deref().map_or((url, scheme), |url| (url, "file".to_owned()));
-        let fetched = match scheme.as_str() {
-            "http" | "https" => inner.http.fetch(url, &mut deadline).await,
-            "s3" => inner.s3.fetch(url, &mut deadline).await,
-            "data" => data_url::fetch(url, inner.bytes_max, &inner.budget, &mut deadline).await,
-            "file" => inner.file.fetch(url, &mut deadline).await,
+        let answer = match scheme.as_str() {
+            "http" | "https" => inner.http.fetch(url, known, &mut deadline).await,
+            "s3" => inner.s3.fetch(url, known, &mut deadline).await,
+            "data" => data_url::fetch(url, inner.bytes_max, &inner.budget, &mut deadline).await.map(Answer::Fetched),
+            "file" => inner.file.fetch(url, &mut deadline).await.map(Answer::Fetched),
             _ => Err(unsupported(url, &scheme)),
         }?;
+        let fetched = match answer {
+            Answer::Fetched(fetched) => fetched,
+            Answer::Unchanged(by) => return Ok(Fetch::Unchanged(by)),
+        };
         inner.metrics.fetched(fetched.bytes.len());
-        Ok(Media {
+        Ok(Fetch::Media(Media {
             bytes: fetched.bytes,
-            etag: fetched.etag,
+            validators: fetched.validators,
             url: redact::url(url),
             reservation: Some(fetched.reservation),
-        })
+        }))
     }
+}
+
+/// What may be sent along with a request for `url`: validators belong to one resource. The record has the URL without
+/// its secrets, so that a URL that was signed anew is still the same. Where something was taken out, it may have been
+/// what selects the file; an ETag still tells files apart then, a time does not. Where the URL was cut, nothing is known.
+fn validators_of(known: &MediaRecord, url: &str) -> Option<Validators> {
+    let shown = redact::url(url);
+    if shown != known.url || redact::is_cut(&shown) {
+        return None;
+    }
+    let validators = Validators {
+        etag: known.etag.clone(),
+        last_modified: known.last_modified.clone().filter(|_| shown == url),
+        version_id: known.version_id.clone(),
+    };
+    (validators != Validators::default()).then_some(validators)
 }
 
 fn unsupported(url: &str, scheme: &str) -> MediaError {
@@ -142,6 +179,31 @@ fn unsupported(url: &str, scheme: &str) -> MediaError {
 mod tests {
     use super::*;
     use crate::domain::Class;
+
+    #[test]
+    fn validators_belong_to_one_url() {
+        let known = |url: &str| MediaRecord {
+            url: redact::url(url),
+            etag: Some("\"e\"".into()),
+            last_modified: Some("Wed, 21 Oct 2015 07:28:00 GMT".into()),
+            version_id: None,
+            sha256: String::new(),
+            width: 1,
+            height: 1,
+            mime: "image/png".into(),
+        };
+        let of = |recorded: &str, asked: &str| validators_of(&known(recorded), asked);
+        let same = of("https://a.example/x.png", "https://a.example/x.png").unwrap();
+        assert!(same.etag.is_some() && same.last_modified.is_some());
+        assert_eq!(of("https://a.example/x.png", "https://a.example/y.png"), None);
+        // Signed anew: the ETag is good enough, a time is not.
+        let signed = of("https://a.example/x.png?token=1", "https://a.example/x.png?token=2").unwrap();
+        assert!(signed.etag.is_some() && signed.last_modified.is_none());
+        let long = format!("https://a.example/{}", "x".repeat(300));
+        assert_eq!(of(&long, &long), None, "what was cut off may differ");
+        let unvalidated = MediaRecord { etag: None, last_modified: None, ..known("s3://b/k") };
+        assert_eq!(validators_of(&unvalidated, "s3://b/k"), None);
+    }
 
     #[tokio::test]
     async fn schemes_are_told_apart_whatever_their_case() {

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::body::Body;
 use super::deadline::Deadline;
-use super::{Fetched, MediaError};
+use super::{Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::redact;
 
@@ -33,7 +33,7 @@ pub(super) async fn fetch(
     let mut body = Body::begin(&shown, Some(bytes.len() as u64), bytes_max, budget, deadline).await?;
     body.push(&bytes)?;
     let (bytes, reservation) = body.finish()?;
-    Ok(Fetched { bytes, etag: None, reservation })
+    Ok(Fetched { bytes, validators: Validators::default(), reservation })
 }
 
 /// `url` begins with `data:` in any case.

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::body::Body;
 use super::deadline::Deadline;
-use super::{Fetched, MediaError};
+use super::{Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::redact;
 
@@ -79,7 +79,7 @@ impl FileFetcher {
             }
         }
         let (bytes, reservation) = body.finish()?;
-        Ok(Fetched { bytes, etag: None, reservation })
+        Ok(Fetched { bytes, validators: Validators::default(), reservation })
     }
 
     /// The file behind `path` with every symbolic link resolved, when it is below a root. What is elsewhere is

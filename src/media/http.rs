@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    LAST_MODIFIED, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Certificate, Client, Response, StatusCode, redirect};
 use url::{Host, Url};
 
@@ -21,9 +24,10 @@ use super::deadline::Deadline;
 use super::hosts::Hosts;
 use super::http_error;
 use super::resolver::{CheckedResolver, Lookup};
-use super::{Fetched, MediaError};
+use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
+use crate::domain::UnchangedBy;
 use crate::{redact, retry, tls};
 
 /// What we can decode, most wanted first; a server that negotiates must not send what we cannot (AVIF, SVG).
@@ -45,10 +49,11 @@ pub(super) struct HttpFetcher {
 enum Hop {
     Arrived(Response),
     Redirected(Url),
+    NotModified(UnchangedBy),
 }
 
 enum Step {
-    Done(Fetched),
+    Done(Answer),
     Next(Url),
 }
 
@@ -75,20 +80,31 @@ impl HttpFetcher {
         })
     }
 
-    pub(super) async fn fetch(&self, url: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
+    /// `known`: of an earlier fetch of the same URL; the file is sent only if they no longer fit.
+    pub(super) async fn fetch(
+        &self,
+        url: &str,
+        known: Option<&Validators>,
+        deadline: &mut Deadline,
+    ) -> Result<Answer, MediaError> {
+        let condition = known.and_then(condition);
         let mut at = parse(url)?;
         for _ in 0..=self.redirects_max {
             // A hop's slot is given back before the next host's is taken: nobody waits while holding one.
             let host = at.host_str().unwrap_or_default();
             let slot = format!("{host}:{}", at.port_or_known_default().unwrap_or_default());
             let slot = deadline.paused(self.hosts.acquire(&slot)).await;
-            let result = match self.hop(&at, deadline).await {
-                Ok(Hop::Arrived(response)) => self.read(&at, response, deadline).await.map(Step::Done),
+            // The condition goes along with every hop: validators are those of the last one, wherever that is now.
+            let result = match self.hop(&at, condition.as_ref(), deadline).await {
+                Ok(Hop::Arrived(response)) => {
+                    self.read(&at, response, deadline).await.map(|fetched| Step::Done(Answer::Fetched(fetched)))
+                }
                 Ok(Hop::Redirected(next)) => Ok(Step::Next(next)),
+                Ok(Hop::NotModified(by)) => Ok(Step::Done(Answer::Unchanged(by))),
                 Err(error) => Err(error),
             };
             match slot.done(url, result)? {
-                Step::Done(fetched) => return Ok(fetched),
+                Step::Done(answer) => return Ok(answer),
                 Step::Next(next) => at = next,
             }
         }
@@ -101,14 +117,22 @@ impl HttpFetcher {
         Err(MediaError::permanent("redirects_exceeded", message))
     }
 
-    async fn hop(&self, at: &Url, deadline: &Deadline) -> Result<Hop, MediaError> {
+    async fn hop(&self, at: &Url, condition: Option<&Condition>, deadline: &Deadline) -> Result<Hop, MediaError> {
         let shown = redact::url(at.as_str());
-        let request = self.admit(at)?.get(at.clone()).header(ACCEPT, ACCEPTED).header(ACCEPT_ENCODING, "identity");
+        let mut request = self.admit(at)?.get(at.clone()).header(ACCEPT, ACCEPTED).header(ACCEPT_ENCODING, "identity");
+        if let Some(Condition { header, value, .. }) = condition {
+            request = request.header(header, value);
+        }
         let response = deadline
             .run(&shown, "waiting for the answer", request.send())
             .await?
             .map_err(|error| http_error::of_request(&shown, &error))?;
         let status = response.status();
+        if status == StatusCode::NOT_MODIFIED
+            && let Some(condition) = condition
+        {
+            return Ok(Hop::NotModified(condition.by));
+        }
         match status {
             StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => Ok(Hop::Arrived(response)),
             StatusCode::MOVED_PERMANENTLY
@@ -143,7 +167,9 @@ impl HttpFetcher {
     async fn read(&self, at: &Url, mut response: Response, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
         let shown = redact::url(at.as_str());
         refuse_encoding(&shown, response.headers())?;
-        let etag = response.headers().get(ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let validators =
+            Validators { etag: header(ETAG), last_modified: header(LAST_MODIFIED), version_id: None };
         let mut body = Body::begin(&shown, response.content_length(), self.bytes_max, &self.budget, deadline).await?;
         while let Some(chunk) = deadline
             .run(&shown, "reading the body", response.chunk())
@@ -153,8 +179,24 @@ impl HttpFetcher {
             body.push(&chunk)?;
         }
         let (bytes, reservation) = body.finish()?;
-        Ok(Fetched { bytes, etag, reservation })
+        Ok(Fetched { bytes, validators, reservation })
     }
+}
+
+/// A header that asks for the file only if it has changed.
+struct Condition {
+    header: HeaderName,
+    value: String,
+    by: UnchangedBy,
+}
+
+/// RFC 9110 §13.1.2 and §13.1.3: the ETag, weak ones included, before the time.
+fn condition(known: &Validators) -> Option<Condition> {
+    let etag = known.etag.clone().map(|value| Condition { header: IF_NONE_MATCH, value, by: UnchangedBy::Etag });
+    etag.or_else(|| {
+        let value = known.last_modified.clone()?;
+        Some(Condition { header: IF_MODIFIED_SINCE, value, by: UnchangedBy::LastModified })
+    })
 }
 
 fn client(settings: &MediaSettings, resolver: CheckedResolver) -> Result<Client, MediaError> {

@@ -19,7 +19,11 @@ fn settings() -> MediaSettings {
 async fn get(settings: &MediaSettings, url: &str) -> Result<Fetched, MediaError> {
     let hosts = Hosts::for_tests(settings.per_host_concurrency);
     let fetcher = HttpFetcher::new(settings, Budget::new(1 << 20), hosts, Arc::new(SystemLookup)).unwrap();
-    fetcher.fetch(url, &mut Deadline::after(Duration::from_millis(settings.fetch_timeout_ms))).await
+    let mut deadline = Deadline::after(Duration::from_millis(settings.fetch_timeout_ms));
+    match fetcher.fetch(url, None, &mut deadline).await? {
+        Answer::Fetched(fetched) => Ok(fetched),
+        Answer::Unchanged(by) => panic!("unchanged by {by:?}, which was not asked for"),
+    }
 }
 
 async fn always(answer: Reply) -> Server {
@@ -35,7 +39,7 @@ async fn a_picture_arrives_with_its_etag() {
     });
     let server = server.await;
     let fetched = get(&settings(), &server.url("/a.jpg")).await.unwrap();
-    assert_eq!((&fetched.bytes[..], fetched.etag.as_deref()), (&b"picture"[..], Some("\"abc\"")));
+    assert_eq!((&fetched.bytes[..], fetched.validators.etag.as_deref()), (&b"picture"[..], Some("\"abc\"")));
 }
 
 #[tokio::test]
@@ -184,6 +188,51 @@ async fn redirects_are_followed_and_counted() {
     assert!(!error.message.contains("hush"), "{}", error.message);
 }
 
+async fn again(url: &str, etag: Option<&str>, last_modified: Option<&str>) -> Result<Answer, MediaError> {
+    let settings = settings();
+    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), Hosts::for_tests(1), Arc::new(SystemLookup)).unwrap();
+    let known = Validators {
+        etag: etag.map(str::to_owned),
+        last_modified: last_modified.map(str::to_owned),
+        version_id: None,
+    };
+    fetcher.fetch(url, Some(&known), &mut Deadline::after(Duration::from_secs(30))).await
+}
+
+#[tokio::test]
+async fn a_file_that_is_still_the_same_is_not_sent_again() {
+    const TIME: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+    let server = Server::start(async |head: String| {
+        let has = |line: &str| head.to_ascii_lowercase().contains(&line.to_ascii_lowercase());
+        let path = head.split(' ').nth(1).unwrap().to_owned();
+        let same = match path.as_str() {
+            "/moved" => return reply("302 Found", &["Location: /strong"], ""),
+            "/strong" => has("if-none-match: \"abc\""),
+            "/weak" => has("if-none-match: W/\"abc\""),
+            "/dated" => has(&format!("if-modified-since: {TIME}")) && !has("if-none-match"),
+            _ => false,
+        };
+        if same { reply("304 Not Modified", &["ETag: \"abc\""], "") } else { reply("200 OK", &[], "picture") }
+    })
+    .await;
+    let cases = [
+        ("/strong", Some("\"abc\""), Some(TIME), Some(UnchangedBy::Etag)),
+        ("/strong", Some("\"old\""), Some(TIME), None),
+        ("/moved", Some("\"abc\""), None, Some(UnchangedBy::Etag)),
+        ("/weak", Some("W/\"abc\""), None, Some(UnchangedBy::Etag)),
+        ("/dated", None, Some(TIME), Some(UnchangedBy::LastModified)),
+        ("/deaf", Some("\"abc\""), Some(TIME), None),
+    ];
+    for (path, etag, last_modified, expected) in cases {
+        match again(&server.url(path), etag, last_modified).await.unwrap() {
+            Answer::Unchanged(by) => assert_eq!(Some(by), expected, "{path}"),
+            Answer::Fetched(fetched) => {
+                assert_eq!((&fetched.bytes[..], expected), (&b"picture"[..], None), "{path}");
+            }
+        }
+    }
+}
+
 #[test]
 fn https_never_steps_down() {
     let headers = |to: &'static str| HeaderMap::from_iter([(LOCATION, to.parse().unwrap())]);
@@ -293,7 +342,7 @@ async fn one_host_gets_no_more_than_its_share() {
         HttpFetcher::new(&settings, Budget::new(1 << 20), Hosts::for_tests(2), Arc::new(SystemLookup)).unwrap();
     let url = server.url("/");
     let fetches =
-        (0..10).map(|_| async { fetcher.fetch(&url, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
+        (0..10).map(|_| async { fetcher.fetch(&url, None, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
     assert_eq!(futures::future::join_all(fetches).await.len(), 10);
     assert_eq!(MOST.load(Ordering::SeqCst), 2);
 }

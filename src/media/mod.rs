@@ -33,17 +33,35 @@ pub use client::MediaClient;
 pub use http::fuzzing;
 
 use crate::budget::Reservation;
-use crate::domain::Class;
+use crate::domain::{Class, UnchangedBy};
 
 /// A file as fetched. Its bytes are counted against the media budget until it is dropped.
 #[derive(Debug)]
 pub struct Media {
     pub bytes: Bytes,
-    /// As the server gave it, quotes included.
-    pub etag: Option<String>,
+    pub validators: Validators,
     /// Redacted; safe to store.
     pub url: String,
     pub reservation: Option<Reservation>,
+}
+
+/// What tells whether a file is still the one that was fetched before (RFC 9110 §8.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// As the server gave it, quotes included.
+    pub etag: Option<String>,
+    /// The header as it came.
+    pub last_modified: Option<String>,
+    /// S3's version of the object.
+    pub version_id: Option<String>,
+}
+
+/// The answer to [`MediaClient::fetch_if_changed`].
+#[derive(Debug)]
+pub enum Fetch {
+    Media(Media),
+    /// The file is the one that was known; no byte of it was sent.
+    Unchanged(UnchangedBy),
 }
 
 /// Why a picture could not be had. `message` is redacted and names the next step.
@@ -75,6 +93,13 @@ impl MediaError {
 #[derive(Debug)]
 struct Fetched {
     bytes: Bytes,
-    etag: Option<String>,
+    validators: Validators,
     reservation: Reservation,
+}
+
+/// What an adapter hands back that was asked for a file only if it has changed.
+#[derive(Debug)]
+enum Answer {
+    Fetched(Fetched),
+    Unchanged(UnchangedBy),
 }

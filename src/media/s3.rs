@@ -31,9 +31,10 @@ use super::body::Body;
 use super::deadline::Deadline;
 use super::hosts::Hosts;
 use super::s3_error::{self, Endpoint};
-use super::{Fetched, MediaError};
+use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
+use crate::domain::UnchangedBy;
 use crate::{redact, tls};
 
 /// Region that is signed for where an endpoint is configured and no region is found: what MinIO and its kin expect.
@@ -42,6 +43,9 @@ const REGION_OF_ENDPOINTS: &str = "us-east-1";
 /// How old a client is at least that is given up because its credentials do not work: so often a credentials file is read
 /// again while they are refused.
 const REFUSED_CLIENT_AGE_MIN: Duration = Duration::from_secs(10);
+
+/// The version of objects that were written while their bucket kept none. It is overwritten like any object.
+const NULL_VERSION: &str = "null";
 
 #[derive(Debug)]
 pub(super) struct S3Fetcher {
@@ -72,44 +76,72 @@ impl S3Fetcher {
         }
     }
 
-    pub(super) async fn fetch(&self, url: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
+    /// `known`: of an earlier fetch of the same URL; the object is sent only if they no longer fit.
+    pub(super) async fn fetch(
+        &self,
+        url: &str,
+        known: Option<&Validators>,
+        deadline: &mut Deadline,
+    ) -> Result<Answer, MediaError> {
         let shown = redact::url(url);
         let object = Object::parse(url).map_err(|why| {
             let message = format!("{shown}: {why}; expected s3://bucket/key or s3://bucket/key?versionId=VERSION");
             MediaError::permanent("url_invalid", message)
         })?;
+        let known_version = known.and_then(|known| known.version_id.as_deref());
+        if object.version.is_some_and(|version| version != NULL_VERSION && known_version == Some(version)) {
+            // A version never changes, so nobody needs to be asked.
+            return Ok(Answer::Unchanged(UnchangedBy::VersionId));
+        }
+        let known_etag = known.and_then(|known| known.etag.clone());
         let slot = deadline.paused(self.hosts.acquire(&format!("s3://{}", object.bucket))).await;
-        let result = slot.done(url, self.get(&object, &shown, deadline).await);
+        let result = slot.done(url, self.get(&object, known_etag, &shown, deadline).await);
         if let Err(error) = &result {
             self.reconsider(error).await;
         }
         result
     }
 
-    async fn get(&self, object: &Object<'_>, shown: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
+    async fn get(
+        &self,
+        object: &Object<'_>,
+        known_etag: Option<String>,
+        shown: &str,
+        deadline: &mut Deadline,
+    ) -> Result<Answer, MediaError> {
         let client = deadline.run(shown, "setting up S3", self.client()).await??;
         let request = client
             .get_object()
             .bucket(object.bucket)
             .key(object.key)
             .set_version_id(object.version.map(str::to_owned))
+            .set_if_none_match(known_etag.clone())
             .set_request_payer(self.settings.s3_requester_pays.then_some(RequestPayer::Requester));
         let endpoint = match (&self.settings.s3_endpoint, self.settings.s3_path_style) {
             (Some(_), true) => Endpoint::Fixed,
             _ => Endpoint::PerBucket,
         };
-        let output = deadline
-            .run(shown, "waiting for the answer", request.send())
-            .await?
-            .map_err(|error| s3_error::of_request(shown, &error, endpoint))?;
+        let output = match deadline.run(shown, "waiting for the answer", request.send()).await? {
+            Ok(output) => output,
+            Err(error) if known_etag.is_some() && s3_error::is_not_modified(&error) => {
+                return Ok(Answer::Unchanged(UnchangedBy::Etag));
+            }
+            Err(error) => return Err(s3_error::of_request(shown, &error, endpoint)),
+        };
         let announced = output.content_length.and_then(|n| u64::try_from(n).ok());
         let mut body = Body::begin(shown, announced, self.settings.media_bytes_max, &self.budget, deadline).await?;
+        let version = object.version.map(str::to_owned).or(output.version_id);
+        let validators = Validators {
+            etag: output.e_tag,
+            last_modified: None,
+            version_id: version.filter(|version| version != NULL_VERSION),
+        };
         let mut stream = output.body;
         while let Some(chunk) = deadline.run(shown, "reading the body", stream.next()).await? {
             body.push(&chunk.map_err(|error| s3_error::of_body(shown, &error))?)?;
         }
         let (bytes, reservation) = body.finish()?;
-        Ok(Fetched { bytes, etag: output.e_tag, reservation })
+        Ok(Answer::Fetched(Fetched { bytes, validators, reservation }))
     }
 
     async fn client(&self) -> Result<Client, MediaError> {

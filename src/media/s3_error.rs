@@ -89,6 +89,11 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
     }
 }
 
+/// The answer to a request with `If-None-Match` whose object is still the same.
+pub(super) fn is_not_modified(error: &SdkError<GetObjectError>) -> bool {
+    error.raw_response().is_some_and(|response| response.status().as_u16() == 304)
+}
+
 /// The body broke off or does not match its checksum.
 pub(super) fn of_body(shown: &str, error: &ByteStreamError) -> MediaError {
     let cause = redact::root_cause(error);

@@ -42,7 +42,11 @@ async fn get_with(
 ) -> Result<Fetched, MediaError> {
     let credentials = Some(SharedCredentialsProvider::new(credentials));
     let fetcher = S3Fetcher::new(settings, credentials, Budget::new(1 << 20), Hosts::for_tests(4));
-    fetcher.fetch(url, &mut Deadline::after(Duration::from_millis(settings.fetch_timeout_ms))).await
+    let mut deadline = Deadline::after(Duration::from_millis(settings.fetch_timeout_ms));
+    match fetcher.fetch(url, None, &mut deadline).await? {
+        Answer::Fetched(fetched) => Ok(fetched),
+        Answer::Unchanged(by) => panic!("unchanged by {by:?}, which was not asked for"),
+    }
 }
 
 fn refusal(status: &str, code: &str, headers: &[&str]) -> Reply {
@@ -82,7 +86,8 @@ async fn requests_carry_what_configuration_says() {
     .await;
     let signed = MediaSettings { s3_requester_pays: true, ..settings(server.port) };
     let fetched = get(&signed, "s3://bucket/a b%20c.jpg?versionId=v1").await.unwrap();
-    assert_eq!((&fetched.bytes[..], fetched.etag.as_deref()), (&b"picture"[..], Some("\"abc\"")));
+    assert_eq!((&fetched.bytes[..], fetched.validators.etag.as_deref()), (&b"picture"[..], Some("\"abc\"")));
+    assert_eq!(fetched.validators.version_id.as_deref(), Some("v1"));
     let anonymous = MediaSettings { s3_anonymous: true, ..settings(server.port) };
     get(&anonymous, "s3://bucket/k").await.unwrap();
 

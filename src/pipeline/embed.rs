@@ -1,4 +1,5 @@
-//! Stage 3: one unit vector per model and modality. A picture is decoded once for all models.
+//! Stage 4: one unit vector per model and modality, where the point does not have it already. A picture is decoded once
+//! for all models.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use crate::clip::{Clip, ClipError, Pixels, decode_picture};
-use crate::domain::{Failure, MediaRecord, Stage, Vectors};
+use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, Vectors};
 use crate::media::Media;
 
 /// Decodes and preprocesses on threads of its own. They are few and live long: buffers of megabytes are then reused, where
@@ -18,12 +19,40 @@ pub struct Embed {
     pixels_max: u64,
 }
 
-/// What the towers gave for one request: the vectors in the order of its models, and what was seen on the way.
+/// A model, and what its collection records about the asset (nothing, where everything is to be embedded).
+#[derive(Clone)]
+pub struct Target {
+    pub clip: Arc<Clip>,
+    pub known: Recorded,
+}
+
+/// A request's picture.
+pub enum Picture<'a> {
+    Fetched(&'a Media),
+    /// It is the one that all targets have, by its record.
+    Unchanged(&'a MediaRecord),
+}
+
+/// What the towers gave for one request, in the order of its targets, and what was seen on the way.
 #[derive(Clone, Default)]
 pub struct Embedded {
-    pub vectors: Vec<Vectors>,
+    pub targets: Vec<Given>,
     pub media: Option<MediaRecord>,
     pub text_sha256: Option<String>,
+}
+
+/// The vectors that a point gets, and those that it has already and keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    pub vectors: Vectors,
+    pub kept: Vec<Modality>,
+}
+
+impl Embedded {
+    /// How many targets keep their vector.
+    pub fn kept(&self, modality: Modality) -> usize {
+        self.targets.iter().filter(|given| given.kept.contains(&modality)).count()
+    }
 }
 
 impl Embed {
@@ -36,52 +65,83 @@ impl Embed {
 
     pub async fn embed(
         &self,
-        clips: &[Arc<Clip>],
-        media: Option<&Media>,
+        targets: &[Target],
+        picture: Option<Picture<'_>>,
         text: Option<&str>,
     ) -> Result<Embedded, Failure> {
-        let (record, pixels) = match media {
-            Some(media) => {
-                let (record, pixels) = self.preprocess(clips, media).await?;
-                (Some(record), pixels.into_iter().map(Some).collect())
+        let (media, pixels) = match picture {
+            Some(Picture::Fetched(media)) => {
+                let (record, pixels) = self.preprocess(targets, media).await?;
+                (Some(record), pixels)
             }
-            None => (None, vec![const { None }; clips.len()]),
+            Some(Picture::Unchanged(record)) => (Some(record.clone()), vec![const { None }; targets.len()]),
+            None => (None, vec![const { None }; targets.len()]),
         };
-        let vectors = clips.iter().zip(pixels).map(async |(clip, pixels)| {
+        let text_sha256 = text.map(|t| hex(&Sha256::digest(t.as_bytes())));
+        let has_image = media.is_some();
+        let given = targets.iter().zip(pixels).map(async |(target, pixels)| {
+            let mut kept = Vec::new();
+            if has_image && pixels.is_none() {
+                kept.push(Modality::Image);
+            }
+            let text_is_known = text_sha256.is_some() && target.known.text_sha256 == text_sha256;
+            if text_is_known {
+                kept.push(Modality::Text);
+            }
             let image = async {
                 match pixels {
-                    Some(pixels) => clip.embed_pixels(pixels).await.map(Some),
+                    Some(pixels) => target.clip.embed_pixels(pixels).await.map(Some),
                     None => Ok(None),
                 }
             };
             let text = async {
-                match text {
-                    Some(text) => clip.embed_text(text).await.map(Some),
+                match text.filter(|_| !text_is_known) {
+                    Some(text) => target.clip.embed_text(text).await.map(Some),
                     None => Ok(None),
                 }
             };
             let (image, text) = tokio::try_join!(image, text)?;
-            Ok::<_, ClipError>(Vectors { image, text })
+            Ok::<_, ClipError>(Given { vectors: Vectors { image, text }, kept })
         });
-        Ok(Embedded {
-            vectors: futures::future::try_join_all(vectors).await.map_err(|e| failure(&e))?,
-            media: record,
-            text_sha256: text.map(|t| hex(&Sha256::digest(t.as_bytes()))),
-        })
+        let targets = futures::future::try_join_all(given).await.map_err(|e| failure(&e))?;
+        Ok(Embedded { targets, media, text_sha256 })
     }
 
-    /// Decodes once and preprocesses for every model.
-    async fn preprocess(&self, clips: &[Arc<Clip>], media: &Media) -> Result<(MediaRecord, Vec<Pixels>), Failure> {
-        let (bytes, pixels_max, clips) = (media.bytes.clone(), self.pixels_max, clips.to_vec());
-        let (url, etag) = (media.url.clone(), media.etag.clone());
+    /// Decodes once and preprocesses for every target that does not have the picture's vector already.
+    async fn preprocess(
+        &self,
+        targets: &[Target],
+        media: &Media,
+    ) -> Result<(MediaRecord, Vec<Option<Pixels>>), Failure> {
+        let (bytes, pixels_max, targets) = (media.bytes.clone(), self.pixels_max, targets.to_vec());
+        let (url, validators) = (media.url.clone(), media.validators.clone());
         let work = move || {
-            let models: Vec<_> = clips.iter().map(|clip| clip.preprocess()).collect();
+            let sha256 = hex(&Sha256::digest(&bytes));
+            let known = |target: &Target| target.known.media.clone().filter(|media| media.sha256 == sha256);
+            let record = |width, height, mime| MediaRecord {
+                url,
+                etag: validators.etag,
+                last_modified: validators.last_modified,
+                version_id: validators.version_id,
+                sha256: sha256.clone(),
+                width,
+                height,
+                mime,
+            };
+            let known: Vec<Option<MediaRecord>> = targets.iter().map(known).collect();
+            if let Some(Some(same)) = known.first()
+                && known.iter().all(Option::is_some)
+            {
+                let nothing = vec![const { None }; targets.len()];
+                return Ok((record(same.width, same.height, same.mime.clone()), nothing));
+            }
+            let wanted = targets.iter().zip(&known).filter(|(_, known)| known.is_none());
+            let models: Vec<_> = wanted.map(|(target, _)| target.clip.preprocess()).collect();
             let picture = decode_picture(&bytes, pixels_max, &models)
                 .map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
-            let sha256 = hex(&Sha256::digest(&bytes));
-            let record =
-                MediaRecord { url, etag, sha256, width: picture.width, height: picture.height, mime: picture.mime };
-            Ok((record, models.iter().map(|model| model.apply(&picture)).collect()))
+            let mut pixels = models.iter().map(|model| model.apply(&picture));
+            let pixels = known.iter().map(|known| if known.is_none() { pixels.next() } else { None }).collect();
+            Ok((record(picture.width, picture.height, picture.mime.into()), pixels))
         };
         let (reply, done) = oneshot::channel();
         self.threads.spawn(move || {

@@ -1,10 +1,15 @@
-//! Stage 2: the picture's bytes.
+//! Stage 3: the picture's bytes, unless they are known to be the same as before.
 
-use crate::domain::{Failure, MediaUrl, Stage};
-use crate::media::{Media, MediaClient};
+use crate::domain::{Failure, MediaRecord, MediaUrl, Stage};
+use crate::media::{Fetch, MediaClient};
 
-pub async fn fetch(media: &MediaClient, url: &MediaUrl) -> Result<Media, Failure> {
-    media.fetch(url).await.map_err(|e| Failure {
+/// `known`: what is recorded about the picture that the point has.
+pub async fn fetch(media: &MediaClient, url: &MediaUrl, known: Option<&MediaRecord>) -> Result<Fetch, Failure> {
+    let fetched = match known {
+        Some(known) => media.fetch_if_changed(url, known).await,
+        None => media.fetch(url).await.map(Fetch::Media),
+    };
+    fetched.map_err(|e| Failure {
         stage: Stage::Fetch,
         class: e.class,
         reason: e.reason,

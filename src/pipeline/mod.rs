@@ -7,7 +7,9 @@
 //!   dispatch ─ decode ─ keys                         one task owns all order
 //!              │ one task per message in flight; at most one per asset
 //!              ▼
-//!            fetch                                   per-host limits, media byte budget
+//!            recall                                  reads what the collections record, batches from what is waiting
+//!              ▼
+//!            fetch                                   per-host limits, media byte budget; only what may have changed
 //!              ▼
 //!            embed                                   decode + preprocess: preprocess_threads pictures at once;
 //!              │                                     towers: threads of their own, batches from what is waiting
@@ -34,6 +36,7 @@ mod json;
 mod keys;
 mod pace;
 mod progress;
+mod recall;
 mod settle;
 mod stuck;
 mod upsert;
@@ -45,15 +48,15 @@ use std::time::{Duration, Instant};
 
 #[cfg(fuzzing)]
 pub use decode::decode;
-pub use embed::{Embed, Embedded};
+pub use embed::{Embed, Embedded, Picture, Target};
 pub use flood::Flood;
 pub use progress::{Progress, Summary};
 
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters};
-use crate::domain::{Failure, IngestRequest, Message, Op, Outcome, Stage};
-use crate::media::MediaClient;
+use crate::domain::{Failure, IngestRequest, Message, Modality, Op, Outcome, Recorded, Stage, UnchangedBy};
+use crate::media::{Fetch, MediaClient};
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceError};
 use crate::store::Store;
@@ -61,6 +64,7 @@ use crate::telemetry::{Health, Metrics};
 
 use attempts::{Attempts, GaveUp};
 use dispatch::{Dispatcher, Handler};
+use recall::Recall;
 use upsert::{Lane, Written};
 
 /// Why a pipeline stopped that was not asked to, or not in time.
@@ -101,12 +105,16 @@ pub struct Parts {
 pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, PipelineError> {
     let attempts = Attempts::new(&parts.settings, parts.health.clone(), parts.metrics.clone());
     let pause_max = Duration::from_millis(parts.settings.backoff_cap_ms);
-    let lane = |(clip, collection)| {
-        Lane::new(clip, collection, &parts.store, &parts.store_settings, pause_max, &parts.metrics)
+    let lane = |(clip, collection): (_, String)| {
+        let recall = parts.settings.skip_unchanged.then(|| {
+            Recall::new(collection.clone(), parts.store.clone(), parts.store_settings.batch_points_max)
+        });
+        (Lane::new(clip, collection, &parts.store, &parts.store_settings, pause_max, &parts.metrics), recall)
     };
     let stages = Stages {
         topic_ops: parts.topic_ops,
         lanes: parts.models.into_iter().map(lane).collect(),
+        metrics: parts.metrics.clone(),
         media: parts.media,
         embed: Embed::new(parts.preprocess_threads, parts.pixels_max)
             .map_err(|e| PipelineError::Broken(format!("no threads to preprocess on: {e}")))?,
@@ -128,7 +136,9 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
 /// The stages in order, as the dispatcher sees them.
 struct Stages {
     topic_ops: BTreeMap<String, Op>,
-    lanes: Vec<Lane>,
+    /// With what reads its collection, unless everything is embedded anyway.
+    lanes: Vec<(Lane, Option<Recall>)>,
+    metrics: Arc<Metrics>,
     media: MediaClient,
     embed: Embed,
     dead_letters: Arc<dyn DeadLetters>,
@@ -146,33 +156,15 @@ impl Handler for Stages {
 
     async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
         let lanes = self.lanes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
-        let started = Instant::now();
-        let media = match &request.image {
-            Some(url) => Some(self.attempts.run(Stage::Fetch, || fetch::fetch(&self.media, url)).await?),
-            None => None,
-        };
-        let fetched_at = Instant::now();
-        let clips: Vec<_> = lanes.iter().map(|lane| lane.clip().clone()).collect();
-        let embedded = self
-            .attempts
-            .run(Stage::Embed, || self.embed.embed(&clips, media.as_ref(), request.text.as_deref()))
-            .await?;
-        drop(media);
-        let writes = upsert::writes(request, message, embedded, lanes.len());
-        let embedded_at = Instant::now();
-        let written = self.attempts.run(Stage::Upsert, || upsert::write(&lanes, &writes, request.version)).await?;
-        tracing::debug!(
-            position = %message.position,
-            fetch_ms = (fetched_at - started).as_millis() as u64,
-            embed_ms = (embedded_at - fetched_at).as_millis() as u64,
-            upsert_ms = embedded_at.elapsed().as_millis() as u64,
-            "processed"
-        );
-        Ok(match (written, request.op) {
-            (Written::Stale, _) => Outcome::Stale,
-            (Written::Applied, Op::Delete) => Outcome::Deleted,
-            (Written::Applied, _) => Outcome::Indexed,
-        })
+        let mut known = self.recall(&lanes, request).await?;
+        loop {
+            // Where the point has gone in between, what was known of it is good for nothing.
+            let forgotten = vec![Recorded::default(); lanes.len()];
+            let known = std::mem::replace(&mut known, forgotten);
+            if let Some(outcome) = self.index(&lanes, known, request, message).await? {
+                return Ok(outcome);
+            }
+        }
     }
 
     async fn bury(&self, letter: &DeadLetter) {
@@ -180,16 +172,90 @@ impl Handler for Stages {
     }
 
     fn broken(&self) -> Option<String> {
-        self.lanes.iter().find_map(Lane::broken)
+        let broken = |(lane, recall): &(Lane, Option<Recall>)| {
+            let reader = recall.as_ref().is_some_and(Recall::is_broken);
+            lane.broken().or_else(|| reader.then(|| format!("the reader of {} is gone", lane.clip().id())))
+        };
+        self.lanes.iter().find_map(broken)
     }
 }
 
+/// A lane with what reads its collection.
+type Route<'a> = &'a (Lane, Option<Recall>);
+
 impl Stages {
-    fn lanes_of(&self, request: &IngestRequest) -> Result<Vec<&Lane>, Failure> {
+    /// What each lane's collection records about the asset. A delete, and a message that brings no content, ask nobody.
+    async fn recall(&self, lanes: &[Route<'_>], request: &IngestRequest) -> Result<Vec<Recorded>, GaveUp> {
+        let has_content = request.image.is_some() || request.text.is_some();
+        let id = request.point_id();
+        let ask = |(_, recall): Route<'_>| async move {
+            match recall {
+                Some(recall) if has_content => recall.recall(id).await,
+                _ => Ok(Recorded::default()),
+            }
+        };
+        self.attempts.run(Stage::Recall, || futures::future::try_join_all(lanes.iter().copied().map(ask))).await
+    }
+
+    /// Fetches, embeds and writes what is not `known`. `None`: a point that was known is gone.
+    async fn index(
+        &self,
+        lanes: &[Route<'_>],
+        known: Vec<Recorded>,
+        request: &IngestRequest,
+        message: &Message,
+    ) -> Result<Option<Outcome>, GaveUp> {
+        let started = Instant::now();
+        let fetched = match &request.image {
+            Some(url) => {
+                let fetch = || fetch::fetch(&self.media, url, recall::media(&known));
+                Some(self.attempts.run(Stage::Fetch, fetch).await?)
+            }
+            None => None,
+        };
+        let fetched_at = Instant::now();
+        let same = recall::media(&known).cloned();
+        let picture = || match (&fetched, &same) {
+            (Some(Fetch::Media(media)), _) => Some(Picture::Fetched(media)),
+            (Some(Fetch::Unchanged(_)), Some(record)) => Some(Picture::Unchanged(record)),
+            _ => None,
+        };
+        let target = |(route, known): (&Route<'_>, Recorded)| Target { clip: route.0.clip().clone(), known };
+        let targets: Vec<Target> = lanes.iter().zip(known).map(target).collect();
+        let embed = || self.embed.embed(&targets, picture(), request.text.as_deref());
+        let embedded = self.attempts.run(Stage::Embed, embed).await?;
+        let image_by = match fetched {
+            Some(Fetch::Unchanged(by)) => by,
+            _ => UnchangedBy::Content,
+        };
+        // Its memory is free for the next fetch from here on.
+        drop(fetched);
+        let kept = [(image_by, embedded.kept(Modality::Image)), (UnchangedBy::Text, embedded.kept(Modality::Text))];
+        let writes = upsert::writes(request, message, embedded);
+        let embedded_at = Instant::now();
+        let lanes: Vec<&Lane> = lanes.iter().map(|(lane, _)| lane).collect();
+        let write = || upsert::write(&lanes, &writes);
+        let Some(written) = self.attempts.run(Stage::Upsert, write).await? else { return Ok(None) };
+        kept.into_iter().for_each(|(by, models)| self.metrics.unchanged(by, models));
+        tracing::debug!(
+            position = %message.position,
+            fetch_ms = (fetched_at - started).as_millis() as u64,
+            embed_ms = (embedded_at - fetched_at).as_millis() as u64,
+            upsert_ms = embedded_at.elapsed().as_millis() as u64,
+            "processed"
+        );
+        Ok(Some(match (written, request.op) {
+            (Written::Stale, _) => Outcome::Stale,
+            (Written::Applied, Op::Delete) => Outcome::Deleted,
+            (Written::Applied, _) => Outcome::Indexed,
+        }))
+    }
+
+    fn lanes_of(&self, request: &IngestRequest) -> Result<Vec<Route<'_>>, Failure> {
         let Some(models) = &request.models else { return Ok(self.lanes.iter().collect()) };
         let find = |model| {
-            self.lanes.iter().find(|lane| lane.clip().id() == model).ok_or_else(|| {
-                let known: Vec<String> = self.lanes.iter().map(|lane| lane.clip().id().to_string()).collect();
+            self.lanes.iter().find(|(lane, _)| lane.clip().id() == model).ok_or_else(|| {
+                let known: Vec<String> = self.lanes.iter().map(|(lane, _)| lane.clip().id().to_string()).collect();
                 let message = format!(
                     "field \"models\" asks for {model}, which this worker does not have; it has {}",
                     known.join(", ")

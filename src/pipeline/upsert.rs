@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::embed::Embedded;
+use super::embed::{Embedded, Given};
 use super::pace::Pace;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
-use crate::domain::{Class, Failure, IngestRequest, Message, Op, Patch, Payload, Point, PointId, Record, Stage, Write};
+use crate::domain::{
+    Class, Deletion, Failure, IngestRequest, Message, Op, Origin, Patch, Payload, Point, PointId, Record, Stage, Write,
+};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -90,41 +92,48 @@ impl Lane {
 }
 
 /// One write per lane, in the order of the lanes.
-pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded, lanes: usize) -> Vec<Write> {
+pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded) -> Vec<Write> {
     let id = request.point_id();
-    if request.op == Op::Delete {
-        return vec![Write::Delete(id); lanes];
-    }
+    let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let record = Record {
         asset: request.asset.clone(),
         tenant: request.tenant.clone(),
-        source: Some(message.position.clone()),
+        source: Some(Origin { position: message.position.clone(), timestamp_ms: message.timestamp_ms }),
         version: request.version,
         media: embedded.media,
         text_sha256: embedded.text_sha256,
-        indexed_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        deleted_at: (request.op == Op::Delete).then(|| now.clone()),
+        indexed_at: now,
     };
-    let write = |vectors| {
+    if request.op == Op::Delete {
+        return vec![Write::Delete(Deletion { id, record }); embedded.targets.len()];
+    }
+    let write = |Given { vectors, kept }| {
         let (payload, record) = (request.payload.clone(), record.clone());
         match request.op {
-            Op::Patch => Write::Patch(Patch { id, vectors, payload, record }),
-            _ => Write::Upsert(Point { id, vectors, payload, record }),
+            Op::Patch => Write::Patch(Patch { id, vectors, kept, payload, record }),
+            _ => Write::Upsert(Point { id, vectors, kept, payload, record }),
         }
     };
-    embedded.vectors.into_iter().map(write).collect()
+    embedded.targets.into_iter().map(write).collect()
 }
 
-/// Writes to every lane. Stale only when no lane took it.
-pub async fn write(lanes: &[&Lane], writes: &[Write], version: Option<u64>) -> Result<Written, Failure> {
-    let written = lanes.iter().zip(writes).map(|(lane, write)| lane.write(write.clone(), version));
-    let written = futures::future::try_join_all(written).await.map_err(|e| Failure {
-        stage: Stage::Upsert,
-        class: e.class,
-        reason: e.reason,
-        message: e.message,
-        retry_after: e.retry_after,
-    })?;
-    Ok(if written.contains(&Written::Applied) { Written::Applied } else { Written::Stale })
+/// Writes to every lane. Stale only when no lane took it; `None` when a point is gone that a write relied on.
+pub async fn write(lanes: &[&Lane], writes: &[Write]) -> Result<Option<Written>, Failure> {
+    let relies = writes.iter().any(|write| !write.kept().is_empty());
+    let written = lanes.iter().zip(writes).map(|(lane, write)| lane.write(write.clone(), write.record().version));
+    match futures::future::try_join_all(written).await {
+        Ok(written) if written.contains(&Written::Applied) => Ok(Some(Written::Applied)),
+        Ok(_) => Ok(Some(Written::Stale)),
+        Err(e) if relies && e.reason == "store_conflict" => Ok(None),
+        Err(e) => Err(Failure {
+            stage: Stage::Upsert,
+            class: e.class,
+            reason: e.reason,
+            message: e.message,
+            retry_after: e.retry_after,
+        }),
+    }
 }
 
 /// One stream of writes to a collection.

@@ -76,6 +76,11 @@ pub fn url(url: &str) -> String {
     cut(parsed.as_str(), QUOTED_CHARS_MAX)
 }
 
+/// Whether [`cut`] has cut something off.
+pub fn is_cut(text: &str) -> bool {
+    text.ends_with('…')
+}
+
 fn is_secret_parameter(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_PARAMETER_PREFIXES.iter().any(|p| name.starts_with(p))

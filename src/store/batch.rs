@@ -35,7 +35,7 @@ impl<'a> Batch<'a> {
                     check_payload(patch.id, &patch.payload, &patch.record)?;
                     batch.patches.push(patch);
                 }
-                Write::Delete(id) => batch.deletes.push(*id),
+                Write::Delete(deletion) => batch.deletes.push(deletion.id),
             }
         }
         Ok(batch)
@@ -115,10 +115,17 @@ mod tests {
             version: None,
             media: None,
             text_sha256: None,
+            deleted_at: None,
             indexed_at: "2026-11-23T00:00:00Z".into(),
         };
         let Value::Object(payload) = payload else { panic!("not an object") };
-        Write::Patch(Patch { id: PointId::of(None, &asset), vectors: Vectors::default(), payload, record })
+        Write::Patch(Patch {
+            id: PointId::of(None, &asset),
+            vectors: Vectors::default(),
+            kept: Vec::new(),
+            payload,
+            record,
+        })
     }
 
     #[test]

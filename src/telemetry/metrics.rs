@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::domain::{Class, Modality, Outcome, Precision, Stage, TopicPartition};
+use crate::domain::{Class, Modality, Outcome, Precision, Stage, TopicPartition, UnchangedBy};
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
@@ -23,6 +23,7 @@ pub struct Metrics {
     batch_items: Histograms<2>,
     batch_seconds: Histograms<2>,
     media_bytes: Counter,
+    unchanged: Family<Labels<1>, Counter>,
     queue_depth: Family<Labels<1>, Gauge>,
     lag: Family<Labels<2>, Gauge>,
     commits: Counter,
@@ -61,6 +62,7 @@ impl Default for Metrics {
             batch_items: Family::new_with_constructor(items),
             batch_seconds: Family::new_with_constructor(seconds),
             media_bytes: Counter::default(),
+            unchanged: Family::default(),
             queue_depth: Family::default(),
             lag: Family::default(),
             commits: Counter::default(),
@@ -86,6 +88,11 @@ impl Default for Metrics {
             this.batch_seconds.clone(),
         );
         r.register_with_unit("media", "Media fetched", Unit::Bytes, this.media_bytes.clone());
+        r.register(
+            "unchanged",
+            "Pictures and texts not embedded again for a model, by what told that they are the same",
+            this.unchanged.clone(),
+        );
         r.register("queue_depth", "Items in flight or waiting, by queue", this.queue_depth.clone());
         r.register("lag", "Messages behind the end of the partition", this.lag.clone());
         r.register("commits", "Offset commits taken over by the source", this.commits.clone());
@@ -157,6 +164,13 @@ impl Metrics {
     /// Requests of this kind that `target` is sent at once at most, from now on.
     pub fn concurrency_limit(&self, kind: &'static str, target: &str, limit: usize) {
         self.concurrency_limit.get_or_create(&[("kind", kind.to_owned()), ("target", target.to_owned())]).set(limit as i64);
+    }
+
+    /// A picture or text that `models` models did not embed again.
+    pub fn unchanged(&self, by: UnchangedBy, models: usize) {
+        if models > 0 {
+            self.unchanged.get_or_create(&[("by", by.as_str().to_owned())]).inc_by(models as u64);
+        }
     }
 
     pub fn queue_depth(&self, queue: &'static str, depth: usize) {

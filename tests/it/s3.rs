@@ -6,8 +6,8 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use clipstream::budget::Budget;
 use clipstream::config::MediaSettings;
-use clipstream::domain::{Class, MediaUrl};
-use clipstream::media::{Media, MediaClient, MediaError};
+use clipstream::domain::{Class, MediaRecord, MediaUrl, UnchangedBy};
+use clipstream::media::{Fetch, Media, MediaClient, MediaError};
 use clipstream::telemetry::Metrics;
 
 struct S3 {
@@ -45,7 +45,7 @@ impl S3 {
         aws_sdk_s3::Client::from_conf(config)
     }
 
-    async fn fetch(&self, credentials: Credentials, url: &str) -> Result<Media, MediaError> {
+    async fn client(&self, credentials: Credentials) -> MediaClient {
         let settings = MediaSettings {
             s3_endpoint: Some(self.endpoint.clone()),
             s3_region: Some("us-east-1".into()),
@@ -54,8 +54,29 @@ impl S3 {
             ..MediaSettings::default()
         };
         let (budget, metrics) = (Budget::new(1 << 20), Arc::new(Metrics::default()));
-        let client = MediaClient::with_s3_credentials(&settings, budget, metrics, credentials).await.unwrap();
-        client.fetch(&MediaUrl::new(url)).await
+        MediaClient::with_s3_credentials(&settings, budget, metrics, credentials).await.unwrap()
+    }
+
+    async fn fetch(&self, credentials: Credentials, url: &str) -> Result<Media, MediaError> {
+        self.client(credentials).await.fetch(&MediaUrl::new(url)).await
+    }
+
+    /// What tells that the object at `url` is still the one that `media` was fetched from.
+    async fn unchanged(&self, url: &str, media: &Media) -> Option<UnchangedBy> {
+        let known = MediaRecord {
+            url: media.url.clone(),
+            etag: media.validators.etag.clone(),
+            last_modified: media.validators.last_modified.clone(),
+            version_id: media.validators.version_id.clone(),
+            sha256: String::new(),
+            width: 1,
+            height: 1,
+            mime: "image/png".into(),
+        };
+        match self.client(self.credentials()).await.fetch_if_changed(&MediaUrl::new(url), &known).await.unwrap() {
+            Fetch::Unchanged(by) => Some(by),
+            Fetch::Media(_) => None,
+        }
     }
 }
 
@@ -78,14 +99,21 @@ async fn objects_versions_and_refusals() {
 
     let url = format!("s3://{bucket}/{key}");
     let media = s3.fetch(s3.credentials(), &url).await.unwrap();
-    assert_eq!((&media.bytes[..], media.etag), (&b"second"[..], second.e_tag));
+    assert_eq!((&media.bytes[..], &media.validators.etag), (&b"second"[..], &second.e_tag));
+    assert_eq!(s3.unchanged(&url, &media).await, Some(UnchangedBy::Etag));
     match (versioned, first.version_id) {
         (Ok(_), Some(version)) => {
-            let media = s3.fetch(s3.credentials(), &format!("{url}?versionId={version}")).await.unwrap();
-            assert_eq!((&media.bytes[..], media.etag), (&b"first"[..], first.e_tag));
+            let pinned = format!("{url}?versionId={version}");
+            let media = s3.fetch(s3.credentials(), &pinned).await.unwrap();
+            assert_eq!((&media.bytes[..], &media.validators.etag), (&b"first"[..], &first.e_tag));
+            assert_eq!(media.validators.version_id, Some(version));
+            assert_eq!(s3.unchanged(&pinned, &media).await, Some(UnchangedBy::VersionId));
         }
         _ => eprintln!("SKIPPED: this S3 server keeps no versions"),
     }
+
+    put(key, b"third").await;
+    assert_eq!(s3.unchanged(&url, &media).await, None, "the object is another one now");
 
     let wrong_key = Credentials::new("nobody", &s3.secret_key, None, None, "test");
     let wrong_secret = Credentials::new(&s3.access_key, "wrong", None, None, "test");

@@ -220,7 +220,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{AssetId, Embedding, Patch, Point, Record, Vectors};
+    use crate::domain::{AssetId, Deletion, Embedding, Patch, Point, Record, Vectors};
 
     const DIMENSION: usize = 512;
 
@@ -239,9 +239,11 @@ mod tests {
             version: None,
             media: None,
             text_sha256: None,
+            deleted_at: None,
             indexed_at: "2026-11-23T10:00:00Z".into(),
         };
-        Point { id, vectors: Vectors { image, text }, payload: json!({ "n": n }).as_object().cloned().unwrap(), record }
+        let payload = json!({ "n": n }).as_object().cloned().unwrap();
+        Point { id, vectors: Vectors { image, text }, kept: Vec::new(), payload, record }
     }
 
     /// A point that changes leaves its indexed segment, and on that way the engine keeps vectors that an upsert does
@@ -283,12 +285,13 @@ mod tests {
         assert_eq!(closed(), 1);
         assert!(collection.read(|shard| Ok(shard.info().indexed_vectors_count)).unwrap() > 0, "nothing was indexed");
         let patch = point(7, vector(11), None);
-        let patch = Patch { id: patch.id, vectors: patch.vectors, payload: patch.payload, record: patch.record };
+        let Point { id, vectors, kept, payload, record } = patch;
+        let patch = Patch { id, vectors, kept, payload, record };
+        let Point { id, record, .. } = point(6, None, None);
+        let delete = Deletion { id, record };
         let upsert = point(5, vector(9), None);
         let (upserted, patched) = (upsert.id, patch.id);
-        collection
-            .write(&[Write::Upsert(upsert), Write::Patch(patch), Write::Delete(point(6, None, None).id)])
-            .unwrap();
+        collection.write(&[Write::Upsert(upsert), Write::Patch(patch), Write::Delete(delete)]).unwrap();
         let ids = [upserted, patched].map(convert::id);
         let found = collection.read(|shard| shard.retrieve(&ids, None, Some(edge::WithVector::Bool(true)))).unwrap();
         let found: Vec<_> = found.into_iter().map(|r| convert::stored(r).unwrap()).collect();

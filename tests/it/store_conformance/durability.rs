@@ -34,10 +34,7 @@ async fn a_write_that_returned_survives_a_kill() {
     let batch: Vec<_> = (0..300).map(point).collect();
     store.write(NAME, &batch).await.unwrap();
     store
-        .write(
-            NAME,
-            &[patch("p0", vectors(None, Some(&[0.0, 0.0, 0.0, 1.0])), json!({"m": 1})), Write::Delete(id("p1"))],
-        )
+        .write(NAME, &[patch("p0", vectors(None, Some(&[0.0, 0.0, 0.0, 1.0])), json!({"m": 1})), delete("p1")])
         .await
         .unwrap();
     copy(&dir.path().join("a"), &dir.path().join("b"));
