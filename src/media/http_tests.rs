@@ -16,9 +16,13 @@ fn settings() -> MediaSettings {
     }
 }
 
+fn fetcher(settings: &MediaSettings, concurrency_max: usize) -> HttpFetcher {
+    let hosts = Hosts::for_tests(concurrency_max);
+    HttpFetcher::new(settings, Budget::new(1 << 20), hosts, Arc::new(SystemLookup)).unwrap()
+}
+
 async fn get(settings: &MediaSettings, url: &str) -> Result<Fetched, MediaError> {
-    let hosts = Hosts::for_tests(settings.per_host_concurrency);
-    let fetcher = HttpFetcher::new(settings, Budget::new(1 << 20), hosts, Arc::new(SystemLookup)).unwrap();
+    let fetcher = fetcher(settings, settings.per_host_concurrency);
     let mut deadline = Deadline::after(Duration::from_millis(settings.fetch_timeout_ms));
     match fetcher.fetch(url, None, &mut deadline).await? {
         Answer::Fetched(fetched) => Ok(fetched),
@@ -190,7 +194,7 @@ async fn redirects_are_followed_and_counted() {
 
 async fn again(url: &str, etag: Option<&str>, last_modified: Option<&str>) -> Result<Answer, MediaError> {
     let settings = settings();
-    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), Hosts::for_tests(1), Arc::new(SystemLookup)).unwrap();
+    let fetcher = fetcher(&settings, 1);
     let known = Validators {
         etag: etag.map(str::to_owned),
         last_modified: last_modified.map(str::to_owned),
@@ -338,8 +342,7 @@ async fn one_host_gets_no_more_than_its_share() {
     })
     .await;
     let settings = MediaSettings { per_host_concurrency: 2, ..settings() };
-    let fetcher =
-        HttpFetcher::new(&settings, Budget::new(1 << 20), Hosts::for_tests(2), Arc::new(SystemLookup)).unwrap();
+    let fetcher = fetcher(&settings, 2);
     let url = server.url("/");
     let fetches =
         (0..10).map(|_| async { fetcher.fetch(&url, None, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
@@ -362,7 +365,7 @@ async fn classes(fetcher: &HttpFetcher, server: &Server, paths: &[String]) -> Ve
     let mut found = Vec::new();
     for path in paths {
         let deadline = &mut Deadline::after(Duration::from_secs(10));
-        found.push(fetcher.fetch(&server.url(path), deadline).await.map(drop).map_err(|error| error.class));
+        found.push(fetcher.fetch(&server.url(path), None, deadline).await.map(drop).map_err(|error| error.class));
     }
     found
 }
@@ -370,7 +373,7 @@ async fn classes(fetcher: &HttpFetcher, server: &Server, paths: &[String]) -> Ve
 #[tokio::test]
 async fn a_server_that_fails_for_everyone_is_an_outage_and_one_that_fails_for_an_item_is_not() {
     let (server, down) = failing("500 Internal Server Error", &[]).await;
-    let fetcher = HttpFetcher::new(&settings(), Budget::new(1 << 20), Hosts::for_tests(4)).unwrap();
+    let fetcher = fetcher(&settings(), 4);
     let item = vec!["/broken".to_owned(); 20];
     assert_eq!(classes(&fetcher, &server, &item).await, [Err(Class::Transient); 20]);
     assert_eq!(classes(&fetcher, &server, &["/good".into()]).await, [Ok(())]);
@@ -385,7 +388,7 @@ async fn a_server_that_fails_for_everyone_is_an_outage_and_one_that_fails_for_an
 async fn retry_after_pauses_the_whole_host() {
     let (server, down) = failing("429 Too Many Requests", &["Retry-After: 3600"]).await;
     // The pause is bounded: here by 30 ms.
-    let fetcher = HttpFetcher::new(&settings(), Budget::new(1 << 20), Hosts::for_tests(4)).unwrap();
+    let fetcher = fetcher(&settings(), 4);
     assert_eq!(classes(&fetcher, &server, &["/a".into()]).await, [Err(Class::Transient)]);
     down.store(false, Ordering::SeqCst);
     let begun = std::time::Instant::now();
@@ -396,14 +399,14 @@ async fn retry_after_pauses_the_whole_host() {
 #[tokio::test]
 async fn a_server_that_is_gone_is_an_outage_for_those_it_has_served() {
     let server = always(reply("200 OK", &[], "picture")).await;
-    let fetcher = HttpFetcher::new(&settings(), Budget::new(1 << 20), Hosts::for_tests(4)).unwrap();
+    let fetcher = fetcher(&settings(), 4);
     let url = server.url("/a.jpg");
     let deadline = &mut Deadline::after(Duration::from_secs(10));
-    fetcher.fetch(&url, deadline).await.unwrap();
+    fetcher.fetch(&url, None, deadline).await.unwrap();
     drop(server);
     // The listener closes when its task is gone.
     let error = loop {
-        if let Err(error) = fetcher.fetch(&url, deadline).await {
+        if let Err(error) = fetcher.fetch(&url, None, deadline).await {
             break error;
         }
     };

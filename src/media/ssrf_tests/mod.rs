@@ -16,7 +16,7 @@ use table::{REACHED, REFUSED};
 
 use super::address::{AddressPolicy, HostTrust};
 use super::client::MediaClient;
-use super::hosts::HostLimits;
+use super::hosts::Hosts;
 use super::http::HttpFetcher;
 use super::resolver::{CheckedResolver, Lookup};
 use super::test_server::{Server, reply};
@@ -109,7 +109,7 @@ async fn fetch(rules: &str, names: &Arc<Names>, url: &str) -> Result<Media, Medi
 /// The addresses that the HTTP client would connect to for an allowed `url`, without connecting.
 async fn reached(rules: &str, url: &str) -> Vec<String> {
     let (settings, names) = (settings(rules), Names::new());
-    let hosts = HostLimits::new(1);
+    let hosts = Hosts::for_tests(1);
     let fetcher = HttpFetcher::new(&settings, Budget::new(1), hosts, names.clone()).unwrap();
     let url = Url::parse(url).unwrap();
     fetcher.admit(&url).unwrap_or_else(|error| panic!("{url}: {}", error.message));
