@@ -14,5 +14,6 @@ mod qdrant_endpoint_test;
 mod s3;
 mod several_models;
 mod store_conformance;
+mod unchanged;
 mod worker_failures;
 mod worker_process;
