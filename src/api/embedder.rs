@@ -152,8 +152,8 @@ impl Embedder {
             ImageInput::Bytes(bytes) => unfetched(bytes),
             ImageInput::Path(path) => self.read(&path).await?,
         };
-        let target = Target { clip: self.clip.clone(), known: Recorded::default() };
-        let embedded = self.embed.embed(&[target], Some(Picture::Fetched(&media)), None).await?;
+        let target = Target::new(self.clip.clone(), &Recorded::default());
+        let embedded = self.embed.embed(&[target], Some(&Picture::Fetched(media)), None).await?;
         let image = embedded.targets.into_iter().next().and_then(|given| given.vectors.image);
         image.ok_or_else(|| EmbedError::Input("the model gave no vector for the picture".to_owned()))
     }

@@ -7,7 +7,7 @@ mod pipeline;
 mod preprocess;
 
 pub use embed::{EmbedBench, EmbedReport};
-pub use pipeline::{PipelineBench, PipelineReport};
+pub use pipeline::{PipelineBench, PipelineReport, ReplayReport};
 pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, PreprocessSet, Times};
 
 use std::path::Path;

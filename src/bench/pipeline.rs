@@ -11,11 +11,11 @@ use crate::dead_letter::FileDeadLetters;
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
 use crate::source::LinesSource;
-use crate::telemetry::Health;
+use crate::telemetry::{Health, Metrics};
 use crate::worker::{Worker, WorkerError};
 
-/// Pictures and captions of a catalog, through the embedded path and through the model alone, in one run. Of several
-/// models the first one.
+/// Pictures and captions of a catalog, through the embedded path and through the model alone, in one run; then the same
+/// messages once more, and into an empty store without a look at it. Of several models the first one.
 pub struct PipelineBench {
     /// A folder with `catalog.jsonl`, whose items have an `image` below that folder and a `text`.
     pub catalog: PathBuf,
@@ -32,29 +32,84 @@ pub struct PipelineReport {
     /// Pictures and captions per second through the towers alone, in the same batches and threads.
     pub model_items_per_s: f64,
     pub ratio: f64,
+    pub replay: ReplayReport,
+    /// The rate with `pipeline.skip_unchanged` over the rate without it, where nothing is there to be skipped.
+    pub recall_ratio: f64,
+}
+
+/// The same messages, when the store has them already.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplayReport {
+    pub items_per_s: f64,
+    /// Over the rate of the first run.
+    pub speedup: f64,
+    /// Of the pictures. 1: all of them.
+    pub images_not_embedded: f64,
 }
 
 impl PipelineBench {
+    /// `watch` is told of each of the three runs as it begins.
     pub async fn run(
         self,
         mut settings: Settings,
         shutdown: Shutdown,
-        watch: impl FnOnce(u64, Arc<Progress>),
+        mut watch: impl FnMut(u64, Arc<Progress>),
     ) -> Result<PipelineReport, BenchError> {
         let items = catalog::read(&self.catalog)?;
-        let lines = self.messages(&items);
         // Against one model alone; more of them would share its cores and be counted as none.
         settings.clip.models.truncate(1);
         settings.store.kind = StoreKind::Embedded;
-        let scratch = scratch()?;
-        settings.store.path = scratch.path().to_owned();
         settings.media.allow_file_roots = vec![self.catalog.display().to_string()];
+        let scratch = scratch()?;
+        settings.store.path = scratch.path().join("first");
+        settings.pipeline.skip_unchanged = true;
+        let metrics = Arc::<Metrics>::default();
+        let worker = Worker::assemble(&settings, Health::new(), metrics.clone()).await?;
+        let items_per_s = self.index(&worker, &items, &shutdown, &mut watch).await?;
+        let found_unchanged = metrics.unchanged_pictures();
+        let replay_per_s = self.index(&worker, &items, &shutdown, &mut watch).await?;
+        let replay = ReplayReport {
+            items_per_s: replay_per_s,
+            speedup: replay_per_s / items_per_s,
+            images_not_embedded: (metrics.unchanged_pictures() - found_unchanged) as f64 / self.messages as f64,
+        };
+        worker.store().close().await?;
+
+        settings.store.path = scratch.path().join("second");
+        settings.pipeline.skip_unchanged = false;
+        let unaware = Worker::assemble(&settings, Health::new(), Arc::default()).await?;
+        let unaware_per_s = self.index(&unaware, &items, &shutdown, &mut watch).await?;
+        unaware.store().close().await?;
+        drop(unaware);
+
+        let (clip, _) = &worker.models()[0];
+        let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings)?;
+        let pictures = items.iter().map(|(image, _)| self.catalog.join(image)).collect();
+        let texts = items.into_iter().map(|(_, text)| text).collect();
+        let model_items_per_s = rate_alone(&embedder, &settings, pictures, texts).await?;
+        Ok(PipelineReport {
+            messages: self.messages as u64,
+            items_per_s,
+            model_items_per_s,
+            ratio: items_per_s / model_items_per_s,
+            replay,
+            recall_ratio: items_per_s / unaware_per_s,
+        })
+    }
+
+    /// Pictures and captions per second.
+    async fn index(
+        &self,
+        worker: &Worker,
+        items: &[(String, String)],
+        shutdown: &Shutdown,
+        watch: &mut impl FnMut(u64, Arc<Progress>),
+    ) -> Result<f64, BenchError> {
         let progress = Arc::new(Progress::default());
-        let worker = Worker::assemble(&settings, Health::new(), Arc::default()).await?;
         watch(self.messages as u64, progress.clone());
-        let source = LinesSource::new("bench", std::io::Cursor::new(lines));
+        let source = LinesSource::new("bench", std::io::Cursor::new(self.messages(items)));
         let letters = Arc::new(FileDeadLetters::new(None).map_err(WorkerError::from)?);
-        let summary = worker.ingest(Box::new(source), letters, shutdown, progress.clone()).await?;
+        let summary = worker.ingest(Box::new(source), letters, shutdown.clone(), progress.clone()).await?;
         if summary.dead_lettered > 0 || summary.settled < self.messages as u64 {
             return Err(BenchError::Input(format!(
                 "{} of {} messages settled, {} dead letters; expected all to be indexed",
@@ -62,19 +117,7 @@ impl PipelineBench {
             )));
         }
         // Every message has a picture and a caption.
-        let items_per_s = 2.0 * self.messages as f64 / progress.elapsed().as_secs_f64();
-        let (clip, _) = &worker.models()[0];
-        let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings)?;
-        let pictures = items.iter().map(|(image, _)| self.catalog.join(image)).collect();
-        let texts = items.into_iter().map(|(_, text)| text).collect();
-        let model_items_per_s = rate_alone(&embedder, &settings, pictures, texts).await?;
-        worker.store().close().await?;
-        Ok(PipelineReport {
-            messages: summary.settled,
-            items_per_s,
-            model_items_per_s,
-            ratio: items_per_s / model_items_per_s,
-        })
+        Ok(2.0 * self.messages as f64 / progress.elapsed().as_secs_f64())
     }
 
     fn messages(&self, items: &[(String, String)]) -> Vec<u8> {

@@ -9,7 +9,7 @@ use super::hosts::{Hosts, Rules};
 use super::http::HttpFetcher;
 use super::resolver::{Lookup, SystemLookup};
 use super::s3::S3Fetcher;
-use super::{Answer, Fetch, Media, MediaError, Validators, data_url};
+use super::{Answer, Fetch, Media, MediaError, Validators, conditional, data_url};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
 use crate::domain::{MediaRecord, MediaUrl};
@@ -121,7 +121,7 @@ impl MediaClient {
     /// # Errors
     /// As [`MediaClient::fetch`].
     pub async fn fetch_if_changed(&self, url: &MediaUrl, known: &MediaRecord) -> Result<Fetch, MediaError> {
-        self.answer(url, validators_of(known, url.expose()).as_ref()).await
+        self.answer(url, conditional::known_of(known, url.expose()).as_ref()).await
     }
 
     async fn answer(&self, url: &MediaUrl, known: Option<&Validators>) -> Result<Fetch, MediaError> {
@@ -144,29 +144,14 @@ impl MediaClient {
             Answer::Unchanged(by) => return Ok(Fetch::Unchanged(by)),
         };
         inner.metrics.fetched(fetched.bytes.len());
+        let shown = redact::url(url);
         Ok(Fetch::Media(Media {
             bytes: fetched.bytes,
-            validators: fetched.validators,
-            url: redact::url(url),
+            validators: conditional::to_keep(fetched.validators, url, &shown),
+            url: shown,
             reservation: Some(fetched.reservation),
         }))
     }
-}
-
-/// What may be sent along with a request for `url`: validators belong to one resource. The record has the URL without
-/// its secrets, so that a URL that was signed anew is still the same. Where something was taken out, it may have been
-/// what selects the file; an ETag still tells files apart then, a time does not. Where the URL was cut, nothing is known.
-fn validators_of(known: &MediaRecord, url: &str) -> Option<Validators> {
-    let shown = redact::url(url);
-    if shown != known.url || redact::is_cut(&shown) {
-        return None;
-    }
-    let validators = Validators {
-        etag: known.etag.clone(),
-        last_modified: known.last_modified.clone().filter(|_| shown == url),
-        version_id: known.version_id.clone(),
-    };
-    (validators != Validators::default()).then_some(validators)
 }
 
 fn unsupported(url: &str, scheme: &str) -> MediaError {
@@ -179,31 +164,6 @@ fn unsupported(url: &str, scheme: &str) -> MediaError {
 mod tests {
     use super::*;
     use crate::domain::Class;
-
-    #[test]
-    fn validators_belong_to_one_url() {
-        let known = |url: &str| MediaRecord {
-            url: redact::url(url),
-            etag: Some("\"e\"".into()),
-            last_modified: Some("Wed, 21 Oct 2015 07:28:00 GMT".into()),
-            version_id: None,
-            sha256: String::new(),
-            width: 1,
-            height: 1,
-            mime: "image/png".into(),
-        };
-        let of = |recorded: &str, asked: &str| validators_of(&known(recorded), asked);
-        let same = of("https://a.example/x.png", "https://a.example/x.png").unwrap();
-        assert!(same.etag.is_some() && same.last_modified.is_some());
-        assert_eq!(of("https://a.example/x.png", "https://a.example/y.png"), None);
-        // Signed anew: the ETag is good enough, a time is not.
-        let signed = of("https://a.example/x.png?token=1", "https://a.example/x.png?token=2").unwrap();
-        assert!(signed.etag.is_some() && signed.last_modified.is_none());
-        let long = format!("https://a.example/{}", "x".repeat(300));
-        assert_eq!(of(&long, &long), None, "what was cut off may differ");
-        let unvalidated = MediaRecord { etag: None, last_modified: None, ..known("s3://b/k") };
-        assert_eq!(validators_of(&unvalidated, "s3://b/k"), None);
-    }
 
     #[tokio::test]
     async fn schemes_are_told_apart_whatever_their_case() {

@@ -11,15 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, LOCATION, RETRY_AFTER,
-};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, redirect};
 use url::{Host, Url};
 
 use super::address::{AddressPolicy, HostTrust};
 use super::body::Body;
+use super::conditional::{self, Condition};
 use super::deadline::Deadline;
 use super::hosts::Hosts;
 use super::http_error;
@@ -87,17 +85,18 @@ impl HttpFetcher {
         known: Option<&Validators>,
         deadline: &mut Deadline,
     ) -> Result<Answer, MediaError> {
-        let condition = known.and_then(condition);
+        let mut condition = known.and_then(Condition::of);
         let mut at = parse(url)?;
+        let mut redirected = false;
         for _ in 0..=self.redirects_max {
             // A hop's slot is given back before the next host's is taken: nobody waits while holding one.
             let host = at.host_str().unwrap_or_default();
             let slot = format!("{host}:{}", at.port_or_known_default().unwrap_or_default());
             let slot = deadline.paused(self.hosts.acquire(&slot)).await;
-            // The condition goes along with every hop: validators are those of the last one, wherever that is now.
             let result = match self.hop(&at, condition.as_ref(), deadline).await {
                 Ok(Hop::Arrived(response)) => {
-                    self.read(&at, response, deadline).await.map(|fetched| Step::Done(Answer::Fetched(fetched)))
+                    let fetched = self.read(&at, response, redirected, deadline).await;
+                    fetched.map(|fetched| Step::Done(Answer::Fetched(fetched)))
                 }
                 Ok(Hop::Redirected(next)) => Ok(Step::Next(next)),
                 Ok(Hop::NotModified(by)) => Ok(Step::Done(Answer::Unchanged(by))),
@@ -105,7 +104,11 @@ impl HttpFetcher {
             };
             match slot.done(url, result)? {
                 Step::Done(answer) => return Ok(answer),
-                Step::Next(next) => at = next,
+                Step::Next(next) => {
+                    at = next;
+                    redirected = true;
+                    condition = condition.filter(Condition::holds_elsewhere);
+                }
             }
         }
         let message = format!(
@@ -120,8 +123,8 @@ impl HttpFetcher {
     async fn hop(&self, at: &Url, condition: Option<&Condition>, deadline: &Deadline) -> Result<Hop, MediaError> {
         let shown = redact::url(at.as_str());
         let mut request = self.admit(at)?.get(at.clone()).header(ACCEPT, ACCEPTED).header(ACCEPT_ENCODING, "identity");
-        if let Some(Condition { header, value, .. }) = condition {
-            request = request.header(header, value);
+        if let Some(condition) = condition {
+            request = request.header(condition.header.clone(), condition.value.clone());
         }
         let response = deadline
             .run(&shown, "waiting for the answer", request.send())
@@ -164,12 +167,16 @@ impl HttpFetcher {
         })
     }
 
-    async fn read(&self, at: &Url, mut response: Response, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
+    async fn read(
+        &self,
+        at: &Url,
+        mut response: Response,
+        redirected: bool,
+        deadline: &mut Deadline,
+    ) -> Result<Fetched, MediaError> {
         let shown = redact::url(at.as_str());
         refuse_encoding(&shown, response.headers())?;
-        let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let validators =
-            Validators { etag: header(ETAG), last_modified: header(LAST_MODIFIED), version_id: None };
+        let validators = conditional::validators(response.headers(), redirected);
         let mut body = Body::begin(&shown, response.content_length(), self.bytes_max, &self.budget, deadline).await?;
         while let Some(chunk) = deadline
             .run(&shown, "reading the body", response.chunk())
@@ -181,22 +188,6 @@ impl HttpFetcher {
         let (bytes, reservation) = body.finish()?;
         Ok(Fetched { bytes, validators, reservation })
     }
-}
-
-/// A header that asks for the file only if it has changed.
-struct Condition {
-    header: HeaderName,
-    value: String,
-    by: UnchangedBy,
-}
-
-/// RFC 9110 §13.1.2 and §13.1.3: the ETag, weak ones included, before the time.
-fn condition(known: &Validators) -> Option<Condition> {
-    let etag = known.etag.clone().map(|value| Condition { header: IF_NONE_MATCH, value, by: UnchangedBy::Etag });
-    etag.or_else(|| {
-        let value = known.last_modified.clone()?;
-        Some(Condition { header: IF_MODIFIED_SINCE, value, by: UnchangedBy::LastModified })
-    })
 }
 
 fn client(settings: &MediaSettings, resolver: CheckedResolver) -> Result<Client, MediaError> {

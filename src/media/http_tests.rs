@@ -203,29 +203,44 @@ async fn again(url: &str, etag: Option<&str>, last_modified: Option<&str>) -> Re
     fetcher.fetch(url, Some(&known), &mut Deadline::after(Duration::from_secs(30))).await
 }
 
-#[tokio::test]
-async fn a_file_that_is_still_the_same_is_not_sent_again() {
-    const TIME: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
-    let server = Server::start(async |head: String| {
-        let has = |line: &str| head.to_ascii_lowercase().contains(&line.to_ascii_lowercase());
-        let path = head.split(' ').nth(1).unwrap().to_owned();
-        let same = match path.as_str() {
-            "/moved" => return reply("302 Found", &["Location: /strong"], ""),
-            "/strong" => has("if-none-match: \"abc\""),
-            "/weak" => has("if-none-match: W/\"abc\""),
-            "/dated" => has(&format!("if-modified-since: {TIME}")) && !has("if-none-match"),
+const TIME: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+
+/// Answers 304 where the request has the condition that belongs to its path, `/moved/…` and `/deaf` never.
+async fn conditional_server() -> Server {
+    Server::start(async |head: String| {
+        let head = head.to_ascii_lowercase();
+        let has = |line: &str| head.contains(&format!("\r\n{}\r\n", line.to_ascii_lowercase()));
+        let path = head.split(' ').nth(1).unwrap();
+        let same = match path.strip_prefix("/moved").unwrap_or(path) {
+            "/strong" => has("If-None-Match: \"abc\""),
+            "/weak" => has("If-None-Match: W/\"abc\""),
+            "/dated" => has(&format!("If-Modified-Since: {TIME}")) && !head.contains("if-none-match"),
             _ => false,
         };
-        if same { reply("304 Not Modified", &["ETag: \"abc\""], "") } else { reply("200 OK", &[], "picture") }
+        match path.strip_prefix("/moved") {
+            Some(to) => reply("302 Found", &[&format!("Location: {to}")], ""),
+            None if same => reply("304 Not Modified", &["ETag: \"abc\""], ""),
+            None => reply("200 OK", &[], "picture"),
+        }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_file_that_is_still_the_same_is_not_sent_again() {
+    let server = conditional_server().await;
+    let (strong, weak) = (Some("\"abc\""), Some("W/\"abc\""));
     let cases = [
-        ("/strong", Some("\"abc\""), Some(TIME), Some(UnchangedBy::Etag)),
+        ("/strong", strong, Some(TIME), Some(UnchangedBy::Etag)),
         ("/strong", Some("\"old\""), Some(TIME), None),
-        ("/moved", Some("\"abc\""), None, Some(UnchangedBy::Etag)),
-        ("/weak", Some("W/\"abc\""), None, Some(UnchangedBy::Etag)),
+        ("/weak", weak, None, Some(UnchangedBy::Etag)),
         ("/dated", None, Some(TIME), Some(UnchangedBy::LastModified)),
-        ("/deaf", Some("\"abc\""), Some(TIME), None),
+        // The last hop may be another file's by now: only a strong ETag goes along.
+        ("/moved/strong", strong, None, Some(UnchangedBy::Etag)),
+        ("/moved/weak", weak, None, None),
+        ("/moved/dated", None, Some(TIME), None),
+        ("/deaf", strong, Some(TIME), None),
+        ("/strong", Some("no\nheader"), None, None),
     ];
     for (path, etag, last_modified, expected) in cases {
         match again(&server.url(path), etag, last_modified).await.unwrap() {
@@ -234,6 +249,19 @@ async fn a_file_that_is_still_the_same_is_not_sent_again() {
                 assert_eq!((&fetched.bytes[..], expected), (&b"picture"[..], None), "{path}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn not_modified_is_an_error_where_nothing_was_asked() {
+    let server = Server::start(async |head: String| match head.split(' ').nth(1).unwrap() {
+        "/moved" => reply("302 Found", &["Location: /there"], ""),
+        _ => reply("304 Not Modified", &[], ""),
+    })
+    .await;
+    for (path, last_modified) in [("/there", None), ("/moved", Some(TIME))] {
+        let error = again(&server.url(path), None, last_modified).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Permanent, "http_status"), "{path}: {}", error.message);
     }
 }
 

@@ -7,6 +7,7 @@
 mod address;
 mod body;
 mod client;
+mod conditional;
 mod data_url;
 mod deadline;
 mod file;

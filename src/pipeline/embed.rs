@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use crate::clip::{Clip, ClipError, Pixels, decode_picture};
-use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, Vectors};
+use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, UnchangedBy, Vectors};
 use crate::media::Media;
 
 /// Decodes and preprocesses on threads of its own. They are few and live long: buffers of megabytes are then reused, where
@@ -19,26 +19,40 @@ pub struct Embed {
     pixels_max: u64,
 }
 
-/// A model, and what its collection records about the asset (nothing, where everything is to be embedded).
+/// A model, and the content that its collection has the asset's vectors of already.
 #[derive(Clone)]
 pub struct Target {
-    pub clip: Arc<Clip>,
-    pub known: Recorded,
+    clip: Arc<Clip>,
+    media: Option<MediaRecord>,
+    text_sha256: Option<String>,
+}
+
+impl Target {
+    /// Of an empty record everything is embedded.
+    pub fn new(clip: Arc<Clip>, known: &Recorded) -> Self {
+        Self { clip, media: known.media.clone(), text_sha256: known.text_sha256.clone() }
+    }
 }
 
 /// A request's picture.
-pub enum Picture<'a> {
-    Fetched(&'a Media),
-    /// It is the one that all targets have, by its record.
-    Unchanged(&'a MediaRecord),
+#[derive(Debug)]
+pub enum Picture {
+    Fetched(Media),
+    /// Not fetched: it is the one that all targets have, of this record.
+    Unchanged {
+        record: MediaRecord,
+        by: UnchangedBy,
+    },
 }
 
 /// What the towers gave for one request, in the order of its targets, and what was seen on the way.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug)]
 pub struct Embedded {
     pub targets: Vec<Given>,
     pub media: Option<MediaRecord>,
     pub text_sha256: Option<String>,
+    /// What told of a kept picture.
+    image_by: UnchangedBy,
 }
 
 /// The vectors that a point gets, and those that it has already and keeps.
@@ -49,9 +63,10 @@ pub struct Given {
 }
 
 impl Embedded {
-    /// How many targets keep their vector.
-    pub fn kept(&self, modality: Modality) -> usize {
-        self.targets.iter().filter(|given| given.kept.contains(&modality)).count()
+    /// How many targets keep a vector, by what told that it need not be made again.
+    pub fn kept(&self) -> [(UnchangedBy, usize); 2] {
+        let kept = |modality| self.targets.iter().filter(|given| given.kept.contains(&modality)).count();
+        [(self.image_by, kept(Modality::Image)), (UnchangedBy::Text, kept(Modality::Text))]
     }
 }
 
@@ -66,16 +81,16 @@ impl Embed {
     pub async fn embed(
         &self,
         targets: &[Target],
-        picture: Option<Picture<'_>>,
+        picture: Option<&Picture>,
         text: Option<&str>,
     ) -> Result<Embedded, Failure> {
-        let (media, pixels) = match picture {
+        let (media, image_by, pixels) = match picture {
             Some(Picture::Fetched(media)) => {
                 let (record, pixels) = self.preprocess(targets, media).await?;
-                (Some(record), pixels)
+                (Some(record), UnchangedBy::Content, pixels)
             }
-            Some(Picture::Unchanged(record)) => (Some(record.clone()), vec![const { None }; targets.len()]),
-            None => (None, vec![const { None }; targets.len()]),
+            Some(Picture::Unchanged { record, by }) => (Some(record.clone()), *by, no_pixels(targets)),
+            None => (None, UnchangedBy::Content, no_pixels(targets)),
         };
         let text_sha256 = text.map(|t| hex(&Sha256::digest(t.as_bytes())));
         let has_image = media.is_some();
@@ -84,7 +99,7 @@ impl Embed {
             if has_image && pixels.is_none() {
                 kept.push(Modality::Image);
             }
-            let text_is_known = text_sha256.is_some() && target.known.text_sha256 == text_sha256;
+            let text_is_known = text_sha256.is_some() && target.text_sha256 == text_sha256;
             if text_is_known {
                 kept.push(Modality::Text);
             }
@@ -104,7 +119,7 @@ impl Embed {
             Ok::<_, ClipError>(Given { vectors: Vectors { image, text }, kept })
         });
         let targets = futures::future::try_join_all(given).await.map_err(|e| failure(&e))?;
-        Ok(Embedded { targets, media, text_sha256 })
+        Ok(Embedded { targets, media, text_sha256, image_by })
     }
 
     /// Decodes once and preprocesses for every target that does not have the picture's vector already.
@@ -117,7 +132,6 @@ impl Embed {
         let (url, validators) = (media.url.clone(), media.validators.clone());
         let work = move || {
             let sha256 = hex(&Sha256::digest(&bytes));
-            let known = |target: &Target| target.known.media.clone().filter(|media| media.sha256 == sha256);
             let record = |width, height, mime| MediaRecord {
                 url,
                 etag: validators.etag,
@@ -128,19 +142,19 @@ impl Embed {
                 height,
                 mime,
             };
-            let known: Vec<Option<MediaRecord>> = targets.iter().map(known).collect();
-            if let Some(Some(same)) = known.first()
-                && known.iter().all(Option::is_some)
+            let known = |target: &Target| target.media.as_ref().is_some_and(|media| media.sha256 == sha256);
+            let wanted: Vec<bool> = targets.iter().map(|target| !known(target)).collect();
+            if let Some(MediaRecord { width, height, mime, .. }) = targets.first().and_then(|t| t.media.clone())
+                && !wanted.contains(&true)
             {
-                let nothing = vec![const { None }; targets.len()];
-                return Ok((record(same.width, same.height, same.mime.clone()), nothing));
+                return Ok((record(width, height, mime), no_pixels(&targets)));
             }
-            let wanted = targets.iter().zip(&known).filter(|(_, known)| known.is_none());
-            let models: Vec<_> = wanted.map(|(target, _)| target.clip.preprocess()).collect();
+            let models = targets.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+            let models: Vec<_> = models.map(|(target, _)| target.clip.preprocess()).collect();
             let picture = decode_picture(&bytes, pixels_max, &models)
                 .map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
             let mut pixels = models.iter().map(|model| model.apply(&picture));
-            let pixels = known.iter().map(|known| if known.is_none() { pixels.next() } else { None }).collect();
+            let pixels = wanted.iter().map(|wanted| if *wanted { pixels.next() } else { None }).collect();
             Ok((record(picture.width, picture.height, picture.mime.into()), pixels))
         };
         let (reply, done) = oneshot::channel();
@@ -156,6 +170,10 @@ impl Embed {
             Err(Failure::permanent(Stage::Embed, "image_undecodable", message))
         })
     }
+}
+
+fn no_pixels(targets: &[Target]) -> Vec<Option<Pixels>> {
+    vec![const { None }; targets.len()]
 }
 
 fn failure(error: &ClipError) -> Failure {

@@ -55,8 +55,8 @@ pub use progress::{Progress, Summary};
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters};
-use crate::domain::{Failure, IngestRequest, Message, Modality, Op, Outcome, Recorded, Stage, UnchangedBy};
-use crate::media::{Fetch, MediaClient};
+use crate::domain::{Failure, IngestRequest, Message, Op, Outcome, PointId, Recorded, Stage};
+use crate::media::MediaClient;
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceError};
 use crate::store::Store;
@@ -105,15 +105,15 @@ pub struct Parts {
 pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, PipelineError> {
     let attempts = Attempts::new(&parts.settings, parts.health.clone(), parts.metrics.clone());
     let pause_max = Duration::from_millis(parts.settings.backoff_cap_ms);
-    let lane = |(clip, collection): (_, String)| {
-        let recall = parts.settings.skip_unchanged.then(|| {
-            Recall::new(collection.clone(), parts.store.clone(), parts.store_settings.batch_points_max)
-        });
-        (Lane::new(clip, collection, &parts.store, &parts.store_settings, pause_max, &parts.metrics), recall)
+    let route = |(clip, collection): (_, String)| {
+        let read = || Recall::new(collection.clone(), parts.store.clone(), parts.store_settings.batch_points_max);
+        let recall = parts.settings.skip_unchanged.then(read);
+        let lane = Lane::new(clip, collection, &parts.store, &parts.store_settings, pause_max, &parts.metrics);
+        Route { lane, recall }
     };
     let stages = Stages {
         topic_ops: parts.topic_ops,
-        lanes: parts.models.into_iter().map(lane).collect(),
+        routes: parts.models.into_iter().map(route).collect(),
         metrics: parts.metrics.clone(),
         media: parts.media,
         embed: Embed::new(parts.preprocess_threads, parts.pixels_max)
@@ -133,11 +133,17 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
     dispatcher.run().await
 }
 
+/// One model's way through the stages.
+struct Route {
+    /// `None`: everything is embedded, whatever the collection has.
+    recall: Option<Recall>,
+    lane: Lane,
+}
+
 /// The stages in order, as the dispatcher sees them.
 struct Stages {
     topic_ops: BTreeMap<String, Op>,
-    /// With what reads its collection, unless everything is embedded anyway.
-    lanes: Vec<(Lane, Option<Recall>)>,
+    routes: Vec<Route>,
     metrics: Arc<Metrics>,
     media: MediaClient,
     embed: Embed,
@@ -150,20 +156,20 @@ impl Handler for Stages {
         let default_op = self.topic_ops.get(&*message.position.topic).copied().unwrap_or(Op::Upsert);
         let request = decode::decode(message, default_op)?;
         // Asked for now, so that a request is either possible for all of its models or refused before any work.
-        self.lanes_of(&request)?;
+        self.routes_of(&request)?;
         Ok(request)
     }
 
     async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
-        let lanes = self.lanes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
-        let mut known = self.recall(&lanes, request).await?;
+        let routes = self.routes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
+        let mut known = self.recall(&routes, request).await?;
         loop {
-            // Where the point has gone in between, what was known of it is good for nothing.
-            let forgotten = vec![Recorded::default(); lanes.len()];
-            let known = std::mem::replace(&mut known, forgotten);
-            if let Some(outcome) = self.index(&lanes, known, request, message).await? {
+            if let Some(outcome) = self.index(&routes, &known, request, message).await? {
                 return Ok(outcome);
             }
+            // Without memory nothing is relied on, so this happens once.
+            tracing::debug!(position = %message.position, "the point is another one by now, embedding everything");
+            known.fill(Recorded::default());
         }
     }
 
@@ -172,71 +178,63 @@ impl Handler for Stages {
     }
 
     fn broken(&self) -> Option<String> {
-        let broken = |(lane, recall): &(Lane, Option<Recall>)| {
-            let reader = recall.as_ref().is_some_and(Recall::is_broken);
-            lane.broken().or_else(|| reader.then(|| format!("the reader of {} is gone", lane.clip().id())))
+        let broken = |route: &Route| {
+            let reader = route.recall.as_ref().is_some_and(Recall::is_broken);
+            route.lane.broken().or_else(|| reader.then(|| format!("the reader of {} is gone", route.lane.clip().id())))
         };
-        self.lanes.iter().find_map(broken)
+        self.routes.iter().find_map(broken)
     }
 }
 
-/// A lane with what reads its collection.
-type Route<'a> = &'a (Lane, Option<Recall>);
+impl Route {
+    async fn recall(&self, id: PointId) -> Result<Recorded, Failure> {
+        match &self.recall {
+            Some(recall) => recall.recall(id).await,
+            None => Ok(Recorded::default()),
+        }
+    }
+}
 
 impl Stages {
-    /// What each lane's collection records about the asset. A delete, and a message that brings no content, ask nobody.
-    async fn recall(&self, lanes: &[Route<'_>], request: &IngestRequest) -> Result<Vec<Recorded>, GaveUp> {
+    /// What each collection records about the asset. Nobody is asked for a message that brings nothing to embed.
+    async fn recall(&self, routes: &[&Route], request: &IngestRequest) -> Result<Vec<Recorded>, GaveUp> {
         let has_content = request.image.is_some() || request.text.is_some();
+        if !has_content || routes.iter().all(|route| route.recall.is_none()) {
+            return Ok(vec![Recorded::default(); routes.len()]);
+        }
         let id = request.point_id();
-        let ask = |(_, recall): Route<'_>| async move {
-            match recall {
-                Some(recall) if has_content => recall.recall(id).await,
-                _ => Ok(Recorded::default()),
-            }
-        };
-        self.attempts.run(Stage::Recall, || futures::future::try_join_all(lanes.iter().copied().map(ask))).await
+        let ask = || futures::future::try_join_all(routes.iter().map(|route| route.recall(id)));
+        self.attempts.run(Stage::Recall, ask).await
     }
 
-    /// Fetches, embeds and writes what is not `known`. `None`: a point that was known is gone.
+    /// Fetches, embeds and writes, except for what is `known`. `None`: a point has changed that this relied on.
     async fn index(
         &self,
-        lanes: &[Route<'_>],
-        known: Vec<Recorded>,
+        routes: &[&Route],
+        known: &[Recorded],
         request: &IngestRequest,
         message: &Message,
     ) -> Result<Option<Outcome>, GaveUp> {
         let started = Instant::now();
-        let fetched = match &request.image {
+        let picture = match &request.image {
             Some(url) => {
-                let fetch = || fetch::fetch(&self.media, url, recall::media(&known));
+                let fetch = || fetch::fetch(&self.media, url, recall::media(known));
                 Some(self.attempts.run(Stage::Fetch, fetch).await?)
             }
             None => None,
         };
         let fetched_at = Instant::now();
-        let same = recall::media(&known).cloned();
-        let picture = || match (&fetched, &same) {
-            (Some(Fetch::Media(media)), _) => Some(Picture::Fetched(media)),
-            (Some(Fetch::Unchanged(_)), Some(record)) => Some(Picture::Unchanged(record)),
-            _ => None,
-        };
-        let target = |(route, known): (&Route<'_>, Recorded)| Target { clip: route.0.clip().clone(), known };
-        let targets: Vec<Target> = lanes.iter().zip(known).map(target).collect();
-        let embed = || self.embed.embed(&targets, picture(), request.text.as_deref());
+        let target = |(route, known): (&&Route, &Recorded)| Target::new(route.lane.clip().clone(), known);
+        let targets: Vec<Target> = routes.iter().zip(known).map(target).collect();
+        let embed = || self.embed.embed(&targets, picture.as_ref(), request.text.as_deref());
         let embedded = self.attempts.run(Stage::Embed, embed).await?;
-        let image_by = match fetched {
-            Some(Fetch::Unchanged(by)) => by,
-            _ => UnchangedBy::Content,
-        };
-        // Its memory is free for the next fetch from here on.
-        drop(fetched);
-        let kept = [(image_by, embedded.kept(Modality::Image)), (UnchangedBy::Text, embedded.kept(Modality::Text))];
+        drop(picture);
+        let kept = embedded.kept();
         let writes = upsert::writes(request, message, embedded);
         let embedded_at = Instant::now();
-        let lanes: Vec<&Lane> = lanes.iter().map(|(lane, _)| lane).collect();
+        let lanes: Vec<&Lane> = routes.iter().map(|route| &route.lane).collect();
         let write = || upsert::write(&lanes, &writes);
         let Some(written) = self.attempts.run(Stage::Upsert, write).await? else { return Ok(None) };
-        kept.into_iter().for_each(|(by, models)| self.metrics.unchanged(by, models));
         tracing::debug!(
             position = %message.position,
             fetch_ms = (fetched_at - started).as_millis() as u64,
@@ -244,18 +242,18 @@ impl Stages {
             upsert_ms = embedded_at.elapsed().as_millis() as u64,
             "processed"
         );
-        Ok(Some(match (written, request.op) {
-            (Written::Stale, _) => Outcome::Stale,
-            (Written::Applied, Op::Delete) => Outcome::Deleted,
-            (Written::Applied, _) => Outcome::Indexed,
-        }))
+        if written == Written::Stale {
+            return Ok(Some(Outcome::Stale));
+        }
+        kept.into_iter().for_each(|(by, models)| self.metrics.unchanged(by, models));
+        Ok(Some(if request.op == Op::Delete { Outcome::Deleted } else { Outcome::Indexed }))
     }
 
-    fn lanes_of(&self, request: &IngestRequest) -> Result<Vec<Route<'_>>, Failure> {
-        let Some(models) = &request.models else { return Ok(self.lanes.iter().collect()) };
+    fn routes_of(&self, request: &IngestRequest) -> Result<Vec<&Route>, Failure> {
+        let Some(models) = &request.models else { return Ok(self.routes.iter().collect()) };
         let find = |model| {
-            self.lanes.iter().find(|(lane, _)| lane.clip().id() == model).ok_or_else(|| {
-                let known: Vec<String> = self.lanes.iter().map(|(lane, _)| lane.clip().id().to_string()).collect();
+            self.routes.iter().find(|route| route.lane.clip().id() == model).ok_or_else(|| {
+                let known: Vec<String> = self.routes.iter().map(|route| route.lane.clip().id().to_string()).collect();
                 let message = format!(
                     "field \"models\" asks for {model}, which this worker does not have; it has {}",
                     known.join(", ")

@@ -4,12 +4,13 @@
 //! or a text with the same content has the same vector there. Records name the content of a point's vectors and are
 //! never written before them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::domain::{Failure, MediaRecord, PointId, Recorded, Stage};
+use crate::domain::{Failure, MediaRecord, Payload, PointId, Recorded, Stage};
 use crate::store::{Store, StoreError};
 
 /// Reads the records of one collection, in batches that form from what is waiting.
@@ -30,38 +31,45 @@ impl Recall {
         Self { queue, reader: AbortOnDropHandle::new(tokio::spawn(answer(waiting, collection, store, points_max))) }
     }
 
-    /// Why nothing can be recalled any more, if so: the reader has panicked.
+    /// Whether nothing can be recalled any more: the reader has panicked.
     pub fn is_broken(&self) -> bool {
         self.reader.is_finished()
     }
 
-    /// What is recorded about the point; nothing when it is not there, or only its tombstone.
+    /// What is recorded about the point; of a tombstone only what orders writes.
     pub async fn recall(&self, id: PointId) -> Result<Recorded, Failure> {
         let (reply, answer) = oneshot::channel();
-        let gone = |()| StoreError::outage("reader_gone", "the reader of a collection is gone");
-        self.queue.send(Question { id, reply }).await.map_err(|_| gone(())).map_err(failed)?;
-        answer.await.map_err(|_| gone(())).and_then(|answer| answer).map_err(failed)
+        let gone = || StoreError::outage("reader_gone", "the reader of a collection is gone");
+        self.queue.send(Question { id, reply }).await.map_err(|_| failed(gone()))?;
+        answer.await.unwrap_or_else(|_| Err(gone())).map_err(failed)
     }
 }
 
 async fn answer(mut waiting: mpsc::Receiver<Question>, collection: String, store: Arc<dyn Store>, points_max: usize) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, points_max).await > 0 {
-        // Two messages of one asset are never in flight at once, so that ids are unique.
+        // Whoever does not wait any more was fenced. Of the rest no two are of one asset, which has one message in flight.
+        batch.retain(|question| !question.reply.is_closed());
+        if batch.is_empty() {
+            continue;
+        }
         let ids: Vec<PointId> = batch.iter().map(|question| question.id).collect();
-        let records = store.records(&collection, &ids).await;
-        let known = |id: PointId| match &records {
-            Ok(records) => {
-                let record = records.iter().find(|(found, _)| *found == id).map(|(_, record)| Recorded::read(record));
-                Ok(record.unwrap_or_default())
-            }
-            Err(error) => Err(error.clone()),
-        };
+        let mut found = store.records(&collection, &ids).await.map(|records| records.into_iter().collect::<HashMap<_, _>>());
         for Question { id, reply } in batch.drain(..) {
-            // Nobody waits any more when the job was fenced or the pipeline is stopping.
-            let _ = reply.send(known(id));
+            let known = match &mut found {
+                Ok(records) => Ok(records.remove(&id).map(|record| known(&record)).unwrap_or_default()),
+                Err(error) => Err(error.clone()),
+            };
+            // Nobody waits any more when the job was fenced meanwhile or the pipeline is stopping.
+            let _ = reply.send(known);
         }
     }
+}
+
+/// A tombstone has no vectors, whatever it says.
+fn known(record: &Payload) -> Recorded {
+    let read = Recorded::read(record);
+    if read.is_tombstone() { Recorded { media: None, text_sha256: None, ..read } } else { read }
 }
 
 /// The picture's record, when all collections have the same one: only then may a fetch be left out for all of them.

@@ -173,6 +173,13 @@ impl Metrics {
         }
     }
 
+    /// Pictures that models did not embed again so far.
+    pub fn unchanged_pictures(&self) -> u64 {
+        use UnchangedBy::{Content, Etag, LastModified, VersionId};
+        let count = |by: UnchangedBy| self.unchanged.get_or_create(&[("by", by.as_str().to_owned())]).get();
+        [Etag, LastModified, VersionId, Content].into_iter().map(count).sum()
+    }
+
     pub fn queue_depth(&self, queue: &'static str, depth: usize) {
         self.queue_depth.get_or_create(&[("queue", queue.to_owned())]).set(depth as i64);
     }

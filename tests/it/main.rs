@@ -18,5 +18,6 @@ mod s3;
 mod secrets;
 mod several_models;
 mod store_conformance;
+mod unchanged;
 mod worker_failures;
 mod worker_process;

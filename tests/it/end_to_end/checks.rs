@@ -85,7 +85,9 @@ pub fn points(
         let mut payload = stored.payload.clone();
         let Some(Value::Object(mut record)) = payload.remove("clipstream") else { panic!("{asset} has no record") };
         assert_eq!(Value::Object(payload), Value::Object(point.payload.clone()), "payload of {asset}");
-        let source = record.remove("source").unwrap_or_default();
+        let mut source = record.remove("source").unwrap_or_default();
+        let produced_at = source.as_object_mut().and_then(|source| source.remove("timestamp_ms"));
+        assert!(produced_at.is_some_and(|at| at.is_i64()), "timestamp_ms of {asset}");
         let allowed: Vec<Value> = point.sources.iter().map(as_json).collect();
         assert!(allowed.contains(&source), "source of {asset}: {source}, expected one of {allowed:?}");
         let indexed_at = record.remove("indexed_at").unwrap_or_default();

@@ -97,7 +97,7 @@ impl ExpectedPoint {
             let (width, height) = picture.size();
             let media = json!({
                 "url": picture.shown, "etag": picture.etag, "sha256": picture.sha256(), "width": width,
-                "height": height, "mime": picture.mime,
+                "height": height, "mime": picture.mime, "last_modified": null, "version_id": null,
             });
             record.insert("media".into(), media);
         }

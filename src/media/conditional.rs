@@ -1,0 +1,139 @@
+//! Asking for a file only if it has changed (RFC 9110 §13.1).
+//!
+//! A validator tells one version of a resource from another, of the same resource. Where it may have come from another one
+//! (behind a redirect that leads elsewhere by now, or at a URL whose secrets are not recorded and may select the file),
+//! only a strong ETag is taken at its word: servers make them of content, or of times and sizes; a time or a weak ETag says
+//! too little then, and the file is fetched and its bytes compared.
+
+use chrono::{DateTime, Utc};
+use reqwest::header::{
+    DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
+
+use super::Validators;
+use crate::domain::{MediaRecord, UnchangedBy};
+use crate::redact;
+
+/// Longer ones are not kept: they go into every point's payload.
+const ETAG_BYTES_MAX: usize = 256;
+
+/// A header that asks for the file only if it has changed.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    pub(super) header: HeaderName,
+    pub(super) value: HeaderValue,
+    pub(super) by: UnchangedBy,
+}
+
+impl Condition {
+    /// The ETag, weak ones included, before the time (RFC 9110 §13.1.2 and §13.1.3). `None` where neither is known, or not
+    /// in a form that fits a header.
+    pub(super) fn of(known: &Validators) -> Option<Self> {
+        let (header, value, by) = match (&known.etag, &known.last_modified) {
+            (Some(etag), _) => (IF_NONE_MATCH, etag, UnchangedBy::Etag),
+            (None, Some(time)) => (IF_MODIFIED_SINCE, time, UnchangedBy::LastModified),
+            (None, None) => return None,
+        };
+        Some(Self { header, value: HeaderValue::from_str(value).ok()?, by })
+    }
+
+    /// Whether it may be put to another URL than the one that the validator is of.
+    pub(super) fn holds_elsewhere(&self) -> bool {
+        self.by == UnchangedBy::Etag && self.value.to_str().is_ok_and(is_strong)
+    }
+}
+
+/// What an answer over HTTP can be recognised by.
+pub(super) fn validators(headers: &HeaderMap, redirected: bool) -> Validators {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let last_modified = header(LAST_MODIFIED).filter(|time| !redirected && is_settled(time, header(DATE).as_deref()));
+    let etag = header(ETAG).filter(|etag| etag.len() <= ETAG_BYTES_MAX);
+    Validators { etag, last_modified, version_id: None }
+}
+
+/// What may be sent along with a request for `url`. The record has the URL without its secrets, so that one that was signed
+/// anew is still the same. Where it had to be cut, nothing is known of its end.
+pub(super) fn known_of(known: &MediaRecord, url: &str) -> Option<Validators> {
+    let shown = redact::url(url);
+    if shown != known.url || redact::is_cut(&shown) {
+        return None;
+    }
+    let whole = shown == url;
+    let validators = Validators {
+        etag: known.etag.clone().filter(|etag| whole || is_strong(etag)),
+        last_modified: known.last_modified.clone().filter(|_| whole),
+        // No two objects share one.
+        version_id: known.version_id.clone(),
+    };
+    (validators != Validators::default()).then_some(validators)
+}
+
+/// What is kept of the validators of a file that was fetched from `url`, of which the record shows `shown`.
+pub(super) fn to_keep(validators: Validators, url: &str, shown: &str) -> Validators {
+    // Whoever asks for what is shown need not mean the file that the whole URL gave.
+    let last_modified = validators.last_modified.filter(|_| shown == url);
+    Validators { last_modified, ..validators }
+}
+
+fn is_strong(etag: &str) -> bool {
+    !etag.starts_with("W/")
+}
+
+/// Times have seconds: a file that is written twice within one keeps its time. Only one that is over when the server answers
+/// tells versions apart (RFC 9110 §8.8.2.2).
+fn is_settled(last_modified: &str, date: Option<&str>) -> bool {
+    let read = |time: &str| DateTime::parse_from_rfc2822(time).ok().map(|time| time.with_timezone(&Utc));
+    matches!((read(last_modified), date.and_then(read)), (Some(modified), Some(answered)) if modified < answered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+
+    fn record(url: &str, etag: &str) -> MediaRecord {
+        MediaRecord {
+            url: redact::url(url),
+            etag: Some(etag.to_owned()),
+            last_modified: Some(TIME.to_owned()),
+            version_id: None,
+            sha256: String::new(),
+            width: 1,
+            height: 1,
+            mime: "image/png".into(),
+        }
+    }
+
+    #[test]
+    fn validators_belong_to_one_url() {
+        let of = |recorded: &str, etag: &str, asked: &str| known_of(&record(recorded, etag), asked);
+        let same = of("https://a.example/x.png", "W/\"e\"", "https://a.example/x.png").unwrap();
+        assert!(same.etag.is_some() && same.last_modified.is_some());
+        assert_eq!(of("https://a.example/x.png", "\"e\"", "https://a.example/y.png"), None);
+        let signed = of("https://a.example/x.png?token=1", "\"e\"", "https://a.example/x.png?token=2").unwrap();
+        assert!(signed.etag.is_some() && signed.last_modified.is_none(), "a strong ETag alone");
+        assert_eq!(of("https://a.example/x.png?token=1", "W/\"e\"", "https://a.example/x.png?token=2"), None);
+        let long = format!("https://a.example/{}", "x".repeat(300));
+        assert_eq!(of(&long, "\"e\"", &long), None, "what was cut off may differ");
+        // `#` begins a part of the key in S3, and a fragment for everyone else.
+        assert_eq!(of("s3://b/k#1", "W/\"e\"", "s3://b/k#2"), None);
+    }
+
+    #[test]
+    fn times_are_kept_of_whole_urls_that_have_settled() {
+        let headers = |date: &str, etag: &str| {
+            let pairs = [(LAST_MODIFIED, TIME), (DATE, date), (ETAG, etag)];
+            HeaderMap::from_iter(pairs.map(|(name, value)| (name, value.parse().unwrap())))
+        };
+        let later = "Wed, 21 Oct 2015 07:28:01 GMT";
+        assert_eq!(validators(&headers(later, "\"e\""), false).last_modified.as_deref(), Some(TIME));
+        assert_eq!(validators(&headers(TIME, "\"e\""), false).last_modified, None, "the second is not over");
+        assert_eq!(validators(&headers("today", "\"e\""), false).last_modified, None);
+        assert_eq!(validators(&headers(later, "\"e\""), true).last_modified, None, "of whatever it led to");
+        assert_eq!(validators(&headers(later, &"x".repeat(257)), false).etag, None);
+        let all = validators(&headers(later, "\"e\""), false);
+        assert_eq!(to_keep(all.clone(), "https://a/x", "https://a/x"), all);
+        assert_eq!(to_keep(all, "https://joe:pw@a/x", "https://a/x").last_modified, None);
+    }
+}
