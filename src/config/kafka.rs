@@ -190,7 +190,8 @@ impl KafkaSettings {
             "less than kafka.session_timeout_ms, which is {session}, and, with {LAST_COMMIT_MAX_MS} ms for the last commit, \
              at most librdkafka's {MAX_POLL_INTERVAL}, which is {poll}"
         );
-        Err(Expected::new(expected).hint("raise kafka.session_timeout_ms, or kafka.properties.\"max.poll.interval.ms\""))
+        Err(Expected::new(expected)
+            .hint("raise kafka.session_timeout_ms, or kafka.properties.\"max.poll.interval.ms\""))
     }
 
     pub(super) fn review(&self, review: &mut Review<'_>) {

@@ -222,7 +222,10 @@ fn values_that_do_not_go_together_are_found() {
     assert!(drain(by_property).is_ok());
     for half in ["[kafka]\nsession_timeout_ms = 300000", "[kafka.properties]\n'max.poll.interval.ms' = 600000"] {
         let expected = drain(half).unwrap_err();
-        assert!(expected.contains("kafka.session_timeout_ms") && expected.contains("max.poll.interval.ms"), "{expected}");
+        assert!(
+            expected.contains("kafka.session_timeout_ms") && expected.contains("max.poll.interval.ms"),
+            "{expected}"
+        );
     }
 }
 

@@ -69,6 +69,15 @@ pub(super) fn load<T>(result: &Result<T, MediaError>) -> Load {
     }
 }
 
+/// Whether a result shows that something out there can be reached (`true`) or that this host cannot (`false`).
+pub(super) fn reached<T>(result: &Result<T, MediaError>) -> Option<bool> {
+    match result.as_ref().map_or_else(sign, |_| Sign::Serves) {
+        Sign::Serves | Sign::Fails => Some(true),
+        Sign::Unreachable => Some(false),
+        Sign::None => None,
+    }
+}
+
 impl HostHealth {
     /// Takes note of a result. Gives it back, as an outage if it is one of the host, for `hold` from its beginning.
     pub fn judge<T>(
@@ -102,7 +111,7 @@ impl HostHealth {
             Err(error) if error.class != Class::Outage && self.is_out(hold, now) => Err(MediaError {
                 class: Class::Outage,
                 message: format!(
-                    "{host} is down for everyone; its messages are held (media.host_outage_hold_ms): {}",
+                    "{host} is down; its messages are held (media.host_outage_hold_ms): {}",
                     error.message
                 ),
                 ..error

@@ -19,6 +19,9 @@ pub(super) struct Hosts {
     rules: Rules,
     pause_max: Arc<OnceLock<Duration>>,
     known: Arc<Mutex<HashMap<Arc<str>, Known>>>,
+    /// The same question about everything out there, with hosts for URLs: a resolver or a network that is down leaves each
+    /// of many hosts with too few failures to tell.
+    network: Arc<Mutex<HostHealth>>,
     metrics: Arc<Metrics>,
 }
 
@@ -64,7 +67,7 @@ struct User {
 
 impl Hosts {
     pub(super) fn new(rules: Rules, metrics: Arc<Metrics>) -> Self {
-        Self { rules, pause_max: Arc::default(), known: Arc::default(), metrics }
+        Self { rules, pause_max: Arc::default(), known: Arc::default(), network: Arc::default(), metrics }
     }
 
     pub(super) fn set_pause_max(&self, pause_max: Duration) {
@@ -109,6 +112,13 @@ impl Hosts {
         let result = entry.health.judge(host, url, result, hold, now);
         let slowed = entry.gate.limit() < self.rules.concurrency_max;
         self.count(&mut entry.counted, Counted { slowed, out: entry.health.is_out(hold, now) });
+        drop(known);
+        let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        match host_health::reached(&result) {
+            Some(true) => *network = HostHealth::default(),
+            Some(false) => return network.judge("the network to many hosts", host, result, hold, now),
+            None => {}
+        }
         result
     }
 
@@ -214,10 +224,25 @@ mod tests {
         hosts.acquire("a").await.done("a/1", Ok(())).unwrap();
         let error = hosts.acquire("a").await.done("a/2", refused()).unwrap_err();
         assert_eq!((error.class, error.reason), (Class::Outage, "connect_failed"));
-        assert!(error.message.starts_with("a is down for everyone"), "{}", error.message);
+        assert!(error.message.starts_with("a is down; its messages are held"), "{}", error.message);
         assert!(hosts.metrics.encode().contains("clipstream_media_hosts{state=\"out\"} 1"));
         assert_eq!(hosts.acquire("b").await.done("b/1", refused()).unwrap_err().class, Class::Transient);
         hosts.acquire("a").await.done("a/2", Ok(())).unwrap();
         assert!(hosts.metrics.encode().contains("clipstream_media_hosts{state=\"out\"} 0"));
+    }
+    #[tokio::test]
+    async fn many_hosts_that_cannot_be_reached_and_none_that_can_are_an_outage_of_the_network() {
+        let hosts = Hosts::for_tests(2);
+        let refused = || Err::<(), _>(MediaError::transient("dns_failed", "not resolved"));
+        let mut classes = Vec::new();
+        for n in 0..10 {
+            let url = format!("http://host-{n}/a.jpg");
+            let judged = hosts.acquire(&format!("host-{n}:80")).await.done(&url, refused());
+            classes.push(judged.unwrap_err().class);
+        }
+        assert_eq!((&classes[..7], &classes[7..]), (&[Class::Transient; 7][..], &[Class::Outage; 3][..]));
+        hosts.acquire("good:80").await.done("http://good/", Ok(())).unwrap();
+        let judged = hosts.acquire("host-0:80").await.done("http://host-0/a.jpg", refused());
+        assert_eq!(judged.unwrap_err().class, Class::Transient, "only that one");
     }
 }

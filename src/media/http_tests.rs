@@ -379,7 +379,10 @@ async fn one_host_gets_no_more_than_its_share() {
 }
 
 /// Pictures below `/good` are there, whatever the state; everything else fails while it is up.
-async fn failing(status: &'static str, headers: &'static [&'static str]) -> (Server, Arc<std::sync::atomic::AtomicBool>) {
+async fn failing(
+    status: &'static str,
+    headers: &'static [&'static str],
+) -> (Server, Arc<std::sync::atomic::AtomicBool>) {
     let down = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let seen = down.clone();
     let server = Server::start(move |head: String| {

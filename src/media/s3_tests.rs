@@ -189,8 +189,7 @@ async fn refused_credentials_are_read_again_when_they_are_replaced() {
     });
     let server = server.await;
     let credentials = Some(SharedCredentialsProvider::new(Replaced::default()));
-    let mut fetcher =
-        S3Fetcher::new(&settings(server.port), credentials, Budget::new(1 << 20), Hosts::for_tests(4));
+    let mut fetcher = S3Fetcher::new(&settings(server.port), credentials, Budget::new(1 << 20), Hosts::for_tests(4));
     let fetch = async |fetcher: &S3Fetcher| {
         let deadline = &mut Deadline::after(Duration::from_secs(10));
         fetcher.fetch("s3://bucket/key", None, deadline).await.map_err(|e| e.reason)

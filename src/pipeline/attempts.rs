@@ -90,10 +90,11 @@ impl Attempts {
     }
 }
 
-/// Whether a failure that may pass is the store's rather than the item's: busy, or an update that was not finished. The
-/// item is not to blame, so it never becomes a dead letter for it. A conflict with another writer is about one point.
+/// Whether a failure that may pass is of something that all messages share, rather than the item's: the store is busy, or an
+/// update was not finished. The item is not to blame, so it never becomes a dead letter for it. A conflict with another
+/// writer is about one point.
 fn is_shared(failure: &Failure) -> bool {
-    failure.stage == Stage::Upsert && failure.reason != "store_conflict"
+    !matches!(failure.stage, Stage::Decode | Stage::Fetch | Stage::Embed) && failure.reason != "store_conflict"
 }
 
 /// Items that are held, by stage. A stage is out for as long as one item is held in it, whatever becomes of others.

@@ -68,7 +68,8 @@ async fn a_busy_store_is_held_beyond_the_attempts_and_a_conflict_is_not() {
         .unwrap();
     assert_eq!((calls, unready), (11, 8), "unready from the third attempt on");
     assert!(health.reasons().is_empty());
-    let conflict = || ready(Err::<(), _>(Failure { reason: "store_conflict", ..failure(Stage::Upsert, Class::Transient) }));
+    let conflict =
+        || ready(Err::<(), _>(Failure { reason: "store_conflict", ..failure(Stage::Upsert, Class::Transient) }));
     assert_eq!(attempts(&health).run(Stage::Upsert, conflict).await.unwrap_err().attempts, 3);
 }
 

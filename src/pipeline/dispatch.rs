@@ -219,7 +219,9 @@ impl<H: Handler> Dispatcher<H> {
             }
             Taken::Unannounced => {
                 let (position, epoch) = (&message.position, message.epoch);
-                return Err(PipelineError::Broken(format!("{position} came in epoch {epoch}, which was not announced")));
+                return Err(PipelineError::Broken(format!(
+                    "{position} came in epoch {epoch}, which was not announced"
+                )));
             }
         };
         self.progress.take();

@@ -29,7 +29,9 @@ impl Stuck {
         let outages: Vec<&str> = self.health.reasons().into_iter().map(|(component, _)| component).collect();
         let mut stuck: Vec<_> = watermarks
             .oldest()
-            .filter(|oldest| now.saturating_duration_since(oldest.taken_at) >= self.after && !explained(oldest, &outages))
+            .filter(|oldest| {
+                now.saturating_duration_since(oldest.taken_at) >= self.after && !explained(oldest, &outages)
+            })
             .collect();
         if stuck.is_empty() {
             return self.health.over(COMPONENT);

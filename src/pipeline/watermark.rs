@@ -139,9 +139,9 @@ impl Watermarks {
 
     /// Whether nothing of these assignments is in flight. Those that were replaced have nothing left to wait for.
     pub fn drained(&self, assignments: &[Assignment]) -> bool {
-        assignments.iter().all(|a| {
-            self.partitions.get(&a.partition).is_none_or(|w| w.epoch != a.epoch || w.taken.is_empty())
-        })
+        assignments
+            .iter()
+            .all(|a| self.partitions.get(&a.partition).is_none_or(|w| w.epoch != a.epoch || w.taken.is_empty()))
     }
 
     /// Ends the assignments: fences what is in flight and returns their last offsets to commit. A later assignment of

@@ -97,7 +97,11 @@ impl Default for Metrics {
         r.register("lag", "Messages behind the end of the partition", this.lag.clone());
         r.register("commits", "Offset commits taken over by the source", this.commits.clone());
         r.register("media_hosts", "Media hosts by state: slowed, out", this.media_hosts.clone());
-        r.register("concurrency_limit", "Requests allowed at once now, by kind and target", this.concurrency_limit.clone());
+        r.register(
+            "concurrency_limit",
+            "Requests allowed at once now, by kind and target",
+            this.concurrency_limit.clone(),
+        );
         r.register("model_info", "1 for each tower of a model, with what runs it", this.models.clone());
         this
     }
@@ -163,7 +167,9 @@ impl Metrics {
 
     /// Requests of this kind that `target` is sent at once at most, from now on.
     pub fn concurrency_limit(&self, kind: &'static str, target: &str, limit: usize) {
-        self.concurrency_limit.get_or_create(&[("kind", kind.to_owned()), ("target", target.to_owned())]).set(limit as i64);
+        self.concurrency_limit
+            .get_or_create(&[("kind", kind.to_owned()), ("target", target.to_owned())])
+            .set(limit as i64);
     }
 
     /// A picture or text that `models` models did not embed again.

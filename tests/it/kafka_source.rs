@@ -24,11 +24,8 @@ struct Group {
 impl Group {
     async fn new(name: &str, strategy: &str) -> Self {
         let unique = format!("{name}-{}", uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &seed()));
-        let mut settings = KafkaSettings {
-            topics: vec![unique.clone()],
-            group_id: unique.clone(),
-            ..KafkaSettings::default()
-        };
+        let mut settings =
+            KafkaSettings { topics: vec![unique.clone()], group_id: unique.clone(), ..KafkaSettings::default() };
         settings.properties.insert("heartbeat.interval.ms".into(), "300".into());
         settings.properties.insert("partition.assignment.strategy".into(), strategy.into());
         let kafka = Kafka::start(name);

@@ -31,8 +31,8 @@ const POLL_WITH_MESSAGE_IN_HAND: Duration = Duration::from_millis(5);
 pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_millis(LAST_COMMIT_MAX_MS);
 
 /// The consumer and everything that only its thread touches. `run` polls and never blocks for longer than
-/// [`POLL_MAX`] (a probe of a broken connection or a silent partition aside: half a second), so that rebalances, commits and the poll-interval check of
-/// librdkafka go on whatever the pipeline does.
+/// [`POLL_MAX`] (half a second where it probes a broken connection or a silent partition), so that rebalances, commits and
+/// the poll-interval check of librdkafka go on whatever the pipeline does.
 pub(super) struct Poller {
     pub consumer: BaseConsumer<Context>,
     pub events: Receiver<ClientEvent>,
@@ -101,7 +101,10 @@ impl Poller {
     /// Asks about partitions that bring nothing.
     fn listen(&mut self, now: Instant) {
         self.silence.tick(!self.state.paused && self.state.revoking.is_none(), now);
-        if let Some(partition) = self.silence.to_ask(now) {
+        if !self.silence.is_due(now) {
+            return;
+        }
+        if let Some(partition) = self.silence.to_ask() {
             let end = self.consumer.fetch_watermarks(&partition.topic, partition.partition, silence::ASK_TIMEOUT);
             self.silence.end(&partition, end.map_err(|error| error.to_string()), self.trouble.is_cut_off());
         }

@@ -264,7 +264,10 @@ async fn a_partition_that_brings_nothing_is_named_until_it_does() {
     bench.cluster.broker_down(2).expect("the mock broker stops");
     let health = bench.health.clone();
     let named = |_: &Seen| {
-        health.reasons().iter().any(|(component, why)| *component == "kafka" && why.contains("assets[0] brought nothing"))
+        health
+            .reasons()
+            .iter()
+            .any(|(component, why)| *component == "kafka" && why.contains("assets[0] brought nothing"))
     };
     seen.read(&mut source, named).await;
     let why = health.reasons().remove(0).1;
@@ -304,7 +307,10 @@ async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
     assert!(text.contains("Connection refused"), "{text}");
 
     let text = fatal(&KafkaSettings { session_timeout_ms: 45_000, ..bench.settings.clone() }, 45 * second).await;
-    assert!(text.contains("drain_deadline_ms is 45000") && text.contains("session_timeout_ms, which is 45000"), "{text}");
+    assert!(
+        text.contains("drain_deadline_ms is 45000") && text.contains("session_timeout_ms, which is 45000"),
+        "{text}"
+    );
     assert!(text.contains("max.poll.interval.ms, which is 300000"), "{text}");
     let text = fatal(&KafkaSettings { topics: Vec::new(), ..bench.settings.clone() }, second).await;
     assert!(text.contains("kafka.topics"), "{text}");

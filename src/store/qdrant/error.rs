@@ -41,7 +41,9 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
     match status.code() {
         _ if is_too_large(status) => StoreError::permanent(
             "store_too_large",
-            message("; where that is one point alone, make its payload smaller, or raise the server's limit or its proxy's"),
+            message(
+                "; where that is one point alone, make its payload smaller, or raise the server's limit or its proxy's",
+            ),
         ),
         Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => {
             StoreError::permanent("store_rejected", message(""))
