@@ -120,7 +120,7 @@ impl Global {
     pub fn start_quiet(&self) -> Result<Settings, CliError> {
         let mut settings = Settings::load(self.layers())?;
         if settings.effective.entry("telemetry.log_filter").is_none_or(|entry| entry.origin.is_none()) {
-            settings.telemetry.log_filter = "warn,qdrant_edge=error".to_owned();
+            settings.telemetry.log_filter = "warn,qdrant_edge=error,aws_config=error".to_owned();
         }
         crate::telemetry::init_to(&settings.telemetry, LogWriter)?;
         Ok(settings)

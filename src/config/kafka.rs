@@ -84,6 +84,10 @@ impl KafkaSettings {
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 
 const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
+const SESSION_TIMEOUT: &str = "session.timeout.ms";
+
+/// How long the last commit of partitions that go may take, after their drain.
+pub const LAST_COMMIT_MAX_MS: u64 = 5_000;
 
 impl Text for Op {
     fn parse(text: &str) -> Result<Self, Expected> {
@@ -133,6 +137,28 @@ impl KafkaSettings {
     pub fn max_poll_interval_ms(&self) -> u64 {
         let own = self.properties.get(MAX_POLL_INTERVAL).and_then(|v| v.trim().parse().ok());
         own.unwrap_or(MAX_POLL_INTERVAL_MS)
+    }
+
+    /// How long the group waits for a heartbeat.
+    pub fn session_timeout_ms(&self) -> u64 {
+        let own = self.properties.get(SESSION_TIMEOUT).and_then(|v| v.trim().parse().ok());
+        own.unwrap_or(self.session_timeout_ms)
+    }
+
+    /// Whether a drain of this long fits into what the group grants a member. In a rebalance it waits for
+    /// `max.poll.interval.ms` (KIP-62), in which the last commit must have a place too; then others get the partitions all
+    /// the same. A member whose heartbeats fail loses them after the session timeout, and what it still drains is done twice.
+    pub fn check_drain(&self, drain_deadline_ms: u64) -> Result<(), Expected> {
+        let (session, poll) = (self.session_timeout_ms(), self.max_poll_interval_ms());
+        if drain_deadline_ms < session && drain_deadline_ms.saturating_add(LAST_COMMIT_MAX_MS) <= poll {
+            return Ok(());
+        }
+        let expected = format!(
+            "less than kafka.session_timeout_ms, which is {session}, and, with {LAST_COMMIT_MAX_MS} ms for the last commit, \
+             at most librdkafka's {MAX_POLL_INTERVAL}, which is {poll}"
+        );
+        Err(Expected::new(expected)
+            .hint("raise kafka.session_timeout_ms, or kafka.properties.\"max.poll.interval.ms\""))
     }
 
     pub(super) fn review(&self, review: &mut Review<'_>) {

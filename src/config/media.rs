@@ -18,8 +18,10 @@ pub struct MediaSettings {
     pub pixels_max: u64,
     /// Redirects that are followed, each checked like a first address; 0: none.
     pub redirects_max: usize,
-    /// Fetches under way at once from one host.
+    /// Most fetches under way at once from one host; fewer where it is overloaded.
     pub per_host_concurrency: usize,
+    /// How long the messages of a host that is down for everyone are held before they become dead letters; 0: not at all.
+    pub host_outage_hold_ms: u64,
     /// Hosts (exact, or `.suffix`) that may be fetched from although their addresses are private.
     pub allow_hosts: Vec<String>,
     /// Networks in CIDR form that may be fetched from although they are private.
@@ -49,6 +51,7 @@ impl Default for MediaSettings {
             pixels_max: 100_000_000,
             redirects_max: 5,
             per_host_concurrency: 16,
+            host_outage_hold_ms: 7_200_000,
             allow_hosts: Vec::new(),
             allow_networks: Vec::new(),
             allow_file_roots: Vec::new(),
@@ -88,6 +91,7 @@ impl MediaSettings {
             pixels_max: section.number("pixels_max", default.pixels_max, 1..=10_000_000_000),
             redirects_max: section.number("redirects_max", default.redirects_max, 0..=50),
             per_host_concurrency: section.number("per_host_concurrency", default.per_host_concurrency, 1..=4096),
+            host_outage_hold_ms: section.number("host_outage_hold_ms", default.host_outage_hold_ms, 0..=604_800_000),
             allow_hosts: section.list("allow_hosts", default.allow_hosts),
             allow_networks: section.list("allow_networks", default.allow_networks),
             allow_file_roots: section.list("allow_file_roots", default.allow_file_roots),

@@ -25,7 +25,7 @@ use ::config::{Map, Value, ValueKind};
 pub use clip::{ActivationMismatch, ClipSettings, ModelEntry};
 pub use dead_letter::DeadLetterSettings;
 pub use hub::HubSettings;
-pub use kafka::KafkaSettings;
+pub use kafka::{KafkaSettings, LAST_COMMIT_MAX_MS};
 pub use layers::Layers;
 pub use media::MediaSettings;
 pub use pipeline::PipelineSettings;

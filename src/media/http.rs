@@ -15,7 +15,7 @@ use url::{Host, Url};
 use super::address::{AddressPolicy, HostTrust};
 use super::body::Body;
 use super::deadline::Deadline;
-use super::hosts::HostLimits;
+use super::hosts::Hosts;
 use super::http_error;
 use super::resolver::CheckedResolver;
 use super::{Fetched, MediaError};
@@ -33,7 +33,7 @@ pub(super) struct HttpFetcher {
     /// For hosts in `allow_hosts`. A client of its own, because a resolver is told the name but not the port.
     listed: Client,
     policy: Arc<AddressPolicy>,
-    hosts: HostLimits,
+    hosts: Hosts,
     budget: Budget,
     bytes_max: u64,
     redirects_max: usize,
@@ -44,10 +44,15 @@ enum Hop {
     Redirected(Url),
 }
 
+enum Step {
+    Done(Fetched),
+    Next(Url),
+}
+
 impl HttpFetcher {
     /// # Errors
     /// `media_settings_invalid`; `media_client_failed` where TLS cannot be set up.
-    pub(super) fn new(settings: &MediaSettings, budget: Budget, hosts: HostLimits) -> Result<Self, MediaError> {
+    pub(super) fn new(settings: &MediaSettings, budget: Budget, hosts: Hosts) -> Result<Self, MediaError> {
         let policy = Arc::new(AddressPolicy::new(&settings.allow_hosts, &settings.allow_networks)?);
         Ok(Self {
             unlisted: client(settings, &policy, HostTrust::Unlisted)?,
@@ -66,10 +71,15 @@ impl HttpFetcher {
             // A hop's slot is given back before the next host's is taken: nobody waits while holding one.
             let host = at.host_str().unwrap_or_default();
             let slot = format!("{host}:{}", at.port_or_known_default().unwrap_or_default());
-            let _slot = deadline.paused(self.hosts.acquire(&slot)).await;
-            match self.hop(&at, deadline).await? {
-                Hop::Arrived(response) => return self.read(&at, response, deadline).await,
-                Hop::Redirected(next) => at = next,
+            let slot = deadline.paused(self.hosts.acquire(&slot)).await;
+            let result = match self.hop(&at, deadline).await {
+                Ok(Hop::Arrived(response)) => self.read(&at, response, deadline).await.map(Step::Done),
+                Ok(Hop::Redirected(next)) => Ok(Step::Next(next)),
+                Err(error) => Err(error),
+            };
+            match slot.done(url, result)? {
+                Step::Done(fetched) => return Ok(fetched),
+                Step::Next(next) => at = next,
             }
         }
         let message = format!(

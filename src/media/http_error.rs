@@ -25,6 +25,10 @@ pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Dur
         401 | 403 => permanent("http_forbidden", "check the URL's signature, its expiry and the server's access rules"),
         408 | 425 => transient("http_status", "the server asks to try again"),
         429 => transient("http_throttled", "lower media.per_host_concurrency if this goes on"),
+        503 => transient(
+            "http_unavailable",
+            "the server has no capacity; lower media.per_host_concurrency if this goes on",
+        ),
         500..=599 => transient("http_server_error", "check the server if this goes on"),
         // Accepted, not ready: servers that render on demand.
         202 => transient("http_status", "the picture is not ready yet"),

@@ -16,7 +16,7 @@ fn settings() -> MediaSettings {
 }
 
 async fn get(settings: &MediaSettings, url: &str) -> Result<Fetched, MediaError> {
-    let hosts = HostLimits::new(settings.per_host_concurrency);
+    let hosts = Hosts::for_tests(settings.per_host_concurrency);
     let fetcher = HttpFetcher::new(settings, Budget::new(1 << 20), hosts).unwrap();
     fetcher.fetch(url, &mut Deadline::after(Duration::from_millis(settings.fetch_timeout_ms))).await
 }
@@ -63,7 +63,7 @@ async fn answers_have_a_class_and_a_reason() {
         (reply("425 Too Early", &[], "x"), Transient, "http_status"),
         (reply("429 Too Many Requests", &[], "x"), Transient, "http_throttled"),
         (reply("500 Internal Server Error", &[], "x"), Transient, "http_server_error"),
-        (reply("503 Service Unavailable", &[], "x"), Transient, "http_server_error"),
+        (reply("503 Service Unavailable", &[], "x"), Transient, "http_unavailable"),
         (reply("200 OK", &[], ""), Permanent, "media_empty"),
         (raw(&[OK], "", Then::Close), Permanent, "media_empty"),
         (reply("200 OK", &["Content-Encoding: gzip"], "x"), Permanent, "http_encoding_unsupported"),
@@ -234,10 +234,77 @@ async fn one_host_gets_no_more_than_its_share() {
     })
     .await;
     let settings = MediaSettings { per_host_concurrency: 2, ..settings() };
-    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), HostLimits::new(2)).unwrap();
+    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), Hosts::for_tests(2)).unwrap();
     let url = server.url("/");
     let fetches =
         (0..10).map(|_| async { fetcher.fetch(&url, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
     assert_eq!(futures::future::join_all(fetches).await.len(), 10);
     assert_eq!(MOST.load(Ordering::SeqCst), 2);
+}
+
+/// Pictures below `/good` are there, whatever the state; everything else fails while it is up.
+async fn failing(
+    status: &'static str,
+    headers: &'static [&'static str],
+) -> (Server, Arc<std::sync::atomic::AtomicBool>) {
+    let down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let seen = down.clone();
+    let server = Server::start(move |head: String| {
+        let fails = seen.load(Ordering::SeqCst) && !head.contains(" /good");
+        std::future::ready(if fails { reply(status, headers, "x") } else { reply("200 OK", &[], "picture") })
+    });
+    (server.await, down)
+}
+
+async fn classes(fetcher: &HttpFetcher, server: &Server, paths: &[String]) -> Vec<Result<(), Class>> {
+    let mut found = Vec::new();
+    for path in paths {
+        let deadline = &mut Deadline::after(Duration::from_secs(10));
+        found.push(fetcher.fetch(&server.url(path), deadline).await.map(drop).map_err(|error| error.class));
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_server_that_fails_for_everyone_is_an_outage_and_one_that_fails_for_an_item_is_not() {
+    let (server, down) = failing("500 Internal Server Error", &[]).await;
+    let fetcher = HttpFetcher::new(&settings(), Budget::new(1 << 20), Hosts::for_tests(4)).unwrap();
+    let item = vec!["/broken".to_owned(); 20];
+    assert_eq!(classes(&fetcher, &server, &item).await, [Err(Class::Transient); 20]);
+    assert_eq!(classes(&fetcher, &server, &["/good".into()]).await, [Ok(())]);
+    let many: Vec<_> = (0..10).map(|n| format!("/{n}")).collect();
+    let found = classes(&fetcher, &server, &many).await;
+    assert_eq!((&found[..7], &found[7..]), (&[Err(Class::Transient); 7][..], &[Err(Class::Outage); 3][..]));
+    down.store(false, Ordering::SeqCst);
+    assert_eq!(classes(&fetcher, &server, &many).await, [Ok(()); 10]);
+}
+
+#[tokio::test]
+async fn retry_after_pauses_the_whole_host() {
+    let (server, down) = failing("429 Too Many Requests", &["Retry-After: 3600"]).await;
+    // The pause is bounded: here by 30 ms.
+    let fetcher = HttpFetcher::new(&settings(), Budget::new(1 << 20), Hosts::for_tests(4)).unwrap();
+    assert_eq!(classes(&fetcher, &server, &["/a".into()]).await, [Err(Class::Transient)]);
+    down.store(false, Ordering::SeqCst);
+    let begun = std::time::Instant::now();
+    assert_eq!(classes(&fetcher, &server, &["/b".into()]).await, [Ok(())], "another picture of the same host");
+    assert!(begun.elapsed() >= Duration::from_millis(20), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_an_outage_for_those_it_has_served() {
+    let server = always(reply("200 OK", &[], "picture")).await;
+    let fetcher = HttpFetcher::new(&settings(), Budget::new(1 << 20), Hosts::for_tests(4)).unwrap();
+    let url = server.url("/a.jpg");
+    let deadline = &mut Deadline::after(Duration::from_secs(10));
+    fetcher.fetch(&url, deadline).await.unwrap();
+    drop(server);
+    // The listener closes when its task is gone.
+    let error = loop {
+        if let Err(error) = fetcher.fetch(&url, deadline).await {
+            break error;
+        }
+    };
+    assert_eq!(error.class, Class::Outage, "{}", error.message);
+    assert!(error.message.contains("media.host_outage_hold_ms"), "{}", error.message);
 }

@@ -10,6 +10,7 @@ mod client;
 mod data_url;
 mod deadline;
 mod file;
+mod host_health;
 mod hosts;
 mod http;
 mod http_error;

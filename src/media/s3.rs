@@ -7,7 +7,7 @@
 //! The endpoint comes from configuration or is AWS itself, never from a message, so it is exempt from the address policy.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
@@ -21,11 +21,11 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::SharedCredentialsProvider;
 use aws_sdk_s3::types::RequestPayer;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::body::Body;
 use super::deadline::Deadline;
-use super::hosts::HostLimits;
+use super::hosts::Hosts;
 use super::s3_error::{self, Endpoint};
 use super::{Fetched, MediaError};
 use crate::budget::Budget;
@@ -35,14 +35,19 @@ use crate::redact;
 /// Region that is signed for where an endpoint is configured and no region is found: what MinIO and its kin expect.
 const REGION_OF_ENDPOINTS: &str = "us-east-1";
 
+/// How old a client is at least that is given up because its credentials do not work: so often a credentials file is read
+/// again while they are refused.
+const REFUSED_CLIENT_AGE_MIN: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 pub(super) struct S3Fetcher {
     settings: MediaSettings,
     credentials: Option<SharedCredentialsProvider>,
     /// Built by the first `s3://` URL: finding region and credentials may ask files and the instance metadata service,
-    /// which those who use no S3 should not wait for.
-    client: OnceCell<Client>,
-    hosts: HostLimits,
+    /// which those who use no S3 should not wait for. With when.
+    client: Mutex<Option<(Client, Instant)>>,
+    refused_client_age_min: Duration,
+    hosts: Hosts,
     budget: Budget,
 }
 
@@ -51,9 +56,16 @@ impl S3Fetcher {
         settings: &MediaSettings,
         credentials: Option<SharedCredentialsProvider>,
         budget: Budget,
-        hosts: HostLimits,
+        hosts: Hosts,
     ) -> Self {
-        Self { settings: settings.clone(), credentials, client: OnceCell::new(), hosts, budget }
+        Self {
+            settings: settings.clone(),
+            credentials,
+            client: Mutex::default(),
+            refused_client_age_min: REFUSED_CLIENT_AGE_MIN,
+            hosts,
+            budget,
+        }
     }
 
     pub(super) async fn fetch(&self, url: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
@@ -62,8 +74,16 @@ impl S3Fetcher {
             let message = format!("{shown}: {why}; expected s3://bucket/key or s3://bucket/key?versionId=VERSION");
             MediaError::permanent("url_invalid", message)
         })?;
-        let _slot = deadline.paused(self.hosts.acquire(&format!("s3://{}", object.bucket))).await;
-        let client = deadline.run(&shown, "setting up S3", self.client.get_or_try_init(|| self.connect())).await??;
+        let slot = deadline.paused(self.hosts.acquire(&format!("s3://{}", object.bucket))).await;
+        let result = slot.done(url, self.get(&object, &shown, deadline).await);
+        if let Err(error) = &result {
+            self.reconsider(error).await;
+        }
+        result
+    }
+
+    async fn get(&self, object: &Object<'_>, shown: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
+        let client = deadline.run(shown, "setting up S3", self.client()).await??;
         let request = client
             .get_object()
             .bucket(object.bucket)
@@ -75,17 +95,35 @@ impl S3Fetcher {
             _ => Endpoint::PerBucket,
         };
         let output = deadline
-            .run(&shown, "waiting for the answer", request.send())
+            .run(shown, "waiting for the answer", request.send())
             .await?
-            .map_err(|error| s3_error::of_request(&shown, &error, endpoint))?;
+            .map_err(|error| s3_error::of_request(shown, &error, endpoint))?;
         let announced = output.content_length.and_then(|n| u64::try_from(n).ok());
-        let mut body = Body::begin(&shown, announced, self.settings.media_bytes_max, &self.budget, deadline).await?;
+        let mut body = Body::begin(shown, announced, self.settings.media_bytes_max, &self.budget, deadline).await?;
         let mut stream = output.body;
-        while let Some(chunk) = deadline.run(&shown, "reading the body", stream.next()).await? {
-            body.push(&chunk.map_err(|error| s3_error::of_body(&shown, &error))?)?;
+        while let Some(chunk) = deadline.run(shown, "reading the body", stream.next()).await? {
+            body.push(&chunk.map_err(|error| s3_error::of_body(shown, &error))?)?;
         }
         let (bytes, reservation) = body.finish()?;
         Ok(Fetched { bytes, etag: output.e_tag, reservation })
+    }
+
+    async fn client(&self) -> Result<Client, MediaError> {
+        let mut connected = self.client.lock().await;
+        if let Some((client, _)) = &*connected {
+            return Ok(client.clone());
+        }
+        let client = self.connect().await?;
+        *connected = Some((client.clone(), Instant::now()));
+        Ok(client)
+    }
+
+    /// Gives up a client whose credentials do not work: the SDK reads a profile's file once, and keeps what other
+    /// providers gave until it expires. So that an outage of credentials ends when they are replaced, without a restart.
+    async fn reconsider(&self, error: &MediaError) {
+        if matches!(error.reason, "s3_credentials_refused" | "s3_credentials_missing") {
+            self.client.lock().await.take_if(|(_, since)| since.elapsed() >= self.refused_client_age_min);
+        }
     }
 
     /// Finds region and credentials as the first `s3://` URL would; nothing is asked of the endpoint.

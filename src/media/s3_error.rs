@@ -107,7 +107,8 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
         let hint = "S3 refuses the credentials; check them, their expiry and this machine's clock";
         return MediaError::outage("s3_credentials_refused", format!("{shown}: {said}; {hint}"));
     }
-    if THROTTLED.contains(&code) || status == 429 {
+    // 503 is "Slow Down" or "Service Unavailable: reduce your request rate" (S3's list of error responses).
+    if THROTTLED.contains(&code) || matches!(status, 429 | 503) {
         return transient("s3_throttled", "lower media.per_host_concurrency if this goes on");
     }
     match (code, status) {

@@ -121,6 +121,7 @@ struct Rig {
     events: mpsc::UnboundedSender<SourceEvent>,
     commits: Arc<Mutex<HashMap<TopicPartition, i64>>>,
     handler: Arc<FakeHandler>,
+    health: Health,
     shutdown: Shutdown,
     run: tokio::task::JoinHandle<Result<Summary, PipelineError>>,
 }
@@ -135,17 +136,17 @@ impl Rig {
         let commits = Arc::new(Mutex::new(HashMap::new()));
         let source = FakeSource { events: receiver, held: None, commits: commits.clone() };
         let handler = Arc::new(FakeHandler::default());
-        let shutdown = Shutdown::new();
+        let (shutdown, health) = (Shutdown::new(), Health::new());
         let dispatcher = Dispatcher::new(
             Box::new(source),
             handler.clone(),
             PipelineSettings { commit_interval_ms: 1, ..settings },
             shutdown.clone(),
-            Health::new(),
+            health.clone(),
             Arc::default(),
             Arc::default(),
         );
-        let rig = Self { events, commits, handler, shutdown, run: tokio::spawn(dispatcher.run()) };
+        let rig = Self { events, commits, handler, health, shutdown, run: tokio::spawn(dispatcher.run()) };
         rig.send(SourceEvent::Assigned { epoch: 1, partitions: vec![partition()] });
         rig
     }
@@ -155,9 +156,13 @@ impl Rig {
     }
 
     fn message(&self, offset: i64, key: &'static str, value: &'static str) {
+        self.message_in(1, offset, key, value);
+    }
+
+    fn message_in(&self, epoch: u64, offset: i64, key: &'static str, value: &'static str) {
         self.send(SourceEvent::Message(Message {
             position: Position { topic: "t".into(), partition: 0, offset },
-            epoch: 1,
+            epoch,
             key: Some(Bytes::from_static(key.as_bytes())),
             value: Some(Bytes::from_static(value.as_bytes())),
             headers: Vec::new(),
@@ -253,6 +258,50 @@ async fn work_of_lost_partitions_is_fenced_and_not_committed() {
     assert_eq!(rig.end().await.unwrap().settled, 0);
     assert!(commits.lock().unwrap().is_empty());
     assert!(handler.running.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_partition_that_comes_back_before_its_revocation_is_answered_goes_on() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "wait");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
+    let (revocation, completed) = Revocation::new(vec![partition()]);
+    rig.send(SourceEvent::Revoking(revocation));
+    rig.send(SourceEvent::Assigned { epoch: 2, partitions: vec![partition()] });
+    rig.message_in(2, 0, "b", "ok");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 2).await;
+    // The source has given up waiting.
+    drop(completed);
+    rig.message_in(2, 1, "c", "ok");
+    while rig.committed() != Some(2) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*rig.handler.running.lock().unwrap(), [0, 1], "the earlier assignment's work is fenced");
+    assert_eq!(rig.end().await.unwrap().settled, 2);
+}
+
+#[tokio::test]
+async fn a_message_of_an_unannounced_assignment_is_not_dropped_in_silence() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message_in(7, 0, "a", "ok");
+    match rig.run.await.unwrap() {
+        Err(PipelineError::Broken(why)) => assert!(why.contains("t[0]@0 came in epoch 7"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_move_makes_the_worker_unready_until_it_does() {
+    let rig = Rig::new(PipelineSettings { stalled_after_ms: 1, ..Default::default() });
+    rig.message(0, "a", "wait");
+    while !rig.health.reasons().iter().any(|(component, why)| *component == "in_flight" && why.contains("t[0]@0")) {
+        tokio::task::yield_now().await;
+    }
+    rig.handler.gate.notify_one();
+    while !rig.health.reasons().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    rig.end().await.unwrap();
 }
 
 #[tokio::test]

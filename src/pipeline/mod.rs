@@ -28,17 +28,21 @@ mod decode;
 mod dispatch;
 mod embed;
 mod fetch;
+mod flight;
 mod keys;
+mod pace;
+mod progress;
 mod settle;
+mod stuck;
 mod upsert;
 mod watermark;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-pub use dispatch::{Progress, Summary};
 pub use embed::{Embed, Embedded};
+pub use progress::{Progress, Summary};
 
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
@@ -94,7 +98,10 @@ pub struct Parts {
 /// Runs until `source` ends, a stop is requested and drained, or something is beyond repair.
 pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, PipelineError> {
     let attempts = Attempts::new(&parts.settings, parts.health.clone(), parts.metrics.clone());
-    let lane = |(clip, collection)| Lane::new(clip, collection, &parts.store, &parts.store_settings, &parts.metrics);
+    let pause_max = Duration::from_millis(parts.settings.backoff_cap_ms);
+    let lane = |(clip, collection)| {
+        Lane::new(clip, collection, &parts.store, &parts.store_settings, pause_max, &parts.metrics)
+    };
     let stages = Stages {
         topic_ops: parts.topic_ops,
         lanes: parts.models.into_iter().map(lane).collect(),

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::embed::Embedded;
+use super::pace::Pace;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
 use crate::domain::{Class, Failure, IngestRequest, Message, Op, Patch, Payload, Point, PointId, Record, Stage, Write};
@@ -42,8 +43,10 @@ impl Lane {
         collection: String,
         store: &Arc<dyn Store>,
         settings: &StoreSettings,
+        pause_max: Duration,
         metrics: &Arc<Metrics>,
     ) -> Self {
+        let pace = Pace::new(&collection, settings.writes_in_flight_max, pause_max, metrics.clone());
         let (queue, waiting) = mpsc::channel(settings.batch_points_max);
         let waiting = Arc::new(Mutex::new(waiting));
         let mut writers = JoinSet::new();
@@ -52,6 +55,7 @@ impl Lane {
                 collection: collection.clone(),
                 store: store.clone(),
                 metrics: metrics.clone(),
+                pace: pace.clone(),
                 points_max: settings.batch_points_max,
                 bytes_max: settings.batch_bytes_max,
             };
@@ -128,6 +132,7 @@ struct Writer {
     collection: String,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    pace: Pace,
     points_max: usize,
     bytes_max: usize,
 }
@@ -186,7 +191,7 @@ impl Writer {
     async fn write(&self, batch: &[Ticket]) -> Result<(), StoreError> {
         let writes: Vec<Write> = batch.iter().map(|t| t.write.clone()).collect();
         let started = Instant::now();
-        self.store.write(&self.collection, &writes).await?;
+        self.pace.run(self.store.write(&self.collection, &writes)).await?;
         let took = started.elapsed();
         self.metrics.upsert_batch(&self.collection, writes.len(), took);
         tracing::debug!(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Floor, and the folders on it. Floors exist before the folders on them do.
 const FLOORS: [(u8, &[&str]); 7] = [
     (0, &["domain"]),
-    (1, &["budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry"]),
+    (1, &["adaptive", "budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry"]),
     (2, &["source", "media", "clip", "store", "dead_letter", "hub"]),
     (3, &["pipeline"]),
     (4, &["worker", "api"]),

@@ -38,6 +38,12 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
     let said = redact::cut(status.message(), 300);
     let message = |hint: &str| format!("Qdrant at {url}, {doing}: {said}{hint}");
     match status.code() {
+        _ if is_too_large(status) => StoreError::permanent(
+            "store_too_large",
+            message(
+                "; where that is one point alone, make its payload smaller, or raise the server's limit or its proxy's",
+            ),
+        ),
         Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => {
             StoreError::permanent("store_rejected", message(""))
         }
@@ -71,6 +77,19 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
             StoreError::outage("store_unreachable", message("; check store.url and that the server runs"))
         }
         _ => StoreError::outage("store_failed", message("; see the server's log")),
+    }
+}
+
+/// Whether the request has more bytes than somebody on the way takes; the message says how many. tonic: `OutOfRange`,
+/// "decoded message length too large"; grpc-go and its proxies: `ResourceExhausted`, "received message larger than max";
+/// an HTTP proxy: status 413, which tonic reports as `Unknown`.
+fn is_too_large(status: &Status) -> bool {
+    let says = |part: &str| status.message().contains(part);
+    match status.code() {
+        Code::OutOfRange => says("message length too large"),
+        Code::ResourceExhausted => says("message length too large") || says("message larger than max"),
+        Code::Unknown | Code::Internal => says("HTTP status code 413"),
+        _ => false,
     }
 }
 
@@ -126,6 +145,21 @@ mod tests {
         for code in [Code::InvalidArgument, Code::OutOfRange] {
             assert_eq!(class_of(code, "x"), Class::Permanent, "{code:?}");
         }
+    }
+
+    #[test]
+    fn too_large_is_the_batchs_own_fault_however_it_is_said() {
+        let said = [
+            (Code::OutOfRange, "Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes"),
+            (Code::ResourceExhausted, "grpc: received message larger than max (9 vs. 4)"),
+            (Code::Unknown, "grpc-status header missing, mapped from HTTP status code 413"),
+        ];
+        for (code, message) in said {
+            let error = from_client(Status::new(code, message).into(), "http://q:6334", "write");
+            assert_eq!((error.class, error.reason), (Class::Permanent, "store_too_large"), "{code:?}");
+            assert!(error.message.contains(message), "{}", error.message);
+        }
+        assert_eq!(class_of(Code::ResourceExhausted, "too many requests"), Class::Transient);
     }
 
     #[test]
