@@ -46,6 +46,7 @@ use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters};
 use crate::domain::{Failure, IngestRequest, Message, Op, Outcome, Stage};
 use crate::media::MediaClient;
+use crate::redact;
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceError};
 use crate::store::Store;
@@ -183,7 +184,8 @@ impl Stages {
             self.lanes.iter().find(|lane| lane.clip().id() == model).ok_or_else(|| {
                 let known: Vec<String> = self.lanes.iter().map(|lane| lane.clip().id().to_string()).collect();
                 let message = format!(
-                    "field \"models\" asks for {model}, which this worker does not have; it has {}",
+                    "field \"models\" asks for {}, which this worker does not have; it has {}",
+                    redact::excerpt(&model.to_string(), 80),
                     known.join(", ")
                 );
                 Failure::permanent(Stage::Decode, "model_not_configured", message)
