@@ -44,7 +44,7 @@ pub use embed::{Embed, Embedded};
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters};
-use crate::domain::{Failure, IngestRequest, Message, Op, Outcome, Stage};
+use crate::domain::{Failure, IngestRequest, Message, ModelId, Op, Outcome, Stage};
 use crate::media::MediaClient;
 use crate::redact;
 use crate::shutdown::Shutdown;
@@ -180,7 +180,7 @@ impl Handler for Stages {
 impl Stages {
     fn lanes_of(&self, request: &IngestRequest) -> Result<Vec<&Lane>, Failure> {
         let Some(models) = &request.models else { return Ok(self.lanes.iter().collect()) };
-        let find = |model| {
+        let find = |model: &ModelId| {
             self.lanes.iter().find(|lane| lane.clip().id() == model).ok_or_else(|| {
                 let known: Vec<String> = self.lanes.iter().map(|lane| lane.clip().id().to_string()).collect();
                 let message = format!(
