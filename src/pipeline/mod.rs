@@ -55,8 +55,9 @@ pub use progress::{Progress, Summary};
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters};
-use crate::domain::{Failure, IngestRequest, Message, Op, Outcome, PointId, Recorded, Stage};
+use crate::domain::{Failure, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage};
 use crate::media::MediaClient;
+use crate::redact;
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceError};
 use crate::store::Store;
@@ -251,11 +252,12 @@ impl Stages {
 
     fn routes_of(&self, request: &IngestRequest) -> Result<Vec<&Route>, Failure> {
         let Some(models) = &request.models else { return Ok(self.routes.iter().collect()) };
-        let find = |model| {
+        let find = |model: &ModelId| {
             self.routes.iter().find(|route| route.lane.clip().id() == model).ok_or_else(|| {
                 let known: Vec<String> = self.routes.iter().map(|route| route.lane.clip().id().to_string()).collect();
                 let message = format!(
-                    "field \"models\" asks for {model}, which this worker does not have; it has {}",
+                    "field \"models\" asks for {}, which this worker does not have; it has {}",
+                    redact::excerpt(&model.to_string(), 80),
                     known.join(", ")
                 );
                 Failure::permanent(Stage::Decode, "model_not_configured", message)
