@@ -140,7 +140,9 @@ async fn of_file(file: &str) -> Result<String, TokenError> {
     let text = match tokio::fs::read_to_string(file).await {
         Ok(text) => text,
         Err(why) => {
-            return error(format!("kafka.oauth.token_file {file} cannot be read: {why}; check the path and its rights"));
+            return error(format!(
+                "kafka.oauth.token_file {file} cannot be read: {why}; check the path and its rights"
+            ));
         }
     };
     match text.trim() {
