@@ -81,7 +81,8 @@ fn judged(result: Result<Url, MediaError>) -> Option<Url> {
                 Host::Ipv4(ip) => assert!(is_public(ip), "{at}"),
                 Host::Ipv6(ip) => assert!(leads_to_public(ip), "{at}"),
                 Host::Domain(name) => {
-                    let name = name.trim_end_matches('.');
+                    // Two dots at the end make it a name that no resolver takes.
+                    let name = name.strip_suffix('.').unwrap_or(name);
                     assert!(name.parse::<IpAddr>().is_err(), "an address that is taken for a name: {at}");
                     assert!(!["metadata", "metadata.goog", "metadata.google.internal"].contains(&name), "{at}");
                 }

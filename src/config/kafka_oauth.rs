@@ -135,13 +135,16 @@ mod tests {
         for (given, keys) in cases {
             assert_eq!(wrong(&format!("{over_tls}{given}")), keys, "{given}");
         }
-        let plain = "security_protocol = 'sasl_ssl'\nsasl_mechanism = 'PLAIN'\nsasl_username = 'u'\nsasl_password = 'p'\n";
+        let plain =
+            "security_protocol = 'sasl_ssl'\nsasl_mechanism = 'PLAIN'\nsasl_username = 'u'\nsasl_password = 'p'\n";
         assert_eq!(wrong(&format!("{plain}oauth.client_id = 'a'")), ["kafka.oauth.client_id"]);
         assert_eq!(wrong("ssl_ca_file = 'a'"), ["kafka.ssl_ca_file"]);
         let ssl = "security_protocol = 'ssl'\n";
         assert_eq!(wrong(&format!("{ssl}ssl_certificate_file = 'a'")), ["kafka.ssl_key_file"]);
         assert_eq!(wrong(&format!("{ssl}ssl_key_file = 'a'")), ["kafka.ssl_certificate_file"]);
-        assert!(wrong(&format!("{ssl}ssl_certificate_file = 'a'\nssl_key_file = 'b'\nssl_key_password = 'c'")).is_empty());
+        assert!(
+            wrong(&format!("{ssl}ssl_certificate_file = 'a'\nssl_key_file = 'b'\nssl_key_password = 'c'")).is_empty()
+        );
     }
 
     #[test]

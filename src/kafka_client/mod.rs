@@ -93,7 +93,8 @@ pub fn untrusted(settings: &KafkaSettings, reason: &str) -> Option<String> {
         .iter()
         .any(|part| reason.contains(part))
     {
-        "the brokers want a certificate that they trust: check kafka.ssl_certificate_file and kafka.ssl_key_file".to_owned()
+        "the brokers want a certificate that they trust: check kafka.ssl_certificate_file and kafka.ssl_key_file"
+            .to_owned()
     } else {
         return None;
     };

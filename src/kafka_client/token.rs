@@ -62,7 +62,7 @@ impl Current {
     /// Whether there is no token any more; says once that there will be none.
     pub fn failed(&self, why: &dyn fmt::Display) -> bool {
         let left = Duration::from_millis(u64::try_from(self.until_ms.load(Ordering::Relaxed)).unwrap_or_default());
-        let Some(left) = (UNIX_EPOCH + left).duration_since(SystemTime::now()).ok() else { return true };
+        let Ok(left) = (UNIX_EPOCH + left).duration_since(SystemTime::now()) else { return true };
         if !self.is_failing.swap(true, Ordering::Relaxed) {
             tracing::warn!(left_s = left.as_secs(), "no new token for Kafka: {why}; the last one is still good");
         }
@@ -140,7 +140,9 @@ async fn of_file(file: &str) -> Result<String, TokenError> {
     let text = match tokio::fs::read_to_string(file).await {
         Ok(text) => text,
         Err(why) => {
-            return error(format!("kafka.oauth.token_file {file} cannot be read: {why}; check the path and its rights"));
+            return error(format!(
+                "kafka.oauth.token_file {file} cannot be read: {why}; check the path and its rights"
+            ));
         }
     };
     match text.trim() {

@@ -26,7 +26,11 @@ impl Endpoint {
     async fn answering(status: StatusCode, answer: &str) -> Self {
         type Shared = (Arc<Mutex<Vec<(HeaderMap, String)>>>, StatusCode, String);
         let seen = Arc::new(Mutex::new(Vec::new()));
-        async fn token(State((seen, status, answer)): State<Shared>, headers: HeaderMap, body: String) -> (StatusCode, String) {
+        async fn token(
+            State((seen, status, answer)): State<Shared>,
+            headers: HeaderMap,
+            body: String,
+        ) -> (StatusCode, String) {
             seen.lock().unwrap().push((headers, body));
             (status, answer)
         }
@@ -50,9 +54,11 @@ impl Endpoint {
 #[tokio::test]
 async fn the_grant_is_asked_for_as_the_rfc_says() {
     let token = jwt(r#"{"sub":"worker","exp":32503680000}"#);
-    let endpoint =
-        Endpoint::answering(StatusCode::OK, &format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":60}}"#))
-            .await;
+    let endpoint = Endpoint::answering(
+        StatusCode::OK,
+        &format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":60}}"#),
+    )
+    .await;
     let settings = OauthSettings { scope: Some("kafka write".into()), ..endpoint.settings() };
     let made = new(&settings).await.unwrap();
     assert_eq!((made.token, made.principal_name.as_str()), (token, "worker"));
@@ -69,7 +75,11 @@ async fn the_grant_is_asked_for_as_the_rfc_says() {
 #[tokio::test]
 async fn refusals_name_the_setting_and_not_the_secret() {
     let cases = [
-        (StatusCode::UNAUTHORIZED, r#"{"error":"invalid_client","error_description":"hunter2 is wrong"}"#, "invalid_client"),
+        (
+            StatusCode::UNAUTHORIZED,
+            r#"{"error":"invalid_client","error_description":"hunter2 is wrong"}"#,
+            "invalid_client",
+        ),
         (StatusCode::BAD_REQUEST, "<html>hunter2</html>", "HTTP 400; check kafka.oauth.client_id"),
         (StatusCode::FOUND, "", "HTTP 302"),
         (StatusCode::OK, r#"{"token":"hunter2"}"#, "access_token"),

@@ -105,14 +105,17 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
-/// At most `chars` characters of `text`, with `…` where something was cut, control characters escaped.
+/// At most `chars` characters of `text`, with `…` where something was cut. Control characters are escaped, and count as
+/// what they are written as.
 pub fn cut(text: &str, chars: usize) -> String {
-    let mut out = String::new();
-    for (n, c) in text.chars().enumerate() {
-        if n == chars {
+    let (mut out, mut left) = (String::new(), chars);
+    for c in text.chars() {
+        let size = if c.is_control() { c.escape_default().len() } else { 1 };
+        if size > left {
             out.push('…');
             break;
         }
+        left -= size;
         if c.is_control() {
             out.extend(c.escape_default());
         } else {
@@ -189,5 +192,7 @@ mod tests {
     fn long_text_is_cut_and_control_characters_are_visible() {
         assert_eq!(cut("abcdef", 3), "abc…");
         assert_eq!(cut("a\nb", 9), "a\\nb");
+        // Found by fuzzing: 200 of them were a line of 1,200 characters.
+        assert_eq!(cut("a\0\0", 8), "a\\u{0}…");
     }
 }

@@ -9,8 +9,9 @@ use rustls::pki_types::pem::PemObject;
 /// # Errors
 /// One line that names the setting, the file and the next step.
 pub fn authority(key: &str, file: &str) -> Result<Vec<u8>, String> {
-    let pem = std::fs::read(file)
-        .map_err(|why| format!("{key} {file} cannot be read: {why}; expected a PEM file of certificates: check the path"))?;
+    let pem = std::fs::read(file).map_err(|why| {
+        format!("{key} {file} cannot be read: {why}; expected a PEM file of certificates: check the path")
+    })?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         certificate.map_err(|why| format!("{key} {file} is no PEM file of certificates: {why}; export it again"))?;

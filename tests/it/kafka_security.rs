@@ -117,7 +117,8 @@ impl TokenEndpoint {
         let read = |name: &str| std::fs::read_to_string(listeners.files.join(name)).expect("a token");
         let expired = Arc::new(AtomicBool::new(false));
         // Signed by the same key, for another audience: whatever the client thinks of it, the broker refuses it.
-        let shared = (expired.clone(), read("token.jwt").trim().to_owned(), read("token-foreign.jwt").trim().to_owned());
+        let shared =
+            (expired.clone(), read("token.jwt").trim().to_owned(), read("token-foreign.jwt").trim().to_owned());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/token", listener.local_addr().expect("an address"));
         let app = Router::new().route("/token", post(token)).with_state(shared);
@@ -217,10 +218,8 @@ async fn every_protocol_and_mechanism_lets_every_client_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_come_soon_and_name_the_setting_and_no_secret() {
     let Some(kafka) = Listeners::from_env("refused credentials") else { return };
-    let wrong = |mechanism: &str| KafkaSettings {
-        sasl_password: Some(Secret::new("hunter2-secret")),
-        ..kafka.sasl(mechanism)
-    };
+    let wrong =
+        |mechanism: &str| KafkaSettings { sasl_password: Some(Secret::new("hunter2-secret")), ..kafka.sasl(mechanism) };
     let unknown_ca = KafkaSettings { ssl_ca_file: Some(kafka.file("other-ca.pem")), ..kafka.ssl() };
     let no_certificate = KafkaSettings { brokers: vec![kafka.mtls.clone()], ..kafka.ssl() };
     let endpoint = TokenEndpoint::start(&kafka).await;

@@ -13,8 +13,9 @@ use qdrant_client::qdrant::qdrant_client::QdrantClient;
 use qdrant_client::qdrant::{
     AliasOperations, ChangeAliases, CollectionOperationResponse, CountPoints, CountResponse, CreateAlias,
     CreateCollection, CreateFieldIndexCollection, GetCollectionInfoRequest, GetCollectionInfoResponse, GetPoints,
-    GetResponse, HealthCheckReply, HealthCheckRequest, ListAliasesRequest, ListAliasesResponse, PointsOperationResponse,
-    QueryPoints, QueryResponse, ScrollPoints, ScrollResponse, UpdateBatchPoints, UpdateBatchResponse,
+    GetResponse, HealthCheckReply, HealthCheckRequest, ListAliasesRequest, ListAliasesResponse,
+    PointsOperationResponse, QueryPoints, QueryResponse, ScrollPoints, ScrollResponse, UpdateBatchPoints,
+    UpdateBatchResponse,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -139,7 +140,10 @@ impl Client {
         self.health(HealthCheckRequest {}).await
     }
 
-    pub async fn create_alias(&self, alias: impl Into<CreateAlias>) -> Result<CollectionOperationResponse, QdrantError> {
+    pub async fn create_alias(
+        &self,
+        alias: impl Into<CreateAlias>,
+    ) -> Result<CollectionOperationResponse, QdrantError> {
         let action = Some(Action::CreateAlias(alias.into()));
         self.change_aliases(ChangeAliases { actions: vec![AliasOperations { action }], timeout: None }).await
     }

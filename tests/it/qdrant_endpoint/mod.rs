@@ -40,8 +40,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use engine::Engine;
 pub use gate::Faults;
@@ -116,14 +116,20 @@ impl Options {
         if let Some(tls) = self.tls {
             builder = builder.tls_config(tls).map_err(io::Error::other)?;
         }
-        let server = runtime.spawn(builder.add_routes(routes(service, gate)).serve_with_incoming_shutdown(
-            incoming,
-            async {
+        let server =
+            runtime.spawn(builder.add_routes(routes(service, gate)).serve_with_incoming_shutdown(incoming, async {
                 // An error means that the endpoint was dropped; the runtime then ends this task too.
                 let _ = stopped.await;
-            },
-        ));
-        Ok(QdrantEndpoint { scheme, address, engine, faults, stop: Some(stop), server: Some(server), runtime: Some(runtime) })
+            }));
+        Ok(QdrantEndpoint {
+            scheme,
+            address,
+            engine,
+            faults,
+            stop: Some(stop),
+            server: Some(server),
+            runtime: Some(runtime),
+        })
     }
 }
 
