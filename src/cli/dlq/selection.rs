@@ -11,7 +11,9 @@ use crate::dead_letter::read::{self, Letters, Start};
 use crate::dead_letter::{Selection, StoredLetter};
 use crate::domain::{Class, Stage};
 
+// Both verbs have arguments of their own beside these, and clap names a group after a struct.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 #[command(next_help_heading = "Which dead letters")]
 pub struct Args {
     /// The dead-letter topic to read; default: those of kafka.topics, by dead_letter.topic
