@@ -167,7 +167,9 @@ impl Reader {
         for topic in &kafka.topics {
             if topic.starts_with('^') {
                 let pattern = Regex::new(topic).map_err(|error| {
-                    format!("kafka.topics has the pattern {topic:?}, which is none: {error}; name the topic with --topic")
+                    format!(
+                        "kafka.topics has the pattern {topic:?}, which is none: {error}; name the topic with --topic"
+                    )
                 })?;
                 let sources = existing.iter().filter(|topic| pattern.is_match(topic));
                 wanted.extend(sources.map(|source| settings.topic_of(source)));

@@ -118,7 +118,8 @@ async fn a_file_is_read_by_its_lines() {
         letters.send(&letter("lines.jsonl", offset)).await.expect("the letter is written");
     }
     let read = all(from_file(&path, Start::new())).await.unwrap();
-    let lines: Vec<_> = read.iter().map(|letter| (letter.position.offset, letter.source.as_ref().unwrap().offset)).collect();
+    let lines: Vec<_> =
+        read.iter().map(|letter| (letter.position.offset, letter.source.as_ref().unwrap().offset)).collect();
     assert_eq!(lines, [(0, 0), (1, 1), (2, 2)]);
     assert_eq!((read[1].value.as_deref(), read[2].value.as_deref()), (None, Some(&b"{}"[..])));
     let start: Start = [((path.to_string_lossy().into_owned(), 0), 2)].into();

@@ -49,11 +49,7 @@ impl StoredLetter {
         let mut connect = |name: &str| errors.remove(&format!("{CONNECT_PREFIX}{name}"));
         let source = connect("topic").zip(connect("partition")).zip(connect("offset"));
         let source = source.and_then(|((topic, partition), offset)| {
-            Some(Position {
-                topic: topic.into(),
-                partition: partition.parse().ok()?,
-                offset: offset.parse().ok()?,
-            })
+            Some(Position { topic: topic.into(), partition: partition.parse().ok()?, offset: offset.parse().ok()? })
         });
         let (stage, reason) = (connect("stage"), connect("exception.class.name"));
         let text = connect("exception.message");

@@ -148,7 +148,8 @@ impl<H: Handler> Dispatcher<H> {
             let stopping = source_ended || drain_by.is_some();
             if stopping && self.tasks.is_empty() {
                 // What failed while draining counts too.
-                return flooded.map_or(Ok(()), |found| Err(PipelineError::Flood(self.flood_gate.flood().unwrap_or(found))));
+                return flooded
+                    .map_or(Ok(()), |found| Err(PipelineError::Flood(self.flood_gate.flood().unwrap_or(found))));
             }
             let demand = if stopping || !self.has_room() { Demand::ControlOnly } else { Demand::Messages };
             tokio::select! {

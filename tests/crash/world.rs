@@ -67,7 +67,10 @@ pub struct Sent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meant {
     /// The point with the payload `n`, and whether it has a picture's vector.
-    Point { n: u64, image: bool },
+    Point {
+        n: u64,
+        image: bool,
+    },
     Deleted,
     Poison,
 }

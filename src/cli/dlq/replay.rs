@@ -131,7 +131,8 @@ impl Replay<'_> {
             (Some(topic), _) => (topic.as_str(), None),
             (None, Some(source)) => (&*source.topic, Some(source.partition)),
             (None, None) => {
-                self.report.failed(format!("{}: it does not say where its message came from; use --to", letter.position));
+                self.report
+                    .failed(format!("{}: it does not say where its message came from; use --to", letter.position));
                 return;
             }
         };

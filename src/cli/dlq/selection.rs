@@ -11,7 +11,9 @@ use crate::dead_letter::read::{self, Letters, Start};
 use crate::dead_letter::{Selection, StoredLetter};
 use crate::domain::{Class, Stage};
 
+// Both verbs have arguments of their own beside these, and clap names a group after a struct.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 #[command(next_help_heading = "Which dead letters")]
 pub struct Args {
     /// The dead-letter topic to read; default: those of kafka.topics, by dead_letter.topic
@@ -151,7 +153,8 @@ mod tests {
     #[test]
     fn times_are_absolute_or_ago() {
         assert_eq!(parse_time("2026-11-25T07:00:00+01:00").unwrap().to_rfc3339(), "2026-11-25T06:00:00+00:00");
-        let ago = Utc::now() - parse_time("2h").unwrap();
+        let at = parse_time("2h").unwrap();
+        let ago = Utc::now() - at;
         assert!((7200..7260).contains(&ago.num_seconds()), "{ago}");
         for wrong in ["", "h", "2", "-2h", "2w", "99999999999999999999d", "9223372036854775807d", "yesterday", "2 ü"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");

@@ -153,7 +153,10 @@ async fn letters_are_listed_and_filtered() {
 
     let table = topics.run(&["list", "--class", "transient"]).ended(0).stdout;
     assert!(table.contains("fetch_timeout") && !table.contains("http_not_found"), "{table}");
-    assert!(table.contains(&format!("1 of 3 dead letters that were read; go on with --from {}:0:3", topics.dead)), "{table}");
+    assert!(
+        table.contains(&format!("1 of 3 dead letters that were read; go on with --from {}:0:3", topics.dead)),
+        "{table}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
