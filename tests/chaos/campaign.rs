@@ -107,7 +107,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
 
     let over = Arc::new(AtomicBool::new(false));
     let sent = Arc::new(AtomicU64::new(0));
-    let workload = Workload::new(plan.seed, material);
+    let workload = Workload::new(plan.seed, material, plan.guard == Guard::Strict);
     let producing = tokio::spawn(produce(workload, broker.clone(), sent.clone(), over.clone(), journal.clone()));
     let mut schedule = Schedule::new(plan)?;
     torment(&world, &mut schedule, plan, &sent).await?;
