@@ -100,15 +100,15 @@ pub async fn run(
 
 /// Waits until everything is committed; whether the worker had to be started again for it.
 async fn committed(shell: &mut Shell, broker: &Broker, disk: &Disk<'_>, when: &str) -> Result<bool, Error> {
-    let (deadline, mut restarted) = (Instant::now() + STEP, false);
+    let (lag, deadline, mut restarted) = (broker.lag(disk.group, &[Topic::Disk])?, Instant::now() + STEP, false);
     loop {
-        let lag = broker.lag(disk.group, &[Topic::Disk]).await?.values().sum::<i64>();
-        if lag == 0 {
+        let left = lag.now().await?.values().sum::<i64>();
+        if left == 0 {
             return Ok(restarted);
         }
         if Instant::now() > deadline {
             return Err(format!(
-                "{when}, the worker with the embedded store has {lag} messages left after {STEP:?}; its log: {}",
+                "{when}, the worker with the embedded store has {left} messages left after {STEP:?}; its log: {}",
                 disk.folder.with_extension("log").display()
             )
             .into());
