@@ -273,8 +273,13 @@ fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Pa
         ("telemetry.log_format", "json"),
         ("telemetry.log_filter", "info,clipstream::pipeline=debug,qdrant_edge=error"),
     ];
+    let mut settings: Vec<_> = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    if guard == Guard::Strict {
+        // `check` is the default, and tried as such.
+        settings.push(("store.guard".to_owned(), "strict".to_owned()));
+    }
     WorkerSettings {
-        settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        settings,
         environment: [
             ("CLIPSTREAM__KAFKA__TOPIC_OPS", ops.join(",")),
             ("AWS_ACCESS_KEY_ID", services.s3_access_key.clone()),
