@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::DefaultClientContext;
@@ -15,6 +16,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::util::Timeout;
 
 use crate::Error;
+use crate::journal::Partition;
 use crate::plan::{DIES, Planned, Topic, WRONG_CLOCK};
 
 const ANSWER: Duration = Duration::from_secs(10);
@@ -162,10 +164,9 @@ impl Broker {
         Ok(tokio::task::spawn_blocking(move || producer.flush(FLUSH)).await??)
     }
 
-    /// Messages that the group has not committed, by partition, zeros left out. Fails while the broker is away.
-    pub async fn lag(&self, group: &str, topics: &[Topic]) -> Result<BTreeMap<(Topic, i32), i64>, Error> {
-        let (address, group, topics) = (self.address.clone(), group.to_owned(), topics.to_vec());
-        tokio::task::spawn_blocking(move || lag(&address, &group, &topics)).await?
+    pub fn lag(&self, group: &str, topics: &[Topic]) -> Result<Lag, Error> {
+        let consumer: BaseConsumer = client(&self.address).set("group.id", group).create()?;
+        Ok(Lag { consumer: Arc::new(consumer), topics: topics.to_vec() })
     }
 
     /// Every message of a topic.
@@ -181,27 +182,41 @@ fn client(address: &str) -> ClientConfig {
     config
 }
 
-fn lag(address: &str, group: &str, topics: &[Topic]) -> Result<BTreeMap<(Topic, i32), i64>, Error> {
-    let consumer: BaseConsumer = client(address).set("group.id", group).create()?;
-    let mut list = TopicPartitionList::new();
-    for topic in topics {
-        list.add_partition_range(topic.name(), 0, topic.partitions() - 1);
+/// What a group has still to do.
+#[derive(Clone)]
+pub struct Lag {
+    consumer: Arc<BaseConsumer>,
+    topics: Vec<Topic>,
+}
+
+impl Lag {
+    /// Messages that are not committed, by partition, zeros left out. Fails while the broker is away.
+    pub async fn now(&self) -> Result<BTreeMap<Partition, i64>, Error> {
+        let lag = self.clone();
+        tokio::task::spawn_blocking(move || lag.ask()).await?
     }
-    let committed = consumer.committed_offsets(list, ANSWER)?;
-    let mut lag = BTreeMap::new();
-    for topic in topics {
-        for partition in 0..topic.partitions() {
-            let (low, high) = consumer.fetch_watermarks(topic.name(), partition, ANSWER)?;
+
+    fn ask(&self) -> Result<BTreeMap<Partition, i64>, Error> {
+        let partitions: Vec<Partition> =
+            self.topics.iter().flat_map(|topic| (0..topic.partitions()).map(|partition| (*topic, partition))).collect();
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in &partitions {
+            list.add_partition(topic.name(), *partition);
+        }
+        let committed = self.consumer.committed_offsets(list, ANSWER)?;
+        let mut lag = BTreeMap::new();
+        for (topic, partition) in partitions {
+            let (low, high) = self.consumer.fetch_watermarks(topic.name(), partition, ANSWER)?;
             let at = match committed.find_partition(topic.name(), partition).map(|found| found.offset()) {
                 Some(Offset::Offset(offset)) => offset,
                 _ => low,
             };
             if high != at {
-                lag.insert((*topic, partition), high - at);
+                lag.insert((topic, partition), high - at);
             }
         }
+        Ok(lag)
     }
-    Ok(lag)
 }
 
 fn read(address: &str, topic: &str, partitions: i32) -> Result<Vec<OwnedMessage>, Error> {

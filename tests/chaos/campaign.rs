@@ -107,7 +107,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
 
     let over = Arc::new(AtomicBool::new(false));
     let sent = Arc::new(AtomicU64::new(0));
-    let workload = Workload::new(plan.seed, material);
+    let workload = Workload::new(plan.seed, material, plan.guard == Guard::Strict);
     let producing = tokio::spawn(produce(workload, broker.clone(), sent.clone(), over.clone(), journal.clone()));
     let mut schedule = Schedule::new(plan)?;
     torment(&world, &mut schedule, plan, &sent).await?;
@@ -116,7 +116,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
 
     eprintln!("chaos: {:.0} s: faults are over, waiting for lag 0", journal.elapsed().as_secs_f64());
     journal.stop_waiting();
-    settle(&broker, &journal, SETTLE_MAX).await;
+    settle(&broker, &journal, SETTLE_MAX).await?;
     fresh(&mut workload, &broker, &journal).await?;
     tending.abort();
     pool.end(STOP_MAX).await?;
@@ -273,8 +273,13 @@ fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Pa
         ("telemetry.log_format", "json"),
         ("telemetry.log_filter", "info,clipstream::pipeline=debug,qdrant_edge=error"),
     ];
+    let mut settings: Vec<_> = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    if guard == Guard::Strict {
+        // `check` is the default, and tried as such.
+        settings.push(("store.guard".to_owned(), "strict".to_owned()));
+    }
     WorkerSettings {
-        settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        settings,
         environment: [
             ("CLIPSTREAM__KAFKA__TOPIC_OPS", ops.join(",")),
             ("AWS_ACCESS_KEY_ID", services.s3_access_key.clone()),
@@ -321,12 +326,13 @@ async fn produce(
     over: Arc<AtomicBool>,
     journal: Arc<Journal>,
 ) -> Result<Workload, String> {
+    let lag = broker.lag(GROUP, &Topic::ALL).map_err(|e| e.to_string())?;
     let mut room = BACKLOG_MAX;
     while !over.load(Ordering::Relaxed) {
         if room <= 0 {
             sleep(Duration::from_millis(300)).await;
             // While the broker is away nothing is known, and nothing can be taken.
-            room = broker.lag(GROUP, &Topic::ALL).await.map_or(0, |lag| BACKLOG_MAX - lag.values().sum::<i64>());
+            room = lag.now().await.map_or(0, |lag| BACKLOG_MAX - lag.values().sum::<i64>());
         }
         for _ in 0..room.clamp(0, 200) {
             broker.send(&workload.next()).await.map_err(|e| e.to_string())?;
@@ -382,17 +388,17 @@ async fn torment(
 }
 
 /// Waits until everything is committed.
-async fn settle(broker: &Broker, journal: &Journal, patience: Duration) {
-    let deadline = Instant::now() + patience;
+async fn settle(broker: &Broker, journal: &Journal, patience: Duration) -> Result<(), Error> {
+    let (lag, deadline) = (broker.lag(GROUP, &Topic::ALL)?, Instant::now() + patience);
     loop {
-        let lag = broker.lag(GROUP, &Topic::ALL).await;
-        if lag.as_ref().is_ok_and(BTreeMap::is_empty) {
-            return;
+        let left = lag.now().await;
+        if left.as_ref().is_ok_and(BTreeMap::is_empty) {
+            return Ok(());
         }
         if Instant::now() > deadline {
-            let left = lag.map_or_else(|error| error.to_string(), |lag| format!("{lag:?}"));
-            journal.violation(format!("not everything is committed {patience:?} after the last fault; left: {left}"));
-            return;
+            let left = left.map_or_else(|error| error.to_string(), |left| format!("{left:?}"));
+            journal.violation(format!("not everything is committed after {patience:?} of peace; left: {left}"));
+            return Ok(());
         }
         sleep(Duration::from_millis(300)).await;
     }
@@ -406,6 +412,5 @@ async fn fresh(workload: &mut Workload, broker: &Broker, journal: &Journal) -> R
         broker.send(message).await?;
     }
     broker.flush().await?;
-    settle(broker, journal, FRESH_MAX).await;
-    Ok(())
+    settle(broker, journal, FRESH_MAX).await
 }

@@ -82,7 +82,7 @@ pub async fn run(
             shell.order("start", "started")?;
         }
     }
-    refusals += outages(&log)?;
+    refusals += errors(&log)?;
     shell.order("free", "room")?;
     if committed(&mut shell, broker, &disk, "with room again").await? {
         eprintln!("chaos: with room on the disk again the worker had to be started again");
@@ -100,15 +100,15 @@ pub async fn run(
 
 /// Waits until everything is committed; whether the worker had to be started again for it.
 async fn committed(shell: &mut Shell, broker: &Broker, disk: &Disk<'_>, when: &str) -> Result<bool, Error> {
-    let (deadline, mut restarted) = (Instant::now() + STEP, false);
+    let (lag, deadline, mut restarted) = (broker.lag(disk.group, &[Topic::Disk])?, Instant::now() + STEP, false);
     loop {
-        let lag = broker.lag(disk.group, &[Topic::Disk]).await?.values().sum::<i64>();
-        if lag == 0 {
+        let left = lag.now().await?.values().sum::<i64>();
+        if left == 0 {
             return Ok(restarted);
         }
         if Instant::now() > deadline {
             return Err(format!(
-                "{when}, the worker with the embedded store has {lag} messages left after {STEP:?}; its log: {}",
+                "{when}, the worker with the embedded store has {left} messages left after {STEP:?}; its log: {}",
                 disk.folder.with_extension("log").display()
             )
             .into());
@@ -121,10 +121,10 @@ async fn committed(shell: &mut Shell, broker: &Broker, disk: &Disk<'_>, when: &s
     }
 }
 
-/// Outages that the worker's log tells of.
-fn outages(log: &Path) -> Result<u64, Error> {
+/// Errors that the worker's log tells of.
+fn errors(log: &Path) -> Result<u64, Error> {
     let text = std::fs::read_to_string(log)?;
-    Ok(text.lines().filter(|line| line.contains(r#""message":"outage, holding"#)).count() as u64)
+    Ok(text.lines().filter(|line| line.contains(r#""level":"ERROR""#)).count() as u64)
 }
 
 /// The shell in the namespace. Dropping it ends it, and the worker with it.

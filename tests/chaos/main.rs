@@ -34,7 +34,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// What runs with all other tests.
 const SHORT: [(u64, Guard); 2] = [(1, Guard::Strict), (2, Guard::Check)];
 /// Of faults, each.
-const SHORT_FOR: Duration = Duration::from_secs(50);
+const SHORT_FOR: Duration = Duration::from_secs(40);
 
 /// A fault campaign. It ends when all of minutes, messages and kills are reached.
 #[derive(Debug, Parser)]

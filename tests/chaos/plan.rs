@@ -4,7 +4,9 @@
 //!
 //! - `v…`: one topic, every message has a version; versions also come late, and messages twice;
 //! - `u…`: one topic, no versions: the order of the log decides;
-//! - `x…`: patches from two topics, which change different parts of the asset.
+//! - `x…`: patches from two topics, which change different parts of the asset. Nothing orders messages of two topics, so that
+//!   one that comes too late is not noticed once the other topic has written (`docs/reliability.md`); where writes come too
+//!   late, an asset gets one message from each topic.
 //!
 //! Some messages are broken, for a reason that travels in a header of theirs.
 
@@ -115,13 +117,18 @@ pub struct Workload {
     rng: StdRng,
     material: Material,
     serial: u64,
+    late_writes: bool,
+    /// A new asset that one topic has written to, and the other is about to.
+    half: Option<String>,
     /// Of keys with versions: the newest one, and the last message.
     versions: HashMap<u32, (u64, Option<Planned>)>,
 }
 
 impl Workload {
-    pub fn new(seed: u64, material: Material) -> Self {
-        Self { rng: StdRng::seed_from_u64(seed), material, serial: 0, versions: HashMap::new() }
+    /// `late_writes`: whether the faults make some.
+    pub fn new(seed: u64, material: Material, late_writes: bool) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        Self { rng, material, serial: 0, late_writes, half: None, versions: HashMap::new() }
     }
 
     pub fn next(&mut self) -> Planned {
@@ -194,7 +201,15 @@ impl Workload {
     }
 
     fn crossed(&mut self, key: u32) -> Planned {
-        let topic = if self.rng.random() { Topic::Pictures } else { Topic::Captions };
+        let (topic, key) = match (self.late_writes, self.half.take()) {
+            (false, _) => (if self.rng.random() { Topic::Pictures } else { Topic::Captions }, format!("x{key}")),
+            (true, Some(key)) => (Topic::Captions, key),
+            (true, None) => {
+                let key = format!("x-once-{}", self.serial);
+                self.half = Some(key.clone());
+                (Topic::Pictures, key)
+            }
+        };
         let mut body = json!({});
         // Captions have four payload changes for each text: they are cheap, and so are many of them in real life.
         if topic == Topic::Pictures && self.rng.random_ratio(1, 4) {
@@ -204,7 +219,7 @@ impl Workload {
         }
         let prefix = topic.name();
         body["payload"] = self.payload(prefix, true);
-        planned(topic, format!("x{key}"), &body)
+        planned(topic, key, &body)
     }
 
     /// Any operation on an asset that one topic feeds.
