@@ -36,6 +36,7 @@ mod json;
 mod keys;
 mod pace;
 mod progress;
+mod purge;
 mod recall;
 mod settle;
 mod stuck;
@@ -60,13 +61,13 @@ use crate::media::MediaClient;
 use crate::redact;
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceError};
-use crate::store::Store;
+use crate::store::{Store, Written};
 use crate::telemetry::{Health, Metrics};
 
 use attempts::{Attempts, GaveUp};
 use dispatch::{Dispatcher, Handler};
 use recall::Recall;
-use upsert::{Lane, Written};
+use upsert::Lane;
 
 /// Why a pipeline stopped that was not asked to, or not in time.
 #[derive(Debug, thiserror::Error)]
