@@ -1,4 +1,4 @@
-//! Stage 5, for messages that failed: the dead letter is confirmed before the offset may be committed.
+//! Stage 6, for messages that failed: the dead letter is confirmed before the offset may be committed.
 
 use super::attempts::Attempts;
 use crate::dead_letter::{DeadLetter, DeadLetters};

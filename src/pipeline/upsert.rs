@@ -1,4 +1,4 @@
-//! Stage 4: points to collections, in batches that form from what is waiting.
+//! Stage 5: points to collections, in batches that form from what is waiting.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
