@@ -4,7 +4,7 @@ use chrono::SecondsFormat;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::super::output::counted;
-use super::super::{CliError, Global};
+use super::super::{CliError, Exit, Global};
 use super::selection;
 use crate::dead_letter::StoredLetter;
 use crate::redact;
@@ -23,17 +23,20 @@ const CELL_CHARS_MAX: usize = 160;
 Example: clipstream dlq list --since 2h --stage fetch
          clipstream dlq list --json --values --reason message_invalid | jq .value")]
 pub struct Args {
+    /// With --json: the messages' values and headers too
+    #[arg(long)]
+    values: bool,
     #[command(flatten)]
     which: selection::Args,
-    /// With --json: the messages' values and headers too
-    #[arg(long, requires = "json")]
-    values: bool,
 }
 
 pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
-    let mut selected = args.which.open(&settings)?;
     let output = global.output();
+    if args.values && !output.is_json() {
+        return Err(CliError::new(Exit::Usage, "--values is for --json; a table has no room for them"));
+    }
+    let mut selected = args.which.open(&settings)?;
     if output.is_json() {
         while let Some(letter) = selected.next().await? {
             output.json_line(&letter.describe(args.values))?;

@@ -32,8 +32,6 @@ const PROPERTIES: [(&str, &str); 2] = [("message.timeout.ms", "30000"), ("messag
 Example: clipstream dlq replay --since 2h --reason fetch_timeout --dry-run
          clipstream dlq replay --file dead.jsonl --to catalog")]
 pub struct Args {
-    #[command(flatten)]
-    which: selection::Args,
     /// Send them to this topic instead, each to the partition of its key
     #[arg(long, value_name = "TOPIC")]
     to: Option<String>,
@@ -43,6 +41,8 @@ pub struct Args {
     /// Only count what would be sent
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    which: selection::Args,
 }
 
 pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {

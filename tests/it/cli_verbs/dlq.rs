@@ -107,6 +107,7 @@ fn what_is_missing_or_wrong_is_named() {
     run(&["dlq", "replay"]).ended(2).says("kafka.brokers is not set");
     run(&["dlq", "list", "--set", "kafka.brokers=127.0.0.1:1"]).ended(2).says("no topic to read");
     run(&["dlq", "list", "--since", "yesterday"]).ended(2).says("how long ago");
+    run(&["dlq", "list", "--file", "dead.jsonl", "--values"]).ended(2).says("--values is for --json");
     run(&["dlq", "list", "--class", "outage"]).ended(2).says("permanent");
     run(&["dlq", "list", "--from", "catalog.dlq"]).ended(2).says("TOPIC:PARTITION:OFFSET");
     run(&["dlq", "replay", "--file", "dead.jsonl"]).ended(2).says("expected --to TOPIC");
