@@ -1,6 +1,9 @@
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
-use super::{AssetId, Embedding, Modality, PointId, Position, Tenant};
+use super::order::text;
+use super::{AssetId, Embedding, Modality, Origin, PointId, Stamp, Tenant};
 
 /// A JSON object, as Qdrant keeps it.
 pub type Payload = Map<String, Value>;
@@ -15,7 +18,7 @@ pub enum Write {
     Upsert(Point),
     /// Change only what is given; create the point when it is absent.
     Patch(Patch),
-    Delete(PointId),
+    Delete(Deletion),
 }
 
 impl Write {
@@ -23,7 +26,24 @@ impl Write {
         match self {
             Self::Upsert(point) => point.id,
             Self::Patch(patch) => patch.id,
-            Self::Delete(id) => *id,
+            Self::Delete(deletion) => deletion.id,
+        }
+    }
+
+    pub fn record(&self) -> &Record {
+        match self {
+            Self::Upsert(point) => &point.record,
+            Self::Patch(patch) => &patch.record,
+            Self::Delete(deletion) => &deletion.record,
+        }
+    }
+
+    /// Vectors that the stored point must have, see [`Point::kept`].
+    pub fn kept(&self) -> &[Modality] {
+        match self {
+            Self::Upsert(point) => &point.kept,
+            Self::Patch(patch) => &patch.kept,
+            Self::Delete(_) => &[],
         }
     }
 
@@ -67,6 +87,13 @@ impl Vectors {
     pub fn is_empty(&self) -> bool {
         self.image.is_none() && self.text.is_none()
     }
+
+    pub fn has(&self, modality: Modality) -> bool {
+        match modality {
+            Modality::Image => self.image.is_some(),
+            Modality::Text => self.text.is_some(),
+        }
+    }
 }
 
 /// The whole state of an asset in one collection. `payload` holds the user's keys only.
@@ -74,6 +101,9 @@ impl Vectors {
 pub struct Point {
     pub id: PointId,
     pub vectors: Vectors,
+    /// Vectors that the stored point has and keeps, because what they embed has not changed. A write that keeps any
+    /// never creates its point.
+    pub kept: Vec<Modality>,
     pub payload: Payload,
     pub record: Record,
 }
@@ -84,7 +114,16 @@ pub struct Point {
 pub struct Patch {
     pub id: PointId,
     pub vectors: Vectors,
+    /// As [`Point::kept`].
+    pub kept: Vec<Modality>,
     pub payload: Payload,
+    pub record: Record,
+}
+
+/// An asset that is gone. The record says who deleted it and when, for the tombstone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deletion {
+    pub id: PointId,
     pub record: Record,
 }
 
@@ -93,11 +132,13 @@ pub struct Patch {
 pub struct Record {
     pub asset: AssetId,
     pub tenant: Option<Tenant>,
-    pub source: Option<Position>,
+    pub source: Option<Origin>,
     pub version: Option<u64>,
     pub media: Option<MediaRecord>,
     /// SHA-256 (hex) of the text that was embedded.
     pub text_sha256: Option<String>,
+    /// RFC 3339, UTC. Set only on tombstones.
+    pub deleted_at: Option<String>,
     /// RFC 3339, UTC.
     pub indexed_at: String,
 }
@@ -107,16 +148,48 @@ pub struct MediaRecord {
     /// Without credentials.
     pub url: String,
     pub etag: Option<String>,
+    /// The header as it came (RFC 9110, 8.8.2).
+    pub last_modified: Option<String>,
+    /// S3's version of the object.
+    pub version_id: Option<String>,
     /// Hex, of the bytes as fetched.
     pub sha256: String,
     /// Pixels, before resizing.
     pub width: u32,
     pub height: u32,
     /// By content, not by header.
-    pub mime: &'static str,
+    pub mime: Cow<'static, str>,
+}
+
+impl MediaRecord {
+    fn to_payload(&self) -> Value {
+        let Self { url, etag, last_modified, version_id, sha256, width, height, mime } = self;
+        json!({
+            "url": url, "etag": etag, "last_modified": last_modified, "version_id": version_id,
+            "sha256": sha256, "width": width, "height": height, "mime": mime,
+        })
+    }
+
+    pub(super) fn read(value: &Value) -> Option<Self> {
+        let pixels = |key: &str| value.get(key)?.as_u64()?.try_into().ok();
+        Some(Self {
+            url: text(value.get("url"))?,
+            etag: text(value.get("etag")),
+            last_modified: text(value.get("last_modified")),
+            version_id: text(value.get("version_id")),
+            sha256: text(value.get("sha256"))?,
+            width: pixels("width")?,
+            height: pixels("height")?,
+            mime: text(value.get("mime"))?.into(),
+        })
+    }
 }
 
 impl Record {
+    pub fn stamp(&self) -> Stamp {
+        Stamp { version: self.version, origin: self.source.clone() }
+    }
+
     /// The object under [`RESERVED_KEY`]. Absent parts are left out, so that merging a patch keeps what was there.
     pub fn to_payload(&self) -> Payload {
         let mut out = Map::new();
@@ -125,23 +198,20 @@ impl Record {
         if let Some(tenant) = &self.tenant {
             put("tenant", tenant.as_str().into());
         }
-        if let Some(at) = &self.source {
-            put("source", json!({ "topic": &*at.topic, "partition": at.partition, "offset": at.offset }));
+        if let Some(origin) = &self.source {
+            put("source", origin.to_payload());
         }
         if let Some(version) = self.version {
             put("version", version.into());
         }
         if let Some(media) = &self.media {
-            put(
-                "media",
-                json!({
-                    "url": media.url, "etag": media.etag, "sha256": media.sha256,
-                    "width": media.width, "height": media.height, "mime": media.mime,
-                }),
-            );
+            put("media", media.to_payload());
         }
         if let Some(hash) = &self.text_sha256 {
             put("text_sha256", hash.as_str().into());
+        }
+        if let Some(at) = &self.deleted_at {
+            put("deleted_at", at.as_str().into());
         }
         put("indexed_at", self.indexed_at.as_str().into());
         out

@@ -79,8 +79,16 @@ impl Embed {
             let picture = decode_picture(&bytes, pixels_max, &models)
                 .map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
             let sha256 = hex(&Sha256::digest(&bytes));
-            let record =
-                MediaRecord { url, etag, sha256, width: picture.width, height: picture.height, mime: picture.mime };
+            let record = MediaRecord {
+                url,
+                etag,
+                last_modified: None,
+                version_id: None,
+                sha256,
+                width: picture.width,
+                height: picture.height,
+                mime: picture.mime.into(),
+            };
             Ok((record, models.iter().map(|model| model.apply(&picture)).collect()))
         };
         let (reply, done) = oneshot::channel();

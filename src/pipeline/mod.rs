@@ -29,6 +29,7 @@ mod dispatch;
 mod embed;
 mod fetch;
 mod keys;
+mod purge;
 mod settle;
 mod upsert;
 mod watermark;
@@ -47,12 +48,12 @@ use crate::domain::{Failure, IngestRequest, Message, Op, Outcome, Stage};
 use crate::media::MediaClient;
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceError};
-use crate::store::Store;
+use crate::store::{Store, Written};
 use crate::telemetry::{Health, Metrics};
 
 use attempts::{Attempts, GaveUp};
 use dispatch::{Dispatcher, Handler};
-use upsert::{Lane, Written};
+use upsert::Lane;
 
 /// Why a pipeline stopped that was not asked to, or not in time.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +152,7 @@ impl Handler for Stages {
         drop(media);
         let writes = upsert::writes(request, message, embedded, lanes.len());
         let embedded_at = Instant::now();
-        let written = self.attempts.run(Stage::Upsert, || upsert::write(&lanes, &writes, request.version)).await?;
+        let written = self.attempts.run(Stage::Upsert, || upsert::write(&lanes, &writes)).await?;
         tracing::debug!(
             position = %message.position,
             fetch_ms = (fetched_at - started).as_millis() as u64,
@@ -161,8 +162,8 @@ impl Handler for Stages {
         );
         Ok(match (written, request.op) {
             (Written::Stale, _) => Outcome::Stale,
-            (Written::Applied, Op::Delete) => Outcome::Deleted,
-            (Written::Applied, _) => Outcome::Indexed,
+            (_, Op::Delete) => Outcome::Deleted,
+            (_, _) => Outcome::Indexed,
         })
     }
 

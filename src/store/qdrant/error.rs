@@ -38,6 +38,11 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
     let said = redact::cut(status.message(), 300);
     let message = |hint: &str| format!("Qdrant at {url}, {doing}: {said}{hint}");
     match status.code() {
+        // The collection's strict mode (default in Qdrant's cloud) wants an index for every filter: no point's fault.
+        Code::InvalidArgument if said.contains("Index required but not found") => StoreError::outage(
+            "store_index_missing",
+            message("; index that field (store.collection_definition), or set store.guard to check"),
+        ),
         Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => {
             StoreError::permanent("store_rejected", message(""))
         }
@@ -120,6 +125,9 @@ mod tests {
         assert_eq!(class_of(Code::NotFound, "Not found: Collection `a` doesn't exist!"), Class::Outage);
         assert_eq!(class_of(Code::NotFound, "Not found: No point with id 1 found"), Class::Transient);
         assert_eq!(class_of(Code::Cancelled, CLIENT_TIMEOUT), Class::Outage);
+        let unindexed =
+            "Bad request: Index required but not found for \"clipstream.source.topic\" of one of the following types";
+        assert_eq!(class_of(Code::InvalidArgument, unindexed), Class::Outage);
         for code in [Code::Aborted, Code::Cancelled, Code::ResourceExhausted] {
             assert_eq!(class_of(code, "x"), Class::Transient, "{code:?}");
         }

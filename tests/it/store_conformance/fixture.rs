@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::domain::{
-    AssetId, Embedding, Fingerprint, Modality, Patch, Payload, Point, PointId, Position, Record, Vectors, Write,
+    AssetId, Deletion, Embedding, Fingerprint, Guard, Modality, Origin, Patch, Payload, Point, PointId, Position,
+    Record, Vectors, Write,
 };
-use clipstream::store::{self, CollectionDefinition, CollectionSpec, Query, Store, StoredPoint};
+use clipstream::store::{self, CollectionDefinition, CollectionSpec, Query, Store, StoredPoint, Written};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -56,8 +57,13 @@ impl Fixture {
         spec(&self.collection, DIMENSION)
     }
 
+    /// Under the default guard; nothing in the way.
     pub async fn write(&self, writes: &[Write]) {
-        self.store.write(&self.collection, writes).await.unwrap();
+        assert_eq!(self.guarded(writes, Guard::Check).await, vec![Written::Applied; writes.len()]);
+    }
+
+    pub async fn guarded(&self, writes: &[Write], guard: Guard) -> Vec<Written> {
+        self.store.write(&self.collection, writes, guard).await.unwrap()
     }
 
     pub async fn count(&self) -> u64 {
@@ -118,20 +124,25 @@ pub fn record(asset: &str) -> Record {
     Record {
         asset: AssetId::new(asset).unwrap(),
         tenant: None,
-        source: Some(Position { topic: "t".into(), partition: 3, offset: 42 }),
+        source: Some(Origin { position: Position { topic: "t".into(), partition: 3, offset: 42 }, timestamp_ms: None }),
         version: None,
         media: None,
         text_sha256: None,
+        deleted_at: None,
         indexed_at: "2026-11-23T10:00:00Z".into(),
     }
 }
 
 pub fn upsert(asset: &str, vectors: Vectors, payload: Value) -> Write {
-    Write::Upsert(Point { id: id(asset), vectors, payload: object(payload), record: record(asset) })
+    Write::Upsert(Point { id: id(asset), vectors, kept: Vec::new(), payload: object(payload), record: record(asset) })
 }
 
 pub fn patch(asset: &str, vectors: Vectors, payload: Value) -> Write {
-    Write::Patch(Patch { id: id(asset), vectors, payload: object(payload), record: record(asset) })
+    Write::Patch(Patch { id: id(asset), vectors, kept: Vec::new(), payload: object(payload), record: record(asset) })
+}
+
+pub fn delete(asset: &str) -> Write {
+    Write::Delete(Deletion { id: id(asset), record: record(asset) })
 }
 
 pub fn query(vector: &[f32], modality: Modality, filter: Option<Value>) -> Query {

@@ -70,10 +70,12 @@ pub async fn records_merge_and_are_read_apart(f: &Fixture) {
     point.record.media = Some(MediaRecord {
         url: "https://cdn.example/a.jpg".into(),
         etag: None,
+        last_modified: None,
+        version_id: None,
         sha256: "00ff".into(),
         width: 640,
         height: 480,
-        mime: "image/jpeg",
+        mime: "image/jpeg".into(),
     });
     f.write(&[Write::Upsert(point)]).await;
     let Write::Patch(mut text) = patch("a", vectors(None, Some(B)), json!({})) else { unreachable!() };
@@ -86,7 +88,7 @@ pub async fn records_merge_and_are_read_apart(f: &Fixture) {
     let ours = Value::Object(found[0].1.clone());
     assert_eq!(
         ours["media"],
-        json!({"url": "https://cdn.example/a.jpg", "etag": null, "sha256": "00ff", "width": 640, "height": 480, "mime": "image/jpeg"})
+        json!({"url": "https://cdn.example/a.jpg", "etag": null, "last_modified": null, "version_id": null, "sha256": "00ff", "width": 640, "height": 480, "mime": "image/jpeg"})
     );
     assert_eq!((&ours["version"], &ours["text_sha256"]), (&json!(7), &json!("abcd")));
     assert_eq!(ours["source"], json!({"topic": "t", "partition": 3, "offset": 42}));
@@ -97,7 +99,7 @@ pub async fn records_merge_and_are_read_apart(f: &Fixture) {
 pub async fn deletes_remove_and_repeat(f: &Fixture) {
     f.write(&[upsert("a", vectors(Some(A), None), json!({})), upsert("b", vectors(Some(B), None), json!({}))]).await;
     for _ in 0..2 {
-        f.write(&[Write::Delete(id("a")), Write::Delete(id("never"))]).await;
+        f.write(&[delete("a"), delete("never")]).await;
         assert!(f.point("a").await.is_none());
         assert_eq!(f.count().await, 1);
     }
@@ -118,7 +120,7 @@ pub async fn a_mixed_batch_of_a_thousand_is_applied_once_however_often_it_is_sen
                 0 => upsert(&asset, vectors(Some(C), None), json!({"new": n})),
                 1 => patch(&asset, vectors(Some(C), None), json!({"new": n})),
                 2 => patch(&asset, vectors(None, Some(C)), json!({})),
-                _ => Write::Delete(id(&asset)),
+                _ => delete(&asset),
             }
         })
         .collect();
