@@ -27,6 +27,7 @@ fn writer(store: &Arc<dyn Store>, guard: Guard) -> Writer {
         store: store.clone(),
         metrics: Arc::default(),
         guard,
+        pace: Pace::new(COLLECTION, 1, Duration::from_secs(1), Arc::default()),
         points_max: 256,
         bytes_max: 1 << 20,
     }
