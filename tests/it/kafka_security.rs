@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
-use clipstream::config::{KafkaSettings, OauthSettings, PipelineSettings};
+use clipstream::config::{DeadLetterSettings, KafkaSettings, OauthSettings, PipelineSettings};
 use clipstream::dead_letter::{DeadLetter, DeadLetters, KafkaDeadLetters};
 use clipstream::domain::{Failure, Message, Position, Stage};
 use clipstream::redact::Secret;
@@ -167,7 +167,8 @@ async fn all_clients_work(settings: KafkaSettings, test: &str) {
     let dead = format!("{}.dlq", settings.topics[0]);
     ensure_topics(&settings, &[&settings.topics[0], &dead], 1).await.expect("the topics are created");
     send(&settings, "hello").await.expect("it is delivered");
-    let letters = KafkaDeadLetters::new(&settings, &dead).expect("a producer");
+    let letters = DeadLetterSettings { topic: dead.clone(), ..DeadLetterSettings::default() };
+    let letters = KafkaDeadLetters::new(&settings, &letters).expect("a producer");
     let message = Message {
         position: Position { topic: settings.topics[0].as_str().into(), partition: 0, offset: 0 },
         epoch: 1,

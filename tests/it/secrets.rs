@@ -25,7 +25,7 @@ use serde_json::json;
 
 use crate::kafka::Kafka;
 use crate::qdrant_endpoint::{Options, QdrantEndpoint};
-use crate::worker_process::{clipstream, set};
+use crate::worker_process::clipstream;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
