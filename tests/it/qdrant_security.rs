@@ -40,7 +40,8 @@ async fn an_authority_of_ones_own_and_a_key_let_us_in() {
     let store = QdrantStore::connect(&settings(&endpoint)).expect("the settings are right");
     store.check().await.expect("it is trusted");
     // Behind the key, unlike the health check.
-    assert_eq!(store.fingerprint("absent").await.expect("the key is right"), None);
+    let error = store.fingerprint("absent").await.expect_err("there is nothing yet");
+    assert_eq!(error.reason, "collection_missing", "{}", error.message);
 }
 
 #[tokio::test]

@@ -72,7 +72,8 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
             StoreError::outage("store_timeout", message("; check the server's load, or raise store.timeout_ms"))
         }
         _ if said.starts_with(CONNECT_FAILED) => {
-            let cause = &said[CONNECT_FAILED.len()..];
+            // Without the system's number, which differs from one system to the next.
+            let cause = said[CONNECT_FAILED.len()..].split(" (os error ").next().unwrap_or_default();
             let check = match cause.contains("certificate") {
                 true => "check store.ca_file and the server's certificate",
                 false => "check store.url and that the server runs",

@@ -90,6 +90,8 @@ impl Options {
 
     /// Serves over TLS; certificate and key are PEM.
     pub fn tls(mut self, certificate: &[u8], key: &[u8]) -> Self {
+        // tonic's server asks rustls for the process's own provider, and there are two in this build. It may be there already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         self.tls = Some(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key)));
         self
     }
