@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down export-env parity
+.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
@@ -14,6 +14,11 @@ demo: preflight onnxruntime ## index the demo catalog and search it; no servers 
 # The servers run for as long as the tests do, unless `make services-up` started them before.
 test: preflight onnxruntime ## all tests, against real servers where this machine can have them
 	scripts/services with $(CARGO) test --locked
+
+# Servers of its own: it crashes them. MESSAGES and KILLS: it goes on until there were so many.
+chaos: preflight onnxruntime ## the fault campaign: make chaos MINUTES=60 [SEED=7] [GUARD=check] [MESSAGES=200000 KILLS=200]
+	$(CARGO) test --locked --test chaos -- run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1) \
+	    --messages $(or $(MESSAGES),0) --kills-min $(or $(KILLS),0) $(if $(GUARD),--guard $(GUARD)) $(if $(JSON),--json $(JSON))
 
 check: preflight fmt clippy doc deny ## formatting, lints, documentation, licences
 
@@ -32,6 +37,9 @@ export-env: ## the Python environment of tools/export_openclip.py; prints its py
 parity: preflight onnxruntime ## compare vectors with OpenCLIP in PyTorch for the five full-size models (random weights)
 	$(CARGO) build --locked --release
 	python=$$(scripts/export-env) && $$python tools/parity.py
+
+fuzz: ## run one fuzz target: make fuzz TARGET=message|url|picture|tokenizer SECONDS=60 (fuzz/README.md)
+	@fuzz/run "$(TARGET)" "$(or $(SECONDS),60)"
 
 # What the targets above are made of.
 

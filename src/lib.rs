@@ -5,13 +5,14 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
-//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`kafka_client`]: tools everyone may use |
+//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`]: tools everyone may use |
 //! | 2 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
 //! | 3 | [`pipeline`]: from a message to a point, stage by stage |
 //! | 4 | [`worker`], [`api`]: services that assemble ports and pipeline |
 //! | 5 | [`demo`], [`mod@bench`]: whole jobs made of those services |
 //! | 6 | [`cli`]: verbs, arguments, exit codes |
 
+pub mod adaptive;
 pub mod api;
 pub mod bench;
 pub mod budget;
@@ -31,4 +32,5 @@ pub mod shutdown;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod worker;

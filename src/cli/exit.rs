@@ -26,7 +26,7 @@ pub enum Exit {
     Unavailable = 3,
     /// Stopped by the second signal before everything in flight was settled.
     Forced = 4,
-    /// Stopped because too many messages in a row failed permanently.
+    /// Stopped because too many messages, in a row or of the latest ones, failed permanently.
     Flood = 5,
 }
 
@@ -103,7 +103,7 @@ impl From<WorkerError> for CliError {
             }
             WorkerError::Store(e) => unless_permanent(e.class),
             WorkerError::Pipeline(PipelineError::Forced) => Exit::Forced,
-            WorkerError::Pipeline(PipelineError::Flood { .. }) => Exit::Flood,
+            WorkerError::Pipeline(PipelineError::Flood(_)) => Exit::Flood,
             WorkerError::Pipeline(PipelineError::Source(_)) => Exit::Unavailable,
             WorkerError::Pipeline(PipelineError::Broken(_)) | WorkerError::Broken(_) => Exit::Failed,
         };

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod config;
 mod demo;
+mod dlq;
 mod embed;
 mod exit;
 mod index;
@@ -63,6 +64,7 @@ enum Verb {
     Search(search::Args),
     Models(models::Args),
     Produce(produce::Args),
+    Dlq(dlq::Args),
     Check(check::Args),
     Config(config::Args),
     Bench(bench::Args),
@@ -120,7 +122,7 @@ impl Global {
     pub fn start_quiet(&self) -> Result<Settings, CliError> {
         let mut settings = Settings::load(self.layers())?;
         if settings.effective.entry("telemetry.log_filter").is_none_or(|entry| entry.origin.is_none()) {
-            settings.telemetry.log_filter = "warn,qdrant_edge=error".to_owned();
+            settings.telemetry.log_filter = "warn,qdrant_edge=error,aws_config=error".to_owned();
         }
         crate::telemetry::init_to(&settings.telemetry, LogWriter)?;
         Ok(settings)
@@ -162,6 +164,7 @@ fn dispatch(Cli { global, verb }: Cli) -> Result<(), CliError> {
         Verb::Search(args) => block_on(search::run(args, &global)),
         Verb::Models(args) => block_on(models::run(args, &global)),
         Verb::Produce(args) => block_on(produce::run(args, &global)),
+        Verb::Dlq(args) => block_on(dlq::run(args, &global)),
         Verb::Bench(args) => block_on(bench::run(args, &global)),
         Verb::Demo(args) => block_on(demo::run(args, &global)),
         Verb::Check(args) => block_on(check::run(args, &global)),

@@ -125,7 +125,7 @@ fn inspect(line: &str, number: u64) -> Result<(Option<String>, bool), CliError> 
         }
         _ => Err(CliError::new(
             Exit::Usage,
-            format!("line {number} is no JSON object: {}; what stood before it is sent", redact::cut(line, 80)),
+            format!("line {number} is no JSON object: {}; what stood before it is sent", redact::excerpt(line, 80)),
         )
         .hint("docs/messages.md has the format")),
     }

@@ -24,8 +24,13 @@ impl DeadLetterSettings {
         Self { topic: section.value("topic", default.topic), file: section.optional("file", default.file) }
     }
 
+    /// The dead-letter topic of messages from `topic`.
+    pub fn topic_of(&self, topic: &str) -> String {
+        self.topic.replace("{topic}", topic)
+    }
+
     pub(super) fn review(&self, kafka: &KafkaSettings, review: &mut Review<'_>) {
-        let rest = self.topic.replace("{topic}", "x");
+        let rest = self.topic_of("x");
         review.expect(!rest.contains(['{', '}']), "dead_letter.topic", || {
             Expected::new("a topic's name with no placeholder but {topic}")
         });
@@ -35,7 +40,7 @@ impl DeadLetterSettings {
             Expected::new("letters, digits, '.', '_' and '-' only, and {topic}")
         });
         for topic in &kafka.topics {
-            review.expect(!kafka.topics.contains(&self.topic.replace("{topic}", topic)), "dead_letter.topic", || {
+            review.expect(!kafka.topics.contains(&self.topic_of(topic)), "dead_letter.topic", || {
                 Expected::new("a topic that is not in kafka.topics, or dead letters would be consumed again")
             });
         }

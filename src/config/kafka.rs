@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::OauthSettings;
 use super::problem::nearest;
 use super::reader::{Expected, Reader, Review, Text, choice};
 use crate::domain::Op;
@@ -24,13 +25,21 @@ pub struct KafkaSettings {
     pub session_timeout_ms: u64,
     /// `plaintext`, `ssl`, `sasl_plaintext`, `sasl_ssl`.
     pub security_protocol: String,
-    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`.
+    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, `OAUTHBEARER`.
     pub sasl_mechanism: Option<String>,
     pub sasl_username: Option<String>,
     /// Never shown.
     pub sasl_password: Option<Secret>,
     /// PEM file with the broker's certificate authority.
     pub ssl_ca_file: Option<String>,
+    /// PEM file with this client's certificate, for brokers that ask for one.
+    pub ssl_certificate_file: Option<String>,
+    /// PEM file with the key of that certificate.
+    pub ssl_key_file: Option<String>,
+    /// Of an encrypted key; never shown.
+    pub ssl_key_password: Option<Secret>,
+    /// Where the tokens of `OAUTHBEARER` come from.
+    pub oauth: OauthSettings,
     /// Further librdkafka properties, by their own names; they win over ours.
     pub properties: BTreeMap<String, String>,
 }
@@ -50,6 +59,10 @@ impl Default for KafkaSettings {
             sasl_username: None,
             sasl_password: None,
             ssl_ca_file: None,
+            ssl_certificate_file: None,
+            ssl_key_file: None,
+            ssl_key_password: None,
+            oauth: OauthSettings::default(),
             properties: BTreeMap::new(),
         }
     }
@@ -72,18 +85,38 @@ impl KafkaSettings {
         if let Some(password) = &self.sasl_password {
             put("sasl.password", password.expose());
         }
-        if let Some(file) = &self.ssl_ca_file {
-            put("ssl.ca.location", file);
+        let files = [
+            ("ssl.ca.location", &self.ssl_ca_file),
+            ("ssl.certificate.location", &self.ssl_certificate_file),
+            ("ssl.key.location", &self.ssl_key_file),
+        ];
+        for (key, file) in files {
+            if let Some(file) = file {
+                put(key, file);
+            }
+        }
+        if let Some(password) = &self.ssl_key_password {
+            put("ssl.key.password", password.expose());
+        }
+        if self.uses_tokens() {
+            put("sasl.oauthbearer.config", &self.oauth.to_property());
         }
         out.extend(self.properties.clone());
         out
     }
 }
 
+const OAUTHBEARER: &str = "OAUTHBEARER";
+const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", OAUTHBEARER];
+
 /// librdkafka's default of `max.poll.interval.ms` (CONFIGURATION.md of librdkafka).
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 
 const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
+const SESSION_TIMEOUT: &str = "session.timeout.ms";
+
+/// How long the last commit of partitions that go may take, after their drain.
+pub const LAST_COMMIT_MAX_MS: u64 = 5_000;
 
 impl Text for Op {
     fn parse(text: &str) -> Result<Self, Expected> {
@@ -125,6 +158,10 @@ impl KafkaSettings {
             sasl_username: section.optional("sasl_username", default.sasl_username),
             sasl_password: section.secret("sasl_password"),
             ssl_ca_file: section.optional("ssl_ca_file", default.ssl_ca_file),
+            ssl_certificate_file: section.optional("ssl_certificate_file", default.ssl_certificate_file),
+            ssl_key_file: section.optional("ssl_key_file", default.ssl_key_file),
+            ssl_key_password: section.secret("ssl_key_password"),
+            oauth: section.table("oauth", OauthSettings::read),
             properties: section.map("properties", is_secret_property),
         }
     }
@@ -133,6 +170,28 @@ impl KafkaSettings {
     pub fn max_poll_interval_ms(&self) -> u64 {
         let own = self.properties.get(MAX_POLL_INTERVAL).and_then(|v| v.trim().parse().ok());
         own.unwrap_or(MAX_POLL_INTERVAL_MS)
+    }
+
+    /// How long the group waits for a heartbeat.
+    pub fn session_timeout_ms(&self) -> u64 {
+        let own = self.properties.get(SESSION_TIMEOUT).and_then(|v| v.trim().parse().ok());
+        own.unwrap_or(self.session_timeout_ms)
+    }
+
+    /// Whether a drain of this long fits into what the group grants a member. In a rebalance it waits for
+    /// `max.poll.interval.ms` (KIP-62), in which the last commit must have a place too; then others get the partitions all
+    /// the same. A member whose heartbeats fail loses them after the session timeout, and what it still drains is done twice.
+    pub fn check_drain(&self, drain_deadline_ms: u64) -> Result<(), Expected> {
+        let (session, poll) = (self.session_timeout_ms(), self.max_poll_interval_ms());
+        if drain_deadline_ms < session && drain_deadline_ms.saturating_add(LAST_COMMIT_MAX_MS) <= poll {
+            return Ok(());
+        }
+        let expected = format!(
+            "less than kafka.session_timeout_ms, which is {session}, and, with {LAST_COMMIT_MAX_MS} ms for the last commit, \
+             at most librdkafka's {MAX_POLL_INTERVAL}, which is {poll}"
+        );
+        Err(Expected::new(expected)
+            .hint("raise kafka.session_timeout_ms, or kafka.properties.\"max.poll.interval.ms\""))
     }
 
     pub(super) fn review(&self, review: &mut Review<'_>) {
@@ -166,9 +225,10 @@ impl KafkaSettings {
         let protocols = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
         word(review, "kafka.security_protocol", &self.security_protocol, &protocols);
         if let Some(mechanism) = &self.sasl_mechanism {
-            word(review, "kafka.sasl_mechanism", mechanism, &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]);
+            word(review, "kafka.sasl_mechanism", mechanism, &MECHANISMS);
         }
         self.review_sasl(review);
+        self.review_certificate(review);
         if let Some(text) = self.properties.get(MAX_POLL_INTERVAL) {
             // librdkafka's own range.
             let ok = text.trim().parse::<u64>().is_ok_and(|ms| (1..=86_400_000).contains(&ms));
@@ -181,40 +241,84 @@ impl KafkaSettings {
         });
     }
 
+    /// The token of the mechanism is ours to get.
+    pub fn uses_tokens(&self) -> bool {
+        self.sasl_mechanism.as_deref() == Some(OAUTHBEARER)
+    }
+
+    /// The protocol in effect, in lower case.
+    fn protocol(&self) -> String {
+        self.properties.get("security.protocol").unwrap_or(&self.security_protocol).to_ascii_lowercase()
+    }
+
+    fn has_property(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.properties.contains_key(*name))
+    }
+
     /// Credentials and protocol belong together; `properties` may say either in librdkafka's words.
     fn review_sasl(&self, review: &mut Review<'_>) {
-        let property = |names: &[&str]| names.iter().any(|name| self.properties.contains_key(*name));
-        let protocol = self.properties.get("security.protocol").unwrap_or(&self.security_protocol);
-        if protocol.to_ascii_lowercase().starts_with("sasl_") {
-            if self.sasl_mechanism.is_none() && !property(&["sasl.mechanism", "sasl.mechanisms"]) {
-                let expected = "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, because kafka.security_protocol is";
-                review.wrong("kafka.sasl_mechanism", Expected::new(format!("{expected} {protocol}")));
+        let protocol = self.protocol();
+        let is_sasl = protocol.starts_with("sasl_");
+        if is_sasl && self.sasl_mechanism.is_none() && !self.has_property(&["sasl.mechanism", "sasl.mechanisms"]) {
+            let expected = format!("one of {}, because kafka.security_protocol is {protocol}", MECHANISMS.join(", "));
+            review.wrong("kafka.sasl_mechanism", Expected::new(expected));
+        }
+        let needs_token = is_sasl && self.uses_tokens();
+        if needs_token {
+            self.oauth.review(review);
+        } else if is_sasl && self.sasl_mechanism.is_some() {
+            let expected = || Expected::new("to be set, because kafka.sasl_mechanism is");
+            let username = self.sasl_username.is_some() || self.has_property(&["sasl.username"]);
+            review.expect(username, "kafka.sasl_username", expected);
+            let password = self.sasl_password.is_some() || self.has_property(&["sasl.password"]);
+            review.expect(password, "kafka.sasl_password", expected);
+        }
+        let credentials = [
+            ("kafka.sasl_username", self.sasl_username.is_some()),
+            ("kafka.sasl_password", self.sasl_password.is_some()),
+        ];
+        if !is_sasl {
+            let mechanism = [("kafka.sasl_mechanism", self.sasl_mechanism.is_some())];
+            for (key, _) in mechanism.into_iter().chain(credentials).filter(|(_, set)| *set) {
+                let expected = format!("not to be set while kafka.security_protocol is {protocol}");
+                let hint = "kafka.security_protocol: sasl_ssl or sasl_plaintext";
+                review.wrong(key, Expected::new(expected).hint(hint));
             }
-            if self.sasl_mechanism.is_some() {
-                let expected = || Expected::new("to be set, because kafka.sasl_mechanism is");
-                review.expect(
-                    self.sasl_username.is_some() || property(&["sasl.username"]),
-                    "kafka.sasl_username",
-                    expected,
-                );
-                review.expect(
-                    self.sasl_password.is_some() || property(&["sasl.password"]),
-                    "kafka.sasl_password",
-                    expected,
-                );
+        } else if needs_token {
+            for (key, _) in credentials.into_iter().filter(|(_, set)| *set) {
+                let expected = Expected::new("not to be set while kafka.sasl_mechanism is OAUTHBEARER");
+                review.wrong(key, expected.hint("its credentials are under [kafka.oauth]"));
             }
-        } else {
-            let unused = [
-                ("kafka.sasl_mechanism", self.sasl_mechanism.is_some()),
-                ("kafka.sasl_username", self.sasl_username.is_some()),
-                ("kafka.sasl_password", self.sasl_password.is_some()),
-            ];
-            for (key, set) in unused {
-                review.expect(!set, key, || {
-                    Expected::new(format!("not to be set while kafka.security_protocol is {protocol}"))
-                        .hint("kafka.security_protocol: sasl_ssl or sasl_plaintext")
-                });
+        }
+        if !needs_token {
+            for key in self.oauth.set() {
+                let expected = "not to be set unless kafka.sasl_mechanism is OAUTHBEARER, over a sasl protocol";
+                review.wrong(key, Expected::new(expected));
             }
+        }
+    }
+
+    /// A certificate without its key, or without TLS, would silently not be shown.
+    fn review_certificate(&self, review: &mut Review<'_>) {
+        let (certificate, key) = (self.ssl_certificate_file.is_some(), self.ssl_key_file.is_some());
+        let has_key = key || self.has_property(&["ssl.key.location", "ssl.key.pem"]);
+        review.expect(!certificate || has_key, "kafka.ssl_key_file", || {
+            Expected::new("to be set, because kafka.ssl_certificate_file is")
+        });
+        let has_certificate = certificate || self.has_property(&["ssl.certificate.location", "ssl.certificate.pem"]);
+        review.expect(!key || has_certificate, "kafka.ssl_certificate_file", || {
+            Expected::new("to be set, because kafka.ssl_key_file is")
+        });
+        let protocol = self.protocol();
+        let files = [
+            ("kafka.ssl_ca_file", self.ssl_ca_file.is_some()),
+            ("kafka.ssl_certificate_file", certificate),
+            ("kafka.ssl_key_file", key),
+            ("kafka.ssl_key_password", self.ssl_key_password.is_some()),
+        ];
+        for (key, _) in files.into_iter().filter(|(_, set)| *set && !protocol.ends_with("ssl")) {
+            let expected = format!("not to be set while kafka.security_protocol is {protocol}");
+            review.wrong(key, Expected::new(expected).hint("kafka.security_protocol: ssl or sasl_ssl"));
         }
     }
 }

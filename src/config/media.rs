@@ -18,14 +18,22 @@ pub struct MediaSettings {
     pub pixels_max: u64,
     /// Redirects that are followed, each checked like a first address; 0: none.
     pub redirects_max: usize,
-    /// Fetches under way at once from one host.
+    /// Most fetches under way at once from one host; fewer where it is overloaded.
     pub per_host_concurrency: usize,
+    /// How long the messages of a host that is down for everyone are held before they become dead letters; 0: not at all.
+    pub host_outage_hold_ms: u64,
     /// Hosts (exact, or `.suffix`) that may be fetched from although their addresses are private.
     pub allow_hosts: Vec<String>,
     /// Networks in CIDR form that may be fetched from although they are private.
     pub allow_networks: Vec<IpNet>,
+    /// Hosts (exact, or `.suffix`) that are never fetched from, whatever else allows them.
+    pub deny_hosts: Vec<String>,
+    /// Networks in CIDR form that are never fetched from, whatever else allows them.
+    pub deny_networks: Vec<IpNet>,
     /// Folders that `file://` may read from; none: `file://` is refused.
     pub allow_file_roots: Vec<String>,
+    /// PEM file with certificate authorities that are trusted beside the system's, over `https` and by S3.
+    pub ca_file: Option<String>,
     /// Value of the `User-Agent` header.
     pub user_agent: String,
     /// S3-compatible endpoint; none: AWS.
@@ -49,9 +57,13 @@ impl Default for MediaSettings {
             pixels_max: 100_000_000,
             redirects_max: 5,
             per_host_concurrency: 16,
+            host_outage_hold_ms: 7_200_000,
             allow_hosts: Vec::new(),
             allow_networks: Vec::new(),
+            deny_hosts: Vec::new(),
+            deny_networks: Vec::new(),
             allow_file_roots: Vec::new(),
+            ca_file: None,
             user_agent: concat!("clipstream/", env!("CARGO_PKG_VERSION")).into(),
             s3_endpoint: None,
             s3_region: None,
@@ -88,9 +100,13 @@ impl MediaSettings {
             pixels_max: section.number("pixels_max", default.pixels_max, 1..=10_000_000_000),
             redirects_max: section.number("redirects_max", default.redirects_max, 0..=50),
             per_host_concurrency: section.number("per_host_concurrency", default.per_host_concurrency, 1..=4096),
+            host_outage_hold_ms: section.number("host_outage_hold_ms", default.host_outage_hold_ms, 0..=604_800_000),
             allow_hosts: section.list("allow_hosts", default.allow_hosts),
             allow_networks: section.list("allow_networks", default.allow_networks),
+            deny_hosts: section.list("deny_hosts", default.deny_hosts),
+            deny_networks: section.list("deny_networks", default.deny_networks),
             allow_file_roots: section.list("allow_file_roots", default.allow_file_roots),
+            ca_file: section.optional("ca_file", default.ca_file),
             user_agent: section.value("user_agent", default.user_agent),
             s3_endpoint: section.optional("s3_endpoint", default.s3_endpoint),
             s3_region: section.optional("s3_region", default.s3_region),
@@ -104,12 +120,16 @@ impl MediaSettings {
         review.expect(self.connect_timeout_ms <= self.fetch_timeout_ms, "media.connect_timeout_ms", || {
             Expected::new(format!("at most media.fetch_timeout_ms, which is {}", self.fetch_timeout_ms))
         });
-        for host in &self.allow_hosts {
-            let ok = !host.contains(['/', '@', '*']) && !host.contains(char::is_whitespace) && host != ".";
-            review.expect(ok, "media.allow_hosts", || {
-                Expected::new("names of hosts, or .suffix for all below one; no scheme, port or path")
+        for (key, hosts) in [("media.allow_hosts", &self.allow_hosts), ("media.deny_hosts", &self.deny_hosts)] {
+            for host in hosts {
+                let ok = !host.contains(['/', '@', '*']) && !host.contains(char::is_whitespace) && host != ".";
+                review.expect(ok, key, || {
+                    Expected::new(
+                        "names of hosts, or .suffix for all below one, with :port or without; no scheme or path",
+                    )
                     .hint("for example minio.internal, .svc.cluster.local")
-            });
+                });
+            }
         }
         let printable = self.user_agent.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
         review.expect(printable, "media.user_agent", || Expected::new("printable ASCII, as a header needs"));

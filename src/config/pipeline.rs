@@ -20,8 +20,14 @@ pub struct PipelineSettings {
     pub commit_interval_ms: u64,
     /// How long a stop or a revocation waits for work in flight.
     pub drain_deadline_ms: u64,
+    /// A message in flight that does not move, or a partition that brings nothing although there is more, is reported
+    /// in `/readyz` after this time; 0: never.
+    pub stalled_after_ms: u64,
     /// This many permanent failures in a row stop the worker; 0: no limit.
     pub permanent_failures_in_row_max: u64,
+    /// More than this many percent of the last 1,000 settled messages stop the worker when they failed permanently;
+    /// 0: no limit.
+    pub permanent_failures_percent_max: usize,
 }
 
 impl Default for PipelineSettings {
@@ -35,7 +41,9 @@ impl Default for PipelineSettings {
             backoff_cap_ms: 30_000,
             commit_interval_ms: 1_000,
             drain_deadline_ms: 30_000,
+            stalled_after_ms: 600_000,
             permanent_failures_in_row_max: 1_000,
+            permanent_failures_percent_max: 50,
         }
     }
 }
@@ -54,10 +62,16 @@ impl PipelineSettings {
             backoff_cap_ms: section.number("backoff_cap_ms", default.backoff_cap_ms, 1..=3_600_000),
             commit_interval_ms: section.number("commit_interval_ms", default.commit_interval_ms, 1..=3_600_000),
             drain_deadline_ms: section.number("drain_deadline_ms", default.drain_deadline_ms, 1..=86_400_000),
+            stalled_after_ms: section.number("stalled_after_ms", default.stalled_after_ms, 0..=86_400_000),
             permanent_failures_in_row_max: section.number(
                 "permanent_failures_in_row_max",
                 default.permanent_failures_in_row_max,
                 0..=1_000_000_000,
+            ),
+            permanent_failures_percent_max: section.number(
+                "permanent_failures_percent_max",
+                default.permanent_failures_percent_max,
+                0..=100,
             ),
         }
     }
@@ -66,13 +80,9 @@ impl PipelineSettings {
         review.expect(self.backoff_base_ms <= self.backoff_cap_ms, "pipeline.backoff_base_ms", || {
             Expected::new(format!("at most pipeline.backoff_cap_ms, which is {}", self.backoff_cap_ms))
         });
-        // A drain on revocation blocks the poll; beyond the interval the group takes the partitions anyway and the
-        // work is done twice.
-        let interval = kafka.max_poll_interval_ms();
-        review.expect(self.drain_deadline_ms < interval, "pipeline.drain_deadline_ms", || {
-            Expected::new(format!("less than librdkafka's max.poll.interval.ms, which is {interval}"))
-                .hint("raise it: kafka.properties.\"max.poll.interval.ms\"")
-        });
+        if let Err(expected) = kafka.check_drain(self.drain_deadline_ms) {
+            review.wrong("pipeline.drain_deadline_ms", expected);
+        }
         review.expect(media_bytes_max <= self.media_in_flight_bytes_max, "pipeline.media_in_flight_bytes_max", || {
             Expected::new(format!("at least media.media_bytes_max, which is {media_bytes_max}"))
         });

@@ -2,8 +2,11 @@ use std::path::PathBuf;
 
 use super::http_url;
 use super::reader::{Expected, Reader, Review, Text, choice};
-use crate::domain::ModelId;
+use crate::domain::{Guard, ModelId};
 use crate::redact::Secret;
+
+/// Ten years.
+const TOMBSTONE_RETENTION_S_MAX: u64 = 10 * 365 * 24 * 3600;
 
 /// `[store]`: where points go.
 #[derive(Clone, Debug)]
@@ -14,6 +17,8 @@ pub struct StoreSettings {
     pub url: String,
     /// Qdrant's API key; never shown.
     pub api_key: Option<Secret>,
+    /// PEM file with the certificate authority of an `https` server; none: the system's.
+    pub ca_file: Option<String>,
     /// Folder of the embedded engine.
     pub path: PathBuf,
     /// Name of the catalog: the alias of the default model's collection.
@@ -22,6 +27,10 @@ pub struct StoreSettings {
     pub collection_template: String,
     /// Definition of collections; none: the one that is built in (`migrations/`).
     pub collection_definition: Option<PathBuf>,
+    /// Whether an older write may overwrite a newer one.
+    pub guard: Guard,
+    /// Seconds for which a deleted asset's version is remembered.
+    pub tombstone_retention_s: u64,
     /// Most points in one write.
     pub batch_points_max: usize,
     /// Most bytes in one write, roughly counted.
@@ -46,10 +55,13 @@ impl Default for StoreSettings {
             kind: StoreKind::Embedded,
             url: "http://localhost:6334".into(),
             api_key: None,
+            ca_file: None,
             path: PathBuf::from("data/store"),
             catalog: "catalog".into(),
             collection_template: "{catalog}__{variant}__{checkpoint}".into(),
             collection_definition: None,
+            guard: Guard::Check,
+            tombstone_retention_s: 7 * 24 * 3600,
             batch_points_max: 256,
             batch_bytes_max: 8 * 1024 * 1024,
             writes_in_flight_max: 2,
@@ -72,6 +84,21 @@ impl Text for StoreKind {
     }
 }
 
+impl Text for Guard {
+    fn parse(text: &str) -> Result<Self, Expected> {
+        choice(text, [("off", Self::Off), ("check", Self::Check), ("strict", Self::Strict)])
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Off => "off",
+            Self::Check => "check",
+            Self::Strict => "strict",
+        }
+        .to_owned()
+    }
+}
+
 impl StoreSettings {
     pub(super) fn read(section: &mut Reader) -> Self {
         let default = Self::default();
@@ -79,10 +106,17 @@ impl StoreSettings {
             kind: section.value("kind", default.kind),
             url: section.value("url", default.url),
             api_key: section.secret("api_key"),
+            ca_file: section.optional("ca_file", default.ca_file),
             path: section.value("path", default.path),
             catalog: section.value("catalog", default.catalog),
             collection_template: section.value("collection_template", default.collection_template),
             collection_definition: section.optional("collection_definition", default.collection_definition),
+            guard: section.value("guard", default.guard),
+            tombstone_retention_s: section.number(
+                "tombstone_retention_s",
+                default.tombstone_retention_s,
+                60..=TOMBSTONE_RETENTION_S_MAX,
+            ),
             batch_points_max: section.number("batch_points_max", default.batch_points_max, 1..=4096),
             batch_bytes_max: section.number("batch_bytes_max", default.batch_bytes_max, 1 << 10..=1 << 30),
             writes_in_flight_max: section.number("writes_in_flight_max", default.writes_in_flight_max, 1..=64),
@@ -93,6 +127,9 @@ impl StoreSettings {
     pub(super) fn review(&self, review: &mut Review<'_>) {
         review.expect(http_url(&self.url), "store.url", || {
             Expected::new("http://host:port or https://host:port").hint("Qdrant's gRPC port is 6334, REST is 6333")
+        });
+        review.expect(self.ca_file.is_none() || self.url.starts_with("https://"), "store.ca_file", || {
+            Expected::new("not to be set unless store.url begins with https://")
         });
         review.expect(!ModelId::slug(&self.catalog).is_empty(), "store.catalog", || {
             Expected::new("a name with letters or digits")

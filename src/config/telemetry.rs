@@ -26,7 +26,9 @@ impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
-            log_filter: "info,qdrant_edge=error".into(),
+            // The engine's own remarks; and the AWS SDK's about credentials that it does not find, which come with every
+            // fetch of an outage that we report ourselves.
+            log_filter: "info,qdrant_edge=error,aws_config=error".into(),
             log_format: LogFormat::Text,
         }
     }
@@ -68,6 +70,8 @@ impl TelemetrySettings {
         let default = Self::default();
         Self {
             listen: section.optional("listen", default.listen),
+            // The engine's own remarks; and the AWS SDK's about credentials that it does not find, which come with every
+            // fetch of an outage that we report ourselves.
             log_filter: section.value("log_filter", default.log_filter),
             log_format: section.value("log_format", default.log_format),
         }

@@ -212,8 +212,21 @@ fn values_that_do_not_go_together_are_found() {
             "dead_letter.topic",
         ]
     );
-    let raised = "[kafka.properties]\n'max.poll.interval.ms' = 600000\n[pipeline]\ndrain_deadline_ms = 300000\n";
-    assert!(Settings::load(Layers::default().with_text("f", raised)).is_ok());
+    let drain = |settings: &str| {
+        let text = format!("{settings}\n[pipeline]\ndrain_deadline_ms = 300000\n");
+        Settings::load(Layers::default().with_text("f", &text)).map_err(|problems| problems.0[0].expected.clone())
+    };
+    let raised = "[kafka]\nsession_timeout_ms = 300001\n[kafka.properties]\n'max.poll.interval.ms' = 600000";
+    assert!(drain(raised).is_ok());
+    let by_property = "[kafka.properties]\n'max.poll.interval.ms' = 600000\n'session.timeout.ms' = 300001";
+    assert!(drain(by_property).is_ok());
+    for half in ["[kafka]\nsession_timeout_ms = 300000", "[kafka.properties]\n'max.poll.interval.ms' = 600000"] {
+        let expected = drain(half).unwrap_err();
+        assert!(
+            expected.contains("kafka.session_timeout_ms") && expected.contains("max.poll.interval.ms"),
+            "{expected}"
+        );
+    }
 }
 
 #[test]

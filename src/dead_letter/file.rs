@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
 
+use super::letter::text;
 use super::{DeadLetter, DeadLetterError, DeadLetters};
 
 /// Dead letters as JSON Lines: in a file, each one synced to disk before `send` returns, or on standard error.
@@ -99,16 +98,6 @@ fn describe(letter: &DeadLetter) -> Value {
         "attempts": letter.attempts,
         "failed_at": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
     })
-}
-
-fn text(bytes: Option<&[u8]>) -> Value {
-    match bytes {
-        None => Value::Null,
-        Some(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => text.into(),
-            Err(_) => json!({ "base64": STANDARD.encode(bytes) }),
-        },
-    }
 }
 
 #[cfg(test)]

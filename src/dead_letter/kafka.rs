@@ -9,7 +9,7 @@ use rdkafka::util::Timeout;
 
 use super::letter::{Reporter, error_headers, is_error_header};
 use super::{DeadLetter, DeadLetterError, DeadLetters};
-use crate::config::KafkaSettings;
+use crate::config::{DeadLetterSettings, KafkaSettings};
 use crate::kafka_client::{self, Quiet};
 use crate::redact;
 
@@ -29,16 +29,14 @@ const MESSAGE_BYTES_MAX: &str = "1000000000";
 #[derive(Clone)]
 pub struct KafkaDeadLetters {
     producer: FutureProducer<Quiet>,
-    topic_template: String,
+    topics: DeadLetterSettings,
     reporter: Reporter,
 }
 
 impl KafkaDeadLetters {
-    /// `topic_template`: the dead-letter topic; `{topic}` stands for the topic that the message came from.
-    ///
     /// # Errors
     /// A refused property. Brokers are not contacted yet.
-    pub fn new(settings: &KafkaSettings, topic_template: &str) -> Result<Self, DeadLetterError> {
+    pub fn new(settings: &KafkaSettings, topics: &DeadLetterSettings) -> Result<Self, DeadLetterError> {
         let config = kafka_client::config(
             settings,
             &[
@@ -53,12 +51,7 @@ impl KafkaDeadLetters {
         let producer = FutureProducer::from_config_and_context(&config, Quiet)
             .map_err(|error| DeadLetterError(kafka_client::creation_error(&error)))?;
         let reporter = Reporter { group: settings.group_id.clone(), client: settings.client_id.clone() };
-        Ok(Self { producer, topic_template: topic_template.to_owned(), reporter })
-    }
-
-    /// The dead-letter topic of messages from `topic`.
-    pub fn topic_of(&self, topic: &str) -> String {
-        self.topic_template.replace("{topic}", topic)
+        Ok(Self { producer, topics: topics.clone(), reporter })
     }
 }
 
@@ -73,7 +66,7 @@ impl DeadLetters for KafkaDeadLetters {
         for (name, value) in error_headers(letter, &self.reporter) {
             headers = headers.insert(Header { key: &name, value: Some(&value) });
         }
-        let topic = self.topic_of(&message.position.topic);
+        let topic = self.topics.topic_of(&message.position.topic);
         let mut record = FutureRecord::<[u8], [u8]>::to(&topic).headers(headers);
         record.key = message.key.as_deref();
         record.payload = message.value.as_deref();
@@ -166,7 +159,7 @@ mod tests {
             group_id: "catalog".into(),
             ..KafkaSettings::default()
         };
-        let letters = KafkaDeadLetters::new(&settings, "{topic}.dlq").expect("a producer");
+        let letters = KafkaDeadLetters::new(&settings, &DeadLetterSettings::default()).expect("a producer");
         let text = |s: &'static str| Some(Bytes::from_static(s.as_bytes()));
         let headers = vec![
             ("traceparent".to_owned(), text("00-ab-cd-01")),
@@ -212,7 +205,7 @@ mod tests {
             &[rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE],
         );
         let settings = KafkaSettings { brokers: vec![cluster.bootstrap_servers()], ..KafkaSettings::default() };
-        let letters = KafkaDeadLetters::new(&settings, "{topic}.dlq").expect("a producer");
+        let letters = KafkaDeadLetters::new(&settings, &DeadLetterSettings::default()).expect("a producer");
         let error = letters.send(&letter(Some(b"large"), Vec::new())).await.expect_err("the broker refuses it");
         assert!(error.to_string().contains("max.message.bytes"), "{error}");
         letters.send(&letter(Some(b"large"), Vec::new())).await.expect("the next attempt succeeds");

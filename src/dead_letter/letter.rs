@@ -1,4 +1,7 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{SecondsFormat, Utc};
+use serde_json::{Value, json};
 
 use super::DeadLetter;
 
@@ -7,6 +10,8 @@ use super::DeadLetter;
 pub const CONNECT_PREFIX: &str = "__connect.errors.";
 /// What Kafka Connect has no name for.
 pub const OWN_PREFIX: &str = "clipstream.errors.";
+/// How often a message was replayed. The message's own: it stays with it, also into its next dead letter.
+pub const REPLAYS: &str = "clipstream.replays";
 
 /// Who reports the failure.
 #[derive(Clone, Debug)]
@@ -45,4 +50,15 @@ pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(St
 /// Whether a header tells of an earlier failure. A message that dies again tells of its last one only.
 pub(super) fn is_error_header(name: &str) -> bool {
     name.starts_with(CONNECT_PREFIX) || name.starts_with(OWN_PREFIX)
+}
+
+/// Bytes in JSON: text, null where there are none, `{"base64": "…"}` where they are not UTF-8.
+pub(super) fn text(bytes: Option<&[u8]>) -> Value {
+    match bytes {
+        None => Value::Null,
+        Some(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => text.into(),
+            Err(_) => json!({ "base64": STANDARD.encode(bytes) }),
+        },
+    }
 }

@@ -1,14 +1,20 @@
-//! Port: where messages go that cannot be processed, whole and with the reason.
+//! Port: where messages go that cannot be processed, whole and with the reason; and how they are
+//! read back (`read`).
 
 mod file;
 mod kafka;
 mod letter;
+pub mod read;
+mod selection;
+mod stored;
 
 use async_trait::async_trait;
 
 pub use self::file::FileDeadLetters;
 pub use self::kafka::KafkaDeadLetters;
-pub use self::letter::{CONNECT_PREFIX, OWN_PREFIX};
+pub use self::letter::{CONNECT_PREFIX, OWN_PREFIX, REPLAYS};
+pub use self::selection::Selection;
+pub use self::stored::StoredLetter;
 use crate::domain::{Failure, Message};
 
 #[derive(Clone, Debug)]

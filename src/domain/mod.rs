@@ -25,7 +25,7 @@ pub use fingerprint::Fingerprint;
 pub use graph_kind::{Activation, Precision};
 pub use message::Message;
 pub use model_id::{InvalidModelId, ModelId};
-pub use order::{Origin, Recorded, Stamp};
+pub use order::{Guard, Origin, Recorded, Stamp};
 pub use point::{Deletion, MediaRecord, Patch, Payload, Point, RESERVED_KEY, Record, Vectors, Write};
 pub use position::{Position, TopicPartition};
 pub use preprocessing::{Decoding, Orientation};

@@ -40,6 +40,29 @@ impl Origin {
     }
 }
 
+/// How much is done so that an older write never overwrites a newer one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing is compared, and a deletion leaves nothing behind.
+    Off,
+    /// Writes with a version are compared before they are written. What another worker writes in between is not seen.
+    #[default]
+    Check,
+    /// The store compares while it writes, by version or by position, so that nothing comes in between.
+    Strict,
+}
+
+impl Guard {
+    /// Whether a deletion leaves a tombstone, which is what makes an older write look old afterwards.
+    pub fn buries(self, stamp: &Stamp) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Check => stamp.version.is_some(),
+            Self::Strict => true,
+        }
+    }
+}
+
 /// What orders a write among the writes of its point.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {

@@ -87,6 +87,13 @@ impl Vectors {
     pub fn is_empty(&self) -> bool {
         self.image.is_none() && self.text.is_none()
     }
+
+    pub fn has(&self, modality: Modality) -> bool {
+        match modality {
+            Modality::Image => self.image.is_some(),
+            Modality::Text => self.text.is_some(),
+        }
+    }
 }
 
 /// The whole state of an asset in one collection. `payload` holds the user's keys only.

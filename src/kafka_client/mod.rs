@@ -1,9 +1,20 @@
-//! What every Kafka client of ours shares, whichever port it serves: properties, quiet logs, wording of errors.
+//! What every Kafka client of ours shares, whichever port it serves: properties, credentials, quiet logs, wording of
+//! errors.
 
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+mod token;
+
+pub use token::Current as CurrentToken;
+
+use std::error::Error;
+use std::ffi::CString;
+
+use rdkafka::admin::AdminClient;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, bindings};
 
 use crate::config::KafkaSettings;
 use crate::redact;
@@ -47,11 +58,111 @@ pub fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
     tracing::debug!(target: "librdkafka", level = ?level, facility, "{line}");
 }
 
+/// librdkafka's words in front of the reason for which we gave it no token.
+const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token: ";
+
+/// Whether an error says that there was no token to be had.
+pub fn is_about_token(reason: &str) -> bool {
+    reason.contains(NO_TOKEN)
+}
+
+/// Why the brokers do not let us in, with the next step; `reason` is librdkafka's.
+pub fn refused(settings: &KafkaSettings, reason: &str) -> String {
+    match reason.split_once(NO_TOKEN) {
+        // Says the next step itself.
+        Some((_, why)) => format!("no token for Kafka: {}", redact::cut(why, 600)),
+        None => {
+            let check = match settings.uses_tokens() {
+                true => "what [kafka.oauth] is given tokens for, and the broker's issuer, audience and clock",
+                false => "kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password",
+            };
+            format!("Kafka refuses the credentials: {}; check {check}", redact::cut(reason, 300))
+        }
+    }
+}
+
+/// Why the brokers' certificate is not trusted, or ours not taken, where waiting cannot help; none for other reasons.
+pub fn untrusted(settings: &KafkaSettings, reason: &str) -> Option<String> {
+    let next = if ["certificate verify failed", "could not be verified"].iter().any(|part| reason.contains(part)) {
+        match &settings.ssl_ca_file {
+            Some(file) => format!("check that kafka.ssl_ca_file ({file}) is the authority of the brokers' certificate"),
+            None => "set kafka.ssl_ca_file to the authority of the brokers' certificate, or install it in the system"
+                .to_owned(),
+        }
+    } else if ["alert certificate required", "alert bad certificate", "alert unknown ca"]
+        .iter()
+        .any(|part| reason.contains(part))
+    {
+        "the brokers want a certificate that they trust: check kafka.ssl_certificate_file and kafka.ssl_key_file"
+            .to_owned()
+    } else {
+        return None;
+    };
+    Some(format!("no TLS connection to Kafka: {}; {next}", redact::cut(reason, 300)))
+}
+
+/// A client for requests about topics and brokers, with a token where one is needed: rdkafka's admin client never
+/// serves the event with which librdkafka asks for it.
+///
+/// # Errors
+/// A refused property, or no token.
+pub async fn admin(settings: &KafkaSettings) -> Result<AdminClient<Quiet>, String> {
+    let token = match settings.uses_tokens() {
+        true => Some(token::new(&settings.oauth).await.map_err(|error| format!("no token for Kafka: {error}"))?),
+        false => None,
+    };
+    let client = AdminClient::<Quiet>::from_config_and_context(&config(settings, &[]), Quiet)
+        .map_err(|error| creation_error(&error))?;
+    if let Some(token) = token {
+        set_token(&client, token)?;
+    }
+    Ok(client)
+}
+
+fn set_token(client: &AdminClient<Quiet>, token: OAuthToken) -> Result<(), String> {
+    let text = |text: String| CString::new(text).map_err(|_| "the token for Kafka holds a zero byte".to_owned());
+    let (value, principal) = (text(token.token)?, text(token.principal_name)?);
+    let mut why = [0; 256];
+    // SAFETY: the client and both texts outlive the call, which copies them. `why` is as long as it says, and the call
+    // ends it with a zero byte. There are no extensions.
+    let error = unsafe {
+        bindings::rd_kafka_oauthbearer_set_token(
+            client.inner().native_ptr(),
+            value.as_ptr(),
+            token.lifetime_ms,
+            principal.as_ptr(),
+            std::ptr::null_mut(),
+            0,
+            why.as_mut_ptr(),
+            why.len(),
+        )
+    };
+    if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    Err(format!("librdkafka does not take the token ({error:?}); check [kafka.oauth]"))
+}
+
+/// What librdkafka asks for where the mechanism is `OAUTHBEARER`; `property` is its `sasl.oauthbearer.config`, which
+/// carries [`crate::config::OauthSettings`].
+///
+/// # Errors
+/// No token. librdkafka reports it as an error of its own, and asks again after 10 s.
+pub fn oauth_token(property: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+    Ok(token::blocking(property)?)
+}
+
 /// Context of a client whose errors all come back from its calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quiet;
 
 impl ClientContext for Quiet {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, property: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth_token(property)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log_line(level, facility, line);
     }

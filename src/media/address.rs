@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use url::Host;
 
 use super::MediaError;
+use crate::config::MediaSettings;
 use crate::redact;
 
 /// IPv4 ranges that are not globally reachable unicast, most telling name first.
@@ -32,23 +33,33 @@ const FORBIDDEN_V4: [(Ipv4Addr, u8, &str); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved"),
 ];
 
-/// Addresses where clouds serve credentials to the machine itself: AWS, GCP, Azure and others; ECS and EKS tasks;
-/// Azure's wire server; Oracle; Alibaba; AWS and GCP over IPv6.
-const METADATA: [IpAddr; 8] = [
+/// Addresses where clouds serve credentials to the machine itself: AWS, GCP, Azure and others; Tencent; ECS and EKS
+/// tasks; Azure's wire server; Oracle; Alibaba; AWS, EKS, GCP and OpenStack over IPv6.
+const METADATA: [IpAddr; 11] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 0, 23)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
 ];
 
 const METADATA_RANGE: &str = "cloud metadata";
 
 /// Names of metadata services; refused before they are resolved, because some networks answer them with a proxy's address.
-const METADATA_HOSTS: [&str; 3] = ["metadata", "metadata.goog", "metadata.google.internal"];
+const METADATA_HOSTS: [&str; 6] = [
+    "instance-data",
+    "instance-data.ec2.internal",
+    "metadata",
+    "metadata.goog",
+    "metadata.google.internal",
+    "metadata.tencentyun.com",
+];
 
 /// The special range that `ip` is in; `None`: globally reachable unicast.
 pub(super) fn forbidden_range(ip: IpAddr) -> Option<&'static str> {
@@ -103,6 +114,21 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
+/// Every IPv4 address that `ip` may stand for, also by ways that are closed anyway: IPv4-compatible (RFC 4291 §2.5.5.1),
+/// 6to4, both NAT64 prefixes (RFC 6052 §2.2, RFC 8215), and the client of Teredo (RFC 4380 §4). What must never be
+/// reached is compared with all of them.
+fn carried_v4(ip: IpAddr) -> [Option<Ipv4Addr>; 2] {
+    let IpAddr::V6(ip) = ip else { return [None, None] };
+    let o = ip.octets();
+    let last = Ipv4Addr::new(o[12], o[13], o[14], o[15]);
+    match ip.segments() {
+        [0, 0, 0, 0, 0, 0, ..] => [Some(last), None],
+        [0x64, 0xff9b, 1, ..] => [Some(last), Some(Ipv4Addr::new(o[6], o[7], o[9], o[10]))],
+        [0x2001, 0, ..] => [Some(Ipv4Addr::from_bits(!last.to_bits())), None],
+        _ => [embedded_v4(ip), None],
+    }
+}
+
 /// Whether configuration names the host that is fetched from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostTrust {
@@ -112,71 +138,109 @@ pub(super) enum HostTrust {
     Listed,
 }
 
+/// Why a host or an address is not fetched from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The address is in this range, which is not the public internet and which configuration does not allow.
+    Special(&'static str),
+    /// In `deny_hosts`.
+    DeniedHost,
+    /// In `deny_networks`.
+    DeniedNetwork,
+}
+
+/// An entry of `allow_hosts` or `deny_hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct AllowedHost {
+struct HostEntry {
     /// In the form that `url` gives hosts; a leading `.` matches every name below it.
     name: String,
     port: Option<u16>,
 }
 
-/// What configuration allows beyond the public internet.
+/// What configuration allows beyond the public internet, and what it takes away. What is denied stays denied, whatever
+/// else is allowed.
 #[derive(Clone, Debug)]
 pub(super) struct AddressPolicy {
-    hosts: Vec<AllowedHost>,
+    hosts: Vec<HostEntry>,
     networks: Vec<IpNet>,
+    denied_hosts: Vec<HostEntry>,
+    denied_networks: Vec<IpNet>,
 }
 
 impl AddressPolicy {
     /// # Errors
-    /// `media_settings_invalid` for an entry of `hosts` that is no host, `.suffix` or `host:port`.
-    pub(super) fn new(hosts: &[String], networks: &[IpNet]) -> Result<Self, MediaError> {
-        let hosts = hosts.iter().map(|entry| {
-            AllowedHost::parse(entry).ok_or_else(|| {
-                let found = redact::cut(entry, 100);
-                MediaError::permanent(
-                    "media_settings_invalid",
-                    format!("media.allow_hosts has \"{found}\"; expected a host, a .suffix, or either with :port"),
-                )
-            })
-        });
-        Ok(Self { hosts: hosts.collect::<Result<_, _>>()?, networks: networks.to_vec() })
+    /// `media_settings_invalid` for an entry of a list of hosts that is no host, `.suffix` or `host:port`.
+    pub(super) fn new(settings: &MediaSettings) -> Result<Self, MediaError> {
+        Ok(Self {
+            hosts: hosts("allow_hosts", &settings.allow_hosts)?,
+            networks: settings.allow_networks.clone(),
+            denied_hosts: hosts("deny_hosts", &settings.deny_hosts)?,
+            denied_networks: settings.deny_networks.clone(),
+        })
     }
 
     /// How `host` (as `Url::host_str` gives it) on `port` is to be treated.
     pub(super) fn trust(&self, host: &str, port: u16) -> HostTrust {
         let host = plain(host);
-        let listed = self.hosts.iter().any(|allowed| {
-            let name = match allowed.name.starts_with('.') {
-                true => host.ends_with(&allowed.name),
-                false => host == allowed.name,
-            };
-            name && allowed.port.is_none_or(|p| p == port)
-        });
+        let listed = self.hosts.iter().any(|entry| entry.matches(host, port));
         if listed { HostTrust::Listed } else { HostTrust::Unlisted }
     }
 
-    /// `Err` names the special range that `ip` is in.
-    pub(super) fn check(&self, ip: IpAddr, trust: HostTrust) -> Result<(), &'static str> {
+    /// Whether `ip` may be connected to.
+    pub(super) fn check(&self, ip: IpAddr, trust: HostTrust) -> Result<(), Refusal> {
         let canonical = ip.to_canonical();
-        if self.networks.iter().any(|net| net.contains(&canonical) || net.contains(&ip)) {
-            return Ok(());
+        let carried = carried_v4(ip).into_iter().flatten().map(IpAddr::V4);
+        let ways: Vec<IpAddr> = [ip, canonical].into_iter().chain(carried).collect();
+        if self.denied_networks.iter().any(|net| ways.iter().any(|way| net.contains(way))) {
+            return Err(Refusal::DeniedNetwork);
+        }
+        let mut allowed = self.networks.iter().filter(|net| net.contains(&canonical) || net.contains(&ip));
+        if ways.iter().any(|way| METADATA.contains(way)) {
+            // Such addresses lie within ranges that are allowed for other reasons (100.64.0.0/10, fd00::/8).
+            return match allowed.any(|net| net.prefix_len() == net.max_prefix_len()) {
+                true => Ok(()),
+                false => Err(Refusal::Special(METADATA_RANGE)),
+            };
         }
         match forbidden_range(ip) {
-            None => Ok(()),
-            Some(range) if trust == HostTrust::Listed && range != METADATA_RANGE => Ok(()),
-            Some(range) => Err(range),
+            Some(range) if trust == HostTrust::Unlisted && allowed.next().is_none() => Err(Refusal::Special(range)),
+            _ => Ok(()),
         }
     }
 
-    /// `Err` names why `host` is refused by its name alone. A suffix entry does not open a metadata service.
-    pub(super) fn check_name(&self, host: &str) -> Result<(), &'static str> {
+    /// Whether `host` on `port` is refused by its name alone. A suffix entry does not open a metadata service.
+    pub(super) fn check_name(&self, host: &str, port: u16) -> Result<(), Refusal> {
         let host = plain(host);
-        let listed = self.hosts.iter().any(|allowed| allowed.name == host);
-        if METADATA_HOSTS.contains(&host) && !listed { Err(METADATA_RANGE) } else { Ok(()) }
+        if self.denied_hosts.iter().any(|entry| entry.matches(host, port)) {
+            return Err(Refusal::DeniedHost);
+        }
+        let listed = self.hosts.iter().any(|entry| entry.name == host);
+        if METADATA_HOSTS.contains(&host) && !listed { Err(Refusal::Special(METADATA_RANGE)) } else { Ok(()) }
     }
 }
 
-impl AllowedHost {
+fn hosts(key: &str, entries: &[String]) -> Result<Vec<HostEntry>, MediaError> {
+    let parse = |entry: &String| {
+        HostEntry::parse(entry).ok_or_else(|| {
+            let found = redact::cut(entry, 100);
+            MediaError::permanent(
+                "media_settings_invalid",
+                format!("media.{key} has \"{found}\"; expected a host, a .suffix, or either with :port"),
+            )
+        })
+    };
+    entries.iter().map(parse).collect()
+}
+
+impl HostEntry {
+    fn matches(&self, host: &str, port: u16) -> bool {
+        let name = match self.name.starts_with('.') {
+            true => host.ends_with(&self.name),
+            false => host == self.name,
+        };
+        name && self.port.is_none_or(|p| p == port)
+    }
+
     fn parse(entry: &str) -> Option<Self> {
         let entry = entry.trim();
         if let Ok(ip) = entry.parse::<IpAddr>() {

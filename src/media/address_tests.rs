@@ -1,9 +1,9 @@
 use super::*;
 
 fn policy(hosts: &[&str], networks: &[&str]) -> AddressPolicy {
-    let hosts: Vec<String> = hosts.iter().map(|h| (*h).to_owned()).collect();
-    let networks: Vec<IpNet> = networks.iter().map(|n| n.parse().unwrap()).collect();
-    AddressPolicy::new(&hosts, &networks).unwrap()
+    let allow_hosts = hosts.iter().map(|h| (*h).to_owned()).collect();
+    let allow_networks = networks.iter().map(|n| n.parse().unwrap()).collect();
+    AddressPolicy::new(&MediaSettings { allow_hosts, allow_networks, ..MediaSettings::default() }).unwrap()
 }
 
 #[test]
@@ -133,9 +133,13 @@ fn networks_open_exceptions_and_nothing_else() {
     assert_eq!(check("10.1.2.3"), Ok(()));
     assert_eq!(check("::ffff:10.1.2.3"), Ok(()));
     assert_eq!(check("fd12::1"), Ok(()));
-    assert_eq!(check("10.2.0.1"), Err("private"));
-    assert_eq!(check("64:ff9b::10.1.2.3"), Err("private"), "another way to the address is not the address");
-    assert_eq!(check("fd00:ec2::254"), Err("cloud metadata"));
+    assert_eq!(check("10.2.0.1"), Err(Refusal::Special("private")));
+    assert_eq!(
+        check("64:ff9b::10.1.2.3"),
+        Err(Refusal::Special("private")),
+        "another way to the address is not the address"
+    );
+    assert_eq!(check("fd00:ec2::254"), Err(Refusal::Special("cloud metadata")));
     assert_eq!(check("8.8.8.8"), Ok(()));
 }
 
@@ -170,19 +174,27 @@ fn hosts_are_listed_by_name_suffix_and_port() {
 fn listed_hosts_reach_private_addresses_but_not_metadata() {
     let closed = policy(&[".internal"], &[]);
     assert_eq!(closed.check("10.0.0.1".parse().unwrap(), HostTrust::Listed), Ok(()));
-    assert_eq!(closed.check("169.254.169.254".parse().unwrap(), HostTrust::Listed), Err("cloud metadata"));
-    assert_eq!(closed.check("64:ff9b::a9fe:a9fe".parse().unwrap(), HostTrust::Listed), Err("cloud metadata"));
-    assert_eq!(closed.check_name("metadata.google.internal."), Err("cloud metadata"));
-    assert_eq!(closed.check_name("files.internal"), Ok(()));
+    assert_eq!(
+        closed.check("169.254.169.254".parse().unwrap(), HostTrust::Listed),
+        Err(Refusal::Special("cloud metadata"))
+    );
+    assert_eq!(
+        closed.check("64:ff9b::a9fe:a9fe".parse().unwrap(), HostTrust::Listed),
+        Err(Refusal::Special("cloud metadata"))
+    );
+    assert_eq!(closed.check_name("metadata.google.internal.", 80), Err(Refusal::Special("cloud metadata")));
+    assert_eq!(closed.check_name("files.internal", 80), Ok(()));
     let open = policy(&["metadata.google.internal"], &["169.254.169.254/32"]);
-    assert_eq!(open.check_name("metadata.google.internal"), Ok(()));
+    assert_eq!(open.check_name("metadata.google.internal", 80), Ok(()));
     assert_eq!(open.check("169.254.169.254".parse().unwrap(), HostTrust::Listed), Ok(()));
 }
 
 #[test]
 fn bad_entries_are_named() {
     for entry in ["a b", "host:port", "host:99999", "", "."] {
-        let error = AddressPolicy::new(&[entry.to_owned()], &[]).unwrap_err();
+        let error =
+            AddressPolicy::new(&MediaSettings { allow_hosts: vec![entry.to_owned()], ..MediaSettings::default() })
+                .unwrap_err();
         assert!(error.message.contains(&format!("\"{entry}\"")), "{}", error.message);
     }
 }

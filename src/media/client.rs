@@ -5,8 +5,9 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 
 use super::deadline::Deadline;
 use super::file::FileFetcher;
-use super::hosts::HostLimits;
+use super::hosts::{Hosts, Rules};
 use super::http::HttpFetcher;
+use super::resolver::{Lookup, SystemLookup};
 use super::s3::S3Fetcher;
 use super::{Answer, Fetch, Media, MediaError, Validators, conditional, data_url};
 use crate::budget::Budget;
@@ -26,6 +27,7 @@ struct Inner {
     http: HttpFetcher,
     s3: S3Fetcher,
     file: FileFetcher,
+    hosts: Hosts,
     budget: Budget,
     metrics: Arc<Metrics>,
     fetch_timeout: Duration,
@@ -36,10 +38,10 @@ impl MediaClient {
     /// Connects to nothing yet; S3 credentials are looked for by the first `s3://` URL (AWS's default chain).
     ///
     /// # Errors
-    /// `media_settings_invalid` for an entry of `allow_hosts` that is no host, or a folder of `allow_file_roots` that is
+    /// `media_settings_invalid` for an entry of `allow_hosts` or `deny_hosts` that is no host, or a folder of `allow_file_roots` that is
     /// not there; `media_client_failed` where TLS cannot be set up.
     pub async fn new(settings: &MediaSettings, budget: Budget, metrics: Arc<Metrics>) -> Result<Self, MediaError> {
-        Self::build(settings, budget, metrics, None)
+        Self::build(settings, budget, metrics, None, Arc::new(SystemLookup))
     }
 
     /// As [`MediaClient::new`], for programs that hold S3 credentials of their own instead of AWS's default chain.
@@ -53,19 +55,26 @@ impl MediaClient {
         metrics: Arc<Metrics>,
         credentials: impl ProvideCredentials + 'static,
     ) -> Result<Self, MediaError> {
-        Self::build(settings, budget, metrics, Some(SharedCredentialsProvider::new(credentials)))
+        let credentials = SharedCredentialsProvider::new(credentials);
+        Self::build(settings, budget, metrics, Some(credentials), Arc::new(SystemLookup))
     }
 
-    fn build(
+    pub(super) fn build(
         settings: &MediaSettings,
         budget: Budget,
         metrics: Arc<Metrics>,
         credentials: Option<SharedCredentialsProvider>,
+        lookup: Arc<dyn Lookup>,
     ) -> Result<Self, MediaError> {
-        let hosts = HostLimits::new(settings.per_host_concurrency);
+        let rules = Rules {
+            concurrency_max: settings.per_host_concurrency,
+            outage_hold: Duration::from_millis(settings.host_outage_hold_ms),
+        };
+        let hosts = Hosts::new(rules, metrics.clone());
         let inner = Inner {
-            http: HttpFetcher::new(settings, budget.clone(), hosts.clone())?,
-            s3: S3Fetcher::new(settings, credentials, budget.clone(), hosts),
+            http: HttpFetcher::new(settings, budget.clone(), hosts.clone(), lookup)?,
+            s3: S3Fetcher::new(settings, credentials, budget.clone(), hosts.clone()),
+            hosts,
             file: FileFetcher::new(&settings.allow_file_roots, budget.clone(), settings.media_bytes_max)?,
             budget,
             metrics,
@@ -73,6 +82,13 @@ impl MediaClient {
             bytes_max: settings.media_bytes_max,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// How long a host may pause everybody's requests with `Retry-After`, at most. 30 s where it is not said; said once,
+    /// before the first fetch, for all clones.
+    pub fn with_pause_max(self, pause_max: Duration) -> Self {
+        self.inner.hosts.set_pause_max(pause_max);
+        self
     }
 
     /// Finds S3 region and credentials as the first `s3://` URL would, and says what was found. Asks nothing of the
@@ -89,8 +105,8 @@ impl MediaClient {
     ///
     /// # Errors
     /// Permanent for what will fail again (not found, forbidden, too large, empty, address or scheme not allowed),
-    /// transient for what may not (5xx, throttling, timeouts, broken connections), outage when S3 refuses our credentials
-    /// or its configured endpoint is not there.
+    /// transient for what may not (5xx, throttling, timeouts, broken connections), outage when S3 refuses our credentials,
+    /// its configured endpoint is not there, or a host is down for everyone.
     pub async fn fetch(&self, url: &MediaUrl) -> Result<Media, MediaError> {
         match self.answer(url, None).await? {
             Fetch::Media(media) => Ok(media),

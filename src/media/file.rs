@@ -104,6 +104,8 @@ fn failed(shown: &str, error: &std::io::Error) -> MediaError {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => MediaError::permanent("file_not_found", message),
         ErrorKind::PermissionDenied => MediaError::permanent("file_forbidden", message),
+        // A NUL, or a name that is too long: no later attempt makes a path of it.
+        ErrorKind::InvalidInput | ErrorKind::InvalidFilename => MediaError::permanent("url_invalid", message),
         _ => MediaError::transient("file_failed", message),
     }
 }

@@ -1,71 +1,168 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use super::MediaError;
+use super::host_health::{self, HostHealth};
+use crate::adaptive::{Gate, Pass};
+use crate::telemetry::Metrics;
 
-/// A bound on fetches under way at once from one host. Hosts are forgotten as soon as nobody fetches from them, so
-/// the map is never larger than the number of fetches.
+/// Hosts that are remembered beyond their fetches. Beyond that the one that was used longest ago is forgotten, so that
+/// messages with ever new hosts cost no memory.
+const REMEMBERED_MAX: usize = 1024;
+/// Longest pause, whatever `Retry-After` says, where nobody has said otherwise.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// What is known of each host: how many fetches it takes at once, and whether it is down.
 #[derive(Clone, Debug)]
-pub(super) struct HostLimits {
-    per_host: usize,
-    hosts: Arc<Mutex<HashMap<String, Entry>>>,
+pub(super) struct Hosts {
+    rules: Rules,
+    pause_max: Arc<OnceLock<Duration>>,
+    known: Arc<Mutex<HashMap<Arc<str>, Known>>>,
+    /// The same question about everything out there, with hosts for URLs: a resolver or a network that is down leaves each
+    /// of many hosts with too few failures to tell.
+    network: Arc<Mutex<HostHealth>>,
+    metrics: Arc<Metrics>,
+}
+
+/// The same for every host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Most fetches at once.
+    pub concurrency_max: usize,
+    /// How long the messages of a host that is down are held.
+    pub outage_hold: Duration,
 }
 
 #[derive(Debug)]
-struct Entry {
-    slots: Arc<Semaphore>,
-    /// Holders and waiters.
+struct Known {
+    gate: Gate,
+    health: HostHealth,
+    /// Fetches, those included that wait.
     users: usize,
+    used_at: Instant,
+    counted: Counted,
+}
+
+/// As what a host is counted in the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    slowed: bool,
+    out: bool,
 }
 
 /// One of a host's fetches. Dropping it lets the next one begin.
 #[derive(Debug)]
 pub(super) struct HostSlot {
-    // Declared first: the permit returns before the entry may be forgotten.
-    _permit: OwnedSemaphorePermit,
-    _user: User,
+    // Declared first: the slot returns before the host may be forgotten.
+    pass: Pass,
+    user: User,
 }
 
 #[derive(Debug)]
 struct User {
-    limits: HostLimits,
-    host: String,
+    hosts: Hosts,
+    host: Arc<str>,
 }
 
-impl HostLimits {
-    pub(super) fn new(per_host: usize) -> Self {
-        Self { per_host: per_host.clamp(1, Semaphore::MAX_PERMITS), hosts: Arc::default() }
+impl Hosts {
+    pub(super) fn new(rules: Rules, metrics: Arc<Metrics>) -> Self {
+        Self { rules, pause_max: Arc::default(), known: Arc::default(), network: Arc::default(), metrics }
     }
 
-    /// Waits for a slot of `host`. Safe to cancel.
+    pub(super) fn set_pause_max(&self, pause_max: Duration) {
+        // Gates that are there keep theirs, so the first word counts.
+        let _ = self.pause_max.set(pause_max);
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(concurrency_max: usize) -> Self {
+        let hosts = Self::new(Rules { concurrency_max, outage_hold: Duration::from_secs(3600) }, Arc::default());
+        hosts.set_pause_max(Duration::from_millis(30));
+        hosts
+    }
+
+    /// Waits for a slot of `host`, and for the end of a pause that it asked for. Safe to cancel.
     pub(super) async fn acquire(&self, host: &str) -> HostSlot {
-        let slots = {
-            let mut hosts = self.lock();
-            let entry = hosts
-                .entry(host.to_owned())
-                .or_insert_with(|| Entry { slots: Arc::new(Semaphore::new(self.per_host)), users: 0 });
-            entry.users += 1;
-            entry.slots.clone()
-        };
-        let user = User { limits: self.clone(), host: host.to_owned() };
-        let permit = slots.acquire_owned().await.expect("a host's semaphore is never closed");
-        HostSlot { _permit: permit, _user: user }
+        let (gate, user) = self.user(host);
+        HostSlot { pass: gate.enter().await, user }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entry>> {
+    fn user(&self, host: &str) -> (Gate, User) {
+        let mut known = self.lock();
+        if known.len() >= REMEMBERED_MAX && !known.contains_key(host) {
+            self.forget_oldest(&mut known);
+        }
+        let host: Arc<str> = host.into();
+        let entry = known.entry(host.clone()).or_insert_with(|| Known {
+            gate: Gate::new(self.rules.concurrency_max, *self.pause_max.get_or_init(|| PAUSE_MAX)),
+            health: HostHealth::default(),
+            users: 0,
+            used_at: Instant::now(),
+            counted: Counted::default(),
+        });
+        entry.users += 1;
+        (entry.gate.clone(), User { hosts: self.clone(), host })
+    }
+
+    fn judge<T>(&self, host: &str, url: &str, result: Result<T, MediaError>) -> Result<T, MediaError> {
+        let (now, hold) = (Instant::now(), self.rules.outage_hold);
+        let mut known = self.lock();
+        let Some(entry) = known.get_mut(host) else { return result };
+        let result = entry.health.judge(host, url, result, hold, now);
+        let slowed = entry.gate.limit() < self.rules.concurrency_max;
+        self.count(&mut entry.counted, Counted { slowed, out: entry.health.is_out(hold, now) });
+        drop(known);
+        let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        match host_health::reached(&result) {
+            Some(true) => *network = HostHealth::default(),
+            Some(false) => return network.judge("the network to many hosts", host, result, hold, now),
+            None => {}
+        }
+        result
+    }
+
+    fn count(&self, counted: &mut Counted, now: Counted) {
+        let before = std::mem::replace(counted, now);
+        for (state, was, is) in [("slowed", before.slowed, now.slowed), ("out", before.out, now.out)] {
+            self.metrics.media_hosts(state, i64::from(is) - i64::from(was));
+        }
+    }
+
+    fn forget_oldest(&self, known: &mut HashMap<Arc<str>, Known>) {
+        let idle = known.iter().filter(|(_, known)| known.users == 0);
+        if let Some(host) = idle.min_by_key(|(_, known)| known.used_at).map(|(host, _)| host.clone())
+            && let Some(mut forgotten) = known.remove(&host)
+        {
+            self.count(&mut forgotten.counted, Counted::default());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
         // A panic elsewhere leaves the map whole: nothing in a critical section can fail half way.
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HostSlot {
+    /// Gives the slot back with what came of the fetch of `url`. A failure of the whole host comes back as an outage.
+    pub(super) fn done<T>(self, url: &str, result: Result<T, MediaError>) -> Result<T, MediaError> {
+        let Self { pass, user } = self;
+        pass.done(host_health::load(&result));
+        user.hosts.judge(&user.host, url, result)
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
-        let mut hosts = self.limits.lock();
-        if let Some(entry) = hosts.get_mut(&self.host) {
+        let mut known = self.hosts.lock();
+        if let Some(entry) = known.get_mut(&self.host) {
             entry.users -= 1;
-            if entry.users == 0 {
-                hosts.remove(&self.host);
-            }
+            entry.used_at = Instant::now();
+        }
+        // More than are remembered: there were as many fetches at once.
+        if known.len() > REMEMBERED_MAX {
+            self.hosts.forget_oldest(&mut known);
         }
     }
 }
@@ -73,19 +170,79 @@ impl Drop for User {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Class;
 
     #[tokio::test]
-    async fn bounded_per_host_and_forgotten_after_use() {
-        let limits = HostLimits::new(1);
-        let first = limits.acquire("a").await;
-        let _other = limits.acquire("b").await;
-        let mut second = Box::pin(limits.acquire("a"));
-        let mut cancelled = Box::pin(limits.acquire("a"));
+    async fn bounded_per_host() {
+        let hosts = Hosts::for_tests(1);
+        let first = hosts.acquire("a").await;
+        let _other = hosts.acquire("b").await;
+        let mut second = Box::pin(hosts.acquire("a"));
+        let mut cancelled = Box::pin(hosts.acquire("a"));
         assert!(futures::poll!(&mut second).is_pending());
         assert!(futures::poll!(&mut cancelled).is_pending());
         drop(cancelled);
         drop(first);
         drop(second.await);
-        assert_eq!(limits.lock().keys().cloned().collect::<Vec<_>>(), ["b"]);
+        assert!(hosts.lock().iter().all(|(host, known)| known.users == usize::from(&**host == "b")));
+    }
+
+    #[tokio::test]
+    async fn a_throttled_host_is_paused_for_everyone_and_others_are_not() {
+        let hosts = Hosts::for_tests(4);
+        let retry_after = Some(Duration::from_secs(3600));
+        let throttled = MediaError { retry_after, ..MediaError::transient("http_throttled", "429") };
+        let begun = Instant::now();
+        let judged = hosts.acquire("a").await.done("a/1", Err::<(), _>(throttled));
+        assert_eq!(judged.unwrap_err().class, Class::Transient);
+        let mut next = Box::pin(hosts.acquire("a"));
+        assert!(futures::poll!(&mut next).is_pending());
+        assert!(futures::poll!(Box::pin(hosts.acquire("b"))).is_ready());
+        drop(next.await);
+        assert!(begun.elapsed() >= Duration::from_millis(25), "bounded by pause_max, and waited for");
+        let shown = hosts.metrics.encode();
+        assert!(shown.contains("clipstream_media_hosts{state=\"slowed\"} 1"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn hosts_are_remembered_up_to_a_bound() {
+        let hosts = Hosts::for_tests(1);
+        let _used = hosts.acquire("first").await;
+        for n in 0..3 * REMEMBERED_MAX {
+            hosts.acquire(&n.to_string()).await.done("u", Ok(())).unwrap();
+        }
+        assert_eq!(hosts.lock().len(), REMEMBERED_MAX);
+        assert!(hosts.lock().contains_key("first"), "in use");
+        let last = (3 * REMEMBERED_MAX - 1).to_string();
+        assert!(hosts.lock().contains_key(last.as_str()));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_gone_is_an_outage_and_counted() {
+        let hosts = Hosts::for_tests(2);
+        let refused = || Err::<(), _>(MediaError::transient("connect_failed", "no connection"));
+        hosts.acquire("a").await.done("a/1", Ok(())).unwrap();
+        let error = hosts.acquire("a").await.done("a/2", refused()).unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Outage, "connect_failed"));
+        assert!(error.message.starts_with("a is down; its messages are held"), "{}", error.message);
+        assert!(hosts.metrics.encode().contains("clipstream_media_hosts{state=\"out\"} 1"));
+        assert_eq!(hosts.acquire("b").await.done("b/1", refused()).unwrap_err().class, Class::Transient);
+        hosts.acquire("a").await.done("a/2", Ok(())).unwrap();
+        assert!(hosts.metrics.encode().contains("clipstream_media_hosts{state=\"out\"} 0"));
+    }
+    #[tokio::test]
+    async fn many_hosts_that_cannot_be_reached_and_none_that_can_are_an_outage_of_the_network() {
+        let hosts = Hosts::for_tests(2);
+        let refused = || Err::<(), _>(MediaError::transient("dns_failed", "not resolved"));
+        let mut classes = Vec::new();
+        for n in 0..10 {
+            let url = format!("http://host-{n}/a.jpg");
+            let judged = hosts.acquire(&format!("host-{n}:80")).await.done(&url, refused());
+            classes.push(judged.unwrap_err().class);
+        }
+        assert_eq!((&classes[..7], &classes[7..]), (&[Class::Transient; 7][..], &[Class::Outage; 3][..]));
+        hosts.acquire("good:80").await.done("http://good/", Ok(())).unwrap();
+        let judged = hosts.acquire("host-0:80").await.done("http://host-0/a.jpg", refused());
+        assert_eq!(judged.unwrap_err().class, Class::Transient, "only that one");
     }
 }

@@ -4,26 +4,29 @@
 //! no step down from `https`. Bodies are asked for as they are (`Accept-Encoding: identity`), so the bytes that are
 //! counted are the bytes that are kept.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Certificate, Client, Response, StatusCode, redirect};
 use url::{Host, Url};
 
 use super::address::{AddressPolicy, HostTrust};
 use super::body::Body;
 use super::conditional::{self, Condition};
 use super::deadline::Deadline;
-use super::hosts::HostLimits;
+use super::hosts::Hosts;
 use super::http_error;
-use super::resolver::CheckedResolver;
+use super::resolver::{CheckedResolver, Lookup};
 use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
 use crate::domain::UnchangedBy;
-use crate::{redact, retry};
+use crate::{redact, retry, tls};
 
 /// What we can decode, most wanted first; a server that negotiates must not send what we cannot (AVIF, SVG).
 const ACCEPTED: &str = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/*;q=0.5,*/*;q=0.1";
@@ -35,7 +38,7 @@ pub(super) struct HttpFetcher {
     /// For hosts in `allow_hosts`. A client of its own, because a resolver is told the name but not the port.
     listed: Client,
     policy: Arc<AddressPolicy>,
-    hosts: HostLimits,
+    hosts: Hosts,
     budget: Budget,
     bytes_max: u64,
     redirects_max: usize,
@@ -47,14 +50,26 @@ enum Hop {
     NotModified(UnchangedBy),
 }
 
+enum Step {
+    Done(Answer),
+    Next(Url),
+}
+
 impl HttpFetcher {
     /// # Errors
     /// `media_settings_invalid`; `media_client_failed` where TLS cannot be set up.
-    pub(super) fn new(settings: &MediaSettings, budget: Budget, hosts: HostLimits) -> Result<Self, MediaError> {
-        let policy = Arc::new(AddressPolicy::new(&settings.allow_hosts, &settings.allow_networks)?);
+    pub(super) fn new(
+        settings: &MediaSettings,
+        budget: Budget,
+        hosts: Hosts,
+        lookup: Arc<dyn Lookup>,
+    ) -> Result<Self, MediaError> {
+        let policy = Arc::new(AddressPolicy::new(settings)?);
+        let client =
+            |trust| client(settings, CheckedResolver { lookup: lookup.clone(), policy: policy.clone(), trust });
         Ok(Self {
-            unlisted: client(settings, &policy, HostTrust::Unlisted)?,
-            listed: client(settings, &policy, HostTrust::Listed)?,
+            unlisted: client(HostTrust::Unlisted)?,
+            listed: client(HostTrust::Listed)?,
             policy,
             hosts,
             budget,
@@ -77,18 +92,23 @@ impl HttpFetcher {
             // A hop's slot is given back before the next host's is taken: nobody waits while holding one.
             let host = at.host_str().unwrap_or_default();
             let slot = format!("{host}:{}", at.port_or_known_default().unwrap_or_default());
-            let _slot = deadline.paused(self.hosts.acquire(&slot)).await;
-            match self.hop(&at, condition.as_ref(), deadline).await? {
-                Hop::Arrived(response) => {
-                    let fetched = self.read(&at, response, redirected, deadline).await?;
-                    return Ok(Answer::Fetched(fetched));
+            let slot = deadline.paused(self.hosts.acquire(&slot)).await;
+            let result = match self.hop(&at, condition.as_ref(), deadline).await {
+                Ok(Hop::Arrived(response)) => {
+                    let fetched = self.read(&at, response, redirected, deadline).await;
+                    fetched.map(|fetched| Step::Done(Answer::Fetched(fetched)))
                 }
-                Hop::Redirected(next) => {
+                Ok(Hop::Redirected(next)) => Ok(Step::Next(next)),
+                Ok(Hop::NotModified(by)) => Ok(Step::Done(Answer::Unchanged(by))),
+                Err(error) => Err(error),
+            };
+            match slot.done(url, result)? {
+                Step::Done(answer) => return Ok(answer),
+                Step::Next(next) => {
                     at = next;
                     redirected = true;
                     condition = condition.filter(Condition::holds_elsewhere);
                 }
-                Hop::NotModified(by) => return Ok(Answer::Unchanged(by)),
             }
         }
         let message = format!(
@@ -102,7 +122,7 @@ impl HttpFetcher {
 
     async fn hop(&self, at: &Url, condition: Option<&Condition>, deadline: &Deadline) -> Result<Hop, MediaError> {
         let shown = redact::url(at.as_str());
-        let mut request = self.client(at)?.get(at.clone()).header(ACCEPT, ACCEPTED).header(ACCEPT_ENCODING, "identity");
+        let mut request = self.admit(at)?.get(at.clone()).header(ACCEPT, ACCEPTED).header(ACCEPT_ENCODING, "identity");
         if let Some(condition) = condition {
             request = request.header(condition.header.clone(), condition.value.clone());
         }
@@ -129,16 +149,18 @@ impl HttpFetcher {
 
     /// The client for this host, after the checks that need no resolution: addresses in the URL itself (which `url`
     /// has brought from decimal, octal and hexadecimal into one form) never reach the resolver.
-    fn client(&self, at: &Url) -> Result<&Client, MediaError> {
+    pub(super) fn admit(&self, at: &Url) -> Result<&Client, MediaError> {
         let host = at.host_str().unwrap_or_default();
-        let trust = self.policy.trust(host, at.port_or_known_default().unwrap_or_default());
+        let port = at.port_or_known_default().unwrap_or_default();
+        let trust = self.policy.trust(host, port);
+        let named = self.policy.check_name(host, port);
         let checked = match at.host() {
-            Some(Host::Ipv4(ip)) => self.policy.check(ip.into(), trust),
-            Some(Host::Ipv6(ip)) => self.policy.check(ip.into(), trust),
-            Some(Host::Domain(_)) => self.policy.check_name(host),
+            Some(Host::Ipv4(ip)) => named.and_then(|()| self.policy.check(ip.into(), trust)),
+            Some(Host::Ipv6(ip)) => named.and_then(|()| self.policy.check(ip.into(), trust)),
+            Some(Host::Domain(_)) => named,
             None => return Err(http_error::invalid_url(at.as_str(), "no host")),
         };
-        checked.map_err(|range| http_error::address_forbidden(&redact::url(at.as_str()), range))?;
+        checked.map_err(|refusal| http_error::refused(&redact::url(at.as_str()), refusal))?;
         Ok(match trust {
             HostTrust::Listed => &self.listed,
             HostTrust::Unlisted => &self.unlisted,
@@ -168,15 +190,23 @@ impl HttpFetcher {
     }
 }
 
-fn client(settings: &MediaSettings, policy: &Arc<AddressPolicy>, trust: HostTrust) -> Result<Client, MediaError> {
-    Client::builder()
+fn client(settings: &MediaSettings, resolver: CheckedResolver) -> Result<Client, MediaError> {
+    let mut builder = Client::builder();
+    if let Some(file) = &settings.ca_file {
+        let invalid = |why| MediaError::permanent("media_settings_invalid", why);
+        let pem = tls::authority("media.ca_file", file).map_err(invalid)?;
+        let certificates = Certificate::from_pem_bundle(&pem)
+            .map_err(|error| invalid(format!("media.ca_file {file}: {}", redact::root_cause(&error))))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder
         .user_agent(&settings.user_agent)
         .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
         .pool_max_idle_per_host(settings.per_host_concurrency)
         .redirect(redirect::Policy::none())
         // A proxy from the environment would resolve names and connect on its own, beyond the reach of our checks.
         .no_proxy()
-        .dns_resolver(CheckedResolver { policy: policy.clone(), trust })
+        .dns_resolver(resolver)
         .build()
         .map_err(|error| {
             let cause = redact::root_cause(&error);

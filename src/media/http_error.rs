@@ -10,6 +10,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::MediaError;
+use super::address::Refusal;
 use super::resolver::AddressForbidden;
 use crate::redact;
 
@@ -25,6 +26,10 @@ pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Dur
         401 | 403 => permanent("http_forbidden", "check the URL's signature, its expiry and the server's access rules"),
         408 | 425 => transient("http_status", "the server asks to try again"),
         429 => transient("http_throttled", "lower media.per_host_concurrency if this goes on"),
+        503 => transient(
+            "http_unavailable",
+            "the server has no capacity; lower media.per_host_concurrency if this goes on",
+        ),
         500..=599 => transient("http_server_error", "check the server if this goes on"),
         // Accepted, not ready: servers that render on demand.
         202 => transient("http_status", "the picture is not ready yet"),
@@ -36,10 +41,10 @@ pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Dur
 pub(super) fn of_request(shown: &str, error: &reqwest::Error) -> MediaError {
     let cause = redact::root_cause(error);
     if let Some(forbidden) = find::<AddressForbidden>(error) {
-        return address_forbidden(shown, forbidden.range);
+        return refused(shown, forbidden.refusal);
     }
     if is_untrusted_certificate(error) {
-        let hint = "check the server's certificate, or add its authority to the system's";
+        let hint = "check the server's certificate, or trust its authority with media.ca_file";
         return MediaError::permanent("tls_certificate_untrusted", format!("{shown}: {cause}; {hint}"));
     }
     if error.is_builder() {
@@ -61,12 +66,26 @@ pub(super) fn of_body(shown: &str, error: &reqwest::Error) -> MediaError {
     MediaError::transient("body_incomplete", format!("{shown}: the body broke off before its end ({cause})"))
 }
 
-pub(super) fn address_forbidden(shown: &str, range: &str) -> MediaError {
-    let message = format!(
-        "{shown}: the address is {range}; expected one of the public internet. If it is meant to be fetched from, add \
-         the host to media.allow_hosts or its network to media.allow_networks"
-    );
-    MediaError::permanent("address_forbidden", message)
+/// The policy does not let the host or its address be connected to.
+pub(super) fn refused(shown: &str, refusal: Refusal) -> MediaError {
+    match refusal {
+        Refusal::Special(range) => {
+            let message = format!(
+                "{shown}: the address is {range}; expected one of the public internet. If it is meant to be fetched from, \
+                 add the host to media.allow_hosts or its network to media.allow_networks"
+            );
+            MediaError::permanent("address_forbidden", message)
+        }
+        Refusal::DeniedHost => {
+            let message = format!("{shown}: the host is in media.deny_hosts; use another host, or take it from there");
+            MediaError::permanent("host_denied", message)
+        }
+        Refusal::DeniedNetwork => {
+            let message =
+                format!("{shown}: the address is in media.deny_networks; use another host, or take it from there");
+            MediaError::permanent("address_denied", message)
+        }
+    }
 }
 
 pub(super) fn invalid_url(url: &str, why: &str) -> MediaError {
@@ -75,7 +94,7 @@ pub(super) fn invalid_url(url: &str, why: &str) -> MediaError {
     MediaError::permanent("url_invalid", message)
 }
 
-fn is_untrusted_certificate(error: &(dyn Error + 'static)) -> bool {
+pub(super) fn is_untrusted_certificate(error: &(dyn Error + 'static)) -> bool {
     matches!(
         find::<rustls::Error>(error),
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)

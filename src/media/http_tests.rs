@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::resolver::SystemLookup;
 use super::super::test_server::{Reply, Server, Then, raw, reply};
 use super::*;
 use crate::domain::Class;
@@ -15,9 +16,13 @@ fn settings() -> MediaSettings {
     }
 }
 
+fn fetcher(settings: &MediaSettings, concurrency_max: usize) -> HttpFetcher {
+    let hosts = Hosts::for_tests(concurrency_max);
+    HttpFetcher::new(settings, Budget::new(1 << 20), hosts, Arc::new(SystemLookup)).unwrap()
+}
+
 async fn get(settings: &MediaSettings, url: &str) -> Result<Fetched, MediaError> {
-    let hosts = HostLimits::new(settings.per_host_concurrency);
-    let fetcher = HttpFetcher::new(settings, Budget::new(1 << 20), hosts).unwrap();
+    let fetcher = fetcher(settings, settings.per_host_concurrency);
     let mut deadline = Deadline::after(Duration::from_millis(settings.fetch_timeout_ms));
     match fetcher.fetch(url, None, &mut deadline).await? {
         Answer::Fetched(fetched) => Ok(fetched),
@@ -67,7 +72,7 @@ async fn answers_have_a_class_and_a_reason() {
         (reply("425 Too Early", &[], "x"), Transient, "http_status"),
         (reply("429 Too Many Requests", &[], "x"), Transient, "http_throttled"),
         (reply("500 Internal Server Error", &[], "x"), Transient, "http_server_error"),
-        (reply("503 Service Unavailable", &[], "x"), Transient, "http_server_error"),
+        (reply("503 Service Unavailable", &[], "x"), Transient, "http_unavailable"),
         (reply("200 OK", &[], ""), Permanent, "media_empty"),
         (raw(&[OK], "", Then::Close), Permanent, "media_empty"),
         (reply("200 OK", &["Content-Encoding: gzip"], "x"), Permanent, "http_encoding_unsupported"),
@@ -116,6 +121,60 @@ async fn slow_servers_meet_the_deadline() {
     }
 }
 
+/// A server that always sends something meets the deadline all the same: it is one for the whole fetch.
+#[tokio::test]
+async fn dripping_servers_meet_the_deadline() {
+    let settings = MediaSettings { fetch_timeout_ms: 300, ..settings() };
+    let body = always(raw(&[OK, "Content-Length: 9000"], "", Then::Drip)).await;
+    let chunks = always(raw(&[OK, "Transfer-Encoding: chunked"], "2000\r\n", Then::Drip)).await;
+    let head = always(Reply { bytes: b"HTTP/1.1 200 OK\r\nX-Slow: ".to_vec(), then: Then::Drip }).await;
+    let never = always(raw(&["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints"], "HT", Then::Stall)).await;
+    for server in [body, chunks, head, never] {
+        let started = std::time::Instant::now();
+        let error = get(&settings, &server.url("/")).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"), "{}", error.message);
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+}
+
+/// What is no HTTP, or more of it than anybody needs, ends as an error and takes no memory beyond the client's own limits.
+#[tokio::test]
+async fn heads_that_nobody_sends_are_errors() {
+    let many = "X-A: b\r\n".repeat(50_000);
+    let heads = [
+        Reply { bytes: format!("{OK}\r\n{many}\r\n").into_bytes(), then: Then::Close },
+        Reply { bytes: format!("{OK}\r\nX-Long: ").into_bytes(), then: Then::Endless },
+        Reply { bytes: format!("{OK}\r\nX-Long: {}", "x".repeat(5_000_000)).into_bytes(), then: Then::Stall },
+        raw(&[OK, "Content-Length: 3", "Content-Length: 4"], "four", Then::Close),
+        raw(&[OK, "Content-Length: -1"], "x", Then::Close),
+        raw(&[OK, "Content-Length: 99999999999999999999999"], "x", Then::Close),
+        raw(&["HTTP/9.9 200 OK"], "x", Then::Close),
+    ];
+    for head in heads {
+        let shown = String::from_utf8_lossy(&head.bytes[..head.bytes.len().min(60)]).into_owned();
+        let error = get(&settings(), &always(head).await.url("/")).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Transient, "http_failed"), "{shown}: {}", error.message);
+        assert!(error.message.len() < 400, "{}", error.message);
+    }
+}
+
+/// Neither the type that the server claims nor a packing that was not asked for changes what arrives: what it is, is
+/// found out from the bytes, which are counted as they are.
+#[tokio::test]
+async fn claimed_types_and_transfer_codings_are_not_believed() {
+    let typed = always(reply("200 OK", &["Content-Type: text/html"], "picture")).await;
+    assert_eq!(&get(&settings(), &typed.url("/")).await.unwrap().bytes[..], b"picture");
+    let packed = "\u{1f}not unpacked";
+    let chunk = format!("{:x}\r\n{packed}\r\n0\r\n\r\n", packed.len());
+    let coded = always(raw(&[OK, "Transfer-Encoding: gzip, chunked"], &chunk, Then::Close)).await;
+    assert_eq!(&get(&settings(), &coded.url("/")).await.unwrap().bytes[..], packed.as_bytes());
+    for encoding in ["gzip", "br", "zstd", "deflate", "gzip, gzip, gzip"] {
+        let server = always(reply("200 OK", &[&format!("Content-Encoding: {encoding}")], "x")).await;
+        let error = get(&settings(), &server.url("/")).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Permanent, "http_encoding_unsupported"));
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_followed_and_counted() {
     let server = Server::start(async |head: String| match head.split(' ').nth(1).unwrap() {
@@ -135,9 +194,12 @@ async fn redirects_are_followed_and_counted() {
 
 async fn again(url: &str, etag: Option<&str>, last_modified: Option<&str>) -> Result<Answer, MediaError> {
     let settings = settings();
-    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), HostLimits::new(1)).unwrap();
-    let known =
-        Validators { etag: etag.map(str::to_owned), last_modified: last_modified.map(str::to_owned), version_id: None };
+    let fetcher = fetcher(&settings, 1);
+    let known = Validators {
+        etag: etag.map(str::to_owned),
+        last_modified: last_modified.map(str::to_owned),
+        version_id: None,
+    };
     fetcher.fetch(url, Some(&known), &mut Deadline::after(Duration::from_secs(30))).await
 }
 
@@ -308,10 +370,77 @@ async fn one_host_gets_no_more_than_its_share() {
     })
     .await;
     let settings = MediaSettings { per_host_concurrency: 2, ..settings() };
-    let fetcher = HttpFetcher::new(&settings, Budget::new(1 << 20), HostLimits::new(2)).unwrap();
+    let fetcher = fetcher(&settings, 2);
     let url = server.url("/");
-    let fetches = (0..10)
-        .map(|_| async { fetcher.fetch(&url, None, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
+    let fetches =
+        (0..10).map(|_| async { fetcher.fetch(&url, None, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
     assert_eq!(futures::future::join_all(fetches).await.len(), 10);
     assert_eq!(MOST.load(Ordering::SeqCst), 2);
+}
+
+/// Pictures below `/good` are there, whatever the state; everything else fails while it is up.
+async fn failing(
+    status: &'static str,
+    headers: &'static [&'static str],
+) -> (Server, Arc<std::sync::atomic::AtomicBool>) {
+    let down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let seen = down.clone();
+    let server = Server::start(move |head: String| {
+        let fails = seen.load(Ordering::SeqCst) && !head.contains(" /good");
+        std::future::ready(if fails { reply(status, headers, "x") } else { reply("200 OK", &[], "picture") })
+    });
+    (server.await, down)
+}
+
+async fn classes(fetcher: &HttpFetcher, server: &Server, paths: &[String]) -> Vec<Result<(), Class>> {
+    let mut found = Vec::new();
+    for path in paths {
+        let deadline = &mut Deadline::after(Duration::from_secs(10));
+        found.push(fetcher.fetch(&server.url(path), None, deadline).await.map(drop).map_err(|error| error.class));
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_server_that_fails_for_everyone_is_an_outage_and_one_that_fails_for_an_item_is_not() {
+    let (server, down) = failing("500 Internal Server Error", &[]).await;
+    let fetcher = fetcher(&settings(), 4);
+    let item = vec!["/broken".to_owned(); 20];
+    assert_eq!(classes(&fetcher, &server, &item).await, [Err(Class::Transient); 20]);
+    assert_eq!(classes(&fetcher, &server, &["/good".into()]).await, [Ok(())]);
+    let many: Vec<_> = (0..10).map(|n| format!("/{n}")).collect();
+    let found = classes(&fetcher, &server, &many).await;
+    assert_eq!((&found[..7], &found[7..]), (&[Err(Class::Transient); 7][..], &[Err(Class::Outage); 3][..]));
+    down.store(false, Ordering::SeqCst);
+    assert_eq!(classes(&fetcher, &server, &many).await, [Ok(()); 10]);
+}
+
+#[tokio::test]
+async fn retry_after_pauses_the_whole_host() {
+    let (server, down) = failing("429 Too Many Requests", &["Retry-After: 3600"]).await;
+    // The pause is bounded: here by 30 ms.
+    let fetcher = fetcher(&settings(), 4);
+    assert_eq!(classes(&fetcher, &server, &["/a".into()]).await, [Err(Class::Transient)]);
+    down.store(false, Ordering::SeqCst);
+    let begun = std::time::Instant::now();
+    assert_eq!(classes(&fetcher, &server, &["/b".into()]).await, [Ok(())], "another picture of the same host");
+    assert!(begun.elapsed() >= Duration::from_millis(20), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_an_outage_for_those_it_has_served() {
+    let server = always(reply("200 OK", &[], "picture")).await;
+    let fetcher = fetcher(&settings(), 4);
+    let url = server.url("/a.jpg");
+    let deadline = &mut Deadline::after(Duration::from_secs(10));
+    fetcher.fetch(&url, None, deadline).await.unwrap();
+    drop(server);
+    // The listener closes when its task is gone.
+    let error = loop {
+        if let Err(error) = fetcher.fetch(&url, None, deadline).await {
+            break error;
+        }
+    };
+    assert_eq!(error.class, Class::Outage, "{}", error.message);
+    assert!(error.message.contains("media.host_outage_hold_ms"), "{}", error.message);
 }

@@ -11,6 +11,7 @@ mod conditional;
 mod data_url;
 mod deadline;
 mod file;
+mod host_health;
 mod hosts;
 mod http;
 mod http_error;
@@ -18,13 +19,19 @@ mod resolver;
 mod s3;
 mod s3_error;
 #[cfg(test)]
+mod ssrf_tests;
+#[cfg(test)]
 mod test_server;
+#[cfg(test)]
+mod tls_tests;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use client::MediaClient;
+#[cfg(fuzzing)]
+pub use http::fuzzing;
 
 use crate::budget::Reservation;
 use crate::domain::{Class, UnchangedBy};

@@ -7,7 +7,7 @@
 //! The endpoint comes from configuration or is AWS itself, never from a message, so it is exempt from the address policy.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
@@ -20,21 +20,29 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::SharedCredentialsProvider;
+use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::types::RequestPayer;
-use tokio::sync::OnceCell;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use tokio::sync::Mutex;
 
 use super::body::Body;
 use super::deadline::Deadline;
-use super::hosts::HostLimits;
+use super::hosts::Hosts;
 use super::s3_error::{self, Endpoint};
 use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
 use crate::domain::UnchangedBy;
-use crate::redact;
+use crate::{redact, tls};
 
 /// Region that is signed for where an endpoint is configured and no region is found: what MinIO and its kin expect.
 const REGION_OF_ENDPOINTS: &str = "us-east-1";
+
+/// How old a client is at least that is given up because its credentials do not work: so often a credentials file is read
+/// again while they are refused.
+const REFUSED_CLIENT_AGE_MIN: Duration = Duration::from_secs(10);
 
 /// The version of objects that were written while their bucket kept none. It is overwritten like any object.
 const NULL_VERSION: &str = "null";
@@ -44,9 +52,10 @@ pub(super) struct S3Fetcher {
     settings: MediaSettings,
     credentials: Option<SharedCredentialsProvider>,
     /// Built by the first `s3://` URL: finding region and credentials may ask files and the instance metadata service,
-    /// which those who use no S3 should not wait for.
-    client: OnceCell<Client>,
-    hosts: HostLimits,
+    /// which those who use no S3 should not wait for. With when.
+    client: Mutex<Option<(Client, Instant)>>,
+    refused_client_age_min: Duration,
+    hosts: Hosts,
     budget: Budget,
 }
 
@@ -55,9 +64,16 @@ impl S3Fetcher {
         settings: &MediaSettings,
         credentials: Option<SharedCredentialsProvider>,
         budget: Budget,
-        hosts: HostLimits,
+        hosts: Hosts,
     ) -> Self {
-        Self { settings: settings.clone(), credentials, client: OnceCell::new(), hosts, budget }
+        Self {
+            settings: settings.clone(),
+            credentials,
+            client: Mutex::default(),
+            refused_client_age_min: REFUSED_CLIENT_AGE_MIN,
+            hosts,
+            budget,
+        }
     }
 
     /// `known`: of an earlier fetch of the same URL; the object is sent only if they no longer fit.
@@ -78,8 +94,22 @@ impl S3Fetcher {
             return Ok(Answer::Unchanged(UnchangedBy::VersionId));
         }
         let known_etag = known.and_then(|known| known.etag.clone());
-        let _slot = deadline.paused(self.hosts.acquire(&format!("s3://{}", object.bucket))).await;
-        let client = deadline.run(&shown, "setting up S3", self.client.get_or_try_init(|| self.connect())).await??;
+        let slot = deadline.paused(self.hosts.acquire(&format!("s3://{}", object.bucket))).await;
+        let result = slot.done(url, self.get(&object, known_etag, &shown, deadline).await);
+        if let Err(error) = &result {
+            self.reconsider(error).await;
+        }
+        result
+    }
+
+    async fn get(
+        &self,
+        object: &Object<'_>,
+        known_etag: Option<String>,
+        shown: &str,
+        deadline: &mut Deadline,
+    ) -> Result<Answer, MediaError> {
+        let client = deadline.run(shown, "setting up S3", self.client()).await??;
         let request = client
             .get_object()
             .bucket(object.bucket)
@@ -91,15 +121,15 @@ impl S3Fetcher {
             (Some(_), true) => Endpoint::Fixed,
             _ => Endpoint::PerBucket,
         };
-        let output = match deadline.run(&shown, "waiting for the answer", request.send()).await? {
+        let output = match deadline.run(shown, "waiting for the answer", request.send()).await? {
             Ok(output) => output,
             Err(error) if known_etag.is_some() && s3_error::is_not_modified(&error) => {
                 return Ok(Answer::Unchanged(UnchangedBy::Etag));
             }
-            Err(error) => return Err(s3_error::of_request(&shown, &error, endpoint)),
+            Err(error) => return Err(s3_error::of_request(shown, &error, endpoint)),
         };
         let announced = output.content_length.and_then(|n| u64::try_from(n).ok());
-        let mut body = Body::begin(&shown, announced, self.settings.media_bytes_max, &self.budget, deadline).await?;
+        let mut body = Body::begin(shown, announced, self.settings.media_bytes_max, &self.budget, deadline).await?;
         let version = object.version.map(str::to_owned).or(output.version_id);
         let validators = Validators {
             etag: output.e_tag,
@@ -107,11 +137,29 @@ impl S3Fetcher {
             version_id: version.filter(|version| version != NULL_VERSION),
         };
         let mut stream = output.body;
-        while let Some(chunk) = deadline.run(&shown, "reading the body", stream.next()).await? {
-            body.push(&chunk.map_err(|error| s3_error::of_body(&shown, &error))?)?;
+        while let Some(chunk) = deadline.run(shown, "reading the body", stream.next()).await? {
+            body.push(&chunk.map_err(|error| s3_error::of_body(shown, &error))?)?;
         }
         let (bytes, reservation) = body.finish()?;
         Ok(Answer::Fetched(Fetched { bytes, validators, reservation }))
+    }
+
+    async fn client(&self) -> Result<Client, MediaError> {
+        let mut connected = self.client.lock().await;
+        if let Some((client, _)) = &*connected {
+            return Ok(client.clone());
+        }
+        let client = self.connect().await?;
+        *connected = Some((client.clone(), Instant::now()));
+        Ok(client)
+    }
+
+    /// Gives up a client whose credentials do not work: the SDK reads a profile's file once, and keeps what other
+    /// providers gave until it expires. So that an outage of credentials ends when they are replaced, without a restart.
+    async fn reconsider(&self, error: &MediaError) {
+        if matches!(error.reason, "s3_credentials_refused" | "s3_credentials_missing") {
+            self.client.lock().await.take_if(|(_, since)| since.elapsed() >= self.refused_client_age_min);
+        }
     }
 
     /// Finds region and credentials as the first `s3://` URL would; nothing is asked of the endpoint.
@@ -171,6 +219,11 @@ impl S3Fetcher {
         } else if let Some(credentials) = &self.credentials {
             loader = loader.credentials_provider(credentials.clone());
         }
+        if let Some(file) = &settings.ca_file {
+            let pem = tls::authority("media.ca_file", file)
+                .map_err(|why| MediaError::outage("media_settings_invalid", why))?;
+            loader = loader.http_client(trusting(pem)?);
+        }
         let found = loader.load().await;
         if found.region().is_none() {
             let message = "no AWS region found in the environment, the profile or the instance; set media.s3_region";
@@ -178,6 +231,16 @@ impl S3Fetcher {
         }
         Ok(found)
     }
+}
+
+/// The SDK's own HTTP client, with these authorities beside the system's.
+fn trusting(pem: Vec<u8>) -> Result<SharedHttpClient, MediaError> {
+    let store = TrustStore::default().with_pem_certificate(pem);
+    let context = TlsContext::builder().with_trust_store(store).build().map_err(|error| {
+        let why = format!("TLS cannot be set up for S3: {}; check media.ca_file", redact::root_cause(&error));
+        MediaError::outage("media_settings_invalid", why)
+    })?;
+    Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -200,7 +263,9 @@ impl<'a> Object<'a> {
             || !bucket.chars().all(plain)
             || !edges.iter().all(|c| c.is_some_and(|c| c.is_ascii_alphanumeric()))
         {
-            return Err(format!("\"{}\" is no bucket name", redact::cut(bucket, 80)));
+            // User info, where it does not belong, is not shown.
+            let shown = bucket.rsplit('@').next().unwrap_or_default();
+            return Err(format!("\"{}\" is no bucket name", redact::cut(shown, 80)));
         }
         let (key, version) = match rest.rsplit_once("?versionId=") {
             Some((key, version)) => (key, Some(version)),

@@ -13,7 +13,7 @@ use aws_sdk_s3::primitives::ByteStreamError;
 use chrono::Utc;
 
 use super::MediaError;
-use super::http_error::find;
+use super::http_error::{find, is_untrusted_certificate};
 use crate::{redact, retry};
 
 /// What a failure to connect says about other objects.
@@ -71,7 +71,11 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
             MediaError::transient("s3_timeout", format!("{shown}: no answer from S3 in time ({cause})"))
         }
         SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
-            let message = format!("{shown}: S3 cannot be reached ({cause}); check media.s3_endpoint and the network");
+            let check = match is_untrusted_certificate(error) {
+                true => "check the endpoint's certificate, or trust its authority with media.ca_file",
+                false => "check media.s3_endpoint and the network",
+            };
+            let message = format!("{shown}: S3 cannot be reached ({cause}); {check}");
             match endpoint {
                 Endpoint::Fixed => MediaError::outage("s3_unreachable", message),
                 Endpoint::PerBucket => MediaError::transient("s3_unreachable", message),
@@ -112,7 +116,8 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
         let hint = "S3 refuses the credentials; check them, their expiry and this machine's clock";
         return MediaError::outage("s3_credentials_refused", format!("{shown}: {said}; {hint}"));
     }
-    if THROTTLED.contains(&code) || status == 429 {
+    // 503 is "Slow Down" or "Service Unavailable: reduce your request rate" (S3's list of error responses).
+    if THROTTLED.contains(&code) || matches!(status, 429 | 503) {
         return transient("s3_throttled", "lower media.per_host_concurrency if this goes on");
     }
     match (code, status) {

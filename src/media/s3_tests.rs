@@ -41,7 +41,7 @@ async fn get_with(
     url: &str,
 ) -> Result<Fetched, MediaError> {
     let credentials = Some(SharedCredentialsProvider::new(credentials));
-    let fetcher = S3Fetcher::new(settings, credentials, Budget::new(1 << 20), HostLimits::new(4));
+    let fetcher = S3Fetcher::new(settings, credentials, Budget::new(1 << 20), Hosts::for_tests(4));
     let mut deadline = Deadline::after(Duration::from_millis(settings.fetch_timeout_ms));
     match fetcher.fetch(url, None, &mut deadline).await? {
         Answer::Fetched(fetched) => Ok(fetched),
@@ -161,4 +161,44 @@ async fn slow_servers_meet_the_deadline() {
     let settings = MediaSettings { fetch_timeout_ms: 500, ..settings(server.port) };
     let error = get(&settings, "s3://bucket/key").await.unwrap_err();
     assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"), "{}", error.message);
+}
+
+/// Another key with each question, as when a file of credentials is replaced.
+#[derive(Debug, Default)]
+struct Replaced(std::sync::atomic::AtomicUsize);
+
+impl ProvideCredentials for Replaced {
+    fn provide_credentials<'a>(&'a self) -> Future<'a>
+    where
+        Self: 'a,
+    {
+        let n = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Future::ready(Ok(Credentials::new(format!("KEY{n}"), "hush", None, None, "test")))
+    }
+}
+
+#[tokio::test]
+async fn refused_credentials_are_read_again_when_they_are_replaced() {
+    let server = Server::start(|head: String| {
+        let refused = head.contains("Credential=KEY0/");
+        std::future::ready(if refused {
+            refusal("403 Forbidden", "InvalidAccessKeyId", &[])
+        } else {
+            reply("200 OK", &[], "picture")
+        })
+    });
+    let server = server.await;
+    let credentials = Some(SharedCredentialsProvider::new(Replaced::default()));
+    let mut fetcher = S3Fetcher::new(&settings(server.port), credentials, Budget::new(1 << 20), Hosts::for_tests(4));
+    let fetch = async |fetcher: &S3Fetcher| {
+        let deadline = &mut Deadline::after(Duration::from_secs(10));
+        fetcher.fetch("s3://bucket/key", None, deadline).await.map_err(|e| e.reason)
+    };
+    // The SDK keeps what it was given.
+    for _ in 0..2 {
+        assert_eq!(fetch(&fetcher).await.err(), Some("s3_credentials_refused"));
+    }
+    fetcher.refused_client_age_min = Duration::ZERO;
+    assert_eq!(fetch(&fetcher).await.err(), Some("s3_credentials_refused"));
+    assert!(matches!(fetch(&fetcher).await, Ok(Answer::Fetched(fetched)) if &fetched.bytes[..] == b"picture"));
 }

@@ -21,6 +21,8 @@ pub(super) enum Then {
     Stall,
     /// Sends zeros for as long as somebody reads.
     Endless,
+    /// Sends a byte now and then, never so late that a timeout between two of them would notice.
+    Drip,
 }
 
 pub(super) fn reply(status: &str, headers: &[&str], body: &str) -> Reply {
@@ -82,6 +84,10 @@ impl Server {
             Then::Stall => stream.read_u8().await.map(drop),
             Then::Endless => loop {
                 stream.write_all(&[0; 4096]).await?;
+            },
+            Then::Drip => loop {
+                stream.write_all(b"x").await?;
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             },
         }
     }

@@ -1,8 +1,12 @@
 //! Trying again: transient failures of one item a few times, outages of something shared for as long as they last.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
+use super::flight;
 use crate::config::PipelineSettings;
 use crate::domain::{Class, Failure, Stage};
 use crate::retry::Backoff;
@@ -14,8 +18,8 @@ pub struct Attempts {
     max: u32,
     base: Duration,
     cap: Duration,
-    health: Health,
     metrics: Arc<Metrics>,
+    holds: Arc<Holds>,
 }
 
 /// What is left when an item has failed for good.
@@ -31,8 +35,12 @@ impl Attempts {
             max: settings.attempts_max,
             base: Duration::from_millis(settings.backoff_base_ms),
             cap: Duration::from_millis(settings.backoff_cap_ms),
-            health,
             metrics,
+            holds: Arc::new(Holds {
+                health,
+                held: Mutex::default(),
+                success: Stage::ALL.into_iter().map(|stage| (stage, Notify::new())).collect(),
+            }),
         }
     }
 
@@ -42,14 +50,16 @@ impl Attempts {
     where
         F: Future<Output = Result<T, Failure>>,
     {
+        flight::enter(stage);
         let mut backoff = Backoff::new(self.base, self.cap);
         let mut transient = 0;
+        let mut hold = None;
         loop {
             let started = Instant::now();
             let failure = match work().await {
                 Ok(done) => {
                     self.metrics.stage(stage, started.elapsed());
-                    self.recovered(stage);
+                    self.holds.succeeded(stage);
                     return Ok(done);
                 }
                 Err(failure) => failure,
@@ -59,83 +69,97 @@ impl Attempts {
                 Class::Permanent => return Err(GaveUp { failure, attempts: transient + 1 }),
                 Class::Transient => {
                     transient += 1;
-                    if transient >= self.max {
+                    tracing::debug!(%stage, reason = failure.reason, attempt = transient, "{}", failure.message);
+                    if transient < self.max {
+                        hold = None;
+                    } else if is_shared(&failure) {
+                        Hold::begin(&mut hold, &self.holds, stage, &failure);
+                    } else {
                         return Err(GaveUp { failure, attempts: transient });
                     }
-                    tracing::debug!(%stage, reason = failure.reason, attempt = transient, "{}", failure.message);
                 }
-                Class::Outage => self.out(stage, &failure),
+                Class::Outage => Hold::begin(&mut hold, &self.holds, stage, &failure),
             }
             self.metrics.retried(stage, failure.class);
-            tokio::time::sleep(backoff.next_wait(failure.retry_after)).await;
+            let wait = backoff.next_wait(failure.retry_after);
+            match &hold {
+                Some(hold) => hold.wait(wait, self.base.max(failure.retry_after.unwrap_or_default())).await,
+                None => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+}
+
+/// Whether a failure that may pass is of something that all messages share, rather than the item's: the store is busy, or an
+/// update was not finished. The item is not to blame, so it never becomes a dead letter for it. A conflict with another
+/// writer is about one point.
+fn is_shared(failure: &Failure) -> bool {
+    !matches!(failure.stage, Stage::Decode | Stage::Fetch | Stage::Embed) && failure.reason != "store_conflict"
+}
+
+/// Items that are held, by stage. A stage is out for as long as one item is held in it, whatever becomes of others.
+struct Holds {
+    health: Health,
+    held: Mutex<BTreeMap<Stage, usize>>,
+    /// Wakes the items that are held in a stage.
+    success: BTreeMap<Stage, Notify>,
+}
+
+impl Holds {
+    fn succeeded(&self, stage: Stage) {
+        if let Some(held) = self.success.get(&stage) {
+            held.notify_waiters();
         }
     }
 
-    fn out(&self, stage: Stage, failure: &Failure) {
-        if self.health.unready(stage.as_str(), failure.message.clone()) {
-            tracing::error!(%stage, reason = failure.reason, "outage, holding messages: {}", failure.message);
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Stage, usize>> {
+        // A panic elsewhere leaves the map whole: every update is one call.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One item that is held. Dropped when it goes on, however it goes on.
+struct Hold {
+    holds: Arc<Holds>,
+    stage: Stage,
+}
+
+impl Hold {
+    fn begin(hold: &mut Option<Self>, holds: &Arc<Holds>, stage: Stage, failure: &Failure) {
+        let mut held = holds.lock();
+        if hold.is_none() {
+            *held.entry(stage).or_default() += 1;
+            *hold = Some(Self { holds: holds.clone(), stage });
         }
+        // Under the lock, so that the end of another item's hold cannot come between.
+        holds.health.outage(stage.as_str(), failure.reason, failure.message.clone());
     }
 
-    fn recovered(&self, stage: Stage) {
-        if self.health.ready(stage.as_str()) {
-            tracing::info!(%stage, "outage is over");
+    /// Waits before the next attempt: at most `wait`, and less when another item's attempt succeeds, since what was down
+    /// may be back. But never less than `least`, since what is down may be something else.
+    async fn wait(&self, wait: Duration, least: Duration) {
+        let Some(success) = self.holds.success.get(&self.stage) else { return tokio::time::sleep(wait).await };
+        let least = least.min(wait);
+        // Counts from here on, also while it is not waited for.
+        let success = success.notified();
+        tokio::time::sleep(least).await;
+        let _ = tokio::time::timeout(wait - least, success).await;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.holds.lock();
+        let left = held.get(&self.stage).copied().unwrap_or_default().saturating_sub(1);
+        if left > 0 {
+            held.insert(self.stage, left);
+        } else {
+            held.remove(&self.stage);
+            self.holds.health.over(self.stage.as_str());
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::ready;
-
-    use super::*;
-
-    fn attempts(health: &Health) -> Attempts {
-        let settings =
-            PipelineSettings { attempts_max: 3, backoff_base_ms: 1, backoff_cap_ms: 2, ..Default::default() };
-        Attempts::new(&settings, health.clone(), Arc::default())
-    }
-
-    fn failure(class: Class) -> Failure {
-        Failure { stage: Stage::Fetch, class, reason: "test", message: "no".into(), retry_after: None }
-    }
-
-    #[tokio::test]
-    async fn transient_failures_end_after_the_attempts() {
-        let mut calls = 0;
-        let gave_up = attempts(&Health::new())
-            .run(Stage::Fetch, || {
-                calls += 1;
-                ready(Err::<(), _>(failure(Class::Transient)))
-            })
-            .await
-            .unwrap_err();
-        assert_eq!((calls, gave_up.attempts), (3, 3));
-    }
-
-    #[tokio::test]
-    async fn permanent_failures_are_not_tried_again() {
-        let run = attempts(&Health::new()).run(Stage::Fetch, || ready(Err::<(), _>(failure(Class::Permanent)))).await;
-        assert_eq!(run.unwrap_err().attempts, 1);
-    }
-
-    #[tokio::test]
-    async fn an_outage_is_held_unready_until_it_ends() {
-        let health = Health::new();
-        let mut calls = 0;
-        let observed = health.clone();
-        attempts(&health)
-            .run(Stage::Upsert, || {
-                calls += 1;
-                if calls > 10 {
-                    assert_eq!(observed.reasons(), [("upsert", "no".to_owned())]);
-                    return ready(Ok(()));
-                }
-                ready(Err(failure(Class::Outage)))
-            })
-            .await
-            .unwrap();
-        assert_eq!(calls, 11, "far beyond attempts_max");
-        assert!(health.reasons().is_empty());
-    }
-}
+#[path = "attempts_tests.rs"]
+mod tests;

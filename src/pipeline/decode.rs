@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::domain::{
@@ -11,10 +9,15 @@ use crate::domain::{
 };
 use crate::redact;
 
+use super::json::{self, Fields, Unreadable};
+
 const FIELDS: [&str; 8] = ["id", "op", "image", "text", "payload", "version", "models", "tenant"];
 
 /// Longest quoted value in a failure, in characters.
 const QUOTED_CHARS_MAX: usize = 80;
+
+/// Most models that one message names; no worker has as many.
+const MODELS_MAX: usize = 100;
 
 /// `default_op`: of messages that name none. A null value (tombstone) is a delete of the asset that the key names.
 pub fn decode(message: &Message, default_op: Op) -> Result<IngestRequest, Failure> {
@@ -30,9 +33,15 @@ pub fn decode(message: &Message, default_op: Op) -> Result<IngestRequest, Failur
             models: None,
         });
     };
-    let Fields(fields) = serde_json::from_slice(value).map_err(|e| not_json(value, &e))?;
+    let Fields { known, unknown: stranger } = json::object(value, &FIELDS).map_err(|error| match error {
+        Unreadable::Json(error) => not_json(value, &error),
+        Unreadable::Refused { reason, message } => fail(reason, message),
+    })?;
+    if let Some(name) = stranger {
+        return Err(unknown(&name));
+    }
     let mut body = Body::default();
-    for (name, value) in fields {
+    for (name, value) in known {
         body.put(&name, value)?;
     }
     let op = body.op.unwrap_or(default_op);
@@ -74,9 +83,6 @@ struct Body {
 
 impl Body {
     fn put(&mut self, name: &str, value: Value) -> Result<(), Failure> {
-        if !FIELDS.contains(&name) {
-            return Err(unknown(name));
-        }
         // Many serialisers write absent optional fields as null, so null is absent.
         if value.is_null() {
             return Ok(());
@@ -123,7 +129,7 @@ fn op(text: &str) -> Result<Op, Failure> {
         "delete" => Ok(Op::Delete),
         other => Err(fail(
             "field_invalid",
-            format!("field \"op\" is {:?}; expected upsert, patch or delete", redact::cut(other, QUOTED_CHARS_MAX)),
+            format!("field \"op\" is {:?}; expected upsert, patch or delete", redact::excerpt(other, QUOTED_CHARS_MAX)),
         )),
     }
 }
@@ -133,6 +139,10 @@ fn models(value: Value) -> Result<Vec<ModelId>, Failure> {
     let Value::Array(items) = value else { return Err(mistyped("models", &value, expected)) };
     if items.is_empty() {
         return Err(fail("field_invalid", "field \"models\" is empty; leave it out to mean all configured models"));
+    }
+    if items.len() > MODELS_MAX {
+        let message = format!("field \"models\" has {} entries; expected at most {MODELS_MAX}", items.len());
+        return Err(fail("field_invalid", message));
     }
     let mut models = Vec::with_capacity(items.len());
     for item in items {
@@ -159,7 +169,7 @@ fn fail(reason: &'static str, message: impl Into<String>) -> Failure {
 }
 
 fn invalid(name: &str, error: &dyn fmt::Display) -> Failure {
-    fail("field_invalid", format!("field {name:?} {error}"))
+    fail("field_invalid", format!("field {name:?} {}", redact::excerpt(&error.to_string(), 4 * QUOTED_CHARS_MAX)))
 }
 
 fn mistyped(name: &str, value: &Value, expected: &str) -> Failure {
@@ -171,57 +181,28 @@ fn mistyped(name: &str, value: &Value, expected: &str) -> Failure {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     };
-    let found = redact::cut(&value.to_string(), QUOTED_CHARS_MAX);
+    let found = redact::excerpt(&value.to_string(), QUOTED_CHARS_MAX);
     fail("field_type", format!("field {name:?} is {kind} ({found}); expected {expected}"))
 }
 
 fn unknown(name: &str) -> Failure {
+    let name = redact::excerpt(name, QUOTED_CHARS_MAX);
     let near =
         FIELDS.iter().map(|f| (strsim::jaro_winkler(f, &name.to_lowercase()), f)).max_by(|a, b| a.0.total_cmp(&b.0));
     let hint = match near {
         Some((score, field)) if score > 0.75 => format!("; did you mean {field:?}?"),
         _ => format!("; expected one of {}", FIELDS.join(", ")),
     };
-    fail("field_unknown", format!("unknown field {:?}{hint}", redact::cut(name, QUOTED_CHARS_MAX)))
+    fail("field_unknown", format!("unknown field {name:?}{hint}"))
 }
 
 fn not_json(value: &[u8], error: &serde_json::Error) -> Failure {
     let start = String::from_utf8_lossy(&value[..value.len().min(4 * QUOTED_CHARS_MAX)]);
-    let found = redact::cut(&start, QUOTED_CHARS_MAX);
+    let found = redact::excerpt(&start, QUOTED_CHARS_MAX);
     if error.is_data() {
         return fail("message_invalid", format!("{error}; found {found}"));
     }
     fail("message_not_json", format!("expected a JSON object in UTF-8 ({error}); found {} bytes: {found}", value.len()))
-}
-
-/// The members of a JSON object in order. Unlike a map it notices members that come twice, of which the last would
-/// silently win.
-struct Fields(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Fields;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object such as {\"id\": \"sku-1\", \"image\": \"s3://bucket/key.jpg\"}")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields: Vec<(String, Value)> = Vec::with_capacity(FIELDS.len());
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if fields.iter().any(|(known, _)| *known == name) {
-                        let name = redact::cut(&name, QUOTED_CHARS_MAX);
-                        return Err(serde::de::Error::custom(format!("field {name:?} comes twice; expected it once")));
-                    }
-                    fields.push((name, value));
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(Members)
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! The loop that owns all order: takes messages while there is room, starts at most one job per asset, settles what
 //! has ended, commits the watermark, and answers assignments and revocations.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
@@ -10,16 +9,19 @@ use tokio::time::MissedTickBehavior;
 
 use super::PipelineError;
 use super::attempts::GaveUp;
+use super::flood::{Flood, FloodGate};
 use super::keys::{Job, Keys};
-use super::watermark::Watermarks;
+use super::progress::{Progress, Summary};
+use super::stuck::Stuck;
+use super::watermark::{Assignment, Taken, Watermarks};
 use crate::config::PipelineSettings;
 use crate::dead_letter::DeadLetter;
-use crate::domain::{Class, Failure, IngestRequest, Message, Outcome, TopicPartition};
+use crate::domain::{Failure, IngestRequest, Message, Outcome, TopicPartition};
 use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceError, SourceEvent};
 use crate::telemetry::{Health, Metrics};
 
-/// How often progress, or an outage that goes on, is mentioned in the log.
+/// How often progress is mentioned in the log.
 const REPORT: Duration = Duration::from_secs(60);
 
 /// What is done with one message. The stages implement it; tests have their own.
@@ -40,44 +42,6 @@ pub trait Handler: Send + Sync + 'static {
     fn bury(&self, letter: &DeadLetter) -> impl Future<Output = ()> + Send;
 }
 
-/// Counts for progress bars and summaries, shared with whoever watches.
-#[derive(Debug, Default)]
-pub struct Progress {
-    settled: AtomicU64,
-    dead_lettered: AtomicU64,
-    first_taken: OnceLock<Instant>,
-    last_settled: Mutex<Option<Instant>>,
-}
-
-impl Progress {
-    /// From the first message taken to the last one settled: what a rate is over, waiting for partitions left out.
-    pub fn elapsed(&self) -> Duration {
-        let last = *self.last_settled.lock().unwrap_or_else(PoisonError::into_inner);
-        match (self.first_taken.get(), last) {
-            (Some(first), Some(last)) => last.duration_since(*first),
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Messages that are done, dead letters included.
-    pub fn settled(&self) -> u64 {
-        self.settled.load(Ordering::Relaxed)
-    }
-
-    pub fn dead_lettered(&self) -> u64 {
-        self.dead_lettered.load(Ordering::Relaxed)
-    }
-}
-
-/// How a run ended that was not cut short by an error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    pub settled: u64,
-    pub dead_lettered: u64,
-    /// Messages that were still in flight at the drain deadline. They are not committed and will be delivered again.
-    pub abandoned: u64,
-}
-
 pub struct Dispatcher<H> {
     source: Box<dyn Source>,
     handler: Arc<H>,
@@ -89,12 +53,19 @@ pub struct Dispatcher<H> {
     watermarks: Watermarks,
     keys: Keys,
     tasks: JoinSet<Ended>,
-    revocations: Vec<Revocation>,
+    revocations: Vec<Leaving>,
+    stuck: Stuck,
     in_flight: usize,
     in_flight_bytes: usize,
-    permanent_in_row: u64,
+    flood_gate: FloodGate,
     reported: Instant,
     reported_settled: u64,
+}
+
+/// Partitions that others will get, as they were assigned when we were told.
+struct Leaving {
+    revocation: Revocation,
+    assignments: Vec<Assignment>,
 }
 
 /// A task's last words.
@@ -106,7 +77,7 @@ enum Ended {
     /// Never became a job: it could not be decoded.
     Rejected {
         message: Message,
-        outcome: Outcome,
+        end: End,
     },
 }
 
@@ -126,6 +97,8 @@ impl<H: Handler> Dispatcher<H> {
         metrics: Arc<Metrics>,
         progress: Arc<Progress>,
     ) -> Self {
+        let flood_gate = FloodGate::new(&settings);
+        let stuck = Stuck::new(Duration::from_millis(settings.stalled_after_ms), health.clone());
         Self {
             source,
             handler,
@@ -138,9 +111,10 @@ impl<H: Handler> Dispatcher<H> {
             keys: Keys::default(),
             tasks: JoinSet::new(),
             revocations: Vec::new(),
+            stuck,
             in_flight: 0,
             in_flight_bytes: 0,
-            permanent_in_row: 0,
+            flood_gate,
             reported: Instant::now(),
             reported_settled: 0,
         }
@@ -168,12 +142,14 @@ impl<H: Handler> Dispatcher<H> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut source_ended = false;
         let mut drain_by: Option<tokio::time::Instant> = None;
-        let mut flooded = false;
+        let mut flooded: Option<Flood> = None;
         loop {
             self.complete_revocations();
             let stopping = source_ended || drain_by.is_some();
             if stopping && self.tasks.is_empty() {
-                return if flooded { Err(PipelineError::Flood { in_row: self.permanent_in_row }) } else { Ok(()) };
+                // What failed while draining counts too.
+                return flooded
+                    .map_or(Ok(()), |found| Err(PipelineError::Flood(self.flood_gate.flood().unwrap_or(found))));
             }
             let demand = if stopping || !self.has_room() { Demand::ControlOnly } else { Demand::Messages };
             tokio::select! {
@@ -186,9 +162,9 @@ impl<H: Handler> Dispatcher<H> {
                 }
                 Some(ended) = self.tasks.join_next() => {
                     self.on_ended(ended)?;
-                    if self.is_flooded() && !flooded {
-                        flooded = true;
-                        drain_by.get_or_insert(self.drain_deadline());
+                    if flooded.is_none() {
+                        flooded = self.flood_gate.flood();
+                        drain_by = drain_by.or_else(|| flooded.map(|_| self.drain_deadline()));
                     }
                 }
                 _ = tick.tick() => {
@@ -199,7 +175,7 @@ impl<H: Handler> Dispatcher<H> {
                 }
                 event = self.source.next(demand), if !source_ended => match event {
                     Ok(SourceEvent::End) => source_ended = true,
-                    Ok(event) => self.on_event(event),
+                    Ok(event) => self.on_event(event)?,
                     Err(SourceError::Fatal(why)) => return Err(SourceError::Fatal(why).into()),
                     Err(SourceError::Temporary(why)) => tracing::warn!("source: {why}"),
                 },
@@ -216,34 +192,45 @@ impl<H: Handler> Dispatcher<H> {
         self.in_flight < self.settings.in_flight_max && self.in_flight_bytes < bytes_max
     }
 
-    fn is_flooded(&self) -> bool {
-        let max = self.settings.permanent_failures_in_row_max;
-        max > 0 && self.permanent_in_row >= max
-    }
-
-    fn on_event(&mut self, event: SourceEvent) {
+    fn on_event(&mut self, event: SourceEvent) -> Result<(), PipelineError> {
         match event {
             SourceEvent::Assigned { epoch, partitions } => {
                 partitions.into_iter().for_each(|partition| self.watermarks.assign(partition, epoch));
             }
-            SourceEvent::Message(message) => self.on_message(message),
-            SourceEvent::Revoking(revocation) => self.revocations.push(revocation),
-            SourceEvent::Lost { partitions } => drop(self.watermarks.release(&partitions)),
+            SourceEvent::Message(message) => self.on_message(message)?,
+            SourceEvent::Revoking(revocation) => {
+                let assignments = self.watermarks.current(&revocation.partitions);
+                self.revocations.push(Leaving { revocation, assignments });
+            }
+            SourceEvent::Lost { partitions } => {
+                let assignments = self.watermarks.current(&partitions);
+                self.watermarks.release(&assignments);
+            }
             SourceEvent::End => {}
         }
+        Ok(())
     }
 
-    fn on_message(&mut self, message: Message) {
-        let Some(fence) = self.watermarks.take(&message) else {
-            tracing::debug!(position = %message.position, "dropped: its assignment is over");
-            return;
+    fn on_message(&mut self, message: Message) -> Result<(), PipelineError> {
+        let flight = match self.watermarks.take(&message) {
+            Taken::InFlight(flight) => flight,
+            Taken::Over => {
+                tracing::debug!(position = %message.position, "dropped: its assignment is over");
+                return Ok(());
+            }
+            Taken::Unannounced => {
+                let (position, epoch) = (&message.position, message.epoch);
+                return Err(PipelineError::Broken(format!(
+                    "{position} came in epoch {epoch}, which was not announced"
+                )));
+            }
         };
-        self.progress.first_taken.get_or_init(Instant::now);
+        self.progress.take();
         self.in_flight += 1;
         self.in_flight_bytes += message.bytes();
         match self.handler.decode(&message) {
             Ok(request) => {
-                if let Some(job) = self.keys.enter(Job { message, request, fence, superseded: Vec::new() }) {
+                if let Some(job) = self.keys.enter(Job { message, request, flight, superseded: Vec::new() }) {
                     self.start(job);
                 }
             }
@@ -252,25 +239,28 @@ impl<H: Handler> Dispatcher<H> {
                 let handler = self.handler.clone();
                 self.tasks.spawn(async move {
                     let letter = DeadLetter { message, failure, attempts: 1 };
-                    handler.bury(&letter).await;
-                    Ended::Rejected { message: letter.message, outcome: Outcome::DeadLettered(letter.failure) }
+                    let buried = flight.carry(handler.bury(&letter)).await;
+                    let end = buried.map_or(End::Fenced, |()| End::Outcome(Outcome::DeadLettered(letter.failure)));
+                    Ended::Rejected { message: letter.message, end }
                 });
             }
         }
+        Ok(())
     }
 
     fn start(&mut self, job: Job) {
         let handler = self.handler.clone();
         self.tasks.spawn(async move {
-            let fence = job.fence.clone();
-            let end = fence.run_until_cancelled(outcome(&*handler, &job)).await;
+            let flight = job.flight.clone();
+            let end = flight.carry(outcome(&*handler, &job)).await;
             Ended::Job { job: Box::new(job), end: end.map_or(End::Fenced, End::Outcome) }
         });
     }
 
     fn on_ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), PipelineError> {
         match ended.map_err(|e| PipelineError::Broken(e.to_string()))? {
-            Ended::Rejected { message, outcome } => self.settle(&message, &outcome),
+            Ended::Rejected { message, end: End::Outcome(outcome) } => self.settle(&message, &outcome),
+            Ended::Rejected { message, end: End::Fenced } => self.forget(&message),
             Ended::Job { job, end } => {
                 let Job { message, request, superseded, .. } = *job;
                 let mut revived = Vec::new();
@@ -289,7 +279,7 @@ impl<H: Handler> Dispatcher<H> {
                     }
                 }
                 while let Some(next) = self.keys.leave(request.point_id(), std::mem::take(&mut revived)) {
-                    if !next.fence.is_cancelled() {
+                    if !next.flight.fence.is_cancelled() {
                         self.start(next);
                         break;
                     }
@@ -303,18 +293,12 @@ impl<H: Handler> Dispatcher<H> {
 
     fn settle(&mut self, message: &Message, outcome: &Outcome) {
         self.forget(message);
-        match outcome {
-            Outcome::DeadLettered(failure) => {
-                self.progress.dead_lettered.fetch_add(1, Ordering::Relaxed);
-                self.permanent_in_row += u64::from(failure.class == Class::Permanent);
-                tracing::warn!(position = %message.position, stage = %failure.stage, class = %failure.class,
-                    reason = failure.reason, "dead letter: {}", failure.message);
-            }
-            Outcome::Indexed | Outcome::Deleted => self.permanent_in_row = 0,
-            Outcome::Superseded | Outcome::Stale => {}
+        self.flood_gate.settled(outcome);
+        if let Outcome::DeadLettered(failure) = outcome {
+            tracing::warn!(position = %message.position, stage = %failure.stage, class = %failure.class,
+                reason = failure.reason, "dead letter: {}", failure.message);
         }
-        self.progress.settled.fetch_add(1, Ordering::Relaxed);
-        *self.progress.last_settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.progress.settle(matches!(outcome, Outcome::DeadLettered(_)));
         self.metrics.settled(outcome);
         self.watermarks.settle(message);
     }
@@ -326,21 +310,21 @@ impl<H: Handler> Dispatcher<H> {
 
     fn complete_revocations(&mut self) {
         let (drained, waiting) =
-            std::mem::take(&mut self.revocations).into_iter().partition(|r| self.watermarks.drained(&r.partitions));
+            std::mem::take(&mut self.revocations).into_iter().partition(|l| self.watermarks.drained(&l.assignments));
         self.revocations = waiting;
-        for revocation in drained {
-            let offsets = self.watermarks.release(&revocation.partitions);
+        for Leaving { revocation, assignments } in drained {
+            let offsets = self.watermarks.release(&assignments);
             revocation.complete(offsets);
         }
     }
 
     async fn on_tick(&mut self) {
         let (abandoned, waiting) =
-            std::mem::take(&mut self.revocations).into_iter().partition(Revocation::is_abandoned);
+            std::mem::take(&mut self.revocations).into_iter().partition(|l| l.revocation.is_abandoned());
         self.revocations = waiting;
-        for revocation in abandoned {
+        for Leaving { revocation, assignments } in abandoned {
             tracing::warn!(partitions = %list(&revocation.partitions), "released before they were drained");
-            self.watermarks.release(&revocation.partitions);
+            self.watermarks.release(&assignments);
         }
         self.commit().await;
         self.metrics.queue_depth("in_flight", self.in_flight);
@@ -348,12 +332,14 @@ impl<H: Handler> Dispatcher<H> {
         for (partition, messages) in &lag {
             self.metrics.lag(partition, *messages);
         }
+        self.stuck.look(&self.watermarks, Instant::now());
+        self.health.remind(self.in_flight);
         if self.reported.elapsed() >= REPORT {
             self.report(lag.iter().map(|(_, messages)| messages).sum());
         }
     }
 
-    /// One line a minute: how it goes while there is work, and what is in the way while there is an outage.
+    /// One line a minute while there is work: how it goes.
     fn report(&mut self, lag: i64) {
         let (settled, seconds) = (self.progress.settled(), self.reported.elapsed().as_secs_f64());
         let (new, in_flight) = (settled - self.reported_settled, self.in_flight);
@@ -369,9 +355,6 @@ impl<H: Handler> Dispatcher<H> {
                 "progress"
             );
         }
-        for (component, why) in self.health.reasons() {
-            tracing::warn!(component, in_flight, "still unready: {why}");
-        }
     }
 
     async fn commit(&mut self) {
@@ -380,9 +363,12 @@ impl<H: Handler> Dispatcher<H> {
             return;
         }
         match self.source.commit(offsets.clone()).await {
-            Ok(()) => self.metrics.committed(),
+            Ok(()) => {
+                self.metrics.committed();
+                self.health.over("commit");
+            }
             Err(why) => {
-                tracing::warn!("commit failed, will be repeated: {why}");
+                self.health.outage("commit", "commit_failed", why.to_string());
                 self.watermarks.not_committed(&offsets);
             }
         }

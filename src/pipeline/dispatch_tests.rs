@@ -49,7 +49,7 @@ impl Source for FakeSource {
 }
 
 /// Values are instructions: `ok` is indexed, `bad` fails for good, `unreadable` does not decode, `panic` panics,
-/// `wait` is indexed once the gate opens.
+/// `wait` is indexed once the gate opens. The dead letter of the key `held` is safe once the gate opens.
 #[derive(Default)]
 struct FakeHandler {
     gate: Notify,
@@ -112,6 +112,11 @@ impl Handler for FakeHandler {
     }
 
     async fn bury(&self, letter: &DeadLetter) {
+        if letter.message.key.as_deref() == Some(b"held") {
+            self.started.lock().unwrap().push(letter.message.position.offset);
+            self.changed.notify_waiters();
+            self.gate.notified().await;
+        }
         self.buried.lock().unwrap().push(letter.message.position.offset);
         self.changed.notify_waiters();
     }
@@ -121,6 +126,7 @@ struct Rig {
     events: mpsc::UnboundedSender<SourceEvent>,
     commits: Arc<Mutex<HashMap<TopicPartition, i64>>>,
     handler: Arc<FakeHandler>,
+    health: Health,
     shutdown: Shutdown,
     run: tokio::task::JoinHandle<Result<Summary, PipelineError>>,
 }
@@ -135,17 +141,17 @@ impl Rig {
         let commits = Arc::new(Mutex::new(HashMap::new()));
         let source = FakeSource { events: receiver, held: None, commits: commits.clone() };
         let handler = Arc::new(FakeHandler::default());
-        let shutdown = Shutdown::new();
+        let (shutdown, health) = (Shutdown::new(), Health::new());
         let dispatcher = Dispatcher::new(
             Box::new(source),
             handler.clone(),
             PipelineSettings { commit_interval_ms: 1, ..settings },
             shutdown.clone(),
-            Health::new(),
+            health.clone(),
             Arc::default(),
             Arc::default(),
         );
-        let rig = Self { events, commits, handler, shutdown, run: tokio::spawn(dispatcher.run()) };
+        let rig = Self { events, commits, handler, health, shutdown, run: tokio::spawn(dispatcher.run()) };
         rig.send(SourceEvent::Assigned { epoch: 1, partitions: vec![partition()] });
         rig
     }
@@ -155,9 +161,13 @@ impl Rig {
     }
 
     fn message(&self, offset: i64, key: &'static str, value: &'static str) {
+        self.message_in(1, offset, key, value);
+    }
+
+    fn message_in(&self, epoch: u64, offset: i64, key: &'static str, value: &'static str) {
         self.send(SourceEvent::Message(Message {
             position: Position { topic: "t".into(), partition: 0, offset },
-            epoch: 1,
+            epoch,
             key: Some(Bytes::from_static(key.as_bytes())),
             value: Some(Bytes::from_static(value.as_bytes())),
             headers: Vec::new(),
@@ -189,6 +199,27 @@ async fn everything_settles_and_is_committed() {
     let mut buried = handler.buried.lock().unwrap().clone();
     buried.sort_unstable();
     assert_eq!(buried, [1, 2]);
+}
+
+#[tokio::test]
+async fn nothing_is_committed_past_a_message_whose_dead_letter_is_not_safe() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "ok");
+    rig.message(1, "held", "unreadable");
+    rig.message(2, "b", "ok");
+    rig.handler.until(|h| h.started.lock().unwrap().contains(&1) && h.running.lock().unwrap().contains(&2)).await;
+    while rig.committed() != Some(1) {
+        tokio::task::yield_now().await;
+    }
+    // Many commits later it is the same.
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(rig.committed(), Some(1));
+    }
+    rig.handler.gate.notify_one();
+    let commits = rig.commits.clone();
+    assert_eq!(rig.end().await.unwrap().dead_lettered, 1);
+    assert_eq!(commits.lock().unwrap()[&partition()], 3);
 }
 
 #[tokio::test]
@@ -256,6 +287,50 @@ async fn work_of_lost_partitions_is_fenced_and_not_committed() {
 }
 
 #[tokio::test]
+async fn a_partition_that_comes_back_before_its_revocation_is_answered_goes_on() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "wait");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
+    let (revocation, completed) = Revocation::new(vec![partition()]);
+    rig.send(SourceEvent::Revoking(revocation));
+    rig.send(SourceEvent::Assigned { epoch: 2, partitions: vec![partition()] });
+    rig.message_in(2, 0, "b", "ok");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 2).await;
+    // The source has given up waiting.
+    drop(completed);
+    rig.message_in(2, 1, "c", "ok");
+    while rig.committed() != Some(2) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*rig.handler.running.lock().unwrap(), [0, 1], "the earlier assignment's work is fenced");
+    assert_eq!(rig.end().await.unwrap().settled, 2);
+}
+
+#[tokio::test]
+async fn a_message_of_an_unannounced_assignment_is_not_dropped_in_silence() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message_in(7, 0, "a", "ok");
+    match rig.run.await.unwrap() {
+        Err(PipelineError::Broken(why)) => assert!(why.contains("t[0]@0 came in epoch 7"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_move_makes_the_worker_unready_until_it_does() {
+    let rig = Rig::new(PipelineSettings { stalled_after_ms: 1, ..Default::default() });
+    rig.message(0, "a", "wait");
+    while !rig.health.reasons().iter().any(|(component, why)| *component == "in_flight" && why.contains("t[0]@0")) {
+        tokio::task::yield_now().await;
+    }
+    rig.handler.gate.notify_one();
+    while !rig.health.reasons().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    rig.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stop_drains_and_takes_no_more() {
     let rig = Rig::new(PipelineSettings::default());
     rig.message(0, "a", "wait");
@@ -305,8 +380,21 @@ async fn a_flood_of_broken_messages_stops_the_pipeline_after_the_letters_are_saf
     }
     rig.handler.until(|h| h.buried.lock().unwrap().len() == 3).await;
     let (commits, run) = (rig.commits.clone(), rig.run);
-    assert!(matches!(run.await.unwrap(), Err(PipelineError::Flood { in_row: 3 })));
+    assert!(matches!(run.await.unwrap(), Err(PipelineError::Flood(Flood::InRow(3)))));
     assert_eq!(commits.lock().unwrap()[&partition()], 3);
+}
+
+#[tokio::test]
+async fn a_large_share_of_broken_messages_stops_the_pipeline_too() {
+    let settings = PipelineSettings { permanent_failures_percent_max: 60, in_flight_max: 1, ..Default::default() };
+    let rig = Rig::new(settings);
+    for offset in 0..1_200 {
+        rig.message(offset, "a", if offset % 3 == 0 { "ok" } else { "bad" });
+    }
+    let (commits, run) = (rig.commits.clone(), rig.run);
+    let ended = run.await.unwrap();
+    assert!(matches!(ended, Err(PipelineError::Flood(Flood::Share { failed: 666, of: 1_000 }))), "{ended:?}");
+    assert_eq!(commits.lock().unwrap()[&partition()], 1_000);
 }
 
 #[tokio::test]

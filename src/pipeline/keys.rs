@@ -3,8 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use tokio_util::sync::CancellationToken;
-
+use super::flight::Flight;
 use crate::domain::{IngestRequest, Message, Op, PointId};
 
 /// A decoded message on its way.
@@ -12,8 +11,7 @@ use crate::domain::{IngestRequest, Message, Op, PointId};
 pub struct Job {
     pub message: Message,
     pub request: IngestRequest,
-    /// Cancelled when the message's partition belongs to others.
-    pub fence: CancellationToken,
+    pub flight: Flight,
     /// Older jobs of the same asset that this one makes needless, in order.
     pub superseded: Vec<Job>,
 }
@@ -90,7 +88,7 @@ mod tests {
                 version,
                 models: None,
             },
-            fence: CancellationToken::new(),
+            flight: Flight::default(),
             superseded: Vec::new(),
         }
     }

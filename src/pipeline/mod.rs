@@ -30,33 +30,44 @@ mod decode;
 mod dispatch;
 mod embed;
 mod fetch;
+mod flight;
+mod flood;
+mod json;
 mod keys;
+mod pace;
+mod progress;
+mod purge;
 mod recall;
 mod settle;
+mod stuck;
 mod upsert;
 mod watermark;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-pub use dispatch::{Progress, Summary};
+#[cfg(fuzzing)]
+pub use decode::decode;
 pub use embed::{Embed, Embedded, Picture, Target};
+pub use flood::Flood;
+pub use progress::{Progress, Summary};
 
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters};
-use crate::domain::{Failure, IngestRequest, Message, Op, Outcome, PointId, Recorded, Stage};
+use crate::domain::{Failure, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage};
 use crate::media::MediaClient;
+use crate::redact;
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceError};
-use crate::store::Store;
+use crate::store::{Store, Written};
 use crate::telemetry::{Health, Metrics};
 
 use attempts::{Attempts, GaveUp};
 use dispatch::{Dispatcher, Handler};
 use recall::Recall;
-use upsert::{Lane, Written};
+use upsert::Lane;
 
 /// Why a pipeline stopped that was not asked to, or not in time.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +77,8 @@ pub enum PipelineError {
     /// A stage is broken for good; what was in flight is not committed and will be delivered again.
     #[error("a stage broke: {0}; this is a bug, please report it with the log lines before it")]
     Broken(String),
-    #[error(
-        "{in_row} messages in a row failed permanently, which looks like a wrong topic or a changed format; \
-         see the dead letters, then start again (limit: pipeline.permanent_failures_in_row_max)"
-    )]
-    Flood { in_row: u64 },
+    #[error("{0}")]
+    Flood(Flood),
     #[error("stopped by a second signal before work in flight was drained")]
     Forced,
 }
@@ -98,10 +106,12 @@ pub struct Parts {
 /// Runs until `source` ends, a stop is requested and drained, or something is beyond repair.
 pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, PipelineError> {
     let attempts = Attempts::new(&parts.settings, parts.health.clone(), parts.metrics.clone());
+    let pause_max = Duration::from_millis(parts.settings.backoff_cap_ms);
     let route = |(clip, collection): (_, String)| {
         let read = || Recall::new(collection.clone(), parts.store.clone(), parts.store_settings.batch_points_max);
         let recall = parts.settings.skip_unchanged.then(read);
-        Route { lane: Lane::new(clip, collection, &parts.store, &parts.store_settings, &parts.metrics), recall }
+        let lane = Lane::new(clip, collection, &parts.store, &parts.store_settings, pause_max, &parts.metrics);
+        Route { lane, recall }
     };
     let stages = Stages {
         topic_ops: parts.topic_ops,
@@ -243,11 +253,12 @@ impl Stages {
 
     fn routes_of(&self, request: &IngestRequest) -> Result<Vec<&Route>, Failure> {
         let Some(models) = &request.models else { return Ok(self.routes.iter().collect()) };
-        let find = |model| {
+        let find = |model: &ModelId| {
             self.routes.iter().find(|route| route.lane.clip().id() == model).ok_or_else(|| {
                 let known: Vec<String> = self.routes.iter().map(|route| route.lane.clip().id().to_string()).collect();
                 let message = format!(
-                    "field \"models\" asks for {model}, which this worker does not have; it has {}",
+                    "field \"models\" asks for {}, which this worker does not have; it has {}",
+                    redact::excerpt(&model.to_string(), 80),
                     known.join(", ")
                 );
                 Failure::permanent(Stage::Decode, "model_not_configured", message)

@@ -1,4 +1,4 @@
-//! Stage 5, for messages that failed: the dead letter is confirmed before the offset may be committed.
+//! Stage 6, for messages that failed: the dead letter is confirmed before the offset may be committed.
 
 use super::attempts::Attempts;
 use crate::dead_letter::{DeadLetter, DeadLetters};
@@ -18,5 +18,76 @@ pub async fn bury(attempts: &Attempts, dead_letters: &dyn DeadLetters, letter: &
     // Outages are held for as long as they last, so this ends with success only.
     if attempts.run(Stage::Settle, send).await.is_err() {
         unreachable!("every failure of a dead letter is an outage");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config::PipelineSettings;
+    use crate::dead_letter::DeadLetterError;
+    use crate::domain::{Message, Position};
+    use crate::telemetry::Health;
+
+    #[derive(Default)]
+    struct Down {
+        up: AtomicBool,
+        refused: AtomicU32,
+        taken: AtomicU32,
+    }
+
+    #[async_trait]
+    impl DeadLetters for Down {
+        async fn send(&self, _: &DeadLetter) -> Result<(), DeadLetterError> {
+            if self.up.load(Ordering::Acquire) {
+                self.taken.fetch_add(1, Ordering::AcqRel);
+                return Ok(());
+            }
+            self.refused.fetch_add(1, Ordering::AcqRel);
+            Err(DeadLetterError("down".into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_letter_is_held_for_as_long_as_nobody_takes_it() {
+        let settings =
+            PipelineSettings { attempts_max: 2, backoff_base_ms: 1, backoff_cap_ms: 2, ..Default::default() };
+        let (health, letters) = (Health::new(), Arc::new(Down::default()));
+        let attempts = Attempts::new(&settings, health.clone(), Arc::default());
+        let letter = DeadLetter {
+            message: Message {
+                position: Position { topic: "t".into(), partition: 0, offset: 0 },
+                epoch: 1,
+                key: None,
+                value: None,
+                headers: Vec::new(),
+                timestamp_ms: None,
+            },
+            failure: Failure::permanent(Stage::Decode, "test", "no"),
+            attempts: 1,
+        };
+        let held = tokio::spawn({
+            let letters = letters.clone();
+            async move { bury(&attempts, &*letters, &letter).await }
+        });
+        let patience = Duration::from_secs(60);
+        let refused = async {
+            while letters.refused.load(Ordering::Acquire) < 20 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(patience, refused).await.expect("it tries on, far beyond attempts_max");
+        assert!(!held.is_finished());
+        assert_eq!(health.reasons(), [("settle", "down".to_owned())]);
+        letters.up.store(true, Ordering::Release);
+        tokio::time::timeout(patience, held).await.expect("it goes on by itself").unwrap();
+        assert_eq!(letters.taken.load(Ordering::Acquire), 1);
+        assert!(health.reasons().is_empty());
     }
 }

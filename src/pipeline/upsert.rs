@@ -1,41 +1,35 @@
-//! Stage 4: points to collections, in batches that form from what is waiting.
+//! Stage 5: points to collections, in batches that form from what is waiting.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::embed::{Embedded, Given};
+use super::pace::Pace;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
 use crate::domain::{
-    Class, Deletion, Failure, IngestRequest, Message, Op, Origin, Patch, Payload, Point, PointId, Record, Stage, Write,
+    Class, Deletion, Failure, Guard, IngestRequest, Message, Op, Origin, Patch, Payload, Point, PointId, Record, Recorded,
+    Stage, Stamp, Write,
 };
-use crate::store::{Store, StoreError};
+use crate::store::{STORE_CONFLICT, Store, StoreError, Written};
 use crate::telemetry::Metrics;
 
 /// One model with the collection that it fills and the tasks that write to it.
 pub struct Lane {
     clip: Arc<Clip>,
     queue: mpsc::Sender<Ticket>,
-    /// Aborted when the lane is dropped.
+    /// And the purge of old tombstones. Aborted when the lane is dropped.
     writers: JoinSet<()>,
 }
 
 /// A write that waits for its batch.
 struct Ticket {
     write: Write,
-    version: Option<u64>,
     reply: oneshot::Sender<Result<Written, StoreError>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    Applied,
-    /// The store holds a newer version.
-    Stale,
 }
 
 impl Lane {
@@ -44,8 +38,10 @@ impl Lane {
         collection: String,
         store: &Arc<dyn Store>,
         settings: &StoreSettings,
+        pause_max: Duration,
         metrics: &Arc<Metrics>,
     ) -> Self {
+        let pace = Pace::new(&collection, settings.writes_in_flight_max, pause_max, metrics.clone());
         let (queue, waiting) = mpsc::channel(settings.batch_points_max);
         let waiting = Arc::new(Mutex::new(waiting));
         let mut writers = JoinSet::new();
@@ -54,11 +50,14 @@ impl Lane {
                 collection: collection.clone(),
                 store: store.clone(),
                 metrics: metrics.clone(),
+                guard: settings.guard,
+                pace: pace.clone(),
                 points_max: settings.batch_points_max,
                 bytes_max: settings.batch_bytes_max,
             };
             writers.spawn(writer.run(waiting.clone()));
         }
+        writers.spawn(super::purge::run(store.clone(), collection, settings.tombstone_retention_s));
         Self { clip, queue, writers }
     }
 
@@ -74,7 +73,7 @@ impl Lane {
         (!self.clip.is_alive()).then(|| format!("a tower of {} is gone", self.clip.id()))
     }
 
-    async fn write(&self, write: Write, version: Option<u64>) -> Result<Written, StoreError> {
+    async fn write(&self, write: Write) -> Result<Written, StoreError> {
         let (reply, written) = oneshot::channel();
         let gone = || StoreError {
             class: Class::Outage,
@@ -82,7 +81,7 @@ impl Lane {
             message: format!("the writer of {} is gone", self.clip.id()),
             retry_after: None,
         };
-        self.queue.send(Ticket { write, version, reply }).await.map_err(|_| gone())?;
+        self.queue.send(Ticket { write, reply }).await.map_err(|_| gone())?;
         written.await.map_err(|_| gone())?
     }
 }
@@ -114,14 +113,14 @@ pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded) ->
     embedded.targets.into_iter().map(write).collect()
 }
 
-/// Writes to every lane. Stale only when no lane took it; `None` when a point is gone that a write relied on.
+/// Writes to every lane. Stale only when no lane took it; `None` when a point is not as a write relied on.
 pub async fn write(lanes: &[&Lane], writes: &[Write]) -> Result<Option<Written>, Failure> {
     let relies = writes.iter().any(|write| !write.kept().is_empty());
-    let written = lanes.iter().zip(writes).map(|(lane, write)| lane.write(write.clone(), write.record().version));
+    let written = lanes.iter().zip(writes).map(|(lane, write)| lane.write(write.clone()));
     match futures::future::try_join_all(written).await {
         Ok(written) if written.contains(&Written::Applied) => Ok(Some(Written::Applied)),
         Ok(_) => Ok(Some(Written::Stale)),
-        Err(e) if relies && e.reason == "store_conflict" => Ok(None),
+        Err(e) if relies && e.reason == STORE_CONFLICT => Ok(None),
         Err(e) => Err(Failure {
             stage: Stage::Upsert,
             class: e.class,
@@ -137,6 +136,8 @@ struct Writer {
     collection: String,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    guard: Guard,
+    pace: Pace,
     points_max: usize,
     bytes_max: usize,
 }
@@ -175,15 +176,23 @@ impl Writer {
         };
         let (stale, fresh) = batch.into_iter().partition(|ticket| outdated.contains(&ticket.write.id()));
         answer(stale, &Ok(Written::Stale));
-        let mut open = vec![fresh];
+        let mut open: Vec<Vec<Ticket>> = vec![fresh];
         while let Some(mut batch) = open.pop() {
             if batch.is_empty() {
                 continue;
             }
             match self.write(&batch).await {
-                Ok(()) => answer(batch, &Ok(Written::Applied)),
+                Ok(written) => {
+                    for (ticket, written) in batch.into_iter().zip(written) {
+                        let id = ticket.write.id();
+                        ticket.answer(match written {
+                            Written::Conflict => Err(StoreError::conflict(id, &self.collection)),
+                            done => Ok(done),
+                        });
+                    }
+                }
                 // The store rejects the batch for one of its points: halve until that one is alone.
-                Err(error) if error.class == Class::Permanent && batch.len() > 1 => {
+                Err(error) if error.is_about_a_point() && batch.len() > 1 => {
                     open.push(batch.split_off(batch.len() / 2));
                     open.push(batch);
                 }
@@ -192,10 +201,10 @@ impl Writer {
         }
     }
 
-    async fn write(&self, batch: &[Ticket]) -> Result<(), StoreError> {
+    async fn write(&self, batch: &[Ticket]) -> Result<Vec<Written>, StoreError> {
         let writes: Vec<Write> = batch.iter().map(|t| t.write.clone()).collect();
         let started = Instant::now();
-        self.store.write(&self.collection, &writes).await?;
+        let written = self.pace.run(self.store.write(&self.collection, &writes, self.guard)).await?;
         let took = started.elapsed();
         self.metrics.upsert_batch(&self.collection, writes.len(), took);
         tracing::debug!(
@@ -204,27 +213,44 @@ impl Writer {
             took_ms = took.as_millis() as u64,
             "written"
         );
-        Ok(())
+        Ok(written)
     }
 
-    /// The points of which the store holds a newer version. Only messages with a version cost a read.
+    /// The points of which the store holds a newer version. Under `check` only: `off` does not care, and `strict` is told
+    /// by the write itself. Only messages with a version cost a read.
     async fn outdated(&self, batch: &[Ticket]) -> Result<HashSet<PointId>, StoreError> {
-        let versions: HashMap<PointId, u64> = batch.iter().filter_map(|t| Some((t.write.id(), t.version?))).collect();
-        if versions.is_empty() {
+        if self.guard != Guard::Check {
             return Ok(HashSet::new());
         }
-        let ids: Vec<PointId> = versions.keys().copied().collect();
+        let stamp = |ticket: &Ticket| (ticket.write.id(), ticket.write.record().stamp());
+        let stamps: HashMap<PointId, Stamp> =
+            batch.iter().map(stamp).filter(|(_, stamp)| stamp.version.is_some()).collect();
+        if stamps.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let ids: Vec<PointId> = stamps.keys().copied().collect();
         let records = self.store.records(&self.collection, &ids).await?;
-        let newer = |id: &PointId, record: &Payload| {
-            record.get("version").and_then(|v| v.as_u64()).is_some_and(|stored| versions.get(id) < Some(&stored))
+        let newer = |(id, record): &(PointId, Payload)| {
+            let stored = Recorded::read(record).stamp;
+            stamps.get(id).is_some_and(|mine| stored.has_newer_version_than(mine) == Some(true))
         };
-        Ok(records.into_iter().filter(|(id, record)| newer(id, record)).map(|(id, _)| id).collect())
+        Ok(records.into_iter().filter(newer).map(|(id, _)| id).collect())
+    }
+}
+
+impl Ticket {
+    fn answer(self, result: Result<Written, StoreError>) {
+        // Nobody waits any more when the job was fenced or the pipeline is stopping.
+        let _ = self.reply.send(result);
     }
 }
 
 fn answer(batch: Vec<Ticket>, result: &Result<Written, StoreError>) {
     for ticket in batch {
-        // Nobody waits any more when the job was fenced or the pipeline is stopping.
-        let _ = ticket.reply.send(result.clone());
+        ticket.answer(result.clone());
     }
 }
+
+#[cfg(test)]
+#[path = "upsert_tests.rs"]
+mod tests;

@@ -1,9 +1,11 @@
 //! Which offsets may be committed: only the contiguous prefix of settled ones, per partition and assignment.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use super::flight::Flight;
 use crate::domain::{Message, TopicPartition};
 
 /// All partitions that this process has.
@@ -12,18 +14,50 @@ pub struct Watermarks {
     partitions: HashMap<TopicPartition, Watermark>,
 }
 
+/// One partition for as long as this process has it, once. The same partition may be assigned again before its earlier
+/// revocation is answered; the epoch tells the two apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub partition: TopicPartition,
+    pub epoch: u64,
+}
+
+/// What becomes of a message that the source hands over.
+pub enum Taken {
+    InFlight(Flight),
+    /// Its assignment is over: the message is its new owner's.
+    Over,
+    /// Nobody announced its assignment. Dropping it would silence its partition.
+    Unannounced,
+}
+
+/// The message that holds a partition's watermark.
+#[derive(Clone, Debug)]
+pub struct Oldest {
+    pub partition: TopicPartition,
+    pub offset: i64,
+    pub taken_at: Instant,
+    pub flight: Flight,
+}
+
 /// One partition in one assignment. Invariant: `taken` is in order of offset, and its front is not settled.
 struct Watermark {
     epoch: u64,
-    /// Offsets that were taken and not yet passed by the watermark, with whether they are settled. Gaps between
-    /// offsets are normal: compaction and transaction markers leave them.
-    taken: VecDeque<(i64, bool)>,
+    /// Offsets that were taken and not yet passed by the watermark. Gaps between offsets are normal: compaction and
+    /// transaction markers leave them.
+    taken: VecDeque<Entry>,
     /// The next offset to consume after all that is settled without a gap; `None` before the first.
     next: Option<i64>,
     /// Whether `next` moved since it was last offered for a commit.
     dirty: bool,
-    /// Cancelled when others own the partition: what is still in flight must not write any more.
     fence: CancellationToken,
+}
+
+struct Entry {
+    offset: i64,
+    settled: bool,
+    taken_at: Instant,
+    flight: Flight,
 }
 
 impl Watermarks {
@@ -36,15 +70,27 @@ impl Watermarks {
         }
     }
 
-    /// Notes that `message` is in flight and returns the fence of its assignment; `None` when the message belongs to
-    /// no current assignment and must be dropped.
-    pub fn take(&mut self, message: &Message) -> Option<CancellationToken> {
-        let watermark = self.partitions.get_mut(&message.position.topic_partition())?;
+    /// Notes that `message` is in flight.
+    pub fn take(&mut self, message: &Message) -> Taken {
+        let Some(watermark) = self.partitions.get_mut(&message.position.topic_partition()) else {
+            return Taken::Unannounced;
+        };
         if watermark.epoch != message.epoch {
-            return None;
+            return if message.epoch < watermark.epoch { Taken::Over } else { Taken::Unannounced };
         }
-        watermark.taken.push_back((message.position.offset, false));
-        Some(watermark.fence.clone())
+        let flight = Flight::new(watermark.fence.clone());
+        let offset = message.position.offset;
+        watermark.taken.push_back(Entry { offset, settled: false, taken_at: Instant::now(), flight: flight.clone() });
+        Taken::InFlight(flight)
+    }
+
+    /// Per partition with work in flight, the message that has been there the longest.
+    pub fn oldest(&self) -> impl Iterator<Item = Oldest> {
+        self.partitions.iter().filter_map(|(partition, watermark)| {
+            let Entry { offset, taken_at, flight, .. } = watermark.taken.front()?;
+            let (offset, taken_at, flight) = (*offset, *taken_at, flight.clone());
+            Some(Oldest { partition: partition.clone(), offset, taken_at, flight })
+        })
     }
 
     /// Marks `message` as settled. Returns whether it counted: messages of older assignments do not.
@@ -53,11 +99,11 @@ impl Watermarks {
         if watermark.epoch != message.epoch {
             return false;
         }
-        let Ok(index) = watermark.taken.binary_search_by_key(&message.position.offset, |(offset, _)| *offset) else {
+        let Ok(index) = watermark.taken.binary_search_by_key(&message.position.offset, |entry| entry.offset) else {
             return false;
         };
-        watermark.taken[index].1 = true;
-        while let Some((offset, true)) = watermark.taken.front() {
+        watermark.taken[index].settled = true;
+        while let Some(Entry { offset, settled: true, .. }) = watermark.taken.front() {
             watermark.next = Some(offset + 1);
             watermark.dirty = true;
             watermark.taken.pop_front();
@@ -85,20 +131,33 @@ impl Watermarks {
         }
     }
 
-    /// Whether nothing of these partitions is in flight.
-    pub fn drained(&self, partitions: &[TopicPartition]) -> bool {
-        partitions.iter().filter_map(|p| self.partitions.get(p)).all(|w| w.taken.is_empty())
+    /// The current assignments of `partitions`.
+    pub fn current(&self, partitions: &[TopicPartition]) -> Vec<Assignment> {
+        let epoch = |partition| self.partitions.get(partition).map(|watermark| watermark.epoch);
+        partitions.iter().filter_map(|p| Some(Assignment { partition: p.clone(), epoch: epoch(p)? })).collect()
     }
 
-    /// Ends the assignment of `partitions`: fences what is in flight and returns their last offsets to commit.
-    pub fn release(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, i64)> {
-        let released = partitions.iter().filter_map(|p| self.partitions.remove_entry(p));
-        released
-            .filter_map(|(partition, w)| {
-                w.fence.cancel();
-                Some((partition, w.next?))
-            })
-            .collect()
+    /// Whether nothing of these assignments is in flight. Those that were replaced have nothing left to wait for.
+    pub fn drained(&self, assignments: &[Assignment]) -> bool {
+        assignments
+            .iter()
+            .all(|a| self.partitions.get(&a.partition).is_none_or(|w| w.epoch != a.epoch || w.taken.is_empty()))
+    }
+
+    /// Ends the assignments: fences what is in flight and returns their last offsets to commit. A later assignment of
+    /// the same partition is left alone.
+    pub fn release(&mut self, assignments: &[Assignment]) -> Vec<(TopicPartition, i64)> {
+        let mut last = Vec::new();
+        for Assignment { partition, epoch } in assignments {
+            if self.partitions.get(partition).is_none_or(|watermark| watermark.epoch != *epoch) {
+                continue;
+            }
+            if let Some(watermark) = self.partitions.remove(partition) {
+                watermark.fence.cancel();
+                last.extend(watermark.next.map(|next| (partition.clone(), next)));
+            }
+        }
+        last
     }
 }
 
@@ -116,6 +175,13 @@ mod tests {
         Message { position, epoch, key: None, value: None, headers: Vec::new(), timestamp_ms: None }
     }
 
+    fn take(w: &mut Watermarks, message: &Message) -> Option<Flight> {
+        match w.take(message) {
+            Taken::InFlight(flight) => Some(flight),
+            Taken::Over | Taken::Unannounced => None,
+        }
+    }
+
     fn assigned() -> Watermarks {
         let mut watermarks = Watermarks::default();
         watermarks.assign(partition(), 1);
@@ -126,7 +192,7 @@ mod tests {
     fn a_gap_holds_the_watermark() {
         let mut w = assigned();
         for offset in [10, 11, 15] {
-            assert!(w.take(&message(offset, 1)).is_some());
+            assert!(take(&mut w, &message(offset, 1)).is_some());
         }
         assert!(w.settle(&message(15, 1)) && w.settle(&message(11, 1)));
         assert_eq!(w.committable(), []);
@@ -140,32 +206,56 @@ mod tests {
     #[test]
     fn acknowledgements_of_an_older_assignment_are_ignored() {
         let mut w = assigned();
-        let fence = w.take(&message(10, 1)).unwrap();
+        let flight = take(&mut w, &message(10, 1)).unwrap();
         w.assign(partition(), 2);
-        assert!(fence.is_cancelled());
+        assert!(flight.fence.is_cancelled());
         assert!(!w.settle(&message(10, 1)));
-        assert!(w.take(&message(11, 1)).is_none());
-        assert!(w.take(&message(10, 2)).is_some());
+        assert!(matches!(w.take(&message(11, 1)), Taken::Over));
+        assert!(take(&mut w, &message(10, 2)).is_some());
         assert_eq!(w.committable(), []);
     }
 
     #[test]
     fn release_gives_the_last_offsets_and_fences() {
         let mut w = assigned();
-        let fence = w.take(&message(10, 1)).unwrap();
+        let flight = take(&mut w, &message(10, 1)).unwrap();
         w.take(&message(11, 1));
         w.settle(&message(10, 1));
-        assert!(!w.drained(&[partition()]));
-        assert_eq!(w.release(&[partition()]), [(partition(), 11)]);
-        assert!(fence.is_cancelled());
+        let current = w.current(&[partition()]);
+        assert!(!w.drained(&current));
+        assert_eq!(w.oldest().map(|o| o.offset).collect::<Vec<_>>(), [11]);
+        assert_eq!(w.release(&current), [(partition(), 11)]);
+        assert!(flight.fence.is_cancelled());
         assert!(!w.settle(&message(11, 1)));
+    }
+
+    #[test]
+    fn the_late_release_of_an_assignment_leaves_the_next_one_of_its_partition_alone() {
+        let mut w = assigned();
+        w.take(&message(10, 1));
+        let first = w.current(&[partition()]);
+        w.assign(partition(), 2);
+        let flight = take(&mut w, &message(10, 2)).unwrap();
+        assert!(w.drained(&first), "nothing of it is in flight any more");
+        assert_eq!(w.release(&first), []);
+        assert!(!flight.fence.is_cancelled());
+        assert!(take(&mut w, &message(11, 2)).is_some(), "the partition goes on");
+    }
+
+    #[test]
+    fn messages_that_nobody_announced_are_told_from_those_that_come_late() {
+        let mut w = assigned();
+        assert!(matches!(w.take(&message(0, 2)), Taken::Unannounced));
+        assert!(matches!(w.take(&message(0, 0)), Taken::Over));
+        w.release(&w.current(&[partition()]));
+        assert!(matches!(w.take(&message(0, 1)), Taken::Unannounced));
     }
 
     #[test]
     fn any_order_of_settling_commits_everything_in_the_end() {
         let mut order: Vec<i64> = (0..200).collect();
         let mut w = assigned();
-        order.iter().for_each(|o| assert!(w.take(&message(*o, 1)).is_some()));
+        order.iter().for_each(|o| assert!(take(&mut w, &message(*o, 1)).is_some()));
         // A fixed shuffle: multiplication by a unit modulo a prime visits every residue once.
         order.sort_by_key(|o| (o * 97) % 211);
         let mut settled = std::collections::HashSet::new();
@@ -176,7 +266,8 @@ mod tests {
                 assert!((0..next).all(|o| settled.contains(&o)), "{next} passed something unsettled");
             }
         }
-        assert!(w.drained(&[partition()]));
-        assert_eq!(w.release(&[partition()]), [(partition(), 200)]);
+        let current = w.current(&[partition()]);
+        assert!(w.drained(&current));
+        assert_eq!(w.release(&current), [(partition(), 200)]);
     }
 }

@@ -10,7 +10,8 @@ const QUOTED_CHARS_MAX: usize = 200;
 /// Query parameters that grant access or sign a request (S3, GCS, Azure SAS, CloudFront, plain tokens). Compared in
 /// lower case, by prefix or whole.
 const SECRET_PARAMETER_PREFIXES: [&str; 3] = ["x-amz-", "x-goog-", "x-oss-"];
-const SECRET_PARAMETERS: [&str; 20] = [
+const SECRET_PARAMETERS: [&str; 33] = [
+    "__gda__",
     "access_key",
     "access_token",
     "api_key",
@@ -18,16 +19,28 @@ const SECRET_PARAMETERS: [&str; 20] = [
     "auth",
     "authorization",
     "awsaccesskeyid",
+    "code",
     "credential",
     "googleaccessid",
+    "hdnea",
+    "hdnts",
+    "hmac",
+    "jwt",
     "key",
     "key-pair-id",
+    "pass",
+    "passwd",
     "password",
     "policy",
     "pwd",
     "secret",
     "se",
+    "session",
+    "session_id",
+    "sessionid",
+    "sid",
     "sig",
+    "sign",
     "signature",
     "sp",
     "token",
@@ -40,7 +53,8 @@ pub fn url(url: &str) -> String {
         let head = url.split([',', ';']).next().unwrap_or("data:");
         return format!("{},…({} bytes)", cut(head, 60), url.len());
     }
-    let Ok(mut parsed) = Url::parse(url) else {
+    // Without `//` after its scheme it has no user info that could be taken out (`joe:pw@host` is such a one).
+    let Some(mut parsed) = Url::parse(url).ok().filter(|parsed| !parsed.cannot_be_a_base()) else {
         let tail = url.rsplit('@').next().unwrap_or_default();
         return cut(tail.split(['?', '#']).next().unwrap_or_default(), QUOTED_CHARS_MAX);
     };
@@ -52,7 +66,8 @@ pub fn url(url: &str) -> String {
         let kept: Vec<(String, String)> = parsed
             .query_pairs()
             .map(|(k, v)| {
-                let secret = is_secret_parameter(&k);
+                // A JSON web token is one under any name.
+                let secret = is_secret_parameter(&k) || v.starts_with("eyJ");
                 (k.into_owned(), if secret { "REDACTED".to_owned() } else { v.into_owned() })
             })
             .collect();
@@ -90,14 +105,17 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
-/// At most `chars` characters of `text`, with `…` where something was cut, control characters escaped.
+/// At most `chars` characters of `text`, with `…` where something was cut. Control characters are escaped, and count as
+/// what they are written as.
 pub fn cut(text: &str, chars: usize) -> String {
-    let mut out = String::new();
-    for (n, c) in text.chars().enumerate() {
-        if n == chars {
+    let (mut out, mut left) = (String::new(), chars);
+    for c in text.chars() {
+        let size = if c.is_control() { c.escape_default().len() } else { 1 };
+        if size > left {
             out.push('…');
             break;
         }
+        left -= size;
         if c.is_control() {
             out.extend(c.escape_default());
         } else {
@@ -105,6 +123,16 @@ pub fn cut(text: &str, chars: usize) -> String {
         }
     }
     out
+}
+
+/// As [`cut`], for text of somebody else that may hold URLs: it ends where the first one begins (`:/`, or an escape that
+/// may be one), because nothing tells a password from the rest in text that may be broken.
+pub fn excerpt(text: &str, chars: usize) -> String {
+    let url = [":/", ":\\", "\\u"].iter().filter_map(|start| text.find(start)).min();
+    match url {
+        Some(at) if text[..at].chars().take(chars).count() < chars => format!("{}…", cut(&text[..at], chars)),
+        _ => cut(text, chars),
+    }
 }
 
 /// A secret from configuration: has no `Display`, and its `Debug` shows nothing.
@@ -147,11 +175,24 @@ mod tests {
     fn data_urls_and_garbage_show_no_content() {
         assert_eq!(url("data:image/png;base64,AAAA"), "data:image/png,…(26 bytes)");
         assert_eq!(url("//joe:pw@host/x?sig=1"), "host/x");
+        assert_eq!(url("joe:pw@host/x?sig=1"), "host/x");
+        assert_eq!(url("https://x/a?v=eyJhbGciOiJIUzI1NiJ9.e30.c2ln"), "https://x/a?v=REDACTED");
+    }
+
+    #[test]
+    fn excerpts_end_before_a_url() {
+        assert_eq!(excerpt(r#"{"image": "https://joe:pw@host/a"#, 80), r#"{"image": "https…"#);
+        assert_eq!(excerpt(r#"{"image": "https:\/\/joe:pw@host"#, 80), r#"{"image": "https…"#);
+        assert_eq!(excerpt(r#"{"image": "\u0068ttps"#, 80), r#"{"image": "…"#);
+        assert_eq!(excerpt("{\"a\": 1}", 80), "{\"a\": 1}");
+        assert_eq!(excerpt("abcdef https://x", 3), "abc…");
     }
 
     #[test]
     fn long_text_is_cut_and_control_characters_are_visible() {
         assert_eq!(cut("abcdef", 3), "abc…");
         assert_eq!(cut("a\nb", 9), "a\\nb");
+        // Found by fuzzing: 200 of them were a line of 1,200 characters.
+        assert_eq!(cut("a\0\0", 8), "a\\u{0}…");
     }
 }

@@ -1,15 +1,19 @@
 //! The other direction: messages to a topic, for the `produce` verb, the demo and tests.
 
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::ClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::OAuthToken;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use crate::config::KafkaSettings;
-use crate::kafka_client::{self, Quiet};
+use crate::kafka_client;
 use crate::redact;
 
 /// Waiting time when librdkafka's queue is full, before the next attempt.
@@ -25,7 +29,42 @@ pub struct ProduceError(String);
 /// in the order of `send` per key.
 #[derive(Clone)]
 pub struct Producer {
-    producer: FutureProducer<Quiet>,
+    producer: FutureProducer<Noting>,
+    noted: Noted,
+}
+
+/// Why the brokers do not let us in, in librdkafka's words with the next step. A delivery only says that its time ran
+/// out.
+type Noted = Arc<Mutex<Option<String>>>;
+
+struct Noting {
+    noted: Noted,
+    settings: KafkaSettings,
+}
+
+impl ClientContext for Noting {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, property: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        kafka_client::oauth_token(property)
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        kafka_client::log_line(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+        let why = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                Some(kafka_client::refused(&self.settings, reason))
+            }
+            _ => kafka_client::untrusted(&self.settings, reason),
+        };
+        if why.is_some() {
+            *self.noted.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        }
+    }
 }
 
 impl Producer {
@@ -36,8 +75,10 @@ impl Producer {
             settings,
             &[("enable.idempotence", "true"), ("compression.type", "zstd"), ("linger.ms", "5")],
         );
-        FutureProducer::from_config_and_context(&config, Quiet)
-            .map(|producer| Self { producer })
+        let noted = Noted::default();
+        let context = Noting { noted: noted.clone(), settings: settings.clone() };
+        FutureProducer::from_config_and_context(&config, context)
+            .map(|producer| Self { producer, noted })
             .map_err(|error| ProduceError(kafka_client::creation_error(&error)))
     }
 
@@ -53,10 +94,26 @@ impl Producer {
         value: Option<&[u8]>,
         headers: &[(&str, Option<&[u8]>)],
     ) -> Result<impl Future<Output = Result<(i32, i64), ProduceError>> + Send + use<>, ProduceError> {
+        self.send_to(topic, None, key, value, headers).await
+    }
+
+    /// Like [`Producer::send`], to this partition; none: the one that the key belongs to.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send_to(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) -> Result<impl Future<Output = Result<(i32, i64), ProduceError>> + Send + use<>, ProduceError> {
         let owned = headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (name, value)| {
             all.insert(Header { key: name, value: *value })
         });
         let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(owned);
+        record.partition = partition;
         record.key = key;
         record.payload = value;
         let delivery = loop {
@@ -66,14 +123,14 @@ impl Producer {
                     record = back;
                     tokio::time::sleep(QUEUE_WAIT).await;
                 }
-                Err((error, _)) => return Err(refused(topic, &error)),
+                Err((error, _)) => return Err(refused(topic, &error, &self.noted)),
             }
         };
-        let topic = topic.to_owned();
+        let (topic, noted) = (topic.to_owned(), self.noted.clone());
         Ok(async move {
             match delivery.await {
                 Ok(Ok(delivery)) => Ok((delivery.partition, delivery.offset)),
-                Ok(Err((error, _))) => Err(refused(&topic, &error)),
+                Ok(Err((error, _))) => Err(refused(&topic, &error, &noted)),
                 Err(_) => Err(ProduceError(format!(
                     "a message to topic {topic:?} was not delivered: the producer was closed; flush it first"
                 ))),
@@ -100,10 +157,16 @@ impl Producer {
     }
 }
 
-fn refused(topic: &str, error: &KafkaError) -> ProduceError {
+fn refused(topic: &str, error: &KafkaError, noted: &Noted) -> ProduceError {
     let code = error.rdkafka_error_code();
+    if code == Some(RDKafkaErrorCode::MessageTimedOut)
+        && let Some(why) = noted.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+    {
+        return ProduceError(format!("topic {topic:?} does not take a message: {why}"));
+    }
     let next = match code {
         Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => "create the topic",
+        Some(RDKafkaErrorCode::UnknownPartition) => "the topic has fewer partitions than it had",
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => "make the message smaller, or raise the topic's limit",
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "grant this user WRITE on the topic",
         _ => "check kafka.brokers and that they are up",
@@ -118,9 +181,7 @@ fn refused(topic: &str, error: &KafkaError) -> ProduceError {
 /// # Errors
 /// A broker that cannot be reached or that refuses a topic; names each.
 pub async fn ensure_topics(settings: &KafkaSettings, topics: &[&str], partitions: i32) -> Result<(), ProduceError> {
-    let config = kafka_client::config(settings, &[]);
-    let admin = AdminClient::<Quiet>::from_config_and_context(&config, Quiet)
-        .map_err(|error| ProduceError(kafka_client::creation_error(&error)))?;
+    let admin = kafka_client::admin(settings).await.map_err(ProduceError)?;
     // -1: the broker's `default.replication.factor` (KIP-464).
     let wanted: Vec<_> =
         topics.iter().map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))).collect();

@@ -5,55 +5,145 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::StoreError;
-use crate::domain::{Modality, Patch, Payload, Point, PointId, RESERVED_KEY, Record, Vectors, Write};
+use crate::domain::{Deletion, Guard, Modality, Patch, Payload, Point, PointId, RESERVED_KEY, Record, Vectors, Write};
 use crate::redact;
+
+/// A buried asset has none.
+static NO_VECTORS: Vectors = Vectors { image: None, text: None };
 
 /// Sorting is safe because a batch holds at most one write per point id.
 #[derive(Debug, Default)]
 pub(super) struct Batch<'a> {
-    pub upserts: Vec<&'a Point>,
-    pub patches: Vec<&'a Patch>,
-    pub deletes: Vec<PointId>,
+    pub upserts: Vec<Upsert<'a>>,
+    pub changes: Vec<Change<'a>>,
+    pub removals: Vec<PointId>,
+}
+
+/// Replaces a point, or creates it: an asset, or its tombstone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Upsert<'a> {
+    pub id: PointId,
+    pub vectors: &'a Vectors,
+    /// None: a tombstone.
+    pub user: Option<&'a Payload>,
+    pub record: &'a Record,
+}
+
+/// Changes a point in steps: a patch, or a full upsert that keeps vectors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change<'a> {
+    pub id: PointId,
+    pub vectors: &'a Vectors,
+    pub kept: &'a [Modality],
+    pub payload: &'a Payload,
+    pub record: &'a Record,
+    /// The payload is replaced, and vectors that are neither given nor kept go. Otherwise all is merged.
+    pub replaces: bool,
 }
 
 impl<'a> Batch<'a> {
     /// Sorts and checks `writes`: ids are unique, and payloads hold only what both stores give back unchanged.
-    pub fn new(writes: &'a [Write]) -> Result<Self, StoreError> {
+    pub fn new(writes: impl IntoIterator<Item = &'a Write>, guard: Guard) -> Result<Self, StoreError> {
         let mut batch = Self::default();
-        let mut ids = HashSet::with_capacity(writes.len());
+        let mut ids = HashSet::new();
         for write in writes {
             if !ids.insert(write.id()) {
                 let message = format!("a batch has two writes of point {}; expected one per point", write.id());
                 return Err(StoreError::permanent("point_twice_in_batch", message));
             }
             match write {
-                Write::Upsert(point) => {
-                    check_payload(point.id, &point.payload, &point.record)?;
-                    batch.upserts.push(point);
+                Write::Upsert(Point { id, vectors, kept, payload, record }) => {
+                    check_payload(*id, payload, record)?;
+                    if kept.is_empty() {
+                        batch.upserts.push(Upsert { id: *id, vectors, user: Some(payload), record });
+                    } else {
+                        batch.changes.push(Change { id: *id, vectors, kept, payload, record, replaces: true });
+                    }
                 }
-                Write::Patch(patch) => {
-                    check_payload(patch.id, &patch.payload, &patch.record)?;
-                    batch.patches.push(patch);
+                Write::Patch(Patch { id, vectors, kept, payload, record }) => {
+                    check_payload(*id, payload, record)?;
+                    batch.changes.push(Change { id: *id, vectors, kept, payload, record, replaces: false });
                 }
-                Write::Delete(deletion) => batch.deletes.push(deletion.id),
+                Write::Delete(Deletion { id, record }) if guard.buries(&record.stamp()) => {
+                    check_version(*id, record)?;
+                    batch.upserts.push(Upsert { id: *id, vectors: &NO_VECTORS, user: None, record });
+                }
+                Write::Delete(deletion) => batch.removals.push(deletion.id),
             }
         }
         Ok(batch)
     }
+}
 
-    /// Points whose full upsert has no `modality` vector. Qdrant replaces the vectors of a point in place, but while
-    /// it moves the point out of an indexed segment it keeps those that the upsert does not mention
-    /// (`upsert_points` in Qdrant's `lib/shard/src/update.rs`), so they are deleted explicitly.
-    pub fn upserts_without(&self, modality: Modality) -> Vec<PointId> {
-        let has = |vectors: &Vectors| match modality {
-            Modality::Image => vectors.image.is_some(),
-            Modality::Text => vectors.text.is_some(),
-        };
-        self.upserts.iter().filter(|point| !has(&point.vectors)).map(|point| point.id).collect()
+impl Upsert<'_> {
+    /// The user's keys, and ours under the reserved key.
+    pub fn payload(&self) -> Payload {
+        match self.user {
+            Some(payload) => whole_payload(payload, self.record),
+            None => whole_payload(&Payload::new(), self.record),
+        }
+    }
+
+    /// Qdrant replaces the vectors of a point in place, but while it moves the point out of an indexed segment it keeps
+    /// those that the upsert does not mention (`upsert_points` in Qdrant's `lib/shard/src/update.rs`), so they are
+    /// deleted explicitly.
+    pub fn drops(&self, modality: Modality) -> bool {
+        !self.vectors.has(modality)
     }
 }
 
-/// The payload of a full upsert: the user's keys, and ours under the reserved key.
+impl Change<'_> {
+    /// Whether it creates a point that is absent.
+    pub fn creates(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    pub fn drops(&self, modality: Modality) -> bool {
+        self.replaces && !self.vectors.has(modality) && !self.kept.contains(&modality)
+    }
+
+    /// What is recorded before anything else: whose write is under way. No hash is among it, because those describe
+    /// vectors that come later.
+    pub fn claim(&self) -> Payload {
+        let Record { asset, tenant, source, version, indexed_at, .. } = self.record;
+        let claim = Record {
+            asset: asset.clone(),
+            tenant: tenant.clone(),
+            source: source.clone(),
+            version: *version,
+            media: None,
+            text_sha256: None,
+            deleted_at: None,
+            indexed_at: indexed_at.clone(),
+        };
+        claim.to_payload()
+    }
+
+    /// [`Self::claim`] for a point that exists: it is no tombstone any more, and the hashes of vectors that are about
+    /// to change are forgotten. (A null in a merge removes its key.)
+    pub fn claim_merged(&self) -> Payload {
+        let mut claim = revived(self.claim());
+        if self.vectors.image.is_some() {
+            claim.insert("media".to_owned(), Value::Null);
+        }
+        if self.vectors.text.is_some() {
+            claim.insert("text_sha256".to_owned(), Value::Null);
+        }
+        claim
+    }
+
+    /// The record, to be merged into the one that is there.
+    pub fn record_merged(&self) -> Payload {
+        revived(self.record.to_payload())
+    }
+}
+
+fn revived(mut record: Payload) -> Payload {
+    record.insert("deleted_at".to_owned(), Value::Null);
+    record
+}
+
+/// The payload of a full upsert.
 pub(super) fn whole_payload(payload: &Payload, record: &Record) -> Payload {
     let mut whole = payload.clone();
     whole.insert(RESERVED_KEY.to_owned(), record.to_payload().into());
@@ -68,10 +158,15 @@ pub(super) fn user_payload(payload: &Payload) -> Payload {
 /// Integers beyond `i64` have no exact form in Qdrant's gRPC values (they would become floats silently) and none in
 /// its integer index, so they are refused.
 fn check_payload(id: PointId, payload: &Payload, record: &Record) -> Result<(), StoreError> {
-    if let Some(version) = record.version.filter(|v| i64::try_from(*v).is_err()) {
-        return Err(too_large(id, "clipstream.version", version));
-    }
+    check_version(id, record)?;
     payload.iter().try_for_each(|(key, value)| check_value(id, key, value))
+}
+
+fn check_version(id: PointId, record: &Record) -> Result<(), StoreError> {
+    match record.version.filter(|v| i64::try_from(*v).is_err()) {
+        Some(version) => Err(too_large(id, "clipstream.version", version)),
+        None => Ok(()),
+    }
 }
 
 fn check_value(id: PointId, path: &str, value: &Value) -> Result<(), StoreError> {
@@ -130,15 +225,15 @@ mod tests {
 
     #[test]
     fn two_writes_of_one_point_are_refused() {
-        let error = Batch::new(&[patch("a", json!({})), patch("a", json!({}))]).unwrap_err();
+        let error = Batch::new(&[patch("a", json!({})), patch("a", json!({}))], Guard::Off).unwrap_err();
         assert_eq!(error.reason, "point_twice_in_batch");
-        assert!(Batch::new(&[patch("a", json!({})), patch("b", json!({}))]).is_ok());
+        assert!(Batch::new(&[patch("a", json!({})), patch("b", json!({}))], Guard::Off).is_ok());
     }
 
     #[test]
     fn integers_beyond_i64_are_refused_by_path_and_the_largest_passes() {
-        assert!(Batch::new(&[patch("a", json!({ "n": i64::MAX, "m": i64::MIN }))]).is_ok());
-        let error = Batch::new(&[patch("a", json!({ "a": [{ "b": u64::MAX }] }))]).unwrap_err();
+        assert!(Batch::new(&[patch("a", json!({ "n": i64::MAX, "m": i64::MIN }))], Guard::Off).is_ok());
+        let error = Batch::new(&[patch("a", json!({ "a": [{ "b": u64::MAX }] }))], Guard::Off).unwrap_err();
         assert_eq!((error.class, error.reason), (Class::Permanent, "payload_integer_too_large"));
         assert!(error.message.contains("`a.b` is 18446744073709551615"), "{}", error.message);
     }

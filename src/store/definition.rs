@@ -157,7 +157,8 @@ mod tests {
         assert_eq!(built_in.quantization, Quantization::None);
         assert_eq!((built_in.shard_number, built_in.replication_factor), (Some(1), Some(1)));
         let fields: Vec<_> = built_in.payload_indexes.iter().map(|i| i.field.as_str()).collect();
-        assert_eq!(fields, ["clipstream.asset_id", "clipstream.tenant", "clipstream.version"]);
+        let expected = ["clipstream.asset_id", "clipstream.tenant", "clipstream.version", "clipstream.deleted_at"];
+        assert_eq!(fields, expected);
     }
 
     #[test]

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
 
 use crate::config::{StoreKind, StoreSettings};
-use crate::domain::{Class, Embedding, Fingerprint, Modality, Payload, PointId, RESERVED_KEY, Write};
+use crate::domain::{Class, Embedding, Fingerprint, Guard, Modality, Payload, PointId, RESERVED_KEY, Write};
 
 mod batch;
 mod definition;
 mod embedded;
 mod filter;
+mod guard;
 mod qdrant;
 
 pub use definition::{
@@ -50,9 +52,10 @@ pub trait Store: Send + Sync {
     /// Points `alias` at `collection` when no collection or alias of that name exists. Returns what it names now.
     async fn ensure_alias(&self, alias: &str, collection: &str) -> Result<String, StoreError>;
 
-    /// Applies `writes` in order. On return all of them are durable and visible to searches; on error none, some or
-    /// all may be, and the same batch may be sent again. At most one write per point id in a batch.
-    async fn write(&self, collection: &str, writes: &[Write]) -> Result<(), StoreError>;
+    /// Applies `writes` and says of each, in order, what became of it. On return the applied ones are durable and
+    /// visible to searches; on error none, some or all may be, and the same batch may be sent again. At most one write
+    /// per point id in a batch. `Guard::Check` compares nothing here: its read comes before.
+    async fn write(&self, collection: &str, writes: &[Write], guard: Guard) -> Result<Vec<Written>, StoreError>;
 
     /// What we recorded about points (the object under the reserved key), for those that exist.
     async fn records(&self, collection: &str, ids: &[PointId]) -> Result<Vec<(PointId, Payload)>, StoreError>;
@@ -60,7 +63,7 @@ pub trait Store: Send + Sync {
     /// Nearest points first.
     async fn search(&self, collection: &str, query: &Query) -> Result<Vec<Hit>, StoreError>;
 
-    /// Points of the collection, in id order, from after `after`.
+    /// Points of the collection, in id order, from after `after`; tombstones too.
     async fn scroll(
         &self,
         collection: &str,
@@ -68,13 +71,27 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<StoredPoint>, StoreError>;
 
+    /// Points without tombstones.
     async fn count(&self, collection: &str) -> Result<u64, StoreError>;
+
+    /// Removes the tombstones of assets that were deleted before `before`; says how many there were.
+    async fn purge_tombstones(&self, collection: &str, before: DateTime<Utc>) -> Result<u64, StoreError>;
 
     /// Proves that the store answers; says what it is (name, version).
     async fn check(&self) -> Result<String, StoreError>;
 
     /// Writes everything down and lets go of files and connections. Idempotent.
     async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    Applied,
+    /// The store holds something newer. Only from `Guard::Strict`.
+    Stale,
+    /// The point is not as the write relies on (see `Point::kept`), or another worker changed it while it was written.
+    Conflict,
 }
 
 #[derive(Clone, Debug)]
@@ -111,6 +128,9 @@ pub struct StoredPoint {
     pub payload: Payload,
 }
 
+/// Reason of failures that mean: read the point again, and do what it then needs.
+pub const STORE_CONFLICT: &str = "store_conflict";
+
 /// `message` names the collection, what was found, what was expected and the next step.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
@@ -138,6 +158,19 @@ impl StoreError {
 
     pub(crate) fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(Class::Permanent, reason, message)
+    }
+
+    /// Of one point: its message is to be processed anew.
+    pub(crate) fn conflict(id: PointId, collection: &str) -> Self {
+        let message = format!(
+            "point {id} of collection {collection} was changed by another writer, or is gone; the message is tried again"
+        );
+        Self::transient(STORE_CONFLICT, message)
+    }
+
+    /// Whether one point of a batch is the reason, so that the others pass without it.
+    pub(crate) fn is_about_a_point(&self) -> bool {
+        self.class == Class::Permanent || self.reason == STORE_CONFLICT
     }
 
     fn closed() -> Self {
@@ -174,6 +207,20 @@ fn fingerprint_differences(expected: &Fingerprint, found: Option<&Fingerprint>) 
             expected.variant, expected.checkpoint
         )],
     }
+}
+
+/// Everything but tombstones, as a [`Query::filter`].
+fn not_tombstones() -> Value {
+    json!({ "must": [{ "is_empty": { "key": deleted_at_path() } }] })
+}
+
+fn tombstones_before(before: DateTime<Utc>) -> Value {
+    let before = before.to_rfc3339_opts(SecondsFormat::Secs, true);
+    json!({ "must": [{ "key": deleted_at_path(), "range": { "lt": before } }] })
+}
+
+fn deleted_at_path() -> String {
+    format!("{RESERVED_KEY}.deleted_at")
 }
 
 /// Where a scroll starts so that `after` itself is left out (both stores start at a given id): `None` when nothing can

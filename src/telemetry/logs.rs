@@ -3,10 +3,17 @@
 
 use std::io::IsTerminal;
 
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, TelemetrySettings, log_filter};
+
+/// Crates that log requests, headers or signatures as they go over the wire: nothing of theirs below `info` is logged,
+/// whatever the filter says, because no text of theirs is known to be without secrets.
+const WIRE: [&str; 9] = ["aws_", "h2", "hyper", "opentelemetry", "reqwest", "rustls", "tonic", "tower", "rdkafka"];
 
 /// The message names what was found, what was expected and the next step.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +38,19 @@ where
         LogError(format!("telemetry.log_filter is {found:?}; expected {}{hint}", e.expected))
     })?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    // Asked for only where it can matter: it takes part in every decision.
+    let is_verbose = filter.max_level_hint().is_none_or(|most| most > LevelFilter::INFO);
+    let wire = is_verbose.then(|| filter_fn(is_fit_to_log));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
     let started = match settings.log_format {
-        LogFormat::Text => logs.finish().try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).finish().try_init(),
+        LogFormat::Text => logs.finish().with(wire).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).finish().with(wire).try_init(),
     };
     started.map_err(|error| LogError(format!("logging cannot be started: {error}; it may be started once only")))
+}
+
+fn is_fit_to_log(event: &Metadata<'_>) -> bool {
+    *event.level() <= Level::INFO || !WIRE.iter().any(|target| event.target().starts_with(target))
 }
 
 #[cfg(test)]

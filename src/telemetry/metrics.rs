@@ -28,6 +28,8 @@ pub struct Metrics {
     lag: Family<Labels<2>, Gauge>,
     commits: Counter,
     models: Family<Labels<5>, Gauge>,
+    media_hosts: Family<Labels<1>, Gauge>,
+    concurrency_limit: Family<Labels<2>, Gauge>,
 }
 
 /// What runs one tower of a model.
@@ -65,6 +67,8 @@ impl Default for Metrics {
             lag: Family::default(),
             commits: Counter::default(),
             models: Family::default(),
+            media_hosts: Family::default(),
+            concurrency_limit: Family::default(),
         };
         let r = &mut this.registry;
         r.register("messages", "Messages settled, by outcome", this.messages.clone());
@@ -92,6 +96,12 @@ impl Default for Metrics {
         r.register("queue_depth", "Items in flight or waiting, by queue", this.queue_depth.clone());
         r.register("lag", "Messages behind the end of the partition", this.lag.clone());
         r.register("commits", "Offset commits taken over by the source", this.commits.clone());
+        r.register("media_hosts", "Media hosts by state: slowed, out", this.media_hosts.clone());
+        r.register(
+            "concurrency_limit",
+            "Requests allowed at once now, by kind and target",
+            this.concurrency_limit.clone(),
+        );
         r.register("model_info", "1 for each tower of a model, with what runs it", this.models.clone());
         this
     }
@@ -148,6 +158,18 @@ impl Metrics {
 
     pub fn fetched(&self, bytes: usize) {
         self.media_bytes.inc_by(bytes as u64);
+    }
+
+    /// `change` more (or fewer) hosts in this state. Hosts have no labels of their own: there are as many as messages name.
+    pub fn media_hosts(&self, state: &'static str, change: i64) {
+        self.media_hosts.get_or_create(&[("state", state.to_owned())]).inc_by(change);
+    }
+
+    /// Requests of this kind that `target` is sent at once at most, from now on.
+    pub fn concurrency_limit(&self, kind: &'static str, target: &str, limit: usize) {
+        self.concurrency_limit
+            .get_or_create(&[("kind", kind.to_owned()), ("target", target.to_owned())])
+            .set(limit as i64);
     }
 
     /// A picture or text that `models` models did not embed again.

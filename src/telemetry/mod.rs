@@ -2,6 +2,8 @@
 
 mod health;
 mod http;
+#[cfg(test)]
+pub(crate) mod log_lines;
 mod logs;
 mod metrics;
 

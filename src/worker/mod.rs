@@ -70,7 +70,8 @@ impl Worker {
             tracing::warn!(alias, %names, default_collection, "the alias names another collection; backends that search by the alias use that one");
         }
         let budget = Budget::new(settings.pipeline.media_in_flight_bytes_max);
-        let media = MediaClient::new(&settings.media, budget, metrics.clone()).await?;
+        let pause_max = Duration::from_millis(settings.pipeline.backoff_cap_ms);
+        let media = MediaClient::new(&settings.media, budget, metrics.clone()).await?.with_pause_max(pause_max);
         Ok(Self { settings: settings.clone(), models, media, store, health, metrics })
     }
 
@@ -89,10 +90,9 @@ impl Worker {
 
     /// Consumes the configured Kafka topics until a stop is requested.
     pub async fn consume(&self, shutdown: Shutdown, progress: Arc<Progress>) -> Result<Summary, WorkerError> {
-        let dead_letters = KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter.topic)?;
-        let drain_deadline = Duration::from_millis(self.settings.pipeline.drain_deadline_ms);
+        let dead_letters = KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter)?;
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
-        let source = KafkaSource::connect(&self.settings.kafka, drain_deadline, health, metrics).await?;
+        let source = KafkaSource::connect(&self.settings.kafka, &self.settings.pipeline, health, metrics).await?;
         self.ingest(Box::new(source), Arc::new(dead_letters), shutdown, progress).await
     }
 

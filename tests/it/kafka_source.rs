@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clipstream::config::KafkaSettings;
+use clipstream::config::{KafkaSettings, PipelineSettings};
 use clipstream::domain::TopicPartition;
 use clipstream::source::{Demand, KafkaSource, Producer, Revocation, Source, SourceEvent};
 use clipstream::telemetry::{Health, Metrics};
@@ -24,12 +24,8 @@ struct Group {
 impl Group {
     async fn new(name: &str, strategy: &str) -> Self {
         let unique = format!("{name}-{}", uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &seed()));
-        let mut settings = KafkaSettings {
-            topics: vec![unique.clone()],
-            group_id: unique.clone(),
-            session_timeout_ms: 10_000,
-            ..KafkaSettings::default()
-        };
+        let mut settings =
+            KafkaSettings { topics: vec![unique.clone()], group_id: unique.clone(), ..KafkaSettings::default() };
         settings.properties.insert("heartbeat.interval.ms".into(), "300".into());
         settings.properties.insert("partition.assignment.strategy".into(), strategy.into());
         let kafka = Kafka::start(name);
@@ -50,7 +46,9 @@ impl Group {
 
     async fn member(&self, drain_deadline: Duration) -> Member {
         let metrics = Arc::new(Metrics::default());
-        let source = KafkaSource::connect(&self.settings, drain_deadline, Health::new(), metrics).await;
+        let drain_deadline_ms = drain_deadline.as_millis() as u64;
+        let pipeline = PipelineSettings { drain_deadline_ms, ..PipelineSettings::default() };
+        let source = KafkaSource::connect(&self.settings, &pipeline, Health::new(), metrics).await;
         Member {
             source: Box::new(source.expect("the broker is there")),
             seen: BTreeMap::new(),

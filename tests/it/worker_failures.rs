@@ -8,6 +8,7 @@ use rdkafka::message::{Headers, Message as _};
 use tempfile::TempDir;
 
 use crate::kafka::Kafka;
+use crate::qdrant_endpoint::{Options, QdrantEndpoint};
 use crate::worker_process::{Process, clipstream, set};
 
 /// Nobody listens there.
@@ -95,13 +96,22 @@ impl Topic {
         for topic in [&name, &format!("{name}.dlq")] {
             kafka.create_topic(topic, 1).await;
         }
-        let producer = Producer::new(&kafka.settings()).unwrap();
+        let topic = Self { kafka, name };
+        topic.produce(messages).await;
+        topic
+    }
+
+    async fn produce(&self, messages: &[&str]) {
+        let producer = Producer::new(&self.kafka.settings()).unwrap();
         for (n, value) in messages.iter().enumerate() {
             let key = format!("key-{n}");
-            drop(producer.send(&name, Some(key.as_bytes()), Some(value.as_bytes()), &[]).await.unwrap());
+            drop(producer.send(&self.name, Some(key.as_bytes()), Some(value.as_bytes()), &[]).await.unwrap());
         }
         producer.flush(Duration::from_secs(60)).await.unwrap();
-        Self { kafka, name }
+    }
+
+    fn committed(&self) -> i64 {
+        self.kafka.committed(&self.name, &self.name).values().sum()
     }
 
     fn run(&self, folder: &TempDir, settings: &[(&str, &str)]) -> Command {
@@ -163,5 +173,48 @@ async fn a_flood_of_failures_stops_the_worker() {
     // What is dead is settled, and nothing beyond.
     let committed = topic.kafka.committed(&topic.name, &topic.name);
     assert_eq!(committed.values().sum::<i64>(), letters.len() as i64);
+    topic.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_goes_away_is_held_quietly_and_passes_without_a_restart() {
+    const TEXT: &str = r#"{"text": "a cat"}"#;
+    let topic = Topic::with("outage", &[TEXT]).await;
+    let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = QdrantEndpoint::start(data.path());
+    let url = store.url();
+    let settings = [
+        ("store.kind", "qdrant"),
+        ("store.url", url.as_str()),
+        ("pipeline.backoff_cap_ms", "1000"),
+        ("telemetry.listen", "127.0.0.1:0"),
+    ];
+    let mut worker = Process::spawn(&mut topic.run(&folder, &settings));
+    worker.wait_for("the first message", async |_| (topic.committed() == 1).then_some(())).await;
+    let serving = worker.logged("serving /metrics, /livez and /readyz").remove(0);
+    let ready_url = format!("http://{}/readyz", serving["address"].as_str().unwrap());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ready = async || {
+        let answer = client.get(&ready_url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(ready().await.0, 200);
+
+    let port = store.port();
+    store.stop().await;
+    topic.produce(&[TEXT; 20]).await;
+    let answer = worker.wait_for("unready", async |_| Some(ready().await).filter(|(status, _)| *status == 503)).await;
+    assert!(answer.1.contains(r#""component":"upsert""#) && answer.1.contains("store.url"), "{answer:?}");
+    let store = Options::new(data.path()).port(port).start().unwrap();
+    worker.wait_for("all messages", async |_| (topic.committed() == 21).then_some(())).await;
+    worker.wait_for("readiness", async |_| (ready().await.0 == 200).then_some(())).await;
+    worker.terminate();
+    let (code, lines) = worker.end().await;
+    assert_eq!(code, Some(0), "{lines:?}");
+    let of_outage = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+    let counts = (of_outage("outage, holding messages"), of_outage("outage is over"), of_outage("\"ERROR\""));
+    assert_eq!(counts, (1, 1, 1), "{lines:?}");
+    assert_eq!(topic.kafka.read(&format!("{}.dlq", topic.name)).len(), 0, "nothing is dead");
+    store.stop().await;
     topic.end().await;
 }

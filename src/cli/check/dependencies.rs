@@ -63,7 +63,7 @@ pub(super) fn all(settings: &Settings) -> Checklist {
 
 async fn kafka(settings: Settings) -> Verdict {
     let topics = settings.kafka.topics.iter().filter(|topic| !topic.starts_with('^'));
-    let mut dead_letters: Vec<String> = topics.map(|t| settings.dead_letter.topic.replace("{topic}", t)).collect();
+    let mut dead_letters: Vec<String> = topics.map(|t| settings.dead_letter.topic_of(t)).collect();
     dead_letters.sort();
     dead_letters.dedup();
     let drain_deadline = Duration::from_millis(settings.pipeline.drain_deadline_ms);

@@ -205,10 +205,15 @@ impl Limit {
         }
     }
 
-    /// What a decoder may hold at once.
+    /// What a decoder may hold at once, whatever the size.
     fn bytes(self) -> usize {
         let bytes = self.pixels_max.saturating_mul(PIXEL_BYTES_MAX).saturating_add(DECODER_OVERHEAD_BYTES);
         usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// The same for a picture of this size.
+    fn bytes_for(self, size: Checked) -> usize {
+        Self { pixels_max: size.pixels() as u64 }.bytes()
     }
 }
 

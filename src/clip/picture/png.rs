@@ -15,6 +15,7 @@ pub(super) fn decode(bytes: &[u8], limit: Limit) -> Result<(Checked, Samples), P
     decoder.set_ignore_iccp_chunk(true);
     let header = decoder.read_header_info().map_err(failed)?;
     let size = limit.check(Format::Png, u64::from(header.width), u64::from(header.height))?;
+    decoder.set_limits(Limits { bytes: limit.bytes_for(size) });
     let mut reader = decoder.read_info().map_err(failed)?;
     let packed_bytes = reader
         .output_buffer_size()

@@ -18,13 +18,18 @@ const EXTRA_PREMULTIPLIED: u16 = 1;
 
 pub(super) fn decode(bytes: &[u8], limit: Limit) -> Result<(Checked, Samples), PictureError> {
     let failed = |error| PictureError::undecodable(Format::Tiff, error);
-    let mut limits = Limits::default();
-    limits.decoding_buffer_size = limit.bytes();
-    limits.intermediate_buffer_size = limit.bytes();
-    limits.ifd_value_size = DIRECTORY_ENTRY_BYTES_MAX;
-    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?.with_limits(limits);
+    let limits = |bytes| {
+        let mut limits = Limits::default();
+        limits.decoding_buffer_size = bytes;
+        limits.intermediate_buffer_size = bytes;
+        limits.ifd_value_size = DIRECTORY_ENTRY_BYTES_MAX;
+        limits
+    };
+    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(failed)?.with_limits(limits(limit.bytes()));
     let (width, height) = decoder.dimensions().map_err(failed)?;
     let size = limit.check(Format::Tiff, u64::from(width), u64::from(height))?;
+    // A small picture may say that its strips or tiles are huge.
+    let mut decoder = decoder.with_limits(limits(limit.bytes_for(size)));
     let color =
         decoder.colortype().map_err(|error| PictureError::unsupported(format_args!("a TIFF picture: {error}")))?;
     let extra = match decoder.find_tag(Tag::ExtraSamples).map_err(failed)? {

@@ -8,8 +8,12 @@ use turbojpeg::{PixelFormat, raw};
 
 use crate::clip::area::{Region, Size};
 
-/// More scans than any encoder writes; every scan of a progressive file walks the whole picture again.
-const SCANS_MAX: c_int = 200;
+/// More scans than any encoder writes. Every scan of a progressive file walks the whole picture again, however few bytes it
+/// has, so that large pictures have fewer: `SCANNED_PIXELS_MAX` over all scans, but not below `SCANS_MIN` (libjpeg's own
+/// script has 10, those of optimisers up to 20 or so).
+const SCANS_MAX: u64 = 200;
+const SCANS_MIN: u64 = 40;
+const SCANNED_PIXELS_MAX: u64 = 2_000_000_000;
 
 /// One decoder of the library. A panic or an early return leaves nothing behind.
 pub(super) struct Decoder {
@@ -62,7 +66,6 @@ impl Decoder {
         let decoder = Self { handle };
         let megabytes = c_int::try_from(memory_bytes_max.div_ceil(1024 * 1024)).unwrap_or(c_int::MAX);
         decoder.set(raw::TJPARAM_TJPARAM_MAXMEMORY, megabytes)?;
-        decoder.set(raw::TJPARAM_TJPARAM_SCANLIMIT, SCANS_MAX)?;
         decoder.set(raw::TJPARAM_TJPARAM_SAVEMARKERS, 0)?;
         Ok(decoder)
     }
@@ -89,6 +92,9 @@ impl Decoder {
         // The library refuses to cut lossless pictures; the others are rare, and their coefficients are all read anyway.
         let whole = lossless || is(raw::TJPARAM_TJPARAM_PROGRESSIVE) || is(raw::TJPARAM_TJPARAM_ARITHMETIC);
         let block = if whole { None } else { block(self.get(raw::TJPARAM_TJPARAM_SUBSAMP)) };
+        let pixels = (width as u64).saturating_mul(height as u64).max(1);
+        let scans = (SCANNED_PIXELS_MAX / pixels).clamp(SCANS_MIN, SCANS_MAX);
+        self.set(raw::TJPARAM_TJPARAM_SCANLIMIT, c_int::try_from(scans).unwrap_or(c_int::MAX))?;
         let precision = self.get(raw::TJPARAM_TJPARAM_PRECISION);
         Ok(Header { size: Size { width, height }, precision, colors, block, lossless })
     }

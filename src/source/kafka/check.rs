@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminOptions, ResourceSpecifier};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::context::Context;
 use super::reach;
 use crate::config::KafkaSettings;
-use crate::kafka_client::{self, Quiet};
+use crate::kafka_client;
 use crate::source::{KafkaSource, SourceError};
 
 /// Shorter than `connect` waits: somebody looks on.
@@ -75,7 +75,7 @@ impl KafkaSource {
 
 /// None where the broker does not tell, for example because this user may not ask.
 async fn creates_topics(settings: &KafkaSettings, broker: i32) -> Option<bool> {
-    let admin = AdminClient::<Quiet>::from_config_and_context(&kafka_client::config(settings, &[]), Quiet).ok()?;
+    let admin = kafka_client::admin(settings).await.ok()?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let answers = admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options).await.ok()?;
     let entry = answers.into_iter().find_map(Result::ok)?.get(AUTO_CREATE)?.value.clone()?;

@@ -8,6 +8,8 @@ use crate::domain::TopicPartition;
 
 /// Wait before a failed commit is repeated.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
+/// Commits that fail for less are not worth a word: a rebalance refuses them for its duration.
+const FAILING_MIN: Duration = Duration::from_secs(10);
 /// librdkafka answers every commit; should one answer be missing all the same, the next commit is not held up for ever.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
@@ -18,7 +20,8 @@ pub(super) struct Commits {
     partitions: BTreeMap<TopicPartition, Progress>,
     sent_at: Option<Instant>,
     not_before: Option<Instant>,
-    failing: bool,
+    /// Since when commits fail, and why.
+    failing: Option<(Instant, String)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,7 +89,12 @@ impl Commits {
         self.sent_at = Some(now);
     }
 
-    /// Logs the first failure of a row and its end; what failed is due again after a moment.
+    /// Why commits fail, once they have for a while.
+    pub fn failing(&self, now: Instant) -> Option<&str> {
+        self.failing.as_ref().filter(|(since, _)| now >= *since + FAILING_MIN).map(|(_, why)| why.as_str())
+    }
+
+    /// What failed is due again after a moment.
     pub fn answered(&mut self, now: Instant, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
         self.sent_at = None;
         let mut failure = result.as_ref().err().cloned();
@@ -107,15 +115,13 @@ impl Commits {
         match failure {
             Some(error) => {
                 self.not_before = Some(now + RETRY_WAIT);
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(%error, "offsets are not committed; trying again until they are");
-                }
+                tracing::debug!(%error, "offsets are not committed; trying again until they are");
+                let since = self.failing.as_ref().map_or(now, |(since, _)| *since);
+                self.failing = Some((since, error.to_string()));
             }
             None => {
                 self.not_before = None;
-                if std::mem::replace(&mut self.failing, false) {
-                    tracing::info!("offsets are committed again");
-                }
+                self.failing = None;
             }
         }
     }
@@ -155,6 +161,23 @@ mod tests {
         assert_eq!(list(&due), [(0, Offset::Offset(7))]);
         commits.answered(now, &Ok(()), &due);
         assert!(commits.settled(&[partition(0)]) && commits.due(now).is_none());
+    }
+
+    #[test]
+    fn a_failure_is_told_once_it_lasts_and_forgotten_with_success() {
+        let now = Instant::now();
+        let mut commits = Commits::default();
+        commits.track(partition(0));
+        commits.want([(partition(0), 5)]);
+        let due = commits.due(now).expect("an offset is wanted");
+        let refused = Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NotCoordinator));
+        commits.answered(now, &refused, &due);
+        let late = now + FAILING_MIN;
+        commits.answered(late - RETRY_WAIT, &refused, &due);
+        assert_eq!(commits.failing(late - RETRY_WAIT), None);
+        assert!(commits.failing(late).is_some_and(|why| why.contains("oordinator")), "{:?}", commits.failing(late));
+        commits.answered(late, &Ok(()), &due);
+        assert_eq!(commits.failing(late), None);
     }
 
     #[test]

@@ -1,7 +1,9 @@
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -10,7 +12,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, bindings};
 
-use crate::kafka_client;
+use crate::kafka_client::{self, CurrentToken};
 
 /// What librdkafka's callbacks say. They run inside `poll` and only write it down; the thread acts on it after `poll`
 /// has returned.
@@ -69,11 +71,12 @@ pub(super) struct Context {
     events: Sender<ClientEvent>,
     /// Set once the consumer is leaving: nobody reads `events` then, so rebalances are carried out at once.
     leaving: Arc<AtomicBool>,
+    token: CurrentToken,
 }
 
 impl Context {
     pub fn new(events: Sender<ClientEvent>, leaving: Arc<AtomicBool>) -> Self {
-        Self { events, leaving }
+        Self { events, leaving, token: CurrentToken::default() }
     }
 
     fn note(&self, event: ClientEvent) {
@@ -83,6 +86,12 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, property: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        kafka_client::oauth_token(property).inspect(|token| self.token.had(token))
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         kafka_client::log_line(level, facility, line);
     }
@@ -92,6 +101,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if kafka_client::is_about_token(reason) && !self.token.failed(&reason) {
+            return;
+        }
         if let Some(code) = error.rdkafka_error_code() {
             self.note(ClientEvent::Error { code, reason: reason.to_owned() });
         }

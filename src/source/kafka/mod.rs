@@ -24,6 +24,7 @@ mod handover;
 mod poller;
 mod reach;
 mod revoking;
+mod silence;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -32,7 +33,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
@@ -43,9 +44,10 @@ pub use self::check::KafkaFound;
 use self::context::{ClientEvent, Context};
 use self::handover::{Handover, Limits};
 use self::poller::Poller;
+use self::silence::Silence;
 use self::trouble::Trouble;
 use super::{Demand, Source, SourceError, SourceEvent};
-use crate::config::KafkaSettings;
+use crate::config::{KafkaSettings, PipelineSettings};
 use crate::domain::TopicPartition;
 use crate::kafka_client;
 use crate::telemetry::{Health, Metrics};
@@ -54,6 +56,16 @@ use crate::telemetry::{Health, Metrics};
 const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// How long `close` waits for the last commit and for librdkafka to leave the group.
 const CLOSE_MAX: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    /// For the pipeline, when partitions are revoked.
+    drain: Duration,
+    /// For a message of a partition that has more; zero: for ever.
+    stalled: Duration,
+    /// For the first broker.
+    connect: Duration,
+}
 
 /// One member of a consumer group. Dropped without `close`, it leaves the group in the background.
 #[derive(Debug)]
@@ -66,29 +78,34 @@ pub struct KafkaSource {
 impl KafkaSource {
     /// Joins the group once a broker has answered and described every topic.
     ///
-    /// `drain_deadline`: how long a revocation waits for the pipeline before the partitions are released all the
-    /// same. While it runs, `health` names `kafka` for as long as the brokers, a topic or the group refuse to serve.
+    /// Of `pipeline`: how long a revocation waits for the pipeline before the partitions are released all the same, and
+    /// after what time a partition that brings nothing is suspicious. While it runs, `health` names `kafka` for as long as
+    /// the brokers, a topic or the group refuse to serve.
     ///
     /// # Errors
     /// `Fatal`: a refused property, no broker within 15 s, refused credentials, a missing topic.
     pub async fn connect(
         settings: &KafkaSettings,
-        drain_deadline: Duration,
+        pipeline: &PipelineSettings,
         health: Health,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SourceError> {
-        Self::start(settings, drain_deadline, health, metrics, Limits::default(), CONNECT_MAX).await
+        let waits = Waits {
+            drain: Duration::from_millis(pipeline.drain_deadline_ms),
+            stalled: Duration::from_millis(pipeline.stalled_after_ms),
+            connect: CONNECT_MAX,
+        };
+        Self::start(settings, waits, health, metrics, Limits::default()).await
     }
 
     async fn start(
         settings: &KafkaSettings,
-        drain_deadline: Duration,
+        waits: Waits,
         health: Health,
         metrics: Arc<Metrics>,
         limits: Limits,
-        connect_max: Duration,
     ) -> Result<Self, SourceError> {
-        let config = consumer_config(settings, drain_deadline)?;
+        let config = consumer_config(settings, waits.drain)?;
         let handover = Arc::new(Handover::new(limits));
         let (joined, wait_joined) = oneshot::channel();
         let (leave, left) = oneshot::channel();
@@ -96,7 +113,7 @@ impl KafkaSource {
             let (settings, handover) = (settings.clone(), handover.clone());
             move || {
                 let result = guarded(&handover, || {
-                    let reached = join(&config, &settings, health, connect_max);
+                    let reached = join(&config, &settings, health, waits.connect);
                     let Joined { consumer, events, leaving, trouble } = match reached {
                         Ok(joined) => joined,
                         Err(error) => {
@@ -106,9 +123,18 @@ impl KafkaSource {
                         }
                     };
                     let topics = settings.topics.clone();
-                    let (handover, state) = (handover.clone(), poller::State::default());
-                    let mut poller =
-                        Poller { consumer, events, leaving, handover, metrics, topics, drain_deadline, trouble, state };
+                    let mut poller = Poller {
+                        consumer,
+                        events,
+                        leaving,
+                        handover: handover.clone(),
+                        metrics,
+                        topics,
+                        drain_deadline: waits.drain,
+                        trouble,
+                        silence: Silence::new(waits.stalled, Instant::now()),
+                        state: poller::State::default(),
+                    };
                     if joined.send(Ok(())).is_err() {
                         return poller.leave();
                     }
@@ -198,14 +224,11 @@ fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result
     if settings.topics.is_empty() {
         return Err(SourceError::Fatal("kafka.topics is empty; name at least one topic".into()));
     }
-    let poll_interval_ms = config.get("max.poll.interval.ms").and_then(|ms| ms.parse().ok()).unwrap_or(300_000);
-    if drain_deadline + poller::LAST_COMMIT_MAX >= Duration::from_millis(poll_interval_ms) {
-        return Err(SourceError::Fatal(format!(
-            "pipeline.drain_deadline_ms = {} leaves no time in the {poll_interval_ms} ms that the group waits for a \
-             member in a rebalance; lower it, or raise max.poll.interval.ms under [kafka.properties]",
-            drain_deadline.as_millis()
-        )));
-    }
+    let drain_ms = u64::try_from(drain_deadline.as_millis()).unwrap_or(u64::MAX);
+    settings.check_drain(drain_ms).map_err(|wrong| {
+        let hint = wrong.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        SourceError::Fatal(format!("pipeline.drain_deadline_ms is {drain_ms}; expected {}{hint}", wrong.expected))
+    })?;
     Ok(config)
 }
 

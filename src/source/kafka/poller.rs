@@ -15,7 +15,9 @@ use super::commits::Commits;
 use super::context::{self, ClientEvent, Context, Rebalance, apply};
 use super::handover::Handover;
 use super::revoking::{Revoking, Verdict};
+use super::silence::{self, Silence};
 use super::trouble::Trouble;
+use crate::config::LAST_COMMIT_MAX_MS;
 use crate::domain::{Message, Position, TopicPartition};
 use crate::redact;
 use crate::source::{Revocation, SourceEvent};
@@ -26,11 +28,11 @@ const POLL_MAX: Duration = Duration::from_millis(50);
 /// The same while a message is in hand and room for it may come at any moment.
 const POLL_WITH_MESSAGE_IN_HAND: Duration = Duration::from_millis(5);
 /// How long the last commit of partitions that go may take.
-pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
+pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_millis(LAST_COMMIT_MAX_MS);
 
 /// The consumer and everything that only its thread touches. `run` polls and never blocks for longer than
-/// [`POLL_MAX`] (one probe of a broken connection aside), so that rebalances, commits and the poll-interval check of
-/// librdkafka go on whatever the pipeline does.
+/// [`POLL_MAX`] (half a second where it probes a broken connection or a silent partition), so that rebalances, commits and
+/// the poll-interval check of librdkafka go on whatever the pipeline does.
 pub(super) struct Poller {
     pub consumer: BaseConsumer<Context>,
     pub events: Receiver<ClientEvent>,
@@ -40,6 +42,7 @@ pub(super) struct Poller {
     pub topics: Vec<String>,
     pub drain_deadline: Duration,
     pub trouble: Trouble,
+    pub silence: Silence,
     pub state: State,
 }
 
@@ -74,6 +77,7 @@ impl Poller {
             match polled {
                 Some(Ok(Some(message))) => {
                     self.trouble.heard();
+                    self.silence.heard(&message.position.topic_partition());
                     self.state.in_hand.push_back(message);
                 }
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
@@ -87,9 +91,24 @@ impl Poller {
             self.rebalance(now)?;
             self.hand_out();
             self.commit(now);
+            self.trouble.commits(self.state.commits.failing(now).map(str::to_owned));
             self.trouble.probe(&self.consumer, &self.topics, now);
+            self.listen(now);
         }
         Ok(())
+    }
+
+    /// Asks about partitions that bring nothing.
+    fn listen(&mut self, now: Instant) {
+        self.silence.tick(!self.state.paused && self.state.revoking.is_none(), now);
+        if !self.silence.is_due(now) {
+            return;
+        }
+        if let Some(partition) = self.silence.to_ask() {
+            let end = self.consumer.fetch_watermarks(&partition.topic, partition.partition, silence::ASK_TIMEOUT);
+            self.silence.end(&partition, end.map_err(|error| error.to_string()), self.trouble.is_cut_off());
+        }
+        self.trouble.silence(self.silence.told());
     }
 
     /// Commits what was taken over and leaves the group.
@@ -179,6 +198,7 @@ impl Poller {
         let partitions = self.state.own(&list);
         if !partitions.is_empty() {
             tracing::info!(epoch = self.state.epoch, partitions = %listed(&partitions), "partitions assigned");
+            self.silence.watch(&partitions);
             self.handover.control(SourceEvent::Assigned { epoch: self.state.epoch, partitions });
         }
         self.trouble.assigned();
@@ -192,6 +212,7 @@ impl Poller {
 
     fn revoke(&mut self, list: TopicPartitionList, now: Instant) -> Result<(), String> {
         let partitions = self.state.disown(&list);
+        self.silence.forget(&partitions);
         for partition in &partitions {
             self.metrics.lag(partition, 0);
         }
@@ -254,14 +275,18 @@ impl Poller {
         }
     }
 
-    fn record(&self, statistics: &Statistics) {
+    fn record(&mut self, statistics: &Statistics) {
         self.metrics.queue_depth("source", self.handover.waiting());
         for topic in statistics.topics.values() {
             let Some((name, owned)) = self.state.owned.get_key_value(topic.topic.as_str()) else { continue };
             for (number, partition) in &topic.partitions {
+                if !owned.contains_key(number) {
+                    continue;
+                }
+                let of = TopicPartition { topic: name.clone(), partition: *number };
+                self.silence.position(&of, partition.next_offset, partition.fetchq_cnt);
                 // -1: not known yet.
-                if owned.contains_key(number) && partition.consumer_lag >= 0 {
-                    let of = TopicPartition { topic: name.clone(), partition: *number };
+                if partition.consumer_lag >= 0 {
                     self.metrics.lag(&of, partition.consumer_lag);
                     self.handover.set_lag(of, partition.consumer_lag);
                 }

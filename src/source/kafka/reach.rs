@@ -7,6 +7,7 @@ use rdkafka::metadata::Metadata;
 
 use super::context::ClientEvent;
 use crate::config::KafkaSettings;
+use crate::kafka_client;
 use crate::redact;
 use crate::source::SourceError;
 
@@ -78,11 +79,10 @@ pub(super) fn reach<C: ConsumerContext>(
             for event in events.try_iter() {
                 if let ClientEvent::Error { code, reason } = event {
                     if matches!(code, RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) {
-                        return Err(SourceError::Fatal(format!(
-                            "Kafka refuses the credentials: {}; check kafka.sasl_mechanism, kafka.sasl_username and \
-                             kafka.sasl_password",
-                            redact::cut(&reason, 300)
-                        )));
+                        return Err(SourceError::Fatal(kafka_client::refused(settings, &reason)));
+                    }
+                    if let Some(why) = kafka_client::untrusted(settings, &reason) {
+                        return Err(SourceError::Fatal(why));
                     }
                     if code != RDKafkaErrorCode::AllBrokersDown {
                         (last_reason, explained) = (reason, true);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use rdkafka::mocking::MockCluster;
+use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaRespErr;
 
@@ -14,6 +14,10 @@ use crate::source::Producer;
 const PARTITIONS: i32 = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+fn waits(drain: Duration) -> Waits {
+    Waits { drain, stalled: Duration::from_secs(600), connect: PATIENCE }
+}
+
 struct Bench {
     cluster: MockCluster<'static, DefaultProducerContext>,
     settings: KafkaSettings,
@@ -22,7 +26,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let cluster = MockCluster::new(1).expect("a mock cluster");
+        Self::of(1)
+    }
+
+    fn of(brokers: i32) -> Self {
+        let cluster = MockCluster::new(brokers).expect("a mock cluster");
         cluster.create_topic("assets", PARTITIONS, 1).expect("a topic");
         let settings = KafkaSettings {
             brokers: vec![cluster.bootstrap_servers()],
@@ -53,12 +61,12 @@ impl Bench {
 
     async fn source_within(&self, limits: Limits, drain: Duration) -> Box<KafkaSource> {
         let metrics = Arc::new(Metrics::default());
-        let source = KafkaSource::start(&self.settings, drain, self.health.clone(), metrics, limits, PATIENCE);
+        let source = KafkaSource::start(&self.settings, waits(drain), self.health.clone(), metrics, limits);
         Box::new(source.await.expect("the mock cluster is there"))
     }
 
     async fn source(&self) -> Box<KafkaSource> {
-        self.source_within(Limits::default(), Duration::from_secs(20)).await
+        self.source_within(Limits::default(), Duration::from_secs(1)).await
     }
 }
 
@@ -165,7 +173,7 @@ async fn a_full_handover_pauses_resumes_and_loses_nothing() {
     let bench = Bench::new();
     bench.produce(0..500).await;
     let limits = Limits { messages_max: 4, bytes_max: 1 << 20 };
-    let mut source = bench.source_within(limits, Duration::from_secs(20)).await;
+    let mut source = bench.source_within(limits, Duration::from_secs(1)).await;
     let mut seen = Seen::default();
     for round in 1..=10 {
         // The pipeline takes nothing: the thread polls on, the handover stays within its bound.
@@ -240,11 +248,41 @@ async fn the_brokers_absence_shows_in_health_and_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_brings_nothing_is_named_until_it_does() {
+    let bench = Bench::of(2);
+    for partition in 0..PARTITIONS {
+        bench.cluster.partition_leader("assets", partition, Some(1 + i32::from(partition == 0))).expect("a leader");
+    }
+    bench.cluster.coordinator(MockCoordinator::Group(bench.settings.group_id.clone()), 1).expect("a coordinator");
+    let waits = Waits { stalled: Duration::from_secs(1), ..waits(Duration::from_secs(1)) };
+    let source = KafkaSource::start(&bench.settings, waits, bench.health.clone(), Arc::default(), Limits::default());
+    let mut source = source.await.expect("the mock cluster is there");
+    bench.produce(0..20).await;
+    let mut seen = Seen::default();
+    seen.read(&mut source, |seen| seen.count() == 20).await;
+    // The leader of partition 0 alone: the brokers as a whole are there, and the group goes on.
+    bench.cluster.broker_down(2).expect("the mock broker stops");
+    let health = bench.health.clone();
+    let named = |_: &Seen| {
+        health
+            .reasons()
+            .iter()
+            .any(|(component, why)| *component == "kafka" && why.contains("assets[0] brought nothing"))
+    };
+    seen.read(&mut source, named).await;
+    let why = health.reasons().remove(0).1;
+    assert!(!why.contains("assets[1]"), "the others are idle, and at their ends: {why}");
+    bench.cluster.broker_up(2).expect("the mock broker starts");
+    seen.read(&mut source, |_| health.reasons().is_empty()).await;
+    Box::new(source).close().await.expect("leaves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
     let fatal = async |settings: &KafkaSettings, drain: Duration| {
         let metrics = Arc::new(Metrics::default());
-        let connect = Duration::from_millis(1500);
-        match KafkaSource::start(settings, drain, Health::new(), metrics, Limits::default(), connect).await {
+        let waits = Waits { connect: Duration::from_millis(1500), ..waits(drain) };
+        match KafkaSource::start(settings, waits, Health::new(), metrics, Limits::default()).await {
             Err(SourceError::Fatal(text)) => text,
             other => panic!("{other:?}"),
         }
@@ -268,8 +306,12 @@ async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
     // The broker's own error came early, and requests that timed out since then do not hide it.
     assert!(text.contains("Connection refused"), "{text}");
 
-    let text = fatal(&bench.settings, Duration::from_secs(300)).await;
-    assert!(text.contains("drain_deadline_ms"), "{text}");
+    let text = fatal(&KafkaSettings { session_timeout_ms: 45_000, ..bench.settings.clone() }, 45 * second).await;
+    assert!(
+        text.contains("drain_deadline_ms is 45000") && text.contains("session_timeout_ms, which is 45000"),
+        "{text}"
+    );
+    assert!(text.contains("max.poll.interval.ms, which is 300000"), "{text}");
     let text = fatal(&KafkaSettings { topics: Vec::new(), ..bench.settings.clone() }, second).await;
     assert!(text.contains("kafka.topics"), "{text}");
 }
@@ -278,8 +320,7 @@ async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
 async fn commits_are_counted_by_the_pipeline_alone() {
     let (bench, metrics) = (Bench::new(), Arc::new(Metrics::default()));
     let drain = Duration::from_secs(1);
-    let source =
-        KafkaSource::start(&bench.settings, drain, Health::new(), metrics.clone(), Limits::default(), PATIENCE);
+    let source = KafkaSource::start(&bench.settings, waits(drain), Health::new(), metrics.clone(), Limits::default());
     let mut source = Box::new(source.await.expect("the mock cluster is there"));
     source.commit(Vec::new()).await.expect("the source takes it over");
     assert!(metrics.encode().contains("clipstream_commits_total 0"), "{}", metrics.encode());

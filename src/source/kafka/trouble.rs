@@ -22,6 +22,22 @@ enum Kind {
     Topic,
     /// The group refuses us. Ends when it assigns.
     Group,
+    /// Offsets are not committed. Ends with the next commit.
+    Commits,
+    /// A partition brings nothing although there is more. Ends when it does.
+    Silence,
+}
+
+impl Kind {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Connection => "kafka_unreachable",
+            Self::Topic => "kafka_topic",
+            Self::Group => "kafka_group",
+            Self::Commits => "kafka_commits",
+            Self::Silence => "partition_silent",
+        }
+    }
 }
 
 fn kind(code: RDKafkaErrorCode) -> Option<Kind> {
@@ -43,8 +59,7 @@ fn kind(code: RDKafkaErrorCode) -> Option<Kind> {
     })
 }
 
-/// The consumer's readiness: one log line when trouble starts, one when it is over, however often librdkafka repeats
-/// itself in between.
+/// The consumer's readiness, however often librdkafka repeats itself.
 #[derive(Debug)]
 pub(super) struct Trouble {
     health: Health,
@@ -65,12 +80,40 @@ impl Trouble {
         let hint = match kind {
             Kind::Connection => "check that kafka.brokers are up and let this client in",
             Kind::Topic => "check that the topics exist and that this user may read them",
-            Kind::Group => "check kafka.group_id, its permissions and the other members' assignment strategy",
+            _ => "check kafka.group_id, its permissions and the other members' assignment strategy",
         };
-        let why = format!("{}; {hint}", redact::cut(reason, 300));
-        if self.health.unready(COMPONENT, why.clone()) {
-            tracing::warn!(code = %code, "Kafka is not usable: {why}");
+        self.begin(kind, format!("{}; {hint}", redact::cut(reason, 300)));
+    }
+
+    /// Commits have failed for a while, or (`None`) do not any more.
+    pub fn commits(&mut self, failing: Option<String>) {
+        match failing {
+            Some(error) => {
+                let why = format!("offsets are not committed: {error}; their messages would be delivered again");
+                self.begin(Kind::Commits, why);
+            }
+            None => self.over(Kind::Commits),
         }
+    }
+
+    /// Partitions are silent, or (`None`) are not any more.
+    pub fn silence(&mut self, told: Option<String>) {
+        match told {
+            Some(told) => {
+                let hint = "check that its partitions have leaders; restart the process if they do";
+                self.begin(Kind::Silence, format!("{told}; {hint} (limit: pipeline.stalled_after_ms)"));
+            }
+            None => self.over(Kind::Silence),
+        }
+    }
+
+    /// Whether it is known that no broker can be talked to.
+    pub fn is_cut_off(&self) -> bool {
+        self.reasons.contains_key(&Kind::Connection)
+    }
+
+    fn begin(&mut self, kind: Kind, why: String) {
+        self.health.outage(COMPONENT, kind.code(), why.clone());
         self.reasons.insert(kind, why);
     }
 
@@ -90,15 +133,9 @@ impl Trouble {
         if self.reasons.remove(&kind).is_none() {
             return;
         }
-        match self.reasons.values().next() {
-            Some(why) => {
-                self.health.unready(COMPONENT, why.clone());
-            }
-            None => {
-                if self.health.ready(COMPONENT) {
-                    tracing::info!("Kafka is usable again");
-                }
-            }
+        match self.reasons.iter().next() {
+            Some((kind, why)) => self.health.outage(COMPONENT, kind.code(), why.clone()),
+            None => self.health.over(COMPONENT),
         }
     }
 
@@ -130,7 +167,7 @@ impl Drop for Trouble {
     /// A consumer that is gone says nothing about readiness any more; whoever ended it does.
     fn drop(&mut self) {
         if !self.reasons.is_empty() {
-            self.health.ready(COMPONENT);
+            self.health.over(COMPONENT);
         }
     }
 }

@@ -10,6 +10,7 @@
 //! - *Panics.* `flush` panics on IO errors. A panic leaves the writer's mutex poisoned; the next writer reopens the
 //!   shard from its files.
 
+use std::collections::HashMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -20,9 +21,10 @@ use qdrant_edge::EdgeShard;
 
 use super::catalog::unusable;
 use super::convert;
-use crate::domain::{Fingerprint, PointId, Write};
+use crate::domain::{Fingerprint, Guard, PointId, Recorded, Write};
 use crate::store::batch::Batch;
-use crate::store::{CollectionDefinition, StoreError};
+use crate::store::guard::{admit, looks};
+use crate::store::{CollectionDefinition, StoreError, Written};
 
 /// Points written between two runs of the engine's optimizers (index graph, vacuum, merge). Until then a search reads
 /// every vector (512 dimensions: some milliseconds per ten thousand points); a run stops the collection's writers, not
@@ -90,19 +92,53 @@ impl Collection {
         })
     }
 
-    pub fn write(&self, writes: &[Write]) -> Result<(), StoreError> {
-        let batch = Batch::new(writes)?;
-        let operations = convert::operations(&batch)?;
+    pub fn write(&self, writes: &[Write], guard: Guard) -> Result<Vec<Written>, StoreError> {
         let mut writer = self.writer()?;
-        self.changed(&mut writer, |shard| {
+        let written = self.admitted(writes, guard)?;
+        let admitted =
+            writes.iter().zip(&written).filter(|(_, fate)| **fate == Written::Applied).map(|(write, _)| write);
+        let admitted: Vec<&Write> = admitted.collect();
+        if admitted.is_empty() {
+            return Ok(written);
+        }
+        let operations = convert::operations(&Batch::new(admitted.iter().copied(), guard)?)?;
+        self.update(&mut writer, operations)?;
+        writer.points_since_optimize += admitted.len();
+        writer.bytes_since_open += admitted.iter().map(|write| write.bytes()).sum::<usize>();
+        self.maintain(&mut writer)?;
+        Ok(written)
+    }
+
+    /// Which writes may happen, by what is stored. Only while the writer is held, so that it stays true.
+    fn admitted(&self, writes: &[Write], guard: Guard) -> Result<Vec<Written>, StoreError> {
+        let looked_at: Vec<PointId> = writes.iter().filter(|write| looks(write, guard)).map(Write::id).collect();
+        let mut stored = HashMap::new();
+        if !looked_at.is_empty() {
+            for record in self.records(&looked_at)? {
+                let (id, record) = convert::record(record)?;
+                stored.insert(id, Recorded::read(&record));
+            }
+        }
+        Ok(writes.iter().map(|write| admit(write, stored.get(&write.id()), guard)).collect())
+    }
+
+    pub fn purge_tombstones(&self, old: edge::Filter) -> Result<u64, StoreError> {
+        let mut writer = self.writer()?;
+        let count = edge::CountRequest { filter: Some(old.clone()), exact: true };
+        let found = self.read(|shard| shard.count(count))?;
+        if found > 0 {
+            self.update(&mut writer, vec![convert::delete_matching(old)])?;
+        }
+        Ok(found as u64)
+    }
+
+    fn update(&self, writer: &mut Writer, operations: Vec<edge::UpdateOperation>) -> Result<(), StoreError> {
+        self.changed(writer, |shard| {
             for operation in operations {
                 shard.update(operation).map_err(|e| convert::error(&e, &self.name))?;
             }
             Ok(())
-        })?;
-        writer.points_since_optimize += writes.len();
-        writer.bytes_since_open += writes.iter().map(Write::bytes).sum::<usize>();
-        self.maintain(&mut writer)
+        })
     }
 
     /// Applies `change` and makes it durable. After a failure of the engine the shard is read anew from its files: a
@@ -267,7 +303,7 @@ mod tests {
         for start in (0..6144).step_by(512) {
             let writes: Vec<_> =
                 (start..start + 512).map(|n| Write::Upsert(point(n, vector(n), vector(n + 1)))).collect();
-            collection.write(&writes).unwrap();
+            collection.write(&writes, Guard::Off).unwrap();
         }
         let closed = || {
             fs::read_dir(path.join("wal"))
@@ -291,7 +327,7 @@ mod tests {
         let delete = Deletion { id, record };
         let upsert = point(5, vector(9), None);
         let (upserted, patched) = (upsert.id, patch.id);
-        collection.write(&[Write::Upsert(upsert), Write::Patch(patch), Write::Delete(delete)]).unwrap();
+        collection.write(&[Write::Upsert(upsert), Write::Patch(patch), Write::Delete(delete)], Guard::Off).unwrap();
         let ids = [upserted, patched].map(convert::id);
         let found = collection.read(|shard| shard.retrieve(&ids, None, Some(edge::WithVector::Bool(true)))).unwrap();
         let found: Vec<_> = found.into_iter().map(|r| convert::stored(r).unwrap()).collect();

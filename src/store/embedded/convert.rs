@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use qdrant_edge as edge;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::domain::{Fingerprint, Modality, Payload, Point, PointId, RESERVED_KEY, Vectors};
-use crate::store::batch::{Batch, user_payload, whole_payload};
+use crate::domain::{Fingerprint, Modality, Payload, PointId, RESERVED_KEY, Vectors};
+use crate::store::batch::{Batch, Upsert, user_payload, whole_payload};
 use crate::store::definition::SCALAR_QUANTILE;
 use crate::store::{
     CollectionDefinition, Hit, PayloadIndex, PayloadIndexKind, Quantization, Query, StoreError, StoredPoint, filter,
@@ -69,15 +69,45 @@ pub(super) fn path(path: &str) -> Result<edge::JsonPath, StoreError> {
     })
 }
 
-/// The operations of a batch, in the order in which they must be applied; the same as the Qdrant adapter sends.
+/// The operations of a batch, in the order in which they must be applied; as the Qdrant adapter's without conditions,
+/// because nobody else writes in between.
 pub(super) fn operations(batch: &Batch<'_>) -> Result<Vec<edge::UpdateOperation>, StoreError> {
     let mut out = Vec::new();
     if !batch.upserts.is_empty() {
-        let points = batch.upserts.iter().map(|point| whole_point(point)).collect();
+        let points = batch.upserts.iter().map(whole_point).collect();
         out.push(point_op(edge::PointOperations::UpsertPoints(edge::PointInsertOperations::PointsList(points))));
     }
+    let bare: Vec<_> = batch
+        .changes
+        .iter()
+        .filter(|change| change.creates())
+        .map(|change| edge::PointStructPersisted {
+            id: id(change.id),
+            vector: edge::VectorStructPersisted::Named(HashMap::new()),
+            payload: Some(edge::Payload(Map::from_iter([(RESERVED_KEY.to_owned(), change.claim().into())]))),
+        })
+        .collect();
+    if !bare.is_empty() {
+        out.push(point_op(edge::PointOperations::UpsertPointsConditional(edge::ConditionalInsertOperation {
+            points_op: edge::PointInsertOperations::PointsList(bare),
+            condition: edge::Filter::new(),
+            update_mode: Some(edge::UpdateMode::InsertOnly),
+        })));
+    }
+    let with_vectors: Vec<_> = batch
+        .changes
+        .iter()
+        .filter(|change| !change.vectors.is_empty())
+        .map(|change| edge::PointVectorsPersisted { id: id(change.id), vector: vectors(change.vectors) })
+        .collect();
+    if !with_vectors.is_empty() {
+        let update = edge::UpdateVectorsOp { points: with_vectors, update_filter: None };
+        out.push(edge::UpdateOperation::VectorOperation(edge::VectorOperations::UpdateVectors(update)));
+    }
     for modality in Modality::ALL {
-        let without: Vec<_> = batch.upserts_without(modality).into_iter().map(id).collect();
+        let upserts = batch.upserts.iter().filter(|upsert| upsert.drops(modality)).map(|upsert| id(upsert.id));
+        let changes = batch.changes.iter().filter(|change| change.drops(modality)).map(|change| id(change.id));
+        let without: Vec<_> = upserts.chain(changes).collect();
         if !without.is_empty() {
             let names = vec![modality.as_str().to_owned()];
             out.push(edge::UpdateOperation::VectorOperation(edge::VectorOperations::DeleteVectors(
@@ -86,61 +116,49 @@ pub(super) fn operations(batch: &Batch<'_>) -> Result<Vec<edge::UpdateOperation>
             )));
         }
     }
-    if !batch.patches.is_empty() {
-        let bare = batch.patches.iter().map(|patch| edge::PointStructPersisted {
-            id: id(patch.id),
-            vector: edge::VectorStructPersisted::Named(HashMap::new()),
-            payload: None,
-        });
-        out.push(point_op(edge::PointOperations::UpsertPointsConditional(edge::ConditionalInsertOperation {
-            points_op: edge::PointInsertOperations::PointsList(bare.collect()),
-            condition: edge::Filter::new(),
-            update_mode: Some(edge::UpdateMode::InsertOnly),
-        })));
-    }
-    let with_vectors: Vec<_> = batch
-        .patches
-        .iter()
-        .filter(|patch| !patch.vectors.is_empty())
-        .map(|patch| edge::PointVectorsPersisted { id: id(patch.id), vector: vectors(&patch.vectors) })
-        .collect();
-    if !with_vectors.is_empty() {
-        let update = edge::UpdateVectorsOp { points: with_vectors, update_filter: None };
-        out.push(edge::UpdateOperation::VectorOperation(edge::VectorOperations::UpdateVectors(update)));
-    }
-    for patch in &batch.patches {
-        let user = user_payload(&patch.payload);
-        if !user.is_empty() {
-            out.push(set_payload(patch.id, user, None));
+    for change in &batch.changes {
+        if change.replaces {
+            let whole = whole_payload(change.payload, change.record);
+            out.push(edge::UpdateOperation::PayloadOperation(edge::PayloadOps::OverwritePayload(payload_op(
+                change.id, whole, None,
+            ))));
+            continue;
         }
-        out.push(set_payload(patch.id, patch.record.to_payload(), Some(path(RESERVED_KEY)?)));
+        let user = user_payload(change.payload);
+        if !user.is_empty() {
+            out.push(merge(change.id, user, None));
+        }
+        out.push(merge(change.id, change.record_merged(), Some(path(RESERVED_KEY)?)));
     }
-    if !batch.deletes.is_empty() {
+    if !batch.removals.is_empty() {
         out.push(point_op(edge::PointOperations::DeletePoints {
-            ids: batch.deletes.iter().copied().map(id).collect(),
+            ids: batch.removals.iter().copied().map(id).collect(),
         }));
     }
     Ok(out)
+}
+
+pub(super) fn delete_matching(filter: edge::Filter) -> edge::UpdateOperation {
+    point_op(edge::PointOperations::DeletePointsByFilter(filter))
 }
 
 fn point_op(operation: edge::PointOperations) -> edge::UpdateOperation {
     edge::UpdateOperation::PointOperation(operation)
 }
 
-fn set_payload(point: PointId, payload: Payload, key: Option<edge::JsonPath>) -> edge::UpdateOperation {
-    edge::UpdateOperation::PayloadOperation(edge::PayloadOps::SetPayload(edge::SetPayloadOp {
-        payload: edge::Payload(payload),
-        points: Some(vec![id(point)]),
-        filter: None,
-        key,
-    }))
+fn merge(point: PointId, payload: Payload, key: Option<edge::JsonPath>) -> edge::UpdateOperation {
+    edge::UpdateOperation::PayloadOperation(edge::PayloadOps::SetPayload(payload_op(point, payload, key)))
 }
 
-fn whole_point(point: &Point) -> edge::PointStructPersisted {
+fn payload_op(point: PointId, payload: Payload, key: Option<edge::JsonPath>) -> edge::SetPayloadOp {
+    edge::SetPayloadOp { payload: edge::Payload(payload), points: Some(vec![id(point)]), filter: None, key }
+}
+
+fn whole_point(upsert: &Upsert<'_>) -> edge::PointStructPersisted {
     edge::PointStructPersisted {
-        id: id(point.id),
-        vector: vectors(&point.vectors),
-        payload: Some(edge::Payload(whole_payload(&point.payload, &point.record))),
+        id: id(upsert.id),
+        vector: vectors(upsert.vectors),
+        payload: Some(edge::Payload(upsert.payload())),
     }
 }
 
@@ -165,7 +183,7 @@ pub(super) fn search(query: &Query) -> Result<edge::SearchRequest, StoreError> {
     })
 }
 
-fn read_filter(value: &Value) -> Result<edge::Filter, StoreError> {
+pub(super) fn read_filter(value: &Value) -> Result<edge::Filter, StoreError> {
     // Ours first: its errors name the path, and both stores then accept the same filters.
     filter::parse(value)?;
     serde_json::from_value(value.clone())

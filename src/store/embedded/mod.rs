@@ -10,10 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use qdrant_edge as edge;
 
-use super::{CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, fingerprint_differences};
-use crate::domain::{Fingerprint, Payload, PointId, Write};
+use super::{
+    CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, Written, fingerprint_differences, not_tombstones,
+    tombstones_before,
+};
+use crate::domain::{Fingerprint, Guard, Payload, PointId, Write};
 use crate::redact;
 
 mod catalog;
@@ -207,12 +211,12 @@ impl Store for EmbeddedStore {
         blocking(move || inner.ensure_alias(&alias, &collection)).await
     }
 
-    async fn write(&self, collection: &str, writes: &[Write]) -> Result<(), StoreError> {
+    async fn write(&self, collection: &str, writes: &[Write], guard: Guard) -> Result<Vec<Written>, StoreError> {
         if writes.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let writes = writes.to_vec();
-        self.with(collection, move |collection| collection.write(&writes)).await
+        self.with(collection, move |collection| collection.write(&writes, guard)).await
     }
 
     async fn records(&self, collection: &str, ids: &[PointId]) -> Result<Vec<(PointId, Payload)>, StoreError> {
@@ -251,9 +255,14 @@ impl Store for EmbeddedStore {
     }
 
     async fn count(&self, collection: &str) -> Result<u64, StoreError> {
-        let request = edge::CountRequest { filter: None, exact: true };
+        let request = edge::CountRequest { filter: Some(convert::read_filter(&not_tombstones())?), exact: true };
         let count = self.with(collection, move |collection| collection.read(|shard| shard.count(request))).await?;
         Ok(count as u64)
+    }
+
+    async fn purge_tombstones(&self, collection: &str, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let old = convert::read_filter(&tombstones_before(before))?;
+        self.with(collection, move |collection| collection.purge_tombstones(old)).await
     }
 
     async fn check(&self) -> Result<String, StoreError> {

@@ -6,6 +6,7 @@ use qdrant_client::QdrantError;
 use qdrant_client::qdrant::UpdateStatus;
 use tonic::{Code, Status};
 
+use super::client::CONNECT_FAILED;
 use crate::redact;
 use crate::store::StoreError;
 
@@ -38,6 +39,17 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
     let said = redact::cut(status.message(), 300);
     let message = |hint: &str| format!("Qdrant at {url}, {doing}: {said}{hint}");
     match status.code() {
+        _ if is_too_large(status) => StoreError::permanent(
+            "store_too_large",
+            message(
+                "; where that is one point alone, make its payload smaller, or raise the server's limit or its proxy's",
+            ),
+        ),
+        // The collection's strict mode (default in Qdrant's cloud) wants an index for every filter: no point's fault.
+        Code::InvalidArgument if said.contains("Index required but not found") => StoreError::outage(
+            "store_index_missing",
+            message("; index that field (store.collection_definition), or set store.guard to check"),
+        ),
         Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => {
             StoreError::permanent("store_rejected", message(""))
         }
@@ -59,14 +71,14 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
         Code::DeadlineExceeded => {
             StoreError::outage("store_timeout", message("; check the server's load, or raise store.timeout_ms"))
         }
-        // The client's own name for a failed connection is Internal.
-        _ if status.message().starts_with("Failed to connect") => StoreError::outage(
-            "store_unreachable",
-            format!(
-                "cannot reach Qdrant at {url} ({doing}): {}; check store.url and that the server runs",
-                connect_cause(&said)
-            ),
-        ),
+        _ if said.starts_with(CONNECT_FAILED) => {
+            let cause = &said[CONNECT_FAILED.len()..];
+            let check = match cause.contains("certificate") {
+                true => "check store.ca_file and the server's certificate",
+                false => "check store.url and that the server runs",
+            };
+            StoreError::outage("store_unreachable", format!("cannot reach Qdrant at {url} ({doing}): {cause}; {check}"))
+        }
         Code::Unavailable => {
             StoreError::outage("store_unreachable", message("; check store.url and that the server runs"))
         }
@@ -74,9 +86,17 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
     }
 }
 
-/// The system's words out of the client's `Failed to connect to …: Transport(…, ConnectError(…, Os { … message: "…" }))`.
-fn connect_cause(said: &str) -> &str {
-    said.split("message: \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or(said)
+/// Whether the request has more bytes than somebody on the way takes; the message says how many. tonic: `OutOfRange`,
+/// "decoded message length too large"; grpc-go and its proxies: `ResourceExhausted`, "received message larger than max";
+/// an HTTP proxy: status 413, which tonic reports as `Unknown`.
+fn is_too_large(status: &Status) -> bool {
+    let says = |part: &str| status.message().contains(part);
+    match status.code() {
+        Code::OutOfRange => says("message length too large"),
+        Code::ResourceExhausted => says("message length too large") || says("message larger than max"),
+        Code::Unknown | Code::Internal => says("HTTP status code 413"),
+        _ => false,
+    }
 }
 
 /// Only `Completed` means durable and visible. The others are answered with success by the server.
@@ -120,12 +140,30 @@ mod tests {
         assert_eq!(class_of(Code::NotFound, "Not found: Collection `a` doesn't exist!"), Class::Outage);
         assert_eq!(class_of(Code::NotFound, "Not found: No point with id 1 found"), Class::Transient);
         assert_eq!(class_of(Code::Cancelled, CLIENT_TIMEOUT), Class::Outage);
+        let unindexed =
+            "Bad request: Index required but not found for \"clipstream.source.topic\" of one of the following types";
+        assert_eq!(class_of(Code::InvalidArgument, unindexed), Class::Outage);
         for code in [Code::Aborted, Code::Cancelled, Code::ResourceExhausted] {
             assert_eq!(class_of(code, "x"), Class::Transient, "{code:?}");
         }
         for code in [Code::InvalidArgument, Code::OutOfRange] {
             assert_eq!(class_of(code, "x"), Class::Permanent, "{code:?}");
         }
+    }
+
+    #[test]
+    fn too_large_is_the_batchs_own_fault_however_it_is_said() {
+        let said = [
+            (Code::OutOfRange, "Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes"),
+            (Code::ResourceExhausted, "grpc: received message larger than max (9 vs. 4)"),
+            (Code::Unknown, "grpc-status header missing, mapped from HTTP status code 413"),
+        ];
+        for (code, message) in said {
+            let error = from_client(Status::new(code, message).into(), "http://q:6334", "write");
+            assert_eq!((error.class, error.reason), (Class::Permanent, "store_too_large"), "{code:?}");
+            assert!(error.message.contains(message), "{}", error.message);
+        }
+        assert_eq!(class_of(Code::ResourceExhausted, "too many requests"), Class::Transient);
     }
 
     #[test]

@@ -1,66 +1,116 @@
 //! A Qdrant server over gRPC. Needs Qdrant 1.17 or newer: patches use insert-only upserts (`update_mode`), and the
 //! fingerprint is kept in the collection's metadata.
 
+use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use qdrant_client::QdrantError;
 use qdrant_client::qdrant::{
-    CountPointsBuilder, GetPointsBuilder, PayloadIncludeSelector, QueryPointsBuilder, ScrollPointsBuilder,
-    UpdateBatchPointsBuilder,
+    CountPointsBuilder, GetPointsBuilder, PayloadIncludeSelector, PointsUpdateOperation, QueryPointsBuilder,
+    ScrollPointsBuilder, UpdateBatchPointsBuilder, WriteOrdering, WriteOrderingType,
 };
-use qdrant_client::{Qdrant, QdrantError};
+use serde_json::Value;
+use url::{Host, Url};
 
 use super::batch::Batch;
-use super::{CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, filter};
+use super::guard::{looks, outcome};
+use super::{
+    CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, Written, filter, not_tombstones, tombstones_before,
+};
 use crate::config::StoreSettings;
-use crate::domain::{Fingerprint, Payload, PointId, RESERVED_KEY, Write};
-use crate::redact::{self, Secret};
+use crate::domain::{Fingerprint, Guard, Payload, PointId, RESERVED_KEY, Recorded, Write};
+use crate::redact;
 
+mod client;
+mod condition;
 mod convert;
 mod error;
+mod operations;
 mod setup;
 
-/// Longest wait for a connection; a request may take all of `store.timeout_ms`.
-const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+use client::{Client, Unusable};
 
 /// The client reconnects and sends a request once more by itself when the connection broke or a request timed out;
 /// beyond that nothing is retried here. Every write of ours may be repeated.
 pub struct QdrantStore {
     /// None after close.
-    client: RwLock<Option<Qdrant>>,
+    client: RwLock<Option<Client>>,
     /// Redacted, for messages.
     url: String,
 }
 
 impl QdrantStore {
     /// Prepares the client. The server is contacted by the first call, so this succeeds while it is down.
+    ///
+    /// # Errors
+    /// `store_url_invalid`, or `store_settings_invalid` for `store.ca_file` and `store.api_key`.
     pub fn connect(settings: &StoreSettings) -> Result<Self, StoreError> {
         let url = redact::url(&settings.url);
-        let timeout = Duration::from_millis(settings.timeout_ms);
-        let client = Qdrant::from_url(&settings.url)
-            .timeout(timeout)
-            .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
-            .api_key(settings.api_key.as_ref().map(Secret::expose))
-            // It would print to standard output, and block here.
-            .skip_compatibility_check()
-            .build()
-            .map_err(|e| error::from_client(e, &url, "connect"))?;
-        let scheme = settings.url.split("://").next().unwrap_or_default();
-        if !matches!(scheme, "http" | "https") {
-            return Err(error::invalid_url(&url, &"it has no http:// or https://"));
+        let client = Client::new(settings).map_err(|unusable| match unusable {
+            Unusable::Url(why) => error::invalid_url(&url, &why),
+            Unusable::Setting(why) => StoreError::outage("store_settings_invalid", why),
+        })?;
+        if settings.api_key.is_some() && is_open(&settings.url) {
+            tracing::warn!(url, "store.api_key is sent without TLS, for everybody on the way to read: use https");
         }
         Ok(Self { client: RwLock::new(Some(client)), url })
     }
 
     /// A handle on the shared connections.
-    fn client(&self) -> Result<Qdrant, StoreError> {
+    fn client(&self) -> Result<Client, StoreError> {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(StoreError::closed)
+    }
+
+    async fn update(
+        &self,
+        collection: &str,
+        operations: Vec<PointsUpdateOperation>,
+        ordering: WriteOrderingType,
+        doing: &str,
+    ) -> Result<(), StoreError> {
+        let expected = operations.len();
+        let request = UpdateBatchPointsBuilder::new(collection, operations)
+            .wait(true)
+            .ordering(WriteOrdering { r#type: ordering.into() });
+        let response = self.client()?.update_points_batch(request).await.map_err(|e| self.failed(e, doing))?;
+        if response.result.len() != expected {
+            let message = format!(
+                "Qdrant at {}, {doing}: found {} results, expected {expected}",
+                self.url,
+                response.result.len()
+            );
+            return Err(StoreError::transient("store_update_incomplete", message));
+        }
+        response.result.iter().try_for_each(|result| error::check_completed(result.status, &self.url, doing))
+    }
+
+    async fn count_matching(&self, collection: &str, filter: &Value) -> Result<u64, StoreError> {
+        let doing = format!("count points of collection {collection}");
+        let request = CountPointsBuilder::new(collection).filter(filter::parse(filter)?).exact(true);
+        let response = self.client()?.count(request).await.map_err(|e| self.failed(e, &doing))?;
+        response.result.map(|result| result.count).ok_or_else(|| {
+            let message = format!("Qdrant at {}, {doing}: found no result, expected a count", self.url);
+            StoreError::outage("store_answer_invalid", message)
+        })
     }
 
     fn failed(&self, error: QdrantError, doing: &str) -> StoreError {
         error::from_client(error, &self.url, doing)
     }
+}
+
+/// Whether what is sent to `url` passes over a network without TLS.
+fn is_open(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let is_local = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "http" && !is_local
 }
 
 #[async_trait]
@@ -77,24 +127,27 @@ impl Store for QdrantStore {
         self.create_alias_if_free(alias, collection).await
     }
 
-    async fn write(&self, collection: &str, writes: &[Write]) -> Result<(), StoreError> {
+    async fn write(&self, collection: &str, writes: &[Write], guard: Guard) -> Result<Vec<Written>, StoreError> {
+        let mut written = vec![Written::Applied; writes.len()];
         if writes.is_empty() {
-            return Ok(());
+            return Ok(written);
         }
-        let operations = convert::operations(&Batch::new(writes)?);
-        let expected = operations.len();
+        let operations = operations::of(&Batch::new(writes, guard)?, guard);
         let doing = format!("write {} points to collection {collection}", writes.len());
-        let request = UpdateBatchPointsBuilder::new(collection, operations).wait(true);
-        let response = self.client()?.update_points_batch(request).await.map_err(|e| self.failed(e, &doing))?;
-        if response.result.len() != expected {
-            let message = format!(
-                "Qdrant at {}, {doing}: found {} results, expected {expected}",
-                self.url,
-                response.result.len()
-            );
-            return Err(StoreError::transient("store_update_incomplete", message));
+        let ordering = match guard {
+            // Replicas would otherwise each decide in an order of their own.
+            Guard::Strict => WriteOrderingType::Strong,
+            Guard::Off | Guard::Check => WriteOrderingType::Weak,
+        };
+        self.update(collection, operations, ordering, &doing).await?;
+        // What was conditional may not have taken place.
+        let ids: Vec<PointId> = writes.iter().filter(|w| looks(w, guard)).map(Write::id).collect();
+        let records = self.records(collection, &ids).await?;
+        let stored: HashMap<_, _> = records.into_iter().map(|(id, record)| (id, Recorded::read(&record))).collect();
+        for (write, written) in writes.iter().zip(&mut written).filter(|(write, _)| looks(write, guard)) {
+            *written = outcome(write, stored.get(&write.id()), guard);
         }
-        response.result.iter().try_for_each(|result| error::check_completed(result.status, &self.url, &doing))
+        Ok(written)
     }
 
     async fn records(&self, collection: &str, ids: &[PointId]) -> Result<Vec<(PointId, Payload)>, StoreError> {
@@ -142,13 +195,18 @@ impl Store for QdrantStore {
     }
 
     async fn count(&self, collection: &str) -> Result<u64, StoreError> {
-        let doing = format!("count points of collection {collection}");
-        let request = CountPointsBuilder::new(collection).exact(true);
-        let response = self.client()?.count(request).await.map_err(|e| self.failed(e, &doing))?;
-        response.result.map(|result| result.count).ok_or_else(|| {
-            let message = format!("Qdrant at {}, {doing}: found no result, expected a count", self.url);
-            StoreError::outage("store_answer_invalid", message)
-        })
+        self.count_matching(collection, &not_tombstones()).await
+    }
+
+    async fn purge_tombstones(&self, collection: &str, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let old = tombstones_before(before);
+        let found = self.count_matching(collection, &old).await?;
+        if found > 0 {
+            let doing = format!("purge tombstones of collection {collection}");
+            let operation = operations::delete_matching(filter::parse(&old)?);
+            self.update(collection, vec![operation], WriteOrderingType::Strong, &doing).await?;
+        }
+        Ok(found)
     }
 
     async fn check(&self) -> Result<String, StoreError> {

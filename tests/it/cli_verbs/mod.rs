@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod dlq;
 mod embed;
 mod index;
 mod models_verify;

@@ -138,6 +138,8 @@ fn every_metric_is_documented() {
     metrics.queue_depth("in_flight", 1);
     metrics.lag(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
     metrics.committed();
+    metrics.media_hosts("out", 1);
+    metrics.concurrency_limit("upsert", "catalog", 2);
     let (modality, precision, provider) = (Modality::Image, Precision::Fp32, "cpu");
     metrics.model("demo-emoji/v1", &[TowerInfo { modality, precision, provider, left_out: vec!["cuda"] }]);
     let text = metrics.encode();

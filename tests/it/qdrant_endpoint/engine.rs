@@ -184,20 +184,24 @@ impl Collection {
     /// Applies operations in order, up to the first that fails, and writes them to disk. Returns their numbers.
     ///
     /// The engine does not replay its write-ahead log on start, so what is not flushed would be lost with the process;
-    /// a Qdrant server keeps what it has answered.
+    /// a Qdrant server keeps what it has answered. As there, operations of other calls may come in between.
     pub fn apply(&self, operations: Vec<UpdateOperation>) -> Result<Vec<u64>, Status> {
-        let mut updates = lock(&self.updates);
         let mut applied = Vec::with_capacity(operations.len());
         let mut outcome = Ok(());
         for operation in operations {
-            outcome = self.shard.update(operation).map_err(from_engine);
-            if outcome.is_err() {
-                break;
+            {
+                let mut updates = lock(&self.updates);
+                outcome = self.shard.update(operation).map_err(from_engine);
+                if outcome.is_err() {
+                    break;
+                }
+                *updates += 1;
+                applied.push(*updates);
             }
-            *updates += 1;
-            applied.push(*updates);
+            thread::yield_now();
         }
         // Under the lock of `updates`: the engine's flush panics when an update is under way.
+        let _updates = lock(&self.updates);
         self.shard.flush();
         outcome.map(|()| applied)
     }

@@ -21,6 +21,7 @@ pub struct Faults {
 struct FaultState {
     planned: Vec<Fault>,
     calls: HashMap<String, usize>,
+    held: usize,
 }
 
 struct Fault {
@@ -34,6 +35,10 @@ enum Action {
     Refuse(Status),
     LoseReply(Status),
     Delay(Duration),
+    /// Not carried out, or carried out; in any case never answered.
+    Hold {
+        carried_out: bool,
+    },
     WaitTimeout,
 }
 
@@ -51,6 +56,16 @@ impl Faults {
     /// The next `times` calls are carried out only after `delay`.
     pub fn delay(&self, call: &str, times: usize, delay: Duration) {
         self.plan(call, times, Action::Delay(delay));
+    }
+
+    /// The next call is never answered, before it is carried out or after: for a client that is killed meanwhile.
+    pub fn hold(&self, call: &str, carried_out: bool) {
+        self.plan(call, 1, Action::Hold { carried_out });
+    }
+
+    /// How many calls have come as far as their [`Self::hold`].
+    pub fn held(&self) -> usize {
+        self.state().held
     }
 
     /// The next `times` updates are carried out, but answered OK with status `WaitTimeout`, as by a busy cluster.
@@ -133,6 +148,13 @@ pub async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) 
             // Carried out to the end; only its answer is thrown away.
             drop(next.run(request).await);
             status.into_http()
+        }
+        Some(Action::Hold { carried_out }) => {
+            if carried_out {
+                drop(next.run(request).await);
+            }
+            gate.faults.state().held += 1;
+            std::future::pending().await
         }
         Some(Action::Delay(delay)) => {
             tokio::time::sleep(delay).await;

@@ -40,8 +40,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use engine::Engine;
 pub use gate::Faults;
@@ -53,6 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running endpoint. Dropping it cuts every connection at once; [`stop`](Self::stop) first answers what is under way.
 pub struct QdrantEndpoint {
+    scheme: &'static str,
     address: SocketAddr,
     engine: Arc<Engine>,
     faults: Arc<Faults>,
@@ -67,11 +68,12 @@ pub struct Options {
     dir: PathBuf,
     port: u16,
     api_key: Option<String>,
+    tls: Option<ServerTlsConfig>,
 }
 
 impl Options {
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), port: 0, api_key: None }
+        Self { dir: dir.to_owned(), port: 0, api_key: None, tls: None }
     }
 
     /// 0, the default, takes a free port.
@@ -83,6 +85,12 @@ impl Options {
     /// Refuses every call without this key.
     pub fn api_key(mut self, api_key: &str) -> Self {
         self.api_key = Some(api_key.to_owned());
+        self
+    }
+
+    /// Serves over TLS; certificate and key are PEM.
+    pub fn tls(mut self, certificate: &[u8], key: &[u8]) -> Self {
+        self.tls = Some(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key)));
         self
     }
 
@@ -103,14 +111,25 @@ impl Options {
             TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true))
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = runtime.spawn(Server::builder().add_routes(routes(service, gate)).serve_with_incoming_shutdown(
-            incoming,
-            async {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut builder = Server::builder();
+        if let Some(tls) = self.tls {
+            builder = builder.tls_config(tls).map_err(io::Error::other)?;
+        }
+        let server =
+            runtime.spawn(builder.add_routes(routes(service, gate)).serve_with_incoming_shutdown(incoming, async {
                 // An error means that the endpoint was dropped; the runtime then ends this task too.
                 let _ = stopped.await;
-            },
-        ));
-        Ok(QdrantEndpoint { address, engine, faults, stop: Some(stop), server: Some(server), runtime: Some(runtime) })
+            }));
+        Ok(QdrantEndpoint {
+            scheme,
+            address,
+            engine,
+            faults,
+            stop: Some(stop),
+            server: Some(server),
+            runtime: Some(runtime),
+        })
     }
 }
 
@@ -125,7 +144,7 @@ impl QdrantEndpoint {
 
     /// What a client connects to.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     pub fn port(&self) -> u16 {

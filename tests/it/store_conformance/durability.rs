@@ -1,6 +1,6 @@
 //! What only the embedded engine has: files of its own.
 
-use clipstream::domain::{Class, Modality, Write};
+use clipstream::domain::{Class, Guard, Modality, Write};
 use clipstream::store::{EmbeddedStore, Store};
 use serde_json::json;
 
@@ -32,9 +32,13 @@ async fn a_write_that_returned_survives_a_kill() {
     let store = EmbeddedStore::open(&dir.path().join("a")).await.unwrap();
     store.ensure(&spec(NAME, DIMENSION)).await.unwrap();
     let batch: Vec<_> = (0..300).map(point).collect();
-    store.write(NAME, &batch).await.unwrap();
+    store.write(NAME, &batch, Guard::Off).await.unwrap();
     store
-        .write(NAME, &[patch("p0", vectors(None, Some(&[0.0, 0.0, 0.0, 1.0])), json!({"m": 1})), delete("p1")])
+        .write(
+            NAME,
+            &[patch("p0", vectors(None, Some(&[0.0, 0.0, 0.0, 1.0])), json!({"m": 1})), delete("p1")],
+            Guard::Off,
+        )
         .await
         .unwrap();
     copy(&dir.path().join("a"), &dir.path().join("b"));
@@ -46,7 +50,10 @@ async fn a_write_that_returned_survives_a_kill() {
     after.sort_by_key(|p| p.id);
     assert_eq!(before, after);
     // And it goes on: the engine must not take new operations for old ones.
-    killed.write(NAME, &[upsert("p0", vectors(Some(&[0.0, 1.0, 0.0, 0.0]), None), json!({"new": 1}))]).await.unwrap();
+    killed
+        .write(NAME, &[upsert("p0", vectors(Some(&[0.0, 1.0, 0.0, 0.0]), None), json!({"new": 1}))], Guard::Off)
+        .await
+        .unwrap();
     let hit = &killed.search(NAME, &query(&[0.0, 1.0, 0.0, 0.0], Modality::Image, None)).await.unwrap()[0];
     assert_eq!(hit.payload["new"], 1);
     killed.close().await.unwrap();
@@ -71,7 +78,7 @@ async fn half_a_creation_is_started_over() {
     let leftover = dir.path().join("collections").join(NAME).join("segments").join("half");
     std::fs::create_dir_all(&leftover).unwrap();
     store.ensure(&spec(NAME, DIMENSION)).await.unwrap();
-    store.write(NAME, &[point(1)]).await.unwrap();
+    store.write(NAME, &[point(1)], Guard::Off).await.unwrap();
     assert_eq!(store.count(NAME).await.unwrap(), 1);
     store.close().await.unwrap();
 }

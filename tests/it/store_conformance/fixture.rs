@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::domain::{
-    AssetId, Deletion, Embedding, Fingerprint, Modality, Origin, Patch, Payload, Point, PointId, Position, Record,
-    Vectors, Write,
+    AssetId, Deletion, Embedding, Fingerprint, Guard, Modality, Origin, Patch, Payload, Point, PointId, Position,
+    Record, Vectors, Write,
 };
-use clipstream::store::{self, CollectionDefinition, CollectionSpec, Query, Store, StoredPoint};
+use clipstream::store::{self, CollectionDefinition, CollectionSpec, Query, Store, StoredPoint, Written};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -57,8 +57,13 @@ impl Fixture {
         spec(&self.collection, DIMENSION)
     }
 
+    /// Under the default guard; nothing in the way.
     pub async fn write(&self, writes: &[Write]) {
-        self.store.write(&self.collection, writes).await.unwrap();
+        assert_eq!(self.guarded(writes, Guard::Check).await, vec![Written::Applied; writes.len()]);
+    }
+
+    pub async fn guarded(&self, writes: &[Write], guard: Guard) -> Vec<Written> {
+        self.store.write(&self.collection, writes, guard).await.unwrap()
     }
 
     pub async fn count(&self) -> u64 {

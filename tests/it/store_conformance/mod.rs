@@ -3,6 +3,9 @@
 
 mod durability;
 mod fixture;
+mod guards;
+mod kept;
+mod races;
 mod refusals;
 mod search;
 mod writes;
@@ -40,6 +43,19 @@ for_each_store!(
     writes::deletes_remove_and_repeat,
     writes::a_mixed_batch_of_a_thousand_is_applied_once_however_often_it_is_sent,
     writes::unusual_payloads_come_back_unchanged,
+    guards::strict_refuses_what_is_older_and_applies_the_rest,
+    guards::strict_orders_by_position_where_a_version_is_missing,
+    guards::versions_beyond_the_exact_floats_are_told_apart,
+    guards::without_strict_the_store_compares_nothing,
+    guards::a_tombstone_holds_off_the_old_and_gives_way_to_the_new,
+    guards::deletes_leave_tombstones_as_the_guard_says,
+    guards::old_tombstones_are_purged,
+    kept::a_patch_keeps_a_vector_of_a_point_that_is_there,
+    kept::an_upsert_keeps_a_vector_and_replaces_all_else,
+    kept::nothing_is_kept_of_what_is_absent_gone_or_different,
+    races::the_highest_version_wins_among_racing_upserts,
+    races::the_highest_version_wins_among_racing_patches_upserts_and_deletes,
+    races::patches_of_two_topics_under_one_version_both_hold,
     search::nearest_come_first_with_cosine_scores,
     search::filters_select_by_payload,
     search::vectors_of_the_other_modality_are_not_searched,

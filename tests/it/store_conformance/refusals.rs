@@ -1,4 +1,4 @@
-use clipstream::domain::{Class, Embedding, Fingerprint, Modality, Vectors};
+use clipstream::domain::{Class, Embedding, Fingerprint, Guard, Modality, Vectors};
 use clipstream::store;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ pub async fn a_missing_collection_is_an_outage_and_named(f: &Fixture) {
     let name = format!("{}_missing", f.collection);
     let v = [1.0, 0.0, 0.0, 0.0];
     let errors = [
-        f.store.write(&name, &[upsert("a", vectors(Some(&v), None), json!({}))]).await.unwrap_err(),
+        f.store.write(&name, &[upsert("a", vectors(Some(&v), None), json!({}))], Guard::Check).await.unwrap_err(),
         f.store.search(&name, &query(&v, Modality::Image, None)).await.unwrap_err(),
         f.store.records(&name, &[id("a")]).await.unwrap_err(),
         f.store.scroll(&name, None, 1).await.unwrap_err(),
@@ -43,11 +43,12 @@ pub async fn a_missing_collection_is_an_outage_and_named(f: &Fixture) {
 
 pub async fn bad_points_are_permanent(f: &Fixture) {
     let wrong = Vectors { image: Some(Embedding::normalised(vec![1.0; 3]).unwrap()), text: None };
-    let error = f.store.write(&f.collection, &[upsert("a", wrong, json!({}))]).await.unwrap_err();
+    let error = f.store.write(&f.collection, &[upsert("a", wrong, json!({}))], Guard::Check).await.unwrap_err();
     assert_eq!(error.class, Class::Permanent, "{error}");
     assert!(error.message.contains('4') && error.message.contains('3'), "{error}");
     let large = json!({"n": u64::MAX});
-    let error = f.store.write(&f.collection, &[upsert("a", Vectors::default(), large)]).await.unwrap_err();
+    let error =
+        f.store.write(&f.collection, &[upsert("a", Vectors::default(), large)], Guard::Check).await.unwrap_err();
     assert_eq!((error.class, error.reason), (Class::Permanent, "payload_integer_too_large"));
     // The store still works.
     f.write(&[upsert("b", vectors(Some(&[1.0, 0.0, 0.0, 0.0]), None), json!({}))]).await;

@@ -62,6 +62,9 @@ pub async fn a_null_in_a_patch_removes_the_key(f: &Fixture) {
     f.write(&[upsert("a", vectors(Some(A), None), json!({"keep": null, "gone": 1}))]).await;
     f.write(&[patch("a", Vectors::default(), json!({"gone": null}))]).await;
     assert_eq!(user_keys(&f.point("a").await.unwrap()), json!({"keep": null}));
+    // Also where there is nothing to remove it from: the engine keeps a null that it has nothing to merge with.
+    f.write(&[patch("b", Vectors::default(), json!({"gone": null, "here": 1}))]).await;
+    assert_eq!(user_keys(&f.point("b").await.unwrap()), json!({"here": 1}));
 }
 
 pub async fn records_merge_and_are_read_apart(f: &Fixture) {

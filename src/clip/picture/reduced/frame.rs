@@ -2,6 +2,9 @@ use super::bits::Huffman;
 use crate::clip::area::Size;
 use crate::clip::picture::jpeg::segments;
 
+/// Most tables that a file says. It needs four; each costs some 50 microseconds here, and a file may hold millions.
+const HUFFMAN_TABLES_MAX: usize = 64;
+
 /// A baseline frame and its only scan.
 pub(super) struct Frame<'a> {
     pub size: Size,
@@ -38,6 +41,7 @@ impl<'a> Frame<'a> {
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut quantisations = [None; 4];
         let mut huffmans: [[Option<Huffman>; 4]; 2] = [const { [const { None }; 4] }; 2];
+        let mut huffman_count = 0;
         let mut restart_interval = 0;
         let mut named: Option<(Size, Vec<Named>)> = None;
         for (kind, body) in segments(bytes) {
@@ -45,7 +49,12 @@ impl<'a> Frame<'a> {
                 0xC0 | 0xC1 if named.is_none() => named = Some(frame_header(body)?),
                 // Progressive, lossless, arithmetic, a second frame, the number of lines at the end.
                 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCF | 0xDC => return None,
-                0xC4 => huffman_tables(body, &mut huffmans)?,
+                0xC4 => {
+                    huffman_count += huffman_tables(body, &mut huffmans)?;
+                    if huffman_count > HUFFMAN_TABLES_MAX {
+                        return None;
+                    }
+                }
                 0xDB => quantisation_tables(body, &mut quantisations)?,
                 0xDD => restart_interval = usize::from(u16::from_be_bytes(body.try_into().ok()?)),
                 0xDA => {
@@ -140,13 +149,18 @@ fn quantisation_tables(mut body: &[u8], tables: &mut [Option<[i32; 64]>; 4]) -> 
     Some(())
 }
 
-fn huffman_tables(mut body: &[u8], tables: &mut [[Option<Huffman>; 4]; 2]) -> Option<()> {
-    while let Some((&kind, rest)) = body.split_first() {
+/// How many there were; one more than [`HUFFMAN_TABLES_MAX`] at most.
+fn huffman_tables(mut body: &[u8], tables: &mut [[Option<Huffman>; 4]; 2]) -> Option<usize> {
+    let mut count = 0;
+    while count <= HUFFMAN_TABLES_MAX
+        && let Some((&kind, rest)) = body.split_first()
+    {
         let (counts, rest) = rest.split_first_chunk::<16>()?;
         let (symbols, rest) = rest.split_at_checked(counts.iter().map(|&n| usize::from(n)).sum())?;
         *tables.get_mut(usize::from(kind >> 4))?.get_mut(usize::from(kind & 15))? =
             Some(Huffman::new(counts, symbols)?);
         body = rest;
+        count += 1;
     }
-    Some(())
+    Some(count)
 }

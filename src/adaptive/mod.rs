@@ -1,0 +1,226 @@
+//! How much may be asked of someone else at once: a limit that finds its own value, and a gate that keeps to it.
+
+mod limit;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+pub use limit::Limit;
+
+/// What one request says about the load of the one who was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// It was served.
+    Fine,
+    /// It was refused or not answered for want of capacity: busy, throttled, out of time. `pause`: how long nobody should
+    /// ask again (`Retry-After`).
+    Over { pause: Option<Duration> },
+    /// It failed for another reason.
+    Unknown,
+}
+
+/// Lets at most [`Limit`] requests through at once, in the order in which they came. Clones are the same gate.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    slots: Arc<Semaphore>,
+    state: Arc<Mutex<State>>,
+    /// Longest pause, whatever is asked for, so that a hostile answer cannot stop everything.
+    pause_max: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    limit: Limit,
+    /// Slots that exist: free ones and those that passes hold.
+    slots: usize,
+    /// Slots that passes hold.
+    used: usize,
+    /// When all that are allowed were held for the last time.
+    full_at: Option<Instant>,
+    paused_until: Option<Instant>,
+}
+
+impl State {
+    fn note_full(&mut self, now: Instant) {
+        if self.used >= self.limit.now() {
+            self.full_at = Some(now);
+        }
+    }
+}
+
+/// One request that is let through. Dropping it without [`Pass::done`] says nothing about the load.
+#[derive(Debug)]
+pub struct Pass {
+    gate: Gate,
+    slot: Option<OwnedSemaphorePermit>,
+    begun: Instant,
+}
+
+impl Gate {
+    /// Begins at `max`, which is the most that is ever let through.
+    pub fn new(max: usize, pause_max: Duration) -> Self {
+        let limit = Limit::new(max.clamp(1, Semaphore::MAX_PERMITS));
+        let slots = limit.now();
+        let state = State { limit, slots, used: 0, full_at: None, paused_until: None };
+        Self { slots: Arc::new(Semaphore::new(slots)), state: Arc::new(Mutex::new(state)), pause_max }
+    }
+
+    /// What is let through at once now.
+    pub fn limit(&self) -> usize {
+        self.lock().limit.now()
+    }
+
+    /// Waits for a slot, and for the end of a pause. Safe to cancel.
+    pub async fn enter(&self) -> Pass {
+        let slot = self.slots.clone().acquire_owned().await.expect("a gate's semaphore is never closed");
+        {
+            let mut state = self.lock();
+            state.used += 1;
+            state.note_full(Instant::now());
+        }
+        // From here on the pass gives the slot back, also where this future is dropped.
+        let mut pass = Pass { gate: self.clone(), slot: Some(slot), begun: Instant::now() };
+        while let Some(until) = self.paused_until() {
+            tokio::time::sleep_until(until).await;
+        }
+        pass.begun = Instant::now();
+        pass
+    }
+
+    fn paused_until(&self) -> Option<Instant> {
+        self.lock().paused_until.filter(|until| *until > Instant::now())
+    }
+
+    fn judge(&self, begun: Instant, load: Load) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        match load {
+            Load::Fine => {
+                state.note_full(now);
+                let saturated = state.full_at.is_some_and(|full| full >= begun);
+                state.limit.served(saturated);
+            }
+            Load::Over { pause } => {
+                state.limit.overloaded(begun.into_std(), now.into_std());
+                if let Some(pause) = pause {
+                    state.paused_until = state.paused_until.max(Some(now + pause.min(self.pause_max)));
+                }
+            }
+            Load::Unknown => {}
+        }
+        let limit = state.limit.now();
+        if state.slots < limit {
+            self.slots.add_permits(limit - state.slots);
+            state.slots = limit;
+        }
+        // Free slots go at once, those that are held when they come back.
+        state.slots -= self.slots.forget_permits(state.slots.saturating_sub(limit));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the state whole: nothing in a critical section can fail half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass {
+    /// Gives the slot back, and says what came of the request.
+    pub fn done(self, load: Load) {
+        self.gate.judge(self.begun, load);
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        state.used -= 1;
+        if state.slots > state.limit.now()
+            && let Some(slot) = self.slot.take()
+        {
+            slot.forget();
+            state.slots -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+
+    use super::*;
+
+    type Waiting = Pin<Box<dyn Future<Output = Pass>>>;
+
+    /// As many as are let through at once, and one that has to wait.
+    async fn fill(gate: &Gate) -> (Vec<Pass>, Waiting) {
+        let mut inside = Vec::new();
+        loop {
+            let gate = gate.clone();
+            // Without tokio's budget, which makes a task that polls a lot wait for its next turn.
+            let mut next: Waiting = Box::pin(tokio::task::unconstrained(async move { gate.enter().await }));
+            match futures::poll!(&mut next) {
+                std::task::Poll::Ready(pass) => inside.push(pass),
+                std::task::Poll::Pending => return (inside, next),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_overload_halves_once_per_round_and_successes_bring_the_limit_back() {
+        let gate = Gate::new(16, Duration::ZERO);
+        let (inside, waiting) = fill(&gate).await;
+        assert_eq!(inside.len(), 16);
+        drop(waiting);
+        // All of them were let through before the first one failed: one round, one reduction.
+        inside.into_iter().for_each(|pass| pass.done(Load::Over { pause: None }));
+        assert_eq!(gate.limit(), 8);
+        let (inside, waiting) = fill(&gate).await;
+        assert_eq!(inside.len(), 8);
+        drop(waiting);
+        drop(inside);
+        let mut rounds = 0;
+        while gate.limit() < 16 {
+            let (inside, waiting) = fill(&gate).await;
+            drop(waiting);
+            assert_eq!(inside.len(), gate.limit());
+            inside.into_iter().for_each(|pass| pass.done(Load::Fine));
+            rounds += 1;
+            assert!(rounds < 20, "one more in each round at most");
+        }
+    }
+
+    #[tokio::test]
+    async fn never_below_one_and_nothing_else_changes_it() {
+        let gate = Gate::new(4, Duration::ZERO);
+        for _ in 0..10 {
+            gate.enter().await.done(Load::Over { pause: None });
+        }
+        assert_eq!(gate.limit(), 1);
+        drop(gate.enter().await);
+        gate.enter().await.done(Load::Unknown);
+        assert_eq!(gate.limit(), 1);
+        let (inside, waiting) = fill(&gate).await;
+        assert_eq!(inside.len(), 1);
+        drop(inside);
+        waiting.await.done(Load::Fine);
+    }
+
+    #[tokio::test]
+    async fn a_pause_holds_everybody_and_is_bounded() {
+        let gate = Gate::new(4, Duration::from_millis(30));
+        let asked = Some(Duration::from_secs(3600));
+        gate.enter().await.done(Load::Over { pause: asked });
+        let begun = Instant::now();
+        let mut next = Box::pin(gate.enter());
+        assert!(futures::poll!(&mut next).is_pending());
+        let pass = next.await;
+        let waited = begun.elapsed();
+        assert!(waited >= Duration::from_millis(25) && waited < Duration::from_secs(60), "{waited:?}");
+        // The pause is not the request's own time.
+        assert!(pass.begun >= begun + Duration::from_millis(25));
+    }
+}

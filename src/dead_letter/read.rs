@@ -1,0 +1,340 @@
+//! Reading dead letters back, without a consumer group: nothing is joined, nothing is committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::metadata::Metadata;
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use regex::Regex;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::{DeadLetterError, StoredLetter};
+use crate::config::{DeadLetterSettings, KafkaSettings};
+use crate::domain::Position;
+use crate::kafka_client;
+use crate::redact;
+
+/// How long the brokers may be away before reading gives up. Somebody looks on.
+const REACH_MAX: Duration = Duration::from_secs(15);
+/// One metadata request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// No message and no end of a partition for this long: the brokers are gone.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// A topic that was created moments ago may be unknown to the broker that is asked first.
+const TOPIC_GRACE: Duration = Duration::from_secs(3);
+/// Letters that are read ahead of whoever takes them.
+const AHEAD_MAX: usize = 64;
+/// A message of 16 MiB (what `index` reads at most), in base64 or escaped, and its headers.
+const LINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Where to begin: per topic (or file) and partition the first offset (or line); the beginning where nothing is said.
+pub type Start = BTreeMap<(String, i32), i64>;
+
+/// Letters in the order of their partition, then the end of the channel; an error is the last item.
+pub type Letters = Receiver<Result<StoredLetter, DeadLetterError>>;
+
+/// Reads topics of dead letters, one after the other, each up to its end as it is when its turn comes. Of a transaction
+/// nothing is read before it is committed.
+///
+/// `topic`: this one, which must exist. None: those that messages of `kafka.topics` go to, as far as they exist.
+pub fn from_topics(
+    kafka: &KafkaSettings,
+    dead_letters: &DeadLetterSettings,
+    topic: Option<String>,
+    start: Start,
+) -> Letters {
+    let (send, letters) = channel(AHEAD_MAX);
+    let (kafka, dead_letters) = (kafka.clone(), dead_letters.clone());
+    tokio::task::spawn_blocking(move || {
+        let read = || {
+            let reader = Reader::new(&kafka)?;
+            let topics = match topic {
+                Some(topic) => BTreeSet::from([topic]),
+                None => reader.topics(&kafka, &dead_letters)?,
+            };
+            topics.iter().try_for_each(|topic| reader.read(topic, &start, &send))
+        };
+        if let Err(Stopped::Failed(error)) = read() {
+            // Nobody is left to tell when the receiver is gone.
+            let _ = send.blocking_send(Err(error));
+        }
+    });
+    letters
+}
+
+/// Reads a file of dead letters (`dead_letter.file`); `-` is standard input.
+pub fn from_file(path: &Path, start: Start) -> Letters {
+    let (send, letters) = channel(AHEAD_MAX);
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || {
+        if let Err(Stopped::Failed(error)) = read_file(&path, &start, &send) {
+            let _ = send.blocking_send(Err(error));
+        }
+    });
+    letters
+}
+
+/// Why reading ended early.
+enum Stopped {
+    /// Nobody takes letters any more.
+    Unwanted,
+    Failed(DeadLetterError),
+}
+
+impl From<String> for Stopped {
+    fn from(why: String) -> Self {
+        Self::Failed(DeadLetterError(why))
+    }
+}
+
+type Sending = Sender<Result<StoredLetter, DeadLetterError>>;
+
+fn hand_over(letter: StoredLetter, send: &Sending) -> Result<(), Stopped> {
+    send.blocking_send(Ok(letter)).map_err(|_| Stopped::Unwanted)
+}
+
+fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> {
+    let name = path.to_string_lossy();
+    let unreadable = |error: std::io::Error| format!("{name:?} cannot be read: {error}; check the path");
+    let mut reader: Box<dyn BufRead> = if name == "-" {
+        Box::new(BufReader::new(std::io::stdin()))
+    } else {
+        Box::new(BufReader::new(std::fs::File::open(path).map_err(unreadable)?))
+    };
+    let topic: Arc<str> = Arc::from(&*name);
+    let first = start.get(&(name.to_string(), 0)).copied().unwrap_or(0);
+    let mut line = Vec::new();
+    for number in 0.. {
+        line.clear();
+        if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
+            break;
+        }
+        if number < first || line.trim_ascii().is_empty() {
+            continue;
+        }
+        let position = Position { topic: topic.clone(), partition: 0, offset: number };
+        let letter = StoredLetter::from_line(&line, position).map_err(|error| {
+            let found = redact::cut(&String::from_utf8_lossy(line.trim_ascii()), 80);
+            format!(
+                "{name:?}, line {}: no dead letter: {error}; found {found}; expected lines as dead_letter.file gets them",
+                number + 1
+            )
+        })?;
+        hand_over(letter, send)?;
+    }
+    Ok(())
+}
+
+struct Reader {
+    consumer: BaseConsumer<Explaining>,
+    brokers: String,
+}
+
+impl Reader {
+    fn new(settings: &KafkaSettings) -> Result<Self, Stopped> {
+        // librdkafka wants a group's name for an assignment by hand, and joins none.
+        let mut config = kafka_client::config(settings, &[("group.id", &settings.group_id)]);
+        // Not the user's to change: reading leaves no trace, and has an end.
+        for (key, value) in [
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_committed"),
+            ("auto.offset.reset", "earliest"),
+            ("allow.auto.create.topics", "false"),
+        ] {
+            config.set(key, value);
+        }
+        let consumer = BaseConsumer::from_config_and_context(&config, Explaining::default())
+            .map_err(|error| kafka_client::creation_error(&error))?;
+        Ok(Self { consumer, brokers: redact::cut(&settings.brokers.join(", "), 200) })
+    }
+
+    /// Where messages of `kafka.topics` go when they fail, as far as those topics exist.
+    fn topics(&self, kafka: &KafkaSettings, settings: &DeadLetterSettings) -> Result<BTreeSet<String>, Stopped> {
+        let metadata = self.metadata(None)?;
+        let existing: BTreeSet<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
+        let mut wanted = BTreeSet::new();
+        for topic in &kafka.topics {
+            if topic.starts_with('^') {
+                let pattern = Regex::new(topic).map_err(|error| {
+                    format!(
+                        "kafka.topics has the pattern {topic:?}, which is none: {error}; name the topic with --topic"
+                    )
+                })?;
+                let sources = existing.iter().filter(|topic| pattern.is_match(topic));
+                wanted.extend(sources.map(|source| settings.topic_of(source)));
+            } else {
+                wanted.insert(settings.topic_of(topic));
+            }
+        }
+        for absent in wanted.iter().filter(|topic| !existing.contains(topic.as_str())) {
+            tracing::info!(topic = %absent, "there is no such topic: no dead letter was written to it");
+        }
+        Ok(wanted.into_iter().filter(|topic| existing.contains(topic.as_str())).collect())
+    }
+
+    fn read(&self, topic: &str, start: &Start, send: &Sending) -> Result<(), Stopped> {
+        let mut open = self.assign(topic, start)?;
+        let name: Arc<str> = topic.into();
+        let mut heard = Instant::now();
+        while !open.is_empty() {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) if message.topic() == topic => {
+                    let partition = message.partition();
+                    if let Some(end) = open.get(&partition).copied() {
+                        if message.offset() < end {
+                            hand_over(StoredLetter::from_kafka(&message, &name), send)?;
+                        }
+                        if message.offset() + 1 >= end {
+                            self.done(topic, partition, &mut open);
+                        }
+                    }
+                    heard = Instant::now();
+                }
+                // The partition's last offsets may be no messages: markers of transactions, or compacted away.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.done(topic, partition, &mut open);
+                    heard = Instant::now();
+                }
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(
+                        code @ (RDKafkaErrorCode::TopicAuthorizationFailed
+                        | RDKafkaErrorCode::UnknownTopicOrPartition
+                        | RDKafkaErrorCode::UnknownTopic
+                        | RDKafkaErrorCode::UnknownPartition),
+                    ) => return Err(topic_error(topic, code).into()),
+                    _ => tracing::debug!(topic, %error, "while reading dead letters"),
+                },
+                Some(Ok(_)) | None => {}
+            }
+            if heard.elapsed() > SILENCE_MAX {
+                return Err(self.silent(SILENCE_MAX, "nothing came").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to read, and returns where each partition ends.
+    fn assign(&self, topic: &str, start: &Start) -> Result<BTreeMap<i32, i64>, Stopped> {
+        let metadata = self.metadata(Some(topic))?;
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let (mut list, mut open) = (TopicPartitionList::new(), BTreeMap::new());
+        for partition in partitions.map(|partition| partition.id()) {
+            // With read_committed the end is the last stable offset.
+            let (low, end) = self.consumer.fetch_watermarks(topic, partition, REACH_MAX).map_err(|error| {
+                format!("topic {topic:?}: the brokers do not say where partition {partition} ends: {error}; see that they are up")
+            })?;
+            let first = start.get(&(topic.to_owned(), partition)).copied().unwrap_or(low).max(low);
+            if first < end {
+                list.add_partition_offset(topic, partition, Offset::Offset(first))
+                    .map_err(|error| format!("topic {topic:?}: offset {first} cannot be read from: {error}"))?;
+                open.insert(partition, end);
+            }
+        }
+        self.consumer.assign(&list).map_err(|error| format!("topic {topic:?} cannot be read: {error}"))?;
+        Ok(open)
+    }
+
+    fn done(&self, topic: &str, partition: i32, open: &mut BTreeMap<i32, i64>) {
+        if open.remove(&partition).is_some() {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(topic, partition);
+            // It would only read on, and what it reads is passed over.
+            if let Err(error) = self.consumer.pause(&list) {
+                tracing::debug!(topic, partition, %error, "not paused");
+            }
+        }
+    }
+
+    /// All topics, or one that must exist.
+    fn metadata(&self, topic: Option<&str>) -> Result<Metadata, Stopped> {
+        let started = Instant::now();
+        let mut last = "no answer".to_owned();
+        loop {
+            match self.consumer.fetch_metadata(topic, REQUEST_TIMEOUT) {
+                Ok(metadata) => match topic.and_then(|topic| topic_problem(&metadata, topic)) {
+                    None => return Ok(metadata),
+                    Some(code) if is_final(code) || started.elapsed() > TOPIC_GRACE => {
+                        return Err(topic_error(topic.unwrap_or_default(), code).into());
+                    }
+                    Some(_) => {}
+                },
+                Err(error) => last = error.rdkafka_error_code().map_or_else(|| error.to_string(), |c| c.to_string()),
+            }
+            // Serves error events, which say more than "timed out". Nothing is assigned yet: no message comes.
+            let _ = self.consumer.poll(Duration::from_millis(50));
+            if started.elapsed() > REACH_MAX {
+                return Err(self.silent(REACH_MAX, &last).into());
+            }
+        }
+    }
+
+    fn silent(&self, after: Duration, what: &str) -> String {
+        let said = self.consumer.context().last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        format!(
+            "no Kafka broker of [{}] answered within {} s: {}; check kafka.brokers, kafka.security_protocol and that the \
+             brokers are up",
+            self.brokers,
+            after.as_secs(),
+            redact::cut(said.as_deref().unwrap_or(what), 300)
+        )
+    }
+}
+
+fn topic_problem(metadata: &Metadata, topic: &str) -> Option<RDKafkaErrorCode> {
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let Some(found) = found else { return Some(RDKafkaErrorCode::UnknownTopicOrPartition) };
+    found.error().map(RDKafkaErrorCode::from)
+}
+
+fn is_final(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic)
+}
+
+fn topic_error(topic: &str, code: RDKafkaErrorCode) -> String {
+    let next = match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed => "grant this user READ and DESCRIBE on the topic",
+        RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+            "check --topic, kafka.topics and dead_letter.topic"
+        }
+        _ => "look into the broker's log",
+    };
+    format!("the dead-letter topic {topic:?} cannot be read: {code}; {next}")
+}
+
+/// Remembers what librdkafka said last.
+#[derive(Default)]
+struct Explaining {
+    last: Mutex<Option<String>>,
+}
+
+impl ClientContext for Explaining {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        kafka_client::log_line(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // That all are down says less than why the last one is.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
+    }
+
+    fn stats(&self, _: Statistics) {}
+}
+
+impl ConsumerContext for Explaining {}
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -1,0 +1,283 @@
+//! Tokens for the mechanism `OAUTHBEARER` (KIP-255), from a file or from an authorization server.
+//!
+//! librdkafka can ask such a server itself (KIP-768), but only when it is built with libcurl, which ours is not: it
+//! asks us instead, whenever a client is made and after 80 % of a token's life.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rdkafka::client::OAuthToken;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Certificate, Client, redirect};
+use serde::Deserialize;
+use url::form_urlencoded;
+
+use crate::config::OauthSettings;
+use crate::redact::{self, Secret};
+use crate::tls;
+
+/// A request for a token as a whole. A consumer's thread does nothing else meanwhile.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Life of a token that does not say when it ends: how often a file is read again, and a server asked.
+const LIFETIME_DEFAULT: Duration = Duration::from_secs(300);
+
+/// Why there is no token. Names the setting and the next step, never the token or the secret.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TokenError(String);
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for TokenError {}
+
+fn error<T>(message: String) -> Result<T, TokenError> {
+    Err(TokenError(message))
+}
+
+/// What a consumer knows of its current token. While that is good, a server that gives no new one is worth a line in
+/// the log, but no reason to be unready.
+#[derive(Debug, Default)]
+pub struct Current {
+    /// Milliseconds since the Unix epoch; 0 before the first token.
+    until_ms: AtomicI64,
+    is_failing: AtomicBool,
+}
+
+impl Current {
+    pub fn had(&self, token: &OAuthToken) {
+        self.until_ms.store(token.lifetime_ms, Ordering::Relaxed);
+        if self.is_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("there are new tokens for Kafka again");
+        }
+    }
+
+    /// Whether there is no token any more; says once that there will be none.
+    pub fn failed(&self, why: &dyn fmt::Display) -> bool {
+        let left = Duration::from_millis(u64::try_from(self.until_ms.load(Ordering::Relaxed)).unwrap_or_default());
+        let Ok(left) = (UNIX_EPOCH + left).duration_since(SystemTime::now()) else { return true };
+        if !self.is_failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(left_s = left.as_secs(), "no new token for Kafka: {why}; the last one is still good");
+        }
+        false
+    }
+}
+
+/// A new token, as the value of `sasl.oauthbearer.config` says. Blocks for at most 5 s; may be called from any thread.
+///
+/// # Errors
+/// No token file, an expired token, a server that is not there or refuses.
+pub fn blocking(property: Option<&str>) -> Result<OAuthToken, TokenError> {
+    let Some(settings) = property.and_then(OauthSettings::from_property) else {
+        return error(
+            "sasl.oauthbearer.config is set under [kafka.properties]; remove it, and say under [kafka.oauth] where \
+             tokens come from"
+                .to_owned(),
+        );
+    };
+    // On a thread of its own: some of librdkafka's callbacks run where a runtime is entered already.
+    let made = std::thread::Builder::new().name("kafka-token".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(new(&settings)),
+            Err(why) => error(format!("no runtime for the token request: {why}")),
+        }
+    });
+    match made.map(std::thread::JoinHandle::join) {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => error("the token request panicked; this is a bug, please report it".to_owned()),
+        Err(why) => error(format!("no thread for the token request: {why}; raise the limit on processes")),
+    }
+}
+
+/// A new token.
+///
+/// # Errors
+/// As [`blocking`].
+pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, TokenError> {
+    let now = SystemTime::now();
+    let (found, lifetime) = match (&settings.token_file, &settings.token_url) {
+        (Some(file), _) => (of_file(file).await?, None),
+        (None, Some(url)) => {
+            let granted = request(settings, url).await?;
+            (granted.access_token, granted.expires_in.map(Duration::from_secs))
+        }
+        (None, None) => return error("kafka.oauth.token_url or kafka.oauth.token_file must be set".to_owned()),
+    };
+    let claims = Claims::of(&found);
+    let end = match (lifetime, claims.expires()) {
+        (Some(lifetime), Some(expires)) => expires.min(now + lifetime),
+        (Some(lifetime), None) => now + lifetime,
+        (None, Some(expires)) => expires,
+        (None, None) => now + LIFETIME_DEFAULT,
+    };
+    if end <= now {
+        let ago = now.duration_since(end).unwrap_or_default().as_secs();
+        let from = match &settings.token_file {
+            Some(file) => format!("the token in kafka.oauth.token_file {file} has expired {ago} s ago; renew the file"),
+            None => format!(
+                "the token that kafka.oauth.token_url gives has expired {ago} s ago; check the server, and this \
+                 machine's clock"
+            ),
+        };
+        return error(from);
+    }
+    let principal = claims.sub.or_else(|| settings.client_id.clone()).unwrap_or_default();
+    let lifetime_ms = end.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+    // librdkafka multiplies by a thousand.
+    let lifetime_ms = lifetime_ms.min(i64::MAX / 1000);
+    Ok(OAuthToken { token: found, principal_name: principal, lifetime_ms })
+}
+
+async fn of_file(file: &str) -> Result<String, TokenError> {
+    let text = match tokio::fs::read_to_string(file).await {
+        Ok(text) => text,
+        Err(why) => {
+            return error(format!(
+                "kafka.oauth.token_file {file} cannot be read: {why}; check the path and its rights"
+            ));
+        }
+    };
+    match text.trim() {
+        "" => error(format!("kafka.oauth.token_file {file} is empty; expected one token")),
+        token if token.len() > ANSWER_BYTES_MAX || token.contains(|c: char| !c.is_ascii_graphic()) => error(format!(
+            "kafka.oauth.token_file {file} holds no token: found {} bytes with white space or other characters in \
+             them, expected one token (RFC 6750 §2.1)",
+            text.len()
+        )),
+        token => Ok(token.to_owned()),
+    }
+}
+
+/// RFC 6749 §5.1.
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+    /// Seconds.
+    expires_in: Option<u64>,
+}
+
+/// RFC 6749 §5.2.
+#[derive(Deserialize)]
+struct Refused {
+    error: String,
+    error_description: Option<String>,
+}
+
+/// The client-credentials grant, RFC 6749 §4.4, with the client's password in the header (§2.3.1).
+async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, TokenError> {
+    let shown = redact::url(url);
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let id = settings.client_id.as_deref().unwrap_or_default();
+    let secret = settings.client_secret.as_ref().map_or("", Secret::expose);
+    let basic = STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret)));
+    let Ok(mut authorization) = HeaderValue::from_str(&format!("Basic {basic}")) else {
+        return error("kafka.oauth.client_id and kafka.oauth.client_secret cannot be sent".to_owned());
+    };
+    authorization.set_sensitive(true);
+    let form = {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        if let Some(scope) = &settings.scope {
+            form.append_pair("scope", scope);
+        }
+        form.finish()
+    };
+    let request = client(settings)?
+        .post(url)
+        .header(AUTHORIZATION, authorization)
+        .header(ACCEPT, "application/json")
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(form);
+    let unreachable = |why: reqwest::Error| {
+        TokenError(format!(
+            "the token endpoint {shown} cannot be reached: {}; check kafka.oauth.token_url, kafka.oauth.ca_file and the \
+             network",
+            redact::root_cause(&why)
+        ))
+    };
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > ANSWER_BYTES_MAX {
+            return error(format!(
+                "the token endpoint {shown} answers with more than {ANSWER_BYTES_MAX} bytes; check kafka.oauth.token_url"
+            ));
+        }
+    }
+    if !status.is_success() {
+        let said = match serde_json::from_slice::<Refused>(&body) {
+            Ok(Refused { error, error_description: Some(why) }) => format!(" {error}: {why}"),
+            Ok(Refused { error, .. }) => format!(" {error}"),
+            Err(_) => String::new(),
+        };
+        // A server that repeats what it was sent.
+        let said = if secret.is_empty() { said } else { said.replace(secret, "REDACTED").replace(&basic, "REDACTED") };
+        return error(format!(
+            "the token endpoint {shown} answers HTTP {}{}; check kafka.oauth.client_id, kafka.oauth.client_secret and \
+             kafka.oauth.scope",
+            status.as_u16(),
+            redact::cut(&said, 200)
+        ));
+    }
+    // The parser's own words may quote the token.
+    serde_json::from_slice(&body).map_err(|_| {
+        TokenError(format!(
+            "the token endpoint {shown} answers {} bytes without an access_token in JSON (RFC 6749 §5.1); check \
+             kafka.oauth.token_url",
+            body.len()
+        ))
+    })
+}
+
+fn client(settings: &OauthSettings) -> Result<Client, TokenError> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION")))
+        .timeout(REQUEST_TIMEOUT)
+        // The secret goes where it is configured to go, and nowhere else.
+        .redirect(redirect::Policy::none());
+    if let Some(file) = &settings.ca_file {
+        let pem = tls::authority("kafka.oauth.ca_file", file).map_err(TokenError)?;
+        let certificates = Certificate::from_pem_bundle(&pem)
+            .map_err(|why| TokenError(format!("kafka.oauth.ca_file {file}: {}", redact::root_cause(&why))))?;
+        builder = builder.tls_certs_only(certificates);
+    }
+    builder.build().map_err(|why| {
+        let why = redact::root_cause(&why);
+        TokenError(format!("no HTTP client for tokens: {why}; check kafka.oauth.ca_file and the system's certificates"))
+    })
+}
+
+/// What a JWT (RFC 7519) says of itself; nothing of a token that is none. The broker verifies it, not we.
+#[derive(Default, Deserialize)]
+struct Claims {
+    sub: Option<String>,
+    /// Seconds since the Unix epoch; fractions are allowed.
+    exp: Option<f64>,
+}
+
+impl Claims {
+    fn of(token: &str) -> Self {
+        let payload = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+        payload.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+    }
+
+    fn expires(&self) -> Option<SystemTime> {
+        // Beyond what a clock can hold is as good as never.
+        let seconds = self.exp?.clamp(0.0, 4e9);
+        Some(UNIX_EPOCH + Duration::from_secs_f64(seconds))
+    }
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;

@@ -1,0 +1,213 @@
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use super::MediaError;
+use crate::adaptive::Load;
+use crate::domain::Class;
+
+/// So many different URLs, and no success in between, make failures the host's rather than the items'. A message in flight
+/// counts once, however often it tries.
+const URLS_MIN: usize = 8;
+
+/// Whether one host is down for everyone. Pure: the caller brings the time.
+///
+/// - It cannot be reached (name, connection, certificate) although it has served this process before: one failure is
+///   enough, since no single item can be the reason.
+/// - It cannot be reached, or answers with failures only, for [`URLS_MIN`] different URLs in a row.
+///
+/// A wrong host name in one message, or one item that breaks its server, is neither: that message becomes a dead letter.
+#[derive(Debug, Default)]
+pub(super) struct HostHealth {
+    has_served: bool,
+    failing: Option<Failing>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    unreachable: bool,
+    /// Hashes of URLs, [`URLS_MIN`] at most.
+    urls: HashSet<u64>,
+}
+
+/// What an answer says about its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    /// It answers, if only with "not found".
+    Serves,
+    /// It could not be talked to at all.
+    Unreachable,
+    /// It was talked to, to no avail.
+    Fails,
+    /// Nothing: the host was not asked, or refused us for a reason of our own.
+    None,
+}
+
+fn sign(error: &MediaError) -> Sign {
+    match error.reason {
+        "connect_failed" | "connect_timeout" | "dns_failed" | "s3_unreachable" | "tls_certificate_untrusted" => {
+            Sign::Unreachable
+        }
+        "http_not_found" | "http_gone" | "http_forbidden" | "s3_no_such_key" | "s3_no_such_version" | "s3_archived"
+        | "s3_access_denied" | "media_empty" | "media_too_large" => Sign::Serves,
+        _ if error.class == Class::Transient => Sign::Fails,
+        _ => Sign::None,
+    }
+}
+
+/// What an answer says about its host's load.
+pub(super) fn load<T>(result: &Result<T, MediaError>) -> Load {
+    let Err(error) = result else { return Load::Fine };
+    match error.reason {
+        "http_throttled" | "http_unavailable" | "s3_throttled" => Load::Over { pause: error.retry_after },
+        "fetch_timeout" | "connect_timeout" | "connect_failed" | "s3_timeout" | "s3_unreachable" => {
+            Load::Over { pause: None }
+        }
+        _ if sign(error) == Sign::Serves => Load::Fine,
+        _ => Load::Unknown,
+    }
+}
+
+/// Whether a result shows that something out there can be reached (`true`) or that this host cannot (`false`).
+pub(super) fn reached<T>(result: &Result<T, MediaError>) -> Option<bool> {
+    match result.as_ref().map_or_else(sign, |_| Sign::Serves) {
+        Sign::Serves | Sign::Fails => Some(true),
+        Sign::Unreachable => Some(false),
+        Sign::None => None,
+    }
+}
+
+impl HostHealth {
+    /// Takes note of a result. Gives it back, as an outage if it is one of the host, for `hold` from its beginning.
+    pub fn judge<T>(
+        &mut self,
+        host: &str,
+        url: &str,
+        result: Result<T, MediaError>,
+        hold: Duration,
+        now: Instant,
+    ) -> Result<T, MediaError> {
+        let sign = result.as_ref().map_or_else(sign, |_| Sign::Serves);
+        match sign {
+            Sign::None => return result,
+            Sign::Serves => {
+                self.has_served = true;
+                self.failing = None;
+                return result;
+            }
+            Sign::Unreachable | Sign::Fails => {}
+        }
+        let failing =
+            self.failing.get_or_insert_with(|| Failing { since: now, unreachable: false, urls: HashSet::new() });
+        failing.unreachable |= sign == Sign::Unreachable;
+        if failing.urls.len() < URLS_MIN {
+            let mut hasher = DefaultHasher::new();
+            url.hash(&mut hasher);
+            failing.urls.insert(hasher.finish());
+        }
+        match result {
+            // What is an outage already (a fixed S3 endpoint) stays one.
+            Err(error) if error.class != Class::Outage && self.is_out(hold, now) => Err(MediaError {
+                class: Class::Outage,
+                message: format!(
+                    "{host} is down; its messages are held (media.host_outage_hold_ms): {}",
+                    error.message
+                ),
+                ..error
+            }),
+            other => other,
+        }
+    }
+
+    pub fn is_out(&self, hold: Duration, now: Instant) -> bool {
+        self.failing.as_ref().is_some_and(|failing| {
+            let everyone = (self.has_served && failing.unreachable) || failing.urls.len() >= URLS_MIN;
+            everyone && now.saturating_duration_since(failing.since) < hold
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(7200);
+
+    struct Host {
+        health: HostHealth,
+        start: Instant,
+    }
+
+    impl Host {
+        fn new() -> Self {
+            Self { health: HostHealth::default(), start: Instant::now() }
+        }
+
+        fn see(&mut self, second: u64, url: &str, result: Result<(), MediaError>) -> Result<(), Class> {
+            let now = self.start + Duration::from_secs(second);
+            self.health.judge("h", url, result, HOLD, now).map_err(|error| error.class)
+        }
+    }
+
+    fn refused() -> Result<(), MediaError> {
+        Err(MediaError::transient("connect_failed", "no connection"))
+    }
+
+    fn broken() -> Result<(), MediaError> {
+        Err(MediaError::transient("http_server_error", "HTTP 500"))
+    }
+
+    #[test]
+    fn a_host_that_has_served_and_cannot_be_reached_is_out_until_it_serves_again_or_the_hold_is_over() {
+        let mut host = Host::new();
+        assert_eq!(host.see(0, "a", Ok(())), Ok(()));
+        assert_eq!(host.see(1, "b", refused()), Err(Class::Outage));
+        assert_eq!(host.see(3601, "b", refused()), Err(Class::Outage));
+        assert_eq!(host.see(3602, "b", Ok(())), Ok(()));
+        assert_eq!(host.see(3603, "c", refused()), Err(Class::Outage));
+        assert_eq!(host.see(3603 + 7200, "c", refused()), Err(Class::Transient), "the hold is over");
+        let untrusted = || Err(MediaError::permanent("tls_certificate_untrusted", "expired"));
+        assert_eq!(host.see(20_000, "d", Ok(())), Ok(()));
+        assert_eq!(host.see(20_001, "d", untrusted()), Err(Class::Outage), "no item's certificate");
+    }
+
+    #[test]
+    fn a_wrong_name_and_a_broken_item_are_their_messages_own() {
+        let mut host = Host::new();
+        for second in 0..100 {
+            assert_eq!(host.see(second, "https://typo/a.jpg", refused()), Err(Class::Transient));
+        }
+        let mut host = Host::new();
+        host.see(0, "good", Ok(())).unwrap();
+        for second in 0..100 {
+            assert_eq!(host.see(second, "bad", broken()), Err(Class::Transient));
+        }
+    }
+
+    #[test]
+    fn failures_for_many_urls_and_nothing_else_are_the_hosts() {
+        let mut host = Host::new();
+        for n in 0..7 {
+            assert_eq!(host.see(n, &n.to_string(), broken()), Err(Class::Transient));
+        }
+        assert_eq!(host.see(8, "8", broken()), Err(Class::Outage));
+        assert_eq!(host.see(9, "0", broken()), Err(Class::Outage), "those that were seen before, too");
+        let missing = Err(MediaError::permanent("http_not_found", "404"));
+        assert_eq!(host.see(10, "9", missing), Err(Class::Permanent));
+        assert_eq!(host.see(11, "0", broken()), Err(Class::Transient), "it answers");
+        let ours = Err(MediaError::permanent("address_forbidden", "loopback"));
+        assert_eq!(host.see(12, "0", ours), Err(Class::Permanent));
+    }
+
+    #[test]
+    fn what_says_overload_and_what_does_not() {
+        let retry_after = Some(Duration::from_secs(7));
+        let throttled = MediaError { retry_after, ..MediaError::transient("http_throttled", "429") };
+        assert_eq!(load(&Err::<(), _>(throttled)), Load::Over { pause: retry_after });
+        assert_eq!(load(&refused()), Load::Over { pause: None });
+        assert_eq!(load(&broken()), Load::Unknown, "one broken item must not slow its host down");
+        assert_eq!(load(&Ok(())), Load::Fine);
+        assert_eq!(load(&Err::<(), _>(MediaError::permanent("http_not_found", "404"))), Load::Fine);
+    }
+}

@@ -1,0 +1,100 @@
+//! Servers whose certificate an authority of the operator's own has signed, over HTTPS and as S3.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use aws_credential_types::Credentials;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, Stream};
+
+use super::{Media, MediaClient, MediaError};
+use crate::budget::Budget;
+use crate::config::MediaSettings;
+use crate::domain::{Class, MediaUrl};
+use crate::telemetry::Metrics;
+
+const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\npicture";
+
+fn fixture(name: &str) -> String {
+    format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Answers one connection with [`REPLY`], unless the client refuses the certificate.
+fn serve_once() -> (u16, JoinHandle<()>) {
+    let certificate = CertificateDer::from_pem_file(fixture("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = Stream::new(&mut connection, &mut socket);
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                // The client's alert, or its end.
+                _ => return,
+            }
+        }
+        stream.write_all(REPLY).unwrap();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+    });
+    (port, server)
+}
+
+async fn fetch(ca: Option<&str>, url: impl Fn(u16) -> String) -> Result<Media, MediaError> {
+    let (port, server) = serve_once();
+    let settings = MediaSettings {
+        allow_hosts: vec!["127.0.0.1".into()],
+        ca_file: ca.map(fixture),
+        s3_endpoint: Some(format!("https://127.0.0.1:{port}")),
+        s3_path_style: true,
+        ..MediaSettings::default()
+    };
+    let credentials = Credentials::new("KEYID", "hush", None, None, "test");
+    let (budget, metrics) = (Budget::new(1 << 20), Arc::new(Metrics::default()));
+    let client = MediaClient::with_s3_credentials(&settings, budget, metrics, credentials).await?;
+    let result = client.fetch(&MediaUrl::new(url(port))).await;
+    server.join().unwrap();
+    result
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_of_ones_own_is_trusted_beside_the_systems() {
+    for url in [|port| format!("https://127.0.0.1:{port}/a.jpg"), |_| "s3://bucket/a.jpg".to_owned()] {
+        let media = fetch(Some("ca.pem"), url).await.unwrap();
+        assert_eq!(&media.bytes[..], b"picture");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_authority_is_named_as_the_reason() {
+    for ca in [None, Some("other-ca.pem")] {
+        let error = fetch(ca, |port| format!("https://127.0.0.1:{port}/a.jpg")).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Permanent, "tls_certificate_untrusted"), "{}", error.message);
+        assert!(error.message.contains("media.ca_file"), "{}", error.message);
+        let error = fetch(ca, |_| "s3://bucket/a.jpg".to_owned()).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Outage, "s3_unreachable"), "{}", error.message);
+        assert!(error.message.contains("media.ca_file"), "{}", error.message);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_holds_no_certificate_is_refused_at_the_start() {
+    let settings = MediaSettings { ca_file: Some(fixture("server.key")), ..MediaSettings::default() };
+    let made = MediaClient::new(&settings, Budget::new(1), Arc::new(Metrics::default())).await;
+    let error = made.err().unwrap();
+    assert_eq!(error.reason, "media_settings_invalid");
+    assert!(error.message.contains("media.ca_file") && error.message.contains("no certificate"), "{}", error.message);
+}

@@ -1,0 +1,398 @@
+//! A message's JSON, read strictly: whatever a store could not give back as it came is an error that names its path.
+//!
+//! `serde_json` alone lets the last of two members win, makes floats of large integers, rounds some floats twice and takes
+//! any depth up to its own limit. Here members come once, integers fit Qdrant's, floats are the nearest ones (IEEE 754,
+//! as `str::parse` gives them), and depth ends where Qdrant can still read it.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::redact;
+
+/// Levels of lists and objects below a field. Qdrant's gRPC messages may nest 100 deep (`prost`'s limit, in client and
+/// server), an object takes three of these and the way to the payload five.
+pub(super) const DEPTH_MAX: usize = 24;
+
+/// Longest number and path that a message quotes, in characters.
+const QUOTED_CHARS_MAX: usize = 80;
+
+/// The members of a JSON object in order, those of them that are known.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    pub known: Vec<(String, Value)>,
+    /// The first member that is not known. The rest of the text is then read for its syntax only.
+    pub unknown: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// Not JSON, or not an object.
+    Json(serde_json::Error),
+    /// JSON that is refused, with a reason of its own.
+    Refused { reason: &'static str, message: String },
+}
+
+/// # Errors
+/// Anything but one object whose members come once.
+pub(super) fn object(text: &[u8], known: &[&str]) -> Result<Fields, Unreadable> {
+    let state = State { odd: odd_numbers(text), ..State::default() };
+    let state = RefCell::new(state);
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let fields = Members { state: &state, known }.deserialize(&mut deserializer);
+    let result = fields.and_then(|fields| deserializer.end().map(|()| fields));
+    result.map_err(|error| match state.into_inner().refused {
+        Some(refused) => refused.into_error(),
+        None => Unreadable::Json(error),
+    })
+}
+
+/// A number that `serde_json` would change.
+#[derive(Debug)]
+enum Odd {
+    /// Its digits.
+    Integer(String),
+    Float(f64),
+}
+
+/// Those numbers with their place among all numbers of the text. What is no JSON gives nonsense, and is refused later.
+fn odd_numbers(text: &[u8]) -> Vec<(usize, Odd)> {
+    let (mut out, mut count, mut at) = (Vec::new(), 0, 0);
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                at += 1;
+                while text.get(at).is_some_and(|b| *b != b'"') {
+                    at += if text[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' => {
+                let rest = &text[at..];
+                let is_part = |b: &u8| matches!(b, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+                let length = rest.iter().take_while(|b| is_part(b)).count();
+                if let Some(odd) = std::str::from_utf8(&rest[..length]).ok().and_then(odd) {
+                    out.push((count, odd));
+                }
+                count += 1;
+                at += length;
+            }
+            _ => at += 1,
+        }
+    }
+    out
+}
+
+fn odd(number: &str) -> Option<Odd> {
+    let has_exponent = number.contains(['e', 'E']);
+    if !has_exponent && !number.contains('.') {
+        return number.parse::<i64>().is_err().then(|| Odd::Integer(redact::cut(number, QUOTED_CHARS_MAX)));
+    }
+    // Up to 15 digits and without an exponent `serde_json` has one exact division, which is the nearest.
+    let short = !has_exponent && number.len() <= 15;
+    if short { None } else { number.parse().ok().map(Odd::Float) }
+}
+
+#[derive(Debug)]
+struct Refused {
+    reason: &'static str,
+    /// What is wrong, after the path.
+    what: String,
+    /// Steps from the place outwards.
+    path: Vec<String>,
+}
+
+impl Refused {
+    fn into_error(self) -> Unreadable {
+        let path: String = self.path.iter().rev().map(String::as_str).collect();
+        let path = redact::excerpt(path.trim_start_matches('.'), QUOTED_CHARS_MAX);
+        Unreadable::Refused { reason: self.reason, message: format!("field {path:?} {}", self.what) }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    odd: Vec<(usize, Odd)>,
+    /// Of `odd`, how many were met.
+    odd_met: usize,
+    numbers: usize,
+    depth: usize,
+    refused: Option<Refused>,
+}
+
+impl State {
+    /// Notes why, for [`object`] to say instead of the error that is returned.
+    fn refuse<E: serde::de::Error>(&mut self, reason: &'static str, what: String, at: Option<&str>) -> E {
+        let path = at.map(|name| format!(".{name}")).into_iter().collect();
+        self.refused = Some(Refused { reason, what, path });
+        E::custom("refused")
+    }
+
+    /// On the way out after a refusal.
+    fn came_from(&mut self, step: impl FnOnce() -> String) {
+        if let Some(refused) = &mut self.refused {
+            refused.path.push(step());
+        }
+    }
+}
+
+struct Members<'a> {
+    state: &'a RefCell<State>,
+    known: &'a [&'a str],
+}
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = Fields;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object such as {\"id\": \"sku-1\", \"image\": \"s3://bucket/key.jpg\"}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(name) = map.next_key::<String>()? {
+            if fields.unknown.is_some() || !self.known.contains(&name.as_str()) {
+                fields.unknown.get_or_insert(name);
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            // At most as many as are known.
+            if fields.known.iter().any(|(known, _)| *known == name) {
+                return Err(self.state.borrow_mut().refuse("message_invalid", twice(), Some(&name)));
+            }
+            match map.next_value_seed(Strict { state: self.state }) {
+                Ok(value) => fields.known.push((name, value)),
+                Err(error) => {
+                    self.state.borrow_mut().came_from(|| name);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(fields)
+    }
+}
+
+fn twice() -> String {
+    "comes twice; expected it once".to_owned()
+}
+
+/// Any value below a field.
+struct Strict<'a> {
+    state: &'a RefCell<State>,
+}
+
+impl Strict<'_> {
+    fn number<E: serde::de::Error>(&self, number: Number) -> Result<Value, E> {
+        let mut state = self.state.borrow_mut();
+        let place = state.numbers;
+        state.numbers += 1;
+        match state.odd.get(state.odd_met) {
+            Some((at, odd)) if *at == place => {
+                let found = match odd {
+                    Odd::Integer(digits) => Err(digits.clone()),
+                    Odd::Float(nearest) => Ok(*nearest),
+                };
+                state.odd_met += 1;
+                match found {
+                    Ok(nearest) => Ok(Number::from_f64(nearest).unwrap_or(number).into()),
+                    Err(digits) => {
+                        let what = format!(
+                            "is the integer {digits}; expected one from {} to {}, or a string",
+                            i64::MIN,
+                            i64::MAX
+                        );
+                        Err(state.refuse("integer_out_of_range", what, None))
+                    }
+                }
+            }
+            _ => Ok(number.into()),
+        }
+    }
+
+    fn enter<E: serde::de::Error>(&self) -> Result<(), E> {
+        let mut state = self.state.borrow_mut();
+        state.depth += 1;
+        if state.depth > DEPTH_MAX {
+            let what = format!("is nested deeper than {DEPTH_MAX} levels; flatten it, or store it as a string");
+            return Err(state.refuse("nested_too_deep", what, None));
+        }
+        Ok(())
+    }
+
+    fn leave(&self) {
+        self.state.borrow_mut().depth -= 1;
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Value, E> {
+        self.number(value.into())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
+        self.number(value.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("not a finite number"))?;
+        self.number(number)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        self.enter()?;
+        let mut items = Vec::new();
+        loop {
+            match list.next_element_seed(Strict { state: self.state }) {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => break,
+                Err(error) => {
+                    self.state.borrow_mut().came_from(|| format!("[{}]", items.len()));
+                    return Err(error);
+                }
+            }
+        }
+        self.leave();
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        self.enter()?;
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if members.contains_key(&name) {
+                return Err(self.state.borrow_mut().refuse("message_invalid", twice(), Some(&name)));
+            }
+            match map.next_value_seed(Strict { state: self.state }) {
+                Ok(value) => drop(members.insert(name, value)),
+                Err(error) => {
+                    self.state.borrow_mut().came_from(|| format!(".{name}"));
+                    return Err(error);
+                }
+            }
+        }
+        self.leave();
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Fields, Unreadable> {
+        object(text.as_bytes(), &["a", "b"])
+    }
+
+    fn refused(text: &str) -> (&'static str, String) {
+        match read(text) {
+            Err(Unreadable::Refused { reason, message }) => (reason, message),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_named_by_its_path() {
+        let deep = |levels: usize| format!(r#"{{"a": {}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        let cases = [
+            (r#"{"a": 1, "a": 2}"#.to_owned(), "message_invalid", r#"field "a" comes twice"#),
+            (r#"{"a": {"x": [1, {"y": 1, "y": 1}]}}"#.to_owned(), "message_invalid", r#"field "a.x[1].y" comes twice"#),
+            (r#"{"a": {"": 1, "": 1}}"#.to_owned(), "message_invalid", r#"field "a." comes twice"#),
+            (
+                r#"{"b": ["1e5", -1.5, {"n": 9223372036854775808}]}"#.to_owned(),
+                "integer_out_of_range",
+                r#"field "b[2].n" is the integer 9223372036854775808; expected one from -9223372036854775808"#,
+            ),
+            (r#"{"a": 1e3, "b": -9223372036854775809}"#.to_owned(), "integer_out_of_range", "field \"b\" is"),
+            (format!(r#"{{"a": 1{}}}"#, "0".repeat(200)), "integer_out_of_range", "0…; expected"),
+            (deep(DEPTH_MAX + 1), "nested_too_deep", "is nested deeper than 24 levels"),
+            (deep(120), "nested_too_deep", "field \"a[0][0]"),
+        ];
+        for (text, reason, part) in cases {
+            let found = refused(&text);
+            assert_eq!(found.0, reason, "{text}");
+            assert!(found.1.contains(part), "{text}: {}", found.1);
+        }
+        assert!(read(&deep(DEPTH_MAX)).is_ok());
+        assert!(matches!(read(&deep(100_000)), Err(Unreadable::Refused { .. })));
+        assert!(matches!(read(&"[".repeat(100_000)), Err(Unreadable::Json(_))));
+        for text in
+            ["", "{", "[]", "null", "{} x", r#"{"a": 01}"#, r#"{"a": NaN}"#, r#"{"a": 1e999}"#, r#"{"a": "\ud800"}"#]
+        {
+            assert!(matches!(read(text), Err(Unreadable::Json(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_unknown_member_is_kept_and_the_rest_is_only_checked() {
+        let fields = read(r#"{"a": 1, "x": [[1, 2]], "b": 99999999999999999999, "y": 1}"#).unwrap();
+        assert_eq!((fields.known.len(), fields.unknown.as_deref()), (1, Some("x")));
+        assert!(matches!(read(r#"{"x": 1, "b": nul}"#), Err(Unreadable::Json(_))));
+    }
+
+    /// Whatever digits a float is written with, the nearest one is read, and no number takes another's place.
+    #[test]
+    fn floats_are_the_nearest() {
+        use rand::{Rng as _, SeedableRng as _};
+        let mut rng = rand::rngs::StdRng::seed_from_u64(11);
+        let mut texts: Vec<String> =
+            ["0.1", "5e-324", "1.7976931348623157e308", "-0.0", "0.30000000000000004", "1E5", "7"]
+                .map(str::to_owned)
+                .to_vec();
+        for _ in 0..20_000 {
+            let float = f64::from_bits(rng.random());
+            if float.is_finite() {
+                texts.push(format!("{float:?}"));
+                texts.push(format!("{float:e}"));
+            }
+            texts.push((rng.random::<f64>() * 1000.0).to_string());
+        }
+        let text = format!(r#"{{"a": "1, 2", "b": [{}]}}"#, texts.join(", "));
+        let fields = read(&text).unwrap();
+        let Value::Array(found) = &fields.known[1].1 else { panic!("a list") };
+        assert_eq!(found.len(), texts.len());
+        for (found, text) in found.iter().zip(&texts) {
+            let (found, expected) = (found.as_f64().unwrap(), text.parse::<f64>().unwrap());
+            assert_eq!(found.to_bits(), expected.to_bits(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Messages in flight that do not move, although nothing that is known to be down explains it: whatever holds them also
+//! holds their partition's commits, so `/readyz` says so.
+
+use std::time::{Duration, Instant};
+
+use super::watermark::{Oldest, Watermarks};
+use crate::domain::Stage;
+use crate::telemetry::Health;
+
+const COMPONENT: &str = "in_flight";
+/// How many partitions are named.
+const NAMED_MAX: usize = 3;
+
+pub struct Stuck {
+    /// Zero: never.
+    after: Duration,
+    health: Health,
+}
+
+impl Stuck {
+    pub fn new(after: Duration, health: Health) -> Self {
+        Self { after, health }
+    }
+
+    pub fn look(&self, watermarks: &Watermarks, now: Instant) {
+        if self.after.is_zero() {
+            return;
+        }
+        let outages: Vec<&str> = self.health.reasons().into_iter().map(|(component, _)| component).collect();
+        let mut stuck: Vec<_> = watermarks
+            .oldest()
+            .filter(|oldest| {
+                now.saturating_duration_since(oldest.taken_at) >= self.after && !explained(oldest, &outages)
+            })
+            .collect();
+        if stuck.is_empty() {
+            return self.health.over(COMPONENT);
+        }
+        stuck.sort_by_key(|oldest| oldest.taken_at);
+        let named: Vec<_> = stuck.iter().take(NAMED_MAX).map(|oldest| told(oldest, now)).collect();
+        let more = stuck.len().saturating_sub(NAMED_MAX);
+        let more = if more > 0 { format!(", and {more} more partitions") } else { String::new() };
+        let why = format!(
+            "{}{more}; their offsets are not committed meanwhile. If what is named is not merely slow, restart the \
+             process (limit: pipeline.stalled_after_ms)",
+            named.join(", ")
+        );
+        self.health.outage(COMPONENT, "message_stuck", why);
+    }
+}
+
+/// Whether `/readyz` names the reason already: the stage has an outage, or, for a message that waits for an earlier one
+/// of its asset, any stage has.
+fn explained(oldest: &Oldest, outages: &[&str]) -> bool {
+    match oldest.flight.stage() {
+        Some(stage) => outages.contains(&stage.as_str()),
+        None => Stage::ALL.iter().any(|stage| outages.contains(&stage.as_str())),
+    }
+}
+
+fn told(oldest: &Oldest, now: Instant) -> String {
+    let at = match oldest.flight.stage() {
+        Some(stage) => format!("in stage {stage}"),
+        None => "waiting for an earlier message of its asset".to_owned(),
+    };
+    let seconds = now.saturating_duration_since(oldest.taken_at).as_secs();
+    format!("{}@{} has been {at} for {seconds} s", oldest.partition, oldest.offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Message, Position, TopicPartition};
+    use crate::pipeline::flight;
+    use crate::pipeline::watermark::Taken;
+
+    #[tokio::test]
+    async fn a_message_that_does_not_move_is_named_with_its_stage_unless_an_outage_explains_it() {
+        let (health, mut watermarks) = (Health::new(), Watermarks::default());
+        let stuck = Stuck::new(Duration::from_secs(600), health.clone());
+        watermarks.assign(TopicPartition { topic: "t".into(), partition: 3 }, 1);
+        let position = Position { topic: "t".into(), partition: 3, offset: 118 };
+        let message = Message { position, epoch: 1, key: None, value: None, headers: Vec::new(), timestamp_ms: None };
+        let Taken::InFlight(taken) = watermarks.take(&message) else { panic!("it is in flight") };
+        let (soon, late) = (Instant::now() + Duration::from_secs(599), Instant::now() + Duration::from_secs(601));
+
+        stuck.look(&watermarks, soon);
+        assert_eq!(health.reasons(), []);
+        stuck.look(&watermarks, late);
+        assert!(health.reasons()[0].1.contains("t[3]@118 has been waiting for an earlier message"), "{health:?}");
+        taken.carry(async { flight::enter(Stage::Fetch) }).await;
+        stuck.look(&watermarks, late);
+        assert!(health.reasons()[0].1.contains("in stage fetch for 6"), "{health:?}");
+
+        health.outage("fetch", "s3_credentials_refused", "no");
+        stuck.look(&watermarks, late);
+        assert_eq!(health.reasons(), [("fetch", "no".to_owned())], "named already");
+        health.over("fetch");
+        stuck.look(&watermarks, late);
+        assert_eq!(health.reasons().len(), 1);
+        watermarks.settle(&message);
+        stuck.look(&watermarks, late);
+        assert_eq!(health.reasons(), []);
+    }
+}

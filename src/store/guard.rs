@@ -1,0 +1,112 @@
+//! Whether a write may happen, and whether it has happened, by what the store recorded about its point.
+
+use super::Written;
+use crate::domain::{Guard, Modality, Recorded, Write};
+
+/// Before a write, in a store that lets nobody else write in between.
+pub(super) fn admit(write: &Write, stored: Option<&Recorded>, guard: Guard) -> Written {
+    let mine = write.record().stamp();
+    if guard == Guard::Strict && stored.is_some_and(|stored| stored.stamp.is_newer_than(&mine)) {
+        return Written::Stale;
+    }
+    if !write.kept().is_empty() && !stored.is_some_and(|stored| keeps(stored, write)) {
+        return Written::Conflict;
+    }
+    Written::Applied
+}
+
+/// After a conditional write, in a store that others write to: what is there now tells whether it took place.
+pub(super) fn outcome(write: &Write, stored: Option<&Recorded>, guard: Guard) -> Written {
+    let Some(stored) = stored else { return Written::Conflict };
+    let record = write.record();
+    if guard == Guard::Strict && stored.stamp.is_newer_than(&record.stamp()) {
+        return Written::Stale;
+    }
+    // Without a place of its own (no source of ours is without) nothing can be told apart, and nothing newer is there.
+    let mine = record.source.is_none() || stored.stamp.origin == record.source;
+    let whole = write.kept().is_empty() || keeps(stored, write);
+    let alive = stored.is_tombstone() == matches!(write, Write::Delete(_));
+    if mine && whole && alive { Written::Applied } else { Written::Conflict }
+}
+
+/// Whether an adapter has to look at what is stored for this write.
+pub(super) fn looks(write: &Write, guard: Guard) -> bool {
+    guard == Guard::Strict || !write.kept().is_empty()
+}
+
+/// The stored point has the vectors that `write` keeps: they embed what its record says.
+fn keeps(stored: &Recorded, write: &Write) -> bool {
+    let record = write.record();
+    let same = |modality: &Modality| match modality {
+        Modality::Image => record
+            .media
+            .as_ref()
+            .is_none_or(|media| stored.media.as_ref().is_some_and(|stored| stored.sha256 == media.sha256)),
+        Modality::Text => record.text_sha256.is_none() || stored.text_sha256 == record.text_sha256,
+    };
+    !stored.is_tombstone() && write.kept().iter().all(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{AssetId, Deletion, Origin, Patch, Payload, PointId, Position, Record, Stamp, Vectors};
+
+    fn origin(offset: i64) -> Option<Origin> {
+        Some(Origin { position: Position { topic: "t".into(), partition: 0, offset }, timestamp_ms: Some(offset) })
+    }
+
+    fn patch(version: Option<u64>, offset: i64, kept: &[Modality], text: Option<&str>) -> Write {
+        let asset = AssetId::new("a").unwrap();
+        let record = Record {
+            asset: asset.clone(),
+            tenant: None,
+            source: origin(offset),
+            version,
+            media: None,
+            text_sha256: text.map(str::to_owned),
+            deleted_at: None,
+            indexed_at: "2026-11-25T00:00:00Z".into(),
+        };
+        let (id, kept) = (PointId::of(None, &asset), kept.to_vec());
+        Write::Patch(Patch { id, vectors: Vectors::default(), kept, payload: Payload::new(), record })
+    }
+
+    fn stored(version: Option<u64>, offset: i64, text: Option<&str>) -> Recorded {
+        let stamp = Stamp { version, origin: origin(offset) };
+        Recorded { stamp, text_sha256: text.map(str::to_owned), ..Recorded::default() }
+    }
+
+    #[test]
+    fn only_strict_refuses_what_is_older() {
+        let newer = stored(Some(2), 0, None);
+        let write = patch(Some(1), 9, &[], None);
+        assert_eq!(admit(&write, Some(&newer), Guard::Strict), Written::Stale);
+        assert_eq!(admit(&write, Some(&newer), Guard::Check), Written::Applied);
+        assert_eq!(admit(&write, None, Guard::Strict), Written::Applied);
+        assert_eq!(outcome(&write, Some(&newer), Guard::Strict), Written::Stale);
+    }
+
+    #[test]
+    fn kept_vectors_must_be_there_and_embed_the_same() {
+        let write = patch(None, 5, &[Modality::Text], Some("h1"));
+        for guard in [Guard::Off, Guard::Check, Guard::Strict] {
+            assert_eq!(admit(&write, None, guard), Written::Conflict);
+            assert_eq!(admit(&write, Some(&stored(None, 1, Some("h2"))), guard), Written::Conflict);
+            assert_eq!(admit(&write, Some(&stored(None, 1, Some("h1"))), guard), Written::Applied);
+            let gone = Recorded { deleted_at: Some("2026-11-25T00:00:00Z".into()), ..stored(None, 1, Some("h1")) };
+            assert_eq!(admit(&write, Some(&gone), guard), Written::Conflict);
+        }
+    }
+
+    #[test]
+    fn a_write_has_happened_when_its_place_is_recorded() {
+        let write = patch(Some(1), 5, &[], None);
+        assert_eq!(outcome(&write, Some(&stored(Some(1), 5, None)), Guard::Strict), Written::Applied);
+        assert_eq!(outcome(&write, Some(&stored(Some(1), 6, None)), Guard::Strict), Written::Conflict, "overtaken");
+        assert_eq!(outcome(&write, None, Guard::Strict), Written::Conflict);
+        let Write::Patch(patch) = write else { unreachable!() };
+        let delete = Write::Delete(Deletion { id: patch.id, record: patch.record });
+        assert_eq!(outcome(&delete, Some(&stored(Some(1), 5, None)), Guard::Strict), Written::Conflict, "still alive");
+    }
+}

@@ -1,0 +1,106 @@
+//! What the store must hold: the rules of `docs/messages.md`, written down a second time and as simply as can be, over the
+//! log as the broker has it.
+
+use std::collections::BTreeMap;
+
+use rdkafka::message::{Message as _, OwnedMessage};
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+use crate::broker::header;
+use crate::journal::Place;
+use crate::plan::{DIES, Dies, Topic, WRONG_CLOCK};
+
+/// What became of an asset.
+#[derive(Clone, Debug, Default)]
+pub struct Asset {
+    /// It must not be there.
+    pub deleted: bool,
+    /// URL of the picture.
+    pub image: Option<String>,
+    pub text: Option<String>,
+    pub payload: Map<String, Value>,
+    pub version: Option<u64>,
+    /// By topic, the last message that counted, or more than one where they are the same twice.
+    pub sources: BTreeMap<Topic, Vec<Place>>,
+    /// Every message of the asset, in the order of its topic: what it was, and whether it counted.
+    pub history: Vec<(Place, String, &'static str)>,
+}
+
+/// A message that must become a dead letter.
+#[derive(Clone, Debug)]
+pub struct Doomed {
+    pub dies: Dies,
+    pub message: OwnedMessage,
+}
+
+#[derive(Default)]
+pub struct Expected {
+    pub assets: BTreeMap<String, Asset>,
+    pub doomed: BTreeMap<Place, Doomed>,
+    pub messages: u64,
+    /// Messages of a producer whose clock was wrong.
+    pub clock_jumps: u64,
+}
+
+impl Expected {
+    /// Messages of one partition come in its order.
+    pub fn apply(&mut self, topic: Topic, message: OwnedMessage) -> Result<(), Error> {
+        self.messages += 1;
+        self.clock_jumps += u64::from(header(&message, WRONG_CLOCK).is_some());
+        let place = (topic, message.partition(), message.offset());
+        let key = String::from_utf8(message.key().ok_or("a message without key")?.to_vec())?;
+        let shown = message.payload().map_or("(tombstone)".into(), |value| String::from_utf8_lossy(value).into_owned());
+        if let Some(dies) = header(&message, DIES).map(Dies::from_header) {
+            // No asset comes of it, but one that is there remembers it.
+            if let Some(asset) = self.assets.get_mut(&key) {
+                asset.history.push((place, shown, "must die"));
+            }
+            self.doomed.insert(place, Doomed { dies, message });
+            return Ok(());
+        }
+        let body: Value = message.payload().map_or(Ok(json!({"op": "delete"})), serde_json::from_slice)?;
+        let asset = self.assets.entry(key).or_default();
+        let counted = asset.apply(topic, place, &body);
+        asset.history.push((place, shown, if counted { "" } else { "stale" }));
+        Ok(())
+    }
+}
+
+impl Asset {
+    /// Whether the message counted.
+    fn apply(&mut self, topic: Topic, place: Place, body: &Value) -> bool {
+        let version = body["version"].as_u64();
+        if version.zip(self.version).is_some_and(|(mine, stored)| mine < stored) {
+            return false;
+        }
+        // The same message twice: either of the two may have written last.
+        let again = version.is_some() && version == self.version;
+        let op = body["op"].as_str().unwrap_or(topic.default_op());
+        if op != "patch" {
+            let kept = std::mem::take(self);
+            (self.history, self.sources) = (kept.history, if again { kept.sources } else { BTreeMap::new() });
+            self.deleted = op == "delete";
+        } else if self.deleted {
+            // A patch creates what is not there.
+            self.deleted = false;
+        }
+        self.version = version;
+        let string = |field: &str| body[field].as_str().map(str::to_owned);
+        self.image = string("image").or(self.image.take());
+        self.text = string("text").or(self.text.take());
+        for (key, value) in body["payload"].as_object().into_iter().flatten() {
+            if op == "patch" && value.is_null() {
+                self.payload.remove(key);
+            } else {
+                self.payload.insert(key.clone(), value.clone());
+            }
+        }
+        let sources = self.sources.entry(topic).or_default();
+        if !again {
+            sources.clear();
+        }
+        sources.push(place);
+        true
+    }
+}

@@ -1,0 +1,152 @@
+//! The fault campaign: real workers, a real broker, and everything that can happen to them (`docs/reliability.md`).
+//!
+//! `make chaos MINUTES=60 SEED=7`, or `cargo test --test chaos -- run --minutes 60 --seed 7`. Without `run`, as one of all tests,
+//! it runs a few short campaigns where there is a real Kafka.
+
+mod broker;
+mod campaign;
+mod disk;
+mod expected;
+mod faults;
+mod journal;
+mod media;
+mod oracle;
+mod plan;
+mod proxy;
+#[path = "../it/qdrant_endpoint/mod.rs"]
+mod qdrant_endpoint;
+mod report;
+mod store;
+mod workers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use campaign::{Enough, Guard, Plan};
+use report::Report;
+
+/// Whatever ends a campaign early: a test program tells it and ends.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What runs with all other tests.
+const SHORT: [(u64, Guard); 2] = [(1, Guard::Strict), (2, Guard::Check)];
+/// Of faults, each.
+const SHORT_FOR: Duration = Duration::from_secs(40);
+
+/// A fault campaign. It ends when all of minutes, messages and kills are reached.
+#[derive(Debug, Parser)]
+#[command(name = "chaos run")]
+struct Args {
+    /// Of faults, at least.
+    #[arg(long, default_value_t = 1.0)]
+    minutes: f64,
+    /// At least.
+    #[arg(long, default_value_t = 0)]
+    messages: u64,
+    /// Workers killed with SIGKILL, at least.
+    #[arg(long, default_value_t = 0)]
+    kills_min: u64,
+    /// Ends the campaign whatever was reached, which is then a failure.
+    #[arg(long, default_value_t = 180.0)]
+    minutes_max: f64,
+    /// The same seed gives the same messages and the same faults; what falls together is up to the machine.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// To begin with; some join and some leave.
+    #[arg(long, default_value_t = 3)]
+    workers: usize,
+    /// The workers' store.guard; with check, faults that it is not made for are left out.
+    #[arg(long, value_enum, default_value_t = Guard::Strict)]
+    guard: Guard,
+    /// Only faults with this in their name, to look closer at one kind.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Where the result goes as well, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = match words.as_slice() {
+        ["store", folder, port] => store::serve(folder, port),
+        ["run", rest @ ..] => run(Args::parse_from(["chaos run"].iter().chain(rest))),
+        // As any other test binary: the arguments are the harness' options, or names of the tests that are wanted.
+        words if words.iter().any(|w| !w.starts_with('-') && !"chaos".contains(w) || *w == "--list") => {
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => short(),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("chaos: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(args: Args) -> Result<ExitCode, Error> {
+    let minutes = |minutes: f64| Duration::try_from_secs_f64(minutes * 60.0);
+    let enough = Enough {
+        duration: minutes(args.minutes)?,
+        messages: args.messages,
+        kills: args.kills_min,
+        duration_max: minutes(args.minutes_max)?,
+    };
+    let Args { seed, workers, guard, only, .. } = args;
+    let Some(report) = campaign(&Plan { seed, workers, guard, enough, only })? else {
+        return Err("the campaign needs Kafka and S3 (see above)".into());
+    };
+    if let Some(file) = args.json {
+        std::fs::write(&file, format!("{}\n", report.json()))?;
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn short() -> Result<ExitCode, Error> {
+    if std::env::var_os("CLIPSTREAM_TEST_KAFKA").is_none() {
+        eprintln!("\n*** NO KAFKA: CLIPSTREAM_TEST_KAFKA is not set; the fault campaign does NOT RUN ***\n");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut clean = true;
+    for (seed, guard) in SHORT {
+        let enough = Enough { duration: SHORT_FOR, messages: 0, kills: 0, duration_max: SHORT_FOR };
+        match campaign(&Plan { seed, workers: 2, guard, enough, only: String::new() })? {
+            Some(report) => clean &= report.is_clean(),
+            None => eprintln!("\n*** NO KAFKA OR NO S3 of its own: the fault campaign does NOT RUN ***\n"),
+        }
+    }
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs one and tells. What it leaves behind is kept when it failed.
+fn campaign(plan: &Plan) -> Result<Option<Report>, Error> {
+    let folder = tempfile::Builder::new().prefix("clipstream-chaos-").tempdir()?;
+    eprintln!("chaos: {plan:?}, in {}", folder.path().display());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
+    let ended = runtime.block_on(async {
+        // Whatever ends the campaign drops it, and with it every process that it started.
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            ended = campaign::run(plan, folder.path()) => ended,
+            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+            _ = terminate.recv() => Err("terminated".into()),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(30));
+    let failed = match &ended {
+        Ok(Some(report)) => {
+            report.print();
+            !report.is_clean()
+        }
+        Ok(None) => false,
+        Err(_) => true,
+    };
+    if failed {
+        let kept = folder.keep();
+        eprintln!("chaos: FAILED with seed {}; logs of the workers and the store's folder are in {}", plan.seed, kept.display());
+    }
+    ended
+}

@@ -1,0 +1,130 @@
+//! The table, and its last line as JSON.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+use crate::campaign::Guard;
+use crate::faults::Kind;
+use crate::oracle::Verdict;
+
+/// One campaign, whatever came of it.
+pub struct Report {
+    pub seed: u64,
+    pub guard: Guard,
+    pub took: Duration,
+    pub messages: u64,
+    pub processed: u64,
+    pub replays: u64,
+    pub clock_jumps: u64,
+    pub refused_starts: u64,
+    pub injected: BTreeMap<Kind, u64>,
+    pub recoveries: BTreeMap<Kind, Vec<Duration>>,
+    pub verdict: Verdict,
+    /// Writes that a full disk refused, and deaths of it; `None`: it could not be tried here.
+    pub disk_refusals: Option<u64>,
+    /// What must not happen whatever the faults: workers that end by themselves, lag that stays, a fresh message that does not
+    /// pass, a campaign that tested nothing.
+    pub violations: Vec<String>,
+}
+
+impl Report {
+    pub fn is_clean(&self) -> bool {
+        self.verdict.is_clean() && self.violations.is_empty()
+    }
+
+    pub fn json(&self) -> Value {
+        let faults: serde_json::Map<String, Value> = self
+            .injected
+            .iter()
+            .map(|(kind, count)| {
+                let recovery = self.recovery(*kind).map(|(median, most)| json!([seconds(median), seconds(most)]));
+                (kind.name().to_owned(), json!({"count": count, "recovery_s": recovery}))
+            })
+            .collect();
+        json!({
+            "seed": self.seed, "guard": self.guard_name(), "minutes": (self.took.as_secs_f64() / 6.0).round() / 10.0, "messages": self.messages,
+            "processed": self.processed, "replays": self.replays, "points": self.verdict.points,
+            "dead_letters": self.verdict.dead_letters, "duplicate_letters": self.verdict.duplicate_letters,
+            "kills": self.injected.get(&Kind::WorkerKill), "faults": faults, "clock_jumps": self.clock_jumps,
+            "disk_refusals": self.disk_refusals, "refused_starts": self.refused_starts,
+            "lost": self.verdict.lost, "doubled": self.verdict.doubled, "stale": self.verdict.stale,
+            "wrong": self.verdict.wrong, "violations": self.violations.len(),
+        })
+    }
+
+    fn guard_name(&self) -> &'static str {
+        match self.guard {
+            Guard::Check => "check",
+            Guard::Strict => "strict",
+        }
+    }
+
+    /// Median and longest.
+    fn recovery(&self, kind: Kind) -> Option<(Duration, Duration)> {
+        let mut all = self.recoveries.get(&kind)?.clone();
+        all.sort();
+        Some((*all.get(all.len() / 2)?, *all.last()?))
+    }
+
+    pub fn print(&self) {
+        let mut table = Table::new();
+        table.load_preset(presets::ASCII_MARKDOWN);
+        table.set_header(["fault", "times", "recovery, median", "longest"]);
+        for (kind, count) in &self.injected {
+            let (median, most) = self.recovery(*kind).map_or((String::new(), String::new()), |(median, most)| {
+                (format!("{:.1} s", median.as_secs_f64()), format!("{:.1} s", most.as_secs_f64()))
+            });
+            table.add_row([kind.name().to_owned(), count.to_string(), median, most]);
+        }
+        table.add_row(["producer's clock wrong".to_owned(), self.clock_jumps.to_string(), String::new(), String::new()]);
+        let full = self.disk_refusals.map_or("not tried".to_owned(), |count| count.to_string());
+        table.add_row(["embedded store's disk full (refusals)".to_owned(), full, String::new(), String::new()]);
+        right(&mut table, 1..4);
+        println!("\n{table}\n");
+        let mut table = Table::new();
+        table.load_preset(presets::ASCII_MARKDOWN);
+        table.set_header(["campaign", &format!("seed {}, {}", self.seed, self.guard_name())]);
+        let verdict = &self.verdict;
+        for (name, value) in [
+            ("minutes", format!("{:.1}", self.took.as_secs_f64() / 60.0)),
+            ("faults", self.injected.values().sum::<u64>().to_string()),
+            ("messages", self.messages.to_string()),
+            ("points expected", verdict.points.to_string()),
+            ("dead letters", verdict.dead_letters.to_string()),
+            ("replays observed", self.replays.to_string()),
+            ("dead letters written again", verdict.duplicate_letters.to_string()),
+            ("starts refused (a dependency away)", self.refused_starts.to_string()),
+            ("lost", verdict.lost.to_string()),
+            ("doubled", verdict.doubled.to_string()),
+            ("stale", verdict.stale.to_string()),
+            ("wrong", verdict.wrong.to_string()),
+            ("violations", self.violations.len().to_string()),
+        ] {
+            table.add_row([name.to_owned(), value]);
+        }
+        right(&mut table, 1..2);
+        println!("{table}\n");
+        for difference in &verdict.differences {
+            println!("{difference}\n");
+        }
+        for violation in &self.violations {
+            println!("VIOLATION: {violation}");
+        }
+        println!("{}", self.json());
+    }
+}
+
+fn right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
+}

@@ -1,0 +1,152 @@
+//! The store as a process of its own, so that it can be killed: this very program, run as `store FOLDER PORT`, serves the
+//! test endpoint (Qdrant's engine behind its gRPC protocol). It is told what to refuse through its standard input.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use tonic::Status;
+
+use crate::Error;
+use crate::qdrant_endpoint::{Options, QdrantEndpoint};
+
+const WRITE: &str = "Points/UpdateBatch";
+/// More than come while a fault lasts.
+const MANY: usize = 1_000_000;
+const READY: Duration = Duration::from_secs(60);
+
+/// What a store answers to writes instead of carrying them out, or after it has.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal {
+    Exhausted,
+    Error,
+    WaitTimeout,
+    LostReply,
+}
+
+/// The child's side. Ends when its standard input does.
+pub fn serve(folder: &str, port: &str) -> Result<ExitCode, Error> {
+    let endpoint = Options::new(Path::new(folder)).port(port.parse()?).start()?;
+    say(&format!("ready {}", endpoint.port()))?;
+    for line in std::io::stdin().lock().lines() {
+        obey(&endpoint, line?.trim())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn obey(endpoint: &QdrantEndpoint, order: &str) -> Result<(), Error> {
+    let faults = endpoint.faults();
+    match order {
+        "exhausted" => {
+            let mut status = Status::resource_exhausted("Rate limiting exceeded: Write rate limit exceeded");
+            status.metadata_mut().insert("retry-after", "1".parse()?);
+            faults.refuse(WRITE, MANY, status);
+        }
+        "error" => faults.refuse(WRITE, MANY, Status::internal("Service internal error: disk trouble")),
+        "wait_timeout" => faults.wait_timeout(MANY),
+        "lost_reply" => faults.lose_reply(WRITE, MANY, Status::unavailable("the connection broke")),
+        "well" => {
+            let left = faults.remaining();
+            faults.clear();
+            say(&format!("used {}", if left == 0 { 0 } else { MANY - left }))?;
+        }
+        other => return Err(format!("the store was told {other:?}").into()),
+    }
+    Ok(())
+}
+
+fn say(line: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+/// The campaign's side. Dropping it kills the process.
+pub struct StoreProcess {
+    folder: PathBuf,
+    port: u16,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    orders: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl StoreProcess {
+    pub fn start(folder: &Path) -> Result<Self, Error> {
+        let mut store = Self { folder: folder.to_owned(), port: 0, running: None };
+        store.revive()?;
+        Ok(store)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it on the port and the folder that it had, and waits until it serves.
+    pub fn revive(&mut self) -> Result<(), Error> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("store")
+            .arg(&self.folder)
+            .arg(self.port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let orders = child.stdin.take().ok_or("no standard input")?;
+        let lines = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
+        let (say, answers) = mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| say.send(line)));
+        let running = self.running.insert(Running { child, orders, answers });
+        let ready = running.answers.recv_timeout(READY);
+        let port = ready.as_deref().ok().and_then(|line| line.strip_prefix("ready ")?.parse().ok());
+        self.port = port.ok_or_else(|| {
+            let ended = running.child.try_wait();
+            format!("the store does not start on {}: {ready:?}, ended: {ended:?}", self.folder.display())
+        })?;
+        Ok(())
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) -> Result<(), Error> {
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        running.child.kill()?;
+        running.child.wait()?;
+        Ok(())
+    }
+
+    pub fn refuse(&mut self, refusal: Refusal) -> Result<(), Error> {
+        self.order(match refusal {
+            Refusal::Exhausted => "exhausted",
+            Refusal::Error => "error",
+            Refusal::WaitTimeout => "wait_timeout",
+            Refusal::LostReply => "lost_reply",
+        })
+    }
+
+    /// Ends the refusal; how many writes it hit.
+    pub fn accept(&mut self) -> Result<u64, Error> {
+        self.order("well")?;
+        let Some(running) = &self.running else { return Ok(0) };
+        let line = running.answers.recv_timeout(READY)?;
+        Ok(line.strip_prefix("used ").ok_or_else(|| format!("the store answered {line:?}"))?.parse()?)
+    }
+
+    fn order(&mut self, order: &str) -> Result<(), Error> {
+        // One that was killed meanwhile has nothing to be told.
+        let Some(running) = &mut self.running else { return Ok(()) };
+        writeln!(running.orders, "{order}")?;
+        Ok(running.orders.flush()?)
+    }
+}
+
+impl Drop for StoreProcess {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("chaos: the store was not killed: {error}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The workers: real `clipstream run` processes, and what keeps as many of them running as there should be.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::journal::Journal;
+
+/// A worker that could not start is replaced after this.
+const RESTART_PAUSE: Duration = Duration::from_millis(1000);
+/// Exit code of a worker that lacks a dependency, at its start or for its last commit.
+const UNAVAILABLE: i32 = 3;
+
+/// How a worker is started.
+pub struct WorkerSettings {
+    pub settings: Vec<(String, String)>,
+    pub environment: Vec<(String, String)>,
+    pub log_folder: PathBuf,
+}
+
+pub struct Pool {
+    how: WorkerSettings,
+    journal: Arc<Journal>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Vec<Worker>,
+    target: usize,
+    started: u32,
+    /// Starts that ended because a dependency was away.
+    refused_starts: u64,
+    not_before: Option<Instant>,
+}
+
+struct Worker {
+    number: u32,
+    child: Child,
+    reader: std::thread::JoinHandle<()>,
+    /// It has begun to consume.
+    served: Arc<AtomicBool>,
+    paused: bool,
+    /// We ended it.
+    ended_by_us: bool,
+}
+
+impl Pool {
+    pub fn new(how: WorkerSettings, target: usize, journal: Arc<Journal>) -> Self {
+        Self { how, journal, state: Mutex::new(State { target, ..State::default() }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn settings(&self) -> &WorkerSettings {
+        &self.how
+    }
+
+    pub fn target(&self) -> usize {
+        self.state().target
+    }
+
+    pub fn set_target(&self, target: usize) {
+        self.state().target = target;
+    }
+
+    pub fn refused_starts(&self) -> u64 {
+        self.state().refused_starts
+    }
+
+    /// Looks after the workers once: buries the dead, starts one where one is missing.
+    pub fn tend(&self) -> Result<(), Error> {
+        let mut state = self.state();
+        let mut at = 0;
+        while at < state.running.len() {
+            match state.running[at].child.try_wait()? {
+                None => at += 1,
+                Some(status) => {
+                    let worker = state.running.remove(at);
+                    self.judge(&worker, status, &mut state);
+                    // Its output ends with it.
+                    let _ = worker.reader.join();
+                }
+            }
+        }
+        let due = state.not_before.is_none_or(|when| Instant::now() >= when);
+        let staying = state.running.iter().filter(|worker| !worker.ended_by_us).count();
+        if staying < state.target && due {
+            let worker = self.start(state.started + 1)?;
+            state.started += 1;
+            state.running.push(worker);
+        }
+        Ok(())
+    }
+
+    fn judge(&self, worker: &Worker, status: ExitStatus, state: &mut State) {
+        let served = worker.served.load(Ordering::Relaxed);
+        match status.code() {
+            // Past the drain deadline, or without the broker to commit to, it says so: what it leaves comes again.
+            Some(0 | UNAVAILABLE) if worker.ended_by_us => {}
+            None if worker.ended_by_us => {}
+            Some(UNAVAILABLE) if !served => {
+                state.refused_starts += 1;
+                state.not_before = Some(Instant::now() + RESTART_PAUSE);
+            }
+            _ => self.journal.violation(format!(
+                "worker {} ended by itself ({status}){}; its log: {}",
+                worker.number,
+                if served { "" } else { " before it consumed anything" },
+                self.log(worker.number).display()
+            )),
+        }
+    }
+
+    fn start(&self, number: u32) -> Result<Worker, Error> {
+        let mut command = clipstream();
+        for (key, value) in &self.how.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        command.envs(self.how.environment.iter().map(|(k, v)| (k, v)));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
+        let (served, journal) = (Arc::new(AtomicBool::new(false)), self.journal.clone());
+        let (mut log, serves) = (File::create(self.log(number))?, served.clone());
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                journal.line(number, &line);
+                if line.contains(r#""message":"partitions assigned""#) {
+                    serves.store(true, Ordering::Relaxed);
+                }
+                // A full disk must not stop the campaign; the log is for people.
+                let _ = writeln!(log, "{line}");
+            }
+        });
+        Ok(Worker { number, child, reader, served, paused: false, ended_by_us: false })
+    }
+
+    fn log(&self, number: u32) -> PathBuf {
+        self.how.log_folder.join(format!("worker-{number}.log"))
+    }
+
+    /// kill -9 of one. `pick` chooses; `None`: there is none to choose.
+    pub fn kill(&self, pick: usize) -> Option<u32> {
+        self.one(pick, |worker| {
+            worker.ended_by_us = true;
+            // It may have ended this very moment.
+            let _ = worker.child.kill();
+        })
+    }
+
+    /// SIGTERM to one.
+    pub fn terminate(&self, pick: usize) -> Option<u32> {
+        self.one(pick, |worker| {
+            worker.ended_by_us = true;
+            signal(worker.child.id(), "TERM");
+        })
+    }
+
+    /// SIGSTOP to one.
+    pub fn pause(&self, pick: usize) -> Option<u32> {
+        self.one(pick, |worker| {
+            worker.paused = true;
+            signal(worker.child.id(), "STOP");
+        })
+    }
+
+    /// SIGCONT to the one that was paused, if it is still there.
+    pub fn resume(&self, number: u32) {
+        for worker in self.state().running.iter_mut().filter(|worker| worker.number == number) {
+            worker.paused = false;
+            signal(worker.child.id(), "CONT");
+        }
+    }
+
+    /// One of those that consume and are left alone so far.
+    fn one(&self, pick: usize, act: impl FnOnce(&mut Worker)) -> Option<u32> {
+        let mut state = self.state();
+        let free = |w: &&mut Worker| !w.paused && !w.ended_by_us && w.served.load(Ordering::Relaxed);
+        let mut candidates: Vec<&mut Worker> = state.running.iter_mut().filter(free).collect();
+        let count = candidates.len();
+        let worker = candidates.get_mut(pick % count.max(1))?;
+        act(worker);
+        Some(worker.number)
+    }
+
+    /// SIGTERM to all; whether all ended well in time.
+    pub async fn end(&self, patience: Duration) -> Result<(), Error> {
+        self.set_target(0);
+        while self.terminate(0).is_some() {}
+        // What has not begun to consume is not asked: it is not among the candidates.
+        for worker in self.state().running.iter_mut().filter(|worker| !worker.ended_by_us) {
+            worker.ended_by_us = true;
+            signal(worker.child.id(), "TERM");
+        }
+        let deadline = Instant::now() + patience;
+        while !self.state().running.is_empty() {
+            if Instant::now() > deadline {
+                let left: Vec<u32> = self.state().running.iter().map(|worker| worker.number).collect();
+                self.journal.violation(format!("workers {left:?} do not end {patience:?} after SIGTERM"));
+                return Ok(());
+            }
+            self.tend()?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for worker in &mut self.state().running {
+            // Fails when it has ended, which is as well.
+            let _ = worker.child.kill();
+            let _ = worker.child.wait();
+        }
+    }
+}
+
+/// `clipstream run`, seen from the project's folder, with nothing in its environment but what it needs to find ONNX Runtime.
+pub fn clipstream() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clipstream"));
+    command.arg("run").env_clear().current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for name in ["HOME", "XDG_CACHE_HOME", "CLIPSTREAM_ORT_DYLIB", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// By the shell's own `kill`: not every system has one as a program. A process that has ended is no error.
+pub fn signal(process: u32, name: &str) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).stderr(Stdio::null()).status();
+    if let Err(error) = sent {
+        eprintln!("chaos: no shell to send SIG{name}: {error}");
+    }
+}

@@ -1,0 +1,192 @@
+//! Versions never go backwards, and what a delete leaves behind.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use clipstream::domain::{Guard, Modality, Origin, Position, Record, Vectors, Write};
+use clipstream::store::Written::{Applied, Stale};
+use serde_json::json;
+
+use super::fixture::*;
+
+const A: &[f32] = &[1.0, 0.0, 0.0, 0.0];
+const B: &[f32] = &[0.0, 1.0, 0.0, 0.0];
+
+pub fn record_of(write: &mut Write) -> &mut Record {
+    match write {
+        Write::Upsert(point) => &mut point.record,
+        Write::Patch(patch) => &mut patch.record,
+        Write::Delete(deletion) => &mut deletion.record,
+    }
+}
+
+/// `write` as of a message: a deletion says when.
+pub fn stamped(mut write: Write, version: Option<u64>, topic: &str, offset: i64, timestamp_ms: Option<i64>) -> Write {
+    let deletes = matches!(write, Write::Delete(_));
+    let record = record_of(&mut write);
+    record.version = version;
+    record.source = Some(Origin { position: Position { topic: topic.into(), partition: 0, offset }, timestamp_ms });
+    record.deleted_at = deletes.then(|| record.indexed_at.clone());
+    write
+}
+
+fn versioned(write: Write, version: u64) -> Write {
+    stamped(write, Some(version), "t", version as i64, Some(1000 + version as i64))
+}
+
+/// Without a version.
+fn at(write: Write, topic: &str, offset: i64, timestamp_ms: Option<i64>) -> Write {
+    stamped(write, None, topic, offset, timestamp_ms)
+}
+
+fn a(asset: &str, v: u64) -> Write {
+    versioned(upsert(asset, vectors(Some(A), None), json!({ "v": v })), v)
+}
+
+pub async fn strict_refuses_what_is_older_and_applies_the_rest(f: &Fixture) {
+    let stored: Vec<_> = ["up", "patch", "delete", "equal"].iter().map(|asset| a(asset, 5)).collect();
+    assert_eq!(f.guarded(&stored, Guard::Strict).await, [Applied; 4]);
+    let batch = [
+        versioned(upsert("up", vectors(None, Some(B)), json!({ "v": 4 })), 4),
+        versioned(upsert("fresh", vectors(None, Some(B)), json!({ "v": 4 })), 4),
+        versioned(patch("patch", vectors(Some(B), Some(B)), json!({ "v": 4, "old": 1 })), 4),
+        versioned(patch("new", vectors(None, Some(B)), json!({ "v": 4 })), 4),
+        versioned(delete("delete"), 4),
+        versioned(upsert("equal", vectors(Some(B), None), json!({ "v": 50 })), 5),
+    ];
+    for _ in 0..2 {
+        let written = f.guarded(&batch, Guard::Strict).await;
+        assert_eq!(written, [Stale, Applied, Stale, Applied, Stale, Applied]);
+        for asset in ["up", "patch", "delete"] {
+            let point = f.point(asset).await.unwrap();
+            assert_vector(point.image.as_ref(), Some(A), asset);
+            assert_vector(point.text.as_ref(), None, asset);
+            assert_eq!(user_keys(&point), json!({ "v": 5 }), "{asset}");
+            assert_eq!(point.payload["clipstream"]["version"], 5, "{asset}");
+        }
+        for asset in ["fresh", "new"] {
+            let point = f.point(asset).await.unwrap();
+            assert_vector(point.text.as_ref(), Some(B), asset);
+            assert_eq!(user_keys(&point), json!({ "v": 4 }), "{asset}");
+        }
+        let equal = f.point("equal").await.unwrap();
+        assert_vector(equal.image.as_ref(), Some(B), "equal versions overwrite each other");
+        assert_eq!(user_keys(&equal), json!({ "v": 50 }));
+    }
+    // An upsert drops the vector that it does not mention, under the guard too.
+    let newer = versioned(upsert("fresh", vectors(Some(A), None), json!({})), 6);
+    assert_eq!(f.guarded(&[newer], Guard::Strict).await, [Applied]);
+    assert_vector(f.point("fresh").await.unwrap().text.as_ref(), None, "text");
+}
+
+pub async fn strict_orders_by_position_where_a_version_is_missing(f: &Fixture) {
+    let up = |n: u32| upsert("a", vectors(Some(A), None), json!({ "n": n }));
+    let change = |n: u32| patch("a", Vectors::default(), json!({ "n": n }));
+    let steps = [
+        (at(up(0), "t", 10, Some(100)), Applied),
+        (at(up(1), "t", 9, Some(100)), Stale),
+        (at(change(2), "t", 9, Some(99)), Stale),
+        (at(delete("a"), "t", 8, Some(99)), Stale),
+        (at(up(3), "t", 10, Some(100)), Applied),
+        (at(change(4), "t", 11, Some(100)), Applied),
+        // A topic that was created anew: lower offset, later time.
+        (at(up(5), "t", 1, Some(200)), Applied),
+        (at(up(6), "u", 0, Some(1)), Applied),
+        (at(change(7), "t", 1, Some(1)), Applied),
+        (at(up(8), "t", 0, None), Applied),
+        // A version against none: by position.
+        (stamped(up(9), Some(1), "t", 20, Some(300)), Applied),
+        (at(change(10), "t", 19, Some(300)), Stale),
+        (at(change(11), "t", 21, Some(300)), Applied),
+        // The patch kept the version.
+        (stamped(up(12), Some(0), "t", 30, Some(400)), Stale),
+        (stamped(up(13), Some(2), "t", 2, Some(2)), Applied),
+    ];
+    for (n, (write, expected)) in steps.into_iter().enumerate() {
+        assert_eq!(f.guarded(&[write], Guard::Strict).await, [expected], "step {n}");
+    }
+    assert_eq!(user_keys(&f.point("a").await.unwrap()), json!({ "n": 13 }));
+}
+
+pub async fn versions_beyond_the_exact_floats_are_told_apart(f: &Fixture) {
+    // Nanoseconds since 1970, as some catalogs version: floats are 256 apart there.
+    let now = 1_764_000_000_123_456_789;
+    for (version, expected) in
+        [(now, Applied), (now - 1, Stale), (now, Applied), (now + 1, Applied), (now, Stale), (i64::MAX as u64, Applied)]
+    {
+        let write = stamped(upsert("a", vectors(Some(A), None), json!({})), Some(version), "t", 0, Some(0));
+        assert_eq!(f.guarded(&[write], Guard::Strict).await, [expected], "{version}");
+    }
+}
+
+pub async fn without_strict_the_store_compares_nothing(f: &Fixture) {
+    for guard in [Guard::Off, Guard::Check] {
+        assert_eq!(f.guarded(&[a("a", 5)], guard).await, [Applied]);
+        assert_eq!(f.guarded(&[a("a", 4)], guard).await, [Applied]);
+        let older = versioned(patch("a", Vectors::default(), json!({ "v": 3 })), 3);
+        assert_eq!(f.guarded(&[older], guard).await, [Applied]);
+        assert_eq!(user_keys(&f.point("a").await.unwrap()), json!({ "v": 3 }));
+    }
+}
+
+pub async fn a_tombstone_holds_off_the_old_and_gives_way_to_the_new(f: &Fixture) {
+    let both = vectors(Some(A), Some(B));
+    f.guarded(&[versioned(upsert("a", both, json!({ "old": 1 })), 5), a("b", 1)], Guard::Strict).await;
+    // Of an asset that was never there, too: its upsert may still be on the way.
+    let deletes = [versioned(delete("a"), 6), versioned(delete("never"), 6)];
+    assert_eq!(f.guarded(&deletes, Guard::Strict).await, [Applied, Applied]);
+    assert_eq!(f.count().await, 1);
+    for modality in [Modality::Image, Modality::Text] {
+        for hit in f.store.search(&f.collection, &query(A, modality, None)).await.unwrap() {
+            assert_eq!(hit.asset_id(), Some("b"));
+        }
+    }
+    let grave = f.point("a").await.unwrap();
+    assert_eq!((grave.image, grave.text), (None, None));
+    assert_eq!(grave.payload.keys().collect::<Vec<_>>(), ["clipstream"]);
+    let ours = &grave.payload["clipstream"];
+    assert_eq!((&ours["version"], &ours["deleted_at"]), (&json!(6), &json!("2026-11-23T10:00:00Z")));
+    let late = [a("a", 5), versioned(patch("never", vectors(None, Some(B)), json!({})), 5)];
+    assert_eq!(f.guarded(&late, Guard::Strict).await, [Stale, Stale]);
+    assert_eq!(f.count().await, 1);
+    let again = [a("a", 7), versioned(patch("never", vectors(None, Some(B)), json!({ "v": 7 })), 7)];
+    assert_eq!(f.guarded(&again, Guard::Strict).await, [Applied, Applied]);
+    assert_eq!(f.count().await, 3);
+    assert_eq!(user_keys(&f.point("a").await.unwrap()), json!({ "v": 7 }));
+    let revived = f.point("never").await.unwrap();
+    assert_vector(revived.text.as_ref(), Some(B), "text");
+    assert_eq!(user_keys(&revived), json!({ "v": 7 }));
+    assert!(revived.payload["clipstream"].get("deleted_at").is_none());
+}
+
+pub async fn deletes_leave_tombstones_as_the_guard_says(f: &Fixture) {
+    for (guard, versioned_left, unversioned_left) in
+        [(Guard::Off, false, false), (Guard::Check, true, false), (Guard::Strict, true, true)]
+    {
+        f.guarded(&[a("v", 1), at(upsert("u", vectors(Some(A), None), json!({})), "t", 1, Some(1))], guard).await;
+        let deletes = [versioned(delete("v"), 2), at(delete("u"), "t", 2, Some(2))];
+        assert_eq!(f.guarded(&deletes, guard).await, [Applied, Applied]);
+        assert_eq!(f.count().await, 0, "{guard:?}");
+        assert_eq!(f.point("v").await.is_some(), versioned_left, "{guard:?}");
+        assert_eq!(f.point("u").await.is_some(), unversioned_left, "{guard:?}");
+        // Without the guard, a patch brings the asset back as well.
+        f.guarded(&[versioned(patch("v", Vectors::default(), json!({ "p": 1 })), 3)], guard).await;
+        assert_eq!(f.count().await, 1, "{guard:?}");
+        f.guarded(&[versioned(delete("v"), 4), at(delete("u"), "t", 4, Some(4))], Guard::Off).await;
+        assert!(f.point("v").await.is_none() && f.point("u").await.is_none());
+    }
+}
+
+pub async fn old_tombstones_are_purged(f: &Fixture) {
+    let now: DateTime<Utc> = "2026-11-25T12:00:00Z".parse().unwrap();
+    let buried = |asset: &str, hours: i64| {
+        let mut write = versioned(delete(asset), 1);
+        record_of(&mut write).deleted_at = Some((now - TimeDelta::hours(hours)).to_rfc3339());
+        write
+    };
+    f.guarded(&[buried("old", 3), buried("older", 30), buried("young", 1), a("alive", 1)], Guard::Strict).await;
+    assert_eq!(f.store.purge_tombstones(&f.collection, now - TimeDelta::hours(2)).await.unwrap(), 2);
+    assert_eq!(f.store.purge_tombstones(&f.collection, now - TimeDelta::hours(2)).await.unwrap(), 0);
+    for (asset, there) in [("old", false), ("older", false), ("young", true), ("alive", true)] {
+        assert_eq!(f.point(asset).await.is_some(), there, "{asset}");
+    }
+    assert_eq!(f.count().await, 1);
+}
