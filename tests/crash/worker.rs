@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use clipstream::config::{ModelEntry, Settings, StoreKind};
@@ -54,14 +53,14 @@ async fn work(orders: Orders) {
     settings.kafka.group_id = orders.topic.clone();
     // The sooner the coordinator gives up on the dead one, the sooner the next one has its partitions.
     settings.kafka.session_timeout_ms = 3_000;
+    settings.pipeline.drain_deadline_ms = 2_000;
     settings.kafka.properties.insert("heartbeat.interval.ms".into(), "300".into());
 
     let shutdown = Shutdown::new();
     shutdown.listen().expect("signals");
     let (health, metrics) = (Health::new(), Arc::new(Metrics::default()));
     let worker = Worker::assemble(&settings, health.clone(), metrics.clone()).await.expect("everything is there");
-    let drain_deadline = Duration::from_millis(settings.pipeline.drain_deadline_ms);
-    let source = KafkaSource::connect(&settings.kafka, drain_deadline, health, metrics).await.expect("a source");
+    let source = KafkaSource::connect(&settings.kafka, &settings.pipeline, health, metrics).await.expect("a source");
     let letters = KafkaDeadLetters::new(&settings.kafka, &settings.dead_letter).expect("a producer");
     let journal = File::options().create(true).append(true).open(&orders.journal).expect("a journal");
     let fate = Arc::new(Fate { die_at: orders.die_at, passed: AtomicU64::new(0) });

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
-use clipstream::config::{KafkaSettings, OauthSettings};
+use clipstream::config::{KafkaSettings, OauthSettings, PipelineSettings};
 use clipstream::dead_letter::{DeadLetter, DeadLetters, KafkaDeadLetters};
 use clipstream::domain::{Failure, Message, Position, Stage};
 use clipstream::redact::Secret;
@@ -181,7 +181,8 @@ async fn all_clients_work(settings: KafkaSettings, test: &str) {
     let found = KafkaSource::check(&settings, DRAIN, vec![dead, "absent".into()]).await.expect("the broker lets us in");
     assert_eq!((found.topics.len(), found.absent.as_slice()), (1, &["absent".to_owned()][..]));
     assert!(found.creates_topics.is_some(), "the admin client has credentials too");
-    let source = KafkaSource::connect(&settings, DRAIN, Health::new(), Arc::new(Metrics::default())).await;
+    let (pipeline, metrics) = (PipelineSettings::default(), Arc::new(Metrics::default()));
+    let source = KafkaSource::connect(&settings, &pipeline, Health::new(), metrics).await;
     let mut source = Box::new(source.expect("the broker lets us in"));
     assert_eq!(next_value(&mut source).await, "hello");
     source.close().await.expect("leaves");
@@ -259,7 +260,8 @@ async fn credentials_that_are_refused_during_a_run_are_an_outage_and_nothing_is_
     ensure_topics(&sure, &[&settings.topics[0]], 1).await.expect("the topic is created");
     send(&sure, "before").await.expect("it is delivered");
     let health = Health::new();
-    let source = KafkaSource::connect(&settings, DRAIN, health.clone(), Arc::new(Metrics::default())).await;
+    let (pipeline, metrics) = (PipelineSettings::default(), Arc::new(Metrics::default()));
+    let source = KafkaSource::connect(&settings, &pipeline, health.clone(), metrics).await;
     let mut source = Box::new(source.expect("the broker lets us in"));
     assert_eq!(next_value(&mut source).await, "before");
 
