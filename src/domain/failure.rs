@@ -13,8 +13,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Self; 6] =
-        [Self::Decode, Self::Recall, Self::Fetch, Self::Embed, Self::Upsert, Self::Settle];
+    pub const ALL: [Self; 6] = [Self::Decode, Self::Recall, Self::Fetch, Self::Embed, Self::Upsert, Self::Settle];
 
     pub fn as_str(self) -> &'static str {
         match self {

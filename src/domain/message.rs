@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::Position;
+use super::{Origin, Position};
 
 /// One message as it came, before anyone looks into it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,6 +17,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// Where what it writes comes from.
+    pub fn origin(&self) -> Origin {
+        Origin { position: self.position.clone(), timestamp_ms: self.timestamp_ms }
+    }
+
     /// Bytes of key and value.
     pub fn bytes(&self) -> usize {
         self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)

@@ -195,11 +195,8 @@ async fn redirects_are_followed_and_counted() {
 async fn again(url: &str, etag: Option<&str>, last_modified: Option<&str>) -> Result<Answer, MediaError> {
     let settings = settings();
     let fetcher = fetcher(&settings, 1);
-    let known = Validators {
-        etag: etag.map(str::to_owned),
-        last_modified: last_modified.map(str::to_owned),
-        version_id: None,
-    };
+    let known =
+        Validators { etag: etag.map(str::to_owned), last_modified: last_modified.map(str::to_owned), version_id: None };
     fetcher.fetch(url, Some(&known), &mut Deadline::after(Duration::from_secs(30))).await
 }
 
@@ -372,8 +369,8 @@ async fn one_host_gets_no_more_than_its_share() {
     let settings = MediaSettings { per_host_concurrency: 2, ..settings() };
     let fetcher = fetcher(&settings, 2);
     let url = server.url("/");
-    let fetches =
-        (0..10).map(|_| async { fetcher.fetch(&url, None, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
+    let fetches = (0..10)
+        .map(|_| async { fetcher.fetch(&url, None, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
     assert_eq!(futures::future::join_all(fetches).await.len(), 10);
     assert_eq!(MOST.load(Ordering::SeqCst), 2);
 }

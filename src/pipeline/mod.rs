@@ -56,7 +56,7 @@ pub use progress::{Progress, Summary};
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters};
-use crate::domain::{Failure, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage};
+use crate::domain::{Failure, Guard, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage, Stamp};
 use crate::media::MediaClient;
 use crate::redact;
 use crate::shutdown::Shutdown;
@@ -116,6 +116,7 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
     let stages = Stages {
         topic_ops: parts.topic_ops,
         routes: parts.models.into_iter().map(route).collect(),
+        guard: parts.store_settings.guard,
         metrics: parts.metrics.clone(),
         media: parts.media,
         embed: Embed::new(parts.preprocess_threads, parts.pixels_max)
@@ -146,6 +147,7 @@ struct Route {
 struct Stages {
     topic_ops: BTreeMap<String, Op>,
     routes: Vec<Route>,
+    guard: Guard,
     metrics: Arc<Metrics>,
     media: MediaClient,
     embed: Embed,
@@ -165,6 +167,10 @@ impl Handler for Stages {
     async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
         let routes = self.routes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
         let mut known = self.recall(&routes, request).await?;
+        let mine = Stamp { version: request.version, origin: Some(message.origin()) };
+        if recall::is_stale(&known, &mine, self.guard) {
+            return Ok(Outcome::Stale);
+        }
         loop {
             if let Some(outcome) = self.index(&routes, &known, request, message).await? {
                 return Ok(outcome);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::domain::{Failure, MediaRecord, Payload, PointId, Recorded, Stage};
+use crate::domain::{Failure, Guard, MediaRecord, Payload, PointId, Recorded, Stage, Stamp};
 use crate::store::{Store, StoreError};
 
 /// Reads the records of one collection, in batches that form from what is waiting.
@@ -54,7 +54,8 @@ async fn answer(mut waiting: mpsc::Receiver<Question>, collection: String, store
             continue;
         }
         let ids: Vec<PointId> = batch.iter().map(|question| question.id).collect();
-        let mut found = store.records(&collection, &ids).await.map(|records| records.into_iter().collect::<HashMap<_, _>>());
+        let mut found =
+            store.records(&collection, &ids).await.map(|records| records.into_iter().collect::<HashMap<_, _>>());
         for Question { id, reply } in batch.drain(..) {
             let known = match &mut found {
                 Ok(records) => Ok(records.remove(&id).map(|record| known(&record)).unwrap_or_default()),
@@ -79,6 +80,15 @@ pub fn media(known: &[Recorded]) -> Option<&MediaRecord> {
     others.iter().all(|other| other.media.as_ref() == Some(media)).then_some(media)
 }
 
+/// Whether every collection holds something newer than `mine`, so that nothing of the message would be written.
+pub fn is_stale(known: &[Recorded], mine: &Stamp, guard: Guard) -> bool {
+    known.iter().all(|known| match guard {
+        Guard::Off => false,
+        Guard::Check => known.stamp.has_newer_version_than(mine) == Some(true),
+        Guard::Strict => known.stamp.is_newer_than(mine),
+    })
+}
+
 fn failed(error: StoreError) -> Failure {
     Failure {
         stage: Stage::Recall,
@@ -86,5 +96,68 @@ fn failed(error: StoreError) -> Failure {
         reason: error.reason,
         message: error.message,
         retry_after: error.retry_after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{Origin, Position};
+
+    fn media(etag: &str) -> serde_json::Value {
+        json!({"url": "u", "etag": etag, "sha256": "00", "width": 1, "height": 1, "mime": "image/png"})
+    }
+
+    fn recorded(record: serde_json::Value) -> Recorded {
+        known(record.as_object().unwrap())
+    }
+
+    #[test]
+    fn a_tombstone_has_no_content() {
+        let alive = recorded(json!({"version": 3, "media": media("a"), "text_sha256": "11"}));
+        assert!(alive.media.is_some() && alive.text_sha256.is_some());
+        let gone =
+            json!({"version": 3, "media": media("a"), "text_sha256": "11", "deleted_at": "2026-11-25T00:00:00Z"});
+        let gone = recorded(gone);
+        assert_eq!((&gone.media, &gone.text_sha256, gone.stamp.version), (&None, &None, Some(3)));
+    }
+
+    #[test]
+    fn a_fetch_is_left_out_only_where_all_have_the_same() {
+        let [a, b] = ["a", "b"].map(|etag| recorded(json!({"media": media(etag)})));
+        let known =
+            |records: &[&Recorded]| super::media(&records.iter().map(|r| (*r).clone()).collect::<Vec<_>>()).cloned();
+        assert_eq!(known(&[&a, &a]), a.media);
+        assert_eq!(known(&[&a, &b]), None);
+        assert_eq!(known(&[&a, &Recorded::default()]), None);
+        assert_eq!(known(&[]), None);
+        // What an older release recorded is not enough.
+        let mut old = media("a");
+        old.as_object_mut().unwrap().remove("width");
+        assert_eq!(recorded(json!({"media": old})).media, None);
+    }
+
+    #[test]
+    fn stale_is_what_no_collection_would_take() {
+        let at = |offset| Origin {
+            position: Position { topic: "t".into(), partition: 0, offset },
+            timestamp_ms: Some(offset),
+        };
+        let stamp = |version, offset| Stamp { version, origin: Some(at(offset)) };
+        let stored = |version, offset| Recorded { stamp: stamp(version, offset), ..Recorded::default() };
+        let mine = stamp(Some(2), 5);
+        let newer = stored(Some(3), 1);
+        assert!(is_stale(&[newer.clone()], &mine, Guard::Check));
+        assert!(is_stale(&[newer.clone()], &mine, Guard::Strict));
+        assert!(!is_stale(&[newer.clone()], &mine, Guard::Off));
+        for other in [Recorded::default(), stored(Some(2), 9), stored(Some(1), 9)] {
+            assert!(!is_stale(&[newer.clone(), other], &mine, Guard::Strict), "one takes it");
+        }
+        let unversioned = stamp(None, 5);
+        assert!(!is_stale(&[stored(None, 9)], &unversioned, Guard::Check));
+        assert!(is_stale(&[stored(None, 9)], &unversioned, Guard::Strict));
+        assert!(!is_stale(&[Recorded::default()], &unversioned, Guard::Strict));
     }
 }

@@ -12,7 +12,7 @@ use super::pace::Pace;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
 use crate::domain::{
-    Class, Deletion, Failure, Guard, IngestRequest, Message, Op, Origin, Patch, Payload, Point, PointId, Record, Recorded,
+    Class, Deletion, Failure, Guard, IngestRequest, Message, Op, Patch, Payload, Point, PointId, Record, Recorded,
     Stage, Stamp, Write,
 };
 use crate::store::{STORE_CONFLICT, Store, StoreError, Written};
@@ -93,7 +93,7 @@ pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded) ->
     let record = Record {
         asset: request.asset.clone(),
         tenant: request.tenant.clone(),
-        source: Some(Origin { position: message.position.clone(), timestamp_ms: message.timestamp_ms }),
+        source: Some(message.origin()),
         version: request.version,
         media: embedded.media,
         text_sha256: embedded.text_sha256,
