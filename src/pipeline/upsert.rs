@@ -11,8 +11,8 @@ use super::embed::Embedded;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
 use crate::domain::{
-    Class, Deletion, Failure, Guard, IngestRequest, Message, Op, Origin, Patch, Payload, Point, PointId, Record, Recorded,
-    Stage, Stamp, Write,
+    Class, Deletion, Failure, Guard, IngestRequest, Message, Op, Origin, Patch, Payload, Point, PointId, Record,
+    Recorded, Stage, Stamp, Write,
 };
 use crate::store::{Store, StoreError, Written};
 use crate::telemetry::Metrics;

@@ -315,7 +315,9 @@ impl World {
 
     fn leave(&self, kind: Kind, pick: usize) {
         let target = self.pool.target();
-        if target > 1 && let Some(worker) = self.pool.terminate(pick) {
+        if target > 1
+            && let Some(worker) = self.pool.terminate(pick)
+        {
             self.pool.set_target(target - 1);
             self.happened(kind, Some(worker));
         }
