@@ -267,9 +267,9 @@ fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Pa
         ("store.kind", "qdrant"),
         ("store.url", &format!("http://{}", links.store.address)),
         ("store.catalog", CATALOG),
-        // In `strict`, shorter than some stalls, so that writes come late that nobody waits for any more; and small batches, which
-        // the store manages in a fraction of that on a machine that is busy with all the rest. Where it does not, what is
-        // repeated keeps it from what is new.
+        // In `strict`, shorter than some stalls, so that writes come late that nobody waits for any more. And small
+        // batches, which the store manages in a fraction of that on a machine that is busy with all the rest: where it
+        // does not, what is repeated keeps it from what is new.
         ("store.timeout_ms", if guard == Guard::Strict { "6000" } else { "60000" }),
         ("store.batch_points_max", "32"),
         ("telemetry.listen", "127.0.0.1:0"),
