@@ -52,7 +52,8 @@ impl Services {
         let variables: BTreeMap<&str, &str> =
             exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')).collect();
         let get = |name: &str| variables.get(format!("CLIPSTREAM_TEST_{name}").as_str()).map(|v| (*v).to_owned());
-        let found = (get("KAFKA"), get("KAFKA_PROXIED"), get("S3_ENDPOINT"), get("S3_ACCESS_KEY"), get("S3_SECRET_KEY"));
+        let found =
+            (get("KAFKA"), get("KAFKA_PROXIED"), get("S3_ENDPOINT"), get("S3_ACCESS_KEY"), get("S3_SECRET_KEY"));
         let (Some(kafka), Some(kafka_proxied), Some(s3), Some(s3_access_key), Some(s3_secret_key)) = found else {
             return Ok(None);
         };
@@ -220,7 +221,8 @@ impl Lag {
 }
 
 fn read(address: &str, topic: &str, partitions: i32) -> Result<Vec<OwnedMessage>, Error> {
-    let consumer: BaseConsumer = client(address).set("group.id", "reader").set("queued.min.messages", "10000").create()?;
+    let consumer: BaseConsumer =
+        client(address).set("group.id", "reader").set("queued.min.messages", "10000").create()?;
     let (mut list, mut expected) = (TopicPartitionList::new(), 0);
     for partition in 0..partitions {
         let (_, high) = consumer.fetch_watermarks(topic, partition, ANSWER)?;

@@ -74,10 +74,9 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let (kafka, store_link, media_link, s3) =
         (Proxy::bind().await?, Proxy::bind().await?, Proxy::bind().await?, Proxy::bind().await?);
     let (services_folder, proxy_port) = (folder.join("services"), kafka.address.port());
-    let services = tokio::task::spawn_blocking(move || {
-        Services::up(&services_folder, proxy_port).map_err(|e| e.to_string())
-    })
-    .await??;
+    let services =
+        tokio::task::spawn_blocking(move || Services::up(&services_folder, proxy_port).map_err(|e| e.to_string()))
+            .await??;
     let Some(services) = services else { return Ok(None) };
     kafka.lead_to(services.kafka_proxied.parse()?);
     s3.lead_to(services.s3.parse()?);
@@ -170,7 +169,8 @@ async fn full_disk(
     let others = ["kafka.topics", "kafka.group_id", "store.kind", "store.url"];
     let mut settings: Vec<_> = how.settings.iter().filter(|(key, _)| !others.contains(&&**key)).cloned().collect();
     let path = folder.join("store").display().to_string();
-    let own = [("kafka.topics", "disk"), ("kafka.group_id", DISK_GROUP), ("store.kind", "embedded"), ("store.path", &path)];
+    let own =
+        [("kafka.topics", "disk"), ("kafka.group_id", DISK_GROUP), ("store.kind", "embedded"), ("store.path", &path)];
     settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let environment: Vec<_> = how.environment.iter().filter(|(name, _)| name.starts_with("AWS")).cloned().collect();
     let disk = Disk { folder: &folder, settings: &settings, environment: &environment, group: DISK_GROUP };
@@ -267,8 +267,11 @@ fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Pa
         ("store.kind", "qdrant"),
         ("store.url", &format!("http://{}", links.store.address)),
         ("store.catalog", CATALOG),
-        // In `strict`, shorter than some stalls, so that writes come late that nobody waits for any more.
-        ("store.timeout_ms", if guard == Guard::Strict { "4000" } else { "60000" }),
+        // In `strict`, shorter than some stalls, so that writes come late that nobody waits for any more. And small
+        // batches, which the store manages in a fraction of that on a machine that is busy with all the rest: where it
+        // does not, what is repeated keeps it from what is new.
+        ("store.timeout_ms", if guard == Guard::Strict { "6000" } else { "60000" }),
+        ("store.batch_points_max", "32"),
         ("telemetry.listen", "127.0.0.1:0"),
         ("telemetry.log_format", "json"),
         ("telemetry.log_filter", "info,clipstream::pipeline=debug,qdrant_edge=error"),
@@ -347,12 +350,7 @@ async fn produce(
 }
 
 /// Faults until it is enough; all of them are over when it returns.
-async fn torment(
-    world: &Arc<World>,
-    schedule: &mut Schedule,
-    plan: &Plan,
-    sent: &AtomicU64,
-) -> Result<(), Error> {
+async fn torment(world: &Arc<World>, schedule: &mut Schedule, plan: &Plan, sent: &AtomicU64) -> Result<(), Error> {
     let enough = plan.enough;
     let (start, mut running, mut told) = (Instant::now(), JoinSet::new(), Instant::now());
     loop {
@@ -406,8 +404,11 @@ async fn settle(broker: &Broker, journal: &Journal, patience: Duration) -> Resul
 
 /// A message for every partition must pass; the oracle looks at what came of them.
 async fn fresh(workload: &mut Workload, broker: &Broker, journal: &Journal) -> Result<(), Error> {
-    let messages: Vec<Planned> =
-        Topic::ALL.into_iter().flat_map(|topic| (0..30).map(move |n| (topic, n))).map(|(t, n)| workload.fresh(t, n)).collect();
+    let messages: Vec<Planned> = Topic::ALL
+        .into_iter()
+        .flat_map(|topic| (0..30).map(move |n| (topic, n)))
+        .map(|(t, n)| workload.fresh(t, n))
+        .collect();
     for message in &messages {
         broker.send(message).await?;
     }

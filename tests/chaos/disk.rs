@@ -89,7 +89,11 @@ pub async fn run(
     }
     let ended = shell.order("stop", "ended")?;
     if ended.trim() != "0" {
-        journal.violation(format!("the worker on the full disk ended with {} after SIGTERM; its log: {}", ended.trim(), log.display()));
+        journal.violation(format!(
+            "the worker on the full disk ended with {} after SIGTERM; its log: {}",
+            ended.trim(),
+            log.display()
+        ));
     }
     shell.order("keep", "kept")?;
     if refusals == 0 {
@@ -164,7 +168,10 @@ impl Shell {
         writeln!(self.orders, "{order}")?;
         self.orders.flush()?;
         let answer = self.answers.next().transpose()?.unwrap_or_default();
-        Ok(answer.strip_prefix(expected).ok_or_else(|| format!("told to {order}, the shell said {answer:?}"))?.to_owned())
+        Ok(answer
+            .strip_prefix(expected)
+            .ok_or_else(|| format!("told to {order}, the shell said {answer:?}"))?
+            .to_owned())
     }
 
     /// The worker's exit code, when it has ended.

@@ -240,7 +240,11 @@ impl World {
             StoreWaitTimeout => self.refuse(kind, lasts, Refusal::WaitTimeout).await,
             StoreLostReply => self.refuse(kind, lasts, Refusal::LostReply).await,
             StoreCut => self.link(fault, 1, &self.store_link, None).await,
-            StoreStall => self.link(fault, 1, &self.store_link, Some(Harm::Stall { every })).await,
+            StoreStall => {
+                // Some of them beyond the deadline of `strict`.
+                let lasts = lasts * 3 / 2;
+                self.link(Fault { lasts, ..fault }, 1, &self.store_link, Some(Harm::Stall { every })).await
+            }
             StoreSlow => self.link(fault, 1, &self.store_link, Some(Harm::Slow { every })).await,
             StoreHalf => self.link(fault, 1, &self.store_link, Some(Harm::HalfAnswers { every })).await,
             StoreRefuse => {
@@ -315,7 +319,9 @@ impl World {
 
     fn leave(&self, kind: Kind, pick: usize) {
         let target = self.pool.target();
-        if target > 1 && let Some(worker) = self.pool.terminate(pick) {
+        if target > 1
+            && let Some(worker) = self.pool.terminate(pick)
+        {
             self.pool.set_target(target - 1);
             self.happened(kind, Some(worker));
         }

@@ -146,7 +146,11 @@ fn campaign(plan: &Plan) -> Result<Option<Report>, Error> {
     };
     if failed {
         let kept = folder.keep();
-        eprintln!("chaos: FAILED with seed {}; logs of the workers and the store's folder are in {}", plan.seed, kept.display());
+        eprintln!(
+            "chaos: FAILED with seed {}; logs of the workers and the store's folder are in {}",
+            plan.seed,
+            kept.display()
+        );
     }
     ended
 }

@@ -62,7 +62,8 @@ pub fn names() -> Result<(Vec<String>, Vec<String>), Error> {
     names.sort();
     // Faces and things from the middle of the catalog: flags, which come first, look alike.
     let start = names.len() / 2;
-    let chosen = names.get(start..start + HTTP_PICTURES + S3_PICTURES).ok_or("the demo catalog has too few pictures")?;
+    let chosen =
+        names.get(start..start + HTTP_PICTURES + S3_PICTURES).ok_or("the demo catalog has too few pictures")?;
     let (http, s3) = chosen.split_at(HTTP_PICTURES);
     Ok((http.to_vec(), s3.to_vec()))
 }

@@ -221,7 +221,8 @@ fn is_older(asset: &Asset, point: &StoredPoint) -> bool {
         return found < expected;
     }
     let Some((topic, partition, offset)) = source(record) else { return false };
-    let last = asset.history.iter().rev().find(|((t, p, _), _, note)| (*t, *p) == (topic, partition) && note.is_empty());
+    let last =
+        asset.history.iter().rev().find(|((t, p, _), _, note)| (*t, *p) == (topic, partition) && note.is_empty());
     last.is_some_and(|((_, _, last), ..)| offset < *last)
 }
 

@@ -79,7 +79,12 @@ impl Report {
             });
             table.add_row([kind.name().to_owned(), count.to_string(), median, most]);
         }
-        table.add_row(["producer's clock wrong".to_owned(), self.clock_jumps.to_string(), String::new(), String::new()]);
+        table.add_row([
+            "producer's clock wrong".to_owned(),
+            self.clock_jumps.to_string(),
+            String::new(),
+            String::new(),
+        ]);
         let full = self.disk_refusals.map_or("not tried".to_owned(), |count| count.to_string());
         table.add_row(["embedded store's disk full (refusals)".to_owned(), full, String::new(), String::new()]);
         right(&mut table, 1..4);
