@@ -91,7 +91,8 @@ impl HttpFetcher {
         for _ in 0..=self.redirects_max {
             // A hop's slot is given back before the next host's is taken: nobody waits while holding one.
             let host = at.host_str().unwrap_or_default();
-            let slot = format!("{host}:{}", at.port_or_known_default().unwrap_or_default());
+            // With the scheme: a server that speaks no TLS is not down because one message asks for it.
+            let slot = format!("{}://{host}:{}", at.scheme(), at.port_or_known_default().unwrap_or_default());
             let slot = deadline.paused(self.hosts.acquire(&slot)).await;
             let result = match self.hop(&at, condition.as_ref(), deadline).await {
                 Ok(Hop::Arrived(response)) => {

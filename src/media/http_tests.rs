@@ -441,3 +441,14 @@ async fn a_server_that_is_gone_is_an_outage_for_those_it_has_served() {
     assert_eq!(error.class, Class::Outage, "{}", error.message);
     assert!(error.message.contains("media.host_outage_hold_ms"), "{}", error.message);
 }
+
+#[tokio::test]
+async fn a_url_with_the_wrong_scheme_does_not_take_its_host_down() {
+    let server = always(reply("200 OK", &[], "picture")).await;
+    let fetcher = fetcher(&settings(), 4);
+    let deadline = &mut Deadline::after(Duration::from_secs(10));
+    fetcher.fetch(&server.url("/a.jpg"), None, deadline).await.unwrap();
+    let wrong = server.url("/a.jpg").replacen("http:", "https:", 1);
+    assert_eq!(fetcher.fetch(&wrong, None, deadline).await.unwrap_err().class, Class::Transient);
+    fetcher.fetch(&server.url("/b.jpg"), None, deadline).await.unwrap();
+}

@@ -204,7 +204,8 @@ async fn a_store_that_goes_away_is_held_quietly_and_passes_without_a_restart() {
     store.stop().await;
     topic.produce(&[TEXT; 20]).await;
     let answer = worker.wait_for("unready", async |_| Some(ready().await).filter(|(status, _)| *status == 503)).await;
-    assert!(answer.1.contains(r#""component":"upsert""#) && answer.1.contains("store.url"), "{answer:?}");
+    // The first stage that asks the store.
+    assert!(answer.1.contains(r#""component":"recall""#) && answer.1.contains("store.url"), "{answer:?}");
     let store = Options::new(data.path()).port(port).start().unwrap();
     worker.wait_for("all messages", async |_| (topic.committed() == 21).then_some(())).await;
     worker.wait_for("readiness", async |_| (ready().await.0 == 200).then_some(())).await;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clipstream::domain::{Class, Modality, Outcome, Precision, Stage, TopicPartition};
+use clipstream::domain::{Class, Modality, Outcome, Precision, Stage, TopicPartition, UnchangedBy};
 use clipstream::source::Producer;
 use clipstream::telemetry::{Metrics, TowerInfo};
 use serde_json::{Value, json};
@@ -135,6 +135,7 @@ fn every_metric_is_documented() {
     metrics.stage(Stage::Fetch, Duration::from_millis(1));
     metrics.upsert_batch("catalog", 1, Duration::from_millis(1));
     metrics.fetched(1);
+    metrics.unchanged(UnchangedBy::Etag, 1);
     metrics.queue_depth("in_flight", 1);
     metrics.lag(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
     metrics.committed();
