@@ -101,6 +101,8 @@ fn failed(error: StoreError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use serde_json::json;
 
     use super::*;
@@ -149,9 +151,9 @@ mod tests {
         let stored = |version, offset| Recorded { stamp: stamp(version, offset), ..Recorded::default() };
         let mine = stamp(Some(2), 5);
         let newer = stored(Some(3), 1);
-        assert!(is_stale(&[newer.clone()], &mine, Guard::Check));
-        assert!(is_stale(&[newer.clone()], &mine, Guard::Strict));
-        assert!(!is_stale(&[newer.clone()], &mine, Guard::Off));
+        assert!(is_stale(from_ref(&newer), &mine, Guard::Check));
+        assert!(is_stale(from_ref(&newer), &mine, Guard::Strict));
+        assert!(!is_stale(from_ref(&newer), &mine, Guard::Off));
         for other in [Recorded::default(), stored(Some(2), 9), stored(Some(1), 9)] {
             assert!(!is_stale(&[newer.clone(), other], &mine, Guard::Strict), "one takes it");
         }

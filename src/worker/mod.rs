@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::clip::{Clip, ClipError};
-use crate::config::Settings;
+use crate::config::{KafkaSettings, Settings};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::ModelId;
 use crate::media::{MediaClient, MediaError};
@@ -92,7 +92,8 @@ impl Worker {
     pub async fn consume(&self, shutdown: Shutdown, progress: Arc<Progress>) -> Result<Summary, WorkerError> {
         let dead_letters = KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter)?;
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
-        let source = KafkaSource::connect(&self.settings.kafka, &self.settings.pipeline, health, metrics).await?;
+        let kafka = without_dead_letters(&self.settings.kafka, &self.settings.dead_letter.topic);
+        let source = KafkaSource::connect(&kafka, &self.settings.pipeline, health, metrics).await?;
         self.ingest(Box::new(source), Arc::new(dead_letters), shutdown, progress).await
     }
 
@@ -126,6 +127,18 @@ impl Worker {
     }
 }
 
+/// A pattern in `kafka.topics` may match the dead-letter topics of what it matches, whose letters would then die again and
+/// again. librdkafka leaves out what `topic.blacklist` matches; who sets that property decides for himself.
+fn without_dead_letters(kafka: &KafkaSettings, template: &str) -> KafkaSettings {
+    let mut kafka = kafka.clone();
+    if kafka.topics.iter().any(|topic| topic.starts_with('^')) {
+        // Topic names have only letters, digits, `.`, `_` and `-`.
+        let pattern = template.replace('.', "\\.").replace("{topic}", ".*");
+        kafka.properties.entry("topic.blacklist".to_owned()).or_insert_with(|| format!("^{pattern}$"));
+    }
+    kafka
+}
+
 /// One after the other: each load uses all cores already.
 async fn load_models(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Arc<Clip>>, WorkerError> {
     let (clip_settings, metrics) = (settings.clip.clone(), metrics.clone());
@@ -134,4 +147,21 @@ async fn load_models(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<
         clip_settings.models.iter().map(load).collect::<Result<Vec<_>, _>>()
     };
     Ok(tokio::task::spawn_blocking(load).await.map_err(|e| WorkerError::Broken(e.to_string()))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_do_not_match_dead_letter_topics() {
+        let blacklist = |topics: &[&str], template: &str| {
+            let topics = topics.iter().map(|t| (*t).to_owned()).collect();
+            let kafka = KafkaSettings { topics, ..KafkaSettings::default() };
+            without_dead_letters(&kafka, template).properties.get("topic.blacklist").cloned()
+        };
+        assert_eq!(blacklist(&["^assets.*"], "{topic}.dlq").as_deref(), Some("^.*\\.dlq$"));
+        assert_eq!(blacklist(&["a", "^b"], "dead").as_deref(), Some("^dead$"));
+        assert_eq!(blacklist(&["assets"], "{topic}.dlq"), None, "names are checked with the configuration");
+    }
 }

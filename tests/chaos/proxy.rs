@@ -40,7 +40,7 @@ impl Harm {
     fn hits(self, connection: u64) -> bool {
         match self {
             Self::None | Self::Refuse => false,
-            Self::Stall { every } | Self::Slow { every } | Self::HalfAnswers { every } => connection % every == 0,
+            Self::Stall { every } | Self::Slow { every } | Self::HalfAnswers { every } => connection.is_multiple_of(every),
         }
     }
 }
@@ -129,7 +129,7 @@ async fn carry(connection: u64, client: TcpStream, shared: Arc<Shared>) {
     let cut = async {
         while cuts.changed().await.is_ok() {
             let (_, every) = *cuts.borrow_and_update();
-            if connection % every == 0 {
+            if connection.is_multiple_of(every) {
                 shared.harmed.fetch_add(1, Ordering::Relaxed);
                 return;
             }
