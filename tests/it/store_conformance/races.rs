@@ -24,8 +24,7 @@ fn direction(version: u64) -> [f32; 4] {
 
 /// Sends the batch, and whatever was in conflict again, as the pipeline does.
 async fn settle(f: &Fixture, mut batch: Vec<Write>) -> usize {
-    let mut conflicts = 0;
-    for _ in 0..ATTEMPTS_MAX {
+    for conflicts in 0..ATTEMPTS_MAX {
         match f.store.write(&f.collection, &batch, Guard::Strict).await {
             Ok(written) => {
                 let open = batch.into_iter().zip(written).filter(|(_, written)| *written == Written::Conflict);
@@ -36,7 +35,6 @@ async fn settle(f: &Fixture, mut batch: Vec<Write>) -> usize {
         if batch.is_empty() {
             return conflicts;
         }
-        conflicts += 1;
         tokio::task::yield_now().await;
     }
     panic!("in conflict with another writer {ATTEMPTS_MAX} times: {batch:?}");
