@@ -40,7 +40,9 @@ impl Harm {
     fn hits(self, connection: u64) -> bool {
         match self {
             Self::None | Self::Refuse => false,
-            Self::Stall { every } | Self::Slow { every } | Self::HalfAnswers { every } => connection.is_multiple_of(every),
+            Self::Stall { every } | Self::Slow { every } | Self::HalfAnswers { every } => {
+                connection.is_multiple_of(every)
+            }
         }
     }
 }
