@@ -312,7 +312,7 @@ async fn nothing_planted_comes_out() {
         drop(producer.send(&run, Some(b"late"), Some(&late), &[]).await.unwrap());
         producer.flush(PATIENCE).await.unwrap();
         let unready = worker
-            .wait_for("it is unready", async |_| Some(get("/readyz").await).filter(|text| text.contains("upsert")))
+            .wait_for("it is unready", async |_| Some(get("/readyz").await).filter(|text| text.contains("store.url")))
             .await;
         leaks.look("/readyz", &unready);
         let qdrant = endpoint(&points, port);
