@@ -51,19 +51,19 @@ impl fmt::Display for ConfigErrors {
 
 /// `text` in quotes, short and without credentials, for a message.
 pub(super) fn quoted(text: &str) -> String {
-    let safe = if text.contains("://") {
-        if may_carry_secrets(text) { crate::redact::url(text) } else { text.to_owned() }
-    } else if let Some((_, host)) = text.rsplit_once('@') {
-        format!("…@{host}")
-    } else {
-        text.to_owned()
-    };
-    format!("\"{}\"", crate::redact::cut(&safe, QUOTED_CHARS_MAX))
+    format!("\"{}\"", crate::redact::cut(&without_secrets(text), QUOTED_CHARS_MAX))
 }
 
-/// Whether a URL has a place in which credentials or signatures travel.
-pub(super) fn may_carry_secrets(url: &str) -> bool {
-    url.contains("://") && url.contains(['@', '?'])
+/// `text` without the credentials and signatures that a URL may carry, also where its scheme is missing (`joe:pw@host`).
+pub(super) fn without_secrets(text: &str) -> String {
+    if text.contains("://") {
+        let may_carry = text.contains(['@', '?']);
+        return if may_carry { crate::redact::url(text) } else { text.to_owned() };
+    }
+    match text.rsplit_once('@') {
+        Some((user, host)) if !user.contains(char::is_whitespace) => format!("…@{host}"),
+        _ => text.to_owned(),
+    }
 }
 
 /// The candidate that `found` was most likely meant to be.
@@ -85,6 +85,15 @@ pub(super) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_are_left_out_with_and_without_a_scheme() {
+        for text in ["joe:pw@host:9000", "http://joe:pw@host:9000/", "pw@host:9000"] {
+            assert!(!without_secrets(text).contains("pw") && without_secrets(text).contains("host"), "{text}");
+        }
+        let agent = "catalog (mail me@shop.example)";
+        assert_eq!(without_secrets(agent), agent);
+    }
 
     #[test]
     fn lists_are_numbered_and_aligned() {

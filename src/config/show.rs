@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::problem::may_carry_secrets;
+use super::problem::without_secrets;
 
 /// One key of the resolved configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Effective {
 
 /// A basic string of TOML, without the credentials that a URL may carry.
 pub(super) fn text_as_toml(text: &str) -> String {
-    let text = if may_carry_secrets(text) { crate::redact::url(text) } else { text.to_owned() };
+    let text = without_secrets(text);
     // JSON's escapes are TOML's, but TOML also wants DEL escaped.
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
