@@ -9,6 +9,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedMessage;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -62,7 +63,24 @@ impl Kafka {
         let consumer: BaseConsumer = self.client().set("group.id", group).create().expect("a consumer");
         let mut list = TopicPartitionList::new();
         list.add_partition_range(topic, 0, partitions(&consumer, topic) - 1);
-        let list = consumer.committed_offsets(list, PATIENCE).expect("the coordinator answers");
+        let deadline = Instant::now() + PATIENCE;
+        let list = loop {
+            let answer = consumer.committed_offsets(list.clone(), PATIENCE);
+            let code = answer.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+            // A broker that has just started makes the topic of the groups' offsets first.
+            let is_new = matches!(
+                code,
+                Some(
+                    RDKafkaErrorCode::NotCoordinator
+                        | RDKafkaErrorCode::CoordinatorNotAvailable
+                        | RDKafkaErrorCode::CoordinatorLoadInProgress
+                )
+            );
+            if !is_new || Instant::now() > deadline {
+                break answer.expect("the coordinator answers");
+            }
+            consumer.poll(Duration::from_millis(50));
+        };
         let offset = |o: Offset| if let Offset::Offset(n) = o { Some(n) } else { None };
         list.elements().iter().filter_map(|e| Some((e.partition(), offset(e.offset())?))).collect()
     }

@@ -219,3 +219,19 @@ async fn a_store_that_goes_away_is_held_quietly_and_passes_without_a_restart() {
     store.stop().await;
     topic.end().await;
 }
+
+/// Dead letters that are consumed again die again, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_leaves_out_the_dead_letters_of_what_it_matches() {
+    let topic = Topic::with("pattern", &[r#"{"text": "a cat"}"#]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let pattern = format!("^{}.*", topic.name);
+    let mut worker = Process::spawn(&mut topic.run(&folder, &[("kafka.topics", &pattern)]));
+    worker.wait_for("the message", async |_| (topic.committed() == 1).then_some(())).await;
+    let assigned = worker.logged("partitions assigned");
+    worker.terminate();
+    let partitions: Vec<&str> = assigned.iter().filter_map(|line| line["partitions"].as_str()).collect();
+    assert_eq!(partitions, [format!("{}[0]", topic.name)]);
+    assert_eq!(worker.end().await.0, Some(0));
+    topic.end().await;
+}
