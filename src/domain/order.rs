@@ -61,6 +61,15 @@ impl Guard {
             Self::Strict => true,
         }
     }
+
+    /// Whether a write is too old for a point whose record has the stamp `stored`.
+    pub fn refuses(self, mine: &Stamp, stored: &Stamp) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Check => stored.has_newer_version_than(mine) == Some(true),
+            Self::Strict => stored.is_newer_than(mine),
+        }
+    }
 }
 
 /// What orders a write among the writes of its point.

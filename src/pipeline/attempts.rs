@@ -10,6 +10,7 @@ use super::flight;
 use crate::config::PipelineSettings;
 use crate::domain::{Class, Failure, Stage};
 use crate::retry::Backoff;
+use crate::store::STORE_CONFLICT;
 use crate::telemetry::{Health, Metrics};
 
 /// Shared by all items in flight.
@@ -94,7 +95,7 @@ impl Attempts {
 /// update was not finished. The item is not to blame, so it never becomes a dead letter for it. A conflict with another
 /// writer is about one point.
 fn is_shared(failure: &Failure) -> bool {
-    !matches!(failure.stage, Stage::Decode | Stage::Fetch | Stage::Embed) && failure.reason != "store_conflict"
+    !matches!(failure.stage, Stage::Decode | Stage::Fetch | Stage::Embed) && failure.reason != STORE_CONFLICT
 }
 
 /// Items that are held, by stage. A stage is out for as long as one item is held in it, whatever becomes of others.

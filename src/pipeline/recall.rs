@@ -40,8 +40,9 @@ impl Recall {
     pub async fn recall(&self, id: PointId) -> Result<Recorded, Failure> {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::outage("reader_gone", "the reader of a collection is gone");
-        self.queue.send(Question { id, reply }).await.map_err(|_| failed(gone()))?;
-        answer.await.unwrap_or_else(|_| Err(gone())).map_err(failed)
+        let at = |error: StoreError| error.at(Stage::Recall);
+        self.queue.send(Question { id, reply }).await.map_err(|_| at(gone()))?;
+        answer.await.unwrap_or_else(|_| Err(gone())).map_err(at)
     }
 }
 
@@ -82,21 +83,7 @@ pub fn media(known: &[Recorded]) -> Option<&MediaRecord> {
 
 /// Whether every collection holds something newer than `mine`, so that nothing of the message would be written.
 pub fn is_stale(known: &[Recorded], mine: &Stamp, guard: Guard) -> bool {
-    known.iter().all(|known| match guard {
-        Guard::Off => false,
-        Guard::Check => known.stamp.has_newer_version_than(mine) == Some(true),
-        Guard::Strict => known.stamp.is_newer_than(mine),
-    })
-}
-
-fn failed(error: StoreError) -> Failure {
-    Failure {
-        stage: Stage::Recall,
-        class: error.class,
-        reason: error.reason,
-        message: error.message,
-        retry_after: error.retry_after,
-    }
+    known.iter().all(|known| guard.refuses(mine, &known.stamp))
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::pace::Pace;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
 use crate::domain::{
-    Class, Deletion, Failure, Guard, IngestRequest, Message, Op, Patch, Payload, Point, PointId, Record, Recorded,
-    Stage, Stamp, Write,
+    Deletion, Failure, Guard, IngestRequest, Message, Op, Patch, Payload, Point, PointId, Record, Recorded, Stage,
+    Stamp, Write,
 };
 use crate::store::{STORE_CONFLICT, Store, StoreError, Written};
 use crate::telemetry::Metrics;
@@ -75,12 +75,7 @@ impl Lane {
 
     async fn write(&self, write: Write) -> Result<Written, StoreError> {
         let (reply, written) = oneshot::channel();
-        let gone = || StoreError {
-            class: Class::Outage,
-            reason: "writer_gone",
-            message: format!("the writer of {} is gone", self.clip.id()),
-            retry_after: None,
-        };
+        let gone = || StoreError::outage("writer_gone", format!("the writer of {} is gone", self.clip.id()));
         self.queue.send(Ticket { write, reply }).await.map_err(|_| gone())?;
         written.await.map_err(|_| gone())?
     }
@@ -121,13 +116,7 @@ pub async fn write(lanes: &[&Lane], writes: &[Write]) -> Result<Option<Written>,
         Ok(written) if written.contains(&Written::Applied) => Ok(Some(Written::Applied)),
         Ok(_) => Ok(Some(Written::Stale)),
         Err(e) if relies && e.reason == STORE_CONFLICT => Ok(None),
-        Err(e) => Err(Failure {
-            stage: Stage::Upsert,
-            class: e.class,
-            reason: e.reason,
-            message: e.message,
-            retry_after: e.retry_after,
-        }),
+        Err(e) => Err(e.at(Stage::Upsert)),
     }
 }
 
@@ -232,7 +221,7 @@ impl Writer {
         let records = self.store.records(&self.collection, &ids).await?;
         let newer = |(id, record): &(PointId, Payload)| {
             let stored = Recorded::read(record).stamp;
-            stamps.get(id).is_some_and(|mine| stored.has_newer_version_than(mine) == Some(true))
+            stamps.get(id).is_some_and(|mine| self.guard.refuses(mine, &stored))
         };
         Ok(records.into_iter().filter(newer).map(|(id, _)| id).collect())
     }

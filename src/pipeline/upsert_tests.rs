@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{AssetId, Embedding, Fingerprint, Modality, Origin, Position, Vectors};
+use crate::domain::{AssetId, Class, Embedding, Fingerprint, Modality, Origin, Position, Vectors};
 use crate::store::{CollectionDefinition, CollectionSpec, EmbeddedStore};
 
 const COLLECTION: &str = "c";

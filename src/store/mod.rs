@@ -8,7 +8,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use crate::config::{StoreKind, StoreSettings};
-use crate::domain::{Class, Embedding, Fingerprint, Guard, Modality, Payload, PointId, RESERVED_KEY, Write};
+use crate::domain::{
+    Class, Embedding, Failure, Fingerprint, Guard, Modality, Payload, PointId, RESERVED_KEY, Stage, Write,
+};
 
 mod batch;
 mod definition;
@@ -158,6 +160,12 @@ impl StoreError {
 
     pub(crate) fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(Class::Permanent, reason, message)
+    }
+
+    /// What it means for a message in `stage`.
+    pub(crate) fn at(self, stage: Stage) -> Failure {
+        let Self { class, reason, message, retry_after } = self;
+        Failure { stage, class, reason, message, retry_after }
     }
 
     /// Of one point: its message is to be processed anew.

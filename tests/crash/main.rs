@@ -17,16 +17,13 @@ mod world;
 
 use world::{Death, Hold, World};
 
-/// The worker itself: only for the other tests, which start it.
-#[test]
-#[ignore = "the other tests start it as a process"]
-fn as_worker() {
-    worker::main();
-}
-
-/// Runs until the death, then to the end with another worker; both under the oracle's eyes.
-async fn dies(name: &str, death: Death) {
-    let world = World::start(name).await;
+/// Runs until the death, then to the end with another worker; both under the oracle's eyes. A test that finds orders is one
+/// of those workers: its parent runs the same test in this binary.
+async fn dies(test: &'static str, death: Death) {
+    if let Some(orders) = worker::orders() {
+        return worker::work(orders).await;
+    }
+    let world = World::start(test).await;
     let first = world.worker(&death);
     let died = first.dies(&world, &death).await;
     let after = oracle::in_between(&world, &died).await;

@@ -32,14 +32,13 @@ pub struct Orders {
     pub journal: PathBuf,
 }
 
-pub fn main() {
-    let orders = std::env::var(ORDERS).expect("this is started by the other tests");
-    let orders: Orders = serde_json::from_str(&orders).expect("orders are JSON");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
-    runtime.block_on(work(orders));
+/// What this process is to do as a worker; `None` in the process that runs the tests.
+pub fn orders() -> Option<Orders> {
+    let orders = std::env::var(ORDERS).ok()?;
+    Some(serde_json::from_str(&orders).expect("orders are JSON"))
 }
 
-async fn work(orders: Orders) {
+pub async fn work(orders: Orders) {
     let mut settings = Settings::default();
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
     settings.clip.models =

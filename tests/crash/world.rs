@@ -76,6 +76,8 @@ pub enum Meant {
 }
 
 pub struct World {
+    /// Its name in this binary.
+    test: &'static str,
     pub kafka: Kafka,
     pub topic: String,
     pub sent: Vec<Sent>,
@@ -88,10 +90,10 @@ pub struct World {
 }
 
 impl World {
-    pub async fn start(name: &str) -> Self {
+    pub async fn start(test: &'static str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let kafka = Kafka::start(name);
-        let topic = format!("crash-{name}-{}", uuid::Uuid::from_u128(rand::random()).simple());
+        let kafka = Kafka::start(test);
+        let topic = format!("crash-{test}-{}", uuid::Uuid::from_u128(rand::random()).simple());
         kafka.create_topic(&topic, PARTITIONS).await;
         kafka.create_topic(&format!("{topic}.dlq"), 1).await;
         let endpoint = QdrantEndpoint::start(&folder.path().join("store"));
@@ -103,6 +105,7 @@ impl World {
         let settings = StoreSettings { kind: StoreKind::Qdrant, url: endpoint.url(), ..StoreSettings::default() };
         let store = store::open(&settings).await.expect("a client");
         let mut world = Self {
+            test,
             collection: "catalog__demo-emoji__v1".to_owned(),
             sent: Vec::new(),
             workers: AtomicU32::new(0),
@@ -178,7 +181,7 @@ impl World {
         };
         let orders = serde_json::to_string(&orders).expect("orders are JSON");
         let child = Command::new(std::env::current_exe().expect("this binary"))
-            .args(["as_worker", "--exact", "--ignored", "--nocapture"])
+            .args([self.test, "--exact", "--nocapture"])
             .env(ORDERS, orders)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::null())

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::client::CONNECT_FAILED;
 use crate::redact;
-use crate::store::StoreError;
+use crate::store::{STORE_CONFLICT, StoreError};
 
 /// Message of the status that tonic gives to a request that its own timeout ended.
 const CLIENT_TIMEOUT: &str = "Timeout expired";
@@ -59,7 +59,7 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
         }
         Code::Aborted | Code::Cancelled => StoreError::transient("store_busy", message("")),
         // A point that another worker deleted between the steps of a patch; everything else that is not found is shared.
-        Code::NotFound if said.contains("No point with id") => StoreError::transient("store_conflict", message("")),
+        Code::NotFound if said.contains("No point with id") => StoreError::transient(STORE_CONFLICT, message("")),
         Code::NotFound => StoreError::outage("collection_missing", message("; index something first")),
         Code::Unauthenticated | Code::PermissionDenied => {
             StoreError::outage("store_unauthorized", message("; check store.api_key and its rights"))
