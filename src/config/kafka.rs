@@ -112,6 +112,7 @@ const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", OAUTHB
 /// librdkafka's default of `max.poll.interval.ms` (CONFIGURATION.md of librdkafka).
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 
+const OFFSET_RESET: &str = "auto.offset.reset";
 const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
 const SESSION_TIMEOUT: &str = "session.timeout.ms";
 
@@ -164,6 +165,11 @@ impl KafkaSettings {
             oauth: section.table("oauth", OauthSettings::read),
             properties: section.map("properties", is_secret_property),
         }
+    }
+
+    /// Where a group without commits starts.
+    pub fn offset_reset(&self) -> &str {
+        self.properties.get(OFFSET_RESET).unwrap_or(&self.auto_offset_reset)
     }
 
     /// How long the group waits for a poll before it takes the partitions away.

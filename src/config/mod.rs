@@ -24,7 +24,7 @@ mod values;
 use ::config::{Map, Value, ValueKind};
 
 pub use clip::{ActivationMismatch, ClipSettings, ModelEntry};
-pub use dead_letter::DeadLetterSettings;
+pub use dead_letter::{DeadLetterSettings, RetryTopic};
 pub use hub::HubSettings;
 pub use kafka::{KafkaSettings, LAST_COMMIT_MAX_MS};
 pub use kafka_oauth::OauthSettings;
@@ -94,7 +94,7 @@ impl Settings {
         self.clip.review(&self.store, &mut review);
         self.hub.review(&mut review);
         self.pipeline.review(&self.kafka, self.media.media_bytes_max, &mut review);
-        self.dead_letter.review(&self.kafka, &mut review);
+        self.dead_letter.review(&self.kafka, &self.store, &mut review);
         self.telemetry.review(&mut review);
     }
 }

@@ -230,6 +230,29 @@ fn values_that_do_not_go_together_are_found() {
 }
 
 #[test]
+fn retry_topics_are_refused_where_they_could_not_keep_order() {
+    let expected = |settings: &str| {
+        let text = format!("[dead_letter]\nretry_delays_s = [60, 600]\n{settings}");
+        let loaded = Settings::load(Layers::default().with_text("f", &text));
+        let of_key = |problem: &Problem| problem.key == "dead_letter.retry_delays_s";
+        loaded.map(|_| ()).map_err(|problems| problems.0.into_iter().find(of_key).unwrap().expected)
+    };
+    let strict = "[store]\nguard = 'strict'\n";
+    assert_eq!(expected(&format!("{strict}[kafka]\ntopics = ['a', 'b']")), Ok(()));
+    for (settings, part) in [
+        ("[store]\nguard = 'check'", "store.guard is strict"),
+        ("[store]\nguard = 'strict'\ntombstone_retention_s = 660", "less in all than store.tombstone_retention_s"),
+        (&format!("{strict}[kafka]\nauto_offset_reset = 'latest'"), "kafka.auto_offset_reset is earliest"),
+        (&format!("{strict}[kafka.properties]\n'auto.offset.reset' = 'latest'"), "kafka.auto_offset_reset is earliest"),
+        (&format!("{strict}[kafka]\ntopics = ['^a.*']"), "the pattern ^a.*"),
+        (&format!("{strict}[kafka]\ntopics = ['a', 'a.retry.2']"), "a.retry.2"),
+    ] {
+        let found = expected(settings).unwrap_err();
+        assert!(found.contains(part), "{settings}: {found}");
+    }
+}
+
+#[test]
 fn names_of_models_are_brought_into_one_form() {
     let models = |text: &str| {
         let loaded = Settings::load(Layers::default().with_flag("--set", format!("clip.models={text}")));

@@ -8,7 +8,7 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::letter::text;
-use super::{DeadLetter, DeadLetterError, DeadLetters};
+use super::{DeadLetter, DeadLetterError, DeadLetters, Sent};
 
 /// Dead letters as JSON Lines: in a file, each one synced to disk before `send` returns, or on standard error.
 ///
@@ -45,7 +45,7 @@ fn unwritable(path: &Path, error: &io::Error) -> DeadLetterError {
 
 #[async_trait]
 impl DeadLetters for FileDeadLetters {
-    async fn send(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
+    async fn send(&self, letter: &DeadLetter) -> Result<Sent, DeadLetterError> {
         let mut line = describe(letter).to_string();
         line.push('\n');
         let target = self.target.clone();
@@ -61,7 +61,8 @@ impl DeadLetters for FileDeadLetters {
                 append(&mut file, line.as_bytes()).map_err(|error| unwritable(&path, &error))
             }
         });
-        written.await.unwrap_or_else(|error| Err(DeadLetterError(format!("writing a dead letter failed: {error}"))))
+        let failed = |error| Err(DeadLetterError(format!("writing a dead letter failed: {error}")));
+        written.await.unwrap_or_else(failed).map(|()| Sent::DeadLetter)
     }
 }
 
@@ -116,6 +117,7 @@ mod tests {
                 value: value.map(Bytes::from_static),
                 headers: vec![("h".into(), Some(Bytes::from_static(b"\xfe")))],
                 timestamp_ms: None,
+                retry: None,
             },
             failure: Failure::permanent(Stage::Decode, "bad_json", "expected an object"),
             attempts: 1,

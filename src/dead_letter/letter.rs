@@ -4,12 +4,8 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::DeadLetter;
+use crate::kafka_client::{CONNECT_PREFIX, OWN_PREFIX};
 
-/// Headers of this prefix are Kafka Connect's (KIP-298, `DeadLetterQueueReporter`), so that its tools read our dead
-/// letters. All values are text.
-pub const CONNECT_PREFIX: &str = "__connect.errors.";
-/// What Kafka Connect has no name for.
-pub const OWN_PREFIX: &str = "clipstream.errors.";
 /// How often a message was replayed. The message's own: it stays with it, also into its next dead letter.
 pub const REPLAYS: &str = "clipstream.replays";
 
@@ -22,9 +18,9 @@ pub(super) struct Reporter {
     pub client: String,
 }
 
-/// Why the message is a dead letter, as headers.
+/// Why the message failed, as headers.
 pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(String, String)> {
-    let (position, failure) = (&letter.message.position, &letter.failure);
+    let (position, failure) = (letter.message.origin().position, &letter.failure);
     let connect = [
         ("topic", position.topic.to_string()),
         ("partition", position.partition.to_string()),
@@ -40,16 +36,11 @@ pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(St
     ];
     let own = [
         ("class", failure.class.to_string()),
-        ("attempts", letter.attempts.to_string()),
+        ("attempts", letter.attempts_in_all().to_string()),
         ("timestamp", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)),
     ];
     let connect = connect.into_iter().map(|(name, value)| (format!("{CONNECT_PREFIX}{name}"), value));
     connect.chain(own.into_iter().map(|(name, value)| (format!("{OWN_PREFIX}{name}"), value))).collect()
-}
-
-/// Whether a header tells of an earlier failure. A message that dies again tells of its last one only.
-pub(super) fn is_error_header(name: &str) -> bool {
-    name.starts_with(CONNECT_PREFIX) || name.starts_with(OWN_PREFIX)
 }
 
 /// Bytes in JSON: text, null where there are none, `{"base64": "…"}` where they are not UTF-8.

@@ -1,5 +1,5 @@
-//! Port: where messages go that cannot be processed, whole and with the reason; and how they are
-//! read back (`read`).
+//! Port: where messages go that cannot be processed, whole and with the reason, or that are to be tried again later; and
+//! how dead letters are read back (`read`).
 
 mod file;
 mod kafka;
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 pub use self::file::FileDeadLetters;
 pub use self::kafka::KafkaDeadLetters;
-pub use self::letter::{CONNECT_PREFIX, OWN_PREFIX, REPLAYS};
+pub use self::letter::REPLAYS;
 pub use self::selection::Selection;
 pub use self::stored::StoredLetter;
 use crate::domain::{Failure, Message};
@@ -21,14 +21,30 @@ use crate::domain::{Failure, Message};
 pub struct DeadLetter {
     pub message: Message,
     pub failure: Failure,
+    /// This time.
     pub attempts: u32,
+}
+
+impl DeadLetter {
+    /// With those before the message was put off.
+    fn attempts_in_all(&self) -> u32 {
+        self.attempts.saturating_add(self.message.retry.as_ref().map_or(0, |retry| retry.attempts))
+    }
+}
+
+/// Where a letter has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    DeadLetter,
+    /// Its message comes again, from a retry topic.
+    PutOff,
 }
 
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
     /// Returns once the letter is safe (for Kafka: acknowledged by all in-sync replicas). Every error is an outage:
     /// the caller holds the message and tries again.
-    async fn send(&self, letter: &DeadLetter) -> Result<(), DeadLetterError>;
+    async fn send(&self, letter: &DeadLetter) -> Result<Sent, DeadLetterError>;
 }
 
 #[derive(Debug, thiserror::Error)]

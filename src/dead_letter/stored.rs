@@ -9,8 +9,9 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::letter::{CONNECT_PREFIX, OWN_PREFIX, REPLAYS, is_error_header, text};
+use super::letter::{REPLAYS, text};
 use crate::domain::Position;
+use crate::kafka_client::{CONNECT_PREFIX, OWN_PREFIX, is_failure_header};
 
 /// A dead letter as it is read back, from a topic or from a file. What it says of its failure is text that others may
 /// have written, Kafka Connect for example; what they left out is `None`.
@@ -39,7 +40,7 @@ impl StoredLetter {
     pub(super) fn from_kafka(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Self {
         let (mut errors, mut headers) = (BTreeMap::new(), Vec::new());
         for header in message.headers().iter().flat_map(|headers| headers.iter()) {
-            if is_error_header(header.key) {
+            if is_failure_header(header.key) {
                 let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
                 errors.insert(header.key.to_owned(), value);
             } else {
@@ -79,7 +80,7 @@ impl StoredLetter {
         let bytes = |text: Option<Text>| text.map(Text::bytes).transpose();
         let mut headers = Vec::with_capacity(line.headers.len());
         for (name, value) in line.headers {
-            if !is_error_header(&name) {
+            if !is_failure_header(&name) {
                 headers.push((name, bytes(value)?));
             }
         }

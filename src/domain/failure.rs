@@ -80,7 +80,7 @@ impl Failure {
     }
 }
 
-/// How a message ended. Every outcome but `DeadLettered` means that the store reflects the message (or a newer one).
+/// How a message ended. Every outcome but the last two means that the store reflects the message (or a newer one).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Written to every collection it was meant for.
@@ -91,6 +91,8 @@ pub enum Outcome {
     /// The store holds a newer `version`.
     Stale,
     DeadLettered(Failure),
+    /// It waits in a retry topic.
+    PutOff(Failure),
 }
 
 impl Outcome {
@@ -102,6 +104,7 @@ impl Outcome {
             Self::Superseded => "superseded",
             Self::Stale => "stale",
             Self::DeadLettered(_) => "dead_lettered",
+            Self::PutOff(_) => "put_off",
         }
     }
 }

@@ -14,12 +14,26 @@ pub struct Message {
     pub headers: Vec<(String, Option<Bytes>)>,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: Option<i64>,
+    /// Set where it has failed before and was put off: `position` is then that of a retry topic.
+    pub retry: Option<Retry>,
+}
+
+/// What a message brings along that has failed before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Where it was first. It keeps this place among the writes of its asset, however late it comes.
+    pub origin: Origin,
+    /// How often it was tried before it was put off.
+    pub attempts: u32,
 }
 
 impl Message {
     /// Where what it writes comes from.
     pub fn origin(&self) -> Origin {
-        Origin { position: self.position.clone(), timestamp_ms: self.timestamp_ms }
+        match &self.retry {
+            Some(retry) => retry.origin.clone(),
+            None => Origin { position: self.position.clone(), timestamp_ms: self.timestamp_ms },
+        }
     }
 
     /// Bytes of key and value.

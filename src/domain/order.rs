@@ -93,6 +93,25 @@ impl Stamp {
             _ => false,
         })
     }
+
+    /// As [`Self::read`] reads it.
+    pub fn to_payload(&self) -> Payload {
+        let mut out = Payload::new();
+        if let Some(origin) = &self.origin {
+            out.insert("source".to_owned(), origin.to_payload());
+        }
+        if let Some(version) = self.version {
+            out.insert("version".to_owned(), version.into());
+        }
+        out
+    }
+
+    fn read(object: &Payload) -> Self {
+        Self {
+            version: object.get("version").and_then(Value::as_u64),
+            origin: object.get("source").and_then(Origin::read),
+        }
+    }
 }
 
 /// A record as the store has it. Parts that are missing, or not as we write them, are `None`: a record of an older
@@ -105,24 +124,30 @@ pub struct Recorded {
     pub text_sha256: Option<String>,
     /// RFC 3339, UTC: the asset was deleted then, and this is its tombstone.
     pub deleted_at: Option<String>,
+    /// Of the last write of the whole asset; what came after it are patches.
+    pub base: Option<Stamp>,
 }
 
 impl Recorded {
     /// Reads the object under [`RESERVED_KEY`](super::RESERVED_KEY).
     pub fn read(record: &Payload) -> Self {
         Self {
-            stamp: Stamp {
-                version: record.get("version").and_then(Value::as_u64),
-                origin: record.get("source").and_then(Origin::read),
-            },
+            stamp: Stamp::read(record),
             media: record.get("media").and_then(MediaRecord::read),
             text_sha256: text(record.get("text_sha256")),
             deleted_at: text(record.get("deleted_at")),
+            base: record.get("base").and_then(Value::as_object).map(Stamp::read),
         }
     }
 
     pub fn is_tombstone(&self) -> bool {
         self.deleted_at.is_some()
+    }
+
+    /// Whether a write of the whole asset that is newer than `mine`, or the same, is among what is stored: then nothing of
+    /// `mine` is missing. What is newer may also be a patch, beside which `mine` would have had its place.
+    pub fn replaced(&self, mine: &Stamp) -> bool {
+        self.base.as_ref().is_some_and(|base| base.is_newer_than(mine) || base.origin == mine.origin)
     }
 }
 
@@ -178,6 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_that_is_newer_has_not_replaced_what_it_overtook() {
+        let at = |offset| stamp(None, origin("t", 0, offset, Some(offset)));
+        let recorded = |base| Recorded { stamp: at(9), base, ..Recorded::default() };
+        assert!(!recorded(None).replaced(&at(5)), "patches only");
+        assert!(!recorded(Some(at(4))).replaced(&at(5)), "a whole write before it, a patch after it");
+        assert!(recorded(Some(at(6))).replaced(&at(5)));
+        assert!(recorded(Some(at(5))).replaced(&at(5)), "itself");
+        let versioned = |version| stamp(Some(version), None);
+        assert!(recorded(Some(versioned(3))).replaced(&versioned(2)));
+        assert!(!recorded(Some(versioned(2))).replaced(&stamp(Some(3), origin("t", 0, 1, None))));
+    }
+
+    #[test]
     fn a_record_reads_back_and_one_of_an_older_release_too() {
         let record = Record {
             asset: AssetId::new("a").unwrap(),
@@ -196,11 +234,13 @@ mod tests {
             }),
             text_sha256: Some("abcd".into()),
             deleted_at: None,
+            base: Some(stamp(None, origin("t", 3, 41, Some(1)))),
             indexed_at: "2026-11-23T10:00:00Z".into(),
         };
         let read = Recorded::read(&record.to_payload());
         assert_eq!(read.stamp, record.stamp());
         assert_eq!((&read.media, &read.text_sha256), (&record.media, &record.text_sha256));
+        assert_eq!(read.base, record.base);
         assert!(!read.is_tombstone());
         let old = json!({
             "asset_id": "a", "source": { "topic": "t", "partition": 3, "offset": 42 }, "version": "seven",

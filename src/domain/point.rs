@@ -139,6 +139,8 @@ pub struct Record {
     pub text_sha256: Option<String>,
     /// RFC 3339, UTC. Set only on tombstones.
     pub deleted_at: Option<String>,
+    /// Set by writes of the whole asset where messages may come back late; patches keep the one that is there.
+    pub base: Option<Stamp>,
     /// RFC 3339, UTC.
     pub indexed_at: String,
 }
@@ -198,12 +200,6 @@ impl Record {
         if let Some(tenant) = &self.tenant {
             put("tenant", tenant.as_str().into());
         }
-        if let Some(origin) = &self.source {
-            put("source", origin.to_payload());
-        }
-        if let Some(version) = self.version {
-            put("version", version.into());
-        }
         if let Some(media) = &self.media {
             put("media", media.to_payload());
         }
@@ -213,7 +209,11 @@ impl Record {
         if let Some(at) = &self.deleted_at {
             put("deleted_at", at.as_str().into());
         }
+        if let Some(base) = &self.base {
+            put("base", base.to_payload().into());
+        }
         put("indexed_at", self.indexed_at.as_str().into());
+        out.extend(self.stamp().to_payload());
         out
     }
 }

@@ -1,8 +1,10 @@
 //! What every Kafka client of ours shares, whichever port it serves: properties, credentials, quiet logs, wording of
 //! errors.
 
+mod failure_headers;
 mod token;
 
+pub use failure_headers::{CONNECT_PREFIX, MESSAGE_TIMESTAMP, OWN_PREFIX, is_failure_header, retry};
 pub use token::Current as CurrentToken;
 
 use std::error::Error;

@@ -15,7 +15,7 @@ use super::progress::{Progress, Summary};
 use super::stuck::Stuck;
 use super::watermark::{Assignment, Taken, Watermarks};
 use crate::config::PipelineSettings;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, Sent};
 use crate::domain::{Failure, IngestRequest, Message, Outcome, TopicPartition};
 use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceError, SourceEvent};
@@ -39,7 +39,7 @@ pub trait Handler: Send + Sync + 'static {
     fn broken(&self) -> Option<String>;
 
     /// Returns once the letter is safe, however long that takes.
-    fn bury(&self, letter: &DeadLetter) -> impl Future<Output = ()> + Send;
+    fn bury(&self, letter: &DeadLetter) -> impl Future<Output = Sent> + Send;
 }
 
 pub struct Dispatcher<H> {
@@ -239,8 +239,10 @@ impl<H: Handler> Dispatcher<H> {
                 let handler = self.handler.clone();
                 self.tasks.spawn(async move {
                     let letter = DeadLetter { message, failure, attempts: 1 };
-                    let buried = flight.carry(handler.bury(&letter)).await;
-                    let end = buried.map_or(End::Fenced, |()| End::Outcome(Outcome::DeadLettered(letter.failure)));
+                    let end = match flight.carry(handler.bury(&letter)).await {
+                        Some(sent) => End::Outcome(failed(sent, letter.failure)),
+                        None => End::Fenced,
+                    };
                     Ended::Rejected { message: letter.message, end }
                 });
             }
@@ -266,7 +268,7 @@ impl<H: Handler> Dispatcher<H> {
                 let mut revived = Vec::new();
                 match end {
                     End::Outcome(outcome) => {
-                        if matches!(outcome, Outcome::DeadLettered(_)) {
+                        if matches!(outcome, Outcome::DeadLettered(_) | Outcome::PutOff(_)) {
                             revived = superseded;
                         } else {
                             superseded.iter().for_each(|older| self.settle(&older.message, &Outcome::Superseded));
@@ -297,6 +299,10 @@ impl<H: Handler> Dispatcher<H> {
         if let Outcome::DeadLettered(failure) = outcome {
             tracing::warn!(position = %message.position, stage = %failure.stage, class = %failure.class,
                 reason = failure.reason, "dead letter: {}", failure.message);
+        }
+        if let Outcome::PutOff(failure) = outcome {
+            tracing::debug!(position = %message.position, stage = %failure.stage, reason = failure.reason,
+                "put off: {}", failure.message);
         }
         self.progress.settle(matches!(outcome, Outcome::DeadLettered(_)));
         self.metrics.settled(outcome);
@@ -381,9 +387,15 @@ async fn outcome<H: Handler>(handler: &H, job: &Job) -> Outcome {
         Ok(outcome) => outcome,
         Err(GaveUp { failure, attempts }) => {
             let letter = DeadLetter { message: job.message.clone(), failure, attempts };
-            handler.bury(&letter).await;
-            Outcome::DeadLettered(letter.failure)
+            failed(handler.bury(&letter).await, letter.failure)
         }
+    }
+}
+
+fn failed(sent: Sent, failure: Failure) -> Outcome {
+    match sent {
+        Sent::DeadLetter => Outcome::DeadLettered(failure),
+        Sent::PutOff => Outcome::PutOff(failure),
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::*;
-use crate::domain::{AssetId, Op, Payload, Position, Stage};
+use crate::domain::{AssetId, Class, Op, Payload, Position, Stage};
 
 /// A source that the test feeds by hand and whose commits it reads.
 struct FakeSource {
@@ -99,6 +99,10 @@ impl Handler for FakeHandler {
                 let failure = Failure::permanent(Stage::Fetch, "test", "bad");
                 return Err(GaveUp { failure, attempts: 1 });
             }
+            "late" => {
+                let failure = Failure { class: Class::Transient, ..Failure::permanent(Stage::Fetch, "test", "late") };
+                return Err(GaveUp { failure, attempts: 5 });
+            }
             "panic" => panic!("as asked"),
             "wait" => self.gate.notified().await,
             _ => {}
@@ -111,7 +115,7 @@ impl Handler for FakeHandler {
         None
     }
 
-    async fn bury(&self, letter: &DeadLetter) {
+    async fn bury(&self, letter: &DeadLetter) -> Sent {
         if letter.message.key.as_deref() == Some(b"held") {
             self.started.lock().unwrap().push(letter.message.position.offset);
             self.changed.notify_waiters();
@@ -119,6 +123,7 @@ impl Handler for FakeHandler {
         }
         self.buried.lock().unwrap().push(letter.message.position.offset);
         self.changed.notify_waiters();
+        if letter.failure.class == Class::Transient { Sent::PutOff } else { Sent::DeadLetter }
     }
 }
 
@@ -172,6 +177,7 @@ impl Rig {
             value: Some(Bytes::from_static(value.as_bytes())),
             headers: Vec::new(),
             timestamp_ms: None,
+            retry: None,
         }));
     }
 
@@ -236,6 +242,21 @@ async fn one_message_of_a_key_at_a_time_and_superseded_ones_count_again_when_the
     let handler = rig.handler.clone();
     assert_eq!(rig.end().await.unwrap().settled, 4);
     assert_eq!(*handler.started.lock().unwrap(), [0, 3, 2, 1], "2 superseded 1, failed, and 1 was written after all");
+}
+
+#[tokio::test]
+async fn what_is_put_off_is_settled_and_no_dead_letter() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "a", "wait");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
+    rig.message(1, "a", "ok");
+    rig.message(2, "a", "late");
+    rig.handler.gate.notify_one();
+    let (commits, handler) = (rig.commits.clone(), rig.handler.clone());
+    let summary = rig.end().await.unwrap();
+    assert_eq!(summary, Summary { settled: 3, dead_lettered: 0, abandoned: 0 });
+    assert_eq!(commits.lock().unwrap()[&partition()], 3);
+    assert_eq!(*handler.started.lock().unwrap(), [0, 2, 1], "what 2 had superseded was written after all");
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ pub struct Job {
 impl Job {
     /// Whether this job's result would be the same had `older` never been written.
     fn supersedes(&self, older: &Job) -> bool {
+        // What was put off is older than what waits, whenever it comes.
+        let in_turn = self.message.retry.is_none();
         let replaces_all = self.request.op != Op::Patch;
         let covers_models = self.request.models.is_none() || self.request.models == older.request.models;
         let newer = match (self.request.version, older.request.version) {
@@ -27,7 +29,7 @@ impl Job {
             (Some(_), None) => false,
             (None, _) => true,
         };
-        replaces_all && covers_models && newer
+        in_turn && replaces_all && covers_models && newer
     }
 }
 
@@ -72,12 +74,20 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AssetId, Payload, Position};
+    use crate::domain::{AssetId, Payload, Position, Retry};
 
     fn job(offset: i64, op: Op, version: Option<u64>) -> Job {
         let position = Position { topic: "t".into(), partition: 0, offset };
         Job {
-            message: Message { position, epoch: 1, key: None, value: None, headers: Vec::new(), timestamp_ms: None },
+            message: Message {
+                position,
+                epoch: 1,
+                key: None,
+                value: None,
+                headers: Vec::new(),
+                timestamp_ms: None,
+                retry: None,
+            },
             request: IngestRequest {
                 asset: AssetId::new("a").unwrap(),
                 tenant: None,
@@ -124,6 +134,23 @@ mod tests {
         assert_eq!(revived.message.position.offset, 1);
         assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 2);
         assert!(keys.leave(asset, Vec::new()).is_none());
+    }
+
+    #[test]
+    fn what_was_put_off_supersedes_nothing_and_is_superseded() {
+        let put_off = |offset| {
+            let mut job = job(offset, Op::Upsert, None);
+            job.message.retry = Some(Retry { origin: job.message.origin(), attempts: 5 });
+            job
+        };
+        let mut keys = Keys::default();
+        let asset = keys.enter(job(7, Op::Upsert, None)).unwrap().request.point_id();
+        keys.enter(job(8, Op::Upsert, None));
+        keys.enter(put_off(3));
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().superseded.len(), 0);
+        keys.enter(job(9, Op::Upsert, None));
+        let last = keys.leave(asset, Vec::new()).unwrap();
+        assert_eq!((last.message.position.offset, offsets(&last.superseded)), (9, vec![3]));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub use progress::{Progress, Summary};
 
 use crate::clip::Clip;
 use crate::config::{PipelineSettings, StoreSettings};
-use crate::dead_letter::{DeadLetter, DeadLetters};
+use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::{Failure, Guard, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage, Stamp};
 use crate::media::MediaClient;
 use crate::redact;
@@ -87,8 +87,10 @@ pub enum PipelineError {
 pub struct Parts {
     pub settings: PipelineSettings,
     pub store_settings: StoreSettings,
-    /// Default `op` by topic; `upsert` where a topic is not listed.
+    /// Default `op` by topic, retry topics included; `upsert` where a topic is not listed.
     pub topic_ops: BTreeMap<String, Op>,
+    /// Whether messages may come back late, from retry topics.
+    pub retries: bool,
     /// Pictures that are decoded and preprocessed at once.
     pub preprocess_threads: usize,
     pub pixels_max: u64,
@@ -108,14 +110,15 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
     let attempts = Attempts::new(&parts.settings, parts.health.clone(), parts.metrics.clone());
     let pause_max = Duration::from_millis(parts.settings.backoff_cap_ms);
     let route = |(clip, collection): (_, String)| {
-        let read = || Recall::new(collection.clone(), parts.store.clone(), parts.store_settings.batch_points_max);
-        let recall = parts.settings.skip_unchanged.then(read);
+        let recall = Recall::new(collection.clone(), parts.store.clone(), parts.store_settings.batch_points_max);
         let lane = Lane::new(clip, collection, &parts.store, &parts.store_settings, pause_max, &parts.metrics);
         Route { lane, recall }
     };
     let stages = Stages {
         topic_ops: parts.topic_ops,
         routes: parts.models.into_iter().map(route).collect(),
+        skip_unchanged: parts.settings.skip_unchanged,
+        retries: parts.retries,
         guard: parts.store_settings.guard,
         metrics: parts.metrics.clone(),
         media: parts.media,
@@ -138,8 +141,7 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
 
 /// One model's way through the stages.
 struct Route {
-    /// `None`: everything is embedded, whatever the collection has.
-    recall: Option<Recall>,
+    recall: Recall,
     lane: Lane,
 }
 
@@ -147,6 +149,9 @@ struct Route {
 struct Stages {
     topic_ops: BTreeMap<String, Op>,
     routes: Vec<Route>,
+    /// Otherwise everything is embedded, whatever the collections have.
+    skip_unchanged: bool,
+    retries: bool,
     guard: Guard,
     metrics: Arc<Metrics>,
     media: MediaClient,
@@ -166,13 +171,47 @@ impl Handler for Stages {
 
     async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
         let routes = self.routes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
-        let mut known = self.recall(&routes, request).await?;
         let mine = Stamp { version: request.version, origin: Some(message.origin()) };
-        if recall::is_stale(&known, &mine, self.guard) {
+        let outcome = self.apply(&routes, request, message, &mine).await?;
+        if outcome == Outcome::Stale && message.retry.is_some() {
+            self.require_replaced(&routes, request, &mine).await?;
+        }
+        Ok(outcome)
+    }
+
+    async fn bury(&self, letter: &DeadLetter) -> Sent {
+        settle::bury(&self.attempts, &*self.dead_letters, letter).await
+    }
+
+    fn broken(&self) -> Option<String> {
+        let broken = |route: &Route| {
+            let reader = || format!("the reader of {} is gone", route.lane.clip().id());
+            route.lane.broken().or_else(|| route.recall.is_broken().then(reader))
+        };
+        self.routes.iter().find_map(broken)
+    }
+}
+
+impl Stages {
+    /// From the records to the written points.
+    async fn apply(
+        &self,
+        routes: &[&Route],
+        request: &IngestRequest,
+        message: &Message,
+        mine: &Stamp,
+    ) -> Result<Outcome, GaveUp> {
+        // Nobody is asked for a message that brings nothing to embed.
+        let has_content = request.image.is_some() || request.text.is_some();
+        let mut known = match has_content && self.skip_unchanged {
+            true => self.recall(routes, request.point_id()).await?,
+            false => vec![Recorded::default(); routes.len()],
+        };
+        if recall::is_stale(&known, mine, self.guard) {
             return Ok(Outcome::Stale);
         }
         loop {
-            if let Some(outcome) = self.index(&routes, &known, request, message).await? {
+            if let Some(outcome) = self.index(routes, &known, request, message).await? {
                 return Ok(outcome);
             }
             // Without memory nothing is relied on, so this happens once.
@@ -181,38 +220,22 @@ impl Handler for Stages {
         }
     }
 
-    async fn bury(&self, letter: &DeadLetter) {
-        settle::bury(&self.attempts, &*self.dead_letters, letter).await;
-    }
-
-    fn broken(&self) -> Option<String> {
-        let broken = |route: &Route| {
-            let reader = route.recall.as_ref().is_some_and(Recall::is_broken);
-            route.lane.broken().or_else(|| reader.then(|| format!("the reader of {} is gone", route.lane.clip().id())))
-        };
-        self.routes.iter().find_map(broken)
-    }
-}
-
-impl Route {
-    async fn recall(&self, id: PointId) -> Result<Recorded, Failure> {
-        match &self.recall {
-            Some(recall) => recall.recall(id).await,
-            None => Ok(Recorded::default()),
-        }
-    }
-}
-
-impl Stages {
-    /// What each collection records about the asset. Nobody is asked for a message that brings nothing to embed.
-    async fn recall(&self, routes: &[&Route], request: &IngestRequest) -> Result<Vec<Recorded>, GaveUp> {
-        let has_content = request.image.is_some() || request.text.is_some();
-        if !has_content || routes.iter().all(|route| route.recall.is_none()) {
-            return Ok(vec![Recorded::default(); routes.len()]);
-        }
-        let id = request.point_id();
-        let ask = || futures::future::try_join_all(routes.iter().map(|route| route.recall(id)));
+    /// What each collection records about the asset.
+    async fn recall(&self, routes: &[&Route], id: PointId) -> Result<Vec<Recorded>, GaveUp> {
+        let ask = || futures::future::try_join_all(routes.iter().map(|route| route.recall.recall(id)));
         self.attempts.run(Stage::Recall, ask).await
+    }
+
+    /// For a message that came back from a retry topic and is stale. A newer write of the whole asset makes it needless. A
+    /// newer patch does not: what the message brings is missing, and cannot be put beneath the patch any more.
+    async fn require_replaced(&self, routes: &[&Route], request: &IngestRequest, mine: &Stamp) -> Result<(), GaveUp> {
+        let known = self.recall(routes, request.point_id()).await?;
+        if known.iter().all(|known| known.replaced(mine)) {
+            return Ok(());
+        }
+        let message = "a newer patch of the asset was written while this message waited in a retry topic; send the asset \
+                       anew, or replay this letter if it may overwrite the patch";
+        Err(GaveUp { failure: Failure::permanent(Stage::Upsert, "overtaken", message), attempts: 1 })
     }
 
     /// Fetches, embeds and writes, except for what is `known`. `None`: a point has changed that this relied on.
@@ -238,7 +261,7 @@ impl Stages {
         let embedded = self.attempts.run(Stage::Embed, embed).await?;
         drop(picture);
         let kept = embedded.kept();
-        let writes = upsert::writes(request, message, embedded);
+        let writes = upsert::writes(request, message, embedded, self.retries);
         let embedded_at = Instant::now();
         let lanes: Vec<&Lane> = routes.iter().map(|route| &route.lane).collect();
         let write = || upsert::write(&lanes, &writes);

@@ -1,11 +1,12 @@
-//! Stage 6, for messages that failed: the dead letter is confirmed before the offset may be committed.
+//! Stage 6, for messages that failed: the dead letter, or the message's way to a retry topic, is confirmed before the
+//! offset may be committed.
 
 use super::attempts::Attempts;
-use crate::dead_letter::{DeadLetter, DeadLetters};
+use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::{Class, Failure, Stage};
 
 /// Returns once the letter is safe. Dead letters that cannot be written are an outage: the message is held.
-pub async fn bury(attempts: &Attempts, dead_letters: &dyn DeadLetters, letter: &DeadLetter) {
+pub async fn bury(attempts: &Attempts, dead_letters: &dyn DeadLetters, letter: &DeadLetter) -> Sent {
     let send = || async {
         dead_letters.send(letter).await.map_err(|e| Failure {
             stage: Stage::Settle,
@@ -16,9 +17,10 @@ pub async fn bury(attempts: &Attempts, dead_letters: &dyn DeadLetters, letter: &
         })
     };
     // Outages are held for as long as they last, so this ends with success only.
-    if attempts.run(Stage::Settle, send).await.is_err() {
+    let Ok(sent) = attempts.run(Stage::Settle, send).await else {
         unreachable!("every failure of a dead letter is an outage");
-    }
+    };
+    sent
 }
 
 #[cfg(test)]
@@ -44,10 +46,10 @@ mod tests {
 
     #[async_trait]
     impl DeadLetters for Down {
-        async fn send(&self, _: &DeadLetter) -> Result<(), DeadLetterError> {
+        async fn send(&self, _: &DeadLetter) -> Result<Sent, DeadLetterError> {
             if self.up.load(Ordering::Acquire) {
                 self.taken.fetch_add(1, Ordering::AcqRel);
-                return Ok(());
+                return Ok(Sent::DeadLetter);
             }
             self.refused.fetch_add(1, Ordering::AcqRel);
             Err(DeadLetterError("down".into()))
@@ -68,6 +70,7 @@ mod tests {
                 value: None,
                 headers: Vec::new(),
                 timestamp_ms: None,
+                retry: None,
             },
             failure: Failure::permanent(Stage::Decode, "test", "no"),
             attempts: 1,

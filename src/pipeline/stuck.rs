@@ -80,7 +80,15 @@ mod tests {
         let stuck = Stuck::new(Duration::from_secs(600), health.clone());
         watermarks.assign(TopicPartition { topic: "t".into(), partition: 3 }, 1);
         let position = Position { topic: "t".into(), partition: 3, offset: 118 };
-        let message = Message { position, epoch: 1, key: None, value: None, headers: Vec::new(), timestamp_ms: None };
+        let message = Message {
+            position,
+            epoch: 1,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp_ms: None,
+            retry: None,
+        };
         let Taken::InFlight(taken) = watermarks.take(&message) else { panic!("it is in flight") };
         let (soon, late) = (Instant::now() + Duration::from_secs(599), Instant::now() + Duration::from_secs(601));
 

@@ -82,14 +82,18 @@ impl Lane {
 }
 
 /// One write per lane, in the order of the lanes.
-pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded) -> Vec<Write> {
+///
+/// `bases`: whether writes of the whole asset are to be told from patches later.
+pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded, bases: bool) -> Vec<Write> {
     let id = request.point_id();
     let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let stamp = Stamp { version: request.version, origin: Some(message.origin()) };
     let record = Record {
         asset: request.asset.clone(),
         tenant: request.tenant.clone(),
-        source: Some(message.origin()),
-        version: request.version,
+        base: (bases && request.op != Op::Patch).then(|| stamp.clone()),
+        source: stamp.origin,
+        version: stamp.version,
         media: embedded.media,
         text_sha256: embedded.text_sha256,
         deleted_at: (request.op == Op::Delete).then(|| now.clone()),

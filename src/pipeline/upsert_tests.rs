@@ -46,6 +46,7 @@ fn upsert(asset: &str, version: Option<u64>, offset: i64, image: &[f32]) -> Writ
         media: None,
         text_sha256: None,
         deleted_at: None,
+        base: None,
         indexed_at: "2026-11-25T00:00:00Z".into(),
     };
     let vectors = Vectors { image: Some(Embedding::normalised(image.to_vec()).unwrap()), text: None };

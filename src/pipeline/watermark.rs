@@ -172,7 +172,7 @@ mod tests {
 
     fn message(offset: i64, epoch: u64) -> Message {
         let position = Position { topic: "t".into(), partition: 0, offset };
-        Message { position, epoch, key: None, value: None, headers: Vec::new(), timestamp_ms: None }
+        Message { position, epoch, key: None, value: None, headers: Vec::new(), timestamp_ms: None, retry: None }
     }
 
     fn take(w: &mut Watermarks, message: &Message) -> Option<Flight> {

@@ -141,6 +141,7 @@ impl Source for DirectorySource {
                 value: Some(value.into()),
                 headers: Vec::new(),
                 timestamp_ms: None,
+                retry: None,
             }));
         }
         std::future::pending().await

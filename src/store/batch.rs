@@ -114,6 +114,7 @@ impl Change<'_> {
             media: None,
             text_sha256: None,
             deleted_at: None,
+            base: None,
             indexed_at: indexed_at.clone(),
         };
         claim.to_payload()
@@ -211,6 +212,7 @@ mod tests {
             media: None,
             text_sha256: None,
             deleted_at: None,
+            base: None,
             indexed_at: "2026-11-23T00:00:00Z".into(),
         };
         let Value::Object(payload) = payload else { panic!("not an object") };

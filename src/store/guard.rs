@@ -66,6 +66,7 @@ mod tests {
             media: None,
             text_sha256: text.map(str::to_owned),
             deleted_at: None,
+            base: None,
             indexed_at: "2026-11-25T00:00:00Z".into(),
         };
         let (id, kept) = (PointId::of(None, &asset), kept.to_vec());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::clip::{Clip, ClipError};
-use crate::config::{KafkaSettings, Settings};
+use crate::config::{KafkaSettings, RetryTopic, Settings};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::ModelId;
 use crate::media::{MediaClient, MediaError};
@@ -93,8 +93,13 @@ impl Worker {
         let dead_letters = KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter)?;
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
         let kafka = without_dead_letters(&self.settings.kafka, &self.settings.dead_letter.topic);
-        let source = KafkaSource::connect(&kafka, &self.settings.pipeline, health, metrics).await?;
+        let source =
+            KafkaSource::connect(&kafka, self.retry_topics(), &self.settings.pipeline, health, metrics).await?;
         self.ingest(Box::new(source), Arc::new(dead_letters), shutdown, progress).await
+    }
+
+    fn retry_topics(&self) -> Vec<RetryTopic> {
+        self.settings.dead_letter.retry_topics(&self.settings.kafka.topics)
     }
 
     /// Consumes `source` until it ends or a stop is requested.
@@ -105,10 +110,16 @@ impl Worker {
         shutdown: Shutdown,
         progress: Arc<Progress>,
     ) -> Result<Summary, WorkerError> {
+        let retry_topics = self.retry_topics();
+        let mut topic_ops = self.settings.kafka.topic_ops.clone();
+        for RetryTopic { name, source, .. } in &retry_topics {
+            topic_ops.extend(topic_ops.get(source).map(|op| (name.clone(), *op)));
+        }
         let parts = Parts {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
-            topic_ops: self.settings.kafka.topic_ops.clone(),
+            topic_ops,
+            retries: !retry_topics.is_empty(),
             preprocess_threads: self.settings.clip.preprocess_threads(),
             pixels_max: self.settings.media.pixels_max,
             models: self.models.clone(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use clipstream::config::{ModelEntry, Settings, StoreKind};
-use clipstream::dead_letter::{DeadLetter, DeadLetterError, DeadLetters, KafkaDeadLetters};
+use clipstream::dead_letter::{DeadLetter, DeadLetterError, DeadLetters, KafkaDeadLetters, Sent};
 use clipstream::domain::TopicPartition;
 use clipstream::pipeline::Progress;
 use clipstream::shutdown::Shutdown;
@@ -59,7 +59,8 @@ pub async fn work(orders: Orders) {
     shutdown.listen().expect("signals");
     let (health, metrics) = (Health::new(), Arc::new(Metrics::default()));
     let worker = Worker::assemble(&settings, health.clone(), metrics.clone()).await.expect("everything is there");
-    let source = KafkaSource::connect(&settings.kafka, &settings.pipeline, health, metrics).await.expect("a source");
+    let source =
+        KafkaSource::connect(&settings.kafka, Vec::new(), &settings.pipeline, health, metrics).await.expect("a source");
     let letters = KafkaDeadLetters::new(&settings.kafka, &settings.dead_letter).expect("a producer");
     let journal = File::options().create(true).append(true).open(&orders.journal).expect("a journal");
     let fate = Arc::new(Fate { die_at: orders.die_at, passed: AtomicU64::new(0) });
@@ -149,7 +150,7 @@ struct MortalLetters {
 
 #[async_trait]
 impl DeadLetters for MortalLetters {
-    async fn send(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
+    async fn send(&self, letter: &DeadLetter) -> Result<Sent, DeadLetterError> {
         self.fate.pass("letter");
         let result = self.inner.send(letter).await;
         self.fate.pass("buried");

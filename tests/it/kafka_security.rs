@@ -176,14 +176,16 @@ async fn all_clients_work(settings: KafkaSettings, test: &str) {
         value: Some("hello".into()),
         headers: Vec::new(),
         timestamp_ms: None,
+        retry: None,
     };
     let failure = Failure::permanent(Stage::Decode, "json_invalid", "no JSON");
     letters.send(&DeadLetter { message, failure, attempts: 1 }).await.expect("the letter is delivered");
-    let found = KafkaSource::check(&settings, DRAIN, vec![dead, "absent".into()]).await.expect("the broker lets us in");
+    let found =
+        KafkaSource::check(&settings, &[], DRAIN, vec![dead, "absent".into()]).await.expect("the broker lets us in");
     assert_eq!((found.topics.len(), found.absent.as_slice()), (1, &["absent".to_owned()][..]));
     assert!(found.creates_topics.is_some(), "the admin client has credentials too");
     let (pipeline, metrics) = (PipelineSettings::default(), Arc::new(Metrics::default()));
-    let source = KafkaSource::connect(&settings, &pipeline, Health::new(), metrics).await;
+    let source = KafkaSource::connect(&settings, Vec::new(), &pipeline, Health::new(), metrics).await;
     let mut source = Box::new(source.expect("the broker lets us in"));
     assert_eq!(next_value(&mut source).await, "hello");
     source.close().await.expect("leaves");
@@ -194,7 +196,7 @@ async fn refused(settings: KafkaSettings, test: &str) -> [String; 2] {
     let mut settings = named(settings, test);
     settings.topics = vec!["any".into()];
     let start = Instant::now();
-    let error = KafkaSource::check(&settings, DRAIN, Vec::new()).await.expect_err("it is refused").to_string();
+    let error = KafkaSource::check(&settings, &[], DRAIN, Vec::new()).await.expect_err("it is refused").to_string();
     let sent = send(&settings, "hello").await.expect_err("it is refused");
     assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
     [error, sent]
@@ -262,7 +264,7 @@ async fn credentials_that_are_refused_during_a_run_are_an_outage_and_nothing_is_
     send(&sure, "before").await.expect("it is delivered");
     let health = Health::new();
     let (pipeline, metrics) = (PipelineSettings::default(), Arc::new(Metrics::default()));
-    let source = KafkaSource::connect(&settings, &pipeline, health.clone(), metrics).await;
+    let source = KafkaSource::connect(&settings, Vec::new(), &pipeline, health.clone(), metrics).await;
     let mut source = Box::new(source.expect("the broker lets us in"));
     assert_eq!(next_value(&mut source).await, "before");
 

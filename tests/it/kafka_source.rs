@@ -48,7 +48,7 @@ impl Group {
         let metrics = Arc::new(Metrics::default());
         let drain_deadline_ms = drain_deadline.as_millis() as u64;
         let pipeline = PipelineSettings { drain_deadline_ms, ..PipelineSettings::default() };
-        let source = KafkaSource::connect(&self.settings, &pipeline, Health::new(), metrics).await;
+        let source = KafkaSource::connect(&self.settings, Vec::new(), &pipeline, Health::new(), metrics).await;
         Member {
             source: Box::new(source.expect("the broker is there")),
             seen: BTreeMap::new(),

@@ -14,6 +14,7 @@ mod providers;
 mod qdrant_endpoint;
 mod qdrant_endpoint_test;
 mod qdrant_security;
+mod retries;
 mod s3;
 mod secrets;
 mod several_models;

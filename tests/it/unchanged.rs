@@ -150,6 +150,7 @@ impl World {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
             topic_ops: BTreeMap::new(),
+            retries: false,
             preprocess_threads: 1,
             pixels_max: self.settings.media.pixels_max,
             models: worker.models().to_vec(),
@@ -376,6 +377,7 @@ impl Store for Vanishing {
                 media: None,
                 text_sha256: None,
                 deleted_at: None,
+                base: None,
                 indexed_at: "2026-11-25T00:00:00Z".to_owned(),
             };
             let deletions: Vec<Write> =

@@ -67,7 +67,8 @@ async fn kafka(settings: Settings) -> Verdict {
     dead_letters.sort();
     dead_letters.dedup();
     let drain_deadline = Duration::from_millis(settings.pipeline.drain_deadline_ms);
-    let found = KafkaSource::check(&settings.kafka, drain_deadline, dead_letters.clone()).await;
+    let retries = settings.dead_letter.retry_topics(&settings.kafka.topics);
+    let found = KafkaSource::check(&settings.kafka, &retries, drain_deadline, dead_letters.clone()).await;
     let found = found.map_err(|error| Fault::from_error(&error))?;
     let topics: Vec<String> =
         found.topics.iter().map(|(topic, n)| format!("{topic} ({})", counted(*n as u64, "partition"))).collect();

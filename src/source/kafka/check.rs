@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::context::Context;
 use super::reach;
-use crate::config::KafkaSettings;
+use crate::config::{KafkaSettings, RetryTopic};
 use crate::kafka_client;
 use crate::source::{KafkaSource, SourceError};
 
@@ -31,18 +31,19 @@ pub struct KafkaFound {
 }
 
 impl KafkaSource {
-    /// Reaches a broker and asks for `kafka.topics`, which must exist, and for `targets`, topics that will be produced
-    /// to. Creates nothing, joins no group.
+    /// Reaches a broker and asks for `kafka.topics` and `retry_topics`, which must exist, and for `targets`, topics that
+    /// will be produced to. Creates nothing, joins no group.
     ///
     /// # Errors
     /// As [`KafkaSource::connect`], after 8 s.
     pub async fn check(
         settings: &KafkaSettings,
+        retry_topics: &[RetryTopic],
         drain_deadline: Duration,
         targets: Vec<String>,
     ) -> Result<KafkaFound, SourceError> {
-        let config = super::consumer_config(settings, drain_deadline)?;
-        let of_brokers = settings.clone();
+        let of_brokers = super::with_retries(settings, retry_topics);
+        let config = super::consumer_config(&of_brokers, drain_deadline)?;
         let asked = tokio::task::spawn_blocking(move || {
             let (note, events) = std::sync::mpsc::channel();
             let consumer: BaseConsumer<Context> =
@@ -98,12 +99,13 @@ mod tests {
             ..KafkaSettings::default()
         };
         let targets = vec!["assets".to_owned(), "assets.dlq".to_owned()];
-        let found = KafkaSource::check(&settings, Duration::from_secs(1), targets).await.expect("the broker is there");
+        let found =
+            KafkaSource::check(&settings, &[], Duration::from_secs(1), targets).await.expect("the broker is there");
         assert_eq!((found.brokers, found.topics), (1, vec![("assets".to_owned(), 3)]));
         assert_eq!(found.absent, ["assets.dlq"]);
 
         settings.topics.clear();
-        let error = KafkaSource::check(&settings, Duration::from_secs(1), Vec::new()).await.expect_err("no topic");
+        let error = KafkaSource::check(&settings, &[], Duration::from_secs(1), Vec::new()).await.expect_err("no topic");
         assert!(error.to_string().contains("kafka.topics is empty"), "{error}");
     }
 }

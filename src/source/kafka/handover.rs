@@ -177,6 +177,7 @@ mod tests {
             value: Some(vec![0; bytes].into()),
             headers: Vec::new(),
             timestamp_ms: None,
+            retry: None,
         }
     }
 

@@ -14,12 +14,14 @@
 //! - Revocation: librdkafka waits for us to unassign. Until then the thread polls on, the pipeline drains, the last
 //!   offsets are committed; then the partitions are released. librdkafka pauses every partition of this member in the
 //!   meantime, also those that stay.
+//! - Delays: a message of a retry topic that is not due is kept by the thread, its partition paused until it is (`delays`).
 //! - Commits: the latest offset per partition, one commit on its way at a time, repeated until it succeeds or the
 //!   partition goes.
 
 mod check;
 mod commits;
 mod context;
+mod delays;
 mod handover;
 mod poller;
 mod reach;
@@ -42,12 +44,13 @@ use tokio::sync::oneshot;
 
 pub use self::check::KafkaFound;
 use self::context::{ClientEvent, Context};
+use self::delays::Delays;
 use self::handover::{Handover, Limits};
 use self::poller::Poller;
 use self::silence::Silence;
 use self::trouble::Trouble;
 use super::{Demand, Source, SourceError, SourceEvent};
-use crate::config::{KafkaSettings, PipelineSettings};
+use crate::config::{KafkaSettings, PipelineSettings, RetryTopic};
 use crate::domain::TopicPartition;
 use crate::kafka_client;
 use crate::telemetry::{Health, Metrics};
@@ -76,7 +79,8 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// Joins the group once a broker has answered and described every topic.
+    /// Joins the group once a broker has answered and described every topic, `retry_topics` included, whose messages are
+    /// handed out when their time has come.
     ///
     /// Of `pipeline`: how long a revocation waits for the pipeline before the partitions are released all the same, and
     /// after what time a partition that brings nothing is suspicious. While it runs, `health` names `kafka` for as long as
@@ -86,6 +90,7 @@ impl KafkaSource {
     /// `Fatal`: a refused property, no broker within 15 s, refused credentials, a missing topic.
     pub async fn connect(
         settings: &KafkaSettings,
+        retry_topics: Vec<RetryTopic>,
         pipeline: &PipelineSettings,
         health: Health,
         metrics: Arc<Metrics>,
@@ -95,22 +100,24 @@ impl KafkaSource {
             stalled: Duration::from_millis(pipeline.stalled_after_ms),
             connect: CONNECT_MAX,
         };
-        Self::start(settings, waits, health, metrics, Limits::default()).await
+        Self::start(settings, retry_topics, waits, health, metrics, Limits::default()).await
     }
 
     async fn start(
         settings: &KafkaSettings,
+        retry_topics: Vec<RetryTopic>,
         waits: Waits,
         health: Health,
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Result<Self, SourceError> {
-        let config = consumer_config(settings, waits.drain)?;
+        let settings = with_retries(settings, &retry_topics);
+        let config = consumer_config(&settings, waits.drain)?;
         let handover = Arc::new(Handover::new(limits));
         let (joined, wait_joined) = oneshot::channel();
         let (leave, left) = oneshot::channel();
         let thread = {
-            let (settings, handover) = (settings.clone(), handover.clone());
+            let handover = handover.clone();
             move || {
                 let result = guarded(&handover, || {
                     let reached = join(&config, &settings, health, waits.connect);
@@ -122,18 +129,17 @@ impl KafkaSource {
                             return Ok(());
                         }
                     };
-                    let topics = settings.topics.clone();
                     let mut poller = Poller {
                         consumer,
                         events,
                         leaving,
                         handover: handover.clone(),
                         metrics,
-                        topics,
+                        topics: settings.topics,
                         drain_deadline: waits.drain,
                         trouble,
                         silence: Silence::new(waits.stalled, Instant::now()),
-                        state: poller::State::default(),
+                        state: poller::State::new(Delays::new(retry_topics)),
                     };
                     if joined.send(Ok(())).is_err() {
                         return poller.leave();
@@ -199,6 +205,13 @@ fn join(
         .subscribe(&topics)
         .map_err(|error| SourceError::Fatal(format!("cannot subscribe to {topics:?}: {error}; check kafka.topics")))?;
     Ok(Joined { consumer, events, leaving, trouble: Trouble::new(health) })
+}
+
+/// All that is consumed.
+fn with_retries(settings: &KafkaSettings, retry_topics: &[RetryTopic]) -> KafkaSettings {
+    let mut settings = settings.clone();
+    settings.topics.extend(retry_topics.iter().map(|topic| topic.name.clone()));
+    settings
 }
 
 fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result<ClientConfig, SourceError> {

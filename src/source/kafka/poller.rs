@@ -5,6 +5,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use chrono::Utc;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
@@ -13,6 +14,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::commits::Commits;
 use super::context::{self, ClientEvent, Context, Rebalance, apply};
+use super::delays::Delays;
 use super::handover::Handover;
 use super::revoking::{Revoking, Verdict};
 use super::silence::{self, Silence};
@@ -55,6 +57,7 @@ pub(super) struct State {
     /// Polled, but there was no room: one message, or a few that were on their way when the partitions were paused.
     in_hand: VecDeque<Message>,
     paused: bool,
+    delays: Delays,
     /// Steps of rebalances that wait for the revocation before them: librdkafka wants its answers in order.
     rebalances: VecDeque<Rebalance>,
     revoking: Option<Revoking>,
@@ -75,11 +78,7 @@ impl Poller {
                 None => None,
             };
             match polled {
-                Some(Ok(Some(message))) => {
-                    self.trouble.heard();
-                    self.silence.heard(&message.position.topic_partition());
-                    self.state.in_hand.push_back(message);
-                }
+                Some(Ok(Some(message))) => self.take(message),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     return Err(format!("the Kafka consumer cannot go on: {code}; see the log, then restart"));
                 }
@@ -89,6 +88,7 @@ impl Poller {
             let now = Instant::now();
             self.client_events(now)?;
             self.rebalance(now)?;
+            self.wake(now);
             self.hand_out();
             self.commit(now);
             self.trouble.commits(self.state.commits.failing(now).map(str::to_owned));
@@ -96,6 +96,30 @@ impl Poller {
             self.listen(now);
         }
         Ok(())
+    }
+
+    fn take(&mut self, message: Message) {
+        let partition = message.position.topic_partition();
+        self.trouble.heard();
+        self.silence.heard(&partition);
+        match self.state.delays.put_off(message, Instant::now(), Utc::now().timestamp_millis()) {
+            Some(message) => self.state.in_hand.push_back(message),
+            None => {
+                let partitions = [partition];
+                self.silence.forget(&partitions);
+                self.set_paused(&listing(&partitions), true);
+            }
+        }
+    }
+
+    /// Lets go on what has waited in a retry topic.
+    fn wake(&mut self, now: Instant) {
+        let (messages, free) = self.state.delays.due(now);
+        self.state.in_hand.extend(messages);
+        self.silence.watch(&free);
+        if !self.state.paused {
+            self.set_paused(&listing(&free), false);
+        }
     }
 
     /// Asks about partitions that bring nothing.
@@ -249,7 +273,7 @@ impl Poller {
         let full = !self.state.in_hand.is_empty();
         if full != self.state.paused && (full || self.handover.has_room()) {
             self.state.paused = full;
-            self.set_paused(&self.state.owned_list(), full);
+            self.set_paused(&self.state.flowing(), full);
         }
     }
 
@@ -296,6 +320,10 @@ impl Poller {
 }
 
 impl State {
+    pub fn new(delays: Delays) -> Self {
+        Self { delays, ..Self::default() }
+    }
+
     /// Copies the message out of librdkafka's memory; `None` when its partition is not ours (any more).
     fn receive(&self, message: &BorrowedMessage<'_>) -> Option<Message> {
         let (topic, partitions) = self.owned.get_key_value(message.topic())?;
@@ -309,6 +337,7 @@ impl State {
             epoch,
             key: message.key().map(Bytes::copy_from_slice),
             value: message.payload().map(Bytes::copy_from_slice),
+            retry: self.delays.retry(topic, &headers),
             headers,
             timestamp_ms: message.timestamp().to_millis(),
         })
@@ -333,18 +362,25 @@ impl State {
         partitions.retain(|p| self.owned.get_mut(&p.topic).is_some_and(|of| of.remove(&p.partition).is_some()));
         let gone: BTreeSet<_> = partitions.iter().cloned().collect();
         self.in_hand.retain(|message| !gone.contains(&message.position.topic_partition()));
+        self.delays.forget(&partitions);
         partitions
     }
 
-    fn owned_list(&self) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for (topic, partitions) in &self.owned {
-            for partition in partitions.keys() {
-                list.add_partition(topic, *partition);
-            }
-        }
-        list
+    /// The partitions that bring messages unless there is no room for them.
+    fn flowing(&self) -> TopicPartitionList {
+        let owned = self.owned.iter().flat_map(|(topic, partitions)| {
+            partitions.keys().map(|partition| TopicPartition { topic: topic.clone(), partition: *partition })
+        });
+        listing(&owned.filter(|partition| !self.delays.holds(partition)).collect::<Vec<_>>())
     }
+}
+
+fn listing(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for TopicPartition { topic, partition } in partitions {
+        list.add_partition(topic, *partition);
+    }
+    list
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {

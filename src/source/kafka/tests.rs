@@ -61,7 +61,7 @@ impl Bench {
 
     async fn source_within(&self, limits: Limits, drain: Duration) -> Box<KafkaSource> {
         let metrics = Arc::new(Metrics::default());
-        let source = KafkaSource::start(&self.settings, waits(drain), self.health.clone(), metrics, limits);
+        let source = KafkaSource::start(&self.settings, Vec::new(), waits(drain), self.health.clone(), metrics, limits);
         Box::new(source.await.expect("the mock cluster is there"))
     }
 
@@ -231,6 +231,60 @@ async fn two_members_share_the_partitions_and_miss_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_a_retry_topic_holds_up_nothing_else_and_comes_in_time() {
+    let bench = Bench::new();
+    bench.cluster.create_topic("assets.retry.1", 1, 1).expect("a topic");
+    let producer = Producer::new(&bench.settings).expect("a producer");
+    let headers: [(&str, Option<&[u8]>); 3] = [
+        ("__connect.errors.topic", Some(b"assets")),
+        ("__connect.errors.partition", Some(b"2")),
+        ("__connect.errors.offset", Some(b"77")),
+    ];
+    let put_off = Instant::now();
+    for value in ["one", "two"] {
+        drop(producer.send("assets.retry.1", None, Some(value.as_bytes()), &headers).await.expect("taken"));
+    }
+    bench.produce(0..20).await;
+    let source = async |delay| {
+        let (name, after) = ("assets.retry.1".to_owned(), "assets".to_owned());
+        let retries = vec![RetryTopic { name, after: after.clone(), source: after, delay }];
+        // So little room that the partitions are paused and resumed meanwhile.
+        let limits = Limits { messages_max: 4, ..Limits::default() };
+        let (waits, health) = (waits(Duration::from_secs(1)), bench.health.clone());
+        let source = KafkaSource::start(&bench.settings, retries, waits, health, Arc::default(), limits);
+        source.await.expect("the mock cluster is there")
+    };
+    let next = async |source: &mut KafkaSource| loop {
+        let event = tokio::time::timeout(PATIENCE, source.next(Demand::Messages)).await.expect("it goes on");
+        if let SourceEvent::Message(message) = event.expect("the source goes on") {
+            return message;
+        }
+    };
+
+    let mut waiting = source(Duration::from_secs(3600)).await;
+    for _ in 0..20 {
+        let message = next(&mut waiting).await;
+        assert_eq!((&*message.position.topic, &message.retry), ("assets", &None));
+    }
+    Box::new(waiting).close().await.expect("leaves");
+
+    let delay = Duration::from_secs(1);
+    let mut source = source(delay).await;
+    let mut late = Vec::new();
+    while late.len() < 2 {
+        let message = next(&mut source).await;
+        late.extend(message.retry.clone().map(|retry| (retry.origin.position.to_string(), message)));
+    }
+    // A broker's timestamps are in milliseconds.
+    assert!(put_off.elapsed() + Duration::from_millis(2) >= delay, "{:?}", put_off.elapsed());
+    let found = late.iter().map(|(origin, message)| (origin.as_str(), message.position.to_string()));
+    let expected = ["assets.retry.1[0]@0", "assets.retry.1[0]@1"].map(|position| ("assets[2]@77", position.to_owned()));
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    assert!(bench.health.reasons().is_empty());
+    Box::new(source).close().await.expect("leaves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_brokers_absence_shows_in_health_and_passes() {
     let bench = Bench::new();
     bench.produce(0..10).await;
@@ -255,7 +309,8 @@ async fn a_partition_that_brings_nothing_is_named_until_it_does() {
     }
     bench.cluster.coordinator(MockCoordinator::Group(bench.settings.group_id.clone()), 1).expect("a coordinator");
     let waits = Waits { stalled: Duration::from_secs(1), ..waits(Duration::from_secs(1)) };
-    let source = KafkaSource::start(&bench.settings, waits, bench.health.clone(), Arc::default(), Limits::default());
+    let source =
+        KafkaSource::start(&bench.settings, Vec::new(), waits, bench.health.clone(), Arc::default(), Limits::default());
     let mut source = source.await.expect("the mock cluster is there");
     bench.produce(0..20).await;
     let mut seen = Seen::default();
@@ -282,7 +337,7 @@ async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
     let fatal = async |settings: &KafkaSettings, drain: Duration| {
         let metrics = Arc::new(Metrics::default());
         let waits = Waits { connect: Duration::from_millis(1500), ..waits(drain) };
-        match KafkaSource::start(settings, waits, Health::new(), metrics, Limits::default()).await {
+        match KafkaSource::start(settings, Vec::new(), waits, Health::new(), metrics, Limits::default()).await {
             Err(SourceError::Fatal(text)) => text,
             other => panic!("{other:?}"),
         }
@@ -320,7 +375,14 @@ async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
 async fn commits_are_counted_by_the_pipeline_alone() {
     let (bench, metrics) = (Bench::new(), Arc::new(Metrics::default()));
     let drain = Duration::from_secs(1);
-    let source = KafkaSource::start(&bench.settings, waits(drain), Health::new(), metrics.clone(), Limits::default());
+    let source = KafkaSource::start(
+        &bench.settings,
+        Vec::new(),
+        waits(drain),
+        Health::new(),
+        metrics.clone(),
+        Limits::default(),
+    );
     let mut source = Box::new(source.await.expect("the mock cluster is there"));
     source.commit(Vec::new()).await.expect("the source takes it over");
     assert!(metrics.encode().contains("clipstream_commits_total 0"), "{}", metrics.encode());

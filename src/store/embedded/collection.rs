@@ -276,6 +276,7 @@ mod tests {
             media: None,
             text_sha256: None,
             deleted_at: None,
+            base: None,
             indexed_at: "2026-11-23T10:00:00Z".into(),
         };
         let payload = json!({ "n": n }).as_object().cloned().unwrap();

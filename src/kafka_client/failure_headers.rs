@@ -1,0 +1,73 @@
+//! The headers that tell of a message's failure, in its dead letter and in retry topics.
+
+use bytes::Bytes;
+
+use crate::domain::{Origin, Position, Retry};
+
+/// Headers of this prefix are Kafka Connect's (KIP-298, `DeadLetterQueueReporter`), so that its tools read our dead
+/// letters. All values are text.
+pub const CONNECT_PREFIX: &str = "__connect.errors.";
+/// What Kafka Connect has no name for.
+pub const OWN_PREFIX: &str = "clipstream.errors.";
+/// In retry topics: the message's own timestamp, milliseconds since the Unix epoch. Its record has the time of the failure.
+pub const MESSAGE_TIMESTAMP: &str = "message_timestamp";
+
+/// Whether a header tells of an earlier failure. A message that fails again tells of its last one only.
+pub fn is_failure_header(name: &str) -> bool {
+    name.starts_with(CONNECT_PREFIX) || name.starts_with(OWN_PREFIX)
+}
+
+/// What a message of a retry topic of `source` brings along. `None` when it is not from us: then it is a message like
+/// any other.
+pub fn retry(source: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry> {
+    let find = |prefix: &str, name: &str| {
+        let found = headers.iter().find(|(key, _)| key.strip_prefix(prefix) == Some(name));
+        std::str::from_utf8(found?.1.as_deref()?).ok()
+    };
+    let position = Position {
+        topic: find(CONNECT_PREFIX, "topic").filter(|topic| *topic == source)?.into(),
+        partition: find(CONNECT_PREFIX, "partition")?.parse().ok()?,
+        offset: find(CONNECT_PREFIX, "offset")?.parse().ok()?,
+    };
+    let timestamp_ms = find(OWN_PREFIX, MESSAGE_TIMESTAMP).and_then(|ms| ms.parse().ok());
+    Some(Retry {
+        origin: Origin { position, timestamp_ms },
+        attempts: find(OWN_PREFIX, "attempts").and_then(|n| n.parse().ok()).unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(all: &[(&str, &str)]) -> Vec<(String, Option<Bytes>)> {
+        all.iter().map(|(name, value)| ((*name).to_owned(), Some(Bytes::copy_from_slice(value.as_bytes())))).collect()
+    }
+
+    const WHOLE: [(&str, &str); 5] = [
+        ("__connect.errors.topic", "assets"),
+        ("__connect.errors.partition", "3"),
+        ("__connect.errors.offset", "42"),
+        ("clipstream.errors.attempts", "5"),
+        ("clipstream.errors.message_timestamp", "1700000000123"),
+    ];
+
+    #[test]
+    fn a_message_that_was_put_off_keeps_its_place() {
+        let retry = retry("assets", &headers(&WHOLE)).unwrap();
+        let position = Position { topic: "assets".into(), partition: 3, offset: 42 };
+        assert_eq!(retry, Retry { origin: Origin { position, timestamp_ms: Some(1_700_000_000_123) }, attempts: 5 });
+    }
+
+    #[test]
+    fn what_is_not_from_us_is_an_ordinary_message() {
+        assert_eq!(retry("assets", &[]), None);
+        assert_eq!(retry("others", &headers(&WHOLE)), None);
+        for missing in 0..3 {
+            let mut some = WHOLE.to_vec();
+            some.remove(missing);
+            assert_eq!(retry("assets", &headers(&some)), None, "without {}", WHOLE[missing].0);
+        }
+        assert_eq!(retry("assets", &[("__connect.errors.topic".to_owned(), None)]), None);
+    }
+}

@@ -1,0 +1,144 @@
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::config::RetryTopic;
+use crate::domain::{Message, Retry, TopicPartition};
+use crate::kafka_client;
+
+/// Messages of retry topics before their time. One per partition is enough, since those behind it came later and wait as
+/// long: its partition is paused meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Delays {
+    topics: HashMap<String, RetryTopic>,
+    waiting: BTreeMap<TopicPartition, VecDeque<Waiting>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    message: Message,
+    due: Instant,
+}
+
+impl Delays {
+    pub fn new(topics: Vec<RetryTopic>) -> Self {
+        let topics = topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+        Self { topics, waiting: BTreeMap::new() }
+    }
+
+    /// What a message of this topic brings along of its failure.
+    pub fn retry(&self, topic: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry> {
+        kafka_client::retry(&self.topics.get(topic)?.source, headers)
+    }
+
+    /// Gives a message back that may go on now, and keeps the others: their partitions must bring nothing more.
+    ///
+    /// `unix_ms` is asked only here, so that a clock that is set later moves nothing; and no clock makes a message wait for
+    /// longer than its topic's delay.
+    pub fn put_off(&mut self, message: Message, now: Instant, unix_ms: i64) -> Option<Message> {
+        let Some(topic) = self.topics.get(&*message.position.topic) else { return Some(message) };
+        let passed = message.timestamp_ms.map_or(0, |at| unix_ms.saturating_sub(at));
+        let wait = topic.delay.saturating_sub(Duration::from_millis(passed.try_into().unwrap_or(0)));
+        let partition = message.position.topic_partition();
+        // Some that librdkafka had on their way may come after the first.
+        let behind = self.waiting.contains_key(&partition);
+        if wait.is_zero() && !behind {
+            return Some(message);
+        }
+        self.waiting.entry(partition).or_default().push_back(Waiting { message, due: now + wait });
+        None
+    }
+
+    /// Whether the partition is to bring nothing for now.
+    pub fn holds(&self, partition: &TopicPartition) -> bool {
+        self.waiting.contains_key(partition)
+    }
+
+    /// The messages whose time has come, and the partitions that have none left.
+    pub fn due(&mut self, now: Instant) -> (Vec<Message>, Vec<TopicPartition>) {
+        let (mut messages, mut free) = (Vec::new(), Vec::new());
+        self.waiting.retain(|partition, waiting| {
+            while let Some(first) = waiting.pop_front_if(|first| first.due <= now) {
+                messages.push(first.message);
+            }
+            if waiting.is_empty() {
+                free.push(partition.clone());
+            }
+            !waiting.is_empty()
+        });
+        (messages, free)
+    }
+
+    /// Of partitions that go.
+    pub fn forget(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.waiting.remove(partition);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Position;
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    fn delays() -> Delays {
+        let delay = Duration::from_secs(60);
+        Delays::new(vec![RetryTopic { name: "t.retry.1".into(), after: "t".into(), source: "t".into(), delay }])
+    }
+
+    fn message(topic: &str, offset: i64, age_s: i64) -> Message {
+        Message {
+            position: Position { topic: topic.into(), partition: 0, offset },
+            epoch: 1,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp_ms: Some(NOW_MS - 1000 * age_s),
+            retry: None,
+        }
+    }
+
+    fn offsets(messages: &[Message]) -> Vec<i64> {
+        messages.iter().map(|message| message.position.offset).collect()
+    }
+
+    #[test]
+    fn only_retry_topics_wait_and_only_for_what_is_left() {
+        let (mut delays, now) = (delays(), Instant::now());
+        assert!(delays.put_off(message("t", 0, 0), now, NOW_MS).is_some());
+        assert!(delays.put_off(message("t.retry.1", 0, 60), now, NOW_MS).is_some(), "it has waited");
+        assert!(delays.put_off(message("t.retry.1", 1, 40), now, NOW_MS).is_none());
+        let partition = TopicPartition { topic: "t.retry.1".into(), partition: 0 };
+        assert!(delays.holds(&partition));
+        assert_eq!(delays.due(now + Duration::from_secs(19)).0.len(), 0);
+        let (messages, free) = delays.due(now + Duration::from_secs(20));
+        assert_eq!((offsets(&messages), free), (vec![1], vec![partition.clone()]));
+        assert!(!delays.holds(&partition));
+    }
+
+    #[test]
+    fn what_came_behind_one_that_waits_stays_behind_it() {
+        let (mut delays, now) = (delays(), Instant::now());
+        for (offset, age_s) in [(1, 10), (2, 60), (3, 0)] {
+            assert!(delays.put_off(message("t.retry.1", offset, age_s), now, NOW_MS).is_none());
+        }
+        let (messages, free) = delays.due(now + Duration::from_secs(50));
+        assert_eq!((offsets(&messages), free.len()), (vec![1, 2], 0));
+        delays.forget(&[message("t.retry.1", 3, 0).position.topic_partition()]);
+        assert_eq!(delays.due(now + Duration::from_secs(60)).0.len(), 0);
+    }
+
+    #[test]
+    fn a_wrong_clock_makes_nothing_wait_beyond_the_delay() {
+        let (mut delays, now) = (delays(), Instant::now());
+        assert!(delays.put_off(message("t.retry.1", 1, -3600), now, NOW_MS).is_none(), "from the future");
+        let mut timeless = message("t.retry.1", 2, 0);
+        timeless.timestamp_ms = None;
+        assert!(delays.put_off(timeless, now, NOW_MS).is_none());
+        assert_eq!(offsets(&delays.due(now + Duration::from_secs(60)).0), [1, 2]);
+    }
+}

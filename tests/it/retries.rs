@@ -1,0 +1,187 @@
+//! Retry topics: a real worker, killed while messages wait in them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use clipstream::config::{StoreKind, StoreSettings};
+use clipstream::source::Producer;
+use clipstream::store::{self, StoredPoint};
+use rdkafka::message::{Headers, Message as _, OwnedMessage};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::kafka::Kafka;
+use crate::worker_process::{Process, clipstream, set};
+
+/// Of a message, each time that it comes.
+const ATTEMPTS: usize = 2;
+
+/// How often each path was asked for.
+type Asked = Arc<Mutex<HashMap<String, usize>>>;
+
+/// `/NUMBER/…`: a picture, after so many refusals.
+async fn serve(State(asked): State<Asked>, uri: Uri) -> Response {
+    let refusals = uri.path().split('/').nth(1).and_then(|n| n.parse().ok()).unwrap();
+    let mut asked = asked.lock().unwrap();
+    let times = asked.entry(uri.path().to_owned()).or_insert(0);
+    *times += 1;
+    if *times <= refusals {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures/exact.png");
+    Bytes::from(std::fs::read(picture).unwrap()).into_response()
+}
+
+struct World {
+    kafka: Kafka,
+    /// And the group's.
+    topic: String,
+    folder: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let world = Self {
+            kafka: Kafka::start("retries"),
+            topic: format!("retries-{}", uuid::Uuid::from_u128(rand::random()).simple()),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        for topic in world.topics() {
+            world.kafka.create_topic(&topic, 1).await;
+        }
+        world
+    }
+
+    fn topics(&self) -> [String; 4] {
+        ["", ".retry.1", ".retry.2", ".dlq"].map(|suffix| format!("{}{suffix}", self.topic))
+    }
+
+    fn worker(&self, delays_s: &str) -> Process {
+        let mut command: Command = clipstream("run");
+        set(
+            &mut command,
+            &[
+                ("clip.models", "demo-emoji/v1=demo/model"),
+                ("store.path", self.folder.path().join("store").to_str().unwrap()),
+                ("store.guard", "strict"),
+                ("kafka.brokers", &self.kafka.brokers.join(",")),
+                ("kafka.topics", &self.topic),
+                ("kafka.topic_ops", &format!("{}=patch", self.topic)),
+                ("kafka.group_id", &self.topic),
+                ("kafka.session_timeout_ms", "6000"),
+                ("dead_letter.retry_delays_s", delays_s),
+                ("media.allow_hosts", "127.0.0.1"),
+                ("pipeline.attempts_max", &ATTEMPTS.to_string()),
+                ("pipeline.backoff_base_ms", "1"),
+                ("pipeline.backoff_cap_ms", "10"),
+                ("pipeline.drain_deadline_ms", "5000"),
+                ("telemetry.listen", ""),
+            ],
+        );
+        Process::spawn(&mut command)
+    }
+
+    /// Whether everything in these topics is settled.
+    fn is_done(&self, topics: &[String]) -> bool {
+        topics.iter().all(|topic| self.kafka.committed(&self.topic, topic) == self.kafka.ends(topic))
+    }
+
+    async fn points(&self) -> BTreeMap<String, StoredPoint> {
+        let path = self.folder.path().join("store");
+        let settings = StoreSettings { kind: StoreKind::Embedded, path, ..StoreSettings::default() };
+        let store = store::open(&settings).await.unwrap();
+        let points = store.scroll("catalog__demo-emoji__v1", None, 100).await.unwrap();
+        store.close().await.unwrap();
+        let asset = |point: &StoredPoint| point.payload["clipstream"]["asset_id"].as_str().unwrap().to_owned();
+        points.into_iter().map(|point| (asset(&point), point)).collect()
+    }
+}
+
+fn header(message: &OwnedMessage, name: &str) -> Option<String> {
+    let header = message.headers().unwrap().iter().find(|header| header.key == name)?;
+    Some(String::from_utf8(header.value?.to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_transiently_is_tried_again_later_and_overwrites_nothing_newer() {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().fallback(serve).with_state(Asked::default());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let world = World::new().await;
+    let picture = |id: &str, op: &str, refusals: usize| {
+        let image = format!("{origin}/{refusals}/{id}.png");
+        json!({ "id": id, "op": op, "image": image, "payload": { "from": "picture" } })
+    };
+    let messages: [Value; 9] = [
+        picture("fine", "upsert", 0),
+        picture("late", "upsert", ATTEMPTS),
+        picture("later", "upsert", 2 * ATTEMPTS + 1),
+        picture("never", "upsert", 1_000),
+        picture("replaced", "upsert", ATTEMPTS),
+        json!({ "id": "replaced", "op": "upsert", "text": "the whole asset anew" }),
+        picture("patched", "upsert", ATTEMPTS),
+        json!({ "id": "patched", "payload": { "from": "patch" } }),
+        // Its topic's op, also when it comes from a retry topic.
+        json!({ "id": "by_topic", "image": format!("{origin}/{ATTEMPTS}/by_topic.png") }),
+    ];
+    let producer = Producer::new(&world.kafka.settings()).unwrap();
+    for message in &messages {
+        let (key, value) = (message["id"].as_str().unwrap(), message.to_string());
+        drop(producer.send(&world.topic, Some(key.as_bytes()), Some(value.as_bytes()), &[]).await.unwrap());
+    }
+    producer.flush(Duration::from_secs(60)).await.unwrap();
+    let [source, first, second, dead] = world.topics();
+
+    let mut worker = world.worker("3600,3600");
+    let put_off = async |_: &Process| world.is_done(std::slice::from_ref(&source)).then_some(());
+    worker.wait_for("everything to be indexed or put off", put_off).await;
+    // Killed, with what waits in its hands.
+    drop(worker);
+    assert_eq!(world.kafka.ends(&first), BTreeMap::from([(0, 6)]));
+    let points = world.points().await;
+    assert_eq!(points.keys().collect::<Vec<_>>(), ["fine", "patched", "replaced"]);
+
+    let mut worker = world.worker("1,1");
+    let all = [source, first, second];
+    worker.wait_for("the retry topics to be empty", async |_| world.is_done(&all).then_some(())).await;
+    worker.terminate();
+    let (code, lines) = worker.end().await;
+    assert_eq!(code, Some(0), "{lines:?}");
+
+    let points = world.points().await;
+    let expected = ["by_topic", "fine", "late", "later", "patched", "replaced"];
+    assert_eq!(points.keys().collect::<Vec<_>>(), expected);
+    for (asset, offset) in [("late", 1), ("later", 2)] {
+        let point = &points[asset];
+        let record = &point.payload["clipstream"];
+        assert_eq!((&record["source"]["topic"], &record["source"]["offset"]), (&json!(world.topic), &json!(offset)));
+        assert!(point.image.is_some() && record["source"]["timestamp_ms"].is_i64(), "{record}");
+    }
+    assert!(points["by_topic"].image.is_some());
+    assert!(points["replaced"].text.is_some() && points["replaced"].image.is_none());
+    assert_eq!(points["patched"].payload["from"], "patch");
+    assert!(points["patched"].image.is_none());
+
+    let letters = world.kafka.read(&dead);
+    let told = |letter: &OwnedMessage| {
+        assert_eq!(header(letter, "__connect.errors.topic"), Some(world.topic.clone()));
+        let offset: usize = header(letter, "__connect.errors.offset").unwrap().parse().unwrap();
+        assert_eq!(letter.payload(), Some(messages[offset].to_string().as_bytes()));
+        let reason = header(letter, "__connect.errors.exception.class.name").unwrap();
+        (offset, reason, header(letter, "clipstream.errors.attempts").unwrap())
+    };
+    let mut told: Vec<_> = letters.iter().map(told).collect();
+    told.sort();
+    let overtaken = (6, "overtaken".to_owned(), (ATTEMPTS + 1).to_string());
+    assert_eq!(told, [(3, "http_unavailable".to_owned(), (3 * ATTEMPTS).to_string()), overtaken]);
+    world.kafka.delete_topics(&world.topics().each_ref().map(String::as_str)).await;
+}
