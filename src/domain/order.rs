@@ -94,7 +94,7 @@ impl Stamp {
         })
     }
 
-    /// As [`Self::read`] reads it.
+    /// As records have it.
     pub fn to_payload(&self) -> Payload {
         let mut out = Payload::new();
         if let Some(origin) = &self.origin {
