@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos
+.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos outages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
@@ -19,6 +19,9 @@ test: preflight onnxruntime ## all tests, against real servers where this machin
 chaos: preflight onnxruntime ## the fault campaign: make chaos MINUTES=60 [SEED=7] [GUARD=check] [MESSAGES=200000 KILLS=200]
 	$(CARGO) test --locked --test chaos -- run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1) \
 	    --messages $(or $(MESSAGES),0) --kills-min $(or $(KILLS),0) $(if $(GUARD),--guard $(GUARD)) $(if $(JSON),--json $(JSON))
+
+outages: preflight onnxruntime ## everything a worker needs is away for MINUTES, each part for a worker of its own: make outages MINUTES=60
+	$(CARGO) test --locked --test chaos -- outages --minutes $(or $(MINUTES),60) $(if $(JSON),--json $(JSON))
 
 check: preflight fmt clippy doc deny ## formatting, lints, documentation, licences
 

@@ -129,7 +129,7 @@ async fn an_hour_without_the_store_is_quiet_and_loses_nothing() {
         if let Ok(written) = tokio::time::timeout(MINUTE / 20, &mut messages).await {
             break written;
         }
-        health.remind(256);
+        health.remind(256, 0);
     };
     assert!(written.iter().all(Result::is_ok), "nothing is lost");
     assert!(health.reasons().is_empty(), "ready by itself");

@@ -339,18 +339,18 @@ impl<H: Handler> Dispatcher<H> {
             self.metrics.lag(partition, *messages);
         }
         self.stuck.look(&self.watermarks, Instant::now());
-        self.health.remind(self.in_flight);
+        self.health.remind(self.in_flight, self.progress.settled());
         if self.reported.elapsed() >= REPORT {
             self.report(lag.iter().map(|(_, messages)| messages).sum());
         }
     }
 
-    /// One line a minute while there is work: how it goes.
+    /// One line a minute while there is work: how it goes. During an outage its reminder says that.
     fn report(&mut self, lag: i64) {
         let (settled, seconds) = (self.progress.settled(), self.reported.elapsed().as_secs_f64());
         let (new, in_flight) = (settled - self.reported_settled, self.in_flight);
         (self.reported, self.reported_settled) = (Instant::now(), settled);
-        if new > 0 || in_flight > 0 {
+        if (new > 0 || in_flight > 0) && self.health.is_ready() {
             let per_second = (new as f64 / seconds * 10.0).round() / 10.0;
             tracing::info!(
                 settled,

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,9 @@ const REMINDER: Duration = Duration::from_secs(60);
 
 /// Why the process is not ready, by component (ready when nothing is listed), and what it has to say of itself when it is.
 ///
-/// It is also the one place that logs outages: a line when one begins, one a minute while it lasts, one when it ends,
+/// It is also the one place that logs outages: a line when one begins, one a minute while any lasts, one when it ends,
 /// however many messages meet it and however often they try. One that comes and goes in quick succession is a line a minute.
+/// Components that are out for the same reason (the store, for those that read it and those that write to it) are one outage.
 #[derive(Clone, Debug)]
 pub struct Health {
     state: Arc<Mutex<State>>,
@@ -24,6 +25,8 @@ struct State {
 
 #[derive(Debug)]
 struct Reason {
+    /// Of an outage.
+    code: Option<&'static str>,
     why: String,
     since: Instant,
 }
@@ -36,6 +39,29 @@ struct Spoken {
     begun: bool,
     /// Begins since `at` that were not logged.
     unsaid: u64,
+}
+
+impl State {
+    /// Other components that are out for this reason.
+    fn others(&self, component: &str, code: &str) -> impl Iterator<Item = &'static str> {
+        let others =
+            self.unready.iter().filter(move |(other, reason)| **other != component && reason.code == Some(code));
+        others.map(|(other, _)| *other)
+    }
+
+    fn is_begun(&self, component: &str) -> bool {
+        self.spoken.get(component).is_some_and(|spoken| spoken.begun)
+    }
+
+    /// The component's end is that of an outage that began elsewhere.
+    fn inherit(&mut self, component: &'static str, since: Instant) {
+        if let Some(reason) = self.unready.get_mut(component) {
+            reason.since = reason.since.min(since);
+        }
+        if let Some(spoken) = self.spoken.get_mut(component) {
+            spoken.begun = true;
+        }
+    }
 }
 
 impl Default for Health {
@@ -57,7 +83,7 @@ impl Health {
 
     /// Part of the process's own life (starting, stopping), which is not an outage and not logged here.
     pub fn unready(&self, component: &'static str, why: impl Into<String>) {
-        self.lock().unready.insert(component, Reason { why: why.into(), since: Instant::now() });
+        self.lock().unready.insert(component, Reason { code: None, why: why.into(), since: Instant::now() });
     }
 
     /// The end of [`Self::unready`].
@@ -73,18 +99,19 @@ impl Health {
     fn outage_at(&self, component: &'static str, reason: &'static str, why: String, now: Instant) {
         let mut state = self.lock();
         if let Some(known) = state.unready.get_mut(component) {
-            known.why = why;
+            (known.code, known.why) = (Some(reason), why);
             return;
         }
         let spoken = state.spoken.get(component).copied();
-        let news = spoken.is_none_or(|spoken| now.duration_since(spoken.at) >= self.reminder);
+        let is_known = state.others(component, reason).any(|other| state.is_begun(other));
+        let news = !is_known && spoken.is_none_or(|spoken| now.duration_since(spoken.at) >= self.reminder);
         let spoken = match spoken {
-            Some(spoken) if !news => Spoken { unsaid: spoken.unsaid + 1, ..spoken },
-            _ => Spoken { at: now, begun: true, unsaid: 0 },
+            Some(spoken) if !news && !is_known => Spoken { unsaid: spoken.unsaid + 1, ..spoken },
+            _ => Spoken { at: now, begun: news, unsaid: 0 },
         };
         state.spoken.insert(component, spoken);
         let line = news.then(|| why.clone());
-        state.unready.insert(component, Reason { why, since: now });
+        state.unready.insert(component, Reason { code: Some(reason), why, since: now });
         drop(state);
         if let Some(why) = line {
             tracing::error!(component, reason, "outage, holding messages: {why}");
@@ -96,37 +123,55 @@ impl Health {
         let mut state = self.lock();
         let Some(reason) = state.unready.remove(component) else { return };
         let said = state.spoken.get_mut(component).is_some_and(|spoken| std::mem::replace(&mut spoken.begun, false));
+        // The same outage goes on elsewhere: its end is said there.
+        let heir = reason.code.filter(|_| said).and_then(|code| state.others(component, code).next());
+        if let Some(heir) = heir {
+            state.inherit(heir, reason.since);
+            return;
+        }
         drop(state);
         if said {
             tracing::info!(component, lasted_ms = reason.since.elapsed().as_millis() as u64, "outage is over");
         }
     }
 
-    /// Says once a minute what is still in the way. To be called more often than that. `in_flight`: messages held.
-    pub fn remind(&self, in_flight: usize) {
-        self.remind_at(in_flight, Instant::now());
+    /// Says once a minute what is still in the way. To be called more often than that. `in_flight`: messages held;
+    /// `settled`: those that are done.
+    pub fn remind(&self, in_flight: usize, settled: u64) {
+        self.remind_at(in_flight, settled, Instant::now());
     }
 
-    fn remind_at(&self, in_flight: usize, now: Instant) {
-        let mut lines = Vec::new();
+    fn remind_at(&self, in_flight: usize, settled: u64, now: Instant) {
         let mut state = self.lock();
         let State { unready, spoken } = &mut *state;
-        for (component, spoken) in spoken {
-            if now.duration_since(spoken.at) < self.reminder {
-                continue;
+        let is_due = |spoken: &Spoken| now.duration_since(spoken.at) >= self.reminder;
+        let mut lines = Vec::new();
+        if spoken.iter().any(|(component, spoken)| is_due(spoken) && unready.contains_key(component)) {
+            // All that is in the way, in one line.
+            let (mut components, mut whys, mut codes) = (Vec::new(), Vec::new(), BTreeSet::new());
+            for (component, reason) in unready.iter().filter(|(_, reason)| reason.code.is_some()) {
+                components.push(*component);
+                let is_first = codes.insert(reason.code);
+                if is_first {
+                    whys.push(reason.why.as_str());
+                }
+                spoken.insert(component, Spoken { at: now, begun: is_first, unsaid: 0 });
             }
-            if let Some(reason) = unready.get(component) {
-                *spoken = Spoken { at: now, begun: true, unsaid: 0 };
-                lines.push((*component, format!("still unready: {}", reason.why)));
-            } else if spoken.unsaid > 0 {
-                lines.push((*component, format!("ready now, unready {} more times in the last minute", spoken.unsaid)));
-                *spoken = Spoken { at: now, begun: false, unsaid: 0 };
-            }
+            lines.push((components.join(", "), format!("still unready: {}", whys.join("; and "))));
+        }
+        for (component, spoken) in spoken.iter_mut().filter(|(_, spoken)| is_due(spoken) && spoken.unsaid > 0) {
+            let line = format!("ready now, unready {} more times in the last minute", spoken.unsaid);
+            lines.push(((*component).to_owned(), line));
+            *spoken = Spoken { at: now, begun: false, unsaid: 0 };
         }
         drop(state);
         for (component, line) in lines {
-            tracing::warn!(component, in_flight, "{line}");
+            tracing::warn!(component, in_flight, settled, "{line}");
         }
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.lock().unready.is_empty()
     }
 
     /// Component and reason, in order of name; empty when ready.
@@ -163,7 +208,7 @@ mod tests {
             let now = start + Duration::from_secs(second);
             health.outage_at("upsert", "store_unreachable", "no answer".into(), now);
             health.outage_at("upsert", "store_unreachable", "no answer".into(), now);
-            health.remind_at(256, now);
+            health.remind_at(256, 0, now);
         }
         assert_eq!(health.reasons(), [("upsert", "no answer".to_owned())]);
         health.over("upsert");
@@ -175,6 +220,27 @@ mod tests {
     }
 
     #[test]
+    fn components_out_for_the_same_reason_are_one_outage_and_what_is_in_the_way_is_one_line_a_minute() {
+        let (health, log, start) = (Health::new(), LogLines::start(), Instant::now());
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            health.outage_at("recall", "store_unreachable", "no answer to a read".into(), now);
+            health.outage_at("upsert", "store_unreachable", "no answer to a write".into(), now);
+            health.outage_at("fetch", "s3_unreachable", "no S3".into(), now);
+            health.remind_at(256, 7, now);
+        }
+        assert_eq!(health.reasons().len(), 3);
+        assert_eq!(log.count("outage, holding messages"), 2, "{:?}", log.all());
+        assert_eq!(log.count("still unready: no S3; and no answer to a read"), 9, "{:?}", log.all());
+        health.over("recall");
+        assert_eq!(log.count("outage is over"), 0, "the store is still away");
+        health.over("upsert");
+        health.over("fetch");
+        assert_eq!(log.count("outage is over"), 2);
+        assert_eq!(log.all().len(), 13);
+    }
+
+    #[test]
     fn what_comes_and_goes_every_second_is_a_line_a_minute() {
         let (health, log, start) = (Health::new(), LogLines::start(), Instant::now());
         for second in 0..600 {
@@ -183,7 +249,7 @@ mod tests {
             assert_eq!(health.reasons().len(), 1, "readiness is not delayed");
             health.over("upsert");
             assert!(health.reasons().is_empty());
-            health.remind_at(1, now);
+            health.remind_at(1, 0, now);
         }
         let lines = log.count("");
         assert!((10..=30).contains(&lines), "{lines} lines in ten minutes");

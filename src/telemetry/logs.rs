@@ -13,7 +13,10 @@ use crate::config::{LogFormat, TelemetrySettings, log_filter};
 
 /// Crates that log requests, headers or signatures as they go over the wire: nothing of theirs below `info` is logged,
 /// whatever the filter says, because no text of theirs is known to be without secrets.
-const WIRE: [&str; 9] = ["aws_", "h2", "hyper", "opentelemetry", "reqwest", "rustls", "tonic", "tower", "rdkafka"];
+/// The AWS crates are held at `error`: they warn at every attempt to find credentials, for as long as there are none, and
+/// whoever asked them reports the beginning and the end of the trouble.
+const AWS: &str = "aws_";
+const WIRE: [&str; 8] = ["h2", "hyper", "opentelemetry", "reqwest", "rustls", "tonic", "tower", "rdkafka"];
 
 /// The message names what was found, what was expected and the next step.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +42,8 @@ where
     })?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     // Asked for only where it can matter: it takes part in every decision.
-    let is_verbose = filter.max_level_hint().is_none_or(|most| most > LevelFilter::INFO);
-    let wire = is_verbose.then(|| filter_fn(is_fit_to_log));
+    let is_asked = filter.max_level_hint().is_none_or(|most| most > LevelFilter::ERROR);
+    let wire = is_asked.then(|| filter_fn(is_fit_to_log));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
     let started = match settings.log_format {
         LogFormat::Text => logs.finish().with(wire).try_init(),
@@ -50,7 +53,12 @@ where
 }
 
 fn is_fit_to_log(event: &Metadata<'_>) -> bool {
-    *event.level() <= Level::INFO || !WIRE.iter().any(|target| event.target().starts_with(target))
+    let most = match event.target() {
+        target if target.starts_with(AWS) => Level::ERROR,
+        target if WIRE.iter().any(|wire| target.starts_with(wire)) => Level::INFO,
+        _ => return true,
+    };
+    *event.level() <= most
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -73,6 +74,15 @@ impl Services {
         self.script(&["revive", "kafka"]).map(drop)
     }
 
+    /// Another account of the S3 server that may read every bucket.
+    pub fn add_s3_user(&self, key: &str, secret: &str) -> Result<(), Error> {
+        self.script(&["s3-user", "add", key, secret]).map(drop)
+    }
+
+    pub fn remove_s3_user(&self, key: &str) -> Result<(), Error> {
+        self.script(&["s3-user", "remove", key]).map(drop)
+    }
+
     fn script(&self, arguments: &[&str]) -> Result<String, Error> {
         let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services"))
             .args(arguments)
@@ -116,18 +126,31 @@ impl Broker {
         Ok(Self { address: address.to_owned(), producer })
     }
 
-    pub async fn create_topics(&self) -> Result<(), Error> {
-        use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    /// Each with its dead-letter topic.
+    pub async fn create_topics(&self, topics: &[Topic]) -> Result<(), Error> {
+        let names =
+            topics.iter().flat_map(|topic| [(topic.name().to_owned(), topic.partitions()), (topic.dead_letters(), 1)]);
+        self.create(&names.collect::<Vec<_>>()).await
+    }
+
+    async fn create(&self, names: &[(String, i32)]) -> Result<(), Error> {
         let admin: AdminClient<DefaultClientContext> = client(&self.address).create()?;
-        let names: Vec<(String, i32)> = Topic::ALL
-            .into_iter()
-            .chain([Topic::Disk])
-            .flat_map(|topic| [(topic.name().to_owned(), topic.partitions()), (topic.dead_letters(), 1)])
-            .collect();
         let new = names.iter().map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)));
         let new: Vec<_> = new.collect();
         for created in admin.create_topics(&new, &AdminOptions::new()).await? {
             created.map_err(|(topic, code)| format!("topic {topic} is not created: {code}"))?;
+        }
+        Ok(())
+    }
+
+    pub async fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
+        self.create(&[(name.to_owned(), partitions)]).await
+    }
+
+    pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        let admin: AdminClient<DefaultClientContext> = client(&self.address).create()?;
+        for deleted in admin.delete_topics(&[name], &AdminOptions::new()).await? {
+            deleted.map_err(|(topic, code)| format!("topic {topic} is not deleted: {code}"))?;
         }
         Ok(())
     }

@@ -86,7 +86,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     media_link.lead_to(picture_server.address);
     media::fill_bucket(&services).await?;
     let broker = Broker::connect(&services.kafka)?;
-    broker.create_topics().await?;
+    broker.create_topics(&Topic::ALL.into_iter().chain([Topic::Disk]).collect::<Vec<_>>()).await?;
 
     let origin = format!("http://{}", media_link.address);
     let pictures = pictures(&origin)?;
@@ -132,6 +132,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let settings = StoreSettings {
         kind: StoreKind::Qdrant,
         url: format!("http://127.0.0.1:{store_port}"),
+        catalog: CATALOG.to_owned(),
         ..StoreSettings::default()
     };
     let mut verdict = judged(&expected, &settings, &pictures, &letters, &journal).await?;
@@ -139,7 +140,8 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     Ok(Some(report(plan, took, &world, &schedule, &expected, verdict, disk_refusals)))
 }
 
-async fn judged(
+/// What is in the store and among the dead letters against what must be.
+pub async fn judged(
     expected: &Expected,
     store: &StoreSettings,
     pictures: &BTreeMap<String, Picture>,
@@ -149,7 +151,7 @@ async fn judged(
     let vectors = Vectors::of(expected, pictures).await?;
     let model: ModelId = MODEL.parse()?;
     let reader = clipstream::store::open(store).await?;
-    let stored = oracle::scroll(&*reader, &model.collection(&store.collection_template, CATALOG)).await?;
+    let stored = oracle::scroll(&*reader, &model.collection(&store.collection_template, &store.catalog)).await?;
     reader.close().await?;
     oracle::judge(&Evidence { expected, stored: &stored, vectors: &vectors, pictures, letters, journal })
 }
@@ -177,7 +179,7 @@ async fn full_disk(
     let workload = std::sync::Mutex::new(workload);
     let send = async |count: usize| {
         for _ in 0..count {
-            let message = workload.lock().unwrap_or_else(PoisonError::into_inner).for_disk();
+            let message = workload.lock().unwrap_or_else(PoisonError::into_inner).alone(Topic::Disk, 0);
             broker.send(&message).await?;
         }
         broker.flush().await
@@ -191,7 +193,12 @@ async fn full_disk(
         expected.apply(Topic::Disk, message)?;
     }
     let letters = broker.read(&Topic::Disk.dead_letters(), 1).await?;
-    let store = StoreSettings { kind: StoreKind::Embedded, path: outcome.store, ..StoreSettings::default() };
+    let store = StoreSettings {
+        kind: StoreKind::Embedded,
+        path: outcome.store,
+        catalog: CATALOG.to_owned(),
+        ..StoreSettings::default()
+    };
     verdict.add(judged(&expected, &store, pictures, &letters, &world.journal).await?);
     Ok(Some(outcome.refusals))
 }
@@ -295,7 +302,7 @@ fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Pa
     }
 }
 
-fn texts() -> Result<Vec<String>, Error> {
+pub fn texts() -> Result<Vec<String>, Error> {
     let catalog = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/catalog/catalog.jsonl"))?;
     let texts = catalog.lines().rev().take(TEXTS).map(|line| {
         let item: serde_json::Value = serde_json::from_str(line)?;
@@ -305,7 +312,7 @@ fn texts() -> Result<Vec<String>, Error> {
 }
 
 /// Every picture that can be had, by its URL.
-fn pictures(origin: &str) -> Result<BTreeMap<String, Picture>, Error> {
+pub fn pictures(origin: &str) -> Result<BTreeMap<String, Picture>, Error> {
     let (http, s3) = media::names()?;
     let http = http.into_iter().map(|name| (format!("{origin}/images/{name}"), name));
     let s3 = s3.into_iter().map(|name| (format!("s3://{}/{name}", media::BUCKET), name));

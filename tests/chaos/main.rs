@@ -1,7 +1,8 @@
 //! The fault campaign: real workers, a real broker, and everything that can happen to them (`docs/reliability.md`).
 //!
-//! `make chaos MINUTES=60 SEED=7`, or `cargo test --test chaos -- run --minutes 60 --seed 7`. Without `run`, as one of all tests,
-//! it runs a few short campaigns where there is a real Kafka.
+//! `make chaos MINUTES=60 SEED=7`, or `cargo test --test chaos -- run --minutes 60 --seed 7`; and `make outages MINUTES=60`, or
+//! `cargo test --test chaos -- outages --minutes 60`. Without `run` or `outages`, as one of all tests, it runs a few short
+//! campaigns where there is a real Kafka.
 
 mod broker;
 mod campaign;
@@ -11,6 +12,7 @@ mod faults;
 mod journal;
 mod media;
 mod oracle;
+mod outages;
 mod plan;
 mod proxy;
 #[path = "../it/qdrant_endpoint/mod.rs"]
@@ -19,22 +21,23 @@ mod report;
 mod store;
 mod workers;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 
 use campaign::{Enough, Guard, Plan};
-use report::Report;
 
 /// Whatever ends a campaign early: a test program tells it and ends.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What runs with all other tests.
 const SHORT: [(u64, Guard); 2] = [(1, Guard::Strict), (2, Guard::Check)];
-/// Of faults, each.
+/// Of faults, each; and of the outages.
 const SHORT_FOR: Duration = Duration::from_secs(40);
+/// So that the recovery is short as well.
+const SHORT_BACKOFF_CAP: Duration = Duration::from_secs(2);
 
 /// A fault campaign. It ends when all of minutes, messages and kills are reached.
 #[derive(Debug, Parser)]
@@ -69,12 +72,24 @@ struct Args {
     json: Option<PathBuf>,
 }
 
+/// Everything that a worker needs is away for a while, each part for a worker of its own, all at the same time.
+#[derive(Debug, Parser)]
+#[command(name = "chaos outages")]
+struct OutageArgs {
+    #[arg(long, default_value_t = 60.0)]
+    minutes: f64,
+    /// Where the result goes as well, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let ended = match words.as_slice() {
         ["store", folder, port] => store::serve(folder, port),
         ["run", rest @ ..] => run(Args::parse_from(["chaos run"].iter().chain(rest))),
+        ["outages", rest @ ..] => outages(OutageArgs::parse_from(["chaos outages"].iter().chain(rest))),
         // As any other test binary: the arguments are the harness' options, or names of the tests that are wanted.
         words if words.iter().any(|w| !w.starts_with('-') && !"chaos".contains(w) || *w == "--list") => {
             Ok(ExitCode::SUCCESS)
@@ -96,13 +111,22 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         duration_max: minutes(args.minutes_max)?,
     };
     let Args { seed, workers, guard, only, .. } = args;
-    let Some(report) = campaign(&Plan { seed, workers, guard, enough, only })? else {
-        return Err("the campaign needs Kafka and S3 (see above)".into());
-    };
-    if let Some(file) = args.json {
-        std::fs::write(&file, format!("{}\n", report.json()))?;
+    let plan = Plan { seed, workers, guard, enough, only };
+    finish(attempt(&plan, async |folder| campaign::run(&plan, folder).await)?, args.json)
+}
+
+fn outages(args: OutageArgs) -> Result<ExitCode, Error> {
+    let plan = outages::Plan { outage: Duration::try_from_secs_f64(args.minutes * 60.0)?, backoff_cap: None };
+    finish(attempt(&plan, async |folder| outages::run(&plan, folder).await)?, args.json)
+}
+
+/// What was asked for by name must be possible.
+fn finish(outcome: Option<impl Outcome>, json: Option<PathBuf>) -> Result<ExitCode, Error> {
+    let outcome = outcome.ok_or("the campaign needs Kafka and S3 (see above)")?;
+    if let Some(file) = json {
+        std::fs::write(&file, format!("{}\n", outcome.json()))?;
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if outcome.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn short() -> Result<ExitCode, Error> {
@@ -111,18 +135,32 @@ fn short() -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut clean = true;
+    let mut note = |outcome: Option<bool>| match outcome {
+        Some(is_clean) => clean &= is_clean,
+        None => eprintln!("\n*** NO KAFKA OR NO S3 of its own: the fault campaign does NOT RUN ***\n"),
+    };
     for (seed, guard) in SHORT {
         let enough = Enough { duration: SHORT_FOR, messages: 0, kills: 0, duration_max: SHORT_FOR };
-        match campaign(&Plan { seed, workers: 2, guard, enough, only: String::new() })? {
-            Some(report) => clean &= report.is_clean(),
-            None => eprintln!("\n*** NO KAFKA OR NO S3 of its own: the fault campaign does NOT RUN ***\n"),
-        }
+        let plan = Plan { seed, workers: 2, guard, enough, only: String::new() };
+        note(attempt(&plan, async |folder| campaign::run(&plan, folder).await)?.map(|report| report.is_clean()));
     }
+    let plan = outages::Plan { outage: SHORT_FOR, backoff_cap: Some(SHORT_BACKOFF_CAP) };
+    note(attempt(&plan, async |folder| outages::run(&plan, folder).await)?.map(|report| report.is_clean()));
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What a campaign ends with.
+pub trait Outcome {
+    fn is_clean(&self) -> bool;
+    fn json(&self) -> serde_json::Value;
+    fn print(&self);
+}
+
 /// Runs one and tells. What it leaves behind is kept when it failed.
-fn campaign(plan: &Plan) -> Result<Option<Report>, Error> {
+fn attempt<R: Outcome>(
+    plan: &impl std::fmt::Debug,
+    run: impl AsyncFnOnce(&Path) -> Result<Option<R>, Error>,
+) -> Result<Option<R>, Error> {
     let folder = tempfile::Builder::new().prefix("clipstream-chaos-").tempdir()?;
     eprintln!("chaos: {plan:?}, in {}", folder.path().display());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
@@ -130,27 +168,23 @@ fn campaign(plan: &Plan) -> Result<Option<Report>, Error> {
         // Whatever ends the campaign drops it, and with it every process that it started.
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
-            ended = campaign::run(plan, folder.path()) => ended,
+            ended = run(folder.path()) => ended,
             _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
             _ = terminate.recv() => Err("terminated".into()),
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(30));
     let failed = match &ended {
-        Ok(Some(report)) => {
-            report.print();
-            !report.is_clean()
+        Ok(Some(outcome)) => {
+            outcome.print();
+            !outcome.is_clean()
         }
         Ok(None) => false,
         Err(_) => true,
     };
     if failed {
         let kept = folder.keep();
-        eprintln!(
-            "chaos: FAILED with seed {}; logs of the workers and the store's folder are in {}",
-            plan.seed,
-            kept.display()
-        );
+        eprintln!("chaos: FAILED: {plan:?}; logs of the workers and the store's folder are in {}", kept.display());
     }
     ended
 }

@@ -21,11 +21,13 @@ const COSINE_MIN: f64 = 0.9999;
 /// Differences that are shown with the history of their asset.
 const SHOWN_MAX: usize = 8;
 
-/// What was found. All but `duplicate_letters` and `dead_letters` must be zero.
+/// What was found. All but `points`, `duplicate_letters` and `dead_letters` must be zero.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// Points, or dead letters, that should be there and are not; good messages among the dead.
     pub lost: u64,
+    /// Those of them that are dead letters.
+    pub wrongly_dead: u64,
     /// Two points of one asset.
     pub doubled: u64,
     /// An older state than the last one.
@@ -46,6 +48,7 @@ impl Verdict {
     /// What was found elsewhere counts as well.
     pub fn add(&mut self, other: Self) {
         self.lost += other.lost;
+        self.wrongly_dead += other.wrongly_dead;
         self.doubled += other.doubled;
         self.stale += other.stale;
         self.wrong += other.wrong;
@@ -243,6 +246,7 @@ fn judge_letters(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), E
         match evidence.expected.doomed.get(&place) {
             None => {
                 verdict.lost += 1;
+                verdict.wrongly_dead += 1;
                 verdict.note(format!(
                     "LOST: the message at {place:?} is good, and a dead letter: {reason}: {}",
                     connect("exception.message")

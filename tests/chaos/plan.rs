@@ -16,6 +16,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
 
+use crate::outages;
+
 /// Header of a message that must become a dead letter.
 pub const DIES: &str = "chaos-dies";
 
@@ -33,6 +35,8 @@ pub enum Topic {
     Captions,
     /// Of the worker whose disk is full.
     Disk,
+    /// Of one of the workers that go through an hour's outage.
+    Outage(&'static str),
 }
 
 impl Topic {
@@ -45,11 +49,13 @@ impl Topic {
             Self::Pictures => "pictures",
             Self::Captions => "captions",
             Self::Disk => "disk",
+            Self::Outage(name) => name,
         }
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().chain([Self::Disk]).find(|topic| topic.name() == name)
+        let outages = outages::topics().map(Self::Outage);
+        Self::ALL.into_iter().chain([Self::Disk]).chain(outages).find(|topic| topic.name() == name)
     }
 
     pub fn dead_letters(self) -> String {
@@ -59,7 +65,7 @@ impl Topic {
     pub fn partitions(self) -> i32 {
         match self {
             Self::Assets => 6,
-            Self::Pictures | Self::Captions => 2,
+            Self::Pictures | Self::Captions | Self::Outage(_) => 2,
             Self::Disk => 1,
         }
     }
@@ -67,7 +73,7 @@ impl Topic {
     /// What a message means that names no operation.
     pub fn default_op(self) -> &'static str {
         match self {
-            Self::Assets | Self::Disk => "upsert",
+            Self::Assets | Self::Disk | Self::Outage(_) => "upsert",
             Self::Pictures | Self::Captions => "patch",
         }
     }
@@ -155,11 +161,14 @@ impl Workload {
         planned(topic, format!("fresh-{}-{n}", topic.name()), &body)
     }
 
-    /// A message for the worker whose disk is full.
-    pub fn for_disk(&mut self) -> Planned {
+    /// A message for a worker that has a topic to itself. `broken_percent`: how many must become dead letters.
+    pub fn alone(&mut self, topic: Topic, broken_percent: u32) -> Planned {
         self.serial += 1;
+        if self.rng.random_ratio(broken_percent, 100) {
+            return Planned { topic, ..self.broken() };
+        }
         let key = self.rng.random_range(0..400);
-        Planned { topic: Topic::Disk, ..self.unversioned(key) }
+        Planned { topic, ..self.unversioned(key) }
     }
 
     fn versioned(&mut self, key: u32) -> Planned {

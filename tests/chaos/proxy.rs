@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+const BACKLOG: u32 = 1024;
 const CHUNK: usize = 64 * 1024;
 /// A slow link: this much, then a pause. About 20 kB/s.
 const SLOW_CHUNK: usize = 1024;
@@ -23,6 +24,8 @@ pub enum Harm {
     None,
     /// New connections are closed at once; those that are there live on.
     Refuse,
+    /// Nobody listens: the system refuses new connections. Those that are there live on.
+    Gone,
     /// Bytes are held, in both directions, and delivered when the harm is over: however late, and whoever sent them.
     Stall {
         every: u64,
@@ -39,7 +42,7 @@ pub enum Harm {
 impl Harm {
     fn hits(self, connection: u64) -> bool {
         match self {
-            Self::None | Self::Refuse => false,
+            Self::None | Self::Refuse | Self::Gone => false,
             Self::Stall { every } | Self::Slow { every } | Self::HalfAnswers { every } => {
                 connection.is_multiple_of(every)
             }
@@ -51,7 +54,7 @@ impl Harm {
 pub struct Proxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    server: JoinHandle<()>,
+    server: JoinHandle<io::Result<()>>,
 }
 
 struct Shared {
@@ -66,15 +69,16 @@ struct Shared {
 impl Proxy {
     /// Refuses everybody until it is told where to lead to.
     pub async fn bind() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
+        // Bound for as long as the proxy lives, and never listening: nobody else gets the port while it is gone.
+        let kept = bound((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = kept.local_addr()?;
         let shared = Arc::new(Shared {
             upstream: watch::Sender::new(None),
             harm: watch::Sender::new(Harm::None),
             cut: watch::Sender::new((0, 1)),
             harmed: AtomicU64::new(0),
         });
-        let server = tokio::spawn(serve(listener, shared.clone()));
+        let server = tokio::spawn(serve(kept, bound(address)?.listen(BACKLOG)?, shared.clone()));
         Ok(Self { address, shared, server })
     }
 
@@ -103,10 +107,29 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connection = 0;
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// `_kept` has the port, see [`Proxy::bind`].
+async fn serve(_kept: TcpSocket, listener: TcpListener, shared: Arc<Shared>) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let (mut connection, mut harm, mut listener) = (0, shared.harm.subscribe(), listener);
     loop {
-        let Ok((client, _)) = listener.accept().await else { continue };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            gone = async { harm.wait_for(|now| *now == Harm::Gone).await.map(drop) } => {
+                gone.map_err(io::Error::other)?;
+                drop(listener);
+                harm.wait_for(|now| *now != Harm::Gone).await.map_err(io::Error::other)?;
+                listener = bound(address)?.listen(BACKLOG)?;
+                continue;
+            }
+        };
+        let Ok((client, _)) = accepted else { continue };
         if *shared.harm.borrow() == Harm::Refuse {
             shared.harmed.fetch_add(1, Ordering::Relaxed);
             continue;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
+use crate::Outcome;
 use crate::campaign::Guard;
 use crate::faults::Kind;
 use crate::oracle::Verdict;
@@ -31,11 +32,27 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn is_clean(&self) -> bool {
+    fn guard_name(&self) -> &'static str {
+        match self.guard {
+            Guard::Check => "check",
+            Guard::Strict => "strict",
+        }
+    }
+
+    /// Median and longest.
+    fn recovery(&self, kind: Kind) -> Option<(Duration, Duration)> {
+        let mut all = self.recoveries.get(&kind)?.clone();
+        all.sort();
+        Some((*all.get(all.len() / 2)?, *all.last()?))
+    }
+}
+
+impl Outcome for Report {
+    fn is_clean(&self) -> bool {
         self.verdict.is_clean() && self.violations.is_empty()
     }
 
-    pub fn json(&self) -> Value {
+    fn json(&self) -> Value {
         let faults: serde_json::Map<String, Value> = self
             .injected
             .iter()
@@ -55,21 +72,7 @@ impl Report {
         })
     }
 
-    fn guard_name(&self) -> &'static str {
-        match self.guard {
-            Guard::Check => "check",
-            Guard::Strict => "strict",
-        }
-    }
-
-    /// Median and longest.
-    fn recovery(&self, kind: Kind) -> Option<(Duration, Duration)> {
-        let mut all = self.recoveries.get(&kind)?.clone();
-        all.sort();
-        Some((*all.get(all.len() / 2)?, *all.last()?))
-    }
-
-    pub fn print(&self) {
+    fn print(&self) {
         let mut table = Table::new();
         table.load_preset(presets::ASCII_MARKDOWN);
         table.set_header(["fault", "times", "recovery, median", "longest"]);
@@ -122,7 +125,7 @@ impl Report {
     }
 }
 
-fn right(table: &mut Table, columns: std::ops::Range<usize>) {
+pub fn right(table: &mut Table, columns: std::ops::Range<usize>) {
     for column in columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);

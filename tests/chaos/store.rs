@@ -24,6 +24,7 @@ pub enum Refusal {
     Error,
     WaitTimeout,
     LostReply,
+    Unauthorized,
 }
 
 /// The child's side. Ends when its standard input does.
@@ -46,6 +47,8 @@ fn obey(endpoint: &QdrantEndpoint, order: &str) -> Result<(), Error> {
         }
         "error" => faults.refuse(WRITE, MANY, Status::internal("Service internal error: disk trouble")),
         "wait_timeout" => faults.wait_timeout(MANY),
+        // Every call, reads as well.
+        "unauthorized" => faults.refuse("", MANY, Status::unauthenticated("Invalid API key or JWT")),
         "lost_reply" => faults.lose_reply(WRITE, MANY, Status::unavailable("the connection broke")),
         "well" => {
             let left = faults.remaining();
@@ -124,6 +127,7 @@ impl StoreProcess {
             Refusal::Error => "error",
             Refusal::WaitTimeout => "wait_timeout",
             Refusal::LostReply => "lost_reply",
+            Refusal::Unauthorized => "unauthorized",
         })
     }
 

@@ -244,7 +244,13 @@ impl Poller {
             return self.carry_out(&Rebalance::Revoke(list));
         }
         if self.consumer.assignment_lost() {
-            tracing::warn!(partitions = %listed(&partitions), "partitions lost: others have them already");
+            let listed = listed(&partitions);
+            // Where no broker can be reached that is part of an outage, which is logged as such.
+            if self.trouble.is_cut_off() {
+                tracing::debug!(partitions = %listed, "partitions lost: the session has ended meanwhile");
+            } else {
+                tracing::warn!(partitions = %listed, "partitions lost: others have them already");
+            }
             self.state.commits.forget(&partitions);
             self.handover.withdraw(&partitions, SourceEvent::Lost { partitions: partitions.clone() });
             return self.carry_out(&Rebalance::Revoke(list));
