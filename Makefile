@@ -16,9 +16,9 @@ test: preflight onnxruntime ## all tests, against real servers where this machin
 	scripts/services with $(CARGO) test --locked
 
 # Servers of its own: it crashes them. MESSAGES and KILLS: it goes on until there were so many.
-chaos: preflight onnxruntime ## the fault campaign: make chaos MINUTES=60 [SEED=7] [GUARD=check] [MESSAGES=200000 KILLS=200]
+chaos: preflight onnxruntime ## the fault campaign: make chaos MINUTES=60 [SEED=7] [GUARD=check] [RETRIES=1] [MESSAGES=200000 KILLS=200]
 	$(CARGO) test --locked --test chaos -- run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1) \
-	    --messages $(or $(MESSAGES),0) --kills-min $(or $(KILLS),0) $(if $(GUARD),--guard $(GUARD)) $(if $(JSON),--json $(JSON))
+	    --messages $(or $(MESSAGES),0) --kills-min $(or $(KILLS),0) $(if $(GUARD),--guard $(GUARD)) $(if $(RETRIES),--retries) $(if $(JSON),--json $(JSON))
 
 outages: preflight onnxruntime ## everything a worker needs is away for MINUTES, each part for a worker of its own: make outages MINUTES=60
 	$(CARGO) test --locked --test chaos -- outages --minutes $(or $(MINUTES),60) $(if $(JSON),--json $(JSON))

@@ -13,10 +13,10 @@ use crate::config::{LogFormat, TelemetrySettings, log_filter};
 
 /// Crates that log requests, headers or signatures as they go over the wire: nothing of theirs below `info` is logged,
 /// whatever the filter says, because no text of theirs is known to be without secrets.
-/// The AWS crates are held at `error`: they warn at every attempt to find credentials, for as long as there are none, and
+const WIRE: [&str; 8] = ["h2", "hyper", "opentelemetry", "reqwest", "rustls", "tonic", "tower", "rdkafka"];
+/// Such crates as well, and held at `error`: they warn at every attempt to find credentials, for as long as there are none, and
 /// whoever asked them reports the beginning and the end of the trouble.
 const AWS: &str = "aws_";
-const WIRE: [&str; 8] = ["h2", "hyper", "opentelemetry", "reqwest", "rustls", "tonic", "tower", "rdkafka"];
 
 /// The message names what was found, what was expected and the next step.
 #[derive(Debug, thiserror::Error)]

@@ -17,8 +17,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::util::Timeout;
 
 use crate::Error;
-use crate::journal::Partition;
-use crate::plan::{DIES, Planned, Topic, WRONG_CLOCK};
+use crate::plan::{DIES, Planned, RETRY_PARTITIONS, Topic, WRONG_CLOCK};
 
 const ANSWER: Duration = Duration::from_secs(10);
 const READ: Duration = Duration::from_secs(300);
@@ -133,6 +132,11 @@ impl Broker {
         self.create(&names.collect::<Vec<_>>()).await
     }
 
+    pub async fn create_retry_topics(&self, topics: &[Topic]) -> Result<(), Error> {
+        let names = topics.iter().flat_map(|topic| topic.retries()).map(|name| (name, RETRY_PARTITIONS));
+        self.create(&names.collect::<Vec<_>>()).await
+    }
+
     async fn create(&self, names: &[(String, i32)]) -> Result<(), Error> {
         let admin: AdminClient<DefaultClientContext> = client(&self.address).create()?;
         let new = names.iter().map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)));
@@ -188,9 +192,14 @@ impl Broker {
         Ok(tokio::task::spawn_blocking(move || producer.flush(FLUSH)).await??)
     }
 
-    pub fn lag(&self, group: &str, topics: &[Topic]) -> Result<Lag, Error> {
+    /// `retries`: with the topics' retry topics.
+    pub fn lag(&self, group: &str, topics: &[Topic], retries: bool) -> Result<Lag, Error> {
         let consumer: BaseConsumer = client(&self.address).set("group.id", group).create()?;
-        Ok(Lag { consumer: Arc::new(consumer), topics: topics.to_vec() })
+        let mut all: Vec<_> = topics.iter().map(|topic| (topic.name().to_owned(), topic.partitions())).collect();
+        if retries {
+            all.extend(topics.iter().flat_map(|topic| topic.retries()).map(|name| (name, RETRY_PARTITIONS)));
+        }
+        Ok(Lag { consumer: Arc::new(consumer), topics: all })
     }
 
     /// Every message of a topic.
@@ -210,28 +219,28 @@ fn client(address: &str) -> ClientConfig {
 #[derive(Clone)]
 pub struct Lag {
     consumer: Arc<BaseConsumer>,
-    topics: Vec<Topic>,
+    topics: Vec<(String, i32)>,
 }
 
 impl Lag {
     /// Messages that are not committed, by partition, zeros left out. Fails while the broker is away.
-    pub async fn now(&self) -> Result<BTreeMap<Partition, i64>, Error> {
+    pub async fn now(&self) -> Result<BTreeMap<(String, i32), i64>, Error> {
         let lag = self.clone();
         tokio::task::spawn_blocking(move || lag.ask()).await?
     }
 
-    fn ask(&self) -> Result<BTreeMap<Partition, i64>, Error> {
-        let partitions: Vec<Partition> =
-            self.topics.iter().flat_map(|topic| (0..topic.partitions()).map(|partition| (*topic, partition))).collect();
+    fn ask(&self) -> Result<BTreeMap<(String, i32), i64>, Error> {
+        let all = |(topic, count): &(String, i32)| (0..*count).map(|n| (topic.clone(), n)).collect::<Vec<_>>();
+        let partitions: Vec<(String, i32)> = self.topics.iter().flat_map(all).collect();
         let mut list = TopicPartitionList::new();
         for (topic, partition) in &partitions {
-            list.add_partition(topic.name(), *partition);
+            list.add_partition(topic, *partition);
         }
         let committed = self.consumer.committed_offsets(list, ANSWER)?;
         let mut lag = BTreeMap::new();
         for (topic, partition) in partitions {
-            let (low, high) = self.consumer.fetch_watermarks(topic.name(), partition, ANSWER)?;
-            let at = match committed.find_partition(topic.name(), partition).map(|found| found.offset()) {
+            let (low, high) = self.consumer.fetch_watermarks(&topic, partition, ANSWER)?;
+            let at = match committed.find_partition(&topic, partition).map(|found| found.offset()) {
                 Some(Offset::Offset(offset)) => offset,
                 _ => low,
             };

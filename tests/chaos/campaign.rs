@@ -1,6 +1,6 @@
 //! One campaign: messages and faults until enough is enough, then peace, then judgement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::Error;
-use crate::broker::{Broker, Services};
+use crate::broker::{Broker, Lag, Services};
 use crate::disk::{self, Disk};
 use crate::expected::Expected;
 use crate::faults::{Kind, Links, SESSION_TIMEOUT, Schedule, World};
 use crate::journal::Journal;
 use crate::media::{self, Media, Picture};
 use crate::oracle::{self, Evidence, Vectors, Verdict};
-use crate::plan::{Material, Planned, Topic, Workload};
+use crate::plan::{Material, Planned, RETRY_DELAYS_S, RETRY_PARTITIONS, Topic, Workload};
 use crate::proxy::Proxy;
 use crate::report::Report;
 use crate::store::StoreProcess;
@@ -30,6 +30,7 @@ pub const MODEL: &str = "demo-emoji/v1";
 const GROUP: &str = "chaos";
 const DISK_GROUP: &str = "chaos-disk";
 const CATALOG: &str = "chaos";
+const RETRY_DELAYS: &str = "dead_letter.retry_delays_s";
 /// Messages that wait for the workers, at most: enough that they are never idle, few enough that a replay ends.
 const BACKLOG_MAX: i64 = 3000;
 const TEXTS: usize = 400;
@@ -65,6 +66,8 @@ pub struct Plan {
     pub workers: usize,
     pub guard: Guard,
     pub enough: Enough,
+    /// Whether messages that fail transiently are put off to retry topics, which takes `strict`.
+    pub retries: bool,
     /// Part of the names of the faults that are wanted.
     pub only: String,
 }
@@ -87,6 +90,9 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     media::fill_bucket(&services).await?;
     let broker = Broker::connect(&services.kafka)?;
     broker.create_topics(&Topic::ALL.into_iter().chain([Topic::Disk]).collect::<Vec<_>>()).await?;
+    if plan.retries {
+        broker.create_retry_topics(&Topic::ALL).await?;
+    }
 
     let origin = format!("http://{}", media_link.address);
     let pictures = pictures(&origin)?;
@@ -98,7 +104,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     };
     let links = Links { kafka, store: store_link, media: media_link, s3 };
     let journal = Arc::new(Journal::new());
-    let how = worker_settings(plan.guard, &services, &links, folder);
+    let how = worker_settings(plan, &services, &links, folder);
     let pool = Arc::new(Pool::new(how, plan.workers, journal.clone()));
     let store_port = store.port();
     let world = Arc::new(World::new(pool.clone(), journal.clone(), services, store, picture_server, links));
@@ -107,7 +113,9 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let over = Arc::new(AtomicBool::new(false));
     let sent = Arc::new(AtomicU64::new(0));
     let workload = Workload::new(plan.seed, material, plan.guard == Guard::Strict);
-    let producing = tokio::spawn(produce(workload, broker.clone(), sent.clone(), over.clone(), journal.clone()));
+    let lag = broker.lag(GROUP, &Topic::ALL, plan.retries)?;
+    let producing = produce(workload, broker.clone(), lag.clone(), sent.clone(), over.clone(), journal.clone());
+    let producing = tokio::spawn(producing);
     let mut schedule = Schedule::new(plan)?;
     torment(&world, &mut schedule, plan, &sent).await?;
     over.store(true, Ordering::Relaxed);
@@ -115,19 +123,25 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
 
     eprintln!("chaos: {:.0} s: faults are over, waiting for lag 0", journal.elapsed().as_secs_f64());
     journal.stop_waiting();
-    settle(&broker, &journal, SETTLE_MAX).await?;
-    fresh(&mut workload, &broker, &journal).await?;
+    settle(&lag, &journal, SETTLE_MAX).await?;
+    fresh(&mut workload, &broker, &lag, &journal).await?;
     tending.abort();
     pool.end(STOP_MAX).await?;
     let took = journal.elapsed();
 
-    let mut expected = Expected::default();
-    let mut letters = Vec::new();
+    let (mut letters, mut put_off) = (Vec::new(), 0);
+    for topic in Topic::ALL {
+        letters.extend(broker.read(&topic.dead_letters(), 1).await?);
+        for name in topic.retries().filter(|_| plan.retries) {
+            put_off += broker.read(&name, RETRY_PARTITIONS).await?.len() as u64;
+        }
+    }
+    let overtaken = if plan.retries { oracle::overtaken(&letters)? } else { BTreeSet::new() };
+    let mut expected = Expected::without(overtaken);
     for topic in Topic::ALL {
         for message in broker.read(topic.name(), topic.partitions()).await? {
             expected.apply(topic, message)?;
         }
-        letters.extend(broker.read(&topic.dead_letters(), 1).await?);
     }
     let settings = StoreSettings {
         kind: StoreKind::Qdrant,
@@ -137,7 +151,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     };
     let mut verdict = judged(&expected, &settings, &pictures, &letters, &journal).await?;
     let disk_refusals = full_disk(&world, folder, &broker, workload, &pictures, &mut verdict).await?;
-    Ok(Some(report(plan, took, &world, &schedule, &expected, verdict, disk_refusals)))
+    Ok(Some(report(plan, took, &world, &schedule, &expected, verdict, put_off, disk_refusals)))
 }
 
 /// What is in the store and among the dead letters against what must be.
@@ -168,7 +182,7 @@ async fn full_disk(
 ) -> Result<Option<u64>, Error> {
     let folder = folder.join("disk");
     let how = world.pool.settings();
-    let others = ["kafka.topics", "kafka.group_id", "store.kind", "store.url"];
+    let others = ["kafka.topics", "kafka.group_id", "store.kind", "store.url", RETRY_DELAYS];
     let mut settings: Vec<_> = how.settings.iter().filter(|(key, _)| !others.contains(&&**key)).cloned().collect();
     let path = folder.join("store").display().to_string();
     let own =
@@ -210,6 +224,7 @@ fn report(
     schedule: &Schedule,
     expected: &Expected,
     verdict: Verdict,
+    put_off: u64,
     disk_refusals: Option<u64>,
 ) -> Report {
     let enough = plan.enough;
@@ -218,6 +233,9 @@ fn report(
     // A campaign in which nothing was done twice has tested nothing.
     if replays == 0 {
         violations.push("no message was processed twice: the faults tested nothing".to_owned());
+    }
+    if plan.retries && put_off == 0 {
+        violations.push("no message was put off to a retry topic".to_owned());
     }
     let missing: Vec<&str> = schedule.kinds().filter(|kind| !injected.contains_key(kind)).map(Kind::name).collect();
     if schedule.went_round() && !missing.is_empty() {
@@ -237,6 +255,8 @@ fn report(
         messages: expected.messages,
         processed,
         replays,
+        put_off,
+        overtaken: expected.overtaken.len() as u64,
         clock_jumps: expected.clock_jumps,
         refused_starts: world.pool.refused_starts(),
         injected,
@@ -247,7 +267,7 @@ fn report(
     }
 }
 
-fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Path) -> WorkerSettings {
+fn worker_settings(plan: &Plan, services: &Services, links: &Links, folder: &Path) -> WorkerSettings {
     let names: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
     let ops: Vec<String> = Topic::ALL.iter().map(|t| format!("{}={}", t.name(), t.default_op())).collect();
     let session_timeout_ms = SESSION_TIMEOUT.as_millis().to_string();
@@ -267,7 +287,7 @@ fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Pa
         ("media.s3_path_style", "true"),
         ("pipeline.commit_interval_ms", "500"),
         // A storm ends: until then a good message must not become a dead letter.
-        ("pipeline.attempts_max", "1000"),
+        ("pipeline.attempts_max", if plan.retries { "3" } else { "1000" }),
         ("pipeline.backoff_base_ms", "50"),
         ("pipeline.backoff_cap_ms", "1000"),
         ("pipeline.drain_deadline_ms", "5000"),
@@ -277,16 +297,20 @@ fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Pa
         // In `strict`, shorter than some stalls, so that writes come late that nobody waits for any more. And small
         // batches, which the store manages in a fraction of that on a machine that is busy with all the rest: where it
         // does not, what is repeated keeps it from what is new.
-        ("store.timeout_ms", if guard == Guard::Strict { "6000" } else { "60000" }),
+        ("store.timeout_ms", if plan.guard == Guard::Strict { "6000" } else { "60000" }),
         ("store.batch_points_max", "32"),
         ("telemetry.listen", "127.0.0.1:0"),
         ("telemetry.log_format", "json"),
         ("telemetry.log_filter", "info,clipstream::pipeline=debug,qdrant_edge=error"),
     ];
     let mut settings: Vec<_> = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    if guard == Guard::Strict {
+    if plan.guard == Guard::Strict {
         // `check` is the default, and tried as such.
         settings.push(("store.guard".to_owned(), "strict".to_owned()));
+    }
+    if plan.retries {
+        let delays: Vec<String> = RETRY_DELAYS_S.iter().map(u64::to_string).collect();
+        settings.push((RETRY_DELAYS.to_owned(), delays.join(",")));
     }
     WorkerSettings {
         settings,
@@ -332,11 +356,11 @@ async fn tend(pool: Arc<Pool>, journal: Arc<Journal>) {
 async fn produce(
     mut workload: Workload,
     broker: Broker,
+    lag: Lag,
     sent: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
     journal: Arc<Journal>,
 ) -> Result<Workload, String> {
-    let lag = broker.lag(GROUP, &Topic::ALL).map_err(|e| e.to_string())?;
     let mut room = BACKLOG_MAX;
     while !over.load(Ordering::Relaxed) {
         if room <= 0 {
@@ -393,8 +417,8 @@ async fn torment(world: &Arc<World>, schedule: &mut Schedule, plan: &Plan, sent:
 }
 
 /// Waits until everything is committed.
-async fn settle(broker: &Broker, journal: &Journal, patience: Duration) -> Result<(), Error> {
-    let (lag, deadline) = (broker.lag(GROUP, &Topic::ALL)?, Instant::now() + patience);
+async fn settle(lag: &Lag, journal: &Journal, patience: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + patience;
     loop {
         let left = lag.now().await;
         if left.as_ref().is_ok_and(BTreeMap::is_empty) {
@@ -410,7 +434,7 @@ async fn settle(broker: &Broker, journal: &Journal, patience: Duration) -> Resul
 }
 
 /// A message for every partition must pass; the oracle looks at what came of them.
-async fn fresh(workload: &mut Workload, broker: &Broker, journal: &Journal) -> Result<(), Error> {
+async fn fresh(workload: &mut Workload, broker: &Broker, lag: &Lag, journal: &Journal) -> Result<(), Error> {
     let messages: Vec<Planned> = Topic::ALL
         .into_iter()
         .flat_map(|topic| (0..30).map(move |n| (topic, n)))
@@ -420,5 +444,5 @@ async fn fresh(workload: &mut Workload, broker: &Broker, journal: &Journal) -> R
         broker.send(message).await?;
     }
     broker.flush().await?;
-    settle(broker, journal, FRESH_MAX).await
+    settle(lag, journal, FRESH_MAX).await
 }

@@ -104,7 +104,7 @@ pub async fn run(
 
 /// Waits until everything is committed; whether the worker had to be started again for it.
 async fn committed(shell: &mut Shell, broker: &Broker, disk: &Disk<'_>, when: &str) -> Result<bool, Error> {
-    let (lag, deadline, mut restarted) = (broker.lag(disk.group, &[Topic::Disk])?, Instant::now() + STEP, false);
+    let (lag, deadline, mut restarted) = (broker.lag(disk.group, &[Topic::Disk], false)?, Instant::now() + STEP, false);
     loop {
         let left = lag.now().await?.values().sum::<i64>();
         if left == 0 {

@@ -38,12 +38,19 @@ pub struct Doomed {
 pub struct Expected {
     pub assets: BTreeMap<String, Asset>,
     pub doomed: BTreeMap<Place, Doomed>,
+    /// Good messages that came back from a retry topic when newer patches had been written: dead letters.
+    pub overtaken: BTreeMap<Place, Option<OwnedMessage>>,
     pub messages: u64,
     /// Messages of a producer whose clock was wrong.
     pub clock_jumps: u64,
 }
 
 impl Expected {
+    /// `overtaken`: messages that were too late, as their dead letters say.
+    pub fn without(overtaken: impl IntoIterator<Item = Place>) -> Self {
+        Self { overtaken: overtaken.into_iter().map(|place| (place, None)).collect(), ..Self::default() }
+    }
+
     /// Messages of one partition come in its order.
     pub fn apply(&mut self, topic: Topic, message: OwnedMessage) -> Result<(), Error> {
         self.messages += 1;
@@ -61,6 +68,11 @@ impl Expected {
         }
         let body: Value = message.payload().map_or(Ok(json!({"op": "delete"})), serde_json::from_slice)?;
         let asset = self.assets.entry(key).or_default();
+        if let Some(overtaken) = self.overtaken.get_mut(&place) {
+            asset.history.push((place, shown, "overtaken"));
+            *overtaken = Some(message);
+            return Ok(());
+        }
         let counted = asset.apply(topic, place, &body);
         asset.history.push((place, shown, if counted { "" } else { "stale" }));
         Ok(())

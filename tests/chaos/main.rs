@@ -33,7 +33,7 @@ use campaign::{Enough, Guard, Plan};
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What runs with all other tests.
-const SHORT: [(u64, Guard); 2] = [(1, Guard::Strict), (2, Guard::Check)];
+const SHORT: [(u64, Guard, bool); 2] = [(1, Guard::Strict, true), (2, Guard::Check, false)];
 /// Of faults, each; and of the outages.
 const SHORT_FOR: Duration = Duration::from_secs(40);
 /// So that the recovery is short as well.
@@ -64,6 +64,9 @@ struct Args {
     /// The workers' store.guard; with check, faults that it is not made for are left out.
     #[arg(long, value_enum, default_value_t = Guard::Strict)]
     guard: Guard,
+    /// Messages that fail transiently are put off to retry topics. With strict only.
+    #[arg(long)]
+    retries: bool,
     /// Only faults with this in their name, to look closer at one kind.
     #[arg(long, default_value = "")]
     only: String,
@@ -110,8 +113,11 @@ fn run(args: Args) -> Result<ExitCode, Error> {
         kills: args.kills_min,
         duration_max: minutes(args.minutes_max)?,
     };
-    let Args { seed, workers, guard, only, .. } = args;
-    let plan = Plan { seed, workers, guard, enough, only };
+    let Args { seed, workers, guard, retries, only, .. } = args;
+    if retries && guard != Guard::Strict {
+        return Err("--retries takes --guard strict, as retry topics do".into());
+    }
+    let plan = Plan { seed, workers, guard, enough, retries, only };
     finish(attempt(&plan, async |folder| campaign::run(&plan, folder).await)?, args.json)
 }
 
@@ -139,9 +145,9 @@ fn short() -> Result<ExitCode, Error> {
         Some(is_clean) => clean &= is_clean,
         None => eprintln!("\n*** NO KAFKA OR NO S3 of its own: the fault campaign does NOT RUN ***\n"),
     };
-    for (seed, guard) in SHORT {
+    for (seed, guard, retries) in SHORT {
         let enough = Enough { duration: SHORT_FOR, messages: 0, kills: 0, duration_max: SHORT_FOR };
-        let plan = Plan { seed, workers: 2, guard, enough, only: String::new() };
+        let plan = Plan { seed, workers: 2, guard, enough, retries, only: String::new() };
         note(attempt(&plan, async |folder| campaign::run(&plan, folder).await)?.map(|report| report.is_clean()));
     }
     let plan = outages::Plan { outage: SHORT_FOR, backoff_cap: Some(SHORT_BACKOFF_CAP) };

@@ -17,6 +17,8 @@ use crate::journal::{Journal, Place};
 use crate::media::Picture;
 use crate::plan::Topic;
 
+/// The reason of dead letters that came back from a retry topic too late.
+const OVERTAKEN: &str = "overtaken";
 const COSINE_MIN: f64 = 0.9999;
 /// Differences that are shown with the history of their asset.
 const SHOWN_MAX: usize = 8;
@@ -235,21 +237,51 @@ fn source(record: &Value) -> Option<Place> {
     Some((Topic::named(source["topic"].as_str()?)?, partition, source["offset"].as_i64()?))
 }
 
+fn connect<'a>(letter: &'a OwnedMessage, name: &str) -> &'a str {
+    header(letter, &format!("__connect.errors.{name}")).unwrap_or_default()
+}
+
+/// Which message died.
+fn place(letter: &OwnedMessage) -> Result<Place, Error> {
+    let topic = Topic::named(connect(letter, "topic")).ok_or("a dead letter of a topic that is not ours")?;
+    Ok((topic, connect(letter, "partition").parse()?, connect(letter, "offset").parse()?))
+}
+
+/// Messages that were too late, as the letters say.
+pub fn overtaken(letters: &[OwnedMessage]) -> Result<BTreeSet<Place>, Error> {
+    letters.iter().filter(|letter| connect(letter, "exception.class.name") == OVERTAKEN).map(place).collect()
+}
+
+/// Whether a message that is said to have been overtaken is whole, and a newer one of its asset counted.
+fn was_overtaken(expected: &Expected, letter: &OwnedMessage, place: Place) -> bool {
+    let good = expected.overtaken.get(&place).and_then(Option::as_ref);
+    let message = good.or_else(|| Some(&expected.doomed.get(&place)?.message));
+    let key = letter.key().map(String::from_utf8_lossy).unwrap_or_default();
+    let newer =
+        |(at, _, note): &(Place, String, &str)| (at.0, at.1) == (place.0, place.1) && at.2 > place.2 && note.is_empty();
+    message.is_some_and(|message| (letter.key(), letter.payload()) == (message.key(), message.payload()))
+        && expected.assets.get(&*key).is_some_and(|asset| asset.history.iter().any(newer))
+}
+
 fn judge_letters(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), Error> {
     let mut buried: BTreeMap<Place, u64> = BTreeMap::new();
     for letter in evidence.letters {
-        let connect = |name: &str| header(letter, &format!("__connect.errors.{name}")).unwrap_or_default();
-        let topic = Topic::named(connect("topic")).ok_or("a dead letter of a topic that is not ours")?;
-        let place = (topic, connect("partition").parse()?, connect("offset").parse()?);
-        let reason = connect("exception.class.name");
+        let (place, reason) = (place(letter)?, connect(letter, "exception.class.name"));
         *buried.entry(place).or_default() += 1;
+        if reason == OVERTAKEN {
+            if !was_overtaken(evidence.expected, letter, place) {
+                verdict.wrong += 1;
+                verdict.note(format!("WRONG: the dead letter of {place:?} says that it was overtaken, and is not whole or no newer one counts"));
+            }
+            continue;
+        }
         match evidence.expected.doomed.get(&place) {
             None => {
                 verdict.lost += 1;
                 verdict.wrongly_dead += 1;
                 verdict.note(format!(
                     "LOST: the message at {place:?} is good, and a dead letter: {reason}: {}",
-                    connect("exception.message")
+                    connect(letter, "exception.message")
                 ));
             }
             Some(doomed) => {

@@ -24,6 +24,11 @@ pub const DIES: &str = "chaos-dies";
 /// Header of a message whose timestamp is not its time.
 pub const WRONG_CLOCK: &str = "chaos-wrong-clock";
 
+/// Longer in all than any fault lasts: a good message must not become a dead letter.
+pub const RETRY_DELAYS_S: [u64; 6] = [1, 2, 4, 8, 16, 32];
+/// Of each retry topic.
+pub const RETRY_PARTITIONS: i32 = 2;
+
 const KEYS: f64 = 4000.0;
 /// Payload keys of an asset.
 const FIELDS: u32 = 5;
@@ -60,6 +65,11 @@ impl Topic {
 
     pub fn dead_letters(self) -> String {
         format!("{}.dlq", self.name())
+    }
+
+    /// Of the topic, where workers put messages off.
+    pub fn retries(self) -> impl Iterator<Item = String> {
+        (1..=RETRY_DELAYS_S.len()).map(move |n| format!("{}.retry.{n}", self.name()))
     }
 
     pub fn partitions(self) -> i32 {

@@ -19,6 +19,10 @@ pub struct Report {
     pub messages: u64,
     pub processed: u64,
     pub replays: u64,
+    /// To retry topics.
+    pub put_off: u64,
+    /// Of those, too late.
+    pub overtaken: u64,
     pub clock_jumps: u64,
     pub refused_starts: u64,
     pub injected: BTreeMap<Kind, u64>,
@@ -66,6 +70,7 @@ impl Outcome for Report {
             "processed": self.processed, "replays": self.replays, "points": self.verdict.points,
             "dead_letters": self.verdict.dead_letters, "duplicate_letters": self.verdict.duplicate_letters,
             "kills": self.injected.get(&Kind::WorkerKill), "faults": faults, "clock_jumps": self.clock_jumps,
+            "put_off": self.put_off, "overtaken": self.overtaken,
             "disk_refusals": self.disk_refusals, "refused_starts": self.refused_starts,
             "lost": self.verdict.lost, "doubled": self.verdict.doubled, "stale": self.verdict.stale,
             "wrong": self.verdict.wrong, "violations": self.violations.len(),
@@ -103,6 +108,8 @@ impl Outcome for Report {
             ("points expected", verdict.points.to_string()),
             ("dead letters", verdict.dead_letters.to_string()),
             ("replays observed", self.replays.to_string()),
+            ("put off to retry topics", self.put_off.to_string()),
+            ("of those, overtaken by newer patches", self.overtaken.to_string()),
             ("dead letters written again", verdict.duplicate_letters.to_string()),
             ("starts refused (a dependency away)", self.refused_starts.to_string()),
             ("lost", verdict.lost.to_string()),

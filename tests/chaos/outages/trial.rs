@@ -92,7 +92,7 @@ impl<'a> Running<'a> {
         let pictures = campaign::pictures(&origin)?.into_keys().filter(wanted).collect();
         let material =
             Material { texts: campaign::texts()?, pictures, origin: origin.clone(), bucket: BUCKET.to_owned() };
-        let lag = shared.broker.lag(trial.topic, &[Topic::Outage(trial.topic)])?;
+        let lag = shared.broker.lag(trial.topic, &[Topic::Outage(trial.topic)], false)?;
         Ok(Self {
             trial,
             shared,
