@@ -132,7 +132,7 @@ fn refused(topic: &str, bytes: usize, error: &KafkaError) -> DeadLetterError {
         }
         Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => "create the topic".into(),
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "grant this user WRITE on the topic".into(),
-        _ => "check that the brokers are up and the topic has enough in-sync replicas".into(),
+        _ => "check that the topic exists and has enough in-sync replicas, and that the brokers are up".into(),
     };
     let what = code.map_or_else(|| error.to_string(), |code| code.to_string());
     DeadLetterError(format!("topic {topic:?} does not take a message that failed: {}; {next}", redact::cut(&what, 300)))

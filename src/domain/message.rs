@@ -40,4 +40,10 @@ impl Message {
     pub fn bytes(&self) -> usize {
         self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
     }
+
+    /// Bytes of key, value and headers.
+    pub fn memory_bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len));
+        self.bytes() + headers.sum::<usize>()
+    }
 }

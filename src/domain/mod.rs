@@ -8,6 +8,7 @@ mod embedding;
 mod failure;
 mod fingerprint;
 mod graph_kind;
+pub mod memory;
 mod message;
 mod model_id;
 mod order;

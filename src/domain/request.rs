@@ -1,5 +1,6 @@
 use std::fmt;
 
+use super::memory::payload_bytes;
 use super::{AssetId, ModelId, Payload, PointId, Tenant};
 
 /// What a message asks for, whatever format it came in.
@@ -20,6 +21,11 @@ pub struct IngestRequest {
 impl IngestRequest {
     pub fn point_id(&self) -> PointId {
         PointId::of(self.tenant.as_ref(), &self.asset)
+    }
+
+    /// Bytes that text and payload hold in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.text.as_ref().map_or(0, String::len) + payload_bytes(&self.payload)
     }
 }
 

@@ -28,6 +28,9 @@ const REPORT: Duration = Duration::from_secs(60);
 pub trait Handler: Send + Sync + 'static {
     fn decode(&self, message: &Message) -> Result<IngestRequest, Failure>;
 
+    /// Bytes that the request holds in memory on its way, its message left out.
+    fn memory_bytes(&self, request: &IngestRequest) -> usize;
+
     /// Takes the request as far as it gets, retries included.
     fn process(
         &self,
@@ -227,10 +230,13 @@ impl<H: Handler> Dispatcher<H> {
         };
         self.progress.take();
         self.in_flight += 1;
-        self.in_flight_bytes += message.bytes();
-        match self.handler.decode(&message) {
+        let mut bytes = message.memory_bytes();
+        let decoded = self.handler.decode(&message);
+        bytes += decoded.as_ref().map_or(0, |request| self.handler.memory_bytes(request));
+        self.in_flight_bytes += bytes;
+        match decoded {
             Ok(request) => {
-                if let Some(job) = self.keys.enter(Job { message, request, flight, superseded: Vec::new() }) {
+                if let Some(job) = self.keys.enter(Job { message, request, flight, bytes, superseded: Vec::new() }) {
                     self.start(job);
                 }
             }
@@ -261,22 +267,26 @@ impl<H: Handler> Dispatcher<H> {
 
     fn on_ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), PipelineError> {
         match ended.map_err(|e| PipelineError::Broken(e.to_string()))? {
-            Ended::Rejected { message, end: End::Outcome(outcome) } => self.settle(&message, &outcome),
-            Ended::Rejected { message, end: End::Fenced } => self.forget(&message),
+            Ended::Rejected { message, end: End::Outcome(outcome) } => {
+                self.settle(&message, message.memory_bytes(), &outcome);
+            }
+            Ended::Rejected { message, end: End::Fenced } => self.forget(message.memory_bytes()),
             Ended::Job { job, end } => {
-                let Job { message, request, superseded, .. } = *job;
+                let Job { message, request, bytes, superseded, .. } = *job;
                 let mut revived = Vec::new();
                 match end {
                     End::Outcome(outcome) => {
                         if matches!(outcome, Outcome::DeadLettered(_) | Outcome::PutOff(_)) {
                             revived = superseded;
                         } else {
-                            superseded.iter().for_each(|older| self.settle(&older.message, &Outcome::Superseded));
+                            for older in &superseded {
+                                self.settle(&older.message, older.bytes, &Outcome::Superseded);
+                            }
                         }
-                        self.settle(&message, &outcome);
+                        self.settle(&message, bytes, &outcome);
                     }
                     End::Fenced => {
-                        self.forget(&message);
+                        self.forget(bytes);
                         revived = superseded;
                     }
                 }
@@ -285,7 +295,7 @@ impl<H: Handler> Dispatcher<H> {
                         self.start(next);
                         break;
                     }
-                    self.forget(&next.message);
+                    self.forget(next.bytes);
                     revived = next.superseded;
                 }
             }
@@ -293,8 +303,8 @@ impl<H: Handler> Dispatcher<H> {
         Ok(())
     }
 
-    fn settle(&mut self, message: &Message, outcome: &Outcome) {
-        self.forget(message);
+    fn settle(&mut self, message: &Message, bytes: usize, outcome: &Outcome) {
+        self.forget(bytes);
         self.flood_gate.settled(outcome);
         if let Outcome::DeadLettered(failure) = outcome {
             tracing::warn!(position = %message.position, stage = %failure.stage, class = %failure.class,
@@ -309,9 +319,9 @@ impl<H: Handler> Dispatcher<H> {
         self.watermarks.settle(message);
     }
 
-    fn forget(&mut self, message: &Message) {
+    fn forget(&mut self, bytes: usize) {
         self.in_flight -= 1;
-        self.in_flight_bytes -= message.bytes();
+        self.in_flight_bytes -= bytes;
     }
 
     fn complete_revocations(&mut self) {

@@ -90,6 +90,10 @@ impl Handler for FakeHandler {
         })
     }
 
+    fn memory_bytes(&self, request: &IngestRequest) -> usize {
+        request.memory_bytes()
+    }
+
     async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
         let offset = message.position.offset;
         self.started.lock().unwrap().push(offset);

@@ -10,11 +10,15 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::domain::memory::{MEMBER_BYTES, MEMBERS_MIN, VALUE_BYTES};
 use crate::redact;
 
 /// Levels of lists and objects below a field. Qdrant's gRPC messages may nest 100 deep (`prost`'s limit, in client and
 /// server), an object takes three of these and the way to the payload five.
 pub(super) const DEPTH_MAX: usize = 24;
+
+/// What the values of a message may take in memory. Some legal JSON takes 70 times its size there: `[{"a":1},{"a":1},…]`.
+pub(super) const MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Longest number and path that a message quotes, in characters.
 const QUOTED_CHARS_MAX: usize = 80;
@@ -76,6 +80,10 @@ fn odd_numbers(text: &[u8]) -> Vec<(usize, Odd)> {
                 if let Some(odd) = std::str::from_utf8(&rest[..length]).ok().and_then(odd) {
                     out.push((count, odd));
                 }
+                if out.len() > MEMORY_BYTES_MAX / VALUE_BYTES {
+                    // The text is refused before it comes to the last of them.
+                    return out;
+                }
                 count += 1;
                 at += length;
             }
@@ -119,6 +127,8 @@ struct State {
     odd_met: usize,
     numbers: usize,
     depth: usize,
+    /// Taken by the values so far.
+    memory_bytes: usize,
     refused: Option<Refused>,
 }
 
@@ -232,6 +242,20 @@ impl Strict<'_> {
     fn leave(&self) {
         self.state.borrow_mut().depth -= 1;
     }
+
+    /// Counts what is about to be kept.
+    fn take<E: serde::de::Error>(&self, bytes: usize) -> Result<(), E> {
+        let mut state = self.state.borrow_mut();
+        state.memory_bytes += bytes;
+        if state.memory_bytes > MEMORY_BYTES_MAX {
+            let what = format!(
+                "takes the message beyond {} MiB in memory; expected less: keep long lists of numbers or objects elsewhere",
+                MEMORY_BYTES_MAX / (1024 * 1024)
+            );
+            return Err(state.refuse("message_too_large", what, None));
+        }
+        Ok(())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
@@ -257,11 +281,13 @@ impl<'de> Visitor<'de> for Strict<'_> {
         Ok(value.into())
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        self.take(value.len())?;
         Ok(value.into())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: serde::de::Error>(self, value: String) -> Result<Value, E> {
+        self.take(value.len())?;
         Ok(value.into())
     }
 
@@ -283,7 +309,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut items = Vec::new();
         loop {
             match list.next_element_seed(Strict { state: self.state }) {
-                Ok(Some(item)) => items.push(item),
+                Ok(Some(item)) => {
+                    self.take(VALUE_BYTES)?;
+                    items.push(item);
+                }
                 Ok(None) => break,
                 Err(error) => {
                     self.state.borrow_mut().came_from(|| format!("[{}]", items.len()));
@@ -303,7 +332,11 @@ impl<'de> Visitor<'de> for Strict<'_> {
                 return Err(self.state.borrow_mut().refuse("message_invalid", twice(), Some(&name)));
             }
             match map.next_value_seed(Strict { state: self.state }) {
-                Ok(value) => drop(members.insert(name, value)),
+                Ok(value) => {
+                    let new = if members.is_empty() { MEMBERS_MIN } else { usize::from(members.len() >= MEMBERS_MIN) };
+                    self.take(new * MEMBER_BYTES + name.len())?;
+                    members.insert(name, value);
+                }
                 Err(error) => {
                     self.state.borrow_mut().came_from(|| format!(".{name}"));
                     return Err(error);
@@ -360,6 +393,20 @@ mod tests {
         {
             assert!(matches!(read(text), Err(Unreadable::Json(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn what_takes_much_more_memory_than_text_is_refused_before_it_does() {
+        let list = |item: &str, count: usize| format!(r#"{{"a": [{}]}}"#, vec![item; count].join(","));
+        for (item, fits, fits_not) in
+            [("1", 500_000, 1_000_000), (r#"{"a":1}"#, 50_000, 200_000), ("1e1", 500_000, 1_000_000)]
+        {
+            assert!(read(&list(item, fits)).is_ok(), "{item}");
+            let (reason, message) = refused(&list(item, fits_not));
+            assert_eq!(reason, "message_too_large");
+            assert!(message.contains("field \"a") && message.contains("64 MiB"), "{message}");
+        }
+        assert!(read(&format!(r#"{{"a": "{}"}}"#, "x".repeat(20_000_000))).is_ok(), "text is as large as it is");
     }
 
     #[test]

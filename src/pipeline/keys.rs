@@ -12,6 +12,8 @@ pub struct Job {
     pub message: Message,
     pub request: IngestRequest,
     pub flight: Flight,
+    /// What it is counted with among those in flight.
+    pub bytes: usize,
     /// Older jobs of the same asset that this one makes needless, in order.
     pub superseded: Vec<Job>,
 }
@@ -99,6 +101,7 @@ mod tests {
                 models: None,
             },
             flight: Flight::default(),
+            bytes: 0,
             superseded: Vec::new(),
         }
     }

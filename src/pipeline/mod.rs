@@ -169,6 +169,11 @@ impl Handler for Stages {
         Ok(request)
     }
 
+    fn memory_bytes(&self, request: &IngestRequest) -> usize {
+        // The request, and for each model a write and its copy in the writer's queue.
+        request.memory_bytes() * (1 + 2 * self.routes.len())
+    }
+
     async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
         let routes = self.routes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
         let mine = Stamp { version: request.version, origin: Some(message.origin()) };

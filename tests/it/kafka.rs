@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clipstream::config::KafkaSettings;
 use clipstream::source::ensure_topics;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -56,6 +56,19 @@ impl Kafka {
             let deleted = admin.delete_topics(topics, &AdminOptions::new()).await.expect("the broker answers");
             assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
         }
+    }
+
+    /// The largest batch that these topics take. The mock cluster takes any.
+    pub async fn set_topic_bytes_max(&self, topics: &[&str], bytes: u32) {
+        if self.mock.is_some() {
+            return;
+        }
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let bytes = bytes.to_string();
+        let change = |topic| AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
+        let changes: Vec<_> = topics.iter().map(|topic| change(topic)).collect();
+        let changed = admin.alter_configs(&changes, &AdminOptions::new()).await.expect("the broker answers");
+        assert!(changed.iter().all(Result::is_ok), "{changed:?}");
     }
 
     /// What the group has committed, by partition; partitions without a commit are left out.

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use clipstream::source::Producer;
-use rdkafka::message::{Headers, Message as _};
+use rdkafka::message::{Headers, Message as _, OwnedMessage};
 use tempfile::TempDir;
 
 use crate::kafka::Kafka;
@@ -83,14 +83,16 @@ async fn a_missing_onnx_runtime() {
     refused(&mut command, expected).await;
 }
 
+const LARGE_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
 /// A topic of one partition with its dead-letter topic, a group of the same name, and messages.
-struct Topic {
+pub struct Topic {
     kafka: Kafka,
     name: String,
 }
 
 impl Topic {
-    async fn with(test: &str, messages: &[&str]) -> Self {
+    pub async fn with(test: &str, messages: &[&str]) -> Self {
         let kafka = Kafka::start(test);
         let name = format!("{test}-{}", uuid::Uuid::from_u128(rand::random()).simple());
         for topic in [&name, &format!("{name}.dlq")] {
@@ -102,19 +104,41 @@ impl Topic {
     }
 
     async fn produce(&self, messages: &[&str]) {
-        let producer = Producer::new(&self.kafka.settings()).unwrap();
-        for (n, value) in messages.iter().enumerate() {
-            let key = format!("key-{n}");
-            drop(producer.send(&self.name, Some(key.as_bytes()), Some(value.as_bytes()), &[]).await.unwrap());
+        let keys: Vec<String> = (0..messages.len()).map(|n| format!("key-{n}")).collect();
+        let pairs = keys.iter().zip(messages).map(|(key, value)| (key.as_str(), value.as_bytes()));
+        self.produce_pairs(&pairs.collect::<Vec<_>>()).await;
+    }
+
+    /// Keys and values.
+    pub async fn produce_pairs(&self, messages: &[(&str, &[u8])]) {
+        let mut settings = self.kafka.settings();
+        settings.properties.insert("message.max.bytes".to_owned(), LARGE_BYTES_MAX.to_string());
+        let producer = Producer::new(&settings).unwrap();
+        for (key, value) in messages {
+            drop(producer.send(&self.name, Some(key.as_bytes()), Some(value), &[]).await.unwrap());
         }
         producer.flush(Duration::from_secs(60)).await.unwrap();
     }
 
-    fn committed(&self) -> i64 {
+    /// The topic, and that of its dead letters, take messages of up to [`LARGE_BYTES_MAX`] from now on.
+    pub async fn take_large_messages(&self) {
+        self.kafka.set_topic_bytes_max(&[&self.name, &format!("{}.dlq", self.name)], LARGE_BYTES_MAX).await;
+    }
+
+    /// The mock cluster has limits of its own.
+    pub fn takes_large_messages(&self) -> bool {
+        !self.kafka.is_mock()
+    }
+
+    pub fn letters(&self) -> Vec<OwnedMessage> {
+        self.kafka.read(&format!("{}.dlq", self.name))
+    }
+
+    pub fn committed(&self) -> i64 {
         self.kafka.committed(&self.name, &self.name).values().sum()
     }
 
-    fn run(&self, folder: &TempDir, settings: &[(&str, &str)]) -> Command {
+    pub fn run(&self, folder: &TempDir, settings: &[(&str, &str)]) -> Command {
         let brokers = self.kafka.brokers.join(",");
         let mut command = run(folder, &[("telemetry.log_filter", "info"), ("telemetry.log_format", "json")]);
         set(&mut command, &[("kafka.brokers", &brokers), ("kafka.topics", &self.name), ("kafka.group_id", &self.name)]);
@@ -122,7 +146,7 @@ impl Topic {
         command
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.kafka.delete_topics(&[&self.name, &format!("{}.dlq", self.name)]).await;
     }
 }

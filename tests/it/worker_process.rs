@@ -18,6 +18,14 @@ pub struct Process {
     reader: Option<JoinHandle<()>>,
 }
 
+/// In bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Resident {
+    pub now: u64,
+    /// Since it began.
+    pub most: u64,
+}
+
 /// `clipstream VERB`, seen from the project's folder, with nothing in its environment but what it needs to find ONNX Runtime.
 pub fn clipstream(verb: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clipstream"));
@@ -75,6 +83,16 @@ impl Process {
             assert!(ended.is_none() && Instant::now() < deadline, "{what}: ended {ended:?}\n{}", self.tail());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// What it has of the machine's memory; `None` where the system does not say.
+    pub fn resident(&self) -> Option<Resident> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(1024 * line.split_whitespace().next()?.parse::<u64>().ok()?)
+        };
+        Some(Resident { now: bytes("VmRSS:")?, most: bytes("VmHWM:")? })
     }
 
     /// SIGTERM.

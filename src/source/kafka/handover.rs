@@ -41,12 +41,6 @@ struct State {
     broken: Option<String>,
 }
 
-/// Bytes that a message holds in memory, headers included.
-fn weight(message: &Message) -> usize {
-    let headers = message.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, |v| v.len()));
-    message.bytes() + headers.sum::<usize>()
-}
-
 impl Handover {
     pub fn new(limits: Limits) -> Self {
         Self { limits, state: Mutex::default(), changed: Notify::new() }
@@ -69,7 +63,7 @@ impl Handover {
         {
             let mut state = self.lock();
             state.messages.retain(|m| !partitions.contains(&m.position.topic_partition()));
-            state.bytes = state.messages.iter().map(weight).sum();
+            state.bytes = state.messages.iter().map(Message::memory_bytes).sum();
             state.lag.retain(|partition, _| !partitions.contains(partition));
             state.control.push_back(event);
         }
@@ -80,7 +74,7 @@ impl Handover {
     pub fn offer(&self, message: Message) -> Option<Message> {
         {
             let mut state = self.lock();
-            let weight = weight(&message);
+            let weight = message.memory_bytes();
             let full = state.messages.len() >= self.limits.messages_max || state.bytes + weight > self.limits.bytes_max;
             if full && !state.messages.is_empty() {
                 return Some(message);
@@ -136,7 +130,7 @@ impl Handover {
                 if demand == Demand::Messages
                     && let Some(message) = state.messages.pop_front()
                 {
-                    state.bytes -= weight(&message);
+                    state.bytes -= message.memory_bytes();
                     return Ok(SourceEvent::Message(message));
                 }
             }

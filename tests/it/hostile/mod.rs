@@ -3,8 +3,10 @@
 
 mod bombs;
 mod formats;
+mod memory;
 mod messages;
 mod mutate;
 mod mutations;
 mod proxies;
+mod servers;
 mod truncation;
