@@ -14,9 +14,10 @@ use tokio::time::sleep;
 
 use crate::Error;
 use crate::broker::{Broker, Services};
+use crate::clock;
 use crate::disk::{self, Disk};
 use crate::expected::Expected;
-use crate::faults::{Kind, Links, SESSION_TIMEOUT, Schedule, World};
+use crate::faults::{Links, SESSION_TIMEOUT, Schedule, World};
 use crate::journal::Journal;
 use crate::media::{self, Media, Picture};
 use crate::oracle::{self, Evidence, Vectors, Verdict};
@@ -108,7 +109,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let sent = Arc::new(AtomicU64::new(0));
     let workload = Workload::new(plan.seed, material, plan.guard == Guard::Strict);
     let producing = tokio::spawn(produce(workload, broker.clone(), sent.clone(), over.clone(), journal.clone()));
-    let mut schedule = Schedule::new(plan)?;
+    let mut schedule = Schedule::new(plan, pool.settings().clocks.is_some())?;
     torment(&world, &mut schedule, plan, &sent).await?;
     over.store(true, Ordering::Relaxed);
     let mut workload = producing.await??;
@@ -136,7 +137,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     };
     let mut verdict = judged(&expected, &settings, &pictures, &letters, &journal).await?;
     let disk_refusals = full_disk(&world, folder, &broker, workload, &pictures, &mut verdict).await?;
-    Ok(Some(report(plan, took, &world, &schedule, &expected, verdict, disk_refusals)))
+    Ok(Some(Report::of(plan, took, &world, &schedule, &expected, verdict, disk_refusals)))
 }
 
 async fn judged(
@@ -168,9 +169,14 @@ async fn full_disk(
     let how = world.pool.settings();
     let others = ["kafka.topics", "kafka.group_id", "store.kind", "store.url"];
     let mut settings: Vec<_> = how.settings.iter().filter(|(key, _)| !others.contains(&&**key)).cloned().collect();
-    let path = folder.join("store").display().to_string();
-    let own =
-        [("kafka.topics", "disk"), ("kafka.group_id", DISK_GROUP), ("store.kind", "embedded"), ("store.path", &path)];
+    let (path, reserve) = (folder.join("store").display().to_string(), disk::FREE_BYTES_MIN.to_string());
+    let own = [
+        ("kafka.topics", "disk"),
+        ("kafka.group_id", DISK_GROUP),
+        ("store.kind", "embedded"),
+        ("store.path", &path),
+        ("store.disk_free_bytes_min", &reserve),
+    ];
     settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let environment: Vec<_> = how.environment.iter().filter(|(name, _)| name.starts_with("AWS")).cloned().collect();
     let disk = Disk { folder: &folder, settings: &settings, environment: &environment, group: DISK_GROUP };
@@ -194,50 +200,6 @@ async fn full_disk(
     let store = StoreSettings { kind: StoreKind::Embedded, path: outcome.store, ..StoreSettings::default() };
     verdict.add(judged(&expected, &store, pictures, &letters, &world.journal).await?);
     Ok(Some(outcome.refusals))
-}
-
-fn report(
-    plan: &Plan,
-    took: Duration,
-    world: &World,
-    schedule: &Schedule,
-    expected: &Expected,
-    verdict: Verdict,
-    disk_refusals: Option<u64>,
-) -> Report {
-    let enough = plan.enough;
-    let ((processed, replays), injected) = (world.journal.counts(), world.injected());
-    let mut violations = world.journal.violations();
-    // A campaign in which nothing was done twice has tested nothing.
-    if replays == 0 {
-        violations.push("no message was processed twice: the faults tested nothing".to_owned());
-    }
-    let missing: Vec<&str> = schedule.kinds().filter(|kind| !injected.contains_key(kind)).map(Kind::name).collect();
-    if schedule.went_round() && !missing.is_empty() {
-        violations.push(format!("these faults never had an effect: {}", missing.join(", ")));
-    }
-    let kills = world.kills();
-    if kills < enough.kills || expected.messages < enough.messages {
-        violations.push(format!(
-            "found {kills} kills and {} messages in the longest time allowed, expected {} and {}",
-            expected.messages, enough.kills, enough.messages
-        ));
-    }
-    Report {
-        seed: plan.seed,
-        guard: plan.guard,
-        took,
-        messages: expected.messages,
-        processed,
-        replays,
-        clock_jumps: expected.clock_jumps,
-        refused_starts: world.pool.refused_starts(),
-        injected,
-        recoveries: world.journal.recoveries(),
-        verdict,
-        disk_refusals,
-        violations,
-    }
 }
 
 fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Path) -> WorkerSettings {
@@ -292,6 +254,7 @@ fn worker_settings(guard: Guard, services: &Services, links: &Links, folder: &Pa
         .map(|(key, value)| (key.to_owned(), value))
         .into(),
         log_folder: folder.to_owned(),
+        clocks: clock::library(folder),
     }
 }
 

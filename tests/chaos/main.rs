@@ -5,6 +5,7 @@
 
 mod broker;
 mod campaign;
+mod clock;
 mod disk;
 mod expected;
 mod faults;

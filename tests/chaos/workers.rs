@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::clock::Clock;
 use crate::journal::Journal;
 
 /// A worker that could not start is replaced after this.
@@ -21,6 +22,8 @@ pub struct WorkerSettings {
     pub settings: Vec<(String, String)>,
     pub environment: Vec<(String, String)>,
     pub log_folder: PathBuf,
+    /// The library that gives half of the workers a clock that can be set.
+    pub clocks: Option<PathBuf>,
 }
 
 pub struct Pool {
@@ -42,6 +45,10 @@ struct State {
 struct Worker {
     number: u32,
     child: Child,
+    /// Where it can be set.
+    clock: Option<Clock>,
+    /// Its clock was set back, so that it ends.
+    set_back: bool,
     reader: std::thread::JoinHandle<()>,
     /// It has begun to consume.
     served: Arc<AtomicBool>,
@@ -93,7 +100,9 @@ impl Pool {
         let due = state.not_before.is_none_or(|when| Instant::now() >= when);
         let staying = state.running.iter().filter(|worker| !worker.ended_by_us).count();
         if staying < state.target && due {
-            let worker = self.start(state.started + 1)?;
+            let with_clock = state.running.iter().filter(|worker| worker.clock.is_some()).count();
+            // The others show what is the library's doing, if anything.
+            let worker = self.start(state.started + 1, with_clock <= state.running.len() / 2)?;
             state.started += 1;
             state.running.push(worker);
         }
@@ -105,6 +114,7 @@ impl Pool {
         match status.code() {
             // Past the drain deadline, or without the broker to commit to, it says so: what it leaves comes again.
             Some(0 | UNAVAILABLE) if worker.ended_by_us => {}
+            Some(UNAVAILABLE) if worker.set_back => {}
             None if worker.ended_by_us => {}
             Some(UNAVAILABLE) if !served => {
                 state.refused_starts += 1;
@@ -119,12 +129,18 @@ impl Pool {
         }
     }
 
-    fn start(&self, number: u32) -> Result<Worker, Error> {
+    fn start(&self, number: u32, with_clock: bool) -> Result<Worker, Error> {
         let mut command = clipstream();
         for (key, value) in &self.how.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         command.envs(self.how.environment.iter().map(|(k, v)| (k, v)));
+        let clock = match &self.how.clocks {
+            Some(library) if with_clock => {
+                Some(Clock::give(&mut command, library, self.how.log_folder.join(format!("clock-{number}")))?)
+            }
+            _ => None,
+        };
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
         let (served, journal) = (Arc::new(AtomicBool::new(false)), self.journal.clone());
@@ -139,7 +155,7 @@ impl Pool {
                 let _ = writeln!(log, "{line}");
             }
         });
-        Ok(Worker { number, child, reader, served, paused: false, ended_by_us: false })
+        Ok(Worker { number, child, clock, set_back: false, reader, served, paused: false, ended_by_us: false })
     }
 
     fn log(&self, number: u32) -> PathBuf {
@@ -179,10 +195,32 @@ impl Pool {
         }
     }
 
+    /// Sets the clock of one that has one. `None`: none has.
+    pub fn set_clock(&self, pick: usize, offset_s: i64) -> Result<Option<u32>, Error> {
+        let mut set = Ok(());
+        let worker = self.one_of(pick, |worker| worker.clock.is_some(), |worker| set = worker.set_clock(offset_s));
+        set.map(|()| worker)
+    }
+
+    /// Sets the clock right of the one that it was set wrong of, if it is still there.
+    pub fn right_clock(&self, number: u32) -> Result<(), Error> {
+        let mut state = self.state();
+        state.running.iter_mut().find(|worker| worker.number == number).map_or(Ok(()), |worker| worker.set_clock(0))
+    }
+
+    pub fn is_running(&self, number: u32) -> bool {
+        self.state().running.iter().any(|worker| worker.number == number)
+    }
+
     /// One of those that consume and are left alone so far.
     fn one(&self, pick: usize, act: impl FnOnce(&mut Worker)) -> Option<u32> {
+        self.one_of(pick, |_| true, act)
+    }
+
+    fn one_of(&self, pick: usize, fits: impl Fn(&Worker) -> bool, act: impl FnOnce(&mut Worker)) -> Option<u32> {
         let mut state = self.state();
-        let free = |w: &&mut Worker| !w.paused && !w.ended_by_us && w.served.load(Ordering::Relaxed);
+        let free =
+            |w: &&mut Worker| !w.paused && !w.ended_by_us && !w.set_back && w.served.load(Ordering::Relaxed) && fits(w);
         let mut candidates: Vec<&mut Worker> = state.running.iter_mut().filter(free).collect();
         let count = candidates.len();
         let worker = candidates.get_mut(pick % count.max(1))?;
@@ -208,6 +246,15 @@ impl Pool {
             }
             self.tend()?;
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn set_clock(&mut self, offset_s: i64) -> Result<(), Error> {
+        if let Some(clock) = &mut self.clock {
+            self.set_back |= clock.set(offset_s)?;
         }
         Ok(())
     }
