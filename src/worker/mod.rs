@@ -15,9 +15,6 @@ use crate::source::{KafkaSource, Source, SourceError};
 use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
 use crate::telemetry::{Health, Metrics};
 
-/// For the dead letters' producer to end. Every letter was confirmed by then, or its message is not settled.
-const LEAVE_MAX: Duration = Duration::from_secs(5);
-
 /// Everything between the two ends of a worker: models, media, store and its collections.
 pub struct Worker {
     settings: Settings,
@@ -93,20 +90,11 @@ impl Worker {
 
     /// Consumes the configured Kafka topics until a stop is requested.
     pub async fn consume(&self, shutdown: Shutdown, progress: Arc<Progress>) -> Result<Summary, WorkerError> {
-        let dead_letters = Arc::new(KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter)?);
+        let dead_letters = KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter)?;
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
         let kafka = without_dead_letters(&self.settings.kafka, &self.settings.dead_letter.topic);
         let source = KafkaSource::connect(&kafka, &self.settings.pipeline, health, metrics).await?;
-        let ended = self.ingest(Box::new(source), dead_letters.clone(), shutdown, progress).await;
-        // Its threads wait by the time of day: where that was set back, they must not keep the process from its end.
-        let leaving = tokio::task::spawn_blocking(move || drop(dead_letters));
-        if tokio::time::timeout(LEAVE_MAX, leaving).await.is_err() {
-            tracing::warn!(
-                "the dead letters' producer does not end within {} s; it is left alone",
-                LEAVE_MAX.as_secs()
-            );
-        }
-        ended
+        self.ingest(Box::new(source), Arc::new(dead_letters), shutdown, progress).await
     }
 
     /// Consumes `source` until it ends or a stop is requested.

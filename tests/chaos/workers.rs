@@ -47,8 +47,6 @@ struct Worker {
     child: Child,
     /// Where it can be set.
     clock: Option<Clock>,
-    /// Its clock was set back, so that it ends.
-    set_back: bool,
     reader: std::thread::JoinHandle<()>,
     /// It has begun to consume.
     served: Arc<AtomicBool>,
@@ -114,7 +112,6 @@ impl Pool {
         match status.code() {
             // Past the drain deadline, or without the broker to commit to, it says so: what it leaves comes again.
             Some(0 | UNAVAILABLE) if worker.ended_by_us => {}
-            Some(UNAVAILABLE) if worker.set_back => {}
             None if worker.ended_by_us => {}
             Some(UNAVAILABLE) if !served => {
                 state.refused_starts += 1;
@@ -155,7 +152,7 @@ impl Pool {
                 let _ = writeln!(log, "{line}");
             }
         });
-        Ok(Worker { number, child, clock, set_back: false, reader, served, paused: false, ended_by_us: false })
+        Ok(Worker { number, child, clock, reader, served, paused: false, ended_by_us: false })
     }
 
     fn log(&self, number: u32) -> PathBuf {
@@ -198,18 +195,17 @@ impl Pool {
     /// Sets the clock of one that has one. `None`: none has.
     pub fn set_clock(&self, pick: usize, offset_s: i64) -> Result<Option<u32>, Error> {
         let mut set = Ok(());
-        let worker = self.one_of(pick, |worker| worker.clock.is_some(), |worker| set = worker.set_clock(offset_s));
+        let act = |worker: &mut Worker| set = worker.clock.as_ref().map_or(Ok(()), |clock| clock.set(offset_s));
+        let worker = self.one_of(pick, |worker| worker.clock.is_some(), act);
         set.map(|()| worker)
     }
 
     /// Sets the clock right of the one that it was set wrong of, if it is still there.
     pub fn right_clock(&self, number: u32) -> Result<(), Error> {
-        let mut state = self.state();
-        state.running.iter_mut().find(|worker| worker.number == number).map_or(Ok(()), |worker| worker.set_clock(0))
-    }
-
-    pub fn is_running(&self, number: u32) -> bool {
-        self.state().running.iter().any(|worker| worker.number == number)
+        let state = self.state();
+        let clock =
+            state.running.iter().find(|worker| worker.number == number).and_then(|worker| worker.clock.as_ref());
+        clock.map_or(Ok(()), |clock| clock.set(0))
     }
 
     /// One of those that consume and are left alone so far.
@@ -219,8 +215,7 @@ impl Pool {
 
     fn one_of(&self, pick: usize, fits: impl Fn(&Worker) -> bool, act: impl FnOnce(&mut Worker)) -> Option<u32> {
         let mut state = self.state();
-        let free =
-            |w: &&mut Worker| !w.paused && !w.ended_by_us && !w.set_back && w.served.load(Ordering::Relaxed) && fits(w);
+        let free = |w: &&mut Worker| !w.paused && !w.ended_by_us && w.served.load(Ordering::Relaxed) && fits(w);
         let mut candidates: Vec<&mut Worker> = state.running.iter_mut().filter(free).collect();
         let count = candidates.len();
         let worker = candidates.get_mut(pick % count.max(1))?;
@@ -246,15 +241,6 @@ impl Pool {
             }
             self.tend()?;
             tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
-    }
-}
-
-impl Worker {
-    fn set_clock(&mut self, offset_s: i64) -> Result<(), Error> {
-        if let Some(clock) = &mut self.clock {
-            self.set_back |= clock.set(offset_s)?;
         }
         Ok(())
     }

@@ -18,7 +18,6 @@
 //!   partition goes.
 
 mod check;
-mod clock;
 mod commits;
 mod context;
 mod handover;
@@ -74,7 +73,6 @@ pub struct KafkaSource {
     handover: Arc<Handover>,
     /// What the thread says when it has left the group.
     left: oneshot::Receiver<Result<(), String>>,
-    clock: clock::Watch,
 }
 
 impl KafkaSource {
@@ -154,10 +152,7 @@ impl KafkaSource {
             .spawn(thread)
             .map_err(|error| SourceError::Fatal(format!("no thread for the Kafka consumer: {error}")))?;
         match wait_joined.await {
-            Ok(Ok(())) => {
-                let clock = clock::Watch::new(Duration::from_millis(settings.session_timeout_ms));
-                Ok(Self { handover, left, clock })
-            }
+            Ok(Ok(())) => Ok(Self { handover, left }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(SourceError::Fatal(match handover.next(Demand::ControlOnly).await {
                 Err(why) => why,
@@ -240,11 +235,7 @@ fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result
 #[async_trait]
 impl Source for KafkaSource {
     async fn next(&mut self, demand: Demand) -> Result<SourceEvent, SourceError> {
-        tokio::select! {
-            biased;
-            why = self.clock.set_back() => Err(SourceError::Fatal(why)),
-            event = self.handover.next(demand) => event.map_err(SourceError::Fatal),
-        }
+        self.handover.next(demand).await.map_err(SourceError::Fatal)
     }
 
     async fn commit(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), SourceError> {
