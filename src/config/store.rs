@@ -21,6 +21,8 @@ pub struct StoreSettings {
     pub ca_file: Option<String>,
     /// Folder of the embedded engine.
     pub path: PathBuf,
+    /// What the embedded engine leaves free of its disk.
+    pub disk_free_bytes_min: u64,
     /// Name of the catalog: the alias of the default model's collection.
     pub catalog: String,
     /// Collection name with `{catalog}`, `{variant}`, `{checkpoint}`.
@@ -57,6 +59,7 @@ impl Default for StoreSettings {
             api_key: None,
             ca_file: None,
             path: PathBuf::from("data/store"),
+            disk_free_bytes_min: 256 * 1024 * 1024,
             catalog: "catalog".into(),
             collection_template: "{catalog}__{variant}__{checkpoint}".into(),
             collection_definition: None,
@@ -108,6 +111,7 @@ impl StoreSettings {
             api_key: section.secret("api_key"),
             ca_file: section.optional("ca_file", default.ca_file),
             path: section.value("path", default.path),
+            disk_free_bytes_min: section.number("disk_free_bytes_min", default.disk_free_bytes_min, 0..=1 << 50),
             catalog: section.value("catalog", default.catalog),
             collection_template: section.value("collection_template", default.collection_template),
             collection_definition: section.optional("collection_definition", default.collection_definition),

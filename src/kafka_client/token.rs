@@ -113,15 +113,19 @@ pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, TokenError> {
     };
     let claims = Claims::of(&found);
     let end = match (lifetime, claims.expires()) {
-        (Some(lifetime), Some(expires)) => expires.min(now + lifetime),
-        (Some(lifetime), None) => now + lifetime,
+        // A token that was given this moment has not expired: it is the clock of this machine that is ahead.
+        (Some(lifetime), Some(expires)) if expires > now => expires.min(now + lifetime),
+        (Some(lifetime), _) => now + lifetime,
         (None, Some(expires)) => expires,
         (None, None) => now + LIFETIME_DEFAULT,
     };
     if end <= now {
         let ago = now.duration_since(end).unwrap_or_default().as_secs();
         let from = match &settings.token_file {
-            Some(file) => format!("the token in kafka.oauth.token_file {file} has expired {ago} s ago; renew the file"),
+            Some(file) => format!(
+                "the token in kafka.oauth.token_file {file} has expired {ago} s ago; renew the file, and check this \
+                 machine's clock"
+            ),
             None => format!(
                 "the token that kafka.oauth.token_url gives has expired {ago} s ago; check the server, and this \
                  machine's clock"

@@ -72,6 +72,18 @@ async fn the_grant_is_asked_for_as_the_rfc_says() {
     assert_eq!(STANDARD.decode(basic).unwrap(), b"us%3A+and+%2B+them:hunter2");
 }
 
+/// Where this machine's clock is ahead, all that a server gives seems to have expired already.
+#[tokio::test]
+async fn a_clock_that_is_ahead_does_not_expire_what_was_just_given() {
+    let token = jwt(r#"{"sub":"worker","exp":1000}"#);
+    let answer = format!(r#"{{"access_token":"{token}","expires_in":60}}"#);
+    let made = new(&Endpoint::answering(StatusCode::OK, &answer).await.settings()).await.unwrap();
+    assert!((now_ms() + 50_000..=now_ms() + 60_000).contains(&made.lifetime_ms), "{}", made.lifetime_ms);
+    let silent = format!(r#"{{"access_token":"{token}"}}"#);
+    let error = new(&Endpoint::answering(StatusCode::OK, &silent).await.settings()).await.err().unwrap().to_string();
+    assert!(error.contains("has expired") && error.contains("clock"), "{error}");
+}
+
 #[tokio::test]
 async fn refusals_name_the_setting_and_not_the_secret() {
     let cases = [

@@ -1,7 +1,7 @@
 //! Forgets deleted assets after a while, beside the work: one quiet task per collection.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::MissedTickBehavior;
@@ -15,9 +15,10 @@ const PERIOD: Duration = Duration::from_secs(3600);
 pub async fn run(store: Arc<dyn Store>, collection: String, retention_s: u64) {
     let mut hourly = tokio::time::interval(PERIOD);
     hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let clock = Clock { start: Utc::now(), started: Instant::now() };
     loop {
         hourly.tick().await;
-        let Some(before) = before(Utc::now(), retention_s) else { continue };
+        let Some(before) = before(clock.at(Utc::now(), clock.started.elapsed()), retention_s) else { continue };
         match store.purge_tombstones(&collection, before).await {
             Ok(0) => {}
             Ok(purged) => tracing::info!(collection, purged, "tombstones purged"),
@@ -28,7 +29,37 @@ pub async fn run(store: Arc<dyn Store>, collection: String, retention_s: u64) {
     }
 }
 
+/// The time of day, as far as it is believed: a clock that is set forward while we run does not make time pass. A tombstone
+/// that goes too early lets an old message bring its asset back; one that goes too late harms nobody.
+struct Clock {
+    start: DateTime<Utc>,
+    started: Instant,
+}
+
+impl Clock {
+    fn at(&self, says: DateTime<Utc>, elapsed: Duration) -> DateTime<Utc> {
+        let passed = TimeDelta::from_std(elapsed).ok().and_then(|elapsed| self.start.checked_add_signed(elapsed));
+        passed.map_or(says, |passed| says.min(passed))
+    }
+}
+
 /// None where that lies before the calendar.
 fn before(now: DateTime<Utc>, retention_s: u64) -> Option<DateTime<Utc>> {
     now.checked_sub_signed(TimeDelta::try_seconds(i64::try_from(retention_s).ok()?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_forward_purges_nothing_early() {
+        let start: DateTime<Utc> = "2026-11-25T12:00:00Z".parse().unwrap();
+        let clock = Clock { start, started: Instant::now() };
+        let (hour, month) = (TimeDelta::hours(1), TimeDelta::days(30));
+        let an_hour_later = |says| clock.at(says, hour.to_std().unwrap());
+        assert_eq!(an_hour_later(start + hour), start + hour);
+        assert_eq!(an_hour_later(start + month), start + hour);
+        assert_eq!(an_hour_later(start - month), start - month, "set back: they stay for longer");
+    }
 }

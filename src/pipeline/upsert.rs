@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -86,7 +87,7 @@ impl Lane {
 /// `bases`: whether writes of the whole asset are to be told from patches later.
 pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded, bases: bool) -> Vec<Write> {
     let id = request.point_id();
-    let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let now = Utc::now();
     let stamp = Stamp { version: request.version, origin: Some(message.origin()) };
     let record = Record {
         asset: request.asset.clone(),
@@ -96,8 +97,8 @@ pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded, ba
         version: stamp.version,
         media: embedded.media,
         text_sha256: embedded.text_sha256,
-        deleted_at: (request.op == Op::Delete).then(|| now.clone()),
-        indexed_at: now,
+        deleted_at: (request.op == Op::Delete).then(|| rfc3339(deleted_at(now, message.timestamp_ms))),
+        indexed_at: rfc3339(now),
     };
     if request.op == Op::Delete {
         return vec![Write::Delete(Deletion { id, record }); embedded.targets.len()];
@@ -110,6 +111,18 @@ pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded, ba
         }
     };
     embedded.targets.into_iter().map(write).collect()
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// What the purge goes by. Not before the message was sent: where this machine's clock is behind, another worker would take
+/// the tombstone for an old one.
+fn deleted_at(now: DateTime<Utc>, sent_ms: Option<i64>) -> DateTime<Utc> {
+    let sent = sent_ms.and_then(DateTime::from_timestamp_millis);
+    // RFC 3339 has four digits; a producer that counts in microseconds is beyond them.
+    sent.filter(|sent| sent.year() <= 9999).map_or(now, |sent| sent.max(now))
 }
 
 /// Writes to every lane. Stale only when no lane took it; `None` when a point is not as a write relied on.

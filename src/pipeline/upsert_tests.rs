@@ -5,7 +5,7 @@ use crate::store::{CollectionDefinition, CollectionSpec, EmbeddedStore};
 const COLLECTION: &str = "c";
 
 async fn store(folder: &std::path::Path) -> Arc<dyn Store> {
-    let store = EmbeddedStore::open(folder).await.unwrap();
+    let store = EmbeddedStore::open(folder, 0).await.unwrap();
     let fingerprint = Fingerprint {
         variant: "v".into(),
         checkpoint: "c".into(),
@@ -150,4 +150,15 @@ async fn a_missing_collection_fails_all_as_an_outage() {
         }
     }
     store.close().await.unwrap();
+}
+
+#[test]
+fn a_clock_that_is_behind_does_not_bury_an_asset_in_the_past() {
+    let sent: DateTime<Utc> = "2026-11-25T12:00:00Z".parse().unwrap();
+    let (month, ms) = (chrono::TimeDelta::days(30), sent.timestamp_millis());
+    assert_eq!(deleted_at(sent - month, Some(ms)), sent);
+    assert_eq!(deleted_at(sent + month, Some(ms)), sent + month, "read long after it was sent");
+    for unusable in [None, Some(ms * 1000), Some(i64::MAX), Some(-1)] {
+        assert_eq!(deleted_at(sent, unusable), sent, "{unusable:?}");
+    }
 }

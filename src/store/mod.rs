@@ -30,7 +30,7 @@ pub use qdrant::QdrantStore;
 pub async fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match settings.kind {
         StoreKind::Qdrant => Arc::new(QdrantStore::connect(settings)?),
-        StoreKind::Embedded => Arc::new(EmbeddedStore::open(&settings.path).await?),
+        StoreKind::Embedded => Arc::new(EmbeddedStore::open(&settings.path, settings.disk_free_bytes_min).await?),
     })
 }
 

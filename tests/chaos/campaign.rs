@@ -14,9 +14,10 @@ use tokio::time::sleep;
 
 use crate::Error;
 use crate::broker::{Broker, Lag, Services};
+use crate::clock;
 use crate::disk::{self, Disk};
 use crate::expected::Expected;
-use crate::faults::{Kind, Links, SESSION_TIMEOUT, Schedule, World};
+use crate::faults::{Links, SESSION_TIMEOUT, Schedule, World};
 use crate::journal::Journal;
 use crate::media::{self, Media, Picture};
 use crate::oracle::{self, Evidence, Vectors, Verdict};
@@ -116,7 +117,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let lag = broker.lag(GROUP, &Topic::ALL, plan.retries)?;
     let producing = produce(workload, broker.clone(), lag.clone(), sent.clone(), over.clone(), journal.clone());
     let producing = tokio::spawn(producing);
-    let mut schedule = Schedule::new(plan)?;
+    let mut schedule = Schedule::new(plan, pool.settings().clocks.is_some())?;
     torment(&world, &mut schedule, plan, &sent).await?;
     over.store(true, Ordering::Relaxed);
     let mut workload = producing.await??;
@@ -129,7 +130,8 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     pool.end(STOP_MAX).await?;
     let took = journal.elapsed();
 
-    let (mut letters, mut put_off) = (Vec::new(), 0);
+    let mut letters = Vec::new();
+    let mut put_off = 0;
     for topic in Topic::ALL {
         letters.extend(broker.read(&topic.dead_letters(), 1).await?);
         for name in topic.retries().filter(|_| plan.retries) {
@@ -137,7 +139,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
         }
     }
     let overtaken = if plan.retries { oracle::overtaken(&letters)? } else { BTreeSet::new() };
-    let mut expected = Expected::without(overtaken);
+    let mut expected = Expected { put_off, ..Expected::without(overtaken) };
     for topic in Topic::ALL {
         for message in broker.read(topic.name(), topic.partitions()).await? {
             expected.apply(topic, message)?;
@@ -151,7 +153,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     };
     let mut verdict = judged(&expected, &settings, &pictures, &letters, &journal).await?;
     let disk_refusals = full_disk(&world, folder, &broker, workload, &pictures, &mut verdict).await?;
-    Ok(Some(report(plan, took, &world, &schedule, &expected, verdict, put_off, disk_refusals)))
+    Ok(Some(Report::of(plan, took, &world, &schedule, &expected, verdict, disk_refusals)))
 }
 
 /// What is in the store and among the dead letters against what must be.
@@ -184,9 +186,14 @@ async fn full_disk(
     let how = world.pool.settings();
     let others = ["kafka.topics", "kafka.group_id", "store.kind", "store.url", RETRY_DELAYS];
     let mut settings: Vec<_> = how.settings.iter().filter(|(key, _)| !others.contains(&&**key)).cloned().collect();
-    let path = folder.join("store").display().to_string();
-    let own =
-        [("kafka.topics", "disk"), ("kafka.group_id", DISK_GROUP), ("store.kind", "embedded"), ("store.path", &path)];
+    let (path, reserve) = (folder.join("store").display().to_string(), disk::FREE_BYTES_MIN.to_string());
+    let own = [
+        ("kafka.topics", "disk"),
+        ("kafka.group_id", DISK_GROUP),
+        ("store.kind", "embedded"),
+        ("store.path", &path),
+        ("store.disk_free_bytes_min", &reserve),
+    ];
     settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let environment: Vec<_> = how.environment.iter().filter(|(name, _)| name.starts_with("AWS")).cloned().collect();
     let disk = Disk { folder: &folder, settings: &settings, environment: &environment, group: DISK_GROUP };
@@ -215,56 +222,6 @@ async fn full_disk(
     };
     verdict.add(judged(&expected, &store, pictures, &letters, &world.journal).await?);
     Ok(Some(outcome.refusals))
-}
-
-fn report(
-    plan: &Plan,
-    took: Duration,
-    world: &World,
-    schedule: &Schedule,
-    expected: &Expected,
-    verdict: Verdict,
-    put_off: u64,
-    disk_refusals: Option<u64>,
-) -> Report {
-    let enough = plan.enough;
-    let ((processed, replays), injected) = (world.journal.counts(), world.injected());
-    let mut violations = world.journal.violations();
-    // A campaign in which nothing was done twice has tested nothing.
-    if replays == 0 {
-        violations.push("no message was processed twice: the faults tested nothing".to_owned());
-    }
-    if plan.retries && put_off == 0 {
-        violations.push("no message was put off to a retry topic".to_owned());
-    }
-    let missing: Vec<&str> = schedule.kinds().filter(|kind| !injected.contains_key(kind)).map(Kind::name).collect();
-    if schedule.went_round() && !missing.is_empty() {
-        violations.push(format!("these faults never had an effect: {}", missing.join(", ")));
-    }
-    let kills = world.kills();
-    if kills < enough.kills || expected.messages < enough.messages {
-        violations.push(format!(
-            "found {kills} kills and {} messages in the longest time allowed, expected {} and {}",
-            expected.messages, enough.kills, enough.messages
-        ));
-    }
-    Report {
-        seed: plan.seed,
-        guard: plan.guard,
-        took,
-        messages: expected.messages,
-        processed,
-        replays,
-        put_off,
-        overtaken: expected.overtaken.len() as u64,
-        clock_jumps: expected.clock_jumps,
-        refused_starts: world.pool.refused_starts(),
-        injected,
-        recoveries: world.journal.recoveries(),
-        verdict,
-        disk_refusals,
-        violations,
-    }
 }
 
 fn worker_settings(plan: &Plan, services: &Services, links: &Links, folder: &Path) -> WorkerSettings {
@@ -323,6 +280,7 @@ fn worker_settings(plan: &Plan, services: &Services, links: &Links, folder: &Pat
         .map(|(key, value)| (key.to_owned(), value))
         .into(),
         log_folder: folder.to_owned(),
+        clocks: clock::library(folder),
     }
 }
 

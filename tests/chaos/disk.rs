@@ -1,14 +1,15 @@
 //! The full disk: a worker with the embedded store on a file system of its own that runs out of room, then has room again.
 //!
 //! The file system is a tmpfs in a mount namespace (`unshare`), so that nothing else sees it; a shell in there obeys orders.
-//! What the worker does without room is its own affair (it may hold its messages, or die of SIGBUS where the engine's
-//! mapped files cannot grow): what counts is that everything is there in the end.
+//! Without room the worker stays alive, says on `/readyz` why it is not ready, and goes on by itself; one that is started
+//! then is refused with a reason. And everything is there in the end.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::Error;
@@ -20,7 +21,7 @@ use crate::workers::{clipstream, signal};
 /// What the shell does. `$1`: the mount point; the rest: the worker's command line. `cp` last: the file system goes with
 /// the namespace.
 const SCRIPT: &str = r#"
-mount -t tmpfs -o size=96m none "$1" || exit 1
+mount -t tmpfs -o size=256m none "$1" || exit 1
 folder=$1; shift
 echo mounted
 while read -r order; do
@@ -39,12 +40,20 @@ done
 kill -KILL "$worker" 2>/dev/null
 "#;
 
+/// What the worker leaves free of the file system's 256 MiB.
+pub const FREE_BYTES_MIN: u64 = 16 << 20;
 const FULL_FOR: Duration = Duration::from_secs(15);
 const STEP: Duration = Duration::from_secs(60);
+/// Exit code of a worker that lacks a dependency at its start, and of one that could not do all before its end.
+const UNAVAILABLE: &str = "3";
+/// What it gives as the reason.
+const REASON: &str = "store_disk_full";
+/// Lines about the disk from the beginning of an outage to its end: the beginning, and a reminder a minute.
+const LINES_MAX: usize = 3;
 
 /// How it went.
 pub struct Outcome {
-    /// Failed writes that the worker reported, and deaths.
+    /// Writes that were refused for want of room.
     pub refusals: u64,
     /// The embedded store, as it was left.
     pub store: PathBuf,
@@ -67,68 +76,140 @@ pub async fn run(
 ) -> Result<Option<Outcome>, Error> {
     std::fs::create_dir_all(disk.folder)?;
     let Some(mut shell) = Shell::open(&disk)? else { return Ok(None) };
+    let log = Log(disk.folder.with_extension("log"));
     shell.order("start", "started")?;
     send(300).await?;
     committed(&mut shell, broker, &disk, "with room").await?;
+
     shell.order("fill", "full")?;
     send(600).await?;
-    let (log, since) = (disk.folder.with_extension("log"), Instant::now());
-    let mut refusals = 0;
-    while since.elapsed() < FULL_FOR {
-        sleep(Duration::from_millis(500)).await;
-        if let Some(code) = shell.ended()? {
-            eprintln!("chaos: without room on the disk the worker ended with {code}");
-            refusals += 1;
-            shell.order("start", "started")?;
+    let page = log.address()?;
+    let said = unready(&mut shell, &page, &log).await?;
+    for part in [disk.folder.join("store").display().to_string(), "store.disk_free_bytes_min".to_owned()] {
+        if !said.contains(&part) {
+            journal.violation(format!("on a full disk /readyz does not name {part}: {said}"));
         }
     }
-    refusals += errors(&log)?;
-    shell.order("free", "room")?;
-    if committed(&mut shell, broker, &disk, "with room again").await? {
-        eprintln!("chaos: with room on the disk again the worker had to be started again");
+    let since = Instant::now();
+    while since.elapsed() < FULL_FOR {
+        shell.alive(&log)?;
+        if !get(&page, "readyz").await?.contains("store.disk_free_bytes_min") {
+            journal.violation("a worker was ready while its disk was full".to_owned());
+        }
+        sleep(Duration::from_millis(500)).await;
     }
-    let ended = shell.order("stop", "ended")?;
-    if ended.trim() != "0" {
+    let refusals = refusals(&get(&page, "metrics").await?);
+    shell.order("free", "room")?;
+    committed(&mut shell, broker, &disk, "with room again").await?;
+    let lines = log.count(REASON)?;
+    if refusals == 0 || lines == 0 || lines > LINES_MAX {
         journal.violation(format!(
-            "the worker on the full disk ended with {} after SIGTERM; its log: {}",
-            ended.trim(),
-            log.display()
+            "a full disk: {refusals} refused writes and {lines} log lines, expected some and 1 to {LINES_MAX}; {}",
+            log.0.display()
+        ));
+    }
+
+    // As an orchestrator may do: its end and its start on the full disk.
+    shell.order("fill", "full")?;
+    send(100).await?;
+    unready(&mut shell, &page, &log).await?;
+    let ended = shell.order("stop", "ended")?;
+    shell.order("start", "started")?;
+    let refused = refused(&mut shell).await?;
+    shell.order("free", "room")?;
+    shell.order("start", "started")?;
+    committed(&mut shell, broker, &disk, "started with room again").await?;
+    let last = shell.order("stop", "ended")?;
+    if !["0", UNAVAILABLE].contains(&ended.trim()) || refused != UNAVAILABLE || last.trim() != "0" {
+        journal.violation(format!(
+            "a worker ended on a full disk with{ended}, another did not start there with {refused}, and with room one ended with{last}; \
+             expected 0 or {UNAVAILABLE}, {UNAVAILABLE} and 0; {}",
+            log.0.display()
         ));
     }
     shell.order("keep", "kept")?;
-    if refusals == 0 {
-        journal.violation("the disk was full, and the worker did not notice".to_owned());
-    }
     Ok(Some(Outcome { refusals, store: disk.folder.with_extension("kept") }))
 }
 
-/// Waits until everything is committed; whether the worker had to be started again for it.
-async fn committed(shell: &mut Shell, broker: &Broker, disk: &Disk<'_>, when: &str) -> Result<bool, Error> {
-    let (lag, deadline, mut restarted) = (broker.lag(disk.group, &[Topic::Disk], false)?, Instant::now() + STEP, false);
+/// Waits until everything is committed, by the worker that runs.
+async fn committed(shell: &mut Shell, broker: &Broker, disk: &Disk<'_>, when: &str) -> Result<(), Error> {
+    let (lag, deadline) = (broker.lag(disk.group, &[Topic::Disk], false)?, Instant::now() + STEP);
+    let log = Log(disk.folder.with_extension("log"));
     loop {
         let left = lag.now().await?.values().sum::<i64>();
         if left == 0 {
-            return Ok(restarted);
+            return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(format!(
-                "{when}, the worker with the embedded store has {left} messages left after {STEP:?}; its log: {}",
-                disk.folder.with_extension("log").display()
-            )
-            .into());
+            let log = log.0.display();
+            let worker = "the worker with the embedded store";
+            return Err(format!("{when}, {worker} has {left} messages left after {STEP:?}; its log: {log}").into());
         }
-        if shell.ended()?.is_some() {
-            restarted = true;
-            shell.order("start", "started")?;
-        }
+        shell.alive(&log)?;
         sleep(Duration::from_millis(300)).await;
     }
 }
 
-/// Errors that the worker's log tells of.
-fn errors(log: &Path) -> Result<u64, Error> {
-    let text = std::fs::read_to_string(log)?;
-    Ok(text.lines().filter(|line| line.contains(r#""level":"ERROR""#)).count() as u64)
+/// Waits until the worker is unready for want of room; what it says then.
+async fn unready(shell: &mut Shell, page: &str, log: &Log) -> Result<String, Error> {
+    let deadline = Instant::now() + STEP;
+    loop {
+        shell.alive(log)?;
+        let said = get(page, "readyz").await?;
+        if said.contains("the disk of") {
+            return Ok(said);
+        }
+        if Instant::now() > deadline {
+            return Err(
+                format!("the disk is full, and after {STEP:?} /readyz says {said:?}; {}", log.0.display()).into()
+            );
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The exit code of a worker that is to end by itself.
+async fn refused(shell: &mut Shell) -> Result<String, Error> {
+    let deadline = Instant::now() + STEP;
+    while Instant::now() < deadline {
+        if let Some(code) = shell.ended()? {
+            return Ok(code.trim().to_owned());
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(format!("no code after {STEP:?}"))
+}
+
+async fn get(page: &str, path: &str) -> Result<String, Error> {
+    let client = reqwest::Client::builder().no_proxy().timeout(STEP).build()?;
+    Ok(client.get(format!("http://{page}/{path}")).send().await?.text().await?)
+}
+
+fn refusals(metrics: &str) -> u64 {
+    let counts = metrics.lines().filter(|line| line.contains("failures_total{") && line.contains(REASON));
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// What the worker logs.
+struct Log(PathBuf);
+
+impl Log {
+    fn lines(&self) -> Result<Vec<Value>, Error> {
+        let text = std::fs::read_to_string(&self.0)?;
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// Where the worker that was started last serves `/readyz` and `/metrics`.
+    fn address(&self) -> Result<String, Error> {
+        let address = self.lines()?.into_iter().rev().find_map(|line| Some(line["address"].as_str()?.to_owned()));
+        Ok(address.ok_or_else(|| format!("{} names no address", self.0.display()))?)
+    }
+
+    /// Lines of some weight with this reason.
+    fn count(&self, reason: &str) -> Result<usize, Error> {
+        let about = |line: &&Value| line["reason"] == reason && (line["level"] == "ERROR" || line["level"] == "WARN");
+        Ok(self.lines()?.iter().filter(about).count())
+    }
 }
 
 /// The shell in the namespace. Dropping it ends it, and the worker with it.
@@ -172,6 +253,14 @@ impl Shell {
             .strip_prefix(expected)
             .ok_or_else(|| format!("told to {order}, the shell said {answer:?}"))?
             .to_owned())
+    }
+
+    /// An error when the worker has ended.
+    fn alive(&mut self, log: &Log) -> Result<(), Error> {
+        match self.ended()? {
+            None => Ok(()),
+            Some(code) => Err(format!("the worker ended with {code}; its log: {}", log.0.display()).into()),
+        }
     }
 
     /// The worker's exit code, when it has ended.

@@ -41,6 +41,8 @@ pub struct Expected {
     /// Good messages that came back from a retry topic when newer patches had been written: dead letters.
     pub overtaken: BTreeMap<Place, Option<OwnedMessage>>,
     pub messages: u64,
+    /// Messages in retry topics.
+    pub put_off: u64,
     /// Messages of a producer whose clock was wrong.
     pub clock_jumps: u64,
 }

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use crate::Error;
 use crate::broker::Services;
 use crate::campaign::{Guard, Plan};
+use crate::clock;
 use crate::journal::Journal;
 use crate::media::{Media, Weather};
 use crate::proxy::{Harm, Proxy};
@@ -49,6 +50,8 @@ kinds! {
     WorkerJoin "worker joins" 3,
     WorkerLeave "worker leaves" 3,
     RebalanceStorm "rebalance storm" 2,
+    ClockForward "clock set forward" 2,
+    ClockBack "clock set back" 2,
     BrokerCrash "broker kill -9 and restart" 2,
     BrokerCut "broker connections cut" 3,
     BrokerStall "broker connections stalled" 3,
@@ -82,11 +85,11 @@ pub struct Fault {
     /// Between the one before and this one.
     pub after: Duration,
     /// For how long, where it lasts.
-    lasts: Duration,
+    pub lasts: Duration,
     /// Which worker, where there is a choice.
-    pick: usize,
+    pub pick: usize,
     /// Every which connection.
-    every: u64,
+    pub every: u64,
 }
 
 pub struct Schedule {
@@ -97,10 +100,14 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Of the kinds that are wanted, and that the workers' guard is made for.
-    pub fn new(plan: &Plan) -> Result<Self, Error> {
+    /// Of the kinds that are wanted, that the workers' guard is made for, and that this machine can do.
+    pub fn new(plan: &Plan, clocks: bool) -> Result<Self, Error> {
         let (seed, only) = (plan.seed, plan.only.as_str());
-        let fits = |kind: Kind| plan.guard == Guard::Strict || kind != Kind::WorkerZombie;
+        let fits = |kind: Kind| match kind {
+            Kind::WorkerZombie => plan.guard == Guard::Strict,
+            Kind::ClockForward | Kind::ClockBack => clocks,
+            _ => true,
+        };
         let chosen = Kind::ALL.iter().filter(|(kind, _)| kind.name().contains(only) && fits(*kind));
         let cards: Vec<Kind> = chosen.flat_map(|(kind, cards)| vec![*kind; *cards]).collect();
         if cards.is_empty() {
@@ -206,6 +213,7 @@ impl World {
                 self.workers(fault).await;
                 Ok(())
             }
+            ClockForward | ClockBack => clock::inflict(&self, fault).await,
             BrokerCrash => {
                 let _one = self.busy[0].lock().await;
                 let world = self.clone();
@@ -267,7 +275,7 @@ impl World {
         }
     }
 
-    fn happened(&self, kind: Kind, worker: Option<u32>) {
+    pub fn happened(&self, kind: Kind, worker: Option<u32>) {
         self.count(kind);
         self.journal.expect_recovery(kind, worker);
     }

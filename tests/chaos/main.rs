@@ -6,6 +6,7 @@
 
 mod broker;
 mod campaign;
+mod clock;
 mod disk;
 mod expected;
 mod faults;

@@ -7,8 +7,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::campaign::Guard;
-use crate::faults::Kind;
+use crate::campaign::{Guard, Plan};
+use crate::expected::Expected;
+use crate::faults::{Kind, Schedule, World};
 use crate::oracle::Verdict;
 
 /// One campaign, whatever came of it.
@@ -36,6 +37,55 @@ pub struct Report {
 }
 
 impl Report {
+    pub fn of(
+        plan: &Plan,
+        took: Duration,
+        world: &World,
+        schedule: &Schedule,
+        expected: &Expected,
+        verdict: Verdict,
+        disk_refusals: Option<u64>,
+    ) -> Self {
+        let enough = plan.enough;
+        let ((processed, replays), injected) = (world.journal.counts(), world.injected());
+        let mut violations = world.journal.violations();
+        // A campaign in which nothing was done twice has tested nothing. (Of one kind of fault it may be as it should.)
+        if replays == 0 && plan.only.is_empty() {
+            violations.push("no message was processed twice: the faults tested nothing".to_owned());
+        }
+        if plan.retries && expected.put_off == 0 && plan.only.is_empty() {
+            violations.push("no message was put off to a retry topic".to_owned());
+        }
+        let missing: Vec<&str> = schedule.kinds().filter(|kind| !injected.contains_key(kind)).map(Kind::name).collect();
+        if schedule.went_round() && !missing.is_empty() {
+            violations.push(format!("these faults never had an effect: {}", missing.join(", ")));
+        }
+        let kills = world.kills();
+        if kills < enough.kills || expected.messages < enough.messages {
+            violations.push(format!(
+                "found {kills} kills and {} messages in the longest time allowed, expected {} and {}",
+                expected.messages, enough.kills, enough.messages
+            ));
+        }
+        Self {
+            seed: plan.seed,
+            guard: plan.guard,
+            took,
+            messages: expected.messages,
+            processed,
+            replays,
+            put_off: expected.put_off,
+            overtaken: expected.overtaken.len() as u64,
+            clock_jumps: expected.clock_jumps,
+            refused_starts: world.pool.refused_starts(),
+            injected,
+            recoveries: world.journal.recoveries(),
+            verdict,
+            disk_refusals,
+            violations,
+        }
+    }
+
     fn guard_name(&self) -> &'static str {
         match self.guard {
             Guard::Check => "check",

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::clock::Clock;
 use crate::journal::Journal;
 
 /// A worker that could not start is replaced after this.
@@ -21,6 +22,8 @@ pub struct WorkerSettings {
     pub settings: Vec<(String, String)>,
     pub environment: Vec<(String, String)>,
     pub log_folder: PathBuf,
+    /// The library that gives half of the workers a clock that can be set.
+    pub clocks: Option<PathBuf>,
 }
 
 pub struct Pool {
@@ -42,6 +45,8 @@ struct State {
 struct Worker {
     number: u32,
     child: Child,
+    /// Where it can be set.
+    clock: Option<Clock>,
     reader: std::thread::JoinHandle<()>,
     /// It has begun to consume.
     served: Arc<AtomicBool>,
@@ -93,7 +98,9 @@ impl Pool {
         let due = state.not_before.is_none_or(|when| Instant::now() >= when);
         let staying = state.running.iter().filter(|worker| !worker.ended_by_us).count();
         if staying < state.target && due {
-            let worker = self.start(state.started + 1)?;
+            let with_clock = state.running.iter().filter(|worker| worker.clock.is_some()).count();
+            // The others show what is the library's doing, if anything.
+            let worker = self.start(state.started + 1, with_clock <= state.running.len() / 2)?;
             state.started += 1;
             state.running.push(worker);
         }
@@ -119,12 +126,18 @@ impl Pool {
         }
     }
 
-    fn start(&self, number: u32) -> Result<Worker, Error> {
+    fn start(&self, number: u32, with_clock: bool) -> Result<Worker, Error> {
         let mut command = clipstream();
         for (key, value) in &self.how.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         command.envs(self.how.environment.iter().map(|(k, v)| (k, v)));
+        let clock = match &self.how.clocks {
+            Some(library) if with_clock => {
+                Some(Clock::give(&mut command, library, self.how.log_folder.join(format!("clock-{number}")))?)
+            }
+            _ => None,
+        };
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
         let (served, journal) = (Arc::new(AtomicBool::new(false)), self.journal.clone());
@@ -139,7 +152,7 @@ impl Pool {
                 let _ = writeln!(log, "{line}");
             }
         });
-        Ok(Worker { number, child, reader, served, paused: false, ended_by_us: false })
+        Ok(Worker { number, child, clock, reader, served, paused: false, ended_by_us: false })
     }
 
     fn log(&self, number: u32) -> PathBuf {
@@ -179,10 +192,30 @@ impl Pool {
         }
     }
 
+    /// Sets the clock of one that has one. `None`: none has.
+    pub fn set_clock(&self, pick: usize, offset_s: i64) -> Result<Option<u32>, Error> {
+        let mut set = Ok(());
+        let act = |worker: &mut Worker| set = worker.clock.as_ref().map_or(Ok(()), |clock| clock.set(offset_s));
+        let worker = self.one_of(pick, |worker| worker.clock.is_some(), act);
+        set.map(|()| worker)
+    }
+
+    /// Sets the clock right of the one that it was set wrong of, if it is still there.
+    pub fn right_clock(&self, number: u32) -> Result<(), Error> {
+        let state = self.state();
+        let clock =
+            state.running.iter().find(|worker| worker.number == number).and_then(|worker| worker.clock.as_ref());
+        clock.map_or(Ok(()), |clock| clock.set(0))
+    }
+
     /// One of those that consume and are left alone so far.
     fn one(&self, pick: usize, act: impl FnOnce(&mut Worker)) -> Option<u32> {
+        self.one_of(pick, |_| true, act)
+    }
+
+    fn one_of(&self, pick: usize, fits: impl Fn(&Worker) -> bool, act: impl FnOnce(&mut Worker)) -> Option<u32> {
         let mut state = self.state();
-        let free = |w: &&mut Worker| !w.paused && !w.ended_by_us && w.served.load(Ordering::Relaxed);
+        let free = |w: &&mut Worker| !w.paused && !w.ended_by_us && w.served.load(Ordering::Relaxed) && fits(w);
         let mut candidates: Vec<&mut Worker> = state.running.iter_mut().filter(free).collect();
         let count = candidates.len();
         let worker = candidates.get_mut(pick % count.max(1))?;

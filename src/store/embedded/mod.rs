@@ -23,9 +23,11 @@ use crate::redact;
 mod catalog;
 mod collection;
 mod convert;
+mod room;
 
 use catalog::{Catalog, Entry};
 use collection::Collection;
+use room::Room;
 
 /// Longest collection name, which is a folder name.
 const NAME_BYTES_MAX: usize = 200;
@@ -36,6 +38,7 @@ pub struct EmbeddedStore {
 
 struct Inner {
     path: PathBuf,
+    room: Arc<Room>,
     state: Mutex<State>,
 }
 
@@ -48,14 +51,16 @@ struct State {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in the folder `path` and creates the folder if needed. Fails when another process has it.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens the store in the folder `path` and creates the folder if needed. Fails when another process has it. Writes
+    /// that would leave less than `disk_free_bytes_min` of its disk are outages.
+    pub async fn open(path: &Path, disk_free_bytes_min: u64) -> Result<Self, StoreError> {
         let path = path.to_owned();
         blocking(move || {
             let lock = catalog::lock(&path)?;
             let catalog = Catalog::read(&path)?;
             let state = Mutex::new(State { lock: Some(lock), catalog, open: HashMap::new() });
-            Ok(Self { inner: Arc::new(Inner { path, state }) })
+            let room = Arc::new(Room::new(&path, disk_free_bytes_min));
+            Ok(Self { inner: Arc::new(Inner { path, room, state }) })
         })
         .await
     }
@@ -106,7 +111,7 @@ impl Inner {
         if let Some(collection) = state.open.get(&name) {
             return Ok(Arc::clone(collection));
         }
-        let collection = Arc::new(Collection::load(&name, &self.folder(&name))?);
+        let collection = Arc::new(Collection::load(&name, &self.folder(&name), &self.room)?);
         state.open.insert(name, Arc::clone(&collection));
         Ok(collection)
     }
@@ -135,7 +140,8 @@ impl Inner {
                         return Err(StoreError::outage("collection_name_taken", message));
                     }
                     let folder = self.folder(&spec.name);
-                    let collection = Collection::create(&spec.name, &folder, &spec.fingerprint, &spec.definition)?;
+                    let collection =
+                        Collection::create(&spec.name, &folder, &self.room, &spec.fingerprint, &spec.definition)?;
                     let parent = self.path.join("collections");
                     catalog::sync_folder(&parent).map_err(|e| catalog::unusable(&parent, "sync", &e))?;
                     let mut catalog = state.catalog.clone();

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::Home;
+use crate::worker_process::{Process, clipstream, set};
 
 #[test]
 fn a_directory_with_broken_files() {
@@ -87,4 +88,35 @@ async fn a_store_that_others_hold_is_refused() {
     }
     held.close().await.unwrap();
     home.run(&["index", &catalog]).ended(0);
+}
+
+/// The campaign (tests/chaos/disk.rs) gives the room back.
+#[tokio::test]
+async fn without_room_on_the_disk_it_waits_and_says_why() {
+    let home = Home::new();
+    home.catalog(3);
+    let catalog = home.text("catalog.jsonl");
+    home.run(&["index", &catalog]).ended(0);
+
+    let more = home.text("more.jsonl");
+    std::fs::write(&more, json!({ "id": "more", "text": "a dog" }).to_string()).unwrap();
+    let mut index = clipstream("index");
+    index.arg(&more);
+    // More than any disk has.
+    set(&mut index, &[("store.path", &home.text("store")), ("store.disk_free_bytes_min", "1125899906842624")]);
+    let mut index = Process::spawn(&mut index);
+    let said = index
+        .wait_for("index says why it waits", async |index| {
+            index.lines().into_iter().find(|line| line.contains("outage, holding messages"))
+        })
+        .await;
+    for part in [&home.text("store"), "store_disk_full", "are free, expected", "store.disk_free_bytes_min"] {
+        assert!(said.contains(part), "{said}");
+    }
+    index.terminate();
+    let (code, lines) = index.end().await;
+    assert_eq!(code, Some(1), "{lines:?}");
+    // Nothing else was said of it, and nothing was written.
+    assert_eq!(lines.iter().filter(|line| line.contains("outage")).count(), 1, "{lines:?}");
+    assert_eq!(home.run(&["index", &catalog, "--json"]).ended(0).lines()[0]["points"], 3);
 }

@@ -29,7 +29,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_returned_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(&dir.path().join("a")).await.unwrap();
+    let store = EmbeddedStore::open(&dir.path().join("a"), 0).await.unwrap();
     store.ensure(&spec(NAME, DIMENSION)).await.unwrap();
     let batch: Vec<_> = (0..300).map(point).collect();
     store.write(NAME, &batch, Guard::Off).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_write_that_returned_survives_a_kill() {
         .await
         .unwrap();
     copy(&dir.path().join("a"), &dir.path().join("b"));
-    let killed = EmbeddedStore::open(&dir.path().join("b")).await.unwrap();
+    let killed = EmbeddedStore::open(&dir.path().join("b"), 0).await.unwrap();
     let (mut before, mut after) =
         (store.scroll(NAME, None, 1000).await.unwrap(), killed.scroll(NAME, None, 1000).await.unwrap());
     assert_eq!(before.len(), 299);
@@ -63,18 +63,18 @@ async fn a_write_that_returned_survives_a_kill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_is_told_who_has_the_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).await.unwrap();
-    let Err(error) = EmbeddedStore::open(dir.path()).await else { panic!("opened twice") };
+    let store = EmbeddedStore::open(dir.path(), 0).await.unwrap();
+    let Err(error) = EmbeddedStore::open(dir.path(), 0).await else { panic!("opened twice") };
     assert_eq!((error.class, error.reason), (Class::Outage, "store_locked"));
     assert!(error.message.contains("in use by another process") && error.message.contains("store.path"), "{error}");
     store.close().await.unwrap();
-    EmbeddedStore::open(dir.path()).await.unwrap().close().await.unwrap();
+    EmbeddedStore::open(dir.path(), 0).await.unwrap().close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_creation_is_started_over() {
     let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).await.unwrap();
+    let store = EmbeddedStore::open(dir.path(), 0).await.unwrap();
     let leftover = dir.path().join("collections").join(NAME).join("segments").join("half");
     std::fs::create_dir_all(&leftover).unwrap();
     store.ensure(&spec(NAME, DIMENSION)).await.unwrap();
@@ -86,9 +86,41 @@ async fn half_a_creation_is_started_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_leave_the_folder_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(dir.path()).await.unwrap();
+    let store = EmbeddedStore::open(dir.path(), 0).await.unwrap();
     for name in ["../up", "a/b", "", ".hidden", "ünï", "a b"] {
         assert_eq!(store.ensure(&spec(name, DIMENSION)).await.unwrap_err().reason, "collection_name_invalid", "{name}");
     }
     store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_on_the_disk_writes_are_held_and_searches_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let roomy = EmbeddedStore::open(dir.path(), 0).await.unwrap();
+    roomy.ensure(&spec(NAME, DIMENSION)).await.unwrap();
+    roomy.write(NAME, &[point(1)], Guard::Off).await.unwrap();
+    roomy.close().await.unwrap();
+
+    let full = EmbeddedStore::open(dir.path(), u64::MAX).await.unwrap();
+    full.ensure(&spec(NAME, DIMENSION)).await.unwrap();
+    let refusals = [
+        full.write(NAME, &[point(2)], Guard::Off).await.unwrap_err(),
+        full.write(NAME, &[delete("p1")], Guard::Strict).await.unwrap_err(),
+        full.ensure(&spec("another", DIMENSION)).await.unwrap_err(),
+    ];
+    for error in refusals {
+        assert_eq!((error.class, error.reason), (Class::Outage, "store_disk_full"));
+        for said in [&dir.path().display().to_string(), "are free, expected", "store.disk_free_bytes_min"] {
+            assert!(error.message.contains(said), "{error}");
+        }
+    }
+    let hits = full.search(NAME, &query(&[2.0, 1.0, 1.0, 1.0], Modality::Image, None)).await.unwrap();
+    assert_eq!(hits.len(), 1);
+    assert_eq!(full.count(NAME).await.unwrap(), 1);
+    full.close().await.unwrap();
+
+    let roomy = EmbeddedStore::open(dir.path(), 0).await.unwrap();
+    roomy.write(NAME, &[point(2)], Guard::Off).await.unwrap();
+    assert_eq!(roomy.count(NAME).await.unwrap(), 2);
+    roomy.close().await.unwrap();
 }
