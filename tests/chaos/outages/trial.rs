@@ -119,7 +119,7 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// The outage, from its beginning to its end.
+    /// The outage, from its beginning until everybody has seen enough of it: some share a part.
     pub async fn outage(&mut self, plan: &Plan) -> Result<(), Error> {
         for part in self.trial.parts {
             part.takes_away(self.trial, self.shared, &self.own).await?;
@@ -144,9 +144,6 @@ impl<'a> Running<'a> {
         }
         let ended = Instant::now();
         self.outcome.lines(self.trial, &self.worker.lines(), began, ended);
-        for part in self.trial.parts {
-            part.brings_back(self.trial, self.shared, &self.own).await?;
-        }
         Ok(())
     }
 
@@ -183,6 +180,9 @@ impl<'a> Running<'a> {
 
     /// It goes on by itself, with the messages of the outage and with new ones.
     pub async fn after(&mut self) -> Result<(), Error> {
+        for part in self.trial.parts {
+            part.brings_back(self.trial, self.shared, &self.own).await?;
+        }
         let back = Instant::now();
         let mut ready_after = None;
         let recovered = self.until(RECOVERY_MAX, async |this| {
