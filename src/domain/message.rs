@@ -47,3 +47,12 @@ impl Message {
         self.bytes() + headers.sum::<usize>()
     }
 }
+
+#[cfg(test)]
+impl Message {
+    /// A tombstone without key, in epoch 1.
+    pub fn empty(topic: &str, partition: i32, offset: i64) -> Self {
+        let position = Position { topic: topic.into(), partition, offset };
+        Self { position, epoch: 1, key: None, value: None, headers: Vec::new(), timestamp_ms: None, retry: None }
+    }
+}

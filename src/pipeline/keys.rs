@@ -76,20 +76,11 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AssetId, Payload, Position, Retry};
+    use crate::domain::{AssetId, Payload, Retry};
 
     fn job(offset: i64, op: Op, version: Option<u64>) -> Job {
-        let position = Position { topic: "t".into(), partition: 0, offset };
         Job {
-            message: Message {
-                position,
-                epoch: 1,
-                key: None,
-                value: None,
-                headers: Vec::new(),
-                timestamp_ms: None,
-                retry: None,
-            },
+            message: Message::empty("t", 0, offset),
             request: IngestRequest {
                 asset: AssetId::new("a").unwrap(),
                 tenant: None,

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
     use crate::config::PipelineSettings;
     use crate::dead_letter::DeadLetterError;
-    use crate::domain::{Message, Position};
+    use crate::domain::Message;
     use crate::telemetry::Health;
 
     #[derive(Default)]
@@ -63,15 +63,7 @@ mod tests {
         let (health, letters) = (Health::new(), Arc::new(Down::default()));
         let attempts = Attempts::new(&settings, health.clone(), Arc::default());
         let letter = DeadLetter {
-            message: Message {
-                position: Position { topic: "t".into(), partition: 0, offset: 0 },
-                epoch: 1,
-                key: None,
-                value: None,
-                headers: Vec::new(),
-                timestamp_ms: None,
-                retry: None,
-            },
+            message: Message::empty("t", 0, 0),
             failure: Failure::permanent(Stage::Decode, "test", "no"),
             attempts: 1,
         };

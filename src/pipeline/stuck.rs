@@ -70,7 +70,7 @@ fn told(oldest: &Oldest, now: Instant) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Message, Position, TopicPartition};
+    use crate::domain::{Message, TopicPartition};
     use crate::pipeline::flight;
     use crate::pipeline::watermark::Taken;
 
@@ -79,16 +79,7 @@ mod tests {
         let (health, mut watermarks) = (Health::new(), Watermarks::default());
         let stuck = Stuck::new(Duration::from_secs(600), health.clone());
         watermarks.assign(TopicPartition { topic: "t".into(), partition: 3 }, 1);
-        let position = Position { topic: "t".into(), partition: 3, offset: 118 };
-        let message = Message {
-            position,
-            epoch: 1,
-            key: None,
-            value: None,
-            headers: Vec::new(),
-            timestamp_ms: None,
-            retry: None,
-        };
+        let message = Message::empty("t", 3, 118);
         let Taken::InFlight(taken) = watermarks.take(&message) else { panic!("it is in flight") };
         let (soon, late) = (Instant::now() + Duration::from_secs(599), Instant::now() + Duration::from_secs(601));
 

@@ -164,15 +164,13 @@ impl Watermarks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Position;
 
     fn partition() -> TopicPartition {
         TopicPartition { topic: "t".into(), partition: 0 }
     }
 
     fn message(offset: i64, epoch: u64) -> Message {
-        let position = Position { topic: "t".into(), partition: 0, offset };
-        Message { position, epoch, key: None, value: None, headers: Vec::new(), timestamp_ms: None, retry: None }
+        Message { epoch, ..Message::empty("t", 0, offset) }
     }
 
     fn take(w: &mut Watermarks, message: &Message) -> Option<Flight> {

@@ -81,7 +81,6 @@ impl Delays {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Position;
 
     const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -91,15 +90,7 @@ mod tests {
     }
 
     fn message(topic: &str, offset: i64, age_s: i64) -> Message {
-        Message {
-            position: Position { topic: topic.into(), partition: 0, offset },
-            epoch: 1,
-            key: None,
-            value: None,
-            headers: Vec::new(),
-            timestamp_ms: Some(NOW_MS - 1000 * age_s),
-            retry: None,
-        }
+        Message { timestamp_ms: Some(NOW_MS - 1000 * age_s), ..Message::empty(topic, 0, offset) }
     }
 
     fn offsets(messages: &[Message]) -> Vec<i64> {

@@ -161,18 +161,9 @@ impl Handover {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Position;
 
     fn message(partition: i32, offset: i64, bytes: usize) -> Message {
-        Message {
-            position: Position { topic: "t".into(), partition, offset },
-            epoch: 1,
-            key: None,
-            value: Some(vec![0; bytes].into()),
-            headers: Vec::new(),
-            timestamp_ms: None,
-            retry: None,
-        }
+        Message { value: Some(vec![0; bytes].into()), ..Message::empty("t", partition, offset) }
     }
 
     fn lost(partition: i32) -> (Vec<TopicPartition>, SourceEvent) {
