@@ -75,8 +75,8 @@ impl Poller {
                 None => None,
             };
             match polled {
+                // It may have been read ahead long ago, so that it says nothing about a connection.
                 Some(Ok(Some(message))) => {
-                    self.trouble.heard();
                     self.silence.heard(&message.position.topic_partition());
                     self.state.in_hand.push_back(message);
                 }
