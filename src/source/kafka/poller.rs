@@ -100,7 +100,7 @@ impl Poller {
 
     fn take(&mut self, message: Message) {
         let partition = message.position.topic_partition();
-        self.trouble.heard();
+        // It may have been read ahead long ago, so that it says nothing about a connection.
         self.silence.heard(&partition);
         match self.state.delays.put_off(message, Instant::now(), Utc::now().timestamp_millis()) {
             Some(message) => self.state.in_hand.push_back(message),

@@ -177,7 +177,7 @@ async fn a_full_handover_pauses_resumes_and_loses_nothing() {
     let mut seen = Seen::default();
     for round in 1..=10 {
         // The pipeline takes nothing: the thread polls on, the handover stays within its bound.
-        let full = Instant::now() + Duration::from_secs(10);
+        let full = Instant::now() + PATIENCE;
         while source.handover.waiting() < 4 && Instant::now() < full {
             let _ = tokio::time::timeout(Duration::from_millis(5), source.next(Demand::ControlOnly))
                 .await

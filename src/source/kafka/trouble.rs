@@ -117,7 +117,7 @@ impl Trouble {
         self.reasons.insert(kind, why);
     }
 
-    /// A message or an acknowledged commit: there is a connection.
+    /// An acknowledged commit, or an assignment: there is a connection.
     pub fn heard(&mut self) {
         if !self.reasons.is_empty() {
             self.over(Kind::Connection);

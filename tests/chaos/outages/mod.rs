@@ -8,7 +8,7 @@ mod trial;
 mod worker;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use tokio::sync::Mutex;
@@ -66,7 +66,8 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let mut workers = try_join_all(TRIALS.iter().map(|trial| Running::start(trial, plan, &shared))).await?;
     try_join_all(workers.iter_mut().map(Running::before)).await?;
     eprintln!("chaos: everything is away for {:.1} minutes", plan.outage.as_secs_f64() / 60.0);
-    try_join_all(workers.iter_mut().map(|worker| worker.outage(plan))).await?;
+    let began = Instant::now();
+    try_join_all(workers.iter_mut().map(|worker| worker.outage(plan, began))).await?;
     eprintln!("chaos: everything is back");
     try_join_all(workers.iter_mut().map(Running::after)).await?;
     let mut outcomes = Vec::new();

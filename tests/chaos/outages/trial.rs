@@ -120,13 +120,14 @@ impl<'a> Running<'a> {
     }
 
     /// The outage, from its beginning until everybody has seen enough of it: some share a part.
-    pub async fn outage(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// `began`: before anything was taken away from anybody.
+    pub async fn outage(&mut self, plan: &Plan, began: Instant) -> Result<(), Error> {
         for part in self.trial.parts {
             part.takes_away(self.trial, self.shared, &self.own).await?;
         }
         // What was in the topic before is gone with it.
         let broken = if self.trial.parts == [Part::DeadLetters] { BROKEN_PERCENT } else { 0 };
-        let (began, mut half) = (Instant::now(), false);
+        let mut half = false;
         self.outcome.during += self.send(BURST, broken).await?;
         while began.elapsed() < plan.outage {
             self.outcome.during += self.send(1, broken).await?;
