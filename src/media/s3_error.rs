@@ -135,10 +135,12 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
             permanent("s3_wrong_region", &hint)
         }
         ("RequestTimeout", _) | (_, 408 | 500..=599) => transient("s3_server_error", "check S3 if this goes on"),
+        // S3 names the code of every refusal of an object. An answer that was cut off may be about our credentials.
+        ("", 400..=499) => transient("s3_failed", "the answer has no code of S3; check what is between here and there"),
         (_, 401 | 403) => {
             permanent("s3_access_denied", "allow s3:GetObject on it (and s3:GetObjectVersion for versions)")
         }
-        ("" | "NotFound", 404) => permanent("s3_no_such_key", "check that the object is still there"),
+        ("NotFound", 404) => permanent("s3_no_such_key", "check that the object is still there"),
         (_, 200..=299) => transient("s3_failed", "the answer could not be read"),
         _ => permanent("s3_status", "expected 200"),
     }

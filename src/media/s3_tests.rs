@@ -124,7 +124,9 @@ async fn answers_have_a_class_and_a_reason() {
         (refusal("500 Internal Server Error", "InternalError", &[]), Transient, "s3_server_error"),
         (refusal("400 Bad Request", "RequestTimeout", &[]), Transient, "s3_server_error"),
         (reply("502 Bad Gateway", &[], "<html>"), Transient, "s3_server_error"),
-        (reply("404 Not Found", &[], ""), Permanent, "s3_no_such_key"),
+        // Cut off by a proxy: it may have been about the credentials.
+        (reply("403 Forbidden", &[], "<Error><Code>RequestTimeTooSk"), Transient, "s3_failed"),
+        (reply("404 Not Found", &[], ""), Transient, "s3_failed"),
         (reply("200 OK", &[], ""), Permanent, "media_empty"),
         (raw(&["HTTP/1.1 200 OK", "Content-Length: 10001"], "", Then::Stall), Permanent, "media_too_large"),
         (raw(&["HTTP/1.1 200 OK"], "", Then::Endless), Permanent, "media_too_large"),
