@@ -120,6 +120,12 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
     if THROTTLED.contains(&code) || matches!(status, 429 | 503) {
         return transient("s3_throttled", "lower media.per_host_concurrency if this goes on");
     }
+    if matches!(status, 400..=499) && !is_whole(response) {
+        return transient(
+            "s3_failed",
+            "the answer is no error of S3, or was cut off; check what is between here and S3",
+        );
+    }
     match (code, status) {
         ("NoSuchBucket", _) => permanent("s3_no_such_bucket", "check the bucket's name"),
         ("NoSuchVersion", _) => permanent("s3_no_such_version", "check the versionId"),
@@ -135,8 +141,6 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
             permanent("s3_wrong_region", &hint)
         }
         ("RequestTimeout", _) | (_, 408 | 500..=599) => transient("s3_server_error", "check S3 if this goes on"),
-        // S3 names the code of every refusal of an object. An answer that was cut off may be about our credentials.
-        ("", 400..=499) => transient("s3_failed", "the answer has no code of S3; check what is between here and there"),
         (_, 401 | 403) => {
             permanent("s3_access_denied", "allow s3:GetObject on it (and s3:GetObjectVersion for versions)")
         }
@@ -144,6 +148,12 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
         (_, 200..=299) => transient("s3_failed", "the answer could not be read"),
         _ => permanent("s3_status", "expected 200"),
     }
+}
+
+/// Whether a refusal says all that S3 says. One that was cut off may be about our credentials rather than the object, whatever
+/// is left of its code.
+fn is_whole(response: &HttpResponse) -> bool {
+    response.body().bytes().is_some_and(|body| body.trim_ascii_end().ends_with(b"</Error>"))
 }
 
 fn wait(retry_after: Option<&str>) -> Option<Duration> {
