@@ -27,6 +27,10 @@ const THREADS: u64 = 2;
 const FETCH_TIMEOUT_MS: u64 = 2_000;
 /// What a decoder may take for one picture (docs/operations.md).
 const DECODED_BYTES_MAX: u64 = 8 * PIXELS_MAX + 16 * MIB;
+/// What is made of it before it is small.
+const MADE_BYTES_MAX: u64 = 4 * PIXELS_MAX;
+/// Inputs of the model that wait for a batch: `pipeline.in_flight_max` of 96 x 96 pixels in three floats.
+const INPUT_BYTES_MAX: u64 = 256 * 96 * 96 * 12;
 /// Read ahead from Kafka, by librdkafka and by us.
 const READ_AHEAD_BYTES: u64 = 32 * MIB;
 /// What allocators keep, stacks, buffers of connections.
@@ -169,7 +173,11 @@ async fn hostile_pictures_and_servers_cost_no_more_memory_than_the_settings_allo
     assert!(of_pictures >= 14 && pictures.len() - of_pictures > 4, "{} of {} die", of_pictures, pictures.len());
     let names: Vec<_> = pictures.iter().map(|(name, _, dies)| (name.clone(), *dies)).collect();
     let server = servers::http(pictures.into_iter().map(|(name, served, _)| (name, served)).collect()).await;
-    let tarpit = servers::tarpit(MEDIA_BYTES_MAX).await;
+    // A host that does not answer in time is soon asked by one request at a time.
+    let mut tarpits = Vec::new();
+    for way in ["head", "drip", "silent"] {
+        tarpits.push((way, servers::tarpit(MEDIA_BYTES_MAX).await));
+    }
     let (mut round, mut told) = (0, Instant::now());
     loop {
         let mut messages = Vec::new();
@@ -184,7 +192,7 @@ async fn hostile_pictures_and_servers_cost_no_more_memory_than_the_settings_allo
             }
             message(name, format!("http://{}/{name}?{round}", server.address), *dies);
             if n % 4 == 0 {
-                let way = ["head", "drip", "silent"][n / 4 % 3];
+                let (way, tarpit) = &tarpits[n / 4 % tarpits.len()];
                 message(way, format!("http://{}/{way}?{round}-{n}", tarpit.address), Some("fetch_timeout"));
             }
         }
@@ -196,11 +204,12 @@ async fn hostile_pictures_and_servers_cost_no_more_memory_than_the_settings_allo
         trial.until_done().await;
         if told.elapsed() > Duration::from_secs(10) {
             told = Instant::now();
-            println!("{}", trial.told(0));
+            println!("{}", trial.told(trial.base));
         }
     }
     trial.until_done().await;
-    trial.end(IN_FLIGHT_BYTES_MAX + THREADS * DECODED_BYTES_MAX + READ_AHEAD_BYTES + SLACK_BYTES).await;
+    let pictures = THREADS * (DECODED_BYTES_MAX + MADE_BYTES_MAX) + INPUT_BYTES_MAX;
+    trial.end(IN_FLIGHT_BYTES_MAX + pictures + READ_AHEAD_BYTES + SLACK_BYTES).await;
 }
 
 /// Small as text, and many times larger in memory: lists of ones, and of objects.
