@@ -129,7 +129,9 @@ impl<'a> Running<'a> {
         let broken = if self.trial.parts == [Part::DeadLetters] { BROKEN_PERCENT } else { 0 };
         let mut half = false;
         self.outcome.during += self.send(BURST, broken).await?;
-        while began.elapsed() < plan.outage {
+        // The dead-letter topic's takes half a minute to show.
+        let unseen = |outcome: &Outcome| outcome.unready_after.is_none() && began.elapsed() < UNREADY_MAX;
+        while began.elapsed() < plan.outage || unseen(&self.outcome) {
             self.outcome.during += self.send(1, broken).await?;
             for part in self.trial.parts {
                 if !half && began.elapsed() > plan.outage / 2 {
