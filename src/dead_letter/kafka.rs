@@ -117,12 +117,15 @@ impl DeadLetters for KafkaDeadLetters {
         record.timestamp = timestamp_ms.filter(|_| retry.is_none());
         match self.producer.send(record, Timeout::After(QUEUE_TIMEOUT)).await {
             Ok(_) => Ok(if retry.is_some() { Sent::PutOff } else { Sent::DeadLetter }),
-            Err((error, _)) => Err(refused(&topic, message.bytes(), &error)),
+            Err((error, _)) => {
+                let kind = if retry.is_some() { "retry" } else { "dead-letter" };
+                Err(refused(kind, &topic, message.bytes(), &error))
+            }
         }
     }
 }
 
-fn refused(topic: &str, bytes: usize, error: &KafkaError) -> DeadLetterError {
+fn refused(kind: &str, topic: &str, bytes: usize, error: &KafkaError) -> DeadLetterError {
     let code = error.rdkafka_error_code();
     let next = match code {
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
@@ -135,7 +138,7 @@ fn refused(topic: &str, bytes: usize, error: &KafkaError) -> DeadLetterError {
         _ => "check that the topic exists and has enough in-sync replicas, and that the brokers are up".into(),
     };
     let what = code.map_or_else(|| error.to_string(), |code| code.to_string());
-    DeadLetterError(format!("topic {topic:?} does not take a message that failed: {}; {next}", redact::cut(&what, 300)))
+    DeadLetterError(format!("the {kind} topic {topic:?} does not take a letter: {}; {next}", redact::cut(&what, 300)))
 }
 
 #[cfg(test)]
