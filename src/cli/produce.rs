@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
 use super::output::counted;
 use super::{CliError, Exit, Global, progress};
+use crate::config::is_pattern;
 use crate::redact;
 use crate::source::{ProduceError, Producer};
 
@@ -64,7 +65,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 
 /// Patterns (`^…`) are for consuming.
 fn first_topic(topics: &[String]) -> Option<String> {
-    topics.iter().find(|topic| !topic.starts_with('^')).cloned()
+    topics.iter().find(|topic| !is_pattern(topic)).cloned()
 }
 
 struct Sending {

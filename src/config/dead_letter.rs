@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{Expected, Reader, Review};
-use super::{KafkaSettings, StoreSettings};
+use super::{KafkaSettings, StoreSettings, is_pattern};
 use crate::domain::Guard;
 
 /// A message may wait for at most this long: brokers keep messages for as long by default.
@@ -106,7 +106,7 @@ impl DeadLetterSettings {
                 store.tombstone_retention_s
             ))
         });
-        if let Some(pattern) = kafka.topics.iter().find(|topic| topic.starts_with('^')) {
+        if let Some(pattern) = kafka.topics.iter().find(|topic| is_pattern(topic)) {
             let because = format!("while kafka.topics has the pattern {pattern}: its retry topics cannot be told");
             review.wrong(KEY, none(because).hint("name the topics"));
         }

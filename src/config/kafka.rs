@@ -106,6 +106,11 @@ impl KafkaSettings {
     }
 }
 
+/// librdkafka takes a topic that starts with `^` as a regular expression over all topics.
+pub fn is_pattern(topic: &str) -> bool {
+    topic.starts_with('^')
+}
+
 const OAUTHBEARER: &str = "OAUTHBEARER";
 const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", OAUTHBEARER];
 
@@ -217,7 +222,7 @@ impl KafkaSettings {
             });
         }
         // A topic that begins with ^ is a pattern, which may mean any topic.
-        if !self.topics.is_empty() && !self.topics.iter().any(|t| t.starts_with('^')) {
+        if !self.topics.is_empty() && !self.topics.iter().any(|topic| is_pattern(topic)) {
             for topic in self.topic_ops.keys().filter(|t| !self.topics.contains(t)) {
                 let expected = Expected::new("a topic of kafka.topics");
                 let expected = match nearest(topic, self.topics.iter().map(String::as_str)) {

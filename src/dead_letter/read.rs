@@ -18,7 +18,7 @@ use regex::Regex;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{DeadLetterError, StoredLetter};
-use crate::config::{DeadLetterSettings, KafkaSettings};
+use crate::config::{DeadLetterSettings, KafkaSettings, is_pattern};
 use crate::domain::Position;
 use crate::kafka_client;
 use crate::redact;
@@ -165,7 +165,7 @@ impl Reader {
         let existing: BTreeSet<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
         let mut wanted = BTreeSet::new();
         for topic in &kafka.topics {
-            if topic.starts_with('^') {
+            if is_pattern(topic) {
                 let pattern = Regex::new(topic).map_err(|error| {
                     format!(
                         "kafka.topics has the pattern {topic:?}, which is none: {error}; name the topic with --topic"

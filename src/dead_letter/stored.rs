@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::letter::{REPLAYS, text};
 use crate::domain::Position;
-use crate::kafka_client::{CONNECT_PREFIX, OWN_PREFIX, is_failure_header};
+use crate::kafka_client::{self, CONNECT_PREFIX, OWN_PREFIX, is_failure_header};
 
 /// A dead letter as it is read back, from a topic or from a file. What it says of its failure is text that others may
 /// have written, Kafka Connect for example; what they left out is `None`.
@@ -47,11 +47,8 @@ impl StoredLetter {
                 headers.push((header.key.to_owned(), header.value.map(Bytes::copy_from_slice)));
             }
         }
+        let source = kafka_client::position(|name| errors.get(&format!("{CONNECT_PREFIX}{name}")).map(String::as_str));
         let mut connect = |name: &str| errors.remove(&format!("{CONNECT_PREFIX}{name}"));
-        let source = connect("topic").zip(connect("partition")).zip(connect("offset"));
-        let source = source.and_then(|((topic, partition), offset)| {
-            Some(Position { topic: topic.into(), partition: partition.parse().ok()?, offset: offset.parse().ok()? })
-        });
         let (stage, reason) = (connect("stage"), connect("exception.class.name"));
         let text = connect("exception.message");
         let mut own = |name: &str| errors.remove(&format!("{OWN_PREFIX}{name}"));

@@ -17,6 +17,15 @@ pub fn is_failure_header(name: &str) -> bool {
     name.starts_with(CONNECT_PREFIX) || name.starts_with(OWN_PREFIX)
 }
 
+/// Where the message was that failed. `header`: the text of one of Kafka Connect's, by its name without the prefix.
+pub fn position<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Position> {
+    Some(Position {
+        topic: header("topic")?.into(),
+        partition: header("partition")?.parse().ok()?,
+        offset: header("offset")?.parse().ok()?,
+    })
+}
+
 /// What a message of a retry topic of `source` brings along. `None` when it is not from us: then it is a message like
 /// any other.
 pub fn retry(source: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry> {
@@ -24,11 +33,7 @@ pub fn retry(source: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry>
         let found = headers.iter().find(|(key, _)| key.strip_prefix(prefix) == Some(name));
         std::str::from_utf8(found?.1.as_deref()?).ok()
     };
-    let position = Position {
-        topic: find(CONNECT_PREFIX, "topic").filter(|topic| *topic == source)?.into(),
-        partition: find(CONNECT_PREFIX, "partition")?.parse().ok()?,
-        offset: find(CONNECT_PREFIX, "offset")?.parse().ok()?,
-    };
+    let position = position(|name| find(CONNECT_PREFIX, name)).filter(|position| &*position.topic == source)?;
     let timestamp_ms = find(OWN_PREFIX, MESSAGE_TIMESTAMP).and_then(|ms| ms.parse().ok());
     Some(Retry {
         origin: Origin { position, timestamp_ms },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::clip::{Clip, ClipError};
-use crate::config::{KafkaSettings, RetryTopic, Settings};
+use crate::config::{KafkaSettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::ModelId;
 use crate::media::{MediaClient, MediaError};
@@ -142,7 +142,7 @@ impl Worker {
 /// again. librdkafka leaves out what `topic.blacklist` matches; who sets that property decides for himself.
 fn without_dead_letters(kafka: &KafkaSettings, template: &str) -> KafkaSettings {
     let mut kafka = kafka.clone();
-    if kafka.topics.iter().any(|topic| topic.starts_with('^')) {
+    if kafka.topics.iter().any(|topic| is_pattern(topic)) {
         // Topic names have only letters, digits, `.`, `_` and `-`.
         let pattern = template.replace('.', "\\.").replace("{topic}", ".*");
         kafka.properties.entry("topic.blacklist".to_owned()).or_insert_with(|| format!("^{pattern}$"));

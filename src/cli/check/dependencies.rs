@@ -12,7 +12,7 @@ use super::super::output::counted;
 use super::{Checklist, DEADLINE, Fault, Verdict};
 use crate::budget::Budget;
 use crate::clip::{self, Clip};
-use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind};
+use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, is_pattern};
 use crate::media::MediaClient;
 use crate::source::KafkaSource;
 use crate::store::{self, CollectionDefinition, Store};
@@ -62,7 +62,7 @@ pub(super) fn all(settings: &Settings) -> Checklist {
 }
 
 async fn kafka(settings: Settings) -> Verdict {
-    let topics = settings.kafka.topics.iter().filter(|topic| !topic.starts_with('^'));
+    let topics = settings.kafka.topics.iter().filter(|topic| !is_pattern(topic));
     let mut dead_letters: Vec<String> = topics.map(|t| settings.dead_letter.topic_of(t)).collect();
     dead_letters.sort();
     dead_letters.dedup();

@@ -6,7 +6,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 use super::context::ClientEvent;
-use crate::config::KafkaSettings;
+use crate::config::{KafkaSettings, is_pattern};
 use crate::kafka_client;
 use crate::redact;
 use crate::source::SourceError;
@@ -15,11 +15,6 @@ use crate::source::SourceError;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// A topic that was created moments ago may be unknown to the broker that is asked first.
 const TOPIC_GRACE: Duration = Duration::from_secs(3);
-
-/// librdkafka takes a topic that starts with `^` as a regular expression over all topics.
-fn is_pattern(topic: &str) -> bool {
-    topic.starts_with('^')
-}
 
 /// What to ask a broker about: each topic by name, or, where only patterns are subscribed to, all there is.
 pub(super) fn questions(topics: &[String]) -> Vec<Option<&str>> {
