@@ -24,6 +24,8 @@ fuzz_target!(|data: &[u8]| {
         value: (options & 8 != 0).then(|| value.to_vec().into()),
         headers: Vec::new(),
         timestamp_ms: None,
+        topic_id: None,
+        retry: None,
     };
     let default_op = [Op::Upsert, Op::Patch, Op::Delete, Op::Upsert][usize::from(options & 3)];
     match decode(&message, default_op) {

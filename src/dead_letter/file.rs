@@ -117,6 +117,7 @@ mod tests {
                 value: value.map(Bytes::from_static),
                 headers: vec![("h".into(), Some(Bytes::from_static(b"\xfe")))],
                 timestamp_ms: None,
+                topic_id: None,
                 retry: None,
             },
             failure: Failure::permanent(Stage::Decode, "bad_json", "expected an object"),

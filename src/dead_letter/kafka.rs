@@ -164,6 +164,7 @@ mod tests {
                 value: value.map(Bytes::from_static),
                 headers,
                 timestamp_ms: Some(1_700_000_000_123),
+                topic_id: None,
                 retry: None,
             },
             failure: Failure::permanent(Stage::Fetch, "http_not_found", "image \"https://x/a.jpg\": 404"),
@@ -271,6 +272,7 @@ mod tests {
                 retry: kafka_client::retry("assets", &headers),
                 headers,
                 timestamp_ms: found.timestamp().to_millis(),
+                topic_id: None,
             }
         };
         for (topic, attempts) in [("assets.retry.1", 2), ("assets.retry.2", 4)] {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Origin, Position};
@@ -14,6 +16,8 @@ pub struct Message {
     pub headers: Vec<(String, Option<Bytes>)>,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: Option<i64>,
+    /// See [`Origin::topic_id`].
+    pub topic_id: Option<Arc<str>>,
     /// Set where it has failed before and was put off: `position` is then that of a retry topic.
     pub retry: Option<Retry>,
 }
@@ -32,7 +36,11 @@ impl Message {
     pub fn origin(&self) -> Origin {
         match &self.retry {
             Some(retry) => retry.origin.clone(),
-            None => Origin { position: self.position.clone(), timestamp_ms: self.timestamp_ms },
+            None => Origin {
+                position: self.position.clone(),
+                topic_id: self.topic_id.clone(),
+                timestamp_ms: self.timestamp_ms,
+            },
         }
     }
 
@@ -53,6 +61,15 @@ impl Message {
     /// A tombstone without key, in epoch 1.
     pub fn empty(topic: &str, partition: i32, offset: i64) -> Self {
         let position = Position { topic: topic.into(), partition, offset };
-        Self { position, epoch: 1, key: None, value: None, headers: Vec::new(), timestamp_ms: None, retry: None }
+        Self {
+            position,
+            epoch: 1,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp_ms: None,
+            topic_id: None,
+            retry: None,
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Which of two writes of one point is the newer one.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{MediaRecord, Payload, Position};
@@ -8,6 +10,9 @@ use super::{MediaRecord, Payload, Position};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     pub position: Position,
+    /// What tells a topic from one of the same name that was deleted before it: Kafka's topic id. `None` where the source
+    /// has none, and in records of older releases.
+    pub topic_id: Option<Arc<str>>,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: Option<i64>,
 }
@@ -16,8 +21,13 @@ impl Origin {
     pub fn to_payload(&self) -> Value {
         let Position { topic, partition, offset } = &self.position;
         let mut out = json!({ "topic": &**topic, "partition": partition, "offset": offset });
-        if let (Some(at), Value::Object(map)) = (self.timestamp_ms, &mut out) {
-            map.insert("timestamp_ms".to_owned(), at.into());
+        if let Value::Object(map) = &mut out {
+            if let Some(id) = &self.topic_id {
+                map.insert("topic_id".to_owned(), (**id).into());
+            }
+            if let Some(at) = self.timestamp_ms {
+                map.insert("timestamp_ms".to_owned(), at.into());
+            }
         }
         out
     }
@@ -26,8 +36,9 @@ impl Origin {
         let topic = value.get("topic")?.as_str()?.into();
         let partition = value.get("partition")?.as_i64()?.try_into().ok()?;
         let offset = value.get("offset")?.as_i64()?;
+        let topic_id = value.get("topic_id").and_then(Value::as_str).map(Into::into);
         let timestamp_ms = value.get("timestamp_ms").and_then(Value::as_i64);
-        Some(Self { position: Position { topic, partition, offset }, timestamp_ms })
+        Some(Self { position: Position { topic, partition, offset }, topic_id, timestamp_ms })
     }
 
     /// A later message of the same partition. Offsets alone do not tell: they start again when a topic is created anew
@@ -161,7 +172,7 @@ mod tests {
     use crate::domain::{AssetId, Record};
 
     fn origin(topic: &str, partition: i32, offset: i64, timestamp_ms: Option<i64>) -> Option<Origin> {
-        Some(Origin { position: Position { topic: topic.into(), partition, offset }, timestamp_ms })
+        Some(Origin { position: Position { topic: topic.into(), partition, offset }, topic_id: None, timestamp_ms })
     }
 
     fn stamp(version: Option<u64>, origin: Option<Origin>) -> Stamp {

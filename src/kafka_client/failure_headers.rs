@@ -36,7 +36,7 @@ pub fn retry(source: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry>
     let position = position(|name| find(CONNECT_PREFIX, name)).filter(|position| &*position.topic == source)?;
     let timestamp_ms = find(OWN_PREFIX, MESSAGE_TIMESTAMP).and_then(|ms| ms.parse().ok());
     Some(Retry {
-        origin: Origin { position, timestamp_ms },
+        origin: Origin { position, topic_id: None, timestamp_ms },
         attempts: find(OWN_PREFIX, "attempts").and_then(|n| n.parse().ok()).unwrap_or(0),
     })
 }
@@ -61,7 +61,10 @@ mod tests {
     fn a_message_that_was_put_off_keeps_its_place() {
         let retry = retry("assets", &headers(&WHOLE)).unwrap();
         let position = Position { topic: "assets".into(), partition: 3, offset: 42 };
-        assert_eq!(retry, Retry { origin: Origin { position, timestamp_ms: Some(1_700_000_000_123) }, attempts: 5 });
+        assert_eq!(
+            retry,
+            Retry { origin: Origin { position, topic_id: None, timestamp_ms: Some(1_700_000_000_123) }, attempts: 5 }
+        );
     }
 
     #[test]

@@ -220,6 +220,7 @@ mod tests {
             value: value.map(Bytes::copy_from_slice),
             headers: Vec::new(),
             timestamp_ms: None,
+            topic_id: None,
             retry: None,
         }
     }

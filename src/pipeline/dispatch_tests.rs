@@ -181,6 +181,7 @@ impl Rig {
             value: Some(Bytes::from_static(value.as_bytes())),
             headers: Vec::new(),
             timestamp_ms: None,
+            topic_id: None,
             retry: None,
         }));
     }

@@ -141,6 +141,7 @@ impl Source for DirectorySource {
                 value: Some(value.into()),
                 headers: Vec::new(),
                 timestamp_ms: None,
+                topic_id: None,
                 retry: None,
             }));
         }

@@ -108,6 +108,7 @@ impl LinesSource {
                     value: Some(line.into()),
                     headers: Vec::new(),
                     timestamp_ms: None,
+                    topic_id: None,
                     retry: None,
                 }));
             }

@@ -53,7 +53,11 @@ mod tests {
     use crate::domain::{AssetId, Deletion, Origin, Patch, Payload, PointId, Position, Record, Stamp, Vectors};
 
     fn origin(offset: i64) -> Option<Origin> {
-        Some(Origin { position: Position { topic: "t".into(), partition: 0, offset }, timestamp_ms: Some(offset) })
+        Some(Origin {
+            position: Position { topic: "t".into(), partition: 0, offset },
+            topic_id: None,
+            timestamp_ms: Some(offset),
+        })
     }
 
     fn patch(version: Option<u64>, offset: i64, kept: &[Modality], text: Option<&str>) -> Write {

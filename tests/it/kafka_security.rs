@@ -176,6 +176,7 @@ async fn all_clients_work(settings: KafkaSettings, test: &str) {
         value: Some("hello".into()),
         headers: Vec::new(),
         timestamp_ms: None,
+        topic_id: None,
         retry: None,
     };
     let failure = Failure::permanent(Stage::Decode, "json_invalid", "no JSON");

@@ -346,6 +346,7 @@ impl State {
             retry: self.delays.retry(topic, &headers),
             headers,
             timestamp_ms: message.timestamp().to_millis(),
+            topic_id: None,
         })
     }
 

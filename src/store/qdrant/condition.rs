@@ -49,7 +49,7 @@ fn newer_position(mine: &Origin) -> Option<Condition> {
 
 /// The stored record is the one of this very write. Without a place to tell it by: none that is newer.
 pub(super) fn is_mine(record: &Record) -> Vec<Condition> {
-    let Some(Origin { position, timestamp_ms }) = &record.source else { return not_newer(&record.stamp()) };
+    let Some(Origin { position, timestamp_ms, .. }) = &record.source else { return not_newer(&record.stamp()) };
     let time = key("source.timestamp_ms");
     vec![
         Condition::matches(key("source.topic"), position.topic.to_string()),

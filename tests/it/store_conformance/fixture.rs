@@ -124,7 +124,11 @@ pub fn record(asset: &str) -> Record {
     Record {
         asset: AssetId::new(asset).unwrap(),
         tenant: None,
-        source: Some(Origin { position: Position { topic: "t".into(), partition: 3, offset: 42 }, timestamp_ms: None }),
+        source: Some(Origin {
+            position: Position { topic: "t".into(), partition: 3, offset: 42 },
+            topic_id: None,
+            timestamp_ms: None,
+        }),
         version: None,
         media: None,
         text_sha256: None,

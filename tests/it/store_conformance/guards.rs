@@ -23,7 +23,8 @@ pub fn stamped(mut write: Write, version: Option<u64>, topic: &str, offset: i64,
     let deletes = matches!(write, Write::Delete(_));
     let record = record_of(&mut write);
     record.version = version;
-    record.source = Some(Origin { position: Position { topic: topic.into(), partition: 0, offset }, timestamp_ms });
+    record.source =
+        Some(Origin { position: Position { topic: topic.into(), partition: 0, offset }, topic_id: None, timestamp_ms });
     record.deleted_at = deletes.then(|| record.indexed_at.clone());
     write
 }
