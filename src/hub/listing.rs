@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::{Hub, HubError};
+use crate::domain::registry::Pin;
 use crate::redact;
 
 /// What a file's content must add up to.
@@ -70,6 +71,31 @@ struct EntryLfs {
     size: Option<u64>,
 }
 
+impl Listing {
+    /// Has every file that is pinned checked against that.
+    ///
+    /// # Errors
+    /// `hub_pin_differs` where the hub announces something else already.
+    pub(super) fn hold_to(&mut self, pin: &Pin) -> Result<(), HubError> {
+        for file in &mut self.files {
+            let Some(pinned) = pin.sha256(&file.path) else { continue };
+            if let Some(Checksum::Sha256(announced)) = &file.checksum
+                && announced != pinned
+            {
+                let message = format!(
+                    "{} at {}: {} has the SHA-256 {announced}, this release expects {pinned}: somebody changed what this commit \
+                     holds, or hub.endpoint is no mirror of the hub that was pinned. Do not use it before you know which; \
+                     --source names another repository",
+                    self.repository, self.commit, file.path
+                );
+                return Err(HubError::permanent("hub_pin_differs", message));
+            }
+            file.checksum = Some(Checksum::Sha256(pinned.to_owned()));
+        }
+        Ok(())
+    }
+}
+
 impl Hub {
     /// # Errors
     /// `hub_offline` when that is set; what the hub refuses; `hub_answer_invalid` for an answer that is no listing.
@@ -106,6 +132,9 @@ impl Hub {
         let commit = answer.sha.unwrap_or_else(|| revision.to_owned());
         if commit != revision && (commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_alphanumeric())) {
             return Err(invalid(format!("names the commit {:?}, expected a hash", redact::cut(&commit, 80))));
+        }
+        if commit != revision && hex(revision, 40).is_some() {
+            return Err(invalid(format!("names the commit {commit}, where {revision} was asked for")));
         }
         // A model needs no file of another name, so that one of those is no reason to refuse the rest.
         let safe = answer.siblings.into_iter().filter(|sibling| is_safe(&sibling.rfilename));

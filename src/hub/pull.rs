@@ -13,7 +13,7 @@ use super::place::{self, Place};
 use super::record::{self, Record, SourceRecord};
 use super::select::{Wanted, layout_of, select};
 use super::{Hub, HubError};
-use crate::domain::registry::Layout;
+use crate::domain::registry::{Layout, Pin};
 use crate::domain::{ModelId, Precision};
 
 /// The branch that is asked for where no revision is named.
@@ -38,8 +38,10 @@ pub struct Origin {
 pub struct Pull {
     pub id: ModelId,
     pub origin: Origin,
-    /// Branch, tag or commit. None: what is there already, and `main` of what is not.
+    /// Branch, tag or commit. None: what is there already; of what is not, the commit that is pinned, else `main`.
     pub revision: Option<String>,
+    /// What repositories are known to hold.
+    pub pins: &'static [Pin],
     pub precision: Precision,
     /// Where the model goes.
     pub directory: PathBuf,
@@ -125,8 +127,20 @@ impl Hub {
         let mut listings = Vec::with_capacity(pull.origin.repositories.len());
         for repository in &pull.origin.repositories {
             let source = record.iter().flat_map(|r| &r.sources).find(|s| s.repository == *repository);
-            let revision = pull.revision.as_deref().or(source.map(|s| s.commit.as_str())).unwrap_or(MAIN);
-            listings.push(self.list(repository, revision, note).await?);
+            let pin = pull.pins.iter().find(|pin| pin.repository == *repository);
+            let asked = pull.revision.as_deref().or(source.map(|s| s.commit.as_str()));
+            let revision = asked.or(pin.map(|pin| pin.commit)).unwrap_or(MAIN);
+            let mut listing = self.list(repository, revision, note).await?;
+            match pin {
+                Some(pin) if pin.commit == listing.commit => listing.hold_to(pin)?,
+                // Somebody has named it, or it was taken before.
+                _ if asked.is_some() => {}
+                _ => note(&format!(
+                    "{repository} is not pinned: its owner decides what {MAIN} is, now {}; --revision takes the same again",
+                    listing.commit
+                )),
+            }
+            listings.push(listing);
         }
         Ok(listings)
     }

@@ -15,7 +15,7 @@ use crate::hub::Record;
 /// Lists the models that are known, and those of clip.models
 ///
 /// With --json: one line {"model", "dimension", "image_size", "context_length", "activation", "sources": [{"repository",
-/// "layout"}], "directory", "here", "precisions"} per model; what is not known is null.
+/// "layout", "commit"}], "directory", "here", "precisions"} per model; what is not known is null.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models list ViT-B-32")]
 pub struct Args {
@@ -68,7 +68,12 @@ impl Row {
         let directory = super::directory_of(&self.id, settings);
         let sources = self.known.map(|row| {
             let source = |s: &registry::Source| {
-                json!({ "repository": s.repositories().collect::<Vec<_>>().join("+"), "layout": s.layout.as_str() })
+                let commits: Option<Vec<_>> = s.repositories().map(registry::pinned_commit).collect();
+                json!({
+                    "repository": s.repositories().collect::<Vec<_>>().join("+"),
+                    "layout": s.layout.as_str(),
+                    "commit": commits.map(|commits| commits.join("+")),
+                })
             };
             row.sources.iter().map(source).collect::<Vec<_>>()
         });

@@ -29,7 +29,7 @@ pub struct Args {
     /// fp32, fp16 or int8, where the source has it; default: that of clip.precision
     #[arg(long)]
     precision: Option<Precision>,
-    /// Branch, tag or commit; default: main
+    /// Branch, tag or commit; default: the commit that this release pins, else main
     #[arg(long)]
     revision: Option<String>,
     /// Replaces the model that is in its directory, and all else there
@@ -56,6 +56,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         directory,
         id: args.model,
         revision: args.revision,
+        pins: registry::pins(),
         precision: args.precision.unwrap_or(settings.clip.precision),
         force: args.force,
     };

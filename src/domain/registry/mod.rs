@@ -4,10 +4,12 @@
 //! [`all`] is the table, [`find`] looks an id up, [`resolve`] takes what people type. A model that is not here can be
 //! used all the same (a custom export, the demo's model): then nothing is known about it beforehand.
 
+mod pins;
 mod resolve;
 mod source;
 mod table;
 
+pub use pins::{Pin, pinned_commit, pins};
 pub use resolve::{UnknownModel, resolve, resolve_or_custom};
 pub use source::{Layout, Source};
 

@@ -28,6 +28,20 @@ fn the_table_is_what_open_clip_says() {
 }
 
 #[test]
+fn pins_are_of_sources_and_whole_hashes() {
+    let digits =
+        |text: &str, count: usize| text.len() == count && text.bytes().all(|b| b"0123456789abcdef".contains(&b));
+    let sources: std::collections::BTreeSet<_> =
+        all().iter().flat_map(|row| row.sources).flat_map(Source::repositories).collect();
+    for pin in pins() {
+        assert!(sources.contains(pin.repository), "{}: no model has it for a source", pin.repository);
+        assert!(digits(pin.commit, 40), "{}", pin.repository);
+        assert!(!pin.files.is_empty() && pin.files.iter().all(|(_, sha256)| digits(sha256, 64)), "{}", pin.repository);
+    }
+    assert!(pins().is_sorted_by_key(|pin| pin.repository), "as tools/pin_models.py prints them");
+}
+
+#[test]
 fn ids_are_their_own_names_and_collections_stay_apart() {
     let mut collections = std::collections::BTreeSet::new();
     for row in all() {

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use super::server::{FakeHub, Fault};
+use super::server::{COMMIT, FakeHub, Fault};
 
 /// Of an export, which nothing but this says of.
 const MANIFEST: &str = r#"{"format": 1, "model": "ViT-L-14-336/openai", "dimension": 768, "image_size": 336,
@@ -87,18 +88,18 @@ async fn the_first_source_that_the_hub_has_is_taken_and_kept_to() {
         ("textual/model_int8.onnx", b"text"),
         ("textual/tokenizer.json", b"{}"),
     ];
-    hub.has("immich-app/ViT-B-32__openai", &files);
+    hub.has("immich-app/ViT-B-16__openai", &files);
     let folder = tempfile::tempdir().unwrap();
     let directory = format!("clip.models_directory={}", folder.path().display());
-    let pull = ["models", "pull", "ViT-B/32", "--json", "--set", &directory];
+    let pull = ["models", "pull", "ViT-B/16", "--json", "--set", &directory];
     let environment = [("HF_ENDPOINT", hub.endpoint.as_str())];
     let pulled = clipstream(&pull, &environment).await;
     ended(&pulled, 0);
-    assert!(text(&pulled.stderr).contains("trying immich-app/ViT-B-32__openai"), "{}", text(&pulled.stderr));
+    assert!(text(&pulled.stderr).contains("trying immich-app/ViT-B-16__openai"), "{}", text(&pulled.stderr));
     let again = clipstream(&[&pull[..], &["--precision", "int8"]].concat(), &environment).await;
     ended(&again, 0);
     let line: Value = serde_json::from_slice(&again.stdout).unwrap();
-    assert_eq!((&line["model"], &line["precision"]), (&"ViT-B-32/openai".into(), &"int8".into()), "{line}");
+    assert_eq!((&line["model"], &line["precision"]), (&"ViT-B-16/openai".into(), &"int8".into()), "{line}");
     assert!(!text(&again.stderr).contains("trying"), "{}", text(&again.stderr));
     let missing = clipstream(&["models", "pull", "ViT-L-14/dfn2b", "--set", &directory], &environment).await;
     ended(&missing, 1);
@@ -186,4 +187,31 @@ async fn the_registry_is_a_table_and_names_are_resolved() {
         ended(&output, code);
         assert!(text(&output.stderr).contains(part), "{part:?} is not in {}", text(&output.stderr));
     }
+}
+
+/// The tool asks a hub for what `src/domain/registry/pins.rs` holds, and prints it in the same form.
+#[tokio::test]
+async fn pins_are_printed_as_the_table_has_them() {
+    let hub = FakeHub::start().await;
+    let graph = vec![7; 5000];
+    let files: [(&str, &[u8]); 4] = [
+        ("onnx/vision_model.onnx", &graph),
+        ("tokenizer.json", b"{}"),
+        ("README.md", b"read me"),
+        ("model.safetensors", b""),
+    ];
+    hub.has("me/model", &files);
+    let mut command = Command::new("python3");
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["tools/pin_models.py", "me/model"]);
+    command.env("HF_ENDPOINT", &hub.endpoint).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output().expect("python3")).await.unwrap();
+    ended(&output, 0);
+    let sha256 = |content: &[u8]| format!("{:x}", Sha256::digest(content));
+    let expected = format!(
+        "    Pin {{\n        repository: \"me/model\",\n        commit: \"{COMMIT}\",\n        files: &[\n            \
+         (\"onnx/vision_model.onnx\", \"{}\"),\n            (\"tokenizer.json\", \"{}\"),\n        ],\n    }},\n",
+        sha256(&graph),
+        sha256(b"{}"),
+    );
+    assert_eq!(text(&output.stdout), expected);
 }

@@ -8,11 +8,12 @@ use std::sync::Mutex;
 
 use clipstream::config::HubSettings;
 use clipstream::domain::Precision;
-use clipstream::domain::registry::Layout;
+use clipstream::domain::registry::{Layout, Pin};
 use clipstream::hub::{Hub, HubError, Origin, Progress, Pull, Pulled};
 use clipstream::redact::Secret;
 use serde_json::json;
 use server::{COMMIT, FakeHub, Fault};
+use sha2::{Digest, Sha256};
 
 const REPOSITORY: &str = "immich-app/ViT-B-32__laion2b-s34b-b79k";
 const GRAPH: &str = "visual/model.onnx";
@@ -88,6 +89,7 @@ impl World {
             id: "ViT-B-32/laion2b_s34b_b79k".parse().unwrap(),
             origin: Origin { repositories: vec![REPOSITORY.to_owned()], layout: Some(Layout::Immich) },
             revision: None,
+            pins: &[],
             precision: Precision::Fp32,
             directory: self.directory(),
             force: false,
@@ -386,4 +388,49 @@ async fn a_pair_of_repositories_becomes_two_folders() {
             "vision/preprocessor_config.json"
         ]
     );
+}
+
+fn pinned(files: &[(&'static str, &[u8])]) -> &'static [Pin] {
+    let sha256 = |content: &[u8]| &*format!("{:x}", Sha256::digest(content)).leak();
+    let files: Vec<_> = files.iter().map(|(path, content)| (*path, sha256(content))).collect();
+    vec![Pin { repository: REPOSITORY, commit: COMMIT, files: files.leak() }].leak()
+}
+
+#[tokio::test]
+async fn what_is_pinned_is_pulled_at_its_commit_and_is_what_it_was() {
+    let world = World::new().await;
+    let pins = pinned(&[(GRAPH, &graph()), ("config.json", b"{}")]);
+    let pulled = world.pull(&Pull { pins, ..world.wanted() }).await.unwrap();
+    world.is_whole();
+    assert!(pulled.fetched && !world.says("not pinned"));
+    assert_eq!(world.hub.seen()[0].what, format!("list {COMMIT}"), "not main");
+    // Unpinned, the owner's branch decides, and that is said.
+    let other = World::new().await;
+    other.pull(&other.wanted()).await.unwrap();
+    assert_eq!(other.hub.seen()[0].what, "list main");
+    assert!(other.says(&format!("{REPOSITORY} is not pinned")) && other.says(COMMIT));
+}
+
+/// The hub's own checksums are right: they are of what it has now.
+#[tokio::test]
+async fn what_differs_from_its_pin_is_not_put_in_place() {
+    let mut changed = graph();
+    changed[7] ^= 1;
+    for (path, was) in [(GRAPH, &changed[..]), ("config.json", b"{\"was\": 1}")] {
+        let world = World::new().await;
+        let pins = pinned(&[(path, was)]);
+        let error = world.pull(&Pull { pins, ..world.wanted() }).await.unwrap_err();
+        assert!(["hub_pin_differs", "hub_checksum_wrong"].contains(&error.reason), "{error}");
+        assert!(error.message.contains(path) && !error.is_of_repository(), "{error}");
+        world.is_not_there();
+        // Somebody has looked, and takes it.
+        let revision = Some("main".to_owned());
+        world.pull(&Pull { pins: &[], revision, ..world.wanted() }).await.unwrap();
+        world.is_whole();
+    }
+    let world = World::new().await;
+    let pins: &[Pin] = vec![Pin { commit: "89abcdef0123456789abcdef0123456789abcdef", ..pinned(&[])[0] }].leak();
+    let error = world.pull(&Pull { pins, ..world.wanted() }).await.unwrap_err();
+    assert!(error.message.contains("was asked for"), "another commit: {error}");
+    world.is_not_there();
 }
