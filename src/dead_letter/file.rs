@@ -1,5 +1,6 @@
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,9 +34,38 @@ impl FileDeadLetters {
     /// When the file cannot be opened for appending.
     pub fn new(path: Option<&Path>) -> Result<Self, DeadLetterError> {
         let Some(path) = path else { return Ok(Self { target: Target::StandardError }) };
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(|error| unwritable(path, &error))?;
+        let file = open(path).map_err(|error| unwritable(path, &error))?;
         Ok(Self { target: Target::File { path: path.to_owned(), file: Arc::new(Mutex::new(file)) } })
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // Reading is for the last byte, and only a regular file has one: a pipe that is open for reading has a reader for ever.
+    let is_special = path.metadata().is_ok_and(|found| !found.is_file());
+    let is_new = !path.exists();
+    let file = OpenOptions::new().create(true).append(true).read(!is_special).open(path)?;
+    if is_new && let Some(folder) = path.parent() {
+        // The file's name, too, is to outlive a power cut. Not every system can sync a folder.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+            tracing::debug!(%error, "the folder of the dead-letter file is not synced");
+        }
+    }
+    Ok(file)
+}
+
+/// Whether `path` names another file than the one that is open, as after a rotation of logs, or none.
+#[cfg(unix)]
+fn was_moved(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |found: io::Result<std::fs::Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
+    identity(path.metadata()) != identity(file.metadata())
+}
+
+/// Here an open file can neither be moved nor be removed.
+#[cfg(not(unix))]
+fn was_moved(_: &Path, _: &File) -> bool {
+    false
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> DeadLetterError {
@@ -58,7 +88,13 @@ impl DeadLetters for FileDeadLetters {
             Target::File { path, file } => {
                 // A panic while the lock was held left the file as the last write left it.
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                append(&mut file, line.as_bytes()).map_err(|error| unwritable(&path, &error))
+                let written = (|| {
+                    if was_moved(&path, &file) {
+                        *file = open(&path)?;
+                    }
+                    append(&mut file, line.as_bytes())
+                })();
+                written.map_err(|error| unwritable(&path, &error))
             }
         });
         let failed = |error| Err(DeadLetterError(format!("writing a dead letter failed: {error}")));
@@ -66,19 +102,34 @@ impl DeadLetters for FileDeadLetters {
     }
 }
 
-/// The whole line, on disk, or nothing of it: a torn line would swallow the next one.
+/// The whole line, on disk, or nothing of it. It begins a line of its own, also where a crash has left the last one without
+/// its end.
 fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
-    let before = file.metadata()?;
-    let result = file.write_all(line).and_then(|()| file.sync_data());
-    if result.is_err() && before.is_file() {
+    if !file.metadata()?.is_file() {
+        // Pipes and terminals cannot be synced, and need not be.
+        return file.write_all(line);
+    }
+    // Other workers may have the same file.
+    file.lock()?;
+    let written = append_locked(file, line);
+    let unlocked = file.unlock();
+    written.and(unlocked)
+}
+
+fn append_locked(file: &mut File, line: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if before > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    let whole: Cow<'_, [u8]> = if last == [b'\n'] { line.into() } else { [b"\n", line].concat().into() };
+    let result = file.write_all(&whole).and_then(|()| file.sync_data());
+    if result.is_err() {
         // The first error says what is wrong; a second one would not say more.
-        let _ = file.set_len(before.len());
+        let _ = file.set_len(before);
     }
-    // Pipes and terminals cannot be synced, and need not be.
-    match result {
-        Err(error) if !before.is_file() && error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        other => other,
-    }
+    result
 }
 
 fn describe(letter: &DeadLetter) -> Value {
@@ -145,6 +196,45 @@ mod tests {
         assert_eq!(lines[2]["value"]["base64"], "/w==");
         assert_eq!(lines[2]["headers"][0][1]["base64"], "/g==");
         assert_eq!(lines[2]["key"], Value::Null);
+    }
+
+    /// A line is cut off where a machine loses its power, a disk fills up behind another's back, a process is killed.
+    #[tokio::test]
+    async fn a_torn_last_line_does_not_swallow_the_next_letter() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("dead.jsonl");
+        let whole = describe(&letter(0, Some(b"first"))).to_string();
+        for cut in [1, whole.len() / 2, whole.len()] {
+            std::fs::write(&path, &whole[..cut]).expect("the file is written");
+            let letters = FileDeadLetters::new(Some(&path)).expect("the file opens");
+            letters.send(&letter(1, Some(b"second"))).await.expect("the letter is written");
+            // Torn by somebody else while it is open.
+            OpenOptions::new().append(true).open(&path).and_then(|mut f| f.write_all(b"{\"att")).expect("torn");
+            letters.send(&letter(2, Some(b"third"))).await.expect("the letter is written");
+            let text = std::fs::read_to_string(&path).expect("the file is there");
+            let offsets: Vec<Option<i64>> = text
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).ok().and_then(|line| line["offset"].as_i64()))
+                .collect();
+            let first = (cut == whole.len()).then_some(0);
+            assert_eq!(offsets, [first, Some(1), None, Some(2)], "cut at {cut}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_that_was_rotated_away_is_opened_anew() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (path, old) = (folder.path().join("dead.jsonl"), folder.path().join("dead.jsonl.1"));
+        let letters = FileDeadLetters::new(Some(&path)).expect("the file opens");
+        let lines = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
+        letters.send(&letter(0, None)).await.expect("the letter is written");
+        std::fs::rename(&path, &old).expect("the file is renamed");
+        letters.send(&letter(1, None)).await.expect("the letter is written");
+        assert_eq!((lines(&old), lines(&path)), (1, 1));
+        std::fs::remove_file(&path).expect("the file is removed");
+        letters.send(&letter(2, None)).await.expect("the letter is written");
+        assert_eq!(lines(&path), 1);
     }
 
     #[tokio::test]

@@ -1,13 +1,49 @@
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::DeadLetter;
-use crate::kafka_client::{CONNECT_PREFIX, OWN_PREFIX};
+use crate::kafka_client::{CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX};
 
 /// How often a message was replayed. The message's own: it stays with it, also into its next dead letter.
 pub const REPLAYS: &str = "clipstream.replays";
+
+/// There where the record's key is none of the message: the message's own, null where it has none.
+pub(super) const KEY: &str = "key";
+/// There where the message is a tombstone and the record cannot be one.
+pub(super) const TOMBSTONE: &str = "tombstone";
+
+/// Which piece of its message's value a record holds: `2/5`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// From 1.
+    pub number: usize,
+    pub of: usize,
+}
+
+impl Part {
+    pub const HEADER: &str = "part";
+
+    pub fn read(text: &str) -> Option<Self> {
+        let (number, of) = text.split_once('/')?;
+        let part = Self { number: number.parse().ok()?, of: of.parse().ok()? };
+        (1..=part.of).contains(&part.number).then_some(part)
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+/// A header's name of ours.
+pub(super) fn own(name: &str) -> String {
+    format!("{OWN_PREFIX}{name}")
+}
 
 /// Who reports the failure.
 #[derive(Clone, Debug)]
@@ -18,13 +54,21 @@ pub(super) struct Reporter {
     pub client: String,
 }
 
-/// Why the message failed, as headers.
-pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(String, String)> {
-    let (position, failure) = (letter.message.origin().position, &letter.failure);
-    let connect = [
+/// Where the message was, as headers.
+pub(super) fn position_headers(letter: &DeadLetter) -> Vec<(String, String)> {
+    let position = letter.message.origin().position;
+    let place = [
         ("topic", position.topic.to_string()),
         ("partition", position.partition.to_string()),
         ("offset", position.offset.to_string()),
+    ];
+    place.into_iter().map(connect).collect()
+}
+
+/// Why the message failed, as headers.
+pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(String, String)> {
+    let failure = &letter.failure;
+    let reason = [
         ("connector.name", reporter.group.clone()),
         ("task.id", reporter.client.clone()),
         ("stage", failure.stage.to_string()),
@@ -34,13 +78,20 @@ pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(St
         // There is no stack to show; the whole failure in one line is what a reader looks for here.
         ("exception.stacktrace", failure.to_string()),
     ];
-    let own = [
+    let more = [
         ("class", failure.class.to_string()),
         ("attempts", letter.attempts_in_all().to_string()),
         ("timestamp", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)),
+        (MESSAGE_TIMESTAMP, letter.message.origin().timestamp_ms.unwrap_or(NO_TIMESTAMP).to_string()),
     ];
-    let connect = connect.into_iter().map(|(name, value)| (format!("{CONNECT_PREFIX}{name}"), value));
-    connect.chain(own.into_iter().map(|(name, value)| (format!("{OWN_PREFIX}{name}"), value))).collect()
+    let mut headers = position_headers(letter);
+    headers.extend(reason.into_iter().map(connect));
+    headers.extend(more.into_iter().map(|(name, value)| (own(name), value)));
+    headers
+}
+
+fn connect((name, value): (&str, String)) -> (String, String) {
+    (format!("{CONNECT_PREFIX}{name}"), value)
 }
 
 /// Bytes in JSON: text, null where there are none, `{"base64": "…"}` where they are not UTF-8.

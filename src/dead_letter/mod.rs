@@ -4,6 +4,7 @@
 mod file;
 mod kafka;
 mod letter;
+mod parts;
 pub mod read;
 mod selection;
 mod stored;
@@ -11,7 +12,7 @@ mod stored;
 use async_trait::async_trait;
 
 pub use self::file::FileDeadLetters;
-pub use self::kafka::KafkaDeadLetters;
+pub use self::kafka::{KafkaDeadLetters, TopicFacts, describe};
 pub use self::letter::REPLAYS;
 pub use self::selection::Selection;
 pub use self::stored::StoredLetter;

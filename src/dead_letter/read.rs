@@ -17,6 +17,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use regex::Regex;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use super::parts::Assembly;
 use super::{DeadLetterError, StoredLetter};
 use crate::config::{DeadLetterSettings, KafkaSettings, is_pattern};
 use crate::domain::Position;
@@ -40,7 +41,21 @@ const LINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub type Start = BTreeMap<(String, i32), i64>;
 
 /// Letters in the order of their partition, then the end of the channel; an error is the last item.
-pub type Letters = Receiver<Result<StoredLetter, DeadLetterError>>;
+pub type Letters = Receiver<Result<Found, DeadLetterError>>;
+
+/// What is read where a letter is expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Letter(Box<StoredLetter>),
+    Unreadable(Unreadable),
+}
+
+/// Something that was cut off while it was written. It does not keep others from being read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub position: Position,
+    pub why: String,
+}
 
 /// Reads topics of dead letters, one after the other, each up to its end as it is when its turn comes. Of a transaction
 /// nothing is read before it is committed.
@@ -96,10 +111,10 @@ impl From<String> for Stopped {
     }
 }
 
-type Sending = Sender<Result<StoredLetter, DeadLetterError>>;
+type Sending = Sender<Result<Found, DeadLetterError>>;
 
-fn hand_over(letter: StoredLetter, send: &Sending) -> Result<(), Stopped> {
-    send.blocking_send(Ok(letter)).map_err(|_| Stopped::Unwanted)
+fn hand_over(found: impl IntoIterator<Item = Found>, send: &Sending) -> Result<(), Stopped> {
+    found.into_iter().try_for_each(|found| send.blocking_send(Ok(found)).map_err(|_| Stopped::Unwanted))
 }
 
 fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> {
@@ -112,26 +127,46 @@ fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> 
     };
     let topic: Arc<str> = Arc::from(&*name);
     let first = start.get(&(name.to_string(), 0)).copied().unwrap_or(0);
-    let mut line = Vec::new();
+    let (mut line, mut letters, mut torn) = (Vec::new(), 0_u64, None);
     for number in 0.. {
         line.clear();
         if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
             break;
         }
-        if number < first || line.trim_ascii().is_empty() {
+        let line = line.trim_ascii();
+        if number < first || line.is_empty() {
             continue;
         }
         let position = Position { topic: topic.clone(), partition: 0, offset: number };
-        let letter = StoredLetter::from_line(&line, position).map_err(|error| {
-            let found = redact::cut(&String::from_utf8_lossy(line.trim_ascii()), 80);
-            format!(
-                "{name:?}, line {}: no dead letter: {error}; found {found}; expected lines as dead_letter.file gets them",
-                number + 1
-            )
-        })?;
-        hand_over(letter, send)?;
+        let (letter, why) = match StoredLetter::from_line(line, position.clone()) {
+            Ok(letter) => (Some(letter), None),
+            Err(error) => {
+                let found = redact::cut(&String::from_utf8_lossy(line), 80);
+                let why = format!("{name:?}, line {}: no dead letter: {error}; found {found}", number + 1);
+                // JSON that is no letter was not torn: it is another file.
+                if serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok() {
+                    return Err(format!("{why}; expected lines as dead_letter.file gets them").into());
+                }
+                (behind_a_torn_one(line, &position), Some(why))
+            }
+        };
+        letters += u64::from(letter.is_some());
+        if let Some(why) = why {
+            torn.get_or_insert_with(|| why.clone());
+            hand_over([Found::Unreadable(Unreadable { position, why })], send)?;
+        }
+        hand_over(letter.map(|letter| Found::Letter(Box::new(letter))), send)?;
     }
-    Ok(())
+    match torn {
+        Some(why) if letters == 0 => Err(format!("{why}; expected lines as dead_letter.file gets them").into()),
+        _ => Ok(()),
+    }
+}
+
+/// Older releases wrote on behind a line that a crash had left without its end.
+fn behind_a_torn_one(line: &[u8], position: &Position) -> Option<StoredLetter> {
+    let beginnings = (1..line.len()).filter(|at| line[*at..].starts_with(b"{\"attempts\":"));
+    beginnings.filter_map(|at| StoredLetter::from_line(&line[at..], position.clone()).ok()).next()
 }
 
 struct Reader {
@@ -186,14 +221,15 @@ impl Reader {
     fn read(&self, topic: &str, start: &Start, send: &Sending) -> Result<(), Stopped> {
         let mut open = self.assign(topic, start)?;
         let name: Arc<str> = topic.into();
-        let mut heard = Instant::now();
+        let (mut heard, mut assembly) = (Instant::now(), Assembly::default());
         while !open.is_empty() {
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) if message.topic() == topic => {
                     let partition = message.partition();
                     if let Some(end) = open.get(&partition).copied() {
                         if message.offset() < end {
-                            hand_over(StoredLetter::from_kafka(&message, &name), send)?;
+                            let (letter, part) = StoredLetter::from_kafka(&message, &name);
+                            hand_over(assembly.add(letter, part), send)?;
                         }
                         if message.offset() + 1 >= end {
                             self.done(topic, partition, &mut open);
@@ -221,7 +257,7 @@ impl Reader {
                 return Err(self.silent(SILENCE_MAX, "nothing came").into());
             }
         }
-        Ok(())
+        hand_over(assembly.finish(), send)
     }
 
     /// Begins to read, and returns where each partition ends.

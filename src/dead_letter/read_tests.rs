@@ -30,8 +30,11 @@ fn letter(topic: &str, offset: i64) -> DeadLetter {
 async fn all(mut letters: Letters) -> Result<Vec<StoredLetter>, String> {
     let mut out = Vec::new();
     let reading = async {
-        while let Some(letter) = letters.recv().await {
-            out.push(letter.map_err(|error| error.to_string())?);
+        while let Some(found) = letters.recv().await {
+            match found.map_err(|error| error.to_string())? {
+                Found::Letter(letter) => out.push(*letter),
+                Found::Unreadable(unreadable) => panic!("{unreadable:?}"),
+            }
         }
         Ok(())
     };
@@ -132,4 +135,46 @@ async fn a_file_is_read_by_its_lines() {
     assert!(error.contains("line 2: no dead letter") && error.contains("dead.jsonl"), "{error}");
     let error = all(from_file(Path::new("/no/such/dead.jsonl"), Start::new())).await.unwrap_err();
     assert!(error.contains("/no/such/dead.jsonl"), "{error}");
+}
+
+/// By where the messages were; `None`: something that cannot be read.
+async fn offsets(mut letters: Letters) -> Vec<Option<i64>> {
+    let mut out = Vec::new();
+    while let Some(found) = letters.recv().await {
+        out.push(match found.expect("reading goes on") {
+            Found::Letter(letter) => letter.source.map(|source| source.offset),
+            Found::Unreadable(_) => None,
+        });
+    }
+    out
+}
+
+#[tokio::test]
+async fn a_torn_line_is_passed_over_and_a_letter_behind_it_on_the_same_line_is_read() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("dead.jsonl");
+    let letters = FileDeadLetters::new(Some(&path)).expect("the file opens");
+    for offset in 0..2 {
+        letters.send(&letter("lines.jsonl", offset)).await.expect("the letter is written");
+    }
+    let text = std::fs::read_to_string(&path).expect("the file is there");
+    let (first, second) = text.trim_end().split_once('\n').expect("two lines");
+    let torn = &first[..first.len() / 2];
+    let cases = [
+        (format!("{torn}\n{second}\n"), vec![None, Some(1)]),
+        (format!("{second}\n{torn}"), vec![Some(1), None]),
+        (format!("{torn}{second}\n{first}\n"), vec![None, Some(1), Some(0)]),
+    ];
+    for (text, expected) in cases {
+        std::fs::write(&path, &text).expect("the file is written");
+        assert_eq!(offsets(from_file(&path, Start::new())).await, expected, "{text}");
+    }
+    std::fs::write(&path, "id,caption\n1,a dog\n").expect("the file is written");
+    let mut letters = from_file(&path, Start::new());
+    let mut last = None;
+    while let Some(found) = letters.recv().await {
+        last = Some(found);
+    }
+    let error = last.and_then(Result::err).expect("not one letter is in it").to_string();
+    assert!(error.contains("line 1: no dead letter") && error.contains("id,caption"), "{error}");
 }

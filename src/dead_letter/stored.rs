@@ -9,9 +9,9 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::letter::{REPLAYS, text};
+use super::letter::{KEY, Part, REPLAYS, TOMBSTONE, text};
 use crate::domain::Position;
-use crate::kafka_client::{self, CONNECT_PREFIX, OWN_PREFIX, is_failure_header};
+use crate::kafka_client::{self, CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, is_failure_header};
 
 /// A dead letter as it is read back, from a topic or from a file. What it says of its failure is text that others may
 /// have written, Kafka Connect for example; what they left out is `None`.
@@ -37,10 +37,13 @@ pub struct StoredLetter {
 }
 
 impl StoredLetter {
-    pub(super) fn from_kafka(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Self {
-        let (mut errors, mut headers) = (BTreeMap::new(), Vec::new());
+    /// The letter, and which part of it this is where it was written in several.
+    pub(super) fn from_kafka(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> (Self, Option<Part>) {
+        let (mut errors, mut headers, mut own_key) = (BTreeMap::new(), Vec::new(), None);
         for header in message.headers().iter().flat_map(|headers| headers.iter()) {
-            if is_failure_header(header.key) {
+            if header.key.strip_prefix(OWN_PREFIX) == Some(KEY) {
+                own_key = Some(header.value.map(Bytes::copy_from_slice));
+            } else if is_failure_header(header.key) {
                 let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
                 errors.insert(header.key.to_owned(), value);
             } else {
@@ -52,20 +55,28 @@ impl StoredLetter {
         let (stage, reason) = (connect("stage"), connect("exception.class.name"));
         let text = connect("exception.message");
         let mut own = |name: &str| errors.remove(&format!("{OWN_PREFIX}{name}"));
-        Self {
+        let is_tombstone = own(TOMBSTONE).is_some();
+        let part = own(Part::HEADER).as_deref().and_then(Part::read);
+        let timestamp_ms = match own(MESSAGE_TIMESTAMP) {
+            Some(ms) => ms.parse().ok().filter(|ms| *ms != NO_TIMESTAMP),
+            // Letters of older releases have it for the record's.
+            None => message.timestamp().to_millis(),
+        };
+        let letter = Self {
             position: Position { topic: topic.clone(), partition: message.partition(), offset: message.offset() },
             source,
-            key: message.key().map(Bytes::copy_from_slice),
-            value: message.payload().map(Bytes::copy_from_slice),
+            key: own_key.unwrap_or_else(|| message.key().map(Bytes::copy_from_slice)),
+            value: message.payload().filter(|_| !is_tombstone).map(Bytes::copy_from_slice),
             headers,
-            timestamp_ms: message.timestamp().to_millis(),
+            timestamp_ms,
             stage,
             class: own("class"),
             reason,
             message: text,
             attempts: own("attempts").and_then(|n| n.parse().ok()),
             failed_at: own("timestamp").as_deref().and_then(time),
-        }
+        };
+        (letter, part)
     }
 
     /// One line of [`super::FileDeadLetters`].

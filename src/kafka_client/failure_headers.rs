@@ -9,8 +9,10 @@ use crate::domain::{Origin, Position, Retry};
 pub const CONNECT_PREFIX: &str = "__connect.errors.";
 /// What Kafka Connect has no name for.
 pub const OWN_PREFIX: &str = "clipstream.errors.";
-/// In retry topics: the message's own timestamp, milliseconds since the Unix epoch. Its record has the time of the failure.
+/// The message's own timestamp, milliseconds since the Unix epoch. Its record has the time of the failure.
 pub const MESSAGE_TIMESTAMP: &str = "message_timestamp";
+/// What stands there where the message has none, as in Kafka's own records.
+pub const NO_TIMESTAMP: i64 = -1;
 
 /// Whether a header tells of an earlier failure. A message that fails again tells of its last one only.
 pub fn is_failure_header(name: &str) -> bool {
@@ -34,7 +36,8 @@ pub fn retry(source: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry>
         std::str::from_utf8(found?.1.as_deref()?).ok()
     };
     let position = position(|name| find(CONNECT_PREFIX, name)).filter(|position| &*position.topic == source)?;
-    let timestamp_ms = find(OWN_PREFIX, MESSAGE_TIMESTAMP).and_then(|ms| ms.parse().ok());
+    let timestamp_ms =
+        find(OWN_PREFIX, MESSAGE_TIMESTAMP).and_then(|ms| ms.parse().ok()).filter(|ms| *ms != NO_TIMESTAMP);
     Some(Retry {
         origin: Origin { position, topic_id: None, timestamp_ms },
         attempts: find(OWN_PREFIX, "attempts").and_then(|n| n.parse().ok()).unwrap_or(0),

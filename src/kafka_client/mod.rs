@@ -4,7 +4,9 @@
 mod failure_headers;
 mod token;
 
-pub use failure_headers::{CONNECT_PREFIX, MESSAGE_TIMESTAMP, OWN_PREFIX, is_failure_header, position, retry};
+pub use failure_headers::{
+    CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, is_failure_header, position, retry,
+};
 pub use token::Current as CurrentToken;
 
 use std::error::Error;

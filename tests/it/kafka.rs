@@ -60,12 +60,18 @@ impl Kafka {
 
     /// The largest batch that these topics take. The mock cluster takes any.
     pub async fn set_topic_bytes_max(&self, topics: &[&str], bytes: u32) {
-        if self.mock.is_some() {
-            return;
+        if !self.is_mock() {
+            self.set_topics(topics, &[("max.message.bytes", &bytes.to_string())]).await;
         }
+    }
+
+    /// Settings of topics, in the place of those that they had. The mock cluster has none.
+    pub async fn set_topics(&self, topics: &[&str], settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
-        let bytes = bytes.to_string();
-        let change = |topic| AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
+        let change = |topic| {
+            let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+            settings.iter().fold(change, |change, (key, value)| change.set(key, value))
+        };
         let changes: Vec<_> = topics.iter().map(|topic| change(topic)).collect();
         let changed = admin.alter_configs(&changes, &AdminOptions::new()).await.expect("the broker answers");
         assert!(changed.iter().all(Result::is_ok), "{changed:?}");

@@ -9,6 +9,7 @@ mod hub;
 mod kafka;
 mod kafka_security;
 mod kafka_source;
+mod letters;
 mod model_vectors;
 mod providers;
 mod qdrant_endpoint;

@@ -13,6 +13,7 @@ use super::{Checklist, DEADLINE, Fault, Verdict};
 use crate::budget::Budget;
 use crate::clip::{self, Clip};
 use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, is_pattern};
+use crate::dead_letter::{self, TopicFacts};
 use crate::media::MediaClient;
 use crate::source::KafkaSource;
 use crate::store::{self, CollectionDefinition, Store};
@@ -74,7 +75,11 @@ async fn kafka(settings: Settings) -> Verdict {
         found.topics.iter().map(|(topic, n)| format!("{topic} ({})", counted(*n as u64, "partition"))).collect();
     let absent = found.absent.join(", ");
     let dead_letters = match (found.absent.is_empty(), found.creates_topics) {
-        (true, _) => format!("dead-letter topics {}", dead_letters.join(", ")),
+        (true, _) => {
+            let notes = dead_letter_notes(&settings, &dead_letters).await;
+            let notes: String = notes.iter().map(|note| format!("; note: {note}")).collect();
+            format!("dead-letter topics {}{notes}", dead_letters.join(", "))
+        }
         (false, Some(true)) => format!("dead-letter topics to be created by the brokers when needed: {absent}"),
         (false, None) => format!(
             "warning: no dead-letter topic {absent}, and the brokers do not say whether they create topics by \
@@ -88,6 +93,28 @@ async fn kafka(settings: Settings) -> Verdict {
         }
     };
     Ok(format!("{}, topics {}; {dead_letters}", counted(found.brokers as u64, "broker"), topics.join(", ")))
+}
+
+/// What is worth knowing of topics that take letters, if the brokers tell us.
+async fn dead_letter_notes(settings: &Settings, topics: &[String]) -> Vec<String> {
+    let limit = |facts: TopicFacts| facts.message_bytes_max.unwrap_or(usize::MAX);
+    let mut notes = Vec::new();
+    for topic in topics {
+        let Ok(facts) = dead_letter::describe(&settings.kafka, topic).await else { continue };
+        if facts.is_compacted {
+            notes.push(format!("{topic} is compacted, so its letters get keys of their own (see docs/messages.md)"));
+        }
+        let sources = settings.kafka.topics.iter().filter(|source| settings.dead_letter.topic_of(source) == *topic);
+        for source in sources {
+            let Ok(source_facts) = dead_letter::describe(&settings.kafka, source).await else { continue };
+            if limit(facts) < limit(source_facts) {
+                notes.push(format!(
+                    "{topic} takes smaller messages than {source} (max.message.bytes), so large letters are written in parts"
+                ));
+            }
+        }
+    }
+    notes
 }
 
 async fn media(settings: MediaSettings) -> Verdict {

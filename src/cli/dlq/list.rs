@@ -56,7 +56,7 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     }
     let read = counted(selected.read, "dead letter");
     let next = selection::cursor(&selected.next).map_or_else(String::new, |from| format!("; go on with --from {from}"));
-    Ok(output.line(format!("{matched} of {read} that were read{next}"))?)
+    Ok(output.line(format!("{matched} of {read} that were read{}{next}", selected.left_out()))?)
 }
 
 fn cells(letter: &StoredLetter) -> [String; 9] {

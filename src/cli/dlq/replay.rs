@@ -207,6 +207,7 @@ impl Report {
     fn json(&self, dry_run: bool, selected: &Selected) -> Value {
         json!({
             "read": selected.read,
+            "unreadable": selected.unreadable,
             "matched": self.matched,
             "replayed": self.topics.values().sum::<u64>(),
             "skipped_loop_guard": self.skipped_loop_guard,
@@ -224,8 +225,12 @@ impl Report {
         let verb = if dry_run { "would be replayed" } else { "replayed" };
         let next = cursor(&self.next).map_or_else(String::new, |from| format!("\ngo on after them with --from {from}"));
         format!(
-            "{replayed} {verb}{topics}; {} of {} read matched, {} left out by the loop guard, {} failed{next}",
-            self.matched, selected.read, self.skipped_loop_guard, self.failed
+            "{replayed} {verb}{topics}; {} of {} read matched, {} left out by the loop guard, {} failed{}{next}",
+            self.matched,
+            selected.read,
+            self.skipped_loop_guard,
+            self.failed,
+            selected.left_out()
         )
     }
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::super::output::counted;
 use super::super::{CliError, Exit};
 use crate::config::Settings;
-use crate::dead_letter::read::{self, Letters, Start};
+use crate::dead_letter::read::{self, Found, Letters, Start, Unreadable};
 use crate::dead_letter::{Selection, StoredLetter};
-use crate::domain::{Class, Stage};
+use crate::domain::{Class, Position, Stage};
 
 // Both verbs have arguments of their own beside these, and clap names a group after a struct.
 #[derive(Debug, clap::Args)]
@@ -78,7 +79,7 @@ impl Args {
             since: self.since,
             until: self.until,
         };
-        Ok(Selected { letters, selection, left: self.limit, read: 0, next: start })
+        Ok(Selected { letters, selection, left: self.limit, read: 0, unreadable: 0, next: start })
     }
 }
 
@@ -90,6 +91,8 @@ pub struct Selected {
     left: Option<u64>,
     /// Letters that were looked at.
     pub read: u64,
+    /// What could not be read and was passed over.
+    pub unreadable: u64,
     /// Per topic and partition the first letter that was not looked at.
     pub next: Start,
 }
@@ -99,16 +102,37 @@ impl Selected {
         if self.left == Some(0) {
             return Ok(None);
         }
-        while let Some(letter) = self.letters.recv().await.transpose()? {
+        while let Some(found) = self.letters.recv().await.transpose()? {
+            let letter = match found {
+                Found::Letter(letter) => *letter,
+                Found::Unreadable(Unreadable { position, why }) => {
+                    tracing::warn!(%position, "left out: {why}");
+                    self.unreadable += 1;
+                    self.passed(&position);
+                    continue;
+                }
+            };
             self.read += 1;
-            let position = &letter.position;
-            self.next.insert((position.topic.to_string(), position.partition), position.offset + 1);
+            self.passed(&letter.position);
             if self.selection.matches(&letter) {
                 self.left = self.left.map(|left| left - 1);
                 return Ok(Some(letter));
             }
         }
         Ok(None)
+    }
+
+    fn passed(&mut self, position: &Position) {
+        let next = self.next.entry((position.topic.to_string(), position.partition)).or_default();
+        *next = (position.offset + 1).max(*next);
+    }
+
+    /// For the last line: nothing where all could be read.
+    pub fn left_out(&self) -> String {
+        match self.unreadable {
+            0 => String::new(),
+            n => format!("; {} left out that could not be read (see the warnings)", counted(n, "letter")),
+        }
     }
 }
 

@@ -1,0 +1,70 @@
+//! What a topic's own settings mean for the letters in it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminOptions, ResourceSpecifier};
+
+use crate::config::KafkaSettings;
+use crate::kafka_client;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer is believed: a topic's settings may be changed while we run.
+const FRESH: Duration = Duration::from_secs(600);
+
+/// Of one topic, as far as the brokers say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopicFacts {
+    /// Of several records with one key the last one stays, and records without a key are refused.
+    pub is_compacted: bool,
+    /// Largest batch, in bytes, as it is sent (compressed).
+    pub message_bytes_max: Option<usize>,
+}
+
+/// Asks the brokers.
+///
+/// # Errors
+/// No answer within 5 s, or no right to ask (DESCRIBE_CONFIGS on the topic).
+pub async fn describe(settings: &KafkaSettings, topic: &str) -> Result<TopicFacts, String> {
+    let admin = kafka_client::admin(settings).await?;
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let resource = [ResourceSpecifier::Topic(topic)];
+    let answers = admin.describe_configs(&resource, &options).await.map_err(|error| error.to_string())?;
+    let found = answers.into_iter().next().ok_or("no answer")?.map_err(|code| code.to_string())?;
+    let entries = found.entry_map();
+    let value = |name: &str| entries.get(name).and_then(|entry| entry.value.as_deref());
+    Ok(TopicFacts {
+        is_compacted: value("cleanup.policy").is_some_and(|policy| policy.split(',').any(|p| p.trim() == "compact")),
+        message_bytes_max: value("max.message.bytes").and_then(|bytes| bytes.parse().ok()),
+    })
+}
+
+/// Which topics are compacted, asked when the first letter goes there.
+#[derive(Debug, Default)]
+pub(super) struct Compacted {
+    known: Mutex<HashMap<String, (Instant, bool)>>,
+}
+
+impl Compacted {
+    /// Where the brokers do not say, it is taken for what it was before, or for one that is not.
+    pub async fn is(&self, settings: &KafkaSettings, topic: &str) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(topic).copied();
+        if let Some((_, is)) = known.filter(|(at, _)| at.elapsed() < FRESH) {
+            return is;
+        }
+        match describe(settings, topic).await {
+            Ok(facts) => facts.is_compacted,
+            Err(why) => {
+                tracing::debug!(topic, why, "the topic's settings are not known");
+                known.is_some_and(|(_, is)| is)
+            }
+        }
+    }
+
+    /// A letter was taken in this form.
+    pub fn note(&self, topic: &str, is: bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(topic.to_owned(), (Instant::now(), is));
+    }
+}

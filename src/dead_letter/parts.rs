@@ -1,0 +1,84 @@
+//! Puts letters together again that were too large for one record.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+
+use super::StoredLetter;
+use super::letter::Part;
+use super::read::{Found, Unreadable};
+use crate::domain::Position;
+
+/// Letters of which parts are waited for at once. Their writers are as many as there are workers, mostly one.
+const OPEN_MAX: usize = 32;
+
+/// What was read of one topic.
+#[derive(Default)]
+pub(super) struct Assembly {
+    /// By the partition of the letter and by where its message was: writers take turns in a partition.
+    open: BTreeMap<(i32, Option<Position>), Open>,
+}
+
+struct Open {
+    /// The first part, which has all that is not the value.
+    first: StoredLetter,
+    value: BytesMut,
+    next: Part,
+}
+
+impl Assembly {
+    /// What is known with this record, in order. A letter stands where its last part does, so that whoever goes on behind it
+    /// misses nothing.
+    pub fn add(&mut self, letter: StoredLetter, part: Option<Part>) -> Vec<Found> {
+        let Some(part) = part else { return vec![Found::Letter(Box::new(letter))] };
+        let key = (letter.position.partition, letter.source.clone());
+        let mut found = Vec::new();
+        if part.number == 1 {
+            // Written anew from its beginning after an attempt that failed half-way: letters are at least once.
+            self.open.remove(&key);
+            if self.open.len() >= OPEN_MAX {
+                found.extend(self.open.pop_first().map(|(_, open)| open.torn()));
+            }
+            let value = BytesMut::from(letter.value.as_deref().unwrap_or_default());
+            self.open.insert(key, Open { first: letter, value, next: Part { number: 2, ..part } });
+            return found;
+        }
+        match self.open.remove(&key) {
+            Some(mut open) if open.next == part => {
+                open.value.extend_from_slice(letter.value.as_deref().unwrap_or_default());
+                if part.number < part.of {
+                    open.next.number += 1;
+                    self.open.insert(key, open);
+                } else {
+                    let value = Some(Bytes::from(open.value));
+                    found.push(Found::Letter(Box::new(StoredLetter {
+                        position: letter.position,
+                        value,
+                        ..open.first
+                    })));
+                }
+            }
+            Some(open) => found.push(open.torn()),
+            None => {
+                let why = format!(
+                    "part {part} of a letter whose first part was not read; begin at an earlier letter (--from)"
+                );
+                found.push(Found::Unreadable(Unreadable { position: letter.position, why }));
+            }
+        }
+        found
+    }
+
+    /// Those that no part came for any more.
+    pub fn finish(self) -> impl Iterator<Item = Found> {
+        self.open.into_values().map(Open::torn)
+    }
+}
+
+impl Open {
+    fn torn(self) -> Found {
+        let why =
+            format!("a letter without its part {}: it was not written to its end, and is written anew", self.next);
+        Found::Unreadable(Unreadable { position: self.first.position, why })
+    }
+}
