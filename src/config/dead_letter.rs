@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{Expected, Reader, Review};
-use super::{KafkaSettings, StoreSettings, is_pattern};
+use super::{KafkaSettings, OffsetReset, StoreSettings, is_pattern};
 use crate::domain::Guard;
 
 /// A message may wait for at most this long: brokers keep messages for as long by default.
@@ -96,7 +96,7 @@ impl DeadLetterSettings {
             none("unless store.guard is strict: a message that comes back late could replace a newer one".into())
                 .hint("set store.guard to strict")
         });
-        review.expect(kafka.offset_reset() == "earliest", KEY, || {
+        review.expect(kafka.offset_reset() == Some(OffsetReset::Earliest), KEY, || {
             none("unless kafka.auto_offset_reset is earliest: what waits in a new retry topic would be skipped".into())
         });
         let all_s: u64 = self.retry_delays_s.iter().sum();

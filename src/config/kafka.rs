@@ -19,7 +19,8 @@ pub struct KafkaSettings {
     pub group_id: String,
     /// Name of this process in the broker's logs and quotas.
     pub client_id: String,
-    /// `earliest` or `latest`: where a group without commits starts.
+    /// `earliest` or `latest`: where a group starts in what it has never read. Partitions that are added later, and topics that
+    /// a pattern matches later, are read from their beginning. A group that has a position goes on from there.
     pub auto_offset_reset: String,
     /// How long the group coordinator waits for a heartbeat before it gives the partitions to others.
     pub session_timeout_ms: u64,
@@ -106,6 +107,20 @@ impl KafkaSettings {
     }
 }
 
+/// Where a group begins that has no offset for a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetReset {
+    Earliest,
+    Latest,
+    /// It does not begin at all: somebody has to decide.
+    Refuse,
+}
+
+/// Topics in which Kafka keeps its own books (`__consumer_offsets`, `__transaction_state`, …). No pattern means them.
+pub fn is_internal(topic: &str) -> bool {
+    topic.starts_with("__")
+}
+
 /// librdkafka takes a topic that starts with `^` as a regular expression over all topics.
 pub fn is_pattern(topic: &str) -> bool {
     topic.starts_with('^')
@@ -172,9 +187,15 @@ impl KafkaSettings {
         }
     }
 
-    /// Where a group without commits starts.
-    pub fn offset_reset(&self) -> &str {
-        self.properties.get(OFFSET_RESET).unwrap_or(&self.auto_offset_reset)
+    /// Where a group without commits starts. None: a word that librdkafka does not know.
+    pub fn offset_reset(&self) -> Option<OffsetReset> {
+        // The words are librdkafka's (CONFIGURATION.md), in lower case.
+        match self.properties.get(OFFSET_RESET).unwrap_or(&self.auto_offset_reset).trim() {
+            "earliest" | "smallest" | "beginning" => Some(OffsetReset::Earliest),
+            "latest" | "largest" | "end" => Some(OffsetReset::Latest),
+            "error" | "none" => Some(OffsetReset::Refuse),
+            _ => None,
+        }
     }
 
     /// How long the group waits for a poll before it takes the partitions away.
@@ -232,11 +253,23 @@ impl KafkaSettings {
                 review.wrong(&format!("kafka.topic_ops.{topic}"), expected);
             }
         }
+        if self.topics.iter().any(|topic| is_pattern(topic)) {
+            for topic in self.topics.iter().filter(|topic| is_internal(topic.trim_start_matches('^'))) {
+                let expected =
+                    "no internal topic (one that begins with __) in a pattern or beside one: patterns leave them out";
+                review.wrong("kafka.topics", Expected::new(format!("{expected}; {topic} is there")));
+            }
+        }
         word(review, "kafka.auto_offset_reset", &self.auto_offset_reset, &["earliest", "latest"]);
         let protocols = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
         word(review, "kafka.security_protocol", &self.security_protocol, &protocols);
         if let Some(mechanism) = &self.sasl_mechanism {
             word(review, "kafka.sasl_mechanism", mechanism, &MECHANISMS);
+        }
+        if self.properties.contains_key(OFFSET_RESET) {
+            review.expect(self.offset_reset().is_some(), &format!("kafka.properties.{OFFSET_RESET}"), || {
+                Expected::new("one of earliest, latest, error")
+            });
         }
         self.review_sasl(review);
         self.review_certificate(review);

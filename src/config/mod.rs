@@ -26,7 +26,7 @@ use ::config::{Map, Value, ValueKind};
 pub use clip::{ActivationMismatch, ClipSettings, ModelEntry};
 pub use dead_letter::{DeadLetterSettings, RetryTopic};
 pub use hub::HubSettings;
-pub use kafka::{KafkaSettings, LAST_COMMIT_MAX_MS, is_pattern};
+pub use kafka::{KafkaSettings, LAST_COMMIT_MAX_MS, OffsetReset, is_internal, is_pattern};
 pub use kafka_oauth::OauthSettings;
 pub use layers::Layers;
 pub use media::MediaSettings;

@@ -6,7 +6,7 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::DeadLetter;
-use crate::kafka_client::{CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX};
+use crate::kafka_client::{CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, TOPIC_ID};
 
 /// How often a message was replayed. The message's own: it stays with it, also into its next dead letter.
 pub const REPLAYS: &str = "clipstream.replays";
@@ -67,7 +67,7 @@ pub(super) fn position_headers(letter: &DeadLetter) -> Vec<(String, String)> {
 
 /// Why the message failed, as headers.
 pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(String, String)> {
-    let failure = &letter.failure;
+    let (origin, failure) = (letter.message.origin(), &letter.failure);
     let reason = [
         ("connector.name", reporter.group.clone()),
         ("task.id", reporter.client.clone()),
@@ -78,12 +78,13 @@ pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(St
         // There is no stack to show; the whole failure in one line is what a reader looks for here.
         ("exception.stacktrace", failure.to_string()),
     ];
-    let more = [
+    let mut more = vec![
         ("class", failure.class.to_string()),
         ("attempts", letter.attempts_in_all().to_string()),
         ("timestamp", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)),
-        (MESSAGE_TIMESTAMP, letter.message.origin().timestamp_ms.unwrap_or(NO_TIMESTAMP).to_string()),
+        (MESSAGE_TIMESTAMP, origin.timestamp_ms.unwrap_or(NO_TIMESTAMP).to_string()),
     ];
+    more.extend(origin.topic_id.map(|id| (TOPIC_ID, id.to_string())));
     let mut headers = position_headers(letter);
     headers.extend(reason.into_iter().map(connect));
     headers.extend(more.into_iter().map(|(name, value)| (own(name), value)));

@@ -31,6 +31,16 @@ pub struct Retry {
     pub attempts: u32,
 }
 
+impl Retry {
+    /// `topic_id`: of the topic where the message was first as it is now, where there is one and it is known. Another id
+    /// means that the topic was made anew while the message waited.
+    pub fn in_topic(mut self, topic_id: Option<&Arc<str>>) -> Self {
+        let other = topic_id.filter(|now| self.origin.topic_id.as_ref().is_some_and(|then| then != *now));
+        self.origin.successor = other.cloned();
+        self
+    }
+}
+
 impl Message {
     /// Where what it writes comes from.
     pub fn origin(&self) -> Origin {
@@ -39,6 +49,7 @@ impl Message {
             None => Origin {
                 position: self.position.clone(),
                 topic_id: self.topic_id.clone(),
+                successor: None,
                 timestamp_ms: self.timestamp_ms,
             },
         }
@@ -53,6 +64,24 @@ impl Message {
     pub fn memory_bytes(&self) -> usize {
         let headers = self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len));
         self.bytes() + headers.sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_was_made_anew_succeeds_the_one_where_a_message_was_first() {
+        let id = |id: &str| -> Arc<str> { id.into() };
+        let waited = |topic_id: Option<Arc<str>>| {
+            let origin = Origin { topic_id, ..Message::empty("t", 0, 1).origin() };
+            move |now: Option<&Arc<str>>| Retry { origin, attempts: 1 }.in_topic(now).origin.successor
+        };
+        assert_eq!(waited(Some(id("a")))(Some(&id("b"))), Some(id("b")));
+        assert_eq!(waited(Some(id("a")))(Some(&id("a"))), None, "it is the same");
+        assert_eq!(waited(Some(id("a")))(None), None, "nothing has taken its place, or nobody knows");
+        assert_eq!(waited(None)(Some(&id("b"))), None, "it was put off by an older release");
     }
 }
 

@@ -13,6 +13,9 @@ pub struct Origin {
     /// What tells a topic from one of the same name that was deleted before it: Kafka's topic id. `None` where the source
     /// has none, and in records of older releases.
     pub topic_id: Option<Arc<str>>,
+    /// The id of the topic that has taken this one's place by now, as far as that is known: for a message that waited in a
+    /// retry topic meanwhile. Not recorded.
+    pub successor: Option<Arc<str>>,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: Option<i64>,
 }
@@ -38,16 +41,34 @@ impl Origin {
         let offset = value.get("offset")?.as_i64()?;
         let topic_id = value.get("topic_id").and_then(Value::as_str).map(Into::into);
         let timestamp_ms = value.get("timestamp_ms").and_then(Value::as_i64);
-        Some(Self { position: Position { topic, partition, offset }, topic_id, timestamp_ms })
+        Some(Self { position: Position { topic, partition, offset }, topic_id, successor: None, timestamp_ms })
     }
 
-    /// A later message of the same partition. Offsets alone do not tell: they start again when a topic is created anew
-    /// or mirrored, and its messages are the fresh ones. So the timestamps must agree; without them nothing is newer.
+    /// A later message of the same partition: its offset tells, whatever the clocks of producers say. Offsets start again
+    /// when a topic is made anew, which its id tells; then nothing is newer, but for what came after a topic that is known
+    /// to be gone. Where an id is missing, the timestamps must agree with the offsets; without them nothing is newer.
+    ///
+    /// `store/qdrant/condition` has the same rule as a filter.
     fn is_newer_than(&self, other: &Self) -> bool {
         let (mine, others) = (&self.position, &other.position);
-        let same = mine.topic == others.topic && mine.partition == others.partition;
-        let later = matches!((self.timestamp_ms, other.timestamp_ms), (Some(a), Some(b)) if a >= b);
-        same && later && mine.offset > others.offset
+        if mine.topic != others.topic {
+            return false;
+        }
+        let later = mine.partition == others.partition && mine.offset > others.offset;
+        match (&self.topic_id, &other.topic_id) {
+            (Some(id), Some(of)) if id == of => later,
+            (Some(id), Some(_)) => other.successor.as_ref() == Some(id),
+            _ => later && matches!((self.timestamp_ms, other.timestamp_ms), (Some(a), Some(b)) if a >= b),
+        }
+    }
+
+    /// The same message, as far as that can be told: one of the two may be recorded without its topic's id.
+    pub fn is_of_message(&self, other: &Self) -> bool {
+        self.position == other.position
+            && match (&self.topic_id, &other.topic_id) {
+                (Some(id), Some(of)) => id == of,
+                _ => self.timestamp_ms == other.timestamp_ms,
+            }
     }
 }
 
@@ -105,6 +126,11 @@ impl Stamp {
         })
     }
 
+    /// Written for the same message. Without a place (no source of ours is without) that cannot be told.
+    pub fn is_of_message(&self, other: &Self) -> bool {
+        matches!((&self.origin, &other.origin), (Some(mine), Some(others)) if mine.is_of_message(others))
+    }
+
     /// As records have it.
     pub fn to_payload(&self) -> Payload {
         let mut out = Payload::new();
@@ -137,17 +163,22 @@ pub struct Recorded {
     pub deleted_at: Option<String>,
     /// Of the last write of the whole asset; what came after it are patches.
     pub base: Option<Stamp>,
+    /// The patch that is being written, or was left unfinished: it may have changed vectors already.
+    pub claim: Option<String>,
 }
 
 impl Recorded {
-    /// Reads the object under [`RESERVED_KEY`](super::RESERVED_KEY).
+    /// Reads the object under [`RESERVED_KEY`](super::RESERVED_KEY). What vectors embed is not known while there is a claim.
     pub fn read(record: &Payload) -> Self {
+        let claim = text(record.get("claim"));
+        let settled = |key: &str| record.get(key).filter(|_| claim.is_none());
         Self {
             stamp: Stamp::read(record),
-            media: record.get("media").and_then(MediaRecord::read),
-            text_sha256: text(record.get("text_sha256")),
+            media: settled("media").and_then(MediaRecord::read),
+            text_sha256: text(settled("text_sha256")),
             deleted_at: text(record.get("deleted_at")),
             base: record.get("base").and_then(Value::as_object).map(Stamp::read),
+            claim,
         }
     }
 
@@ -158,7 +189,7 @@ impl Recorded {
     /// Whether a write of the whole asset that is newer than `mine`, or the same, is among what is stored: then nothing of
     /// `mine` is missing. What is newer may also be a patch, beside which `mine` would have had its place.
     pub fn replaced(&self, mine: &Stamp) -> bool {
-        self.base.as_ref().is_some_and(|base| base.is_newer_than(mine) || base.origin == mine.origin)
+        self.base.as_ref().is_some_and(|base| base.is_newer_than(mine) || base.is_of_message(mine))
     }
 }
 
@@ -172,7 +203,19 @@ mod tests {
     use crate::domain::{AssetId, Record};
 
     fn origin(topic: &str, partition: i32, offset: i64, timestamp_ms: Option<i64>) -> Option<Origin> {
-        Some(Origin { position: Position { topic: topic.into(), partition, offset }, topic_id: None, timestamp_ms })
+        let position = Position { topic: topic.into(), partition, offset };
+        Some(Origin { position, topic_id: None, successor: None, timestamp_ms })
+    }
+
+    fn of_topic(id: &str, offset: i64, timestamp_ms: Option<i64>) -> Stamp {
+        let origin = origin("t", 0, offset, timestamp_ms).map(|origin| Origin { topic_id: Some(id.into()), ..origin });
+        stamp(None, origin)
+    }
+
+    /// Of one that is known to be gone.
+    fn of_gone_topic(id: &str, offset: i64, successor: &str) -> Stamp {
+        let gone = of_topic(id, offset, Some(offset));
+        stamp(None, gone.origin.map(|origin| Origin { successor: Some(successor.into()), ..origin }))
     }
 
     fn stamp(version: Option<u64>, origin: Option<Origin>) -> Stamp {
@@ -204,6 +247,56 @@ mod tests {
     }
 
     #[test]
+    fn within_one_topic_the_offset_alone_decides() {
+        let odd = [None, Some(-1), Some(0), Some(1_764_000_000), Some(1_764_000_000_000), Some(i64::MAX)];
+        for (early, late) in odd.iter().flat_map(|a| odd.iter().map(move |b| (*a, *b))) {
+            let (first, second) = (of_topic("id", 4, early), of_topic("id", 5, late));
+            assert!(second.is_newer_than(&first), "{late:?} after {early:?}");
+            assert!(!first.is_newer_than(&second) && !second.is_newer_than(&second), "{late:?} after {early:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_was_made_anew_is_told_by_its_id_and_no_clock() {
+        for (before, after) in [(1, 2), (2, 1), (1, 1)] {
+            let (old, new) = (of_topic("old", 1000, Some(before)), of_topic("new", 3, Some(after)));
+            assert!(!old.is_newer_than(&new), "nothing of the old one makes a message of the new one stale");
+            assert!(!new.is_newer_than(&old), "which of the two came first is not known");
+        }
+        // Unless it is: what waited in a retry topic. The asset may be in another partition by now.
+        let waited = of_gone_topic("old", 1000, "new");
+        assert!(of_topic("new", 3, None).is_newer_than(&waited));
+        let mut elsewhere = of_topic("new", 3, None);
+        elsewhere.origin.as_mut().unwrap().position.partition = 9;
+        assert!(elsewhere.is_newer_than(&waited));
+        assert!(!waited.is_newer_than(&of_topic("new", 3, None)));
+        assert!(!of_topic("before", 2000, None).is_newer_than(&waited), "what neither of them is says nothing");
+        assert!(of_topic("old", 1001, None).is_newer_than(&waited), "its own");
+        assert!(!of_topic("old", 999, Some(9999)).is_newer_than(&waited));
+    }
+
+    #[test]
+    fn where_an_id_is_missing_offset_and_time_must_agree() {
+        let unnamed = |offset, ms| stamp(None, origin("t", 0, offset, ms));
+        assert!(unnamed(5, Some(5)).is_newer_than(&of_topic("id", 4, Some(5))));
+        assert!(of_topic("id", 5, Some(5)).is_newer_than(&unnamed(4, Some(5))));
+        assert!(!unnamed(5, Some(4)).is_newer_than(&of_topic("id", 4, Some(5))));
+        assert!(!of_topic("id", 5, None).is_newer_than(&unnamed(4, Some(5))));
+    }
+
+    #[test]
+    fn a_message_is_known_by_its_place_and_its_topics_id() {
+        let waited = of_gone_topic("old", 7, "new");
+        assert!(waited.is_of_message(&of_topic("old", 7, Some(7))), "what has become of its topic is not part of it");
+        assert!(waited.is_of_message(&stamp(None, origin("t", 0, 7, Some(7)))), "recorded by an older release");
+        for other in [of_topic("new", 7, Some(7)), of_topic("old", 8, Some(7)), stamp(None, origin("t", 0, 7, Some(8)))]
+        {
+            assert!(!waited.is_of_message(&other), "{other:?}");
+        }
+        assert!(!stamp(None, None).is_of_message(&stamp(None, None)));
+    }
+
+    #[test]
     fn a_topic_created_anew_is_not_old() {
         let before = stamp(None, origin("t", 0, 1000, Some(10)));
         let after = stamp(None, origin("t", 0, 3, Some(20)));
@@ -224,6 +317,23 @@ mod tests {
         let versioned = |version| stamp(Some(version), None);
         assert!(recorded(Some(versioned(3))).replaced(&versioned(2)));
         assert!(!recorded(Some(versioned(2))).replaced(&stamp(Some(3), origin("t", 0, 1, None))));
+        // Of the topic that was made anew, by whatever wrote the whole asset there.
+        let waited = of_gone_topic("old", 5, "new");
+        assert!(recorded(Some(of_topic("new", 0, None))).replaced(&waited));
+        assert!(!recorded(Some(of_topic("old", 4, Some(9)))).replaced(&waited));
+    }
+
+    #[test]
+    fn what_vectors_embed_is_unknown_while_a_patch_is_under_way() {
+        let mut record = json!({
+            "version": 3, "text_sha256": "11",
+            "media": { "url": "u", "etag": null, "sha256": "00", "width": 1, "height": 2, "mime": "image/png" },
+        });
+        let read = |record: &Value| Recorded::read(record.as_object().unwrap());
+        assert!(read(&record).media.is_some() && read(&record).text_sha256.is_some());
+        record["claim"] = "c".into();
+        let claimed = read(&record);
+        assert_eq!((claimed.media, claimed.text_sha256, claimed.stamp.version), (None, None, Some(3)));
     }
 
     #[test]
@@ -231,7 +341,7 @@ mod tests {
         let record = Record {
             asset: AssetId::new("a").unwrap(),
             tenant: None,
-            source: origin("t", 3, 42, Some(1_700_000_000_000)),
+            source: origin("t", 3, 42, Some(1_700_000_000_000)).map(|o| Origin { topic_id: Some("id".into()), ..o }),
             version: Some(7),
             media: Some(MediaRecord {
                 url: "https://cdn.example/a.jpg".into(),

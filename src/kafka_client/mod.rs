@@ -2,12 +2,18 @@
 //! errors.
 
 mod failure_headers;
+mod log;
+mod offsets;
 mod token;
+mod topic_ids;
 
 pub use failure_headers::{
-    CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, is_failure_header, position, retry,
+    CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, TOPIC_ID, is_failure_header, position, retry,
 };
+pub use log::{log_error, log_line};
+pub use offsets::{OffsetEntry, entries, known_begin, leader_epoch, list};
 pub use token::Current as CurrentToken;
+pub use topic_ids::{TopicIds, topic_ids};
 
 use std::error::Error;
 use std::ffi::CString;
@@ -54,12 +60,6 @@ pub fn creation_error(error: &KafkaError) -> String {
             redact::cut(&other.to_string(), 300)
         ),
     }
-}
-
-/// librdkafka's own lines go to `debug`: it repeats them for as long as a broker is away, and whoever uses the client
-/// reports the beginning and the end of the trouble.
-pub fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
-    tracing::debug!(target: "librdkafka", level = ?level, facility, "{line}");
 }
 
 /// librdkafka's words in front of the reason for which we gave it no token.

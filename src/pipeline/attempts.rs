@@ -13,6 +13,11 @@ use crate::retry::Backoff;
 use crate::store::STORE_CONFLICT;
 use crate::telemetry::{Health, Metrics};
 
+/// Longest wait after a race for a point that was lost to another writer, in times of `pipeline.backoff_base_ms`. A lost race is
+/// nobody's failure: somebody else got on, so it is no attempt, and the next one may come soon. Waits that grew on as those
+/// of an outage do would leave the point to whoever writes to it more often.
+const RACE_WAITS_MAX: u32 = 8;
+
 /// Shared by all items in flight.
 #[derive(Clone)]
 pub struct Attempts {
@@ -53,6 +58,7 @@ impl Attempts {
     {
         flight::enter(stage);
         let mut backoff = Backoff::new(self.base, self.cap);
+        let mut races = Backoff::new(self.base, self.base.saturating_mul(RACE_WAITS_MAX).min(self.cap));
         let mut transient = 0;
         let mut hold = None;
         loop {
@@ -67,6 +73,13 @@ impl Attempts {
             };
             self.metrics.failed(failure.stage, failure.class, failure.reason);
             match failure.class {
+                Class::Transient if failure.reason == STORE_CONFLICT => {
+                    tracing::debug!(%stage, reason = failure.reason, "{}", failure.message);
+                    self.metrics.retried(stage, failure.class);
+                    hold = None;
+                    tokio::time::sleep(races.next_wait(failure.retry_after)).await;
+                    continue;
+                }
                 Class::Permanent => return Err(GaveUp { failure, attempts: transient + 1 }),
                 Class::Transient => {
                     transient += 1;
@@ -92,10 +105,9 @@ impl Attempts {
 }
 
 /// Whether a failure that may pass is of something that all messages share, rather than the item's: the store is busy, or an
-/// update was not finished. The item is not to blame, so it never becomes a dead letter for it. A conflict with another
-/// writer is about one point.
+/// update was not finished. The item is not to blame, so it never becomes a dead letter for it.
 fn is_shared(failure: &Failure) -> bool {
-    !matches!(failure.stage, Stage::Decode | Stage::Fetch | Stage::Embed) && failure.reason != STORE_CONFLICT
+    !matches!(failure.stage, Stage::Decode | Stage::Fetch | Stage::Embed)
 }
 
 /// Items that are held, by stage. A stage is out for as long as one item is held in it, whatever becomes of others.

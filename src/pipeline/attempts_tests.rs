@@ -55,7 +55,7 @@ async fn an_outage_is_held_unready_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_busy_store_is_held_beyond_the_attempts_and_a_conflict_is_not() {
+async fn a_busy_store_is_held_beyond_the_attempts() {
     let health = Health::new();
     let (mut calls, mut unready) = (0, 0);
     attempts(&health)
@@ -68,9 +68,40 @@ async fn a_busy_store_is_held_beyond_the_attempts_and_a_conflict_is_not() {
         .unwrap();
     assert_eq!((calls, unready), (11, 8), "unready from the third attempt on");
     assert!(health.reasons().is_empty());
-    let conflict =
-        || ready(Err::<(), _>(Failure { reason: "store_conflict", ..failure(Stage::Upsert, Class::Transient) }));
-    assert_eq!(attempts(&health).run(Stage::Upsert, conflict).await.unwrap_err().attempts, 3);
+}
+
+fn lost_race() -> Failure {
+    Failure { reason: STORE_CONFLICT, ..failure(Stage::Upsert, Class::Transient) }
+}
+
+#[tokio::test]
+async fn a_lost_race_is_no_attempt_no_outage_and_soon_run_again() {
+    let health = Health::new();
+    // Waits that double from 1 ms would be an hour long by then.
+    let settings =
+        PipelineSettings { attempts_max: 2, backoff_base_ms: 1, backoff_cap_ms: 3_600_000, ..Default::default() };
+    let mut calls = 0;
+    let run = Attempts::new(&settings, health.clone(), Arc::default());
+    let run = run.run(Stage::Upsert, || {
+        calls += 1;
+        assert!(health.reasons().is_empty(), "others get on: nothing is out");
+        if calls > 50 { ready(Ok(())) } else { ready(Err(lost_race())) }
+    });
+    tokio::time::timeout(Duration::from_secs(60), run).await.expect("it does not starve").unwrap();
+    assert_eq!(calls, 51);
+}
+
+#[tokio::test]
+async fn lost_races_leave_the_attempts_of_other_failures_as_they_are() {
+    let mut calls = 0;
+    let gave_up = attempts(&Health::new())
+        .run(Stage::Fetch, || {
+            calls += 1;
+            ready(Err::<(), _>(if calls % 4 == 0 { failure(Stage::Fetch, Class::Transient) } else { lost_race() }))
+        })
+        .await
+        .unwrap_err();
+    assert_eq!((calls, gave_up.attempts), (12, 3));
 }
 
 #[tokio::test]

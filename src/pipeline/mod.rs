@@ -45,6 +45,7 @@ mod watermark;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 #[cfg(fuzzing)]
@@ -61,13 +62,16 @@ use crate::media::MediaClient;
 use crate::redact;
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceError};
-use crate::store::{Store, Written};
+use crate::store::{Store, StoreError, Written};
 use crate::telemetry::{Health, Metrics};
 
 use attempts::{Attempts, GaveUp};
 use dispatch::{Dispatcher, Handler};
 use recall::Recall;
 use upsert::Lane;
+
+/// How often what made a message stale is looked for before it is believed to be a patch.
+const READS_OF_NEWER_MAX: usize = 5;
 
 /// Why a pipeline stopped that was not asked to, or not in time.
 #[derive(Debug, thiserror::Error)]
@@ -234,8 +238,18 @@ impl Stages {
     /// For a message that came back from a retry topic and is stale. A newer write of the whole asset makes it needless. A
     /// newer patch does not: what the message brings is missing, and cannot be put beneath the patch any more.
     async fn require_replaced(&self, routes: &[&Route], request: &IngestRequest, mine: &Stamp) -> Result<(), GaveUp> {
-        let known = self.recall(routes, request.point_id()).await?;
-        if known.iter().all(|known| known.replaced(mine)) {
+        let (id, reads) = (request.point_id(), AtomicUsize::new(0));
+        let ask = || async {
+            let known = futures::future::try_join_all(routes.iter().map(|route| route.recall.recall(id))).await?;
+            let replaced = known.iter().all(|known| known.replaced(mine));
+            // What was newer shows, or a replica that lags behind was asked; or another topic has written since.
+            let shows = known.iter().all(|known| self.guard.refuses(mine, &known.stamp));
+            if replaced || shows || reads.fetch_add(1, Ordering::Relaxed) >= READS_OF_NEWER_MAX {
+                return Ok(replaced);
+            }
+            Err(StoreError::conflict(id, "(all of them)").at(Stage::Recall))
+        };
+        if self.attempts.run(Stage::Recall, ask).await? {
             return Ok(());
         }
         let message = "a newer patch of the asset was written while this message waited in a retry topic; send the asset \

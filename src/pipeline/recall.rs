@@ -133,6 +133,7 @@ mod tests {
         let at = |offset| Origin {
             position: Position { topic: "t".into(), partition: 0, offset },
             topic_id: None,
+            successor: None,
             timestamp_ms: Some(offset),
         };
         let stamp = |version, offset| Stamp { version, origin: Some(at(offset)) };

@@ -9,7 +9,7 @@ mod produce;
 use async_trait::async_trait;
 
 pub use self::directory::DirectorySource;
-pub use self::kafka::{KafkaFound, KafkaSource};
+pub use self::kafka::{KafkaFound, KafkaSource, Removed};
 pub use self::lines::LinesSource;
 pub use self::produce::{ProduceError, Producer, ensure_topics};
 
@@ -18,7 +18,8 @@ use crate::domain::{Message, TopicPartition};
 /// What a source tells the pipeline.
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// Comes before the first message of the partitions in this epoch.
+    /// Comes before the first message of the partitions in this epoch. An earlier epoch of one of them, if there was any, is
+    /// over: nothing of it counts any more (the partition came back, its topic was made anew, or its log was cut off).
     Assigned {
         epoch: u64,
         partitions: Vec<TopicPartition>,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::StoreError;
 use crate::domain::{Deletion, Guard, Modality, Patch, Payload, Point, PointId, RESERVED_KEY, Record, Vectors, Write};
@@ -98,50 +99,33 @@ impl Change<'_> {
         self.kept.is_empty()
     }
 
+    /// The payload of a point that it creates: in a merge, a null removes its key.
+    pub fn created(&self) -> Payload {
+        whole_payload(&self.payload.iter().filter(|(_, v)| !v.is_null()).map(own).collect(), self.record)
+    }
+
     pub fn drops(&self, modality: Modality) -> bool {
         self.replaces && !self.vectors.has(modality) && !self.kept.contains(&modality)
     }
 
-    /// What is recorded before anything else: whose write is under way. No hash is among it, because those describe
-    /// vectors that come later.
-    pub fn claim(&self) -> Payload {
-        let Record { asset, tenant, source, version, indexed_at, .. } = self.record;
-        let claim = Record {
-            asset: asset.clone(),
-            tenant: tenant.clone(),
-            source: source.clone(),
-            version: *version,
-            media: None,
-            text_sha256: None,
-            deleted_at: None,
-            base: None,
-            indexed_at: indexed_at.clone(),
-        };
-        claim.to_payload()
+    /// Says which write is under way, until its record is there. A name of what is written, so that the same write has the
+    /// same one however often it is sent, and another one of the same message (whose picture has changed meanwhile) has not.
+    pub fn claim(&self) -> String {
+        let written = Value::Object(self.record.to_payload()).to_string();
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, written.as_bytes()).to_string()
     }
 
-    /// [`Self::claim`] for a point that exists: it is no tombstone any more, and the hashes of vectors that are about
-    /// to change are forgotten. (A null in a merge removes its key.)
-    pub fn claim_merged(&self) -> Payload {
-        let mut claim = revived(self.claim());
-        if self.vectors.image.is_some() {
-            claim.insert("media".to_owned(), Value::Null);
-        }
-        if self.vectors.text.is_some() {
-            claim.insert("text_sha256".to_owned(), Value::Null);
-        }
-        claim
-    }
-
-    /// The record, to be merged into the one that is there.
+    /// The record, to be merged into the one that is there, which is then no tombstone any more and claimed by nobody. (A
+    /// null in a merge removes its key.)
     pub fn record_merged(&self) -> Payload {
-        revived(self.record.to_payload())
+        let mut record = self.record.to_payload();
+        record.extend(["deleted_at", "claim"].map(|key| (key.to_owned(), Value::Null)));
+        record
     }
 }
 
-fn revived(mut record: Payload) -> Payload {
-    record.insert("deleted_at".to_owned(), Value::Null);
-    record
+fn own((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
 }
 
 /// The payload of a full upsert.
@@ -153,7 +137,7 @@ pub(super) fn whole_payload(payload: &Payload, record: &Record) -> Payload {
 
 /// The user's keys of a patch; the reserved key is never theirs to set.
 pub(super) fn user_payload(payload: &Payload) -> Payload {
-    payload.iter().filter(|(key, _)| *key != RESERVED_KEY).map(|(k, v)| (k.clone(), v.clone())).collect()
+    payload.iter().filter(|(key, _)| *key != RESERVED_KEY).map(own).collect()
 }
 
 /// Integers beyond `i64` have no exact form in Qdrant's gRPC values (they would become floats silently) and none in

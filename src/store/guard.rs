@@ -18,12 +18,18 @@ pub(super) fn admit(write: &Write, stored: Option<&Recorded>, guard: Guard) -> W
 /// After a conditional write, in a store that others write to: what is there now tells whether it took place.
 pub(super) fn outcome(write: &Write, stored: Option<&Recorded>, guard: Guard) -> Written {
     let Some(stored) = stored else { return Written::Conflict };
-    let record = write.record();
-    if guard == Guard::Strict && stored.stamp.is_newer_than(&record.stamp()) {
+    let (record, stamp) = (write.record(), write.record().stamp());
+    if guard == Guard::Strict && stored.stamp.is_newer_than(&stamp) {
         return Written::Stale;
     }
+    // Somebody else's patch is under way. What leaves its record last is whole by then; a point that was replaced may still have
+    // vectors that it is to lose.
+    let record_comes_last = matches!(write, Write::Patch(_)) || !write.kept().is_empty();
+    if guard == Guard::Strict && stored.claim.is_some() && !record_comes_last {
+        return Written::Conflict;
+    }
     // Without a place of its own (no source of ours is without) nothing can be told apart, and nothing newer is there.
-    let mine = record.source.is_none() || stored.stamp.origin == record.source;
+    let mine = record.source.is_none() || stored.stamp.is_of_message(&stamp);
     let whole = write.kept().is_empty() || keeps(stored, write);
     let alive = stored.is_tombstone() == matches!(write, Write::Delete(_));
     if mine && whole && alive { Written::Applied } else { Written::Conflict }
@@ -50,12 +56,13 @@ fn keeps(stored: &Recorded, write: &Write) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AssetId, Deletion, Origin, Patch, Payload, PointId, Position, Record, Stamp, Vectors};
+    use crate::domain::{AssetId, Deletion, Origin, Patch, Payload, Point, PointId, Position, Record, Stamp, Vectors};
 
     fn origin(offset: i64) -> Option<Origin> {
         Some(Origin {
             position: Position { topic: "t".into(), partition: 0, offset },
             topic_id: None,
+            successor: None,
             timestamp_ms: Some(offset),
         })
     }
@@ -102,6 +109,17 @@ mod tests {
             let gone = Recorded { deleted_at: Some("2026-11-25T00:00:00Z".into()), ..stored(None, 1, Some("h1")) };
             assert_eq!(admit(&write, Some(&gone), guard), Written::Conflict);
         }
+    }
+
+    #[test]
+    fn a_patch_of_another_that_is_under_way_leaves_a_replaced_point_unfinished() {
+        let under_way = Recorded { claim: Some("another".into()), ..stored(Some(1), 5, None) };
+        let write = patch(Some(1), 5, &[], None);
+        assert_eq!(outcome(&write, Some(&under_way), Guard::Strict), Written::Applied);
+        let Write::Patch(Patch { id, vectors, kept, payload, record }) = write else { unreachable!() };
+        let upsert = Write::Upsert(Point { id, vectors, kept, payload, record });
+        assert_eq!(outcome(&upsert, Some(&under_way), Guard::Strict), Written::Conflict);
+        assert_eq!(outcome(&upsert, Some(&stored(Some(1), 5, None)), Guard::Strict), Written::Applied);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub struct Metrics {
     unchanged: Family<Labels<1>, Counter>,
     queue_depth: Family<Labels<1>, Gauge>,
     lag: Family<Labels<2>, Gauge>,
+    skipped: Family<Labels<2>, Counter>,
     commits: Counter,
     models: Family<Labels<5>, Gauge>,
     media_hosts: Family<Labels<1>, Gauge>,
@@ -65,6 +66,7 @@ impl Default for Metrics {
             unchanged: Family::default(),
             queue_depth: Family::default(),
             lag: Family::default(),
+            skipped: Family::default(),
             commits: Counter::default(),
             models: Family::default(),
             media_hosts: Family::default(),
@@ -95,6 +97,11 @@ impl Default for Metrics {
         );
         r.register("queue_depth", "Items in flight or waiting, by queue", this.queue_depth.clone());
         r.register("lag", "Messages behind the end of the partition", this.lag.clone());
+        r.register(
+            "messages_skipped",
+            "Offsets that the broker removed before they were read, by retention or on demand",
+            this.skipped.clone(),
+        );
         r.register("commits", "Offset commits taken over by the source", this.commits.clone());
         r.register("media_hosts", "Media hosts by state: slowed, out", this.media_hosts.clone());
         r.register(
@@ -193,6 +200,12 @@ impl Metrics {
     pub fn lag(&self, of: &TopicPartition, messages: i64) {
         let labels = [("topic", of.topic.to_string()), ("partition", of.partition.to_string())];
         self.lag.get_or_create(&labels).set(messages);
+    }
+
+    /// So many offsets of a partition were gone before they could be read.
+    pub fn skipped(&self, of: &TopicPartition, messages: u64) {
+        let labels = [("topic", of.topic.to_string()), ("partition", of.partition.to_string())];
+        self.skipped.get_or_create(&labels).inc_by(messages);
     }
 
     pub fn committed(&self) {

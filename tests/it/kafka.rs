@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use clipstream::config::KafkaSettings;
 use clipstream::source::ensure_topics;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedMessage;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,6 +58,82 @@ impl Kafka {
             let deleted = admin.delete_topics(topics, &AdminOptions::new()).await.expect("the broker answers");
             assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
         }
+    }
+
+    /// Whether the topic is there now; not while the broker still deletes one of that name.
+    pub async fn try_create_topic(&self, topic: &str, partitions: i32) -> bool {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let made = admin.create_topics([&wanted], &AdminOptions::new()).await.expect("the broker answers");
+        made.iter().all(Result::is_ok)
+    }
+
+    pub async fn add_partitions(&self, topic: &str, total: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let wanted = NewPartitions::new(topic, total);
+        let made = admin.create_partitions([&wanted], &AdminOptions::new()).await.expect("the broker answers");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// Removes what lies before this offset, as retention does.
+    pub async fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("an admin client");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset");
+        let removed = admin.delete_records(&list, &AdminOptions::new()).await.expect("the broker answers");
+        assert!(removed.elements().iter().all(|element| element.error().is_ok()), "{removed:?}");
+    }
+
+    /// One message each, `{name}-0`, in a transaction of its own that is committed or aborted.
+    pub async fn transactions(&self, topic: &str, transactions: &[(&str, bool)]) {
+        let producer: FutureProducer =
+            self.client().set("transactional.id", format!("{topic}-tx")).create().expect("a producer");
+        let (topic, transactions) = (topic.to_owned(), transactions.iter().map(|(n, c)| (format!("{n}-0"), *c)));
+        let transactions: Vec<_> = transactions.collect();
+        let run = move || {
+            producer.init_transactions(PATIENCE).expect("a producer's id");
+            for (value, commits) in transactions {
+                producer.begin_transaction().expect("a transaction");
+                let record: FutureRecord<'_, str, str> = FutureRecord::to(&topic).payload(&value);
+                let sent = producer.send_result(record).map_err(|(error, _)| error).expect("room for it");
+                // An aborted one must be in the log, too.
+                producer.flush(PATIENCE).expect("everything is delivered");
+                drop(sent);
+                match commits {
+                    true => producer.commit_transaction(PATIENCE).expect("it is committed"),
+                    false => producer.abort_transaction(PATIENCE).expect("it is aborted"),
+                }
+            }
+        };
+        tokio::task::spawn_blocking(run).await.expect("no panic");
+    }
+
+    /// Commits for a group that has no members.
+    pub fn commit_with(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
+        let consumer: BaseConsumer = self.client().set("group.id", group).create().expect("a consumer");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut list = TopicPartitionList::new();
+            let mut element = list.add_partition(topic, partition);
+            element.set_offset(Offset::Offset(offset)).expect("an offset");
+            element.set_metadata(metadata);
+            match consumer.commit(&list, CommitMode::Sync) {
+                Ok(()) => return,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            consumer.poll(Duration::from_millis(50));
+        }
+    }
+
+    /// What the group keeps beside its offset: metadata, and the leader's epoch (-1: none).
+    pub fn committed_note(&self, group: &str, topic: &str, partition: i32) -> (String, i32) {
+        let consumer: BaseConsumer = self.client().set("group.id", group).create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let list = consumer.committed_offsets(list, PATIENCE).expect("the coordinator answers");
+        // SAFETY: the list is alive, and has the one entry.
+        let epoch = unsafe { rdkafka::bindings::rd_kafka_topic_partition_get_leader_epoch((*list.ptr()).elems) };
+        (list.elements()[0].metadata().to_owned(), epoch)
     }
 
     /// The largest batch that these topics take. The mock cluster takes any.

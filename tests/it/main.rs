@@ -2,11 +2,14 @@
 
 mod cli_config;
 mod cli_verbs;
+mod contention;
 mod end_to_end;
 mod floors;
 mod hostile;
 mod hub;
 mod kafka;
+mod kafka_offsets;
+mod kafka_offsets_worker;
 mod kafka_security;
 mod kafka_source;
 mod letters;

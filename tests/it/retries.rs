@@ -1,6 +1,6 @@
 //! Retry topics: a real worker, killed while messages wait in them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,9 @@ use axum::response::{IntoResponse, Response};
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::source::Producer;
 use clipstream::store::{self, StoredPoint};
+use rdkafka::config::ClientConfig;
 use rdkafka::message::{Headers, Message as _, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -89,6 +91,15 @@ impl World {
         Process::spawn(&mut command)
     }
 
+    /// To partition 0 of the source topic, with this time.
+    async fn send(&self, message: &Value, timestamp_ms: i64) {
+        let producer: FutureProducer =
+            ClientConfig::new().set("bootstrap.servers", self.kafka.brokers.join(",")).create().unwrap();
+        let value = message.to_string();
+        let record = FutureRecord::to(&self.topic).key(message["id"].as_str().unwrap()).payload(&value);
+        producer.send(record.timestamp(timestamp_ms), Duration::from_secs(60)).await.unwrap();
+    }
+
     /// Whether everything in these topics is settled.
     fn is_done(&self, topics: &[String]) -> bool {
         topics.iter().all(|topic| self.kafka.committed(&self.topic, topic) == self.kafka.ends(topic))
@@ -110,13 +121,117 @@ fn header(message: &OwnedMessage, name: &str) -> Option<String> {
     Some(String::from_utf8(header.value?.to_vec()).unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_fails_transiently_is_tried_again_later_and_overwrites_nothing_newer() {
+/// Pictures that are refused a few times. Gives where they are.
+async fn serve_pictures() -> String {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new().fallback(serve).with_state(Asked::default());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let world = World::new().await;
+    origin
+}
+
+/// Of letters: the offset where the message was, and the reason; in no order.
+fn told(letters: &[OwnedMessage]) -> BTreeSet<(String, String)> {
+    let told = |letter| {
+        let of = |name| header(letter, &format!("__connect.errors.{name}")).unwrap();
+        (of("offset"), of("exception.class.name"))
+    };
+    letters.iter().map(told).collect()
+}
+
+/// Two producers whose clocks are a second apart are enough, and so are event times.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_is_as_old_as_its_offset_whatever_the_clocks_say() {
+    let (origin, world) = (serve_pictures().await, World::new().await);
+    if world.kafka.is_mock() {
+        return eprintln!("the mock cluster has no topic ids: not tried");
+    }
+    let now = chrono::Utc::now().timestamp_millis();
+    let day = 86_400_000;
+    let clocks = [(now, now - 1000), (now, now - 10 * day), (now + day, now), (now, now / 1000), (now, now)];
+    let mut expected = BTreeSet::new();
+    for (n, (first, second)) in clocks.into_iter().enumerate() {
+        for later in ["replaced", "patched"] {
+            let id = format!("{later}-{n}");
+            let image = format!("{origin}/{ATTEMPTS}/{id}.png");
+            world.send(&json!({ "id": id, "op": "upsert", "image": image, "payload": { "from": "old" } }), first).await;
+            let op = if later == "replaced" { "upsert" } else { "patch" };
+            world.send(&json!({ "id": id, "op": op, "text": "newer", "payload": { "from": "new" } }), second).await;
+            // What the patch leaves of it cannot be put beneath it any more, and is not lost.
+            if later == "patched" {
+                expected.insert(((4 * n + 2).to_string(), "overtaken".to_owned()));
+            }
+        }
+    }
+    let [source, first, _, dead] = world.topics();
+    let mut worker = world.worker("1,3600");
+    let all = [source, first];
+    let put_off = i64::try_from(2 * clocks.len()).unwrap();
+    let done = async |_: &Process| {
+        (world.kafka.ends(&all[1]) == BTreeMap::from([(0, put_off)]) && world.is_done(&all)).then_some(())
+    };
+    worker.wait_for("what was put off to come back", done).await;
+    worker.terminate();
+    assert_eq!(worker.end().await.0, Some(0));
+    for (asset, point) in world.points().await {
+        assert_eq!(point.payload["from"], "new", "{asset} was overwritten by what came before it");
+        assert!(point.text.is_some() && point.image.is_none(), "{asset}");
+        assert!(point.payload["clipstream"]["source"]["topic_id"].is_string(), "{asset}");
+    }
+    assert_eq!(told(&world.kafka.read(&dead)), expected);
+    world.kafka.delete_topics(&world.topics().each_ref().map(String::as_str)).await;
+}
+
+/// A message waits in a retry topic while its source topic is deleted and made anew: nothing of the new one is stale for it,
+/// however its offset and time compare, and it overwrites nothing there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_topic_that_was_made_anew_meanwhile_is_old() {
+    let (origin, world) = (serve_pictures().await, World::new().await);
+    if world.kafka.is_mock() {
+        return eprintln!("the mock cluster has no topic ids: not tried");
+    }
+    let now = chrono::Utc::now().timestamp_millis();
+    let [source, first, _, dead] = world.topics();
+    let assets = ["untouched", "replaced", "patched"];
+    for id in assets {
+        let image = format!("{origin}/{ATTEMPTS}/{id}.png");
+        let message = json!({ "id": id, "op": "upsert", "image": image, "payload": { "from": "old" } });
+        world.send(&message, now + 1000).await;
+        world.send(&json!({ "id": format!("{id}-other"), "op": "upsert", "text": "old" }), now).await;
+    }
+    let mut worker = world.worker("3600,3600");
+    let put_off = async |_: &Process| world.is_done(std::slice::from_ref(&source)).then_some(());
+    worker.wait_for("everything to be indexed or put off", put_off).await;
+    drop(worker);
+    world.kafka.delete_topics(&[&source]).await;
+    world.kafka.create_topic(&source, 1).await;
+    // Of the new topic: lower offsets and earlier times than what the points have, and than what waits.
+    world
+        .send(&json!({ "id": "replaced", "op": "upsert", "text": "new", "payload": { "from": "new" } }), now - 1000)
+        .await;
+    world
+        .send(&json!({ "id": "patched", "op": "patch", "text": "new", "payload": { "from": "new" } }), now - 1000)
+        .await;
+    world.send(&json!({ "id": "patched-other", "op": "upsert", "text": "new", "payload": { "from": "new" } }), 1).await;
+    let mut worker = world.worker("1,3600");
+    let (all, waiting) = ([source.clone()], [source.clone(), first]);
+    worker.wait_for("the new topic to be indexed", async |_| world.is_done(&all).then_some(())).await;
+    worker.wait_for("what waited to come back", async |_| world.is_done(&waiting).then_some(())).await;
+    worker.terminate();
+    assert_eq!(worker.end().await.0, Some(0));
+    let points = world.points().await;
+    for (asset, from) in [("untouched", "old"), ("replaced", "new"), ("patched", "new"), ("patched-other", "new")] {
+        assert_eq!(points[asset].payload["from"], from, "{asset}");
+    }
+    assert!(points["untouched"].image.is_some());
+    let overtaken = BTreeSet::from([("4".to_owned(), "overtaken".to_owned())]);
+    assert_eq!(told(&world.kafka.read(&dead)), overtaken);
+    world.kafka.delete_topics(&world.topics().each_ref().map(String::as_str)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_transiently_is_tried_again_later_and_overwrites_nothing_newer() {
+    let (origin, world) = (serve_pictures().await, World::new().await);
     let picture = |id: &str, op: &str, refusals: usize| {
         let image = format!("{origin}/{refusals}/{id}.png");
         json!({ "id": id, "op": op, "image": image, "payload": { "from": "picture" } })

@@ -15,7 +15,7 @@ use crate::clip::{self, Clip};
 use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, is_pattern};
 use crate::dead_letter::{self, TopicFacts};
 use crate::media::MediaClient;
-use crate::source::KafkaSource;
+use crate::source::{KafkaSource, Removed};
 use crate::store::{self, CollectionDefinition, Store};
 use crate::telemetry::Metrics;
 
@@ -92,7 +92,22 @@ async fn kafka(settings: Settings) -> Verdict {
             ));
         }
     };
-    Ok(format!("{}, topics {}; {dead_letters}", counted(found.brokers as u64, "broker"), topics.join(", ")))
+    let mut told = format!("{}, topics {}; {dead_letters}", counted(found.brokers as u64, "broker"), topics.join(", "));
+    let group = &settings.kafka.group_id;
+    for Removed { partition, from, to } in &found.removed {
+        told += &format!(
+            "; warning: {} of {partition} were removed before group {group} had read them (it is at offset {from}, the log \
+             begins at {to})",
+            counted((to - from).unsigned_abs(), "message")
+        );
+    }
+    if !found.made_anew.is_empty() {
+        told += &format!(
+            "; warning: made anew since group {group} read them, so that they are read from their beginning: {}",
+            found.made_anew.join(", ")
+        );
+    }
+    Ok(told)
 }
 
 /// What is worth knowing of topics that take letters, if the brokers tell us.

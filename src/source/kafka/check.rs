@@ -1,15 +1,21 @@
 //! Tries what a worker will need of the brokers, without joining the group.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminOptions, ResourceSpecifier};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset;
 
 use super::context::Context;
-use super::reach;
+use super::note::Note;
+use super::{reach, starts};
 use crate::config::{KafkaSettings, RetryTopic};
-use crate::kafka_client;
+use crate::domain::TopicPartition;
+use crate::kafka_client::{self, OffsetEntry};
 use crate::source::{KafkaSource, SourceError};
 
 /// Shorter than `connect` waits: somebody looks on.
@@ -28,6 +34,20 @@ pub struct KafkaFound {
     pub absent: Vec<String>,
     /// Whether the brokers create absent topics by themselves; none: they do not say.
     pub creates_topics: Option<bool>,
+    /// Where the group's offset lies before the beginning of the log.
+    pub removed: Vec<Removed>,
+    /// Topics that were deleted and made anew since the group committed an offset of them.
+    pub made_anew: Vec<String>,
+}
+
+/// Messages that the broker removed before the group had read them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    pub partition: TopicPartition,
+    /// The group's offset.
+    pub from: i64,
+    /// Where the log begins now.
+    pub to: i64,
 }
 
 impl KafkaSource {
@@ -57,9 +77,20 @@ impl KafkaSource {
                 let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none())?;
                 Some(found.partitions().len())
             };
+            let topics: Vec<(String, usize)> =
+                of_brokers.topics.iter().filter_map(|t| Some((t.clone(), partitions(t)?))).collect();
+            let (removed, made_anew) = behind(&consumer, &topics).map_err(|error| {
+                SourceError::Fatal(format!(
+                    "the brokers do not say what group {:?} has read: {error}; check that its coordinator is up, and that \
+                     this user may DESCRIBE the group and the topics",
+                    of_brokers.group_id
+                ))
+            })?;
             let found = KafkaFound {
                 brokers: metadata.brokers().len(),
-                topics: of_brokers.topics.iter().filter_map(|t| Some((t.clone(), partitions(t)?))).collect(),
+                topics,
+                removed,
+                made_anew,
                 absent: targets.into_iter().filter(|topic| partitions(topic).is_none()).collect(),
                 creates_topics: None,
             };
@@ -71,6 +102,51 @@ impl KafkaSource {
             found.creates_topics = creates_topics(settings, broker).await;
         }
         Ok(found)
+    }
+}
+
+/// What of the group's offsets does not count any more.
+fn behind(
+    consumer: &BaseConsumer<Context>,
+    topics: &[(String, usize)],
+) -> Result<(Vec<Removed>, Vec<String>), KafkaError> {
+    let partitions: Vec<TopicPartition> = topics
+        .iter()
+        .flat_map(|(topic, count)| {
+            let topic: Arc<str> = topic.as_str().into();
+            (0..i32::try_from(*count).unwrap_or(0))
+                .map(move |partition| TopicPartition { topic: topic.clone(), partition })
+        })
+        .collect();
+    let names = topics.iter().map(|(topic, _)| topic.as_str()).collect();
+    let ids = kafka_client::topic_ids(consumer.client(), &names, REQUEST_TIMEOUT)?;
+    let (mut made_anew, mut read) = (BTreeSet::new(), BTreeMap::new());
+    for entry in committed(consumer, &partitions)? {
+        let Offset::Offset(offset) = entry.offset else { continue };
+        let topic = &*entry.partition.topic;
+        if Note::parse(&entry.metadata).is_of_another(ids.get(topic).and_then(Option::as_ref)) {
+            made_anew.insert(topic.to_owned());
+        } else {
+            read.insert(entry.partition, offset);
+        }
+    }
+    let of_read: Vec<_> = read.keys().cloned().collect();
+    let begins = starts::edges(consumer, &of_read, Offset::Beginning, REQUEST_TIMEOUT)?;
+    let removed = read.into_iter().filter_map(|(partition, from)| {
+        let to = *begins.get(&partition)?;
+        (to > from).then_some(Removed { partition, from, to })
+    });
+    Ok((removed.collect(), made_anew.into_iter().collect()))
+}
+
+/// As [`starts::committed`], with a coordinator that has just been elected.
+fn committed(consumer: &BaseConsumer<Context>, partitions: &[TopicPartition]) -> Result<Vec<OffsetEntry>, KafkaError> {
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        match starts::committed(consumer, partitions, REQUEST_TIMEOUT) {
+            Err(_) if Instant::now() < deadline => drop(consumer.poll(Duration::from_millis(100))),
+            answer => return answer,
+        }
     }
 }
 

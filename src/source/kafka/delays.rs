@@ -1,4 +1,5 @@
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use crate::kafka_client;
 #[derive(Debug, Default)]
 pub(super) struct Delays {
     topics: HashMap<String, RetryTopic>,
+    /// Which topics there are now of those where messages were first.
+    source_ids: HashMap<String, Arc<str>>,
     waiting: BTreeMap<TopicPartition, VecDeque<Waiting>>,
 }
 
@@ -24,12 +27,37 @@ struct Waiting {
 impl Delays {
     pub fn new(topics: Vec<RetryTopic>) -> Self {
         let topics = topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
-        Self { topics, waiting: BTreeMap::new() }
+        Self { topics, ..Self::default() }
     }
 
     /// What a message of this topic brings along of its failure.
     pub fn retry(&self, topic: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry> {
         kafka_client::retry(&self.topics.get(topic)?.source, headers)
+    }
+
+    /// The topics where messages of these retry topics were first.
+    pub fn sources(&self, topics: &BTreeSet<&str>) -> BTreeSet<&str> {
+        topics.iter().filter_map(|topic| Some(self.topics.get(*topic)?.source.as_str())).collect()
+    }
+
+    /// Which topic has this name now; none where nobody says.
+    pub fn identify(&mut self, source: &str, id: Option<&Arc<str>>) {
+        if let Some(id) = id {
+            self.source_ids.insert(source.to_owned(), id.clone());
+        }
+    }
+
+    /// Whether some may go on.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.waiting.values().filter_map(VecDeque::front).any(|first| first.due <= now)
+    }
+
+    /// As the world is when the message goes on.
+    fn of_now(&self, mut message: Message) -> Message {
+        let source = self.topics.get(&*message.position.topic).map(|topic| &topic.source);
+        let id = source.and_then(|source| self.source_ids.get(source));
+        message.retry = message.retry.map(|retry| retry.in_topic(id));
+        message
     }
 
     /// Gives a message back that may go on now, and keeps the others: their partitions must bring nothing more.
@@ -44,7 +72,7 @@ impl Delays {
         // Some that librdkafka had on their way may come after the first.
         let behind = self.waiting.contains_key(&partition);
         if wait.is_zero() && !behind {
-            return Some(message);
+            return Some(self.of_now(message));
         }
         self.waiting.entry(partition).or_default().push_back(Waiting { message, due: now + wait });
         None
@@ -67,7 +95,7 @@ impl Delays {
             }
             !waiting.is_empty()
         });
-        (messages, free)
+        (messages.into_iter().map(|message| self.of_now(message)).collect(), free)
     }
 
     /// Of partitions that go.
@@ -121,6 +149,28 @@ mod tests {
         assert_eq!((offsets(&messages), free.len()), (vec![1, 2], 0));
         delays.forget(&[message("t.retry.1", 3, 0).position.topic_partition()]);
         assert_eq!(delays.due(now + Duration::from_secs(60)).0.len(), 0);
+    }
+
+    #[test]
+    fn a_topic_that_is_made_anew_meanwhile_is_known_when_a_message_goes_on() {
+        let (mut delays, now) = (delays(), Instant::now());
+        let id = |id: &str| -> Arc<str> { id.into() };
+        let put_off = |offset, age_s| {
+            let mut message = message("t.retry.1", offset, age_s);
+            let origin = crate::domain::Origin { topic_id: Some(id("old")), ..Message::empty("t", 0, 7).origin() };
+            message.retry = Some(Retry { origin, attempts: 1 });
+            message
+        };
+        let successor = |message: &Message| message.retry.as_ref().and_then(|retry| retry.origin.successor.clone());
+        assert_eq!(delays.sources(&["t", "t.retry.1", "u"].into()), ["t"].into());
+        delays.identify("t", Some(&id("old")));
+        assert_eq!(successor(&delays.put_off(put_off(0, 60), now, NOW_MS).unwrap()), None);
+        assert!(delays.put_off(put_off(1, 0), now, NOW_MS).is_none());
+        delays.identify("t", Some(&id("new")));
+        delays.identify("t", None);
+        assert!(!delays.is_due(now) && delays.is_due(now + Duration::from_secs(60)));
+        assert_eq!(successor(&delays.due(now + Duration::from_secs(60)).0[0]), Some(id("new")));
+        assert_eq!(successor(&delays.put_off(put_off(2, 60), now, NOW_MS).unwrap()), Some(id("new")));
     }
 
     #[test]

@@ -58,10 +58,13 @@ impl Handover {
         self.changed.notify_one();
     }
 
-    /// Announces that `partitions` go, and removes their waiting messages in the same step.
+    /// Announces that `partitions` go, or begin anew, and removes their waiting messages in the same step.
     pub fn withdraw(&self, partitions: &[TopicPartition], event: SourceEvent) {
         {
             let mut state = self.lock();
+            if ends_epoch(&event) {
+                state.commits.retain(|partition, _| !partitions.contains(partition));
+            }
             state.messages.retain(|m| !partitions.contains(&m.position.topic_partition()));
             state.bytes = state.messages.iter().map(Message::memory_bytes).sum();
             state.lag.retain(|partition, _| !partitions.contains(partition));
@@ -139,13 +142,16 @@ impl Handover {
         }
     }
 
-    /// Keeps the latest offset per partition until the thread takes it.
+    /// Keeps the latest offset per partition until the thread takes it. Where a new epoch, or the loss of the partition, has
+    /// not been read yet, the offset is of the epoch before it, and means nothing any more.
     pub fn commit(&self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), String> {
         let mut state = self.lock();
         if let Some(why) = &state.broken {
             return Err(why.clone());
         }
-        state.commits.extend(offsets);
+        let State { control, commits, .. } = &mut *state;
+        let is_over = |partition: &TopicPartition| control.iter().any(|event| of(event).contains(partition));
+        commits.extend(offsets.into_iter().filter(|(partition, _)| !is_over(partition)));
         Ok(())
     }
 
@@ -156,6 +162,18 @@ impl Handover {
     pub fn close(&self) {
         self.lock().close = true;
     }
+}
+
+/// The partitions whose earlier epoch is over with this event.
+fn of(event: &SourceEvent) -> &[TopicPartition] {
+    match event {
+        SourceEvent::Assigned { partitions, .. } | SourceEvent::Lost { partitions } => partitions,
+        SourceEvent::Message(_) | SourceEvent::Revoking(_) | SourceEvent::End => &[],
+    }
+}
+
+fn ends_epoch(event: &SourceEvent) -> bool {
+    !of(event).is_empty()
 }
 
 #[cfg(test)]
@@ -194,6 +212,22 @@ mod tests {
         assert!(handover.offer(message(0, 0, 1)).is_none());
         assert!(futures::poll!(Box::pin(handover.next(Demand::ControlOnly))).is_pending());
         assert!(matches!(handover.next(Demand::Messages).await, Ok(SourceEvent::Message(_))));
+    }
+
+    #[tokio::test]
+    async fn offsets_of_an_epoch_that_is_over_are_not_taken() {
+        let handover = Handover::new(Limits::default());
+        let partition = |partition| TopicPartition { topic: "t".into(), partition };
+        let offsets = |offset| vec![(partition(0), offset), (partition(1), offset)];
+        handover.commit(offsets(500)).unwrap();
+        let anew = vec![partition(0)];
+        handover.withdraw(&anew, SourceEvent::Assigned { epoch: 2, partitions: anew.clone() });
+        // The pipeline does not know of it yet.
+        handover.commit(offsets(501)).unwrap();
+        assert_eq!(handover.take_commits(), BTreeMap::from([(partition(1), 501)]));
+        assert!(matches!(handover.next(Demand::ControlOnly).await, Ok(SourceEvent::Assigned { epoch: 2, .. })));
+        handover.commit(offsets(3)).unwrap();
+        assert_eq!(handover.take_commits(), offsets(3).into_iter().collect());
     }
 
     #[test]

@@ -16,17 +16,27 @@
 //!   meantime, also those that stay.
 //! - Delays: a message of a retry topic that is not due is kept by the thread, its partition paused until it is (`delays`).
 //! - Commits: the latest offset per partition, one commit on its way at a time, repeated until it succeeds or the
-//!   partition goes.
+//!   partition goes. Beside the offset: the epoch of the leader that wrote the message before it, and the topic's id.
+//! - Beginnings: librdkafka is told where each partition begins (`starts`), and decides nothing by itself, but that a log
+//!   which does not have the offset any more is read from its beginning.
+//! - What no rebalance tells: a topic made anew, a log that was cut off (`anew`), messages that were removed before they
+//!   were read (`skipped`), offsets that hold no messages (`owned`).
 
+mod anew;
+mod assigning;
 mod check;
 mod commits;
 mod context;
 mod delays;
 mod handover;
+mod note;
+mod owned;
 mod poller;
 mod reach;
 mod revoking;
 mod silence;
+mod skipped;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -42,15 +52,17 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::oneshot;
 
-pub use self::check::KafkaFound;
+pub use self::check::{KafkaFound, Removed};
 use self::context::{ClientEvent, Context};
 use self::delays::Delays;
 use self::handover::{Handover, Limits};
 use self::poller::Poller;
 use self::silence::Silence;
+use self::skipped::Skipped;
+use self::starts::Reset;
 use self::trouble::Trouble;
 use super::{Demand, Source, SourceError, SourceEvent};
-use crate::config::{KafkaSettings, PipelineSettings, RetryTopic};
+use crate::config::{KafkaSettings, OffsetReset, PipelineSettings, RetryTopic, is_pattern};
 use crate::domain::TopicPartition;
 use crate::kafka_client;
 use crate::telemetry::{Health, Metrics};
@@ -120,27 +132,18 @@ impl KafkaSource {
             let handover = handover.clone();
             move || {
                 let result = guarded(&handover, || {
+                    let (health, skips) = (health.clone(), Skipped::new(health, metrics.clone()));
                     let reached = join(&config, &settings, health, waits.connect);
-                    let Joined { consumer, events, leaving, trouble } = match reached {
-                        Ok(joined) => joined,
+                    let reached = match reached {
+                        Ok(reached) => reached,
                         Err(error) => {
                             // Nobody waits any more when `connect` was dropped.
                             let _ = joined.send(Err(error));
                             return Ok(());
                         }
                     };
-                    let mut poller = Poller {
-                        consumer,
-                        events,
-                        leaving,
-                        handover: handover.clone(),
-                        metrics,
-                        topics: settings.topics,
-                        drain_deadline: waits.drain,
-                        trouble,
-                        silence: Silence::new(waits.stalled, Instant::now()),
-                        state: poller::State::new(Delays::new(retry_topics)),
-                    };
+                    let state = poller::State::new(Delays::new(retry_topics));
+                    let mut poller = poller(reached, settings.topics, waits, &handover, metrics, skips, state);
                     if joined.send(Ok(())).is_err() {
                         return poller.leave();
                     }
@@ -185,6 +188,7 @@ struct Joined {
     consumer: BaseConsumer<Context>,
     events: mpsc::Receiver<ClientEvent>,
     leaving: Arc<AtomicBool>,
+    reset: Reset,
     trouble: Trouble,
 }
 
@@ -200,11 +204,65 @@ fn join(
     let consumer = BaseConsumer::from_config_and_context(config, context)
         .map_err(|error| SourceError::Fatal(kafka_client::creation_error(&error)))?;
     reach::reach(&consumer, &events, settings, connect_max)?;
+    let reset = learn_reset(&consumer, settings, connect_max)?;
     let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
     consumer
         .subscribe(&topics)
         .map_err(|error| SourceError::Fatal(format!("cannot subscribe to {topics:?}: {error}; check kafka.topics")))?;
-    Ok(Joined { consumer, events, leaving, trouble: Trouble::new(health) })
+    Ok(Joined { consumer, events, leaving, reset, trouble: Trouble::new(health) })
+}
+
+fn poller(
+    joined: Joined,
+    topics: Vec<String>,
+    waits: Waits,
+    handover: &Arc<Handover>,
+    metrics: Arc<Metrics>,
+    skipped: Skipped,
+    state: poller::State,
+) -> Poller {
+    let Joined { consumer, events, leaving, reset, trouble } = joined;
+    Poller {
+        consumer,
+        events,
+        leaving,
+        handover: handover.clone(),
+        metrics,
+        topics,
+        drain_deadline: waits.drain,
+        reset,
+        trouble,
+        silence: Silence::new(waits.stalled, Instant::now()),
+        skipped,
+        state,
+    }
+}
+
+/// Where this worker begins with what its group has never read.
+fn learn_reset(
+    consumer: &BaseConsumer<Context>,
+    settings: &KafkaSettings,
+    deadline: Duration,
+) -> Result<Reset, SourceError> {
+    let of = settings.offset_reset().unwrap_or(OffsetReset::Earliest);
+    let start = Instant::now();
+    loop {
+        match Reset::learn(of, consumer, &settings.topics) {
+            Ok(reset) => return Ok(reset),
+            Err(error) if start.elapsed() > deadline => {
+                return Err(SourceError::Fatal(format!(
+                    "the brokers do not say where the topics end, or what group {:?} has read of them, within {} s: \
+                     {error}; check that every partition has a leader, and that this user may DESCRIBE the group",
+                    settings.group_id,
+                    deadline.as_secs()
+                )));
+            }
+            // A coordinator that moves, or is elected for a new group.
+            Err(error) => tracing::debug!(target: "librdkafka", %error, "no offsets yet"),
+        }
+        // Nothing is subscribed yet: no message comes.
+        let _ = consumer.poll(Duration::from_millis(100));
+    }
 }
 
 /// All that is consumed.
@@ -214,13 +272,21 @@ fn with_retries(settings: &KafkaSettings, retry_topics: &[RetryTopic]) -> KafkaS
     settings
 }
 
+/// librdkafka's property for what no pattern means: regular expressions, separated by commas.
+const LEFT_OUT: &str = "topic.blacklist";
+
+/// Kafka's own topics, whatever else is left out.
+fn left_out(more: Option<&String>) -> String {
+    let more = more.map(|more| more.trim().trim_matches(',')).filter(|more| !more.is_empty());
+    more.map_or_else(|| "^__.*".to_owned(), |more| format!("^__.*,{more}"))
+}
+
 fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result<ClientConfig, SourceError> {
     let session_timeout = settings.session_timeout_ms.to_string();
     let mut config = kafka_client::config(
         settings,
         &[
             ("group.id", &settings.group_id),
-            ("auto.offset.reset", &settings.auto_offset_reset),
             ("session.timeout.ms", &session_timeout),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("statistics.interval.ms", "5000"),
@@ -233,6 +299,16 @@ fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result
         [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"), ("enable.partition.eof", "false")]
     {
         config.set(key, value);
+    }
+    let reset = match settings.offset_reset() {
+        Some(OffsetReset::Refuse) => "error",
+        // Where a group has no offset we say ourselves where to begin. What is left is an offset that the log does not have
+        // any more: going on at its end would leave out what is there.
+        _ => "earliest",
+    };
+    config.set("auto.offset.reset", reset);
+    if settings.topics.iter().any(|topic| is_pattern(topic)) {
+        config.set(LEFT_OUT, left_out(settings.properties.get(LEFT_OUT)));
     }
     if settings.topics.is_empty() {
         return Err(SourceError::Fatal("kafka.topics is empty; name at least one topic".into()));

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -7,22 +7,25 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chrono::Utc;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use super::anew::REFUSED;
 use super::commits::Commits;
-use super::context::{self, ClientEvent, Context, Rebalance, apply};
+use super::context::{self, ClientEvent, Context, Rebalance};
 use super::delays::Delays;
 use super::handover::Handover;
-use super::revoking::{Revoking, Verdict};
+use super::owned::{Owned, Place, Step};
+use super::revoking::Revoking;
 use super::silence::{self, Silence};
+use super::skipped::Skipped;
+use super::starts::Reset;
 use super::trouble::Trouble;
 use crate::config::LAST_COMMIT_MAX_MS;
 use crate::domain::{Message, Position, TopicPartition};
-use crate::redact;
-use crate::source::{Revocation, SourceEvent};
+use crate::kafka_client;
 use crate::telemetry::Metrics;
 
 /// Longest wait in one poll: a commit that is handed over waits as long at most.
@@ -33,8 +36,9 @@ const POLL_WITH_MESSAGE_IN_HAND: Duration = Duration::from_millis(5);
 pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_millis(LAST_COMMIT_MAX_MS);
 
 /// The consumer and everything that only its thread touches. `run` polls and never blocks for longer than
-/// [`POLL_MAX`] (half a second where it probes a broken connection or a silent partition), so that rebalances, commits and
-/// the poll-interval check of librdkafka go on whatever the pipeline does.
+/// [`POLL_MAX`] (half a second for each question that it asks the brokers: about a broken connection, a silent partition,
+/// the topics' ids, where an assignment begins), so that rebalances, commits and the poll-interval check of librdkafka go on
+/// whatever the pipeline does.
 pub(super) struct Poller {
     pub consumer: BaseConsumer<Context>,
     pub events: Receiver<ClientEvent>,
@@ -43,59 +47,113 @@ pub(super) struct Poller {
     pub metrics: Arc<Metrics>,
     pub topics: Vec<String>,
     pub drain_deadline: Duration,
+    pub reset: Reset,
     pub trouble: Trouble,
     pub silence: Silence,
+    pub skipped: Skipped,
     pub state: State,
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Partitions whose messages are handed out, with the epoch of their assignment.
-    owned: HashMap<Arc<str>, BTreeMap<i32, u64>>,
-    /// Counts assignments, from 1.
-    epoch: u64,
+    pub owned: Owned,
+    /// That were ours at any time.
+    pub read_before: BTreeSet<TopicPartition>,
+    pub ids_asked_at: Option<Instant>,
+    /// Whether librdkafka is yet to be told where one of them begins.
+    pub some_begin: bool,
+    /// Counts assignments, and partitions that begin anew, from 1.
+    pub epoch: u64,
     /// Polled, but there was no room: one message, or a few that were on their way when the partitions were paused.
-    in_hand: VecDeque<Message>,
-    paused: bool,
-    delays: Delays,
-    /// Steps of rebalances that wait for the revocation before them: librdkafka wants its answers in order.
-    rebalances: VecDeque<Rebalance>,
-    revoking: Option<Revoking>,
-    commits: Commits,
+    pub in_hand: VecDeque<Message>,
+    pub paused: bool,
+    pub delays: Delays,
+    /// Steps of rebalances that wait for the revocation before them, or for an answer: librdkafka wants its own in order.
+    pub rebalances: VecDeque<Rebalance>,
+    /// Since when the first of them waits for an answer, and when to ask again.
+    pub waiting: Option<Waiting>,
+    pub revoking: Option<Revoking>,
+    pub commits: Commits,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub since: Instant,
+    pub not_before: Instant,
+}
+
+/// A message with what librdkafka knows of it beside.
+struct Received {
+    message: Message,
+    step: Step,
+    leader_epoch: Option<i32>,
 }
 
 impl Poller {
     /// Until the handover is closed.
     ///
     /// # Errors
-    /// What librdkafka calls fatal for this consumer.
+    /// What librdkafka calls fatal for this consumer, and a partition that nobody says where to begin with.
     pub fn run(&mut self) -> Result<(), String> {
         while !self.handover.is_closing() {
-            let wait = if self.state.in_hand.is_empty() { POLL_MAX } else { POLL_WITH_MESSAGE_IN_HAND };
-            let polled = match self.consumer.poll(wait) {
-                Some(Ok(message)) => Some(Ok(self.state.receive(&message))),
-                Some(Err(error)) => Some(Err(error)),
-                None => None,
-            };
-            match polled {
-                Some(Ok(Some(message))) => self.take(message),
-                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    return Err(format!("the Kafka consumer cannot go on: {code}; see the log, then restart"));
-                }
-                // Others also come as `ClientEvent::Error`, with a reason.
-                Some(Ok(None) | Err(_)) | None => {}
-            }
-            let now = Instant::now();
-            self.client_events(now)?;
-            self.rebalance(now)?;
-            self.wake(now);
-            self.hand_out();
-            self.commit(now);
-            self.trouble.commits(self.state.commits.failing(now).map(str::to_owned));
-            self.trouble.probe(&self.consumer, &self.topics, now);
-            self.listen(now);
+            self.turn()?;
         }
         Ok(())
+    }
+
+    /// One poll, and all that is due with it.
+    pub fn turn(&mut self) -> Result<(), String> {
+        let wait = if self.state.in_hand.is_empty() { POLL_MAX } else { POLL_WITH_MESSAGE_IN_HAND };
+        let polled = match self.consumer.poll(wait) {
+            Some(Ok(message)) => Some(Ok(self.state.receive(&message))),
+            Some(Err(error)) => Some(Err(error)),
+            None => None,
+        };
+        let now = Instant::now();
+        match polled {
+            Some(Ok(Some(received))) => self.receive(received, now),
+            Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                return Err(format!("the Kafka consumer cannot go on: {code}; see the log, then restart"));
+            }
+            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
+                return Err(REFUSED.to_owned());
+            }
+            // Others also come as `ClientEvent::Error`, with a reason.
+            Some(Ok(None) | Err(_)) | None => {}
+        }
+        self.client_events(now)?;
+        self.rebalance(now)?;
+        self.identify_now_and_then(now);
+        self.begin(now);
+        self.wake(now);
+        self.hand_out();
+        self.commit(now);
+        self.trouble.commits(self.state.commits.failing(now).map(str::to_owned));
+        self.trouble.probe(&self.consumer, &self.topics, now);
+        self.listen(now);
+        self.skipped.forget(now);
+        Ok(())
+    }
+
+    fn receive(&mut self, received: Received, now: Instant) {
+        let Received { message, step, leader_epoch } = received;
+        let (partition, offset) = (message.position.topic_partition(), message.position.offset);
+        let follows = match step {
+            Step::Next => true,
+            Step::Over { expected } => self.leaps(&partition, expected, offset, now),
+            Step::Back { expected } => self.goes_back(&partition, expected, offset, now),
+        };
+        // Of the epoch before, or to be read again in order.
+        if !follows {
+            return;
+        }
+        let Some(place) = self.state.owned.get_mut(&partition) else { return };
+        place.came(offset);
+        let message = Message { epoch: place.epoch, ..message };
+        if let Some(epoch) = leader_epoch {
+            self.state.commits.written_by(&partition, offset, epoch);
+        }
+        self.take(message);
     }
 
     fn take(&mut self, message: Message) {
@@ -114,6 +172,7 @@ impl Poller {
 
     /// Lets go on what has waited in a retry topic.
     fn wake(&mut self, now: Instant) {
+        self.identify_before_retries(now);
         let (messages, free) = self.state.delays.due(now);
         self.state.in_hand.extend(messages);
         self.silence.watch(&free);
@@ -184,89 +243,11 @@ impl Poller {
                     }
                     self.state.commits.answered(now, &result, &offsets);
                 }
-                ClientEvent::Statistics(statistics) => self.record(&statistics),
+                ClientEvent::Statistics(statistics) => self.record(&statistics, now),
                 ClientEvent::Error { code, reason } => self.trouble.report(code, &reason),
             }
         }
         Ok(())
-    }
-
-    fn rebalance(&mut self, now: Instant) -> Result<(), String> {
-        loop {
-            if let Some(revoking) = &mut self.state.revoking {
-                // A further step while we owe the answer to this one: the group has moved on without us.
-                let overtaken = !self.state.rebalances.is_empty();
-                let lost = overtaken || self.consumer.assignment_lost();
-                match revoking.verdict(&mut self.state.commits, lost, now) {
-                    Verdict::Wait => return Ok(()),
-                    Verdict::Release => {}
-                    Verdict::Lost => {
-                        let partitions = revoking.partitions.clone();
-                        self.handover.control(SourceEvent::Lost { partitions });
-                    }
-                }
-                if let Some(revoking) = self.state.revoking.take() {
-                    self.state.commits.forget(&revoking.partitions);
-                    self.carry_out(&Rebalance::Revoke(revoking.list))?;
-                }
-            }
-            match self.state.rebalances.pop_front() {
-                None => return Ok(()),
-                Some(Rebalance::Assign(list)) => self.assign(list)?,
-                Some(Rebalance::Revoke(list)) => self.revoke(list, now)?,
-            }
-        }
-    }
-
-    fn assign(&mut self, list: TopicPartitionList) -> Result<(), String> {
-        let partitions = self.state.own(&list);
-        if !partitions.is_empty() {
-            tracing::info!(epoch = self.state.epoch, partitions = %listed(&partitions), "partitions assigned");
-            self.silence.watch(&partitions);
-            self.handover.control(SourceEvent::Assigned { epoch: self.state.epoch, partitions });
-        }
-        self.trouble.assigned();
-        let step = Rebalance::Assign(list);
-        self.carry_out(&step)?;
-        let Rebalance::Assign(list) = step else { return Ok(()) };
-        // Whether a partition that was ours before is still paused from then is librdkafka's secret: say it.
-        self.set_paused(&list, self.state.paused);
-        Ok(())
-    }
-
-    fn revoke(&mut self, list: TopicPartitionList, now: Instant) -> Result<(), String> {
-        let partitions = self.state.disown(&list);
-        self.silence.forget(&partitions);
-        for partition in &partitions {
-            self.metrics.lag(partition, 0);
-        }
-        if partitions.is_empty() {
-            return self.carry_out(&Rebalance::Revoke(list));
-        }
-        if self.consumer.assignment_lost() {
-            let listed = listed(&partitions);
-            // Where no broker can be reached that is part of an outage, which is logged as such.
-            if self.trouble.is_cut_off() {
-                tracing::debug!(partitions = %listed, "partitions lost: the session has ended meanwhile");
-            } else {
-                tracing::warn!(partitions = %listed, "partitions lost: others have them already");
-            }
-            self.state.commits.forget(&partitions);
-            self.handover.withdraw(&partitions, SourceEvent::Lost { partitions: partitions.clone() });
-            return self.carry_out(&Rebalance::Revoke(list));
-        }
-        tracing::info!(partitions = %listed(&partitions), "partitions revoked: draining");
-        self.set_paused(&list, true);
-        let (revocation, completed) = Revocation::new(partitions.clone());
-        self.handover.withdraw(&partitions, SourceEvent::Revoking(revocation));
-        self.state.revoking = Some(Revoking::new(list, partitions, completed, now + self.drain_deadline));
-        Ok(())
-    }
-
-    fn carry_out(&self, step: &Rebalance) -> Result<(), String> {
-        apply(&self.consumer, step).map_err(|error| {
-            format!("librdkafka refuses a step of a rebalance: {error}; restart the process to join the group anew")
-        })
     }
 
     fn hand_out(&mut self) {
@@ -285,9 +266,13 @@ impl Poller {
 
     /// Pausing makes librdkafka drop what it has fetched ahead; resuming fetches it again, from the message after the
     /// last one polled. Nothing is lost or doubled.
-    fn set_paused(&self, list: &TopicPartitionList, paused: bool) {
+    pub fn set_paused(&mut self, list: &TopicPartitionList, paused: bool) {
         if list.count() == 0 {
             return;
+        }
+        // Any change moves librdkafka's own places.
+        for partition in partitions(list) {
+            self.state.owned.get_mut(&partition).into_iter().for_each(Place::stir);
         }
         let result = if paused { self.consumer.pause(list) } else { self.consumer.resume(list) };
         if let Err(error) = result {
@@ -296,29 +281,37 @@ impl Poller {
     }
 
     fn commit(&mut self, now: Instant) {
-        self.state.commits.want(self.handover.take_commits());
-        if let Some(list) = self.state.commits.due(now) {
+        let State { owned, commits, .. } = &mut self.state;
+        let offsets = self.handover.take_commits().into_iter().map(|(partition, offset)| {
+            let reach = owned.get(&partition).map_or(offset, |place| place.reach(offset));
+            (partition, reach)
+        });
+        commits.want(offsets);
+        if let Some(list) = commits.due(now) {
             match context::commit(&self.consumer, &list) {
-                Ok(()) => self.state.commits.sent(now),
-                Err(error) => self.state.commits.answered(now, &Err(error), &list),
+                Ok(()) => commits.sent(now, &list),
+                Err(error) => commits.answered(now, &Err(error), &list),
             }
         }
     }
 
-    fn record(&mut self, statistics: &Statistics) {
+    fn record(&mut self, statistics: &Statistics, now: Instant) {
         self.metrics.queue_depth("source", self.handover.waiting());
+        // Nothing of ours is polled and not counted yet: messages in hand have come, as far as a place is concerned.
+        let flows = !self.state.paused && self.state.revoking.is_none();
         for topic in statistics.topics.values() {
-            let Some((name, owned)) = self.state.owned.get_key_value(topic.topic.as_str()) else { continue };
             for (number, partition) in &topic.partitions {
-                if !owned.contains_key(number) {
-                    continue;
-                }
+                let Some((name, ..)) = self.state.owned.find(&topic.topic, *number) else { continue };
                 let of = TopicPartition { topic: name.clone(), partition: *number };
                 self.silence.position(&of, partition.next_offset, partition.fetchq_cnt);
-                // -1: not known yet.
-                if partition.consumer_lag >= 0 {
-                    self.metrics.lag(&of, partition.consumer_lag);
-                    self.handover.set_lag(of, partition.consumer_lag);
+                let is_idle = flows && partition.fetch_state == "active" && partition.fetchq_cnt == 0;
+                self.look(&of, is_idle.then_some(partition.next_offset), partition.lo_offset, now);
+                // Below zero: not known yet. To the end of what is committed, where transactions are under way.
+                let Some(at) = self.state.commits.committed(&of).or(Some(partition.lo_offset)) else { continue };
+                if partition.ls_offset >= 0 && at >= 0 {
+                    let lag = partition.ls_offset.saturating_sub(at).max(0);
+                    self.metrics.lag(&of, lag);
+                    self.handover.set_lag(of, lag);
                 }
             }
         }
@@ -330,59 +323,53 @@ impl State {
         Self { delays, ..Self::default() }
     }
 
-    /// Copies the message out of librdkafka's memory; `None` when its partition is not ours (any more).
-    fn receive(&self, message: &BorrowedMessage<'_>) -> Option<Message> {
-        let (topic, partitions) = self.owned.get_key_value(message.topic())?;
-        let epoch = *partitions.get(&message.partition())?;
+    /// Copies the message out of librdkafka's memory; `None` when its partition is not ours (any more), or is to be read
+    /// from elsewhere.
+    fn receive(&self, message: &BorrowedMessage<'_>) -> Option<Received> {
+        let (topic, id, place) = self.owned.find(message.topic(), message.partition())?;
+        if place.is_to_begin() {
+            return None;
+        }
         let headers = message.headers().map_or_else(Vec::new, |headers| {
             let copy = |value: &[u8]| Bytes::copy_from_slice(value);
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(copy))).collect()
         });
-        Some(Message {
+        let step = place.step(message.offset());
+        let leader_epoch = kafka_client::leader_epoch(message);
+        let message = Message {
             position: Position { topic: topic.clone(), partition: message.partition(), offset: message.offset() },
-            epoch,
+            epoch: place.epoch,
             key: message.key().map(Bytes::copy_from_slice),
             value: message.payload().map(Bytes::copy_from_slice),
-            retry: self.delays.retry(topic, &headers),
+            retry: self.delays.retry(message.topic(), &headers),
             headers,
             timestamp_ms: message.timestamp().to_millis(),
-            topic_id: None,
-        })
-    }
-
-    /// A new epoch for the partitions of `list`.
-    fn own(&mut self, list: &TopicPartitionList) -> Vec<TopicPartition> {
-        let partitions = partitions(list);
-        if !partitions.is_empty() {
-            self.epoch += 1;
-        }
-        for partition in &partitions {
-            self.owned.entry(partition.topic.clone()).or_default().insert(partition.partition, self.epoch);
-            self.commits.track(partition.clone());
-        }
-        partitions
+            topic_id: id.cloned(),
+        };
+        Some(Received { message, step, leader_epoch })
     }
 
     /// Takes no more messages of the partitions of `list`; may still commit for them.
-    fn disown(&mut self, list: &TopicPartitionList) -> Vec<TopicPartition> {
+    pub fn disown(&mut self, list: &TopicPartitionList) -> Vec<TopicPartition> {
         let mut partitions = partitions(list);
-        partitions.retain(|p| self.owned.get_mut(&p.topic).is_some_and(|of| of.remove(&p.partition).is_some()));
-        let gone: BTreeSet<_> = partitions.iter().cloned().collect();
-        self.in_hand.retain(|message| !gone.contains(&message.position.topic_partition()));
-        self.delays.forget(&partitions);
+        partitions.retain(|partition| self.owned.remove(partition));
+        self.drop_waiting(&partitions);
         partitions
+    }
+
+    /// What was taken of these partitions and not handed out.
+    pub fn drop_waiting(&mut self, partitions: &[TopicPartition]) {
+        self.in_hand.retain(|message| !partitions.contains(&message.position.topic_partition()));
+        self.delays.forget(partitions);
     }
 
     /// The partitions that bring messages unless there is no room for them.
     fn flowing(&self) -> TopicPartitionList {
-        let owned = self.owned.iter().flat_map(|(topic, partitions)| {
-            partitions.keys().map(|partition| TopicPartition { topic: topic.clone(), partition: *partition })
-        });
-        listing(&owned.filter(|partition| !self.delays.holds(partition)).collect::<Vec<_>>())
+        listing(&self.owned.partitions().filter(|partition| !self.delays.holds(partition)).collect::<Vec<_>>())
     }
 }
 
-fn listing(partitions: &[TopicPartition]) -> TopicPartitionList {
+pub(super) fn listing(partitions: &[TopicPartition]) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for TopicPartition { topic, partition } in partitions {
         list.add_partition(topic, *partition);
@@ -390,10 +377,6 @@ fn listing(partitions: &[TopicPartition]) -> TopicPartitionList {
     list
 }
 
-fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {
+pub(super) fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().map(|e| TopicPartition { topic: e.topic().into(), partition: e.partition() }).collect()
-}
-
-fn listed(partitions: &[TopicPartition]) -> String {
-    redact::cut(&partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), 1000)
 }

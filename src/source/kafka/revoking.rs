@@ -91,7 +91,7 @@ mod tests {
     fn start(now: Instant) -> (Revocation, Revoking, Commits) {
         let (revocation, completed) = Revocation::new(vec![partition()]);
         let mut commits = Commits::default();
-        commits.track(partition());
+        commits.track(partition(), None, None);
         let deadline = now + Duration::from_secs(30);
         (revocation, Revoking::new(TopicPartitionList::new(), vec![partition()], completed, deadline), commits)
     }
@@ -104,6 +104,7 @@ mod tests {
         revocation.complete(vec![(partition(), 4)]);
         assert_eq!(revoking.verdict(&mut commits, false, now), Verdict::Wait);
         let due = commits.due(now).expect("the last offset is to be committed");
+        commits.sent(now, &due);
         commits.answered(now, &Ok(()), &due);
         assert_eq!(revoking.verdict(&mut commits, false, now), Verdict::Release);
     }

@@ -5,6 +5,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::reach::{questions, topic_problem};
+use crate::kafka_client;
 use crate::redact;
 use crate::telemetry::Health;
 
@@ -22,6 +23,8 @@ enum Kind {
     Topic,
     /// The group refuses us. Ends when it assigns.
     Group,
+    /// It is not known where partitions begin. Ends when it is.
+    Start,
     /// Offsets are not committed. Ends with the next commit.
     Commits,
     /// A partition brings nothing although there is more. Ends when it does.
@@ -34,6 +37,7 @@ impl Kind {
             Self::Connection => "kafka_unreachable",
             Self::Topic => "kafka_topic",
             Self::Group => "kafka_group",
+            Self::Start => "kafka_start",
             Self::Commits => "kafka_commits",
             Self::Silence => "partition_silent",
         }
@@ -59,6 +63,19 @@ fn kind(code: RDKafkaErrorCode) -> Option<Kind> {
     })
 }
 
+/// librdkafka could not read what a broker sent, and leaves it out.
+fn is_about_data(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::BadMessage
+            | Code::BadCompression
+            | Code::InvalidMessage
+            | Code::MessageSizeTooLarge
+            | Code::NotImplemented
+    )
+}
+
 /// The consumer's readiness, however often librdkafka repeats itself.
 #[derive(Debug)]
 pub(super) struct Trouble {
@@ -74,7 +91,11 @@ impl Trouble {
 
     pub fn report(&mut self, code: RDKafkaErrorCode, reason: &str) {
         let Some(kind) = kind(code) else {
-            tracing::debug!(target: "librdkafka", %code, "{reason}");
+            if is_about_data(code) {
+                kafka_client::log_error(code, reason);
+            } else {
+                tracing::debug!(target: "librdkafka", %code, "{reason}");
+            }
             return;
         };
         let hint = match kind {
@@ -83,6 +104,19 @@ impl Trouble {
             _ => "check kafka.group_id, its permissions and the other members' assignment strategy",
         };
         self.begin(kind, format!("{}; {hint}", redact::cut(reason, 300)));
+    }
+
+    /// No answer says where partitions begin, or (`None`) one does now.
+    pub fn start(&mut self, unknown: Option<String>) {
+        match unknown {
+            Some(error) => {
+                let why = format!("the brokers do not say where the partitions of this worker begin: {error}");
+                let hint =
+                    "check that the group's coordinator is up, and that this user may READ the group and the topics";
+                self.begin(Kind::Start, format!("{}; {hint}", redact::cut(&why, 300)));
+            }
+            None => self.over(Kind::Start),
+        }
     }
 
     /// Commits have failed for a while, or (`None`) do not any more.

@@ -11,7 +11,7 @@
 //!   shard from its files.
 //! - *Room on the disk.* A file that cannot grow kills the process; see [`super::room`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -125,7 +125,8 @@ impl Collection {
         }
         let bytes = admitted.iter().map(|write| write.bytes()).sum::<usize>();
         let taken = self.room.take(growth_bytes(admitted.len(), bytes))?;
-        let operations = convert::operations(&Batch::new(admitted.iter().copied(), guard)?)?;
+        let batch = Batch::new(admitted.iter().copied(), guard)?;
+        let operations = convert::operations(&batch, &self.absent(&batch)?)?;
         self.update(&mut writer, operations)?;
         drop(taken);
         writer.points_since_optimize += admitted.len();
@@ -145,6 +146,21 @@ impl Collection {
             }
         }
         Ok(writes.iter().map(|write| admit(write, stored.get(&write.id()), guard)).collect())
+    }
+
+    /// Which of the points do not exist that the batch would create in steps. Only while the writer is held.
+    fn absent(&self, batch: &Batch<'_>) -> Result<HashSet<PointId>, StoreError> {
+        let mut absent: HashSet<PointId> =
+            batch.changes.iter().filter(|change| change.creates()).map(|change| change.id).collect();
+        if absent.is_empty() {
+            return Ok(absent);
+        }
+        let ids: Vec<_> = absent.iter().copied().map(convert::id).collect();
+        let nothing = edge::WithPayloadInterface::Bool(false);
+        for found in self.read(|shard| shard.retrieve(&ids, Some(nothing), None))? {
+            absent.remove(&convert::own_id(found.id)?);
+        }
+        Ok(absent)
     }
 
     pub fn purge_tombstones(&self, old: edge::Filter) -> Result<u64, StoreError> {

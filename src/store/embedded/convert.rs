@@ -1,12 +1,12 @@
 //! Our values as the engine's, and back.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use qdrant_edge as edge;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::domain::{Fingerprint, Modality, Payload, PointId, RESERVED_KEY, Vectors};
-use crate::store::batch::{Batch, Upsert, user_payload, whole_payload};
+use crate::store::batch::{Batch, Change, user_payload, whole_payload};
 use crate::store::definition::SCALAR_QUANTILE;
 use crate::store::{
     CollectionDefinition, Hit, PayloadIndex, PayloadIndexKind, Quantization, Query, StoreError, StoredPoint, filter,
@@ -70,32 +70,21 @@ pub(super) fn path(path: &str) -> Result<edge::JsonPath, StoreError> {
 }
 
 /// The operations of a batch, in the order in which they must be applied; as the Qdrant adapter's without conditions,
-/// because nobody else writes in between.
-pub(super) fn operations(batch: &Batch<'_>) -> Result<Vec<edge::UpdateOperation>, StoreError> {
+/// because nobody else writes in between. `absent`: points that do not exist.
+pub(super) fn operations(
+    batch: &Batch<'_>,
+    absent: &HashSet<PointId>,
+) -> Result<Vec<edge::UpdateOperation>, StoreError> {
     let mut out = Vec::new();
-    if !batch.upserts.is_empty() {
-        let points = batch.upserts.iter().map(whole_point).collect();
+    let (created, changes): (Vec<&Change<'_>>, _) =
+        batch.changes.iter().partition(|change| change.creates() && absent.contains(&change.id));
+    let created = created.into_iter().map(|change| point(change.id, change.vectors, change.created()));
+    let upserts = batch.upserts.iter().map(|upsert| point(upsert.id, upsert.vectors, upsert.payload()));
+    let points: Vec<_> = upserts.chain(created).collect();
+    if !points.is_empty() {
         out.push(point_op(edge::PointOperations::UpsertPoints(edge::PointInsertOperations::PointsList(points))));
     }
-    let bare: Vec<_> = batch
-        .changes
-        .iter()
-        .filter(|change| change.creates())
-        .map(|change| edge::PointStructPersisted {
-            id: id(change.id),
-            vector: edge::VectorStructPersisted::Named(HashMap::new()),
-            payload: Some(edge::Payload(Map::from_iter([(RESERVED_KEY.to_owned(), change.claim().into())]))),
-        })
-        .collect();
-    if !bare.is_empty() {
-        out.push(point_op(edge::PointOperations::UpsertPointsConditional(edge::ConditionalInsertOperation {
-            points_op: edge::PointInsertOperations::PointsList(bare),
-            condition: edge::Filter::new(),
-            update_mode: Some(edge::UpdateMode::InsertOnly),
-        })));
-    }
-    let with_vectors: Vec<_> = batch
-        .changes
+    let with_vectors: Vec<_> = changes
         .iter()
         .filter(|change| !change.vectors.is_empty())
         .map(|change| edge::PointVectorsPersisted { id: id(change.id), vector: vectors(change.vectors) })
@@ -106,8 +95,8 @@ pub(super) fn operations(batch: &Batch<'_>) -> Result<Vec<edge::UpdateOperation>
     }
     for modality in Modality::ALL {
         let upserts = batch.upserts.iter().filter(|upsert| upsert.drops(modality)).map(|upsert| id(upsert.id));
-        let changes = batch.changes.iter().filter(|change| change.drops(modality)).map(|change| id(change.id));
-        let without: Vec<_> = upserts.chain(changes).collect();
+        let changed = changes.iter().filter(|change| change.drops(modality)).map(|change| id(change.id));
+        let without: Vec<_> = upserts.chain(changed).collect();
         if !without.is_empty() {
             let names = vec![modality.as_str().to_owned()];
             out.push(edge::UpdateOperation::VectorOperation(edge::VectorOperations::DeleteVectors(
@@ -116,7 +105,7 @@ pub(super) fn operations(batch: &Batch<'_>) -> Result<Vec<edge::UpdateOperation>
             )));
         }
     }
-    for change in &batch.changes {
+    for change in changes {
         if change.replaces {
             let whole = whole_payload(change.payload, change.record);
             out.push(edge::UpdateOperation::PayloadOperation(edge::PayloadOps::OverwritePayload(payload_op(
@@ -154,12 +143,8 @@ fn payload_op(point: PointId, payload: Payload, key: Option<edge::JsonPath>) -> 
     edge::SetPayloadOp { payload: edge::Payload(payload), points: Some(vec![id(point)]), filter: None, key }
 }
 
-fn whole_point(upsert: &Upsert<'_>) -> edge::PointStructPersisted {
-    edge::PointStructPersisted {
-        id: id(upsert.id),
-        vector: vectors(upsert.vectors),
-        payload: Some(edge::Payload(upsert.payload())),
-    }
+fn point(of: PointId, named: &Vectors, payload: Payload) -> edge::PointStructPersisted {
+    edge::PointStructPersisted { id: id(of), vector: vectors(named), payload: Some(edge::Payload(payload)) }
 }
 
 fn vectors(vectors: &Vectors) -> edge::VectorStructPersisted {
@@ -194,7 +179,7 @@ pub(super) fn id(id: PointId) -> edge::PointId {
     edge::PointId::Uuid(id.as_uuid())
 }
 
-fn own_id(id: edge::PointId) -> Result<PointId, StoreError> {
+pub(super) fn own_id(id: edge::PointId) -> Result<PointId, StoreError> {
     match id {
         edge::PointId::Uuid(id) => Ok(PointId::from(id)),
         edge::PointId::NumId(n) => Err(StoreError::foreign_point(n)),

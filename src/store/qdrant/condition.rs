@@ -18,9 +18,9 @@ pub(super) fn each(points: Vec<(PointId, Vec<Condition>)>) -> Filter {
 
 /// The stored record is not newer: [`Stamp::is_newer_than`] as a filter.
 pub(super) fn not_newer(mine: &Stamp) -> Vec<Condition> {
-    let newer_position = mine.origin.as_ref().and_then(newer_position);
+    let newer_positions = mine.origin.as_ref().map(newer_positions).unwrap_or_default();
     let Some(version) = mine.version else {
-        return newer_position.map(|newer| Filter::must_not([newer]).into()).into_iter().collect();
+        return if newer_positions.is_empty() { Vec::new() } else { vec![Filter::must_not(newer_positions).into()] };
     };
     let (bound, beyond) = float_bound(version);
     let at_most = Condition::range(key("version"), Range { lte: Some(bound), ..Range::default() });
@@ -29,37 +29,82 @@ pub(super) fn not_newer(mine: &Stamp) -> Vec<Condition> {
         by_version.must_not.push(Condition::matches(key("version"), beyond));
     }
     let versioned = Condition::range(key("version"), Range { gte: Some(0.0), ..Range::default() });
-    let by_position = Filter::must_not([versioned].into_iter().chain(newer_position));
+    let by_position = Filter::must_not([versioned].into_iter().chain(newer_positions));
     vec![Filter::should([Condition::from(by_version), by_position.into()]).into()]
 }
 
-/// Later in the same partition, by offset and by time. Nothing without a time.
-fn newer_position(mine: &Origin) -> Option<Condition> {
-    let at = &mine.position;
-    let later = Range { gt: Some(at.offset as f64), ..Range::default() };
-    let not_before = Range { gte: Some(mine.timestamp_ms? as f64), ..Range::default() };
-    let conditions = [
-        Condition::matches(key("source.topic"), at.topic.to_string()),
-        Condition::matches(key("source.partition"), i64::from(at.partition)),
+/// Later in the same partition of the same topic, by its offset alone; also by time where an id is missing; or in the topic
+/// that is known to have taken this one's place. Any of them.
+fn newer_positions(mine: &Origin) -> Vec<Condition> {
+    let Origin { position, topic_id, successor, timestamp_ms } = mine;
+    let topic = Condition::matches(key("source.topic"), position.topic.to_string());
+    let later = Range { gt: Some(position.offset as f64), ..Range::default() };
+    let later = [
+        topic.clone(),
+        Condition::matches(key("source.partition"), i64::from(position.partition)),
         Condition::range(key("source.offset"), later),
-        Condition::range(key("source.timestamp_ms"), not_before),
     ];
-    Some(Filter::must(conditions).into())
+    let of = |id: &str| Condition::matches(key("source.topic_id"), id.to_owned());
+    let and = |others: Vec<Condition>| Condition::from(Filter::must(later.iter().cloned().chain(others)));
+    let not_before = timestamp_ms
+        .map(|at| Condition::range(key("source.timestamp_ms"), Range { gte: Some(at as f64), ..Range::default() }));
+    let Some(id) = topic_id else { return not_before.map(|timely| and(vec![timely])).into_iter().collect() };
+    let same = and(vec![of(id)]);
+    let unnamed = not_before.map(|timely| and(vec![Condition::is_empty(key("source.topic_id")), timely]));
+    let succeeded = successor.as_ref().map(|id| Filter::must([topic, of(id)]).into());
+    [same].into_iter().chain(unnamed).chain(succeeded).collect()
 }
 
-/// The stored record is the one of this very write. Without a place to tell it by: none that is newer.
+/// The stored record is the one of this very write's message. Without a place to tell it by: none that is newer.
 pub(super) fn is_mine(record: &Record) -> Vec<Condition> {
-    let Some(Origin { position, timestamp_ms, .. }) = &record.source else { return not_newer(&record.stamp()) };
-    let time = key("source.timestamp_ms");
+    let Some(origin) = &record.source else { return not_newer(&record.stamp()) };
+    let Origin { position, topic_id, timestamp_ms, successor: _ } = origin;
+    let (id, time) = (key("source.topic_id"), key("source.timestamp_ms"));
     vec![
         Condition::matches(key("source.topic"), position.topic.to_string()),
         Condition::matches(key("source.partition"), i64::from(position.partition)),
         Condition::matches(key("source.offset"), position.offset),
+        match topic_id {
+            Some(is) => Condition::matches(id, is.to_string()),
+            None => Condition::is_empty(id),
+        },
         match timestamp_ms {
             Some(at) => Condition::matches(time, *at),
             None => Condition::is_empty(time),
         },
     ]
+}
+
+/// The stored record is not what this write leaves, as far as that can be told: there is something to do.
+pub(super) fn unwritten(record: &Record) -> Vec<Condition> {
+    if record.source.is_none() {
+        return Vec::new();
+    }
+    let at = Condition::matches(key("indexed_at"), record.indexed_at.clone());
+    let written = is_mine(record).into_iter().chain(unclaimed()).chain([at]);
+    vec![Filter::must_not([Filter::must(written).into()]).into()]
+}
+
+/// The claim is the change's own.
+pub(super) fn claimed(change: &Change<'_>) -> Condition {
+    Condition::matches(key("claim"), change.claim())
+}
+
+/// Nobody else has claimed the point.
+pub(super) fn claimable(change: &Change<'_>) -> Condition {
+    Filter::should(unclaimed().into_iter().chain([claimed(change)])).into()
+}
+
+pub(super) fn unclaimed() -> Vec<Condition> {
+    vec![Condition::is_empty(key("claim"))]
+}
+
+/// Points that another write has claimed. (A claim names its write, which has one point.)
+pub(super) fn claimed_by_others(changes: &[Change<'_>]) -> Filter {
+    let ids: Vec<_> = changes.iter().map(|change| convert::id(change.id)).collect();
+    let own: Vec<String> = changes.iter().map(Change::claim).collect();
+    let free = [Condition::matches(key("claim"), own)].into_iter().chain(unclaimed());
+    Filter { must_not: free.collect(), ..Filter::must([Condition::has_id(ids)]) }
 }
 
 /// The stored point has the vectors that the change keeps: it is no tombstone, and they embed what the change says.

@@ -87,6 +87,13 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
     }
 }
 
+/// Whether a read asked for more replicas than the shard has alive (`execute_and_resolve_read_operation` in Qdrant's
+/// `lib/collection/src/shards/replica_set/execute_read_operation.rs`).
+pub(super) fn lacks_replicas(error: &QdrantError) -> bool {
+    let says = |status: &Status| status.message().contains("does not have enough active replicas");
+    matches!(error, QdrantError::ResponseError { status } if says(status))
+}
+
 /// Whether the request has more bytes than somebody on the way takes; the message says how many. tonic: `OutOfRange`,
 /// "decoded message length too large"; grpc-go and its proxies: `ResourceExhausted`, "received message larger than max";
 /// an HTTP proxy: status 413, which tonic reports as `Unknown`.

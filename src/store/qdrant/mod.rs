@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use qdrant_client::QdrantError;
 use qdrant_client::qdrant::{
-    CountPointsBuilder, GetPointsBuilder, PayloadIncludeSelector, PointsUpdateOperation, QueryPointsBuilder,
-    ScrollPointsBuilder, UpdateBatchPointsBuilder, WriteOrdering, WriteOrderingType,
+    CountPointsBuilder, PointsUpdateOperation, QueryPointsBuilder, ScrollPointsBuilder, UpdateBatchPointsBuilder,
+    WriteOrdering, WriteOrderingType,
 };
 use serde_json::Value;
 use url::{Host, Url};
@@ -20,7 +20,7 @@ use super::{
     CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, Written, filter, not_tombstones, tombstones_before,
 };
 use crate::config::StoreSettings;
-use crate::domain::{Fingerprint, Guard, Payload, PointId, RESERVED_KEY, Recorded, Write};
+use crate::domain::{Class, Fingerprint, Guard, Payload, PointId, Recorded, Write};
 use crate::redact;
 
 mod client;
@@ -28,6 +28,7 @@ mod condition;
 mod convert;
 mod error;
 mod operations;
+mod records;
 mod setup;
 
 use client::{Client, Unusable};
@@ -132,14 +133,23 @@ impl Store for QdrantStore {
         if writes.is_empty() {
             return Ok(written);
         }
-        let operations = operations::of(&Batch::new(writes, guard)?, guard);
+        let batch = Batch::new(writes, guard)?;
         let doing = format!("write {} points to collection {collection}", writes.len());
         let ordering = match guard {
             // Replicas would otherwise each decide in an order of their own.
             Guard::Strict => WriteOrderingType::Strong,
             Guard::Off | Guard::Check => WriteOrderingType::Weak,
         };
-        self.update(collection, operations, ordering, &doing).await?;
+        if let Err(error) = self.update(collection, operations::of(&batch, guard), ordering, &doing).await {
+            let withdrawal = operations::withdrawal(&batch, guard).filter(|_| error.class == Class::Permanent);
+            if let Some(withdrawal) = withdrawal
+                && let Err(also) = self.update(collection, vec![withdrawal], ordering, &doing).await
+            {
+                // It stays until somebody writes the point again, who then forgets what its vectors embed: nothing is wrong.
+                tracing::debug!(collection, reason = also.reason, "a claim stays behind: {}", also.message);
+            }
+            return Err(error);
+        }
         // What was conditional may not have taken place.
         let ids: Vec<PointId> = writes.iter().filter(|w| looks(w, guard)).map(Write::id).collect();
         let records = self.records(collection, &ids).await?;
@@ -154,13 +164,7 @@ impl Store for QdrantStore {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<_> = ids.iter().copied().map(convert::id).collect();
-        let request = GetPointsBuilder::new(collection, ids)
-            .with_payload(PayloadIncludeSelector { fields: vec![RESERVED_KEY.to_owned()] })
-            .with_vectors(false);
-        let doing = format!("read records of collection {collection}");
-        let response = self.client()?.get_points(request).await.map_err(|e| self.failed(e, &doing))?;
-        response.result.into_iter().map(convert::record).collect()
+        self.read_records(collection, ids).await
     }
 
     async fn search(&self, collection: &str, query: &Query) -> Result<Vec<Hit>, StoreError> {

@@ -8,11 +8,11 @@ use qdrant_client::qdrant::{
     Condition, Filter, PointStruct, PointVectors, PointsIdsList, PointsSelector, PointsUpdateOperation, UpdateMode,
     VectorsSelector,
 };
-use serde_json::Map;
+use serde_json::Value;
 
-use super::condition::{each, is_mine, keeps, not_newer};
+use super::condition::{claimable, claimed, claimed_by_others, each, is_mine, keeps, not_newer, unclaimed, unwritten};
 use super::convert::{id, values, vectors};
-use crate::domain::{Guard, Modality, Payload, PointId, RESERVED_KEY, Vectors};
+use crate::domain::{Guard, Modality, Payload, PointId, RESERVED_KEY};
 use crate::store::batch::{Batch, Change, user_payload, whole_payload};
 
 /// Points with the conditions under which an operation concerns them; none: always.
@@ -57,40 +57,50 @@ fn upserts(batch: &Batch<'_>, guard: Guard) -> Vec<Operation> {
     })];
     for modality in Modality::ALL {
         let without = batch.upserts.iter().filter(|upsert| upsert.drops(modality));
-        out.extend(delete_vectors(modality, without.map(|u| (u.id, strict.then(|| is_mine(u.record)))).collect()));
+        // Not while somebody else's patch is under way: its vectors may be there, and its record is not yet.
+        let mine = |record| [is_mine(record), unclaimed()].concat();
+        out.extend(delete_vectors(modality, without.map(|u| (u.id, strict.then(|| mine(u.record)))).collect()));
     }
     out
 }
 
-/// Qdrant changes vectors and payload in operations of their own, and both refuse points that do not exist. So: the bare
-/// point if it is absent, a claim, the vectors, and last the payload with the hashes of the vectors. Under `Strict` the
-/// claim is made where nothing newer is stored, and all later steps are taken only while the claim is still ours.
+/// Qdrant changes vectors and payload in operations of their own, and both refuse points that do not exist. So a point that
+/// is absent is created whole, by one operation; and of one that is there the vectors change first and the record last, which
+/// has their hashes. What is rejected on the way (a vector) leaves the record as it was.
+///
+/// Under `Strict` there is a claim before it all, where nothing newer is stored, and all steps are taken only while it is
+/// ours; the last one ends it. A claim of another write, under way or left unfinished, is broken first; it may have changed
+/// vectors, so that what they embed is forgotten with it.
 fn changes(changes: &[Change<'_>], guard: Guard) -> Vec<Operation> {
     let mut out = Vec::new();
-    let bare: Vec<_> = changes
+    let absent: Vec<_> = changes
         .iter()
         .filter(|change| change.creates())
         .map(|change| PointStruct {
             id: Some(id(change.id)),
-            payload: values(Map::from_iter([(RESERVED_KEY.to_owned(), change.claim().into())])),
-            vectors: Some(vectors(&Vectors::default())),
+            payload: values(change.created()),
+            vectors: Some(vectors(change.vectors)),
         })
         .collect();
-    if !bare.is_empty() {
+    if !absent.is_empty() {
         out.push(Operation::Upsert(PointStructList {
-            points: bare,
+            points: absent,
             update_mode: Some(UpdateMode::InsertOnly.into()),
             ..PointStructList::default()
         }));
     }
-    if guard == Guard::Strict {
+    if guard == Guard::Strict && !changes.is_empty() {
+        let broken = ["claim", "media", "text_sha256"].map(|key| (key.to_owned(), Value::Null));
+        out.push(set(Payload::from_iter(broken), Some(RESERVED_KEY), claimed_by_others(changes).into()));
         for change in changes {
-            let conditions = [not_newer(&change.record.stamp()), keeps(change)].concat();
-            out.push(merge(change.claim_merged(), Some(RESERVED_KEY), change.id, Some(conditions)));
+            let mut conditions = [not_newer(&change.record.stamp()), keeps(change), unwritten(change.record)].concat();
+            conditions.push(claimable(change));
+            let claim = Payload::from_iter([("claim".to_owned(), change.claim().into())]);
+            out.push(merge(claim, Some(RESERVED_KEY), change.id, Some(conditions)));
         }
     }
     let step = |change: &Change<'_>| match guard {
-        Guard::Strict => Some(is_mine(change.record)),
+        Guard::Strict => Some(vec![claimed(change)]),
         Guard::Off | Guard::Check => Some(keeps(change)).filter(|conditions| !conditions.is_empty()),
     };
     out.extend(update_vectors(changes, step));
@@ -114,6 +124,16 @@ fn changes(changes: &[Change<'_>], guard: Guard) -> Vec<Operation> {
         out.push(merge(change.record_merged(), Some(RESERVED_KEY), change.id, step(change)));
     }
     out
+}
+
+/// Takes the claim of a change back that was rejected alone: nothing of it is there, since its vectors come first and only
+/// they are judged by what they are. Of several it is not known which have their vectors, so theirs stay until they are
+/// written or alone.
+pub(super) fn withdrawal(batch: &Batch<'_>, guard: Guard) -> Option<PointsUpdateOperation> {
+    let [change] = &batch.changes[..] else { return None };
+    let alone = guard == Guard::Strict && batch.upserts.is_empty() && batch.removals.is_empty();
+    let nothing = Payload::from_iter([("claim".to_owned(), Value::Null)]);
+    alone.then(|| operation(merge(nothing, Some(RESERVED_KEY), change.id, Some(vec![claimed(change)]))))
 }
 
 fn update_vectors(changes: &[Change<'_>], step: impl Fn(&Change<'_>) -> Option<Vec<Condition>>) -> Vec<Operation> {
@@ -154,9 +174,13 @@ fn delete_vectors(modality: Modality, points: Selected) -> Option<Operation> {
 }
 
 fn merge(payload: Payload, key: Option<&str>, point: PointId, conditions: Option<Vec<Condition>>) -> Operation {
+    set(payload, key, select(vec![(point, conditions)]))
+}
+
+fn set(payload: Payload, key: Option<&str>, points: PointsSelector) -> Operation {
     Operation::SetPayload(SetPayload {
         payload: values(payload),
-        points_selector: Some(select(vec![(point, conditions)])),
+        points_selector: Some(points),
         shard_key_selector: None,
         key: key.map(str::to_owned),
     })

@@ -7,6 +7,8 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use qdrant_client::qdrant::ReadConsistency;
+use qdrant_client::qdrant::read_consistency::Value as Consistency;
 use tonic::Status;
 
 use super::status::unsupported;
@@ -22,6 +24,8 @@ struct FaultState {
     planned: Vec<Fault>,
     calls: HashMap<String, usize>,
     held: usize,
+    consistencies: Vec<Option<Consistency>>,
+    refused: Option<(Vec<Option<Consistency>>, Status)>,
 }
 
 struct Fault {
@@ -71,6 +75,26 @@ impl Faults {
     /// The next `times` updates are carried out, but answered OK with status `WaitTimeout`, as by a busy cluster.
     pub fn wait_timeout(&self, times: usize) {
         self.plan(WAIT_TIMEOUT, times, Action::WaitTimeout);
+    }
+
+    /// Reads of points by id that ask for one of these consistencies are answered with `status`, until the next such call.
+    pub fn refuse_reads_of(&self, consistencies: Vec<Option<Consistency>>, status: Status) {
+        self.state().refused = Some((consistencies, status));
+    }
+
+    /// Which consistency reads of points by id have asked for since the last time.
+    pub fn take_consistencies(&self) -> Vec<Option<Consistency>> {
+        std::mem::take(&mut self.state().consistencies)
+    }
+
+    pub(super) fn read_with(&self, consistency: Option<&ReadConsistency>) -> Result<(), Status> {
+        let asked = consistency.and_then(|asked| asked.value);
+        let mut state = self.state();
+        state.consistencies.push(asked);
+        match &state.refused {
+            Some((refused, status)) if refused.contains(&asked) => Err(status.clone()),
+            _ => Ok(()),
+        }
     }
 
     pub fn clear(&self) {

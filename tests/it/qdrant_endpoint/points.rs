@@ -149,6 +149,8 @@ impl Points for Service {
     async fn get(&self, request: Request<proto::GetPoints>) -> Result<Response<proto::GetResponse>, Status> {
         let start = Instant::now();
         let request = request.into_inner();
+        // With one replica every consistency holds.
+        self.faults.read_with(request.read_consistency.as_ref())?;
         let result = self.run(request.timeout, move |engine| reads::get(engine, request)).await?;
         Ok(Response::new(proto::GetResponse { result, time: seconds(start), usage: None }))
     }

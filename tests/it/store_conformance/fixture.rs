@@ -11,7 +11,7 @@ use clipstream::store::{self, CollectionDefinition, CollectionSpec, Query, Store
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::qdrant_endpoint::QdrantEndpoint;
+use crate::qdrant_endpoint::{Faults, QdrantEndpoint};
 
 pub const DIMENSION: usize = 4;
 
@@ -51,6 +51,11 @@ impl Fixture {
         let fixture = Self { store, settings, collection, endpoint, _dir: dir };
         fixture.store.ensure(&fixture.spec()).await.unwrap();
         fixture
+    }
+
+    /// Of the test endpoint, where that is what there is.
+    pub fn faults(&self) -> Option<&Faults> {
+        self.endpoint.as_ref().map(QdrantEndpoint::faults)
     }
 
     pub fn spec(&self) -> CollectionSpec {
@@ -127,6 +132,7 @@ pub fn record(asset: &str) -> Record {
         source: Some(Origin {
             position: Position { topic: "t".into(), partition: 3, offset: 42 },
             topic_id: None,
+            successor: None,
             timestamp_ms: None,
         }),
         version: None,

@@ -23,8 +23,8 @@ pub fn stamped(mut write: Write, version: Option<u64>, topic: &str, offset: i64,
     let deletes = matches!(write, Write::Delete(_));
     let record = record_of(&mut write);
     record.version = version;
-    record.source =
-        Some(Origin { position: Position { topic: topic.into(), partition: 0, offset }, topic_id: None, timestamp_ms });
+    let position = Position { topic: topic.into(), partition: 0, offset };
+    record.source = Some(Origin { position, topic_id: None, successor: None, timestamp_ms });
     record.deleted_at = deletes.then(|| record.indexed_at.clone());
     write
 }
@@ -105,6 +105,71 @@ pub async fn strict_orders_by_position_where_a_version_is_missing(f: &Fixture) {
         assert_eq!(f.guarded(&[write], Guard::Strict).await, [expected], "step {n}");
     }
     assert_eq!(user_keys(&f.point("a").await.unwrap()), json!({ "n": 13 }));
+}
+
+/// Of the topic `t` with this id; `successor`: the one that is known to have taken its place.
+fn of_topic(write: Write, id: &str, successor: Option<&str>, offset: i64, timestamp_ms: Option<i64>) -> Write {
+    let mut write = at(write, "t", offset, timestamp_ms);
+    let origin = record_of(&mut write).source.as_mut().unwrap();
+    (origin.topic_id, origin.successor) = (Some(id.into()), successor.map(Into::into));
+    write
+}
+
+pub async fn within_one_topic_the_offset_alone_decides(f: &Fixture) {
+    const NOW: i64 = 1_764_000_000_000;
+    let clocks = [None, Some(-1), Some(NOW / 1000), Some(NOW - 864_000_000), Some(NOW), Some(NOW + 864_000_000)];
+    for (n, (early, late)) in clocks.iter().flat_map(|a| clocks.iter().map(move |b| (*a, *b))).enumerate() {
+        let asset = format!("a{n}");
+        let up = |v: u32| upsert(&asset, vectors(Some(A), None), json!({ "v": v }));
+        let change = |v: u32| patch(&asset, vectors(None, Some(B)), json!({ "v": v }));
+        let steps = [
+            (of_topic(up(1), "id", None, 5, late), Applied),
+            (of_topic(up(0), "id", None, 4, early), Stale),
+            (of_topic(change(0), "id", None, 4, early), Stale),
+            (of_topic(delete(&asset), "id", None, 4, early), Stale),
+            (of_topic(change(2), "id", None, 6, early), Applied),
+            (of_topic(change(1), "id", None, 5, late), Stale),
+            (of_topic(delete(&asset), "id", None, 7, late), Applied),
+            (of_topic(change(2), "id", None, 6, early), Stale),
+            (of_topic(change(3), "id", None, 8, early), Applied),
+        ];
+        for (step, (write, expected)) in steps.into_iter().enumerate() {
+            assert_eq!(f.guarded(&[write], Guard::Strict).await, [expected], "{early:?} before {late:?}, step {step}");
+        }
+        assert_eq!(user_keys(&f.point(&asset).await.unwrap()), json!({ "v": 3 }));
+    }
+}
+
+pub async fn a_topic_that_was_made_anew_is_told_by_its_id(f: &Fixture) {
+    let up = |v: u32| upsert("a", vectors(Some(A), None), json!({ "v": v }));
+    let steps = [
+        (of_topic(up(0), "old", None, 1000, Some(500)), Applied),
+        // Whatever its clock says.
+        (of_topic(up(1), "new", None, 3, Some(400)), Applied),
+        (of_topic(up(2), "new", None, 2, Some(900)), Stale),
+        // What waited in a retry topic meanwhile, and its partition of now says nothing.
+        (of_topic(up(3), "old", Some("new"), 1001, Some(900)), Stale),
+        (of_topic(delete("a"), "old", Some("new"), 1001, Some(900)), Stale),
+        // What is not known to be gone may be the newer one.
+        (of_topic(up(4), "old", None, 7, Some(1)), Applied),
+        (of_topic(up(5), "old", Some("new"), 6, None), Stale),
+        (of_topic(up(6), "old", Some("new"), 8, None), Applied),
+        // An id is missing on one side: offset and time must agree.
+        (at(up(7), "t", 7, Some(9)), Applied),
+        (of_topic(up(8), "old", None, 6, Some(8)), Stale),
+        (of_topic(up(9), "old", None, 6, Some(10)), Applied),
+        (at(up(10), "t", 5, Some(10)), Stale),
+        (at(up(11), "t", 5, Some(11)), Applied),
+    ];
+    for (n, (write, expected)) in steps.into_iter().enumerate() {
+        assert_eq!(f.guarded(&[write], Guard::Strict).await, [expected], "step {n}");
+    }
+    let stored = f.point("a").await.unwrap();
+    assert_eq!(user_keys(&stored), json!({ "v": 11 }));
+    assert_eq!(stored.payload["clipstream"]["source"].get("topic_id"), None);
+    f.guarded(&[of_topic(up(12), "new", None, 0, None)], Guard::Strict).await;
+    let record = &f.point("a").await.unwrap().payload["clipstream"]["source"];
+    assert_eq!(*record, json!({ "topic": "t", "partition": 0, "offset": 0, "topic_id": "new" }));
 }
 
 pub async fn versions_beyond_the_exact_floats_are_told_apart(f: &Fixture) {

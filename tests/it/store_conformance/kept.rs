@@ -12,7 +12,7 @@ const B: &[f32] = &[4.0, 3.0, 2.0, 1.0];
 const C: &[f32] = &[-1.0, 0.5, 0.0, 2.0];
 const GUARDS: [Guard; 3] = [Guard::Off, Guard::Check, Guard::Strict];
 
-fn media(sha256: &str) -> MediaRecord {
+pub fn media(sha256: &str) -> MediaRecord {
     MediaRecord {
         url: "https://cdn.example/a.jpg".into(),
         etag: None,
@@ -26,7 +26,7 @@ fn media(sha256: &str) -> MediaRecord {
 }
 
 /// With the hashes of what is embedded, as version and offset `n`.
-fn hashed(write: Write, image: Option<&str>, text: Option<&str>, n: u64) -> Write {
+pub fn hashed(write: Write, image: Option<&str>, text: Option<&str>, n: u64) -> Write {
     let mut write = stamped(write, Some(n), "t", n as i64, Some(n as i64));
     let record = record_of(&mut write);
     record.media = image.map(media);
@@ -34,7 +34,7 @@ fn hashed(write: Write, image: Option<&str>, text: Option<&str>, n: u64) -> Writ
     write
 }
 
-fn keeping(mut write: Write, modalities: &[Modality]) -> Write {
+pub fn keeping(mut write: Write, modalities: &[Modality]) -> Write {
     match &mut write {
         Write::Upsert(point) => point.kept = modalities.to_vec(),
         Write::Patch(patch) => patch.kept = modalities.to_vec(),

@@ -1,6 +1,7 @@
 //! What every store must do, checked through the port only: the embedded engine, and Qdrant over gRPC (the endpoint of
 //! this binary, or a server named by `CLIPSTREAM_TEST_QDRANT_URL`).
 
+mod claims;
 mod durability;
 mod fixture;
 mod guards;
@@ -45,6 +46,8 @@ for_each_store!(
     writes::unusual_payloads_come_back_unchanged,
     guards::strict_refuses_what_is_older_and_applies_the_rest,
     guards::strict_orders_by_position_where_a_version_is_missing,
+    guards::within_one_topic_the_offset_alone_decides,
+    guards::a_topic_that_was_made_anew_is_told_by_its_id,
     guards::versions_beyond_the_exact_floats_are_told_apart,
     guards::without_strict_the_store_compares_nothing,
     guards::a_tombstone_holds_off_the_old_and_gives_way_to_the_new,
@@ -55,6 +58,7 @@ for_each_store!(
     kept::nothing_is_kept_of_what_is_absent_gone_or_different,
     races::the_highest_version_wins_among_racing_upserts,
     races::the_highest_version_wins_among_racing_patches_upserts_and_deletes,
+    races::two_writers_of_one_hot_asset_both_get_through,
     races::patches_of_two_topics_under_one_version_both_hold,
     search::nearest_come_first_with_cosine_scores,
     search::filters_select_by_payload,
@@ -63,6 +67,7 @@ for_each_store!(
     refusals::another_fingerprint_is_refused_with_every_difference,
     refusals::a_missing_collection_is_an_outage_and_named,
     refusals::bad_points_are_permanent,
+    refusals::a_rejected_patch_leaves_nothing_behind,
     refusals::bad_filters_are_named,
     refusals::two_workers_may_create_at_once,
     refusals::an_alias_is_set_once_and_usable,

@@ -8,7 +8,8 @@ use rand::{Rng, SeedableRng};
 use serde_json::json;
 
 use super::fixture::*;
-use super::guards::stamped;
+use super::guards::{record_of, stamped};
+use super::kept::media;
 
 const ASSETS: usize = 6;
 const WRITERS: u64 = 4;
@@ -104,6 +105,35 @@ pub async fn the_highest_version_wins_among_racing_patches_upserts_and_deletes(f
             assert_vector(point.text.as_ref(), Some(&direction(VERSIONS)), "text");
         }
     }
+}
+
+/// Two topics patch one asset, on and on: each of them gets through, and every vector has its own hash in the end.
+pub async fn two_writers_of_one_hot_asset_both_get_through(f: &Fixture) {
+    const PATCHES: u64 = 40;
+    let of = |topic: &'static str, n: u64| {
+        let turn = direction(n);
+        let (vectors, image, text) = match topic {
+            "images" => (vectors(Some(&turn), None), Some(format!("i{n}")), None),
+            _ => (vectors(None, Some(&turn)), None, Some(format!("t{n}"))),
+        };
+        let mut write = stamped(patch("hot", vectors, json!({ topic: n })), None, topic, n as i64, None);
+        let record = record_of(&mut write);
+        (record.media, record.text_sha256) = (image.as_deref().map(media), text);
+        write
+    };
+    let writer = async |topic| {
+        for n in 1..=PATCHES {
+            settle(f, vec![of(topic, n)]).await;
+        }
+    };
+    futures::future::join(writer("images"), writer("texts")).await;
+    let point = f.point("hot").await.unwrap();
+    assert_eq!(user_keys(&point), json!({ "images": PATCHES, "texts": PATCHES }));
+    assert_vector(point.image.as_ref(), Some(&direction(PATCHES)), "image");
+    assert_vector(point.text.as_ref(), Some(&direction(PATCHES)), "text");
+    let record = &point.payload["clipstream"];
+    assert_eq!((&record["media"]["sha256"], &record["text_sha256"]), (&json!("i40"), &json!("t40")));
+    assert_eq!(record.get("claim"), None);
 }
 
 /// Nothing orders them, so both must be there in the end, each with its hash.

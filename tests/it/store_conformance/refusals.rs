@@ -1,8 +1,9 @@
 use clipstream::domain::{Class, Embedding, Fingerprint, Guard, Modality, Vectors};
-use clipstream::store;
+use clipstream::store::{self, Written};
 use serde_json::json;
 
 use super::fixture::*;
+use super::guards::{record_of, stamped};
 
 pub async fn another_fingerprint_is_refused_with_every_difference(f: &Fixture) {
     // The same again is fine, and what is recorded can be read.
@@ -53,6 +54,48 @@ pub async fn bad_points_are_permanent(f: &Fixture) {
     // The store still works.
     f.write(&[upsert("b", vectors(Some(&[1.0, 0.0, 0.0, 0.0]), None), json!({}))]).await;
     assert!(f.point("b").await.is_some());
+}
+
+/// A point that the store refuses for good leaves everything as it was, whatever is there.
+pub async fn a_rejected_patch_leaves_nothing_behind(f: &Fixture) {
+    let v: &[f32] = &[1.0, 0.0, 0.0, 0.0];
+    let wrong = |with_text: bool| Vectors {
+        image: Some(Embedding::normalised(vec![1.0; 3]).unwrap()),
+        text: with_text.then(|| unit(v)),
+    };
+    for (n, guard) in [Guard::Off, Guard::Check, Guard::Strict].into_iter().enumerate() {
+        let assets = ["absent", "alive", "buried"].map(|name| format!("{name}{n}"));
+        let mut alive =
+            stamped(upsert(&assets[1], vectors(Some(v), Some(v)), json!({ "v": 1 })), Some(1), "t", 1, Some(1));
+        record_of(&mut alive).text_sha256 = Some("11".into());
+        let buried = stamped(delete(&assets[2]), Some(1), "t", 1, Some(1));
+        f.guarded(&[alive, buried], Guard::Strict).await;
+        for asset in &assets {
+            let before = f.point(asset).await;
+            for with_text in [false, true] {
+                let mut bad = stamped(patch(asset, wrong(with_text), json!({ "v": 2 })), Some(2), "t", 2, Some(2));
+                record_of(&mut bad).text_sha256 = with_text.then(|| "22".into());
+                for _ in 0..2 {
+                    let error = f.store.write(&f.collection, &[bad.clone()], guard).await.unwrap_err();
+                    assert_eq!(error.class, Class::Permanent, "{error}");
+                    assert_eq!(f.point(asset).await, before, "{asset} {guard:?}");
+                }
+                // Beside others, too, until it is alone: they are written, and nothing of it is.
+                let other = format!("other-{asset}-{with_text}");
+                let good = stamped(patch(&other, vectors(Some(v), None), json!({ "v": 2 })), Some(2), "t", 3, Some(3));
+                f.store.write(&f.collection, &[bad.clone(), good.clone()], guard).await.unwrap_err();
+                assert_eq!(f.guarded(&[good], guard).await, [Written::Applied]);
+                f.store.write(&f.collection, &[bad], guard).await.unwrap_err();
+                assert_eq!(f.point(asset).await, before, "{asset} {guard:?}, of a batch");
+                let other = f.point(&other).await.unwrap();
+                assert_eq!((user_keys(&other), other.image.is_some()), (json!({ "v": 2 }), true));
+            }
+            // Nothing keeps the next patch back.
+            let good = stamped(patch(asset, vectors(Some(v), None), json!({ "v": 3 })), Some(3), "t", 4, Some(4));
+            assert_eq!(f.guarded(&[good], guard).await, [Written::Applied], "{asset} {guard:?}");
+            assert_eq!(user_keys(&f.point(asset).await.unwrap()), json!({ "v": 3 }));
+        }
+    }
 }
 
 pub async fn bad_filters_are_named(f: &Fixture) {

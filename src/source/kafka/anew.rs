@@ -1,0 +1,203 @@
+//! What changes under a partition while it is ours: its topic is made anew, its log is cut off, or its beginning moves past us.
+//! Neither comes with a rebalance.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset;
+
+use super::owned::Begin;
+use super::poller::{Poller, State};
+use super::starts::ASK_TIMEOUT;
+use crate::domain::TopicPartition;
+use crate::kafka_client::{self, OffsetEntry};
+use crate::source::SourceEvent;
+
+/// How often the brokers are asked whether the topics are still the same.
+const IDS_INTERVAL: Duration = Duration::from_secs(5);
+/// What is known for longer is asked again before a message of a retry topic goes on.
+const IDS_AGE_BEFORE_RETRIES: Duration = Duration::from_secs(1);
+/// Wait before a partition that could not be sent to its beginning is tried again.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why the source ends where `auto.offset.reset` is `error`.
+pub(super) const REFUSED: &str = "a partition has no message at the group's offset any more, and auto.offset.reset refuses \
+     to choose another one; clipstream check says which, kafka-consumer-groups --reset-offsets sets it, or set \
+     kafka.auto_offset_reset to earliest";
+
+impl Poller {
+    pub(super) fn identify_now_and_then(&mut self, now: Instant) {
+        if self.state.ids_asked_at.is_none_or(|at| now >= at + IDS_INTERVAL) {
+            self.identify(now);
+        }
+    }
+
+    /// Before messages of retry topics go on, whose topics may have been made anew while they waited.
+    pub(super) fn identify_before_retries(&mut self, now: Instant) {
+        let is_old = self.state.ids_asked_at.is_none_or(|at| now >= at + IDS_AGE_BEFORE_RETRIES);
+        if is_old && self.state.delays.is_due(now) {
+            self.identify(now);
+        }
+    }
+
+    /// Asks which topics have our topics' names now. Those that are others than before begin anew.
+    fn identify(&mut self, now: Instant) {
+        self.state.ids_asked_at = Some(now);
+        let owned = self.state.owned.topics();
+        if owned.is_empty() || self.trouble.is_cut_off() {
+            return;
+        }
+        let topics = &owned | &self.state.delays.sources(&owned);
+        let found = match kafka_client::topic_ids(self.consumer.client(), &topics, ASK_TIMEOUT) {
+            Ok(found) => found,
+            Err(error) => return tracing::debug!(%error, "no broker says which topics these are; asking again"),
+        };
+        for (topic, id) in found {
+            self.state.delays.identify(&topic, id.as_ref());
+            if let Some(id) = &id
+                && self.state.owned.topic_id(&topic).is_none()
+            {
+                self.state.commits.identify(&topic, id);
+            }
+            for partition in self.state.owned.identify(&topic, id) {
+                self.made_anew(&partition);
+            }
+        }
+    }
+
+    /// The partition's topic was deleted and made again. librdkafka goes on at the offset where it was, or, if there is no
+    /// such offset yet, wherever it thinks the log begins.
+    pub(super) fn made_anew(&mut self, partition: &TopicPartition) {
+        let next = self.state.owned.get(partition).and_then(|place| place.next());
+        tracing::warn!(
+            topic = &*partition.topic,
+            partition = partition.partition,
+            next,
+            "the topic was deleted and made anew: what was in flight of the old one is dropped, the new one is read from \
+             its beginning"
+        );
+        self.begin_anew(partition, Begin::Start);
+    }
+
+    /// A message came from beyond the next offset. Whether it is to be taken.
+    pub(super) fn leaps(&mut self, partition: &TopicPartition, expected: i64, offset: i64, now: Instant) -> bool {
+        // Where it began when the message was fetched, or later.
+        let begin = kafka_client::known_begin(self.consumer.client(), partition);
+        let Some(begin) = begin.filter(|begin| *begin > expected) else { return true };
+        if self.is_another_topic(partition, now) {
+            return false;
+        }
+        self.skipped.report(partition, expected, begin.min(offset), now);
+        true
+    }
+
+    /// A message came from before the next offset. Whether it is to be taken.
+    pub(super) fn goes_back(&mut self, partition: &TopicPartition, expected: i64, offset: i64, now: Instant) -> bool {
+        if self.is_another_topic(partition, now) {
+            return false;
+        }
+        // What is in flight from before the cut is fenced with the rest, so that the epoch begins with it.
+        let begin = self.state.commits.settled_to(partition).map_or(offset, |settled| settled.min(offset));
+        tracing::warn!(
+            topic = &*partition.topic,
+            partition = partition.partition,
+            expected,
+            came = offset,
+            begin,
+            "the log of the partition goes back (it was cut off when another broker became its leader, or the topic was \
+             made anew): what was in flight is dropped, and it is read again from here"
+        );
+        self.begin_anew(partition, Begin::At(begin));
+        false
+    }
+
+    fn is_another_topic(&mut self, partition: &TopicPartition, now: Instant) -> bool {
+        let epoch = |poller: &Self| poller.state.owned.get(partition).map(|place| place.epoch);
+        let before = epoch(self);
+        self.identify(now);
+        epoch(self) != before
+    }
+
+    /// What is in flight of the partition is over; it is read from `begin` in an epoch of its own.
+    fn begin_anew(&mut self, partition: &TopicPartition, begin: Begin) {
+        self.state.epoch += 1;
+        let epoch = self.state.epoch;
+        let Some(place) = self.state.owned.get_mut(partition) else { return };
+        place.anew(epoch, begin, Instant::now());
+        self.state.some_begin = true;
+        let partitions = std::slice::from_ref(partition);
+        self.state.drop_waiting(partitions);
+        let id = self.state.owned.topic_id(&partition.topic).cloned();
+        self.state.commits.track(partition.clone(), None, id);
+        self.silence.watch(partitions);
+        let event = SourceEvent::Assigned { epoch, partitions: partitions.to_vec() };
+        self.handover.withdraw(partitions, event);
+        self.let_flow(partition);
+    }
+
+    /// Sends librdkafka where partitions begin anew.
+    pub(super) fn begin(&mut self, now: Instant) {
+        if !self.state.some_begin {
+            return;
+        }
+        let due: Vec<_> = self.state.owned.to_begin(now).collect();
+        for (partition, begin) in due {
+            match self.seek(&partition, begin) {
+                Ok(at) => {
+                    if let Some(place) = self.state.owned.get_mut(&partition) {
+                        place.begins(at);
+                    }
+                    // The group's offset follows at once, also when nothing comes of it for long.
+                    self.state.commits.want([(partition, at)]);
+                }
+                Err(error) => {
+                    tracing::debug!(%partition, %error, "not sent to where it begins; trying again");
+                    if let Some(place) = self.state.owned.get_mut(&partition) {
+                        place.begin_later(Instant::now() + BEGIN_AGAIN);
+                    }
+                }
+            }
+        }
+        self.state.some_begin = self.state.owned.places_mut().any(|place| place.is_to_begin());
+    }
+
+    fn seek(&self, partition: &TopicPartition, begin: Begin) -> Result<i64, KafkaError> {
+        let at = match begin {
+            Begin::At(at) => at,
+            // Not `Offset::Beginning`: librdkafka would take what it remembers, of the topic before.
+            Begin::Start => self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK_TIMEOUT)?.0,
+        };
+        let list = kafka_client::list(&[OffsetEntry::new(partition.clone(), Offset::Offset(at))]);
+        let sought = self.consumer.seek_partitions(list, ASK_TIMEOUT)?;
+        match kafka_client::entries(&sought).first().and_then(|entry| entry.error) {
+            Some(error) => Err(KafkaError::Seek(error.to_string())),
+            None => Ok(at),
+        }
+    }
+
+    /// librdkafka's place in a partition, as it was a moment ago; `fetched` where nothing is on its way from there.
+    pub(super) fn look(&mut self, partition: &TopicPartition, fetched: Option<i64>, log_begin: i64, now: Instant) {
+        let Some(place) = self.state.owned.get_mut(partition) else { return };
+        let Some(fetched) = fetched.filter(|fetched| *fetched >= 0 && !place.is_to_begin()) else {
+            return place.stir();
+        };
+        let is_first = place.next().is_none();
+        let Some((from, to)) = place.looked(fetched) else { return };
+        if log_begin > from {
+            if self.is_another_topic(partition, now) {
+                return;
+            }
+            self.skipped.report(partition, from, log_begin.min(to), now);
+        }
+        let State { owned, commits, .. } = &mut self.state;
+        let settled = commits.settled_to(partition);
+        let reach = match (owned.get(partition), settled) {
+            (_, None) if is_first => Some(to),
+            // Everything that came may have been committed long ago.
+            (Some(place), Some(settled)) => Some(place.reach(settled)),
+            _ => None,
+        };
+        commits.want(reach.map(|offset| (partition.clone(), offset)));
+    }
+}

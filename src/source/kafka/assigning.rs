@@ -1,0 +1,231 @@
+//! The steps of rebalances.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::context::{Rebalance, apply};
+use super::owned::Place;
+use super::poller::{Poller, Waiting, listing, partitions};
+use super::revoking::{Revoking, Verdict};
+use super::starts::{ASK_TIMEOUT, NoStart, Start, StartOrigin, starts};
+use crate::domain::TopicPartition;
+use crate::kafka_client::{self, OffsetEntry, TopicIds};
+use crate::redact;
+use crate::source::{Revocation, SourceEvent};
+
+/// Wait before what had no answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Questions that have no answer for less are not worth a word: a coordinator moves, a topic was made a moment ago.
+const UNANSWERED_MIN: Duration = Duration::from_secs(10);
+
+impl Poller {
+    pub(super) fn rebalance(&mut self, now: Instant) -> Result<(), String> {
+        loop {
+            if let Some(revoking) = &mut self.state.revoking {
+                // A further step while we owe the answer to this one: the group has moved on without us.
+                let overtaken = !self.state.rebalances.is_empty();
+                let lost = overtaken || self.consumer.assignment_lost();
+                match revoking.verdict(&mut self.state.commits, lost, now) {
+                    Verdict::Wait => return Ok(()),
+                    Verdict::Release => {}
+                    Verdict::Lost => {
+                        let partitions = revoking.partitions.clone();
+                        self.handover.control(SourceEvent::Lost { partitions });
+                    }
+                }
+                if let Some(revoking) = self.state.revoking.take() {
+                    self.state.commits.forget(&revoking.partitions);
+                    self.carry_out(&Rebalance::Revoke(revoking.list))?;
+                }
+            }
+            match self.state.rebalances.pop_front() {
+                None => return Ok(()),
+                Some(Rebalance::Assign(list)) => {
+                    if let Some(list) = self.assign_when_known(list, now)? {
+                        self.state.rebalances.push_front(Rebalance::Assign(list));
+                        return Ok(());
+                    }
+                }
+                Some(Rebalance::Revoke(list)) => self.revoke(list, now)?,
+            }
+        }
+    }
+
+    /// Assigns once it is known where each partition begins; until then gives the list back.
+    fn assign_when_known(
+        &mut self,
+        list: TopicPartitionList,
+        now: Instant,
+    ) -> Result<Option<TopicPartitionList>, String> {
+        let assigned = partitions(&list);
+        if self.is_revoked_next(&assigned) {
+            // Others have them already: nothing of them is ever ours.
+            self.state.waiting = None;
+            return self.carry_out(&Rebalance::Assign(list)).map(|()| None);
+        }
+        let waiting = self.state.waiting.unwrap_or(Waiting { since: now, not_before: now });
+        if now < waiting.not_before {
+            return Ok(Some(list));
+        }
+        match self.ask_where(&assigned) {
+            Ok((ids, starts)) => {
+                self.state.waiting = None;
+                self.trouble.start(None);
+                self.assign(&list, &ids, &starts)?;
+                Ok(None)
+            }
+            Err(NoStart::Refused(why)) => Err(why),
+            Err(NoStart::Later(why)) => {
+                tracing::debug!(why, "not known yet where the partitions begin; asking again");
+                let asked = Instant::now();
+                self.state.waiting = Some(Waiting { not_before: asked + ASK_AGAIN, ..waiting });
+                if asked >= waiting.since + UNANSWERED_MIN {
+                    self.trouble.start(Some(why));
+                }
+                Ok(Some(list))
+            }
+        }
+    }
+
+    fn is_revoked_next(&self, assigned: &[TopicPartition]) -> bool {
+        match self.state.rebalances.front() {
+            Some(Rebalance::Revoke(next)) if !assigned.is_empty() => {
+                let next = partitions(next);
+                assigned.iter().all(|partition| next.contains(partition))
+            }
+            _ => false,
+        }
+    }
+
+    fn ask_where(&self, assigned: &[TopicPartition]) -> Result<(TopicIds, Vec<Start>), NoStart> {
+        if assigned.is_empty() {
+            return Ok(Default::default());
+        }
+        let topics = assigned.iter().map(|partition| &*partition.topic).collect();
+        let topics = &topics | &self.state.delays.sources(&topics);
+        let ids = kafka_client::topic_ids(self.consumer.client(), &topics, ASK_TIMEOUT)?;
+        let starts = starts(&self.consumer, assigned, &ids, &self.reset, &self.state.read_before)?;
+        Ok((ids, starts))
+    }
+
+    fn assign(&mut self, list: &TopicPartitionList, ids: &TopicIds, starts: &[Start]) -> Result<(), String> {
+        let assigned = partitions(list);
+        if !assigned.is_empty() {
+            self.state.epoch += 1;
+            let epoch = self.state.epoch;
+            for (topic, id) in ids {
+                self.state.delays.identify(topic, id.as_ref());
+            }
+            for start in starts {
+                self.own(start, ids, epoch);
+            }
+            tracing::info!(epoch, partitions = %listed(&assigned), "partitions assigned");
+            self.silence.watch(&assigned);
+            self.handover.control(SourceEvent::Assigned { epoch, partitions: assigned.clone() });
+        }
+        self.trouble.assigned();
+        let entries: Vec<_> = starts.iter().map(entry).collect();
+        let list = kafka_client::list(&entries);
+        self.carry_out(&Rebalance::Assign(list.clone()))?;
+        self.validate(entries);
+        self.state.owned.places_mut().for_each(Place::stir);
+        // Whether a partition that was ours before is still paused from then is librdkafka's secret: say it.
+        self.set_paused(&list, self.state.paused);
+        Ok(())
+    }
+
+    fn own(&mut self, start: &Start, ids: &TopicIds, epoch: u64) {
+        let Start { partition, at, committed, origin, leader_epoch } = start;
+        if let StartOrigin::TopicMadeAnew { offset } = origin {
+            tracing::warn!(
+                topic = &*partition.topic,
+                partition = partition.partition,
+                offset,
+                "the topic was deleted and made anew since the group committed this offset: it is read from its beginning"
+            );
+        }
+        let id = ids.get(&*partition.topic).cloned().flatten();
+        self.state.owned.insert(partition, Place::new(epoch, *at));
+        let another = self.state.owned.identify(&partition.topic, id.clone());
+        self.state.read_before.insert(partition.clone());
+        self.state.commits.track(partition.clone(), *committed, id);
+        if let (Some(at), Some(epoch)) = (at, leader_epoch) {
+            self.state.commits.written_by(partition, at - 1, *epoch);
+        }
+        // Partitions of the topic that were ours all along are of the one before it.
+        for partition in another.iter().filter(|other| *other != partition) {
+            self.made_anew(partition);
+        }
+        // A position of its own from now on: whoever reads on begins where this worker did.
+        if let (Some(at), StartOrigin::Reset) = (at, origin) {
+            self.state.commits.want([(partition.clone(), *at)]);
+        }
+    }
+
+    /// Has librdkafka ask whether the log still is what it was where the group left it (KIP-320). It does that by itself
+    /// when a leader changes and after a seek, but not for the place where an assignment begins.
+    fn validate(&self, entries: Vec<OffsetEntry>) {
+        let known: Vec<_> = entries.into_iter().filter(|entry| entry.leader_epoch.is_some()).collect();
+        if known.is_empty() {
+            return;
+        }
+        // Not waited for.
+        if let Err(error) = self.consumer.seek_partitions(kafka_client::list(&known), Duration::ZERO) {
+            tracing::debug!(%error, "the places where partitions begin are not validated");
+        }
+    }
+
+    fn revoke(&mut self, list: TopicPartitionList, now: Instant) -> Result<(), String> {
+        let partitions = self.state.disown(&list);
+        self.state.owned.places_mut().for_each(Place::stir);
+        self.silence.forget(&partitions);
+        for partition in &partitions {
+            self.metrics.lag(partition, 0);
+        }
+        if partitions.is_empty() {
+            return self.carry_out(&Rebalance::Revoke(list));
+        }
+        if self.consumer.assignment_lost() {
+            let listed = listed(&partitions);
+            // Where no broker can be reached that is part of an outage, which is logged as such.
+            if self.trouble.is_cut_off() {
+                tracing::debug!(partitions = %listed, "partitions lost: the session has ended meanwhile");
+            } else {
+                tracing::warn!(partitions = %listed, "partitions lost: others have them already");
+            }
+            self.state.commits.forget(&partitions);
+            self.handover.withdraw(&partitions, SourceEvent::Lost { partitions: partitions.clone() });
+            return self.carry_out(&Rebalance::Revoke(list));
+        }
+        tracing::info!(partitions = %listed(&partitions), "partitions revoked: draining");
+        self.set_paused(&list, true);
+        let (revocation, completed) = Revocation::new(partitions.clone());
+        self.handover.withdraw(&partitions, SourceEvent::Revoking(revocation));
+        self.state.revoking = Some(Revoking::new(list, partitions, completed, now + self.drain_deadline));
+        Ok(())
+    }
+
+    pub(super) fn carry_out(&self, step: &Rebalance) -> Result<(), String> {
+        apply(&self.consumer, step).map_err(|error| {
+            format!("librdkafka refuses a step of a rebalance: {error}; restart the process to join the group anew")
+        })
+    }
+
+    /// Of partitions that begin anew while they are ours: paused only where everything is.
+    pub(super) fn let_flow(&mut self, partition: &TopicPartition) {
+        if !self.state.paused {
+            self.set_paused(&listing(std::slice::from_ref(partition)), false);
+        }
+    }
+}
+
+fn entry(start: &Start) -> OffsetEntry {
+    let offset = start.at.map_or(Offset::Beginning, Offset::Offset);
+    OffsetEntry { leader_epoch: start.leader_epoch, ..OffsetEntry::new(start.partition.clone(), offset) }
+}
+
+fn listed(partitions: &[TopicPartition]) -> String {
+    redact::cut(&partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), 1000)
+}

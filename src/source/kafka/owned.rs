@@ -1,0 +1,251 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::domain::TopicPartition;
+
+/// The partitions whose messages are handed out, and where each is.
+#[derive(Debug, Default)]
+pub(super) struct Owned {
+    topics: HashMap<Arc<str>, Topic>,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    /// Which of those that had this name; none where the broker does not tell.
+    id: Option<Arc<str>>,
+    partitions: BTreeMap<i32, Place>,
+}
+
+/// Where a partition is in its epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub epoch: u64,
+    /// Behind the last message that came, or where the epoch began; not known before the first message of a partition that
+    /// began wherever its log does.
+    come: Option<i64>,
+    /// The same, and behind whatever follows that is no message: markers of transactions, what compaction took away.
+    next: Option<i64>,
+    /// Where librdkafka was when it was last asked and nothing was on its way from there.
+    quiet: Option<i64>,
+    /// Where it is to be read from, once librdkafka has been told, and when to tell it. Until then nothing is taken from it.
+    begin: Option<(Begin, Instant)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// Wherever its log begins.
+    Start,
+    At(i64),
+}
+
+/// How a message follows what was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Next,
+    /// Some offsets were left out. Mostly they were never messages, or compaction has taken them.
+    Over {
+        expected: i64,
+    },
+    /// The log goes back, which it does only where it was cut off, or is another topic's.
+    Back {
+        expected: i64,
+    },
+}
+
+impl Place {
+    pub fn new(epoch: u64, at: Option<i64>) -> Self {
+        Self { epoch, come: at, next: at, quiet: None, begin: None }
+    }
+
+    pub fn step(&self, offset: i64) -> Step {
+        match self.next {
+            Some(expected) if offset < expected => Step::Back { expected },
+            Some(expected) if offset > expected => Step::Over { expected },
+            _ => Step::Next,
+        }
+    }
+
+    pub fn came(&mut self, offset: i64) {
+        (self.come, self.next, self.quiet) = (Some(offset + 1), Some(offset + 1), None);
+    }
+
+    /// Another epoch, whose beginning librdkafka does not know yet.
+    pub fn anew(&mut self, epoch: u64, begin: Begin, due: Instant) {
+        *self = Self { begin: Some((begin, due)), ..Self::new(epoch, None) };
+    }
+
+    pub fn is_to_begin(&self) -> bool {
+        self.begin.is_some()
+    }
+
+    /// librdkafka goes on at this offset.
+    pub fn begins(&mut self, at: i64) {
+        *self = Self::new(self.epoch, Some(at));
+    }
+
+    /// librdkafka could not be told; again at that time.
+    pub fn begin_later(&mut self, due: Instant) {
+        self.begin = self.begin.map(|(begin, _)| (begin, due));
+    }
+
+    /// Nothing that was seen of librdkafka counts any more: it was paused, resumed or sent elsewhere.
+    pub fn stir(&mut self) {
+        self.quiet = None;
+    }
+
+    pub fn next(&self) -> Option<i64> {
+        self.next
+    }
+
+    /// librdkafka's place was `fetched` (the next offset that it asks its broker for), and it had nothing more for us.
+    /// Gives what lies between the last message and there once it has been seen twice without a message in between: a
+    /// single look may be at a place that it is about to leave.
+    pub fn looked(&mut self, fetched: i64) -> Option<(i64, i64)> {
+        if self.next.is_some_and(|next| next >= fetched) {
+            self.quiet = None;
+            return None;
+        }
+        if self.quiet.replace(fetched) != Some(fetched) {
+            return None;
+        }
+        let from = self.next.replace(fetched);
+        self.come = self.come.or(Some(fetched));
+        Some((from.unwrap_or(fetched), fetched))
+    }
+
+    /// What may be committed when everything below `offset` is settled: when that is all that came, also what follows and
+    /// is no message.
+    pub fn reach(&self, offset: i64) -> i64 {
+        match (self.come, self.next) {
+            (Some(come), Some(next)) if offset == come => next.max(offset),
+            _ => offset,
+        }
+    }
+}
+
+impl Owned {
+    pub fn insert(&mut self, partition: &TopicPartition, place: Place) {
+        self.topics.entry(partition.topic.clone()).or_default().partitions.insert(partition.partition, place);
+    }
+
+    pub fn remove(&mut self, partition: &TopicPartition) -> bool {
+        let Some(topic) = self.topics.get_mut(&partition.topic) else { return false };
+        let was = topic.partitions.remove(&partition.partition).is_some();
+        if topic.partitions.is_empty() {
+            self.topics.remove(&partition.topic);
+        }
+        was
+    }
+
+    pub fn get(&self, partition: &TopicPartition) -> Option<&Place> {
+        self.topics.get(&partition.topic)?.partitions.get(&partition.partition)
+    }
+
+    pub fn get_mut(&mut self, partition: &TopicPartition) -> Option<&mut Place> {
+        self.topics.get_mut(&partition.topic)?.partitions.get_mut(&partition.partition)
+    }
+
+    /// By the topic's name as a client has it: with our own copy of it, and the topic's id.
+    pub fn find(&self, topic: &str, partition: i32) -> Option<(&Arc<str>, Option<&Arc<str>>, &Place)> {
+        let (name, topic) = self.topics.get_key_value(topic)?;
+        Some((name, topic.id.as_ref(), topic.partitions.get(&partition)?))
+    }
+
+    pub fn topic_id(&self, topic: &str) -> Option<&Arc<str>> {
+        self.topics.get(topic)?.id.as_ref()
+    }
+
+    pub fn topics(&self) -> BTreeSet<&str> {
+        self.topics.keys().map(|topic| &**topic).collect()
+    }
+
+    pub fn partitions(&self) -> impl Iterator<Item = TopicPartition> {
+        self.topics.iter().flat_map(|(topic, of)| {
+            of.partitions.keys().map(|partition| TopicPartition { topic: topic.clone(), partition: *partition })
+        })
+    }
+
+    pub fn places_mut(&mut self) -> impl Iterator<Item = &mut Place> {
+        self.topics.values_mut().flat_map(|topic| topic.partitions.values_mut())
+    }
+
+    /// The partitions of which librdkafka is to be told now where they begin.
+    pub fn to_begin(&self, now: Instant) -> impl Iterator<Item = (TopicPartition, Begin)> {
+        self.topics.iter().flat_map(move |(topic, of)| {
+            let due = of.partitions.iter().filter_map(move |(number, place)| Some((*number, place.begin?)));
+            let due = due.filter(move |(_, (_, due))| *due <= now);
+            due.map(|(partition, (begin, _))| (TopicPartition { topic: topic.clone(), partition }, begin))
+        })
+    }
+
+    /// Notes which topic has this name now. Gives the partitions that are ours of another one.
+    pub fn identify(&mut self, name: &str, id: Option<Arc<str>>) -> Vec<TopicPartition> {
+        let Some((name, _)) = self.topics.get_key_value(name) else { return Vec::new() };
+        let name = name.clone();
+        let Some(topic) = self.topics.get_mut(&name) else { return Vec::new() };
+        let is_another = matches!((&topic.id, &id), (Some(then), Some(now)) if then != now);
+        topic.id = id.or(topic.id.take());
+        let partitions = topic.partitions.keys().filter(|_| is_another);
+        partitions.map(|partition| TopicPartition { topic: name.clone(), partition: *partition }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(partition: i32) -> TopicPartition {
+        TopicPartition { topic: "t".into(), partition }
+    }
+
+    #[test]
+    fn offsets_that_are_left_out_or_come_again_are_told() {
+        let mut place = Place::new(1, Some(5));
+        assert_eq!(place.step(5), Step::Next);
+        assert_eq!(place.step(9), Step::Over { expected: 5 });
+        place.came(9);
+        assert_eq!(place.step(9), Step::Back { expected: 10 });
+        assert_eq!(place.step(10), Step::Next);
+        assert_eq!(Place::new(1, None).step(70), Step::Next, "it began wherever its log does");
+    }
+
+    #[test]
+    fn what_follows_the_last_message_and_is_none_counts_once_it_was_seen_twice() {
+        let mut place = Place::new(1, None);
+        place.came(4);
+        assert_eq!(place.looked(5), None, "it is there already");
+        assert_eq!(place.looked(7), None);
+        place.came(5);
+        assert_eq!(place.looked(7), None, "a message came in between");
+        place.stir();
+        assert_eq!(place.looked(7), None, "librdkafka was told to go elsewhere in between");
+        assert_eq!(place.looked(8), None, "it moves");
+        assert_eq!(place.looked(8), Some((6, 8)));
+        assert_eq!((place.looked(8), place.next()), (None, Some(8)));
+        assert_eq!((place.reach(6), place.reach(5)), (8, 5), "only behind everything that came");
+        assert_eq!(place.step(8), Step::Next);
+    }
+
+    #[test]
+    fn a_partition_without_any_message_has_a_place_too() {
+        let mut place = Place::new(1, None);
+        assert_eq!((place.looked(3), place.looked(3)), (None, Some((3, 3))));
+        assert_eq!((place.next(), place.reach(3)), (Some(3), 3));
+    }
+
+    #[test]
+    fn a_topic_of_the_same_name_is_told_by_its_id() {
+        let mut owned = Owned::default();
+        for number in 0..2 {
+            owned.insert(&partition(number), Place::new(1, None));
+        }
+        assert_eq!(owned.identify("t", Some("one".into())), [], "it was not known before");
+        assert_eq!(owned.identify("t", None), [], "nor is it forgotten");
+        assert_eq!(owned.identify("t", Some("one".into())), []);
+        assert_eq!(owned.identify("t", Some("two".into())), [partition(0), partition(1)]);
+        assert_eq!(owned.identify("other", Some("one".into())), []);
+        assert!(owned.remove(&partition(0)) && !owned.remove(&partition(0)));
+        assert!(owned.remove(&partition(1)) && owned.topics().is_empty());
+    }
+}

@@ -1,0 +1,104 @@
+//! What a strict patch does in several steps on a Qdrant server, where others may come in between, and what it reads afterwards.
+
+use clipstream::domain::{Guard, Modality, Vectors};
+use clipstream::store::Written::{Applied, Conflict, Stale};
+use qdrant_client::Qdrant;
+use qdrant_client::qdrant::read_consistency::Value;
+use qdrant_client::qdrant::{Filter, ReadConsistencyType, SetPayloadPointsBuilder};
+use serde_json::json;
+use tonic::Status;
+
+use super::fixture::*;
+use super::guards::stamped;
+use super::kept::{hashed, keeping};
+
+const A: &[f32] = &[1.0, 0.0, 0.0, 0.0];
+const B: &[f32] = &[0.0, 1.0, 0.0, 0.0];
+
+/// As a worker leaves every point that dies in the middle of a patch.
+async fn leave_unfinished(f: &Fixture) {
+    let client = Qdrant::from_url(&f.settings.url).skip_compatibility_check().build().unwrap();
+    let claim = qdrant_client::Payload::try_from(json!({ "claim": "another" })).unwrap();
+    let request = SetPayloadPointsBuilder::new(&f.collection, claim).key("clipstream");
+    client.set_payload(request.points_selector(Filter::default()).wait(true)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_that_was_left_unfinished_is_taken_over() {
+    let f = Fixture::qdrant().await;
+    let assets = ["patched", "kept", "old", "replaced", "deleted", "unguarded"];
+    for asset in assets {
+        let both = upsert(asset, vectors(Some(A), Some(A)), json!({ "v": 1 }));
+        assert_eq!(f.guarded(&[hashed(both, Some("i1"), Some("t1"), 5)], Guard::Strict).await, [Applied]);
+    }
+    leave_unfinished(&f).await;
+    let change = |asset, v| hashed(patch(asset, vectors(None, Some(B)), json!({ "v": v })), None, Some("t2"), v);
+    let relying = patch("kept", Vectors::default(), json!({ "v": 6 }));
+    let relying = keeping(hashed(relying, Some("i1"), None, 6), &[Modality::Image]);
+    let steps = [
+        (change("patched", 6), Guard::Strict, Applied),
+        // Nobody knows what its picture's vector embeds.
+        (relying, Guard::Strict, Conflict),
+        (change("old", 4), Guard::Strict, Stale),
+        (
+            hashed(upsert("replaced", vectors(Some(B), None), json!({ "v": 6 })), Some("i2"), None, 6),
+            Guard::Strict,
+            Applied,
+        ),
+        (stamped(delete("deleted"), Some(6), "t", 6, Some(6)), Guard::Strict, Applied),
+        (change("unguarded", 6), Guard::Check, Applied),
+    ];
+    for (write, guard, expected) in steps {
+        let what = format!("{write:?}");
+        assert_eq!(f.guarded(&[write], guard).await, [expected], "{what}");
+    }
+    for asset in ["patched", "replaced", "deleted", "unguarded"] {
+        let record = &f.point(asset).await.unwrap().payload["clipstream"];
+        assert_eq!((record.get("claim"), &record["version"]), (None, &json!(6)), "{asset}");
+    }
+    let patched = f.point("patched").await.unwrap();
+    assert_vector(patched.text.as_ref(), Some(B), "text");
+    assert_vector(patched.image.as_ref(), Some(A), "image");
+    let record = &patched.payload["clipstream"];
+    assert_eq!(
+        (record.get("media"), &record["text_sha256"]),
+        (None, &json!("t2")),
+        "the picture's hash is not believed"
+    );
+    assert_vector(f.point("replaced").await.unwrap().text.as_ref(), None, "text");
+    f.end().await;
+}
+
+/// A replica that lags behind must not tell what has become of a write.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_what_most_replicas_agree_on() {
+    let f = Fixture::qdrant().await;
+    let Some(faults) = f.faults() else { return f.end().await };
+    let most = Some(Value::Type(ReadConsistencyType::Majority.into()));
+    let quorum = Some(Value::Type(ReadConsistencyType::Quorum.into()));
+    let write = stamped(upsert("a", vectors(Some(A), None), json!({})), None, "t", 1, Some(1));
+    assert_eq!(f.guarded(&[write.clone()], Guard::Strict).await, [Applied]);
+    assert_eq!(faults.take_consistencies(), [most], "after a strict write");
+    f.store.records(&f.collection, &[id("a")]).await.unwrap();
+    assert_eq!(faults.take_consistencies(), [most], "before a write");
+    // What has no majority, or is not there.
+    f.store.records(&f.collection, &[id("absent"), id("a")]).await.unwrap();
+    assert_eq!(faults.take_consistencies(), [most, None]);
+    // While a replica is dead, Qdrant refuses reads that ask for it.
+    let dead = || {
+        Status::internal(
+            "Service internal error: The replica set for shard 0 on peer 7 does not have enough active replicas",
+        )
+    };
+    faults.refuse_reads_of([most].into(), dead());
+    assert_eq!(f.guarded(&[write.clone()], Guard::Strict).await, [Applied]);
+    assert_eq!(faults.take_consistencies(), [most, quorum]);
+    faults.refuse_reads_of([most, quorum].into(), dead());
+    assert_eq!(f.guarded(&[write.clone()], Guard::Strict).await, [Applied]);
+    assert_eq!(faults.take_consistencies(), [most, quorum, None]);
+    // Other failures are no reason to believe fewer.
+    faults.refuse_reads_of([most].into(), Status::unavailable("down"));
+    assert_eq!(f.store.write(&f.collection, &[write], Guard::Strict).await.unwrap_err().reason, "store_unreachable");
+    assert!(faults.take_consistencies().iter().all(|asked| *asked == most));
+    f.end().await;
+}
