@@ -8,7 +8,7 @@ use crate::clip::{Clip, ClipError};
 use crate::config::Settings;
 use crate::domain::{Embedding, Failure, Fingerprint, MediaUrl, ModelId, Recorded};
 use crate::media::{Media, MediaClient, MediaError, Validators};
-use crate::pipeline::{Embed, Picture, Target};
+use crate::pipeline::{Embed, Limits, Picture, Target};
 use crate::redact;
 use crate::telemetry::Metrics;
 
@@ -115,8 +115,12 @@ impl Embedder {
     /// # Errors
     /// When the threads that preprocess cannot be started.
     pub fn new(clip: Arc<Clip>, media: MediaClient, settings: &Settings) -> Result<Self, EmbedError> {
-        let embed = Embed::new(settings.clip.preprocess_threads(), settings.media.pixels_max)
-            .map_err(|e| EmbedError::Input(format!("no threads to preprocess on: {e}")))?;
+        let limits = Limits {
+            threads: settings.clip.preprocess_threads(),
+            pixels_max: settings.media.pixels_max,
+            decode_bytes_max: settings.clip.decode_bytes_max(),
+        };
+        let embed = Embed::new(limits).map_err(|e| EmbedError::Input(format!("no threads to preprocess on: {e}")))?;
         Ok(Self { clip, media, embed: Arc::new(embed), media_bytes_max: settings.media.media_bytes_max })
     }
 

@@ -53,6 +53,21 @@ mod tests {
         assert_eq!(budget.bytes_held(), 4 * 1024);
     }
 
+    /// A large wish is not passed over by small ones for ever, and holds up only those that came after it.
+    #[tokio::test]
+    async fn nobody_overtakes_who_waits() {
+        let budget = Budget::new(10 * 1024);
+        let first = budget.reserve(6 * 1024).await;
+        let mut large = Box::pin(budget.reserve(8 * 1024));
+        assert!(futures::poll!(&mut large).is_pending());
+        let mut small = Box::pin(budget.reserve(1024));
+        assert!(futures::poll!(&mut small).is_pending());
+        drop(first);
+        let _large = large.await;
+        let _small = small.await;
+        assert_eq!(budget.bytes_held(), 9 * 1024);
+    }
+
     #[tokio::test]
     async fn more_than_everything_is_served_alone() {
         let budget = Budget::new(4 * 1024);

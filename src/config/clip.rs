@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use super::machine::{self, cores};
 use super::providers::{
     self, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
     TensorRtSettings,
@@ -7,6 +8,9 @@ use super::providers::{
 use super::reader::{Expected, Reader, Review, Text};
 use super::store::StoreSettings;
 use crate::domain::{Decoding, ModelId, Orientation, Precision, registry};
+
+/// Least memory for decoding that is chosen without being asked: a photo of 12 megapixels, whatever its kind.
+const DECODE_BYTES_MIN: u64 = 128 * 1024 * 1024;
 
 /// `[clip]`: the models, and how they run.
 #[derive(Clone, Debug)]
@@ -39,6 +43,9 @@ pub struct ClipSettings {
     /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1. It leaves
     /// all of them where a required provider computes elsewhere than on the CPU; a preferred one may turn out to be missing.
     pub preprocess_threads: usize,
+    /// Memory of all pictures that are being decoded and resized, in bytes; 0: a third of what this process may have, see
+    /// [`ClipSettings::decode_bytes_max()`].
+    pub decode_bytes_max: u64,
     /// What is done about EXIF orientation; part of the fingerprint.
     pub orientation: Orientation,
     /// `clip.preprocess`: how much of a JPEG is decoded; part of the fingerprint.
@@ -128,6 +135,15 @@ impl ClipSettings {
         cores().saturating_sub(towers).max(1)
     }
 
+    /// `decode_bytes_max`, resolved: a third of the container's memory limit, or of the machine's memory where there is none.
+    /// The other two thirds are for models, media and messages.
+    pub fn decode_bytes_max(&self) -> u64 {
+        match self.decode_bytes_max {
+            0 => (machine::memory_bytes() / 3).max(DECODE_BYTES_MIN),
+            bytes => bytes,
+        }
+    }
+
     /// Whether a provider computes elsewhere than on the CPU, as far as its settings say.
     fn leaves_cpu(&self, provider: Provider) -> bool {
         match provider {
@@ -156,10 +172,6 @@ impl ClipSettings {
     }
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 impl Default for ClipSettings {
     fn default() -> Self {
         Self {
@@ -178,6 +190,7 @@ impl Default for ClipSettings {
             image_batch_max: 16,
             text_batch_max: 32,
             preprocess_threads: 0,
+            decode_bytes_max: 0,
             orientation: Orientation::default(),
             decoding: Decoding::default(),
             cuda: CudaSettings::default(),
@@ -233,6 +246,7 @@ impl ClipSettings {
             image_batch_max: section.number("image_batch_max", default.image_batch_max, 1..=4096),
             text_batch_max: section.number("text_batch_max", default.text_batch_max, 1..=4096),
             preprocess_threads: section.number("preprocess_threads", default.preprocess_threads, 0..=1024),
+            decode_bytes_max: section.number("decode_bytes_max", default.decode_bytes_max, 0..=1 << 40),
             orientation: section.value("orientation", default.orientation),
             decoding: section.value("preprocess", default.decoding),
             cuda: section.table("cuda", CudaSettings::read),

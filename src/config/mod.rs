@@ -9,6 +9,7 @@ mod hub;
 mod kafka;
 mod kafka_oauth;
 mod layers;
+mod machine;
 mod media;
 mod pipeline;
 mod problem;

@@ -8,7 +8,8 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use crate::clip::{Clip, ClipError, Pixels, decode_picture};
+use crate::budget::Budget;
+use crate::clip::{Clip, ClipError, Pixels, Preprocess, decode_picture, picture_bytes};
 use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, UnchangedBy, Vectors};
 use crate::media::Media;
 
@@ -16,7 +17,21 @@ use crate::media::Media;
 /// a pool of many short-lived threads has the kernel clear new pages for every picture.
 pub struct Embed {
     threads: ThreadPool,
-    pixels_max: u64,
+    limits: Limits,
+    /// What all pictures that are being decoded may take together. Each reserves its own part before anything of it is
+    /// allocated, in the order in which they come: large ones wait for one another, and nobody overtakes them for ever.
+    budget: Budget,
+}
+
+/// Bounds on decoding.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Pictures at once.
+    pub threads: usize,
+    /// Of one picture.
+    pub pixels_max: u64,
+    /// Of all of them together, decoded and preprocessed.
+    pub decode_bytes_max: u64,
 }
 
 /// A model, and the content that its collection has the asset's vectors of already.
@@ -73,9 +88,10 @@ impl Embedded {
 impl Embed {
     /// # Errors
     /// When the threads cannot be started.
-    pub fn new(threads: usize, pixels_max: u64) -> Result<Self, ThreadPoolBuildError> {
-        let threads = ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|n| format!("preprocess-{n}"));
-        Ok(Self { threads: threads.build()?, pixels_max })
+    pub fn new(limits: Limits) -> Result<Self, ThreadPoolBuildError> {
+        let count = limits.threads.max(1);
+        let threads = ThreadPoolBuilder::new().num_threads(count).thread_name(|n| format!("preprocess-{n}"));
+        Ok(Self { threads: threads.build()?, limits, budget: Budget::new(limits.decode_bytes_max) })
     }
 
     pub async fn embed(
@@ -128,35 +144,58 @@ impl Embed {
         targets: &[Target],
         media: &Media,
     ) -> Result<(MediaRecord, Vec<Option<Pixels>>), Failure> {
-        let (bytes, pixels_max, targets) = (media.bytes.clone(), self.pixels_max, targets.to_vec());
+        let Limits { pixels_max, decode_bytes_max, .. } = self.limits;
+        let (bytes, owned) = (media.bytes.clone(), targets.to_vec());
+        let (sha256, wanted, taken) = self
+            .on_threads(move || {
+                let sha256 = hex(&Sha256::digest(&bytes));
+                let known = |target: &Target| target.media.as_ref().is_some_and(|media| media.sha256 == sha256);
+                let wanted: Vec<bool> = owned.iter().map(|target| !known(target)).collect();
+                let taken = match wanted.contains(&true) {
+                    true => picture_bytes(&bytes, pixels_max, decode_bytes_max, &preprocesses(&owned, &wanted)),
+                    false => Ok(0),
+                };
+                let taken = taken.map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
+                Ok((sha256, wanted, taken))
+            })
+            .await?;
         let (url, validators) = (media.url.clone(), media.validators.clone());
-        let work = move || {
-            let sha256 = hex(&Sha256::digest(&bytes));
-            let record = |width, height, mime| MediaRecord {
-                url,
-                etag: validators.etag,
-                last_modified: validators.last_modified,
-                version_id: validators.version_id,
-                sha256: sha256.clone(),
-                width,
-                height,
-                mime,
-            };
-            let known = |target: &Target| target.media.as_ref().is_some_and(|media| media.sha256 == sha256);
-            let wanted: Vec<bool> = targets.iter().map(|target| !known(target)).collect();
-            if let Some(MediaRecord { width, height, mime, .. }) = targets.first().and_then(|t| t.media.clone())
-                && !wanted.contains(&true)
-            {
-                return Ok((record(width, height, mime), no_pixels(&targets)));
-            }
-            let models = targets.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
-            let models: Vec<_> = models.map(|(target, _)| target.clip.preprocess()).collect();
-            let picture = decode_picture(&bytes, pixels_max, &models)
-                .map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
-            let mut pixels = models.iter().map(|model| model.apply(&picture));
-            let pixels = wanted.iter().map(|wanted| if *wanted { pixels.next() } else { None }).collect();
-            Ok((record(picture.width, picture.height, picture.mime.into()), pixels))
+        let record = |width, height, mime| MediaRecord {
+            url,
+            etag: validators.etag,
+            last_modified: validators.last_modified,
+            version_id: validators.version_id,
+            sha256,
+            width,
+            height,
+            mime,
         };
+        if let Some(MediaRecord { width, height, mime, .. }) = targets.first().and_then(|t| t.media.clone())
+            && !wanted.contains(&true)
+        {
+            return Ok((record(width, height, mime), no_pixels(targets)));
+        }
+        let reserved = self.budget.reserve(taken).await;
+        let (bytes, owned) = (media.bytes.clone(), targets.to_vec());
+        let (width, height, mime, pixels) = self
+            .on_threads(move || {
+                // Held until all of it is done, even if nobody waits for it any more.
+                let _reserved = reserved;
+                let models = preprocesses(&owned, &wanted);
+                let picture = decode_picture(&bytes, pixels_max, &models)
+                    .map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
+                let mut pixels = models.iter().map(|model| model.apply(&picture));
+                let pixels: Vec<_> = wanted.iter().map(|wanted| if *wanted { pixels.next() } else { None }).collect();
+                Ok((picture.width, picture.height, picture.mime, pixels))
+            })
+            .await?;
+        Ok((record(width, height, mime.into()), pixels))
+    }
+
+    async fn on_threads<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
         let (reply, done) = oneshot::channel();
         self.threads.spawn(move || {
             // A panic drops `reply`, which tells the waiting message; nobody waits any more when it was fenced.
@@ -170,6 +209,11 @@ impl Embed {
             Err(Failure::permanent(Stage::Embed, "image_undecodable", message))
         })
     }
+}
+
+/// Of the targets that want the picture's vector.
+fn preprocesses<'a>(targets: &'a [Target], wanted: &[bool]) -> Vec<&'a Preprocess> {
+    targets.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(target, _)| target.clip.preprocess()).collect()
 }
 
 fn no_pixels(targets: &[Target]) -> Vec<Option<Pixels>> {

@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(fuzzing)]
 pub use decode::decode;
-pub use embed::{Embed, Embedded, Picture, Target};
+pub use embed::{Embed, Embedded, Limits, Picture, Target};
 pub use flood::Flood;
 pub use progress::{Progress, Summary};
 
@@ -95,9 +95,8 @@ pub struct Parts {
     pub topic_ops: BTreeMap<String, Op>,
     /// Whether messages may come back late, from retry topics.
     pub retries: bool,
-    /// Pictures that are decoded and preprocessed at once.
-    pub preprocess_threads: usize,
-    pub pixels_max: u64,
+    /// Bounds on decoding pictures.
+    pub pictures: Limits,
     /// Each model with the collection that it fills.
     pub models: Vec<(Arc<Clip>, String)>,
     pub media: MediaClient,
@@ -126,7 +125,7 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
         guard: parts.store_settings.guard,
         metrics: parts.metrics.clone(),
         media: parts.media,
-        embed: Embed::new(parts.preprocess_threads, parts.pixels_max)
+        embed: Embed::new(parts.pictures)
             .map_err(|e| PipelineError::Broken(format!("no threads to preprocess on: {e}")))?,
         dead_letters: parts.dead_letters,
         attempts,

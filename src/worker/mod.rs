@@ -9,7 +9,7 @@ use crate::config::{KafkaSettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::ModelId;
 use crate::media::{MediaClient, MediaError};
-use crate::pipeline::{self, Parts, PipelineError, Progress, Summary};
+use crate::pipeline::{self, Limits, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::Shutdown;
 use crate::source::{KafkaSource, Source, SourceError};
 use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
@@ -120,8 +120,11 @@ impl Worker {
             store_settings: self.settings.store.clone(),
             topic_ops,
             retries: !retry_topics.is_empty(),
-            preprocess_threads: self.settings.clip.preprocess_threads(),
-            pixels_max: self.settings.media.pixels_max,
+            pictures: Limits {
+                threads: self.settings.clip.preprocess_threads(),
+                pixels_max: self.settings.media.pixels_max,
+                decode_bytes_max: self.settings.clip.decode_bytes_max(),
+            },
             models: self.models.clone(),
             media: self.media.clone(),
             store: self.store.clone(),

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use clipstream::config::{ModelEntry, Settings, StoreKind};
 use clipstream::dead_letter::FileDeadLetters;
 use clipstream::domain::{AssetId, Deletion, Fingerprint, Guard, Payload, PointId, Record, Write};
-use clipstream::pipeline::{self, Parts};
+use clipstream::pipeline::{self, Limits, Parts};
 use clipstream::shutdown::Shutdown;
 use clipstream::source::LinesSource;
 use clipstream::store::{CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, Written};
@@ -151,8 +151,7 @@ impl World {
             store_settings: self.settings.store.clone(),
             topic_ops: BTreeMap::new(),
             retries: false,
-            preprocess_threads: 1,
-            pixels_max: self.settings.media.pixels_max,
+            pictures: Limits { threads: 1, pixels_max: self.settings.media.pixels_max, decode_bytes_max: 1 << 30 },
             models: worker.models().to_vec(),
             media: worker.media().clone(),
             store: wrap(worker.store().clone()),

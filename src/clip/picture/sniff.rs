@@ -12,6 +12,8 @@ pub(super) enum Format {
     Gif,
     Bmp,
     Tiff,
+    Pnm,
+    Ico,
 }
 
 impl Format {
@@ -23,6 +25,8 @@ impl Format {
             Self::Gif => "image/gif",
             Self::Bmp => "image/bmp",
             Self::Tiff => "image/tiff",
+            Self::Pnm => "image/x-portable-anymap",
+            Self::Ico => "image/x-icon",
         }
     }
 }
@@ -36,6 +40,8 @@ impl fmt::Display for Format {
             Self::Gif => "GIF",
             Self::Bmp => "BMP",
             Self::Tiff => "TIFF",
+            Self::Pnm => "PNM",
+            Self::Ico => "ICO",
         })
     }
 }
@@ -55,6 +61,10 @@ pub(super) fn format(bytes: &[u8]) -> Result<Format, PictureError> {
         [b'B', b'M', ..] if is_bmp(bytes) => Ok(Format::Bmp),
         [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Ok(Format::Tiff),
         [b'I', b'I', 43, 0, ..] | [b'M', b'M', 0, 43, ..] => Ok(Format::Tiff),
+        // The order of the bytes wrong once: PIL believes the first two.
+        [b'I', b'I', 0, 42, ..] | [b'M', b'M', 42, 0, ..] => Ok(Format::Tiff),
+        [0, 0, 1, 0, ..] => Ok(Format::Ico),
+        _ if super::pnm::is_pnm(bytes) => Ok(Format::Pnm),
         _ => Err(PictureError::unsupported(other(bytes))),
     }
 }
@@ -76,7 +86,6 @@ fn other(bytes: &[u8]) -> String {
         },
         [0xFF, 0x0A, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => "a JPEG XL picture",
         [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xFF, 0x4F, 0xFF, 0x51, ..] => "a JPEG 2000 picture",
-        [0, 0, 1, 0, ..] => "an ICO file",
         [b'8', b'B', b'P', b'S', ..] => "a Photoshop file",
         [b'P', b'K', 3, 4, ..] => "a ZIP archive",
         [0x1F, 0x8B, ..] => "a gzip file",

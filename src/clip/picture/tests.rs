@@ -32,7 +32,7 @@ fn other_content_is_named() {
         let error = error(bytes, PIXELS_MAX);
         assert_eq!(error.reason, "image_unsupported");
         assert!(
-            error.message.contains(found) && error.message.contains("JPEG, PNG, WebP, GIF, BMP or TIFF"),
+            error.message.contains(found) && error.message.contains("JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or ICO"),
             "{error}"
         );
     }
@@ -84,8 +84,12 @@ fn a_file_that_is_cut_off_is_an_error() {
             assert_eq!(error.reason, "image_undecodable", "{name} at {percent} %");
         }
     }
-    // Even the last byte of a JPEG counts, as in PIL.
+    // The end of a JPEG alone is no part of its pixels, where they come row by row; all that is before it is.
     let bytes = picture("baseline_420.jpg");
+    let samples = |bytes: &[u8]| decode_picture(bytes, PIXELS_MAX, &[]).unwrap().samples.clone();
+    assert_eq!(samples(&bytes[..bytes.len() - 2]), samples(&bytes));
+    assert!(error(&bytes[..bytes.len() - 6], PIXELS_MAX).message.contains("cut off"));
+    let bytes = picture("progressive_420.jpg");
     assert!(error(&bytes[..bytes.len() - 1], PIXELS_MAX).message.contains("cut off"));
 }
 

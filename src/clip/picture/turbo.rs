@@ -58,16 +58,19 @@ impl Part {
 }
 
 impl Decoder {
-    /// `memory_bytes_max`: what the library may allocate, for the coefficients of progressive files.
-    pub fn new(memory_bytes_max: usize) -> Result<Self, String> {
+    pub fn new() -> Result<Self, String> {
         // SAFETY: takes a number, gives a handle or null.
         let handle = unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as c_int) };
         let handle = NonNull::new(handle).ok_or("libjpeg-turbo has no memory for a decoder")?;
         let decoder = Self { handle };
-        let megabytes = c_int::try_from(memory_bytes_max.div_ceil(1024 * 1024)).unwrap_or(c_int::MAX);
-        decoder.set(raw::TJPARAM_TJPARAM_MAXMEMORY, megabytes)?;
         decoder.set(raw::TJPARAM_TJPARAM_SAVEMARKERS, 0)?;
         Ok(decoder)
+    }
+
+    /// What the library may allocate from here on; it fails beyond that.
+    pub fn limit_memory(&self, bytes: u64) -> Result<(), String> {
+        let megabytes = c_int::try_from(bytes.div_ceil(1024 * 1024)).unwrap_or(c_int::MAX);
+        self.set(raw::TJPARAM_TJPARAM_MAXMEMORY, megabytes)
     }
 
     /// Reads up to the first scan. Warnings are no failures, see [`Self::decode`].

@@ -70,8 +70,11 @@ impl Turn {
             Samples::Grey16 { data, transparent } => {
                 Samples::Grey16 { data: self.pixels::<1, _>(&data, stored), transparent }
             }
+            Samples::Int(data) => Samples::Int(self.pixels::<1, _>(&data, stored)),
+            Samples::Float(data) => Samples::Float(self.pixels::<1, _>(&data, stored)),
             Samples::GreyAlpha(data) => Samples::GreyAlpha(bytes(data, 2)),
             Samples::Rgb { data, transparent } => Samples::Rgb { data: bytes(data, 3), transparent },
+            Samples::YCbCr(data) => Samples::YCbCr(bytes(data, 3)),
             Samples::Rgba(data) => Samples::Rgba(bytes(data, 4)),
             Samples::Indexed { data, palette } => Samples::Indexed { data: bytes(data, 1), palette },
             Samples::Cmyk(data) => Samples::Cmyk(bytes(data, 4)),
@@ -105,7 +108,7 @@ pub(super) fn read(format: Format, bytes: &[u8]) -> Turn {
         Format::Png => png(bytes),
         Format::WebP => webp(bytes),
         Format::Tiff => tiff(bytes),
-        Format::Gif | Format::Bmp => None,
+        Format::Gif | Format::Bmp | Format::Pnm | Format::Ico => None,
     };
     number.map_or(Turn::default(), Turn::from_exif)
 }

@@ -18,7 +18,7 @@ mod resample;
 use std::fmt::Write as _;
 
 use geometry::{Fit, Plan};
-use resample::{Filter, View, resize, resize_16, resize_nearest};
+use resample::{Filter, View, clip16, nearest_int, resize, resize_made, resize_nearest, resize_wide};
 
 pub(in crate::clip) use need::Need;
 
@@ -155,29 +155,39 @@ impl Preprocess {
                 Samples::Rgb { transparent: None, .. } | Samples::Grey { transparent: None, .. }
             )
         {
-            let data = modes::rgb_over(&picture.samples, background);
-            return self.fitted(&Samples::Rgb { data, transparent: None }, picture.decoded, picture.held, plan);
+            let made = |part| modes::rgb_over(&picture.samples.part(picture.held, part), background);
+            let rgb = resize_made::<3>(picture.decoded, made, plan.resized, self.filter, plan.kept);
+            return self.padded(rgb, [self.fill; 3], plan);
         }
-        self.fitted(&picture.samples, picture.decoded, picture.held, plan)
+        let rgb = self.fitted(&picture.samples, picture.decoded, picture.held, plan);
+        self.padded(rgb, self.fill_color(&picture.samples), plan)
     }
 
-    /// Resize in the mode of `samples`, which are the part `held` of a picture of size `from`; crop or pad; RGB.
+    /// Resize in the mode of `samples`, which are the part `held` of a picture of size `from`; crop; RGB.
     fn fitted(&self, samples: &Samples, from: Size, held: Region, plan: Plan) -> Vec<u8> {
-        let Plan { resized: to, kept, left, top } = plan;
+        let Plan { resized: to, kept, .. } = plan;
         let filter = self.filter;
         // A side or two that keep their length: torchvision returns the picture as it is, PIL copies it.
         let unchanged = from == to;
         let view = |data| View { data, size: from, held };
-        let rgb = match samples {
+        match samples {
             Samples::Bilevel { data, .. } => modes::rgb_from_grey(&resize_nearest(view(data), to, kept)),
             Samples::Indexed { data, palette } => {
                 modes::rgb_from_palette(&resize_nearest(view(data), to, kept), palette)
             }
             Samples::Grey { data, .. } => modes::rgb_from_grey(&resize::<1>(view(data), to, filter, kept)),
             Samples::Grey16 { data, .. } => {
-                modes::rgb_from_grey16(&resize_16(View { data, size: from, held }, to, filter, kept))
+                modes::rgb_from_grey16(&resize_wide(View { data, size: from, held }, to, filter, kept, clip16))
+            }
+            Samples::Int(data) => {
+                modes::rgb_from_int(&resize_wide(View { data, size: from, held }, to, filter, kept, nearest_int))
+            }
+            Samples::Float(data) => {
+                let stored = |sum| sum as f32;
+                modes::rgb_from_float(&resize_wide(View { data, size: from, held }, to, filter, kept, stored))
             }
             Samples::Rgb { data, .. } => resize::<3>(view(data), to, filter, kept),
+            Samples::YCbCr(data) => modes::rgb_from_ycbcr(&resize::<3>(view(data), to, filter, kept)),
             Samples::Cmyk(data) => modes::rgb_from_cmyk(&resize::<4>(view(data), to, filter, kept)),
             Samples::GreyAlpha(data) if unchanged => {
                 let cropped = resize::<2>(view(data), to, filter, kept);
@@ -188,19 +198,24 @@ impl Preprocess {
                 cropped.as_chunks().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect()
             }
             Samples::GreyAlpha(data) => {
-                let data = modes::premultiplied::<2>(data);
-                modes::rgb_from_premultiplied_grey(&resize::<2>(view(&data), to, filter, kept))
+                let made = |part| modes::premultiplied::<2>(view(data).crop::<2>(part));
+                modes::rgb_from_premultiplied_grey(&resize_made::<2>(from, made, to, filter, kept))
             }
             Samples::Rgba(data) => {
-                let data = modes::premultiplied::<4>(data);
-                modes::rgb_from_premultiplied(&resize::<4>(view(&data), to, filter, kept))
+                let made = |part| modes::premultiplied::<4>(view(data).crop::<4>(part));
+                modes::rgb_from_premultiplied(&resize_made::<4>(from, made, to, filter, kept))
             }
-        };
+        }
+    }
+
+    /// What is kept, in the middle of `color` where the model's input is larger.
+    fn padded(&self, rgb: Vec<u8>, color: [u8; 3], plan: Plan) -> Vec<u8> {
+        let Plan { kept, left, top, .. } = plan;
         if (kept.width, kept.height) == (self.size.width, self.size.height) {
             return rgb;
         }
         let row_bytes = self.size.width * 3;
-        let mut padded = self.fill_color(samples).repeat(self.size.width * self.size.height);
+        let mut padded = color.repeat(self.size.width * self.size.height);
         for (row, line) in rgb.chunks_exact(kept.width * 3).zip(padded.chunks_exact_mut(row_bytes).skip(top)) {
             line[left * 3..left * 3 + row.len()].copy_from_slice(row);
         }
@@ -216,6 +231,10 @@ impl Preprocess {
             Samples::Indexed { palette, .. } => {
                 let [r, g, b, _] = palette[usize::from(fill)];
                 [r, g, b]
+            }
+            Samples::YCbCr(_) => {
+                let light = modes::rgb_from_ycbcr(&[fill; 3]);
+                [light[0], light[1], light[2]]
             }
             Samples::Cmyk(_) => {
                 let light = modes::rgb_from_cmyk(&[fill; 4]);

@@ -17,8 +17,7 @@ fn divide(color: u8, alpha: u8) -> u8 {
 }
 
 /// `RGBA` to `RGBa`, `LA` to `La`: colours multiplied by alpha, the last of `C` channels.
-pub(super) fn premultiplied<const C: usize>(data: &[u8]) -> Vec<u8> {
-    let mut out = data.to_vec();
+pub(super) fn premultiplied<const C: usize>(mut out: Vec<u8>) -> Vec<u8> {
     for pixel in out.as_chunks_mut::<C>().0 {
         let alpha = pixel[C - 1];
         pixel[..C - 1].iter_mut().for_each(|color| *color = muldiv255(*color, alpha));
@@ -44,6 +43,16 @@ pub(super) fn rgb_from_grey16(data: &[u16]) -> Vec<u8> {
     data.iter().flat_map(|&grey| [grey.min(255) as u8; 3]).collect()
 }
 
+/// `I` is clipped, too.
+pub(super) fn rgb_from_int(data: &[i32]) -> Vec<u8> {
+    data.iter().flat_map(|&grey| [grey.clamp(0, 255) as u8; 3]).collect()
+}
+
+/// `F` is clipped and rounded down; what is no number is black.
+pub(super) fn rgb_from_float(data: &[f32]) -> Vec<u8> {
+    data.iter().flat_map(|&grey| [grey as u8; 3]).collect()
+}
+
 pub(super) fn rgb_from_palette(data: &[u8], palette: &[[u8; 4]; 256]) -> Vec<u8> {
     data.iter()
         .flat_map(|&index| {
@@ -64,6 +73,22 @@ pub(super) fn rgb_from_cmyk(data: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+/// PIL's tables (`ConvertYCbCr.c`): six fraction bits, rounded up from a half, towards zero below it.
+pub(super) fn rgb_from_ycbcr(data: &[u8]) -> Vec<u8> {
+    let part = |factor: f64, value: u8| (factor * (f64::from(value) - 128.0) * 64.0 + 0.5) as i32;
+    let table = |factor: f64| -> [i32; 256] { std::array::from_fn(|value| part(factor, value as u8)) };
+    let [red, green_of_blue, green_of_red, blue] = [1.402, -0.34414, -0.71414, 1.772].map(table);
+    data.as_chunks()
+        .0
+        .iter()
+        .flat_map(|&[y, cb, cr]| {
+            let (y, cb, cr) = (i32::from(y), usize::from(cb), usize::from(cr));
+            let green = (green_of_blue[cb] + green_of_red[cr]) >> 6;
+            [y + (red[cr] >> 6), y + green, y + (blue[cb] >> 6)].map(|light| light.clamp(0, 255) as u8)
+        })
+        .collect()
+}
+
 /// `Image.alpha_composite(background, picture)`, then `RGB`. Under an opaque background PIL's 7 extra bits cancel
 /// out: what remains is one rounded division by 255.
 fn over([r, g, b, alpha]: [u8; 4], background: [u8; 3]) -> [u8; 3] {
@@ -78,7 +103,7 @@ fn over([r, g, b, alpha]: [u8; 4], background: [u8; 3]) -> [u8; 3] {
     [mix(r, background[0]), mix(g, background[1]), mix(b, background[2])]
 }
 
-/// The whole picture as `RGB`, composed on `background`.
+/// Pixels as `RGB`, composed on `background`.
 pub(super) fn rgb_over(samples: &Samples, background: [u8; 3]) -> Vec<u8> {
     // A single transparent value makes PIL's pixels (value, alpha 0), which composes to the background.
     let keyed = |rgb: Vec<u8>, transparent: Option<[u8; 3]>| match transparent {
@@ -95,6 +120,8 @@ pub(super) fn rgb_over(samples: &Samples, background: [u8; 3]) -> Vec<u8> {
         }
         Samples::Grey16 { data, transparent } => keyed(rgb_from_grey16(data), transparent.map(|t| [t; 3])),
         Samples::Rgb { data, transparent } => keyed(data.clone(), *transparent),
+        Samples::Int(data) => rgb_from_int(data),
+        Samples::Float(data) => rgb_from_float(data),
         Samples::GreyAlpha(data) => {
             data.as_chunks().0.iter().flat_map(|&[grey, a]| over([grey, grey, grey, a], background)).collect()
         }
@@ -103,6 +130,7 @@ pub(super) fn rgb_over(samples: &Samples, background: [u8; 3]) -> Vec<u8> {
             let composed = palette.map(|color| over(color, background));
             data.iter().flat_map(|&index| composed[usize::from(index)]).collect()
         }
+        Samples::YCbCr(data) => rgb_from_ycbcr(data),
         Samples::Cmyk(data) => rgb_from_cmyk(data),
     }
 }
@@ -133,7 +161,7 @@ mod tests {
     #[test]
     fn cmyk_and_premultiplied_formulas_hold_at_their_ends() {
         assert_eq!(rgb_from_cmyk(&[0, 128, 255, 0, 0, 0, 0, 255]), [255, 127, 0, 0, 0, 0]);
-        assert_eq!(premultiplied::<4>(&[200, 100, 0, 128]), [100, 50, 0, 128]);
+        assert_eq!(premultiplied::<4>(vec![200, 100, 0, 128]), [100, 50, 0, 128]);
         assert_eq!(rgb_from_premultiplied(&[100, 50, 0, 128]), [199, 99, 0]);
     }
 }

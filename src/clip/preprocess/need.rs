@@ -46,4 +46,29 @@ impl<'a> Need<'a> {
         };
         self.models.iter().map(one).reduce(Region::union).unwrap_or(decoded.whole())
     }
+
+    /// Bytes that making an input of each model takes, besides the decoded picture: the resize's windows and what is
+    /// between its passes, of one model at a time; the inputs, of all. `picture` and `decoded` as for [`Self::region`].
+    pub fn bytes(self, picture: Size, decoded: Size, pixel_bytes: usize) -> usize {
+        let one = |model: &&Preprocess| {
+            let plan = geometry::plan(model.fit, picture, model.size);
+            let (resized, kept) = (plan.resized, plan.kept);
+            let (width, first, count) = (decoded.width, kept.left, kept.width);
+            let (left, right) = resample::span(model.filter, width, resized.width, first, count);
+            let (top, bottom) = resample::span(model.filter, decoded.height, resized.height, kept.top, kept.height);
+            let (columns, rows) = (right - left, bottom - top);
+            let windows = resample::windows_bytes(model.filter, decoded.width, resized.width, kept.width)
+                + resample::windows_bytes(model.filter, decoded.height, resized.height, kept.height);
+            // Whichever pass is first. Palettes and backgrounds become three channels.
+            let channels = pixel_bytes.max(3);
+            let middle = (kept.width * rows).max(columns * kept.height) * channels;
+            // Premultiplied, or composed on a background: a band of it at a time, in up to four forms.
+            let is_made = model.background.is_some() || matches!(pixel_bytes, 2 | 4);
+            let band = if is_made { (4 * columns * rows * channels).min(resample::BAND_BYTES) } else { 0 };
+            windows + middle + band + kept.width * kept.height * 2 * channels
+        };
+        let inputs = |model: &&Preprocess| model.size.width * model.size.height * (3 * size_of::<f32>() + 6);
+        let most = self.models.iter().map(one).max().unwrap_or(0);
+        most + self.models.iter().map(inputs).sum::<usize>()
+    }
 }

@@ -101,7 +101,7 @@ fn sides_of_65535_are_refused_by_the_header() {
     let mut bmp = picture("rgb.bmp");
     bmp[22..26].copy_from_slice(&huge.to_le_bytes());
     bmp[18..22].copy_from_slice(&i32::MIN.to_le_bytes());
-    refused(&bmp, "image_undecodable", "BMP");
+    refused(&bmp, "image_too_large", "2147483648 x 65535");
 
     let mut tiff = picture("rgb.tif");
     set_tiff(&mut tiff, 278, u32::MAX);
@@ -121,7 +121,7 @@ fn webp_frames_beyond_their_canvas_are_refused_before_they_are_allocated() {
     let mut webp = picture("lossy_alpha.webp");
     let frame = webp.windows(3).position(|part| part == [0x9D, 0x01, 0x2A]).expect("a lossy frame");
     webp[frame + 3..frame + 7].copy_from_slice(&[0xFF, 0x3F, 0xFF, 0x3F]);
-    refused(&webp, "image_undecodable", "a frame is 16383 x 16383 pixels");
+    refused(&webp, "image_undecodable", "its frame has another size than its header says");
     // The same frame in an animation of one pixel.
     let chunk = |kind: &[u8; 4], body: &[u8]| {
         let mut chunk = [&kind[..], &(body.len() as u32).to_le_bytes(), body].concat();
@@ -132,7 +132,7 @@ fn webp_frames_beyond_their_canvas_are_refused_before_they_are_allocated() {
     let canvas = chunk(b"VP8X", &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let body =
         [&b"WEBP"[..], &canvas, &chunk(b"ANIM", &[0; 6]), &chunk(b"ANMF", &[&[0; 16][..], &lossy].concat())].concat();
-    refused(&chunk(b"RIFF", &body), "image_undecodable", "a frame is 16383 x 16383 pixels");
+    refused(&chunk(b"RIFF", &body), "image_undecodable", "its first frame lies outside of the picture");
 }
 
 #[test]
@@ -202,7 +202,8 @@ fn tiff_directories_cannot_ask_for_more_than_the_picture() {
     let count = u16::from_le_bytes(tiff[directory..directory + 2].try_into().unwrap()) as usize;
     let link = directory + 2 + 12 * count;
     tiff[link..link + 4].copy_from_slice(&(directory as u32).to_le_bytes());
-    refused(&tiff, "image_undecodable", "cycle");
+    // The first one is all that is read.
+    assert_eq!(decoded(&tiff).unwrap(), decoded(&original).unwrap());
     tiff[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     refused(&tiff, "image_undecodable", "TIFF");
     tiff[4..8].copy_from_slice(&(next as u32).to_le_bytes());

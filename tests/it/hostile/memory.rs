@@ -22,13 +22,14 @@ const MIB: u64 = 1024 * 1024;
 const PIXELS_MAX: u64 = 4_000_000;
 const MEDIA_BYTES_MAX: u64 = 8 * MIB;
 const IN_FLIGHT_BYTES_MAX: u64 = 64 * MIB;
-const THREADS: u64 = 2;
+/// So many that what they decode would be far more than is allowed, if nothing kept it in bounds.
+const THREADS: u64 = 8;
 /// What a fetch may take, and how often it is tried: tarpits end.
 const FETCH_TIMEOUT_MS: u64 = 2_000;
-/// What a decoder may take for one picture (docs/operations.md).
-const DECODED_BYTES_MAX: u64 = 8 * PIXELS_MAX + 16 * MIB;
-/// What is made of it before it is small.
-const MADE_BYTES_MAX: u64 = 4 * PIXELS_MAX;
+/// `clip.decode_bytes_max`: of all pictures that are being decoded; one of `PIXELS_MAX` may take most of it.
+const DECODE_BYTES_MAX: u64 = 64 * MIB;
+/// Buffers of JPEGs that threads keep, of three channels (docs/operations.md).
+const KEPT_BYTES_MAX: u64 = 3 * PIXELS_MAX * THREADS;
 /// Inputs of the model that wait for a batch: `pipeline.in_flight_max` of 96 x 96 pixels in three floats.
 const INPUT_BYTES_MAX: u64 = 256 * 96 * 96 * 12;
 /// Read ahead from Kafka, by librdkafka and by us.
@@ -42,6 +43,7 @@ fn settings(store: &str) -> Vec<(&'static str, String)> {
         ("store.kind", "qdrant".to_owned()),
         ("store.url", store.to_owned()),
         ("clip.preprocess_threads", THREADS.to_string()),
+        ("clip.decode_bytes_max", DECODE_BYTES_MAX.to_string()),
         ("clip.intra_op_threads", "1".to_owned()),
         ("media.allow_hosts", "127.0.0.1".to_owned()),
         ("media.pixels_max", PIXELS_MAX.to_string()),
@@ -208,7 +210,7 @@ async fn hostile_pictures_and_servers_cost_no_more_memory_than_the_settings_allo
         }
     }
     trial.until_done().await;
-    let pictures = THREADS * (DECODED_BYTES_MAX + MADE_BYTES_MAX) + INPUT_BYTES_MAX;
+    let pictures = DECODE_BYTES_MAX + KEPT_BYTES_MAX + INPUT_BYTES_MAX;
     trial.end(IN_FLIGHT_BYTES_MAX + pictures + READ_AHEAD_BYTES + SLACK_BYTES).await;
 }
 

@@ -2,6 +2,7 @@
 //! URLs that point inwards. (The table of addresses is in `src/media/ssrf_tests.rs`, next to the policy.)
 
 mod bombs;
+mod costs;
 mod formats;
 mod memory;
 mod messages;
@@ -9,4 +10,6 @@ mod mutate;
 mod mutations;
 mod proxies;
 mod servers;
+mod sizing;
 mod truncation;
+mod variants;

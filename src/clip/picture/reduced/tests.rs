@@ -13,7 +13,7 @@ fn picture(name: &str) -> Vec<u8> {
 /// All of a file by this decoder and by libjpeg-turbo.
 fn both(name: &str, reduction: usize) -> (Vec<u8>, Vec<u8>) {
     let bytes = picture(name);
-    let decoder = Decoder::new(1 << 30).unwrap();
+    let decoder = Decoder::new().unwrap();
     let header = decoder.header(&bytes).unwrap();
     let Size { width, height } = header.size;
     let whole = Size { width: width.div_ceil(reduction), height: height.div_ceil(reduction) };
@@ -66,7 +66,7 @@ fn a_flat_picture_and_a_slope_come_out_as_they_are() {
 
 #[test]
 fn what_is_not_served_is_left_to_libjpeg() {
-    let size = |bytes: &[u8]| Decoder::new(1 << 30).unwrap().header(bytes).unwrap().size;
+    let size = |bytes: &[u8]| Decoder::new().unwrap().header(bytes).unwrap().size;
     for name in ["progressive_420.jpg", "progressive_grey.jpg", "cmyk_adobe.jpg"] {
         let bytes = picture(name);
         assert!(decode(&bytes, size(&bytes), 8, Region { left: 0, top: 0, width: 1, height: 1 }).is_none(), "{name}");

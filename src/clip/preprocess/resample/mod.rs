@@ -107,6 +107,13 @@ pub(super) fn span(filter: Filter, from: usize, to: usize, first: usize, count: 
     (windows(filter, from, to, first, 1).span().0, end)
 }
 
+/// Bytes of the windows of so many result samples of an axis, while they are made.
+pub(super) fn windows_bytes(filter: Filter, from: usize, to: usize, count: usize) -> usize {
+    let taps = (2.0 * filter.support() * (from as f64 / to as f64).max(1.0)).ceil() as usize + 2;
+    // In `f64`, and in fixed point with what the fast passes make of it; a vector that grows has up to as much again.
+    count * (taps * (2 * size_of::<f64>() + 2 * size_of::<i32>()) + 2 * size_of::<(usize, usize)>())
+}
+
 /// `normalize_coeffs_8bpc`: rounded half away from zero.
 fn fixed_point(windows: Windows<f64>) -> Windows<i32> {
     let one = f64::from(1 << WEIGHT_BITS);
@@ -128,7 +135,7 @@ pub(super) struct View<'a, T> {
 
 impl<T: Copy> View<'_, T> {
     /// `region` of the picture as it is, `C` samples per pixel.
-    fn crop<const C: usize>(self, region: Region) -> Vec<T> {
+    pub fn crop<const C: usize>(self, region: Region) -> Vec<T> {
         let mut out = Vec::with_capacity(region.width * region.height * C);
         let left = region.left - self.held.left;
         let rows = self.data.chunks_exact(self.held.width * C).skip(region.top - self.held.top);
@@ -168,6 +175,54 @@ pub(super) fn resize<const C: usize>(source: View<'_, u8>, to: Size, filter: Fil
     }
 }
 
+/// Most bytes of a band of [`resize_made`], and a row or column more.
+pub(super) const BAND_BYTES: usize = 8 * 1024 * 1024;
+
+/// As [`resize`], of a picture whose pixels are made of others (premultiplied, or composed on a background): `made` gives
+/// those of a part, so that there is never a second picture beside the first.
+pub(super) fn resize_made<const C: usize>(
+    size: Size,
+    made: impl Fn(Region) -> Vec<u8>,
+    to: Size,
+    filter: Filter,
+    region: Region,
+) -> Vec<u8> {
+    if size == to {
+        return made(region);
+    }
+    let down = fixed_point(windows(filter, size.height, to.height, region.top, region.height));
+    let across = fixed_point(windows(filter, size.width, to.width, region.left, region.width));
+    let ((top, bottom), (left, right)) = (down.span(), across.span());
+    let (width, height) = (right - left, bottom - top);
+    let band = |side: usize| (BAND_BYTES / 4 / (side * C)).max(1);
+    if vertical_first(size, to) {
+        let mut middle = vec![0; width * region.height * C];
+        for first in (0..width).step_by(band(height)) {
+            let part = Region { left: left + first, top, width: band(height).min(width - first), height };
+            let stride = part.width * C;
+            let data = made(part);
+            let made = passes::vertical(Rows { data: &data, stride, first: top }, 0..stride, &down);
+            for (line, out) in made.chunks_exact(stride).zip(middle.chunks_exact_mut(width * C)) {
+                out[first * C..first * C + stride].copy_from_slice(line);
+            }
+        }
+        return passes::horizontal::<C>(Rows { data: &middle, stride: width * C, first: left }, &across);
+    }
+    let mut middle = Vec::with_capacity(region.width * height * C);
+    for first in (0..height).step_by(band(width)) {
+        let part = Region { left, top: top + first, width, height: band(width).min(height - first) };
+        let data = made(part);
+        if size.width == to.width {
+            middle.extend_from_slice(&data);
+        } else {
+            let rows = Rows { data: &data, stride: width * C, first: left };
+            middle.extend_from_slice(&passes::horizontal::<C>(rows, &across));
+        }
+    }
+    let stride = region.width * C;
+    passes::vertical(Rows { data: &middle, stride, first: top }, 0..stride, &down)
+}
+
 /// Rows of `stride` samples. `first` is where the windows of a pass begin to count: the source row of the first row for
 /// the vertical one, the source column of the first column for the horizontal one.
 #[derive(Clone, Copy)]
@@ -183,8 +238,15 @@ fn vertical_first(from: Size, to: Size) -> bool {
     to.height < from.height && 2 * to.width + from.height > 2 * from.width + to.height
 }
 
-/// The same for one channel of 16-bit samples (PIL's `I;16`), which PIL sums in `f64`.
-pub(super) fn resize_16(source: View<'_, u16>, to: Size, filter: Filter, region: Region) -> Vec<u16> {
+/// One channel of samples of more than 8 bits, which PIL sums in `f64`: `I;16`, `I` and `F`, each with its own way of
+/// storing a sum.
+pub(super) fn resize_wide<T: Copy + Into<f64>>(
+    source: View<'_, T>,
+    to: Size,
+    filter: Filter,
+    region: Region,
+    stored: impl Fn(f64) -> T,
+) -> Vec<T> {
     let View { data, size, held } = source;
     if size == to {
         return source.crop::<1>(region);
@@ -192,21 +254,23 @@ pub(super) fn resize_16(source: View<'_, u16>, to: Size, filter: Filter, region:
     let down = windows(filter, size.height, to.height, region.top, region.height);
     let across = windows(filter, size.width, to.width, region.left, region.width);
     // Rare enough that whole axes are computed, in whichever order.
-    let sum = |weights: &[f64], samples: &mut dyn Iterator<Item = &u16>| {
-        clip16(weights.iter().zip(samples).fold(0.0, |sum, (w, &s)| sum + f64::from(s) * w))
+    let sum = |weights: &[f64], samples: &mut dyn Iterator<Item = &T>| {
+        stored(weights.iter().zip(samples).fold(0.0, |sum, (w, &s)| sum + s.into() * w))
     };
-    let horizontal = |rows: &[u16]| -> Vec<u16> {
-        let columns = |row: &[u16]| {
-            across.iter().map(|(start, weights)| sum(weights, &mut row[start - held.left..].iter())).collect::<Vec<_>>()
-        };
-        rows.chunks_exact(held.width).flat_map(columns).collect()
+    let horizontal = |rows: &[T]| -> Vec<T> {
+        let mut out = Vec::with_capacity(rows.len() / held.width * region.width);
+        for row in rows.chunks_exact(held.width) {
+            out.extend(across.iter().map(|(start, weights)| sum(weights, &mut row[start - held.left..].iter())));
+        }
+        out
     };
-    let vertical = |rows: &[u16], width: usize| -> Vec<u16> {
-        let row = |(start, weights): (usize, &[f64])| {
+    let vertical = |rows: &[T], width: usize| -> Vec<T> {
+        let mut out = Vec::with_capacity(region.height * width);
+        for (start, weights) in down.iter() {
             let start = (start - held.top) * width;
-            (0..width).map(|column| sum(weights, &mut rows[start + column..].iter().step_by(width))).collect::<Vec<_>>()
-        };
-        down.iter().flat_map(row).collect()
+            out.extend((0..width).map(|column| sum(weights, &mut rows[start + column..].iter().step_by(width))));
+        }
+        out
     };
     if vertical_first(size, to) {
         horizontal(&vertical(data, held.width))
@@ -215,9 +279,14 @@ pub(super) fn resize_16(source: View<'_, u16>, to: Size, filter: Filter, region:
     }
 }
 
+/// `I`: rounded half away from zero.
+pub(super) fn nearest_int(sum: f64) -> i32 {
+    if sum >= 0.0 { (sum + 0.5).floor() as i32 } else { -((sum.abs() + 0.5).floor()) as i32 }
+}
+
 /// PIL stores the two bytes of a 16-bit sum clipped one by one; below 0 both become 0, and from 65,536 on only the
 /// high byte is held at 255.
-fn clip16(sum: f64) -> u16 {
+pub(super) fn clip16(sum: f64) -> u16 {
     let sum = if sum >= 0.0 { (sum + 0.5) as i32 } else { (sum - 0.5) as i32 };
     let low = (sum % 256).clamp(0, 255) as u16;
     let high = (sum >> 8).clamp(0, 255) as u16;
