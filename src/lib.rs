@@ -5,7 +5,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
-//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`]: tools everyone may use |
+//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`used_up`]: tools everyone may use |
 //! | 2 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
 //! | 3 | [`pipeline`]: from a message to a point, stage by stage |
 //! | 4 | [`worker`], [`api`]: services that assemble ports and pipeline |
@@ -33,4 +33,5 @@ pub mod source;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod used_up;
 pub mod worker;

@@ -48,11 +48,13 @@ pub enum ImageInput {
 
 impl From<&str> for ImageInput {
     fn from(text: &str) -> Self {
-        let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+        // What comes along when a URL is copied; a path that begins so is found as it stands.
+        let url = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{FEFF}');
+        let scheme = url.split_once(':').map(|(scheme, _)| scheme);
         // One letter is a Windows drive.
         match scheme {
             Some(s) if s.len() > 1 && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
-                Self::Url(MediaUrl::new(text))
+                Self::Url(MediaUrl::new(url))
             }
             _ => Self::Path(PathBuf::from(text)),
         }

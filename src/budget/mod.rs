@@ -1,40 +1,127 @@
 //! A bound on memory: bytes are reserved before they are held, and return when the reservation is dropped.
+//!
+//! What becomes large is not known when it begins, so a reservation grows with what it is for. Several that have grown to
+//! fill the budget would wait for each other for ever; therefore a part is kept free ([`Budget::keep_for_one`]) into which only
+//! one of them at a time may grow, until it is complete. And no owner (a host) takes more than a share with what is
+//! incomplete, so that nobody's slowness fills the budget for everyone.
 
-use std::sync::Arc;
+mod queue;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Reservations are counted in units of this many bytes, so that budgets beyond 4 GiB fit a semaphore's `u32`.
-const UNIT_BYTES: u64 = 1024;
+use queue::{Queue, Request};
+use tokio::sync::oneshot;
 
+/// Of the whole budget, what the incomplete reservations of one owner hold at most together; a single one may have more.
+const OWNER_SHARE: u64 = 4;
+
+/// Clones are the same budget.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    units: Arc<Semaphore>,
-    units_max: u32,
+    queue: Arc<Mutex<Queue>>,
 }
 
 /// Bytes that are held. Dropping it gives them back.
 #[derive(Debug)]
 pub struct Reservation {
-    _permit: OwnedSemaphorePermit,
+    budget: Budget,
+    id: u64,
+    owner: Option<Arc<str>>,
+    bytes: u64,
 }
 
 impl Budget {
     pub fn new(bytes_max: u64) -> Self {
-        let units_max = u32::try_from(bytes_max / UNIT_BYTES).unwrap_or(u32::MAX).max(1);
-        Self { units: Arc::new(Semaphore::new(units_max as usize)), units_max }
+        Self { queue: Arc::new(Mutex::new(Queue::new(bytes_max.max(1), OWNER_SHARE))) }
     }
 
-    /// Waits until `bytes` are free. A wish for more than the whole budget waits for all of it, so that it is
-    /// served alone instead of never.
+    /// Keeps `bytes` (at most half of the budget) free for one reservation at a time that grows when all else is taken: what one
+    /// may need at most.
+    pub fn keep_for_one(&self, bytes: u64) {
+        self.lock().keep_for_one(bytes);
+    }
+
+    /// Waits until `bytes` are free. A wish for more than the whole budget waits for all of it, so that it is served alone
+    /// instead of never. Safe to cancel.
     pub async fn reserve(&self, bytes: u64) -> Reservation {
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.units_max);
-        let permit = self.units.clone().acquire_many_owned(units).await.expect("a budget's semaphore is never closed");
-        Reservation { _permit: permit }
+        let mut reservation = self.begin(None);
+        reservation.grow_to(bytes).await;
+        reservation.complete();
+        reservation
+    }
+
+    /// A reservation of nothing yet, of `owner`'s share.
+    pub fn begin(&self, owner: Option<&str>) -> Reservation {
+        Reservation { budget: self.clone(), id: self.lock().new_id(), owner: owner.map(Into::into), bytes: 0 }
     }
 
     pub fn bytes_held(&self) -> u64 {
-        (u64::from(self.units_max) - self.units.available_permits() as u64) * UNIT_BYTES
+        self.lock().bytes_held()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A panic elsewhere leaves the queue whole: nothing in a critical section can fail half way.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reservation {
+    /// Waits until it holds `bytes`. Safe to cancel.
+    pub async fn grow_to(&mut self, bytes: u64) {
+        let (granted, grant) = oneshot::channel();
+        let more = {
+            let mut queue = self.budget.lock();
+            let more = bytes.min(queue.bytes_max()).saturating_sub(self.bytes);
+            if more == 0 {
+                return;
+            }
+            let begins = self.bytes == 0;
+            queue.ask(Request { id: self.id, owner: self.owner.clone(), more, begins, granted });
+            more
+        };
+        // Where this future is dropped, what it asked for is taken back.
+        let mut waiting = Waiting { reservation: self, more, over: false };
+        // The sender is dropped without a word only together with the queue, which this reservation keeps.
+        let _ = grant.await;
+        waiting.over = true;
+        waiting.reservation.bytes += more;
+    }
+
+    /// Whether somebody waits for memory that this one has a part of.
+    pub fn is_in_the_way(&self) -> bool {
+        self.budget.lock().is_short(self.owner.as_deref())
+    }
+
+    /// It grows no more, so it no longer counts against its owner's share.
+    pub fn complete(&mut self) {
+        let owner = self.owner.take();
+        self.budget.lock().complete(self.id, owner.as_deref(), self.bytes);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.complete();
+        self.budget.lock().give_back(self.bytes);
+    }
+}
+
+struct Waiting<'a> {
+    reservation: &'a mut Reservation,
+    more: u64,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let Reservation { budget, id, bytes, .. } = &mut *self.reservation;
+        // Granted in the meantime: it is given back with the rest.
+        if !budget.lock().withdraw(*id) {
+            *bytes += self.more;
+        }
     }
 }
 
@@ -42,15 +129,19 @@ impl Budget {
 mod tests {
     use super::*;
 
+    const KIB: u64 = 1024;
+
     #[tokio::test]
     async fn waits_until_bytes_come_back() {
-        let budget = Budget::new(10 * 1024);
-        let first = budget.reserve(8 * 1024).await;
-        let mut second = Box::pin(budget.reserve(4 * 1024));
+        let budget = Budget::new(10 * KIB);
+        let first = budget.reserve(8 * KIB).await;
+        let mut second = Box::pin(budget.reserve(4 * KIB));
         assert!(futures::poll!(&mut second).is_pending());
+        assert!(first.is_in_the_way());
         drop(first);
-        let _second = second.await;
-        assert_eq!(budget.bytes_held(), 4 * 1024);
+        let second = second.await;
+        assert_eq!(budget.bytes_held(), 4 * KIB);
+        assert!(!second.is_in_the_way());
     }
 
     /// A large wish is not passed over by small ones for ever, and holds up only those that came after it.
@@ -70,10 +161,86 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_everything_is_served_alone() {
-        let budget = Budget::new(4 * 1024);
+        let budget = Budget::new(4 * KIB);
         let all = budget.reserve(1 << 40).await;
-        assert_eq!(budget.bytes_held(), 4 * 1024);
+        assert_eq!(budget.bytes_held(), 4 * KIB);
         drop(all);
         assert_eq!(budget.bytes_held(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_given_up_takes_nothing_and_holds_nobody_up() {
+        let budget = Budget::new(10 * KIB);
+        let first = budget.reserve(8 * KIB).await;
+        let mut large = Box::pin(budget.reserve(9 * KIB));
+        let mut small = Box::pin(budget.reserve(KIB));
+        assert!(futures::poll!(&mut large).is_pending());
+        assert!(futures::poll!(&mut small).is_pending(), "in the order in which they came");
+        drop(large);
+        assert!(futures::poll!(&mut small).is_ready());
+        let mut granted = Box::pin(budget.reserve(5 * KIB));
+        assert!(futures::poll!(&mut granted).is_pending());
+        drop(first);
+        // It was granted, but nobody has looked.
+        drop(granted);
+        assert_eq!(budget.bytes_held(), 0, "the small one was dropped when it was ready");
+    }
+
+    /// Each would be content with what the others hold.
+    #[tokio::test]
+    async fn what_grows_never_waits_for_each_other_for_ever() {
+        let budget = Budget::new(100 * KIB);
+        budget.keep_for_one(30 * KIB);
+        let mut all: Vec<Reservation> = (0..10).map(|n| budget.begin(Some(&format!("h{n}")))).collect();
+        for reservation in &mut all {
+            reservation.grow_to(7 * KIB).await;
+        }
+        // Nobody completes what the others wait for.
+        let finish = all.into_iter().map(async |mut reservation: Reservation| {
+            for size in [10, 20, 30] {
+                reservation.grow_to(size * KIB).await;
+                tokio::task::yield_now().await;
+            }
+            reservation.complete();
+        });
+        let most = async {
+            let mut most = 0;
+            for _ in 0..1000 {
+                most = most.max(budget.bytes_held());
+                tokio::task::yield_now().await;
+            }
+            most
+        };
+        let done = futures::future::join(futures::future::join_all(finish), most);
+        let (_, most) = tokio::time::timeout(std::time::Duration::from_secs(20), done).await.expect("no deadlock");
+        assert!(most <= 100 * KIB, "{most}");
+        assert_eq!(budget.bytes_held(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_owner_gets_no_more_than_its_share_and_never_stands_still() {
+        let budget = Budget::new(100 * KIB);
+        budget.keep_for_one(20 * KIB);
+        let mut slow: Vec<Reservation> = (0..3).map(|_| budget.begin(Some("slow"))).collect();
+        for reservation in &mut slow {
+            reservation.grow_to(8 * KIB).await;
+        }
+        let [first, second, third] = slow.as_mut_slice() else { unreachable!("three") };
+        // A share is 25: the first one to need more gets it, the others wait for it.
+        first.grow_to(15 * KIB).await;
+        {
+            let mut waits = Box::pin(second.grow_to(15 * KIB));
+            assert!(futures::poll!(&mut waits).is_pending());
+            let mut other = budget.begin(Some("good"));
+            other.grow_to(20 * KIB).await;
+            let mut begins = budget.begin(Some("slow"));
+            let mut begins = Box::pin(begins.grow_to(KIB));
+            assert!(futures::poll!(&mut begins).is_pending());
+            assert!(first.is_in_the_way() && !other.is_in_the_way());
+            first.complete();
+            assert!(futures::poll!(&mut waits).is_ready());
+        }
+        second.complete();
+        third.grow_to(20 * KIB).await;
     }
 }

@@ -10,6 +10,7 @@ use super::{CliError, Exit, Global};
 use crate::api::{EmbedError, Embedder, ImageInput};
 use crate::domain::{Embedding, Modality, ModelId, registry};
 use crate::redact;
+use crate::source::text_of;
 
 /// Inputs under way at once: enough to fill a batch of either tower twice.
 const INPUTS_IN_FLIGHT: usize = 64;
@@ -111,11 +112,11 @@ fn texts(inputs: Vec<String>) -> Result<Vec<String>, CliError> {
         if std::io::stdin().is_terminal() {
             eprintln!("reading texts from the terminal, one per line; Ctrl-D ends");
         }
-        let mut text = String::new();
-        std::io::stdin()
-            .lock()
-            .read_to_string(&mut text)
-            .map_err(|e| CliError::new(Exit::Usage, format!("cannot read standard input: {e}; expected UTF-8 text")))?;
+        let unreadable =
+            |why: String| CliError::new(Exit::Usage, format!("cannot read standard input: {why}; expected UTF-8 text"));
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| unreadable(e.to_string()))?;
+        let text = text_of(bytes).map_err(unreadable)?;
         out.extend(text.lines().map(str::to_owned));
     }
     Ok(out)

@@ -7,28 +7,46 @@ use serde_json::json;
 
 use super::output::{counted, watch};
 use super::{CliError, Exit, Global};
+use crate::clip::sniff_picture;
 use crate::dead_letter::FileDeadLetters;
 use crate::pipeline::Progress;
+use crate::redact;
 use crate::shutdown::Shutdown;
-use crate::source::{DirectorySource, LinesSource, Source};
+use crate::source::{DirectorySource, LeftOut, LeftOutKind, LinesSource, Source, SourceError, Walk};
 use crate::telemetry::Health;
 use crate::worker::{Worker, WorkerError};
 
 /// Indexes a directory of pictures, a JSON Lines file, or standard input
 ///
-/// In a directory every picture becomes an asset named by its path. A line is a message as in docs/messages.md; an
-/// image without a scheme is a path relative to the file. What cannot be indexed goes to dead_letter.file, or to
-/// standard error.
+/// In a directory every picture becomes an asset named by its path. Names with the extension of a picture are taken for one, other
+/// files are looked into; what is none is counted as left out, and so are hidden files and folders (names that begin with a
+/// dot, and what systems make: @eaDir, #recycle, Thumbs.db, ...). A line is a message as in docs/messages.md; an image
+/// without a scheme is a path relative to the file. What cannot be indexed goes to dead_letter.file, or to standard error.
+///
+/// Ends with 0 when nothing failed, whatever was left out; with 1 when there are dead letters, or files or folders that
+/// could not be read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream index photos/ --set store.catalog=photos")]
 pub struct Args {
     /// A directory, a JSON Lines file, or - for standard input
     what: PathBuf,
+    /// Take hidden files and folders of a directory, too
+    #[arg(long)]
+    hidden: bool,
+}
+
+/// Where messages come from.
+struct Input {
+    source: Box<dyn Source>,
+    /// Its pictures may be read from here.
+    root: PathBuf,
+    /// Of a directory.
+    left_out: Option<LeftOut>,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let mut settings = global.start_quiet()?;
-    let (source, root) = open(&args.what).await?;
+    let Input { source, root, left_out } = open(&args).await?;
     settings.media.allow_file_roots.insert(0, root.display().to_string());
     let shutdown = Shutdown::new();
     shutdown.listen().map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
@@ -43,40 +61,70 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     worker.store().close().await.map_err(WorkerError::from)?;
     let summary = ended?;
     let seconds = counts.elapsed().as_secs_f64();
-    let report = json!({
+    let kinds = left_out.map(|left_out| left_out.kinds());
+    let mut report = json!({
         "messages": summary.settled, "dead_letters": summary.dead_lettered, "abandoned": summary.abandoned,
         "seconds": seconds, "collection": collection, "points": points,
     });
+    if let Some(kinds) = &kinds {
+        let kind = |kind: &LeftOutKind| json!({ "kind": kind.kind, "count": kind.count, "examples": kind.examples });
+        report["left_out"] = kinds.iter().map(kind).collect();
+    }
+    let kinds = kinds.unwrap_or_default();
     global.output().result(&report, || {
         format!(
-            "{} in {seconds:.1} s, {}; collection {collection} has {}",
+            "{} in {seconds:.1} s, {}; collection {collection} has {}{}",
             counted(summary.settled, "message"),
             counted(summary.dead_lettered, "dead letter"),
-            counted(points, "point")
+            counted(points, "point"),
+            listed(&kinds)
         )
     })?;
+    if summary.settled == 0 && summary.abandoned == 0 {
+        let what = if args.what.is_dir() { "picture" } else { "message" };
+        eprintln!("nothing was indexed: there is no {what} in {}", args.what.display());
+    }
+    let unreadable: u64 = kinds.iter().filter(|kind| kind.kind == LeftOut::UNREADABLE).map(|kind| kind.count).sum();
     match (summary.dead_lettered, summary.abandoned) {
-        (0, 0) => Ok(()),
+        (0, 0) if unreadable == 0 => Ok(()),
+        (0, 0) => Err(CliError::new(Exit::Failed, format!("{unreadable} files or folders could not be read"))
+            .hint("their names are above; give this user the right to read them")),
         (0, left) => Err(CliError::new(Exit::Failed, format!("stopped with {} not indexed", counted(left, "message")))),
         (dead, _) => Err(CliError::new(Exit::Failed, format!("{} could not be indexed", counted(dead, "message")))
             .hint("their dead letters say why; set dead_letter.file to keep them")),
     }
 }
 
-/// The source, and the folder that its pictures may be read from.
-async fn open(what: &Path) -> Result<(Box<dyn Source>, PathBuf), CliError> {
+/// What was left out, a line per kind.
+fn listed(kinds: &[LeftOutKind]) -> String {
+    let line = |LeftOutKind { kind, count, examples }: &LeftOutKind| {
+        let more = if *count > examples.len() as u64 { ", …" } else { "" };
+        let examples: Vec<String> = examples.iter().map(|path| redact::cut(path, 80)).collect();
+        format!("\nleft out: {count} {kind} ({}{more})", examples.join(", "))
+    };
+    kinds.iter().map(line).collect()
+}
+
+async fn open(args: &Args) -> Result<Input, CliError> {
+    let what = &*args.what;
     let failed = |e: std::io::Error| {
         CliError::new(Exit::Usage, format!("cannot open {}: {e}", what.display()))
             .hint("expected a directory of pictures, a JSON Lines file, or - for standard input")
     };
     if what == Path::new("-") {
-        let here = std::env::current_dir().map_err(failed)?;
-        return Ok((Box::new(LinesSource::stdin()), here));
+        let root = std::env::current_dir().map_err(failed)?;
+        return Ok(Input { source: Box::new(LinesSource::stdin()), root, left_out: None });
     }
     let path = std::fs::canonicalize(what).map_err(failed)?;
+    // Nothing was done yet, and another file would do.
+    let usage = |e: SourceError| CliError::new(Exit::Usage, e.to_string());
     if path.is_dir() {
-        return Ok((Box::new(DirectorySource::new(&path).map_err(WorkerError::from)?), path));
+        let walk = Walk { hidden: args.hidden, sniff: sniff_picture };
+        let source = DirectorySource::new(&path, walk).map_err(usage)?;
+        let left_out = Some(source.left_out());
+        return Ok(Input { source: Box::new(source), root: path, left_out });
     }
     let root = path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
-    Ok((Box::new(LinesSource::open(&path).await.map_err(WorkerError::from)?), root))
+    let source = LinesSource::open(&path).await.map_err(usage)?;
+    Ok(Input { source: Box::new(source), root, left_out: None })
 }

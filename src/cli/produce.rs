@@ -7,13 +7,13 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
 use super::output::counted;
 use super::{CliError, Exit, Global, progress};
-use crate::config::is_pattern;
+use crate::config::{KeySettings, is_pattern};
+use crate::pipeline::write_key;
 use crate::redact;
-use crate::source::{ProduceError, Producer};
+use crate::source::{Line, LineReader, ProduceError, Producer, SourceError};
 
 /// Deliveries that are not confirmed yet; more wait for the oldest.
 const IN_FLIGHT_MAX: usize = 10_000;
@@ -51,8 +51,8 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     settings.kafka.properties.entry("message.timeout.ms".to_owned()).or_insert_with(timeout);
     let producer = Producer::new(&settings.kafka).map_err(unavailable)?;
     let bar = progress("messages", None);
-    let tombstones = args.tombstones;
-    let mut sending = Sending { producer, topic, tombstones, deliveries: VecDeque::new(), sent: 0 };
+    let (keys, tombstones) = (settings.kafka.keys, args.tombstones);
+    let mut sending = Sending { producer, topic, keys, tombstones, deliveries: VecDeque::new(), sent: 0 };
     let read = sending.lines_of(&args.file, &bar).await;
     // Those before a line that cannot be sent too: the error says that they are.
     sending.confirm(0).await?;
@@ -71,6 +71,7 @@ fn first_topic(topics: &[String]) -> Option<String> {
 struct Sending {
     producer: Producer,
     topic: String,
+    keys: KeySettings,
     tombstones: bool,
     deliveries: VecDeque<BoxFuture<'static, Result<(i32, i64), ProduceError>>>,
     /// Confirmed by the broker.
@@ -79,16 +80,23 @@ struct Sending {
 
 impl Sending {
     async fn lines_of(&mut self, file: &Path, bar: &ProgressBar) -> Result<(), CliError> {
-        let mut lines = open(file).await?.lines();
-        let mut number = 0;
-        while let Some(line) = lines.next_line().await.map_err(|e| unreadable(file, &e))? {
-            number += 1;
-            if line.trim().is_empty() {
-                continue;
+        let mut lines = open(file).await?;
+        while let Some(Line { number, text }) = lines.next().await.map_err(usage)? {
+            let number = number + 1;
+            let Fields { id, tenant, delete } = inspect(&text, number)?;
+            let tombstone = self.tombstones && delete;
+            if tombstone && tenant.is_some() && !self.keys.tell_tenants() {
+                let message = format!("line {number} deletes an asset of a tenant, which a tombstone cannot tell");
+                let hint = "set kafka.tenant_header or kafka.key_template, or leave --tombstones out";
+                return Err(CliError::new(Exit::Usage, message).hint(hint));
             }
-            let (key, delete) = inspect(&line, number)?;
-            let value = if self.tombstones && delete { None } else { Some(line.as_bytes()) };
-            let delivery = self.producer.send(&self.topic, key.as_deref().map(str::as_bytes), value, &[]).await;
+            let key = id.map(|id| write_key(&self.keys, tenant.as_deref(), &id)).transpose();
+            let key = key.map_err(|why| CliError::new(Exit::Usage, format!("line {number}: {why}")))?;
+            let value = if tombstone { None } else { Some(&*text) };
+            let header = self.keys.tenant_header.as_deref();
+            let headers: Vec<_> =
+                header.map(|name| (name, Some(tenant.as_deref().unwrap_or_default().as_bytes()))).into_iter().collect();
+            let delivery = self.producer.send(&self.topic, key.as_deref(), value, &headers).await;
             self.deliveries.push_back(delivery.map_err(unavailable)?.boxed());
             self.confirm(IN_FLIGHT_MAX).await?;
             bar.inc(1);
@@ -108,34 +116,40 @@ impl Sending {
     }
 }
 
-async fn open(file: &Path) -> Result<Box<dyn AsyncBufRead + Send + Unpin>, CliError> {
-    if file.as_os_str() == "-" {
-        return Ok(Box::new(BufReader::new(tokio::io::stdin())));
-    }
-    let opened = tokio::fs::File::open(file).await.map_err(|e| unreadable(file, &e))?;
-    Ok(Box::new(BufReader::new(opened)))
+async fn open(file: &Path) -> Result<LineReader, CliError> {
+    if file.as_os_str() == "-" { Ok(LineReader::stdin()) } else { LineReader::open(file).await.map_err(usage) }
 }
 
-/// The line's id, and whether it is a delete.
-fn inspect(line: &str, number: u64) -> Result<(Option<String>, bool), CliError> {
-    match serde_json::from_str::<Value>(line) {
+/// What a line says of its key.
+struct Fields {
+    id: Option<String>,
+    tenant: Option<String>,
+    delete: bool,
+}
+
+fn inspect(line: &[u8], number: i64) -> Result<Fields, CliError> {
+    match serde_json::from_slice::<Value>(line) {
         Ok(Value::Object(message)) => {
-            let id = message.get("id").and_then(Value::as_str).map(str::to_owned);
-            let delete = message.get("op").and_then(Value::as_str) == Some("delete");
-            Ok((id, delete))
+            let text = |name: &str| message.get(name).and_then(Value::as_str);
+            let owned = |name: &str| text(name).map(str::to_owned);
+            Ok(Fields { id: owned("id"), tenant: owned("tenant"), delete: text("op") == Some("delete") })
         }
-        _ => Err(CliError::new(
-            Exit::Usage,
-            format!("line {number} is no JSON object: {}; what stood before it is sent", redact::excerpt(line, 80)),
-        )
-        .hint("docs/messages.md has the format")),
+        other => {
+            let why = other.err().map_or_else(String::new, |error| format!(" ({error})"));
+            let shown = String::from_utf8_lossy(&line[..line.len().min(400)]);
+            let message = format!(
+                "line {number} is no JSON object: {}{why}; what stood before it is sent",
+                redact::excerpt(&shown, 80)
+            );
+            Err(CliError::new(Exit::Usage, message).hint("docs/messages.md has the format"))
+        }
     }
+}
+
+fn usage(error: SourceError) -> CliError {
+    CliError::new(Exit::Usage, error.to_string())
 }
 
 fn unavailable(error: impl std::fmt::Display) -> CliError {
     CliError::new(Exit::Unavailable, error.to_string())
-}
-
-fn unreadable(file: &Path, error: &std::io::Error) -> CliError {
-    CliError::new(Exit::Usage, format!("cannot read {}: {error}", file.display()))
 }

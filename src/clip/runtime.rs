@@ -53,7 +53,10 @@ pub(super) fn runtime(configured: Option<&Path>) -> Result<&'static Runtime, Cli
         return Ok(runtime);
     }
     let path = find(&Places::of_this_process(configured))?;
-    let builder = ort::init_from(&path).map_err(|e| not_loaded(&path, &e))?;
+    // `ort` says at every start that it was designed for the oldest version that it takes. What is loaded is said below.
+    let silent = tracing::subscriber::NoSubscriber::default();
+    let builder = tracing::subscriber::with_default(silent, || ort::init_from(&path));
+    let builder = builder.map_err(|e| not_loaded(&path, &e))?;
     let environment = builder.with_name("clipstream").with_telemetry(false).build().map_err(|e| {
         ClipError::load("onnxruntime_failed", format!("ONNX Runtime of {} did not start: {e}", path.display()))
     })?;

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::OauthSettings;
+use super::kafka_keys::KeySettings;
 use super::problem::nearest;
 use super::reader::{Expected, Reader, Review, Text, choice};
 use crate::domain::Op;
@@ -15,6 +16,8 @@ pub struct KafkaSettings {
     pub topics: Vec<String>,
     /// Default `op` of messages that name none, by topic; `upsert` where a topic is not listed.
     pub topic_ops: BTreeMap<String, Op>,
+    /// How keys and headers name asset and tenant.
+    pub keys: KeySettings,
     /// Consumer group; workers of the same group share the partitions.
     pub group_id: String,
     /// Name of this process in the broker's logs and quotas.
@@ -51,6 +54,7 @@ impl Default for KafkaSettings {
             brokers: Vec::new(),
             topics: Vec::new(),
             topic_ops: BTreeMap::new(),
+            keys: KeySettings::default(),
             group_id: "clipstream".into(),
             client_id: "clipstream".into(),
             auto_offset_reset: "earliest".into(),
@@ -170,6 +174,7 @@ impl KafkaSettings {
             brokers: section.list("brokers", default.brokers),
             topics: section.list("topics", default.topics),
             topic_ops: section.map("topic_ops", |_| false),
+            keys: KeySettings::read(section),
             group_id: section.value("group_id", default.group_id),
             client_id: section.value("client_id", default.client_id),
             auto_offset_reset: section.value("auto_offset_reset", default.auto_offset_reset),
@@ -260,6 +265,7 @@ impl KafkaSettings {
                 review.wrong("kafka.topics", Expected::new(format!("{expected}; {topic} is there")));
             }
         }
+        self.keys.review(review);
         word(review, "kafka.auto_offset_reset", &self.auto_offset_reset, &["earliest", "latest"]);
         let protocols = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
         word(review, "kafka.security_protocol", &self.security_protocol, &protocols);

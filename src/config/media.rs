@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use super::http_url;
 use super::reader::{Expected, Reader, Review, Text};
+use super::s3_buckets::S3Allowed;
 
 /// `[media]`: how pictures are fetched.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub struct MediaSettings {
     pub fetch_timeout_ms: u64,
     /// Deadline for the connection alone, TLS included.
     pub connect_timeout_ms: u64,
+    /// How long a server may send nothing in the middle of a body.
+    pub idle_timeout_ms: u64,
     /// Largest accepted file in bytes, counted while streaming.
     pub media_bytes_max: u64,
     /// Largest accepted picture in pixels, checked from the header before decoding.
@@ -42,6 +45,9 @@ pub struct MediaSettings {
     pub s3_region: Option<String>,
     /// `http://endpoint/bucket/key` instead of `http://bucket.endpoint/key`.
     pub s3_path_style: bool,
+    /// What messages may name with `s3://`; none: any bucket of `s3_endpoint` or, with `s3_anonymous`, any public one, and no
+    /// bucket otherwise.
+    pub s3_buckets: Vec<S3Allowed>,
     /// Unsigned requests, for public buckets.
     pub s3_anonymous: bool,
     /// Say that the requester pays for the transfer.
@@ -53,6 +59,7 @@ impl Default for MediaSettings {
         Self {
             fetch_timeout_ms: 30_000,
             connect_timeout_ms: 5_000,
+            idle_timeout_ms: 10_000,
             media_bytes_max: 32 * 1024 * 1024,
             pixels_max: 100_000_000,
             redirects_max: 5,
@@ -68,6 +75,7 @@ impl Default for MediaSettings {
             s3_endpoint: None,
             s3_region: None,
             s3_path_style: false,
+            s3_buckets: Vec::new(),
             s3_anonymous: false,
             s3_requester_pays: false,
         }
@@ -96,6 +104,7 @@ impl MediaSettings {
         Self {
             fetch_timeout_ms: section.number("fetch_timeout_ms", default.fetch_timeout_ms, 1..=3_600_000),
             connect_timeout_ms: section.number("connect_timeout_ms", default.connect_timeout_ms, 1..=3_600_000),
+            idle_timeout_ms: section.number("idle_timeout_ms", default.idle_timeout_ms, 1..=3_600_000),
             media_bytes_max: section.number("media_bytes_max", default.media_bytes_max, 1..=4 << 30),
             pixels_max: section.number("pixels_max", default.pixels_max, 1..=10_000_000_000),
             redirects_max: section.number("redirects_max", default.redirects_max, 0..=50),
@@ -111,6 +120,7 @@ impl MediaSettings {
             s3_endpoint: section.optional("s3_endpoint", default.s3_endpoint),
             s3_region: section.optional("s3_region", default.s3_region),
             s3_path_style: section.flag("s3_path_style", default.s3_path_style),
+            s3_buckets: section.list("s3_buckets", default.s3_buckets),
             s3_anonymous: section.flag("s3_anonymous", default.s3_anonymous),
             s3_requester_pays: section.flag("s3_requester_pays", default.s3_requester_pays),
         }

@@ -2,13 +2,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use url::Url;
 
+use super::body::Bounds;
 use super::deadline::Deadline;
 use super::file::FileFetcher;
 use super::hosts::{Hosts, Rules};
-use super::http::HttpFetcher;
+use super::http::{self, HttpFetcher};
 use super::resolver::{Lookup, SystemLookup};
-use super::s3::S3Fetcher;
+use super::s3::{self, S3Fetcher};
 use super::{Answer, Fetch, Media, MediaError, Validators, conditional, data_url};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
@@ -71,11 +73,14 @@ impl MediaClient {
             outage_hold: Duration::from_millis(settings.host_outage_hold_ms),
         };
         let hosts = Hosts::new(rules, metrics.clone());
+        let bounds = Bounds::new(settings.media_bytes_max, Duration::from_millis(settings.idle_timeout_ms));
+        // One file can always be read to its end, whatever the others have.
+        budget.keep_for_one(settings.media_bytes_max);
         let inner = Inner {
             http: HttpFetcher::new(settings, budget.clone(), hosts.clone(), lookup)?,
             s3: S3Fetcher::new(settings, credentials, budget.clone(), hosts.clone()),
             hosts,
-            file: FileFetcher::new(&settings.allow_file_roots, budget.clone(), settings.media_bytes_max)?,
+            file: FileFetcher::new(&settings.allow_file_roots, budget.clone(), bounds)?,
             budget,
             metrics,
             fetch_timeout: Duration::from_millis(settings.fetch_timeout_ms),
@@ -100,6 +105,11 @@ impl MediaClient {
         self.inner.s3.check().await
     }
 
+    /// What an operator should know of the settings at the start, one line.
+    pub fn warning(&self) -> Option<&'static str> {
+        self.inner.s3.warning()
+    }
+
     /// One fetch under one deadline (`fetch_timeout_ms` over resolution, connection, redirects and body). Waiting for
     /// memory or for a slot of a busy host is not counted against it. Safe to cancel.
     ///
@@ -121,16 +131,24 @@ impl MediaClient {
     /// # Errors
     /// As [`MediaClient::fetch`].
     pub async fn fetch_if_changed(&self, url: &MediaUrl, known: &MediaRecord) -> Result<Fetch, MediaError> {
+        if let Some(host) = origin(&known.url) {
+            self.inner.hosts.note_served(&host);
+        }
         self.answer(url, conditional::known_of(known, url.expose()).as_ref()).await
     }
 
     async fn answer(&self, url: &MediaUrl, known: Option<&Validators>) -> Result<Fetch, MediaError> {
         let inner = &*self.inner;
-        let url = url.expose();
+        let url = trimmed(url.expose());
         let mut deadline = Deadline::after(inner.fetch_timeout);
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
         // A relative path, where files may be read at all: catalogs on disk name their pictures so.
-        let relative = if scheme.is_empty() { inner.file.resolve(url) } else { None };
+        let relative = match &*scheme {
+            "" => inner.file.resolve(url),
+            "http" | "https" | "s3" | "data" | "file" => None,
+            // A colon in a file's name: "12:30.png".
+            _ => inner.file.existing(url).await,
+        };
         let (url, scheme) = relative.as_deref().map_or((url, scheme), |url| (url, "file".to_owned()));
         let answer = match scheme.as_str() {
             "http" | "https" => inner.http.fetch(url, known, &mut deadline).await,
@@ -147,14 +165,40 @@ impl MediaClient {
         let shown = redact::url(url);
         Ok(Fetch::Media(Media {
             bytes: fetched.bytes,
-            validators: conditional::to_keep(fetched.validators, url, &shown),
+            validators: conditional::to_keep(fetched.validators, url),
             url: shown,
             reservation: Some(fetched.reservation),
         }))
     }
 }
 
+/// As what a host is known that has served a picture from `url`.
+fn origin(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    match url.scheme() {
+        "http" | "https" => Some(http::origin(&url)),
+        "s3" => Some(s3::origin(url.host_str()?)),
+        _ => None,
+    }
+}
+
+/// Without the blanks, line ends and invisible marks that come along when a URL is copied. What an S3 key ends with is a part of
+/// it.
+fn trimmed(url: &str) -> &str {
+    let blank = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{FEFF}' | '\u{200B}'..='\u{200F}');
+    let url = url.trim_start_matches(blank);
+    let is_s3 = url.get(..3).is_some_and(|scheme| scheme.eq_ignore_ascii_case("s3:"));
+    if is_s3 { url.trim_end_matches(['\r', '\n']) } else { url.trim_end_matches(blank) }
+}
+
 fn unsupported(url: &str, scheme: &str) -> MediaError {
+    if scheme.len() == 1 && url.as_bytes().get(2).is_some_and(|b| matches!(b, b'\\' | b'/')) {
+        let message = format!(
+            "\"{}\" is a path on a Windows drive; expected a URL, or a path relative to the file of messages",
+            redact::url(url)
+        );
+        return MediaError::permanent("scheme_unsupported", message);
+    }
     let found = if scheme.is_empty() { "no scheme".into() } else { format!("scheme \"{}\"", redact::cut(scheme, 20)) };
     let message = format!("{}: {found}; expected http, https, s3, data or file", redact::url(url));
     MediaError::permanent("scheme_unsupported", message)
@@ -184,11 +228,39 @@ mod tests {
             assert_eq!((error.reason, error.class), (reason, Class::Permanent), "{url}");
             assert!(error.message.contains(part) && !error.message.contains("pw"), "{}", error.message);
         }
+        // With what comes along when a URL is copied.
+        let media = client.fetch(&MediaUrl::new("\u{FEFF} \tdata:image/png;base64,aGVsbG8= \r\n")).await.unwrap();
+        assert_eq!(&media.bytes[..], b"hello");
+        drop(media);
+        assert_eq!(trimmed(" s3://bucket/key \n"), "s3://bucket/key ", "a key may end with a blank");
+        let error = client.fetch(&MediaUrl::new("C:\\pics\\a.png")).await.unwrap_err();
+        assert!(error.reason == "scheme_unsupported" && error.message.contains("Windows drive"), "{}", error.message);
         let media = client.fetch(&MediaUrl::new("DATA:image/png;base64,aGVsbG8=")).await.unwrap();
         assert_eq!((&media.bytes[..], media.url.as_str()), (&b"hello"[..], "DATA:image/png,…(30 bytes)"));
-        assert!(metrics.encode().contains("clipstream_media_bytes_total 5"), "{}", metrics.encode());
+        assert!(metrics.encode().contains("clipstream_media_bytes_total 10"), "{}", metrics.encode());
         assert!(budget.bytes_held() > 0);
         drop(media);
         assert_eq!(budget.bytes_held(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_colon_in_the_name_of_a_file_that_is_there_is_no_scheme() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["12:30.png", "Screenshot 2026-11-29 at 10:20:30.png", "a:b/c.png", "C:x.png"];
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        let roots = vec![folder.path().to_str().unwrap().to_owned()];
+        let settings = MediaSettings { allow_file_roots: roots, ..Default::default() };
+        let client = MediaClient::new(&settings, Budget::new(1 << 20), Arc::default()).await.unwrap();
+        for name in names {
+            let media = client.fetch(&MediaUrl::new(name)).await.unwrap_or_else(|e| panic!("{name}: {}", e.message));
+            assert_eq!(&media.bytes[..], name.as_bytes());
+        }
+        for (url, reason) in [("ftp://host/a.jpg", "scheme_unsupported"), ("12:31.png", "scheme_unsupported")] {
+            assert_eq!(client.fetch(&MediaUrl::new(url)).await.unwrap_err().reason, reason, "{url}");
+        }
     }
 }

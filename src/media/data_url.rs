@@ -1,12 +1,15 @@
 //! `data:image/…;base64,…` (RFC 2397), and the percent-encoded form without `base64`.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use percent_encoding::percent_decode_str;
 
-use super::body::Body;
+use super::body::{Announced, Body, Bounds};
 use super::deadline::Deadline;
+use super::unpack::Unpacker;
 use super::{Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::redact;
@@ -30,25 +33,40 @@ pub(super) async fn fetch(
         let message = format!("{shown}: {why}; expected data:image/TYPE;base64,DATA");
         MediaError::permanent("data_url_invalid", message)
     })?;
-    let mut body = Body::begin(&shown, Some(bytes.len() as u64), bytes_max, budget, deadline).await?;
-    body.push(&bytes)?;
-    let (bytes, reservation) = body.finish()?;
+    let announced = Announced { bytes: Some(bytes.len() as u64), unpacker: Unpacker::new(std::iter::empty()) };
+    let bounds = Bounds::new(bytes_max, Duration::MAX);
+    let body = Body::begin(&shown, None, announced, bounds, budget, deadline).await?;
+    let (bytes, reservation) = body.whole(&bytes, deadline).await?;
     Ok(Fetched { bytes, validators: Validators::default(), reservation })
 }
 
 /// `url` begins with `data:` in any case.
 fn decode(url: &str) -> Result<Vec<u8>, String> {
     let (head, data) = url["data:".len()..].split_once(',').ok_or("no comma")?;
-    let mut parts = head.split(';').map(str::trim);
-    let media_type = parts.next().unwrap_or_default();
-    if !media_type.get(..6).is_some_and(|t| t.eq_ignore_ascii_case("image/")) {
+    let mut parts = head.split(';').map(str::trim).peekable();
+    // `data:base64,…` leaves out the type and its semicolon.
+    let typed = parts.peek().is_some_and(|first| !first.eq_ignore_ascii_case("base64"));
+    let media_type = if typed { parts.next().unwrap_or_default() } else { "" };
+    // No type is believed anyway, so many are wrong. Only one that says that it is something else is refused: nobody calls a
+    // picture that by mistake.
+    let kind = media_type.split('/').next().unwrap_or_default().to_ascii_lowercase();
+    if matches!(kind.as_str(), "audio" | "font" | "model" | "multipart" | "text" | "video") {
         return Err(format!("the media type is \"{}\"", redact::cut(media_type, 60)));
     }
     let bytes: Vec<u8> = percent_decode_str(data).collect();
     if !parts.any(|p| p.eq_ignore_ascii_case("base64")) {
         return Ok(bytes);
     }
-    let packed: Vec<u8> = bytes.into_iter().filter(|b| !b.is_ascii_whitespace()).collect();
+    // The alphabet for URLs (RFC 4648 §5) is taken for the other one.
+    let packed: Vec<u8> = bytes
+        .into_iter()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => other,
+        })
+        .collect();
     LENIENT.decode(&packed).map_err(|error| format!("bad base64 ({error})"))
 }
 
@@ -72,6 +90,14 @@ mod tests {
             ("data:image/png;base64,aG Vs\nbG8=", b"hello"),
             ("data:image/svg+xml,%3Csvg/%3E", b"<svg/>"),
             ("data:image/x,a,b", b"a,b"),
+            ("data:application/octet-stream;base64,aGVsbG8=", b"hello"),
+            ("data:Binary/Octet-Stream;base64,aGVsbG8=", b"hello"),
+            ("data:;base64,aGVsbG8=", b"hello"),
+            ("data:base64,aGVsbG8=", b"hello"),
+            ("data:;charset=utf-8;base64,aGVsbG8=", b"hello"),
+            ("data:,hello", b"hello"),
+            // As URLs have it.
+            ("data:image/png;base64,_-8", b"\xff\xef"),
         ];
         for (url, expected) in cases {
             assert_eq!(get(url).await.unwrap(), expected, "{url}");
@@ -83,7 +109,7 @@ mod tests {
         let cases = [
             ("data:image/png", "data_url_invalid", "no comma"),
             ("data:text/plain,secret", "data_url_invalid", "the media type is \"text/plain\""),
-            ("data:,secret", "data_url_invalid", "the media type is \"\""),
+            ("data:text/html;base64,c2VjcmV0", "data_url_invalid", "the media type is \"text/html\""),
             ("data:image/png;base64,a!", "data_url_invalid", "bad base64"),
             ("data:image/png;base64,", "media_empty", "0 bytes"),
             ("data:image/png;base64,aGVsbG8gaGVsbG8=", "media_too_large", "11 bytes; expected at most 10"),

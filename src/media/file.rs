@@ -3,11 +3,14 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use tokio::io::AsyncReadExt;
+use futures::TryStreamExt as _;
+use tokio_util::io::ReaderStream;
 use url::Url;
 
-use super::body::Body;
+use super::body::{Announced, Body, Bounds};
 use super::deadline::Deadline;
+use super::http_error;
+use super::unpack::Unpacker;
 use super::{Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::redact;
@@ -19,13 +22,13 @@ pub(super) struct FileFetcher {
     /// Canonical.
     roots: Vec<PathBuf>,
     budget: Budget,
-    bytes_max: u64,
+    bounds: Bounds,
 }
 
 impl FileFetcher {
     /// # Errors
     /// `media_settings_invalid` for a root that is not there.
-    pub(super) fn new(roots: &[String], budget: Budget, bytes_max: u64) -> Result<Self, MediaError> {
+    pub(super) fn new(roots: &[String], budget: Budget, bounds: Bounds) -> Result<Self, MediaError> {
         let canonical = |root: &String| {
             std::fs::canonicalize(root).map_err(|error| {
                 let message = format!(
@@ -35,13 +38,20 @@ impl FileFetcher {
                 MediaError::permanent("media_settings_invalid", message)
             })
         };
-        Ok(Self { roots: roots.iter().map(canonical).collect::<Result<_, _>>()?, budget, bytes_max })
+        Ok(Self { roots: roots.iter().map(canonical).collect::<Result<_, _>>()?, budget, bounds })
     }
 
     /// The URL of a path relative to the first root; `None` where there is no root or the path is not relative.
     pub(super) fn resolve(&self, path: &str) -> Option<String> {
         let root = self.roots.first().filter(|_| !path.is_empty() && !path.starts_with('/'))?;
         Url::from_file_path(root.join(path)).ok().map(String::from)
+    }
+
+    /// As [`FileFetcher::resolve`], where that is a file that is there.
+    pub(super) async fn existing(&self, path: &str) -> Option<String> {
+        let root = self.roots.first().filter(|_| !path.starts_with('/'))?;
+        let file = tokio::fs::metadata(root.join(path)).await.ok().filter(std::fs::Metadata::is_file);
+        file.and_then(|_| self.resolve(path))
     }
 
     pub(super) async fn fetch(&self, url: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
@@ -64,21 +74,15 @@ impl FileFetcher {
                 // Opening a pipe or a device would wait, or have effects.
                 |found| if found.is_file() { Ok(()) } else { Err(not_a_file(&shown)) },
             )?;
-        let mut file = deadline
+        let file = deadline
             .run(&shown, "opening the file", tokio::fs::File::open(&path))
             .await?
             .map_err(|e| failed(&shown, &e))?;
         let announced = file.metadata().await.map_err(|e| failed(&shown, &e))?.len();
-        let mut body = Body::begin(&shown, Some(announced), self.bytes_max, &self.budget, deadline).await?;
-        let mut buffer = vec![0; READ_BYTES.min(usize::try_from(announced).unwrap_or(READ_BYTES).max(1))];
-        loop {
-            let read = deadline.run(&shown, "reading the file", file.read(&mut buffer)).await?;
-            match read.map_err(|e| failed(&shown, &e))? {
-                0 => break,
-                n => body.push(&buffer[..n])?,
-            }
-        }
-        let (bytes, reservation) = body.finish()?;
+        let announced = Announced { bytes: Some(announced), unpacker: Unpacker::new(std::iter::empty()) };
+        let body = Body::begin(&shown, None, announced, self.bounds, &self.budget, deadline).await?;
+        let content = ReaderStream::with_capacity(file, READ_BYTES).map_err(|error| failed(&shown, &error));
+        let (bytes, reservation) = body.read(deadline, content).await?;
         Ok(Fetched { bytes, validators: Validators::default(), reservation })
     }
 
@@ -106,7 +110,7 @@ fn failed(shown: &str, error: &std::io::Error) -> MediaError {
         ErrorKind::PermissionDenied => MediaError::permanent("file_forbidden", message),
         // A NUL, or a name that is too long: no later attempt makes a path of it.
         ErrorKind::InvalidInput | ErrorKind::InvalidFilename => MediaError::permanent("url_invalid", message),
-        _ => MediaError::transient("file_failed", message),
+        _ => http_error::of_process(shown, error).unwrap_or_else(|| MediaError::transient("file_failed", message)),
     }
 }
 
@@ -125,7 +129,7 @@ mod tests {
 
     fn fetcher(roots: &[&Path]) -> FileFetcher {
         let roots: Vec<String> = roots.iter().map(|r| r.to_str().unwrap().to_owned()).collect();
-        FileFetcher::new(&roots, Budget::new(1 << 20), 100).unwrap()
+        FileFetcher::new(&roots, Budget::new(1 << 20), Bounds::new(100, Duration::from_secs(5))).unwrap()
     }
 
     #[tokio::test]
@@ -165,7 +169,7 @@ mod tests {
         let error = get(&fetcher(&[]), &folder.path().join("x")).await.unwrap_err();
         assert!(error.message.contains("media.allow_file_roots"), "{}", error.message);
         let absent = folder.path().join("absent").to_str().unwrap().to_owned();
-        let error = FileFetcher::new(&[absent], Budget::new(1), 1).unwrap_err();
+        let error = FileFetcher::new(&[absent], Budget::new(1), Bounds::new(1, Duration::ZERO)).unwrap_err();
         assert!(error.message.contains("/absent\""), "{}", error.message);
     }
 }

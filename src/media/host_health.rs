@@ -10,16 +10,26 @@ use crate::domain::Class;
 /// counts once, however often it tries.
 const URLS_MIN: usize = 8;
 
+/// The longest outage of a host that has never served, however long others are held: a worker that has just been started
+/// cannot know it.
+const UNKNOWN_HOLD_MAX: Duration = Duration::from_secs(120);
+
 /// Whether one host is down for everyone. Pure: the caller brings the time.
 ///
-/// - It cannot be reached (name, connection, certificate) although it has served this process before: one failure is
-///   enough, since no single item can be the reason.
-/// - It cannot be reached, or answers with failures only, for [`URLS_MIN`] different URLs in a row.
+/// A host that has served before, this process or, by what is stored, another one:
+/// - cannot be reached (name, connection, certificate): one failure is enough, since no single item can be the reason;
+/// - or fails for [`URLS_MIN`] different URLs in a row.
 ///
-/// A wrong host name in one message, or one item that breaks its server, is neither: that message becomes a dead letter.
+/// One that never has, so that a feed of dead URLs holds nobody up: only if it says itself that it is busy or broken (5xx, 429),
+/// for [`URLS_MIN`] different URLs in a row, and for [`UNKNOWN_HOLD_MAX`] at most.
+///
+/// Otherwise the messages are to blame, each for itself: a wrong host name, an item that breaks its server, a server whose
+/// answers nobody can read.
 #[derive(Debug, Default)]
 pub(super) struct HostHealth {
     has_served: bool,
+    /// It stands for many hosts: of them, [`URLS_MIN`] that cannot be reached are enough, and no fewer.
+    is_many: bool,
     failing: Option<Failing>,
 }
 
@@ -27,6 +37,8 @@ pub(super) struct HostHealth {
 struct Failing {
     since: Instant,
     unreachable: bool,
+    /// All of its failures were answers that say that it is not the item.
+    says_so: bool,
     /// Hashes of URLs, [`URLS_MIN`] at most.
     urls: HashSet<u64>,
 }
@@ -36,8 +48,12 @@ struct Failing {
 enum Sign {
     /// It answers, if only with "not found".
     Serves,
+    /// It answers with what nobody can use: a broken head, a part, a body that cannot be unpacked.
+    Answers,
     /// It could not be talked to at all.
     Unreachable,
+    /// It says that it is busy or broken.
+    SaysSo,
     /// It was talked to, to no avail.
     Fails,
     /// Nothing: the host was not asked, or refused us for a reason of our own.
@@ -46,11 +62,18 @@ enum Sign {
 
 fn sign(error: &MediaError) -> Sign {
     match error.reason {
-        "connect_failed" | "connect_timeout" | "dns_failed" | "s3_unreachable" | "tls_certificate_untrusted" => {
-            Sign::Unreachable
-        }
+        "connect_failed"
+        | "connect_timeout"
+        | "dns_failed"
+        | "dns_unanswered"
+        | "s3_unreachable"
+        | "tls_certificate_untrusted" => Sign::Unreachable,
+        "http_malformed" | "http_partial" | "http_encoding_unsupported" | "encoding_damaged" => Sign::Answers,
         "http_not_found" | "http_gone" | "http_forbidden" | "s3_no_such_key" | "s3_no_such_version" | "s3_archived"
         | "s3_access_denied" | "media_empty" | "media_too_large" => Sign::Serves,
+        "http_server_error" | "http_throttled" | "http_unavailable" | "s3_server_error" | "s3_throttled" => {
+            Sign::SaysSo
+        }
         _ if error.class == Class::Transient => Sign::Fails,
         _ => Sign::None,
     }
@@ -61,10 +84,10 @@ pub(super) fn load<T>(result: &Result<T, MediaError>) -> Load {
     let Err(error) = result else { return Load::Fine };
     match error.reason {
         "http_throttled" | "http_unavailable" | "s3_throttled" => Load::Over { pause: error.retry_after },
-        "fetch_timeout" | "connect_timeout" | "connect_failed" | "s3_timeout" | "s3_unreachable" => {
+        "fetch_timeout" | "body_stalled" | "connect_timeout" | "connect_failed" | "s3_timeout" | "s3_unreachable" => {
             Load::Over { pause: None }
         }
-        _ if sign(error) == Sign::Serves => Load::Fine,
+        _ if matches!(sign(error), Sign::Serves | Sign::Answers) => Load::Fine,
         _ => Load::Unknown,
     }
 }
@@ -72,13 +95,18 @@ pub(super) fn load<T>(result: &Result<T, MediaError>) -> Load {
 /// Whether a result shows that something out there can be reached (`true`) or that this host cannot (`false`).
 pub(super) fn reached<T>(result: &Result<T, MediaError>) -> Option<bool> {
     match result.as_ref().map_or_else(sign, |_| Sign::Serves) {
-        Sign::Serves | Sign::Fails => Some(true),
+        Sign::Serves | Sign::Answers | Sign::SaysSo | Sign::Fails => Some(true),
         Sign::Unreachable => Some(false),
         Sign::None => None,
     }
 }
 
 impl HostHealth {
+    /// Of everything out there, with hosts for URLs.
+    pub fn of_many() -> Self {
+        Self { is_many: true, ..Self::default() }
+    }
+
     /// Takes note of a result. Gives it back, as an outage if it is one of the host, for `hold` from its beginning.
     pub fn judge<T>(
         &mut self,
@@ -91,16 +119,21 @@ impl HostHealth {
         let sign = result.as_ref().map_or_else(sign, |_| Sign::Serves);
         match sign {
             Sign::None => return result,
-            Sign::Serves => {
-                self.has_served = true;
+            Sign::Serves | Sign::Answers => {
+                self.has_served |= sign == Sign::Serves;
                 self.failing = None;
                 return result;
             }
-            Sign::Unreachable | Sign::Fails => {}
+            Sign::Unreachable | Sign::SaysSo | Sign::Fails => {}
         }
-        let failing =
-            self.failing.get_or_insert_with(|| Failing { since: now, unreachable: false, urls: HashSet::new() });
+        let failing = self.failing.get_or_insert_with(|| Failing {
+            since: now,
+            unreachable: false,
+            says_so: true,
+            urls: HashSet::new(),
+        });
         failing.unreachable |= sign == Sign::Unreachable;
+        failing.says_so &= sign == Sign::SaysSo;
         if failing.urls.len() < URLS_MIN {
             let mut hasher = DefaultHasher::new();
             url.hash(&mut hasher);
@@ -122,9 +155,19 @@ impl HostHealth {
 
     pub fn is_out(&self, hold: Duration, now: Instant) -> bool {
         self.failing.as_ref().is_some_and(|failing| {
-            let everyone = (self.has_served && failing.unreachable) || failing.urls.len() >= URLS_MIN;
+            let many = failing.urls.len() >= URLS_MIN;
+            let (everyone, hold) = match (self.is_many, self.has_served) {
+                (true, _) => (many, hold),
+                (false, true) => (many || failing.unreachable, hold),
+                (false, false) => (many && failing.says_so, hold.min(UNKNOWN_HOLD_MAX)),
+            };
             everyone && now.saturating_duration_since(failing.since) < hold
         })
+    }
+
+    /// It has served, if not this process.
+    pub fn note_served(&mut self) {
+        self.has_served = true;
     }
 }
 
@@ -188,6 +231,7 @@ mod tests {
     #[test]
     fn failures_for_many_urls_and_nothing_else_are_the_hosts() {
         let mut host = Host::new();
+        assert_eq!(host.see(0, "good", Ok(())), Ok(()));
         for n in 0..7 {
             assert_eq!(host.see(n, &n.to_string(), broken()), Err(Class::Transient));
         }
@@ -198,6 +242,42 @@ mod tests {
         assert_eq!(host.see(11, "0", broken()), Err(Class::Transient), "it answers");
         let ours = Err(MediaError::permanent("address_forbidden", "loopback"));
         assert_eq!(host.see(12, "0", ours), Err(Class::Permanent));
+    }
+
+    #[test]
+    fn a_host_that_never_served_is_out_only_if_it_says_so_and_not_for_long() {
+        let stalled = || Err(MediaError::transient("body_stalled", "nothing came"));
+        for failure in [refused, stalled] {
+            let mut host = Host::new();
+            for second in 0..300 {
+                assert_eq!(host.see(second, &second.to_string(), failure()), Err(Class::Transient));
+            }
+            let missing = Err(MediaError::permanent("http_not_found", "404"));
+            assert_eq!(host.see(300, "missing", missing), Err(Class::Permanent), "that is service");
+            let after = (301..309).map(|n| host.see(n, &n.to_string(), failure())).last();
+            assert_eq!(after, Some(Err(Class::Outage)));
+        }
+        let mut host = Host::new();
+        let found: Vec<_> = (0..130).map(|second| host.see(second, &second.to_string(), broken())).collect();
+        assert!(found[..7].iter().chain(&found[120..]).all(|class| *class == Err(Class::Transient)), "{found:?}");
+        assert!(found[7..120].iter().all(|class| *class == Err(Class::Outage)), "{found:?}");
+        let mut host = Host::new();
+        host.health.note_served();
+        assert_eq!(host.see(0, "a", refused()), Err(Class::Outage), "another process has had something of it");
+    }
+
+    #[test]
+    fn answers_that_nobody_can_use_are_their_items_own_and_no_service() {
+        let malformed = || Err(MediaError::transient("http_malformed", "no HTTP"));
+        let mut host = Host::new();
+        host.see(0, "good", Ok(())).unwrap();
+        for second in 1..100 {
+            assert_eq!(host.see(second, &second.to_string(), malformed()), Err(Class::Transient));
+        }
+        assert_eq!(host.see(100, "a", refused()), Err(Class::Outage), "it has served");
+        let mut host = Host::new();
+        host.see(0, "a", malformed()).unwrap_err();
+        assert_eq!(host.see(1, "b", refused()), Err(Class::Transient), "it never has");
     }
 
     #[test]

@@ -67,7 +67,8 @@ struct User {
 
 impl Hosts {
     pub(super) fn new(rules: Rules, metrics: Arc<Metrics>) -> Self {
-        Self { rules, pause_max: Arc::default(), known: Arc::default(), network: Arc::default(), metrics }
+        let network = Arc::new(Mutex::new(HostHealth::of_many()));
+        Self { rules, pause_max: Arc::default(), known: Arc::default(), network, metrics }
     }
 
     pub(super) fn set_pause_max(&self, pause_max: Duration) {
@@ -86,6 +87,14 @@ impl Hosts {
     pub(super) async fn acquire(&self, host: &str) -> HostSlot {
         let (gate, user) = self.user(host);
         HostSlot { pass: gate.enter().await, user }
+    }
+
+    /// `host` has served before, by what is stored.
+    pub(super) fn note_served(&self, host: &str) {
+        let (_, user) = self.user(host);
+        if let Some(known) = self.lock().get_mut(&user.host) {
+            known.health.note_served();
+        }
     }
 
     fn user(&self, host: &str) -> (Gate, User) {
@@ -115,7 +124,7 @@ impl Hosts {
         drop(known);
         let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
         match host_health::reached(&result) {
-            Some(true) => *network = HostHealth::default(),
+            Some(true) => *network = HostHealth::of_many(),
             Some(false) => return network.judge("the network to many hosts", host, result, hold, now),
             None => {}
         }

@@ -1,8 +1,8 @@
 //! `http://` and `https://`.
 //!
 //! Redirects are followed by hand, so that every hop passes the same checks as the first: scheme, host, address, and
-//! no step down from `https`. Bodies are asked for as they are (`Accept-Encoding: identity`), so the bytes that are
-//! counted are the bytes that are kept.
+//! no step down from `https`. Bodies are asked for as they are (`Accept-Encoding: identity`); those that come packed all the
+//! same are unpacked as they are counted.
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -11,22 +11,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, StatusCode, redirect};
+use futures::{StreamExt as _, TryStreamExt as _};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use http::{Response, StatusCode};
+use http_body_util::BodyDataStream;
+use hyper::body::{Body as _, Incoming};
 use url::{Host, Url};
 
 use super::address::{AddressPolicy, HostTrust};
-use super::body::Body;
+use super::body::{Announced, Body, Bounds};
 use super::conditional::{self, Condition};
 use super::deadline::Deadline;
 use super::hosts::Hosts;
+use super::http_client::HttpClient;
 use super::http_error;
-use super::resolver::{CheckedResolver, Lookup};
+use super::resolver::{CheckedResolver, Lookup, Names};
+use super::trust::{self, Trusted};
+use super::unpack::Unpacker;
 use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
 use crate::domain::UnchangedBy;
-use crate::{redact, retry, tls};
+use crate::{redact, retry};
 
 /// What we can decode, most wanted first; a server that negotiates must not send what we cannot (AVIF, SVG).
 const ACCEPTED: &str = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/*;q=0.5,*/*;q=0.1";
@@ -34,18 +42,20 @@ const ACCEPTED: &str = "image/jpeg,image/png,image/webp,image/gif,image/bmp,imag
 #[derive(Clone, Debug)]
 pub(super) struct HttpFetcher {
     /// Connects to the public internet and to `allow_networks` only.
-    unlisted: Client,
+    unlisted: HttpClient,
     /// For hosts in `allow_hosts`. A client of its own, because a resolver is told the name but not the port.
-    listed: Client,
+    listed: HttpClient,
     policy: Arc<AddressPolicy>,
+    names: Names,
+    trusted: Trusted,
     hosts: Hosts,
     budget: Budget,
-    bytes_max: u64,
+    bounds: Bounds,
     redirects_max: usize,
 }
 
 enum Hop {
-    Arrived(Response),
+    Arrived(Response<Incoming>),
     Redirected(Url),
     NotModified(UnchangedBy),
 }
@@ -65,15 +75,22 @@ impl HttpFetcher {
         lookup: Arc<dyn Lookup>,
     ) -> Result<Self, MediaError> {
         let policy = Arc::new(AddressPolicy::new(settings)?);
-        let client =
-            |trust| client(settings, CheckedResolver { lookup: lookup.clone(), policy: policy.clone(), trust });
+        let tls = trust::tls(settings.ca_file.as_deref())?;
+        let names = Names::new(lookup);
+        let timeout = Duration::from_millis(settings.connect_timeout_ms.saturating_mul(4) / 5);
+        let client = |trust| {
+            let resolver = CheckedResolver { names: names.clone(), policy: policy.clone(), trust, timeout };
+            HttpClient::new(settings, resolver, &tls)
+        };
         Ok(Self {
             unlisted: client(HostTrust::Unlisted)?,
             listed: client(HostTrust::Listed)?,
             policy,
+            names,
+            trusted: Trusted::default(),
             hosts,
             budget,
-            bytes_max: settings.media_bytes_max,
+            bounds: Bounds::new(settings.media_bytes_max, Duration::from_millis(settings.idle_timeout_ms)),
             redirects_max: settings.redirects_max,
         })
     }
@@ -90,13 +107,11 @@ impl HttpFetcher {
         let mut redirected = false;
         for _ in 0..=self.redirects_max {
             // A hop's slot is given back before the next host's is taken: nobody waits while holding one.
-            let host = at.host_str().unwrap_or_default();
-            // With the scheme: a server that speaks no TLS is not down because one message asks for it.
-            let slot = format!("{}://{host}:{}", at.scheme(), at.port_or_known_default().unwrap_or_default());
-            let slot = deadline.paused(self.hosts.acquire(&slot)).await;
+            let origin = origin(&at);
+            let slot = deadline.paused(self.hosts.acquire(&origin)).await;
             let result = match self.hop(&at, condition.as_ref(), deadline).await {
                 Ok(Hop::Arrived(response)) => {
-                    let fetched = self.read(&at, response, redirected, deadline).await;
+                    let fetched = self.read(&at, &origin, response, redirected, deadline).await;
                     fetched.map(|fetched| Step::Done(Answer::Fetched(fetched)))
                 }
                 Ok(Hop::Redirected(next)) => Ok(Step::Next(next)),
@@ -123,34 +138,64 @@ impl HttpFetcher {
 
     async fn hop(&self, at: &Url, condition: Option<&Condition>, deadline: &Deadline) -> Result<Hop, MediaError> {
         let shown = redact::url(at.as_str());
-        let mut request = self.admit(at)?.get(at.clone()).header(ACCEPT, ACCEPTED).header(ACCEPT_ENCODING, "identity");
+        let client = self.admit(at)?;
+        let mut headers = HeaderMap::from_iter([
+            (ACCEPT, HeaderValue::from_static(ACCEPTED)),
+            (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        ]);
         if let Some(condition) = condition {
-            request = request.header(condition.header.clone(), condition.value.clone());
+            headers.insert(condition.header.clone(), condition.value.clone());
         }
-        let response = deadline
-            .run(&shown, "waiting for the answer", request.send())
-            .await?
-            .map_err(|error| http_error::of_request(&shown, &error))?;
-        let status = response.status();
+        let response = match deadline.run(&shown, "waiting for the answer", client.get(at, headers)).await? {
+            Ok(response) => response,
+            Err(Ok(why)) => return Err(http_error::invalid_url(at.as_str(), &why)),
+            Err(Err(error)) => {
+                let found = http_error::of_request(&shown, &error);
+                // A certificate of another host is trusted, but nobody's here.
+                let clear = http_error::is_wrong_name(&error);
+                return Err(if clear { found } else { self.blame(at, &shown, found).await });
+            }
+        };
+        if at.scheme() == "https" {
+            self.trusted.note(at, client);
+        }
+        let (status, headers) = (response.status(), response.headers());
         if status == StatusCode::NOT_MODIFIED
             && let Some(condition) = condition
         {
             return Ok(Hop::NotModified(condition.by));
         }
         match status {
-            StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => Ok(Hop::Arrived(response)),
+            StatusCode::PARTIAL_CONTENT => match headers.get(CONTENT_RANGE).filter(|range| !is_whole(range)) {
+                // Nobody asked for a part.
+                Some(range) => Err(http_error::partial(&shown, range)),
+                None => Ok(Hop::Arrived(response)),
+            },
             StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
             | StatusCode::SEE_OTHER
             | StatusCode::TEMPORARY_REDIRECT
-            | StatusCode::PERMANENT_REDIRECT => redirected(at, response.headers()).map(Hop::Redirected),
-            _ => Err(http_error::of_status(&shown, status, wait(response.headers()))),
+            | StatusCode::PERMANENT_REDIRECT => redirected(at, headers).map(Hop::Redirected),
+            StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => {
+                Err(http_error::of_status(&shown, status, wait(headers)))
+            }
+            _ if status.is_success() => Ok(Hop::Arrived(response)),
+            _ => Err(http_error::of_status(&shown, status, wait(headers))),
+        }
+    }
+
+    /// Before a message is blamed for what may be wrong with this process, something that is known to be good is tried.
+    async fn blame(&self, at: &Url, shown: &str, error: MediaError) -> MediaError {
+        match error.reason {
+            "dns_unanswered" if self.names.is_away().await => http_error::resolver_away(shown, &error.message),
+            "tls_certificate_untrusted" => self.trusted.blame(at, error).await,
+            _ => error,
         }
     }
 
     /// The client for this host, after the checks that need no resolution: addresses in the URL itself (which `url`
     /// has brought from decimal, octal and hexadecimal into one form) never reach the resolver.
-    pub(super) fn admit(&self, at: &Url) -> Result<&Client, MediaError> {
+    pub(super) fn admit(&self, at: &Url) -> Result<&HttpClient, MediaError> {
         let host = at.host_str().unwrap_or_default();
         let port = at.port_or_known_default().unwrap_or_default();
         let trust = self.policy.trust(host, port);
@@ -171,53 +216,27 @@ impl HttpFetcher {
     async fn read(
         &self,
         at: &Url,
-        mut response: Response,
+        origin: &str,
+        response: Response<Incoming>,
         redirected: bool,
         deadline: &mut Deadline,
     ) -> Result<Fetched, MediaError> {
         let shown = redact::url(at.as_str());
-        refuse_encoding(&shown, response.headers())?;
-        let validators = conditional::validators(response.headers(), redirected);
-        let mut body = Body::begin(&shown, response.content_length(), self.bytes_max, &self.budget, deadline).await?;
-        while let Some(chunk) = deadline
-            .run(&shown, "reading the body", response.chunk())
-            .await?
-            .map_err(|error| http_error::of_body(&shown, &error))?
-        {
-            body.push(&chunk)?;
-        }
-        let (bytes, reservation) = body.finish()?;
+        let (head, body) = response.into_parts();
+        let validators = conditional::validators(&head.headers, redirected);
+        let encodings = head.headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
+        let announced = Announced { bytes: body.size_hint().exact(), unpacker: Unpacker::new(encodings) };
+        let reader = Body::begin(&shown, Some(origin), announced, self.bounds, &self.budget, deadline).await?;
+        let content = BodyDataStream::new(body).map_err(|error| http_error::of_body(&shown, &error));
+        let (bytes, reservation) = reader.read(deadline, content.boxed()).await?;
         Ok(Fetched { bytes, validators, reservation })
     }
 }
 
-fn client(settings: &MediaSettings, resolver: CheckedResolver) -> Result<Client, MediaError> {
-    let mut builder = Client::builder();
-    if let Some(file) = &settings.ca_file {
-        let invalid = |why| MediaError::permanent("media_settings_invalid", why);
-        let pem = tls::authority("media.ca_file", file).map_err(invalid)?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .map_err(|error| invalid(format!("media.ca_file {file}: {}", redact::root_cause(&error))))?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    builder
-        .user_agent(&settings.user_agent)
-        .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
-        .pool_max_idle_per_host(settings.per_host_concurrency)
-        .redirect(redirect::Policy::none())
-        // A proxy from the environment would resolve names and connect on its own, beyond the reach of our checks.
-        .no_proxy()
-        .dns_resolver(resolver)
-        .build()
-        .map_err(|error| {
-            let cause = redact::root_cause(&error);
-            MediaError::outage(
-                "media_client_failed",
-                format!(
-                    "cannot set up the HTTP client: {cause}; check media.user_agent and the system's CA certificates"
-                ),
-            )
-        })
+/// As what a host is known. With the scheme: a server that speaks no TLS is not down because one message asks for it.
+pub(super) fn origin(at: &Url) -> String {
+    let host = at.host_str().unwrap_or_default();
+    format!("{}://{host}:{}", at.scheme(), at.port_or_known_default().unwrap_or_default())
 }
 
 fn parse(url: &str) -> Result<Url, MediaError> {
@@ -230,7 +249,7 @@ fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, MediaError> {
     let Some(location) = headers.get(LOCATION) else {
         return Err(refused("redirects without a Location header; expected a URL".into()));
     };
-    let location = String::from_utf8_lossy(location.as_bytes());
+    let location = location_text(location.as_bytes());
     let next = from
         .join(&location)
         .map_err(|error| refused(format!("redirects to {}, which is no URL ({error})", redact::url(&location))))?;
@@ -246,18 +265,31 @@ fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, MediaError> {
     }
 }
 
-/// Compressed although we asked for `identity`: its size and content would not be the picture's. (`aws-chunked` is a
-/// framing that some S3 gateways forget to remove from the header; the body is plain.)
-fn refuse_encoding(shown: &str, headers: &HeaderMap) -> Result<(), MediaError> {
-    let found = headers.get(CONTENT_ENCODING).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-    match found.as_deref().map(str::trim) {
-        None | Some("" | "identity" | "aws-chunked") => Ok(()),
-        Some(encoding) => {
-            let found = redact::cut(encoding, 40);
-            let message = format!("{shown}: Content-Encoding {found}; expected identity, as was asked for");
-            Err(MediaError::permanent("http_encoding_unsupported", message))
-        }
+/// A URL in the bytes of a header: what is not UTF-8 is percent-encoded as it stands, as curl does, for only the server knows
+/// what it means.
+fn location_text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().fold(String::new(), |mut text, byte| {
+            match byte.is_ascii() {
+                true => text.push(char::from(*byte)),
+                false => text.extend(percent_encoding::percent_encode(&[*byte], percent_encoding::NON_ALPHANUMERIC)),
+            }
+            text
+        }),
     }
+}
+
+/// Whether `Content-Range` (RFC 9110 §14.4) says that the part is the whole.
+fn is_whole(range: &HeaderValue) -> bool {
+    let read = || {
+        let range = range.to_str().ok()?.trim().strip_prefix("bytes")?.trim_start_matches([' ', '=']);
+        let (part, length) = range.split_once('/')?;
+        let (first, last) = part.split_once('-')?;
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        Some(number(first)? == 0 && number(last)?.checked_add(1)? == number(length)?)
+    };
+    read().unwrap_or(false)
 }
 
 fn wait(headers: &HeaderMap) -> Option<Duration> {

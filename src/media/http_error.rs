@@ -1,18 +1,23 @@
 //! What each way to fail over HTTP means for the message.
 //!
 //! Permanent: the server has decided (4xx), the certificate is not trusted, the address is forbidden. Transient: whatever
-//! a later attempt may not meet, also a name that does not resolve: `getaddrinfo` cannot be relied on to tell a name that
-//! does not exist from a resolver that cannot be asked, and the attempts are bounded anyway.
+//! a later attempt may not meet, also a name that does not resolve. Outage: what is wrong with this process or this machine:
+//! descriptors, ports, the resolver.
 
-use std::error::Error;
+use std::error::Error as StdError;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use http::{HeaderValue, StatusCode};
+use hyper_util::client::legacy::Error;
+use rustls::CertificateError;
 
 use super::MediaError;
 use super::address::Refusal;
-use super::resolver::AddressForbidden;
-use crate::redact;
+use super::http_client::{ConnectTimeout, Malformed};
+use super::resolver::{AddressForbidden, NotResolved};
+use crate::{redact, used_up};
 
 pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Duration>) -> MediaError {
     let permanent = |reason, hint: &str| MediaError::permanent(reason, format!("{shown}: HTTP {status}; {hint}"));
@@ -37,8 +42,16 @@ pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Dur
     }
 }
 
+/// A part of the file, which nobody asked for.
+pub(super) fn partial(shown: &str, range: &HeaderValue) -> MediaError {
+    let range = redact::cut(&String::from_utf8_lossy(range.as_bytes()), 60);
+    let message =
+        format!("{shown}: HTTP 206 with a part ({range}); expected the whole file: check the server or its cache");
+    MediaError::transient("http_partial", message)
+}
+
 /// The request failed before there was an answer.
-pub(super) fn of_request(shown: &str, error: &reqwest::Error) -> MediaError {
+pub(super) fn of_request(shown: &str, error: &Error) -> MediaError {
     let cause = redact::root_cause(error);
     if let Some(forbidden) = find::<AddressForbidden>(error) {
         return refused(shown, forbidden.refusal);
@@ -47,23 +60,66 @@ pub(super) fn of_request(shown: &str, error: &reqwest::Error) -> MediaError {
         let hint = "check the server's certificate, or trust its authority with media.ca_file";
         return MediaError::permanent("tls_certificate_untrusted", format!("{shown}: {cause}; {hint}"));
     }
-    if error.is_builder() {
-        return invalid_url(shown, &cause);
+    if let Some(outage) = of_process(shown, error) {
+        return outage;
     }
-    let (reason, what) = match (error.is_timeout(), error.is_connect(), error.is_dns()) {
-        (_, _, true) => ("dns_failed", "the host's name was not resolved"),
-        (true, true, _) => ("connect_timeout", "no connection within media.connect_timeout_ms"),
-        (_, true, _) => ("connect_failed", "no connection"),
-        (true, ..) => ("fetch_timeout", "no answer in time"),
-        _ => ("http_failed", "the connection broke before an answer"),
+    if let Some(unread) = malformed(shown, error) {
+        return unread;
+    }
+    let (reason, what) = match find::<NotResolved>(error) {
+        Some(NotResolved { unanswered: true, .. }) => ("dns_unanswered", "the host's name was not resolved"),
+        Some(_) => ("dns_failed", "the host's name was not resolved"),
+        None if find::<ConnectTimeout>(error).is_some() => {
+            ("connect_timeout", "no connection within media.connect_timeout_ms")
+        }
+        None if error.is_connect() => ("connect_failed", "no connection"),
+        None => ("http_failed", "the connection broke before an answer"),
     };
     MediaError::transient(reason, format!("{shown}: {what} ({cause})"))
 }
 
 /// The body broke off: fewer bytes than announced, a reset, bad framing.
-pub(super) fn of_body(shown: &str, error: &reqwest::Error) -> MediaError {
+pub(super) fn of_body(shown: &str, error: &hyper::Error) -> MediaError {
+    if let Some(unread) = malformed(shown, error) {
+        return unread;
+    }
     let cause = redact::root_cause(error);
     MediaError::transient("body_incomplete", format!("{shown}: the body broke off before its end ({cause})"))
+}
+
+fn malformed(shown: &str, error: &(dyn StdError + 'static)) -> Option<MediaError> {
+    let why = find::<Malformed>(error)?;
+    let message = format!("{shown}: the server's answer cannot be read as HTTP/1: {why}");
+    Some(MediaError::transient("http_malformed", message))
+}
+
+/// What this process has used up is no host's fault, and no item's.
+pub(super) fn of_process(shown: &str, error: &(dyn StdError + 'static)) -> Option<MediaError> {
+    if let Some(used_up) = used_up::used_up(error) {
+        return Some(MediaError::outage(used_up.reason(), format!("{shown}: {used_up}")));
+    }
+    let io = redact::causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().filter(|io| is_no_address(io)));
+    // The same number says that an address of IPv6 cannot be reached from here at all: then there are ports.
+    io.filter(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).is_err()).map(|io| {
+        let message = format!(
+            "{shown}: this machine has no local port left ({io}); widen net.ipv4.ip_local_port_range, or lower \
+             media.per_host_concurrency"
+        );
+        MediaError::outage("ports_used_up", message)
+    })
+}
+
+fn is_no_address(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse)
+}
+
+/// Nobody resolves any name.
+pub(super) fn resolver_away(shown: &str, why: &str) -> MediaError {
+    let why = why.strip_prefix(shown).unwrap_or(why).trim_start_matches([':', ' ']);
+    let message = format!(
+        "{shown}: the resolver does not answer, not for names that it knows either ({why}); check this machine's DNS"
+    );
+    MediaError::outage("resolver_away", message)
 }
 
 /// The policy does not let the host or its address be connected to.
@@ -94,13 +150,23 @@ pub(super) fn invalid_url(url: &str, why: &str) -> MediaError {
     MediaError::permanent("url_invalid", message)
 }
 
-pub(super) fn is_untrusted_certificate(error: &(dyn Error + 'static)) -> bool {
+pub(super) fn is_untrusted_certificate(error: &(dyn StdError + 'static)) -> bool {
     matches!(
         find::<rustls::Error>(error),
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
     )
 }
 
-pub(super) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+/// The certificate is trusted, but of another host.
+pub(super) fn is_wrong_name(error: &(dyn StdError + 'static)) -> bool {
+    matches!(
+        find::<rustls::Error>(error),
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        ))
+    )
+}
+
+pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     redact::causes(error).find_map(|cause| cause.downcast_ref::<E>())
 }

@@ -14,6 +14,7 @@ mod file;
 mod host_health;
 mod hosts;
 mod http;
+mod http_client;
 mod http_error;
 mod resolver;
 mod s3;
@@ -24,6 +25,8 @@ mod ssrf_tests;
 mod test_server;
 #[cfg(test)]
 mod tls_tests;
+mod trust;
+mod unpack;
 
 use std::time::Duration;
 

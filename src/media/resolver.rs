@@ -1,17 +1,38 @@
-use std::fmt;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use std::{fmt, vec};
 
+use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
 use futures::future::BoxFuture;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tokio::time::{Instant, timeout};
+use tower_service::Service;
 
 use super::address::{AddressPolicy, HostTrust, Refusal};
 
-/// Where the addresses of a name come from.
+/// Names that were resolved lately and are asked for again where a resolver may be away.
+const GOOD_NAMES_MAX: usize = 3;
+/// Asked for where no name is known to be good: it never exists (RFC 6761 §6.4), and a resolver that answers says so.
+const ABSENT_NAME: &str = "clipstream-probe.invalid.";
+/// How long one verdict about the resolver is everybody's.
+const VERDICT_AGE_MAX: Duration = Duration::from_secs(2);
+/// How long a resolver may take to answer a question about a name that it knows.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the addresses of a name come from. An error that holds [`Unanswered`] says that nobody answered; any other, that
+/// the name has no addresses.
 pub(super) trait Lookup: fmt::Debug + Send + Sync {
     fn addresses(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
+
+/// The resolver did not answer, or not about the name.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unanswered(pub(super) String);
 
 /// The system's own resolver.
 #[derive(Debug)]
@@ -19,10 +40,118 @@ pub(super) struct SystemLookup;
 
 impl Lookup for SystemLookup {
     fn addresses(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
-        Box::pin(
-            async move { Ok(tokio::net::lookup_host((host.as_str(), 0)).await?.map(|found| found.ip()).collect()) },
-        )
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || resolve(&host)).await;
+            found.map_err(io::Error::other)?
+        })
     }
+}
+
+/// `getaddrinfo`, whose number tells a name that does not exist from a resolver that does not answer, as far as it knows.
+fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
+    let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
+    match getaddrinfo(Some(host), None, Some(hints)) {
+        Ok(found) => found.map(|found| found.map(|found| found.sockaddr.ip())).collect(),
+        Err(error) => {
+            let kind = error.kind();
+            let said = io::Error::from(error);
+            Err(match kind {
+                LookupErrorKind::Again | LookupErrorKind::Fail | LookupErrorKind::IO => {
+                    io::Error::other(Unanswered(said.to_string()))
+                }
+                _ => said,
+            })
+        }
+    }
+}
+
+/// What is known of the resolver. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    lookup: Arc<dyn Lookup>,
+    known: Arc<Mutex<Known>>,
+    /// Whether it was away when somebody last asked; while that is being found out, the others wait.
+    verdict: Arc<tokio::sync::Mutex<Option<(bool, Instant)>>>,
+    verdict_age_max: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    good: VecDeque<String>,
+    resolved_at: Option<Instant>,
+}
+
+impl Names {
+    pub(super) fn new(lookup: Arc<dyn Lookup>) -> Self {
+        Self { lookup, known: Arc::default(), verdict: Arc::default(), verdict_age_max: VERDICT_AGE_MAX }
+    }
+
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let found = self.lookup.addresses(host.to_owned()).await?;
+        if !found.is_empty() && found.iter().all(|ip| !ip.is_loopback()) && !is_in_hosts_file(host) {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.resolved_at = Some(Instant::now());
+            if !known.good.iter().any(|good| good == host) {
+                known.good.push_front(host.to_owned());
+                known.good.truncate(GOOD_NAMES_MAX);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the resolver answers nobody, rather than not about one name: a name that is known to be good is tried.
+    pub(super) async fn is_away(&self) -> bool {
+        let mut verdict = self.verdict.lock().await;
+        if let Some((away, at)) = *verdict
+            && at.elapsed() < self.verdict_age_max
+        {
+            return away;
+        }
+        let away = !self.answers().await;
+        *verdict = Some((away, Instant::now()));
+        away
+    }
+
+    async fn answers(&self) -> bool {
+        let good: Vec<String> = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.resolved_at.is_some_and(|at| at.elapsed() < self.verdict_age_max) {
+                return true;
+            }
+            known.good.iter().cloned().collect()
+        };
+        if good.is_empty() {
+            return self.answers_about(ABSENT_NAME).await;
+        }
+        for name in good {
+            if self.answers_about(&name).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn answers_about(&self, name: &str) -> bool {
+        match timeout(PROBE_TIMEOUT, self.lookup.addresses(name.to_owned())).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => !is_unanswered(&error),
+            Err(_) => false,
+        }
+    }
+}
+
+/// The system finds such names without asking anybody.
+fn is_in_hosts_file(host: &str) -> bool {
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let host = host.trim_end_matches('.');
+    hosts.lines().any(|line| {
+        let entry = line.split('#').next().unwrap_or_default();
+        entry.split_whitespace().skip(1).any(|name| name.eq_ignore_ascii_case(host))
+    })
+}
+
+fn is_unanswered(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Unanswered>())
 }
 
 /// Resolves names for the HTTP client and hands over only addresses that the policy allows: of an answer that mixes
@@ -30,9 +159,11 @@ impl Lookup for SystemLookup {
 /// cannot be checked as one address and connected as another (DNS rebinding).
 #[derive(Clone, Debug)]
 pub(super) struct CheckedResolver {
-    pub(super) lookup: Arc<dyn Lookup>,
+    pub(super) names: Names,
     pub(super) policy: Arc<AddressPolicy>,
     pub(super) trust: HostTrust,
+    /// Shorter than the deadline of a connection, so that it is known what did not come in time.
+    pub(super) timeout: Duration,
 }
 
 /// None of a name's addresses may be connected to.
@@ -43,23 +174,112 @@ pub(super) struct AddressForbidden {
     pub(super) refusal: Refusal,
 }
 
-impl Resolve for CheckedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (own, host) = (self.clone(), name.as_str().to_owned());
-        Box::pin(async move {
-            let mut refused = None;
-            let found = own.lookup.addresses(host.clone()).await?;
-            // Port 0: the client puts in the URL's own.
-            let allowed: Vec<SocketAddr> = found
-                .into_iter()
-                .filter(|ip| own.policy.check(*ip, own.trust).map_err(|refusal| refused = Some(refusal)).is_ok())
-                .map(|ip| SocketAddr::new(ip, 0))
-                .collect();
-            match (allowed.is_empty(), refused) {
-                (true, Some(refusal)) => Err(AddressForbidden { host, refusal }.into()),
-                (true, None) => Err("the name has no addresses".into()),
-                (false, _) => Ok(Box::new(allowed.into_iter()) as Addrs),
+/// A name has no address, as far as anybody knows.
+#[derive(Debug, thiserror::Error)]
+#[error("the host's name was not resolved")]
+pub(super) struct NotResolved {
+    /// Nobody answered.
+    pub(super) unanswered: bool,
+    source: io::Error,
+}
+
+impl CheckedResolver {
+    pub(super) async fn resolve(
+        &self,
+        host: String,
+    ) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        let found = timeout(self.timeout, self.names.addresses(&host)).await.unwrap_or_else(|_| {
+            let late = format!("no answer within {} ms", self.timeout.as_millis());
+            Err(io::Error::other(Unanswered(late)))
+        });
+        let found = found.map_err(|source| NotResolved { unanswered: is_unanswered(&source), source })?;
+        let mut refused = None;
+        // Port 0: the client puts in the URL's own.
+        let allowed: Vec<SocketAddr> = found
+            .into_iter()
+            .filter(|ip| self.policy.check(*ip, self.trust).map_err(|refusal| refused = Some(refusal)).is_ok())
+            .map(|ip| SocketAddr::new(ip, 0))
+            .collect();
+        match (allowed.is_empty(), refused) {
+            (true, Some(refusal)) => Err(AddressForbidden { host, refusal }.into()),
+            (true, None) => {
+                let source = io::Error::other("the name has no addresses");
+                Err(NotResolved { unanswered: false, source }.into())
             }
-        })
+            (false, _) => Ok(allowed),
+        }
+    }
+}
+
+impl Service<Name> for CheckedResolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let own = self.clone();
+        Box::pin(async move { Ok(own.resolve(name.as_str().to_owned()).await?.into_iter()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers by name; everything else as `away` says.
+    #[derive(Debug, Default)]
+    struct Server {
+        away: std::sync::atomic::AtomicBool,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Lookup for Server {
+        fn addresses(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            self.asked.lock().unwrap().push(host.clone());
+            let away = self.away.load(std::sync::atomic::Ordering::SeqCst);
+            Box::pin(std::future::ready(match (away, host.as_str()) {
+                (true, _) | (_, "servfail.test") => Err(io::Error::other(Unanswered("try again".into()))),
+                (_, "good.test") => Ok(vec![IpAddr::from([93, 184, 216, 34])]),
+                _ => Err(io::Error::other("no such name")),
+            }))
+        }
+    }
+
+    fn names() -> (Arc<Server>, Names) {
+        let server = Arc::new(Server::default());
+        (server.clone(), Names::new(server))
+    }
+
+    #[tokio::test]
+    async fn a_name_known_to_be_good_tells_whether_the_resolver_is_away() {
+        let (server, mut names) = names();
+        names.verdict_age_max = Duration::ZERO;
+        assert!(!names.is_away().await, "it says that a name does not exist");
+        names.addresses("good.test").await.unwrap();
+        // One domain's own servers are away.
+        assert!(is_unanswered(&names.addresses("servfail.test").await.unwrap_err()));
+        assert!(!names.is_away().await);
+        assert_eq!(server.asked.lock().unwrap().last().unwrap(), "good.test");
+        server.away.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(names.is_away().await);
+        names.verdict_age_max = Duration::from_secs(3600);
+        let asked = server.asked.lock().unwrap().len();
+        assert!(names.is_away().await);
+        assert_eq!(server.asked.lock().unwrap().len(), asked, "one verdict for everybody");
+        server.away.store(false, std::sync::atomic::Ordering::SeqCst);
+        names.verdict_age_max = Duration::ZERO;
+        assert!(!names.is_away().await);
+    }
+
+    #[tokio::test]
+    async fn without_a_good_name_one_that_never_exists_is_asked_for() {
+        let (server, names) = names();
+        server.away.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(names.is_away().await);
+        assert_eq!(*server.asked.lock().unwrap(), [ABSENT_NAME]);
     }
 }

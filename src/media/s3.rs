@@ -7,6 +7,8 @@
 //! The endpoint comes from configuration or is AWS itself, never from a message, so it is exempt from the address policy.
 
 use std::error::Error as _;
+use std::pin::Pin;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -25,16 +27,19 @@ use aws_sdk_s3::types::RequestPayer;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use futures::TryStreamExt as _;
+use percent_encoding::percent_decode_str;
 use tokio::sync::Mutex;
 
-use super::body::Body;
+use super::body::{Announced, Body, Bounds};
 use super::deadline::Deadline;
 use super::hosts::Hosts;
 use super::s3_error::{self, Endpoint};
+use super::unpack::Unpacker;
 use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
-use crate::domain::UnchangedBy;
+use crate::domain::{Class, UnchangedBy};
 use crate::{redact, tls};
 
 /// Region that is signed for where an endpoint is configured and no region is found: what MinIO and its kin expect.
@@ -43,6 +48,9 @@ const REGION_OF_ENDPOINTS: &str = "us-east-1";
 /// How old a client is at least that is given up because its credentials do not work: so often a credentials file is read
 /// again while they are refused.
 const REFUSED_CLIENT_AGE_MIN: Duration = Duration::from_secs(10);
+
+/// For so long after a bucket was read, nothing is wrong with this process's account.
+const SERVED_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// The version of objects that were written while their bucket kept none. It is overwritten like any object.
 const NULL_VERSION: &str = "null";
@@ -55,8 +63,20 @@ pub(super) struct S3Fetcher {
     /// which those who use no S3 should not wait for. With when.
     client: Mutex<Option<(Client, Instant)>>,
     refused_client_age_min: Duration,
+    /// The bucket that was read last, and when.
+    served: std::sync::Mutex<Option<(String, Instant)>>,
     hosts: Hosts,
     budget: Budget,
+}
+
+/// As what a bucket is known among hosts.
+pub(super) fn origin(bucket: &str) -> String {
+    format!("s3://{bucket}")
+}
+
+/// Whether messages may name any bucket without a list: those of one server that is configured, or those that everybody can read.
+pub(super) fn is_open_to_all(settings: &MediaSettings) -> bool {
+    settings.s3_endpoint.is_some() || settings.s3_anonymous
 }
 
 impl S3Fetcher {
@@ -71,6 +91,7 @@ impl S3Fetcher {
             credentials,
             client: Mutex::default(),
             refused_client_age_min: REFUSED_CLIENT_AGE_MIN,
+            served: std::sync::Mutex::default(),
             hosts,
             budget,
         }
@@ -88,18 +109,79 @@ impl S3Fetcher {
             let message = format!("{shown}: {why}; expected s3://bucket/key or s3://bucket/key?versionId=VERSION");
             MediaError::permanent("url_invalid", message)
         })?;
+        self.admit(&object, &shown)?;
         let known_version = known.and_then(|known| known.version_id.as_deref());
         if object.version.is_some_and(|version| version != NULL_VERSION && known_version == Some(version)) {
             // A version never changes, so nobody needs to be asked.
             return Ok(Answer::Unchanged(UnchangedBy::VersionId));
         }
         let known_etag = known.and_then(|known| known.etag.clone());
-        let slot = deadline.paused(self.hosts.acquire(&format!("s3://{}", object.bucket))).await;
-        let result = slot.done(url, self.get(&object, known_etag, &shown, deadline).await);
-        if let Err(error) = &result {
-            self.reconsider(error).await;
+        let slot = deadline.paused(self.hosts.acquire(&origin(object.bucket))).await;
+        let result = self.get(&object, known_etag, &shown, deadline).await;
+        let result = slot.done(url, result.map_err(|error| self.explain(&object, error)));
+        match &result {
+            Ok(_) => *self.served() = Some((object.bucket.to_owned(), Instant::now())),
+            Err(error) => self.reconsider(error).await,
         }
         result
+    }
+
+    pub(super) fn warning(&self) -> Option<&'static str> {
+        let open =
+            self.settings.s3_buckets.is_empty() && self.settings.s3_endpoint.is_some() && !self.settings.s3_anonymous;
+        open.then_some(
+            "media.s3_buckets is not set: messages may name any bucket of media.s3_endpoint that this worker's credentials can read",
+        )
+    }
+
+    /// Whether messages may name it.
+    fn admit(&self, object: &Object<'_>, shown: &str) -> Result<(), MediaError> {
+        let settings = &self.settings;
+        if settings.s3_buckets.iter().any(|allowed| allowed.covers(object.bucket, object.key)) {
+            return Ok(());
+        }
+        let message = match (settings.s3_buckets.is_empty(), is_open_to_all(settings)) {
+            (true, true) => return Ok(()),
+            (true, false) => format!(
+                "{shown}: messages may name no bucket of AWS, because media.s3_buckets is not set; list the buckets there that \
+                 may be read with this worker's credentials (\"*\": every one)"
+            ),
+            (false, _) => {
+                format!(
+                    "{shown}: not in media.s3_buckets; add its bucket, or bucket/prefix/*, if it is meant to be read"
+                )
+            }
+        };
+        Err(MediaError::permanent("s3_bucket_forbidden", message))
+    }
+
+    /// Adds to an error what is known from elsewhere.
+    fn explain(&self, object: &Object<'_>, error: MediaError) -> MediaError {
+        match error.reason {
+            "s3_no_such_key" => match object.decoded() {
+                Some(decoded) => MediaError {
+                    message: format!(
+                        "{}. Keys are taken as they stand and not decoded; as one of a form or an event it would be {}",
+                        error.message,
+                        redact::url(&format!("s3://{}/{decoded}", object.bucket))
+                    ),
+                    ..error
+                },
+                None => error,
+            },
+            // By S3's documentation "your account". If so, no bucket could be read.
+            "s3_account_refused" => {
+                let others =
+                    |(bucket, at): &(String, Instant)| bucket != object.bucket && at.elapsed() < SERVED_AGE_MAX;
+                let is_ours = !self.settings.s3_anonymous && !self.served().as_ref().is_some_and(others);
+                MediaError { class: if is_ours { Class::Outage } else { Class::Permanent }, ..error }
+            }
+            _ => error,
+        }
+    }
+
+    fn served(&self) -> MutexGuard<'_, Option<(String, Instant)>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn get(
@@ -128,8 +210,12 @@ impl S3Fetcher {
             }
             Err(error) => return Err(s3_error::of_request(shown, &error, endpoint)),
         };
-        let announced = output.content_length.and_then(|n| u64::try_from(n).ok());
-        let mut body = Body::begin(shown, announced, self.settings.media_bytes_max, &self.budget, deadline).await?;
+        let announced = Announced {
+            bytes: output.content_length.and_then(|n| u64::try_from(n).ok()),
+            unpacker: Unpacker::new(output.content_encoding.iter().map(String::as_bytes)),
+        };
+        let body =
+            Body::begin(shown, Some(&origin(object.bucket)), announced, self.bounds(), &self.budget, deadline).await?;
         let version = object.version.map(str::to_owned).or(output.version_id);
         let validators = Validators {
             etag: output.e_tag,
@@ -137,11 +223,15 @@ impl S3Fetcher {
             version_id: version.filter(|version| version != NULL_VERSION),
         };
         let mut stream = output.body;
-        while let Some(chunk) = deadline.run(shown, "reading the body", stream.next()).await? {
-            body.push(&chunk.map_err(|error| s3_error::of_body(shown, &error))?)?;
-        }
-        let (bytes, reservation) = body.finish()?;
+        let content = futures::stream::poll_fn(move |context| Pin::new(&mut stream).poll_next(context));
+        let content = content.map_err(|error| s3_error::of_body(shown, &error));
+        let (bytes, reservation) = body.read(deadline, content).await?;
         Ok(Answer::Fetched(Fetched { bytes, validators, reservation }))
+    }
+
+    fn bounds(&self) -> Bounds {
+        let idle = Duration::from_millis(self.settings.idle_timeout_ms);
+        Bounds::new(self.settings.media_bytes_max, idle)
     }
 
     async fn client(&self) -> Result<Client, MediaError> {
@@ -251,6 +341,13 @@ struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
+    /// The key as a form would have it decoded, as event notifications encode it; `None` where that is the same.
+    fn decoded(&self) -> Option<String> {
+        let spaced = self.key.replace('+', " ");
+        let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+        (decoded != self.key).then(|| decoded.into_owned())
+    }
+
     /// `url` begins with `s3:` in any case.
     fn parse(url: &'a str) -> Result<Self, String> {
         let rest = url["s3:".len()..].strip_prefix("//").ok_or("no // after s3:")?;

@@ -13,7 +13,7 @@ use aws_sdk_s3::primitives::ByteStreamError;
 use chrono::Utc;
 
 use super::MediaError;
-use super::http_error::{find, is_untrusted_certificate};
+use super::http_error::{self, find, is_untrusted_certificate};
 use crate::{redact, retry};
 
 /// What a failure to connect says about other objects.
@@ -27,15 +27,13 @@ pub(super) enum Endpoint {
 
 /// Codes that mean that the request's credentials or signature are refused, whatever object was asked for.
 /// `XAdminUserNotFound` is what versitygw 1.8 answers (with status 404) to an access key that it does not know.
-const CREDENTIALS_REFUSED: [&str; 14] = [
-    "AccountProblem",
+const CREDENTIALS_REFUSED: [&str; 12] = [
     "AuthFailure",
     "ExpiredToken",
     "InvalidAccessKeyId",
     "InvalidClientTokenId",
     "InvalidSecurity",
     "InvalidToken",
-    "NotSignedUp",
     "RequestExpired",
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
@@ -59,6 +57,10 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
         return of_answer(shown, code, error.message().unwrap_or_default(), response);
     }
     let cause = redact::root_cause(error);
+    // Before the credentials: their providers open files and connections, too.
+    if let Some(outage) = http_error::of_process(shown, error) {
+        return outage;
+    }
     if find::<CredentialsError>(error).is_some() {
         let message = format!(
             "{shown}: no usable S3 credentials ({cause}); give the process AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
@@ -76,9 +78,11 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
                 false => "check media.s3_endpoint and the network",
             };
             let message = format!("{shown}: S3 cannot be reached ({cause}); {check}");
+            // Whom TLS trusts is this process's affair, and a bucket only part of a name.
+            let untrusted = is_untrusted_certificate(error) && !http_error::is_wrong_name(error);
             match endpoint {
-                Endpoint::Fixed => MediaError::outage("s3_unreachable", message),
-                Endpoint::PerBucket => MediaError::transient("s3_unreachable", message),
+                Endpoint::PerBucket if !untrusted => MediaError::transient("s3_unreachable", message),
+                _ => MediaError::outage("s3_unreachable", message),
             }
         }
         SdkError::ConstructionFailure(_) => {
@@ -108,6 +112,13 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
         _ => format!("HTTP {status} {}: {}", redact::cut(code, 60), redact::cut(text, 200)),
     };
     let permanent = |reason, hint: &str| MediaError::permanent(reason, format!("{shown}: {said}; {hint}"));
+    let no_such_key = match looks_form_encoded(shown) {
+        true => {
+            "check that the object is still there; keys are taken as they are: one from an event notification is form-encoded, \
+             decode it (+ is a space, %2F a slash)"
+        }
+        false => "check that the object is still there",
+    };
     let transient = |reason, hint: &str| MediaError {
         retry_after: wait(header("retry-after")),
         ..MediaError::transient(reason, format!("{shown}: {said}; {hint}"))
@@ -115,6 +126,11 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
     if CREDENTIALS_REFUSED.contains(&code) {
         let hint = "S3 refuses the credentials; check them, their expiry and this machine's clock";
         return MediaError::outage("s3_credentials_refused", format!("{shown}: {said}; {hint}"));
+    }
+    // "There is a problem with your AWS account", "Your account is not signed up for Amazon S3" (S3's list of error responses).
+    if matches!(code, "AccountProblem" | "NotSignedUp") {
+        let hint = "S3 refuses the account; check the one whose credentials are used, and the bucket's";
+        return MediaError::outage("s3_account_refused", format!("{shown}: {said}; {hint}"));
     }
     // 503 is "Slow Down" or "Service Unavailable: reduce your request rate" (S3's list of error responses).
     if THROTTLED.contains(&code) || matches!(status, 429 | 503) {
@@ -129,7 +145,7 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
     match (code, status) {
         ("NoSuchBucket", _) => permanent("s3_no_such_bucket", "check the bucket's name"),
         ("NoSuchVersion", _) => permanent("s3_no_such_version", "check the versionId"),
-        ("NoSuchKey", _) => permanent("s3_no_such_key", "check that the object is still there"),
+        ("NoSuchKey", _) => permanent("s3_no_such_key", no_such_key),
         ("InvalidObjectState", _) => permanent("s3_archived", "restore the object from its archive first"),
         // A bucket of another region must not hold up all the others, so it is no outage.
         ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
@@ -144,10 +160,17 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
         (_, 401 | 403) => {
             permanent("s3_access_denied", "allow s3:GetObject on it (and s3:GetObjectVersion for versions)")
         }
-        ("NotFound", 404) => permanent("s3_no_such_key", "check that the object is still there"),
+        ("NotFound", 404) => permanent("s3_no_such_key", no_such_key),
         (_, 200..=299) => transient("s3_failed", "the answer could not be read"),
         _ => permanent("s3_status", "expected 200"),
     }
+}
+
+/// Whether a URL has a `+`, or an escape that nothing but a form needs (a shown URL has its own for blanks, controls and non-ASCII).
+fn looks_form_encoded(url: &str) -> bool {
+    let code = |at: usize| url.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    let escaped = |at: usize| code(at).is_some_and(|byte| b"!$%&'()*+,/:;=@[]".contains(&byte));
+    url.contains('+') || url.match_indices('%').any(|(at, _)| escaped(at))
 }
 
 /// Whether a refusal says all that S3 says. One that was cut off may be about our credentials rather than the object, whatever

@@ -6,7 +6,7 @@ use aws_credential_types::{Credentials, provider::ProvideCredentials};
 
 use super::super::test_server::{Reply, Server, Then, raw, reply};
 use super::*;
-use crate::domain::Class;
+use crate::config::S3Allowed;
 
 #[derive(Debug)]
 struct NoCredentials;
@@ -153,6 +153,127 @@ async fn no_credentials_and_no_endpoint_are_outages() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = get(&settings(port), "s3://bucket/key").await.unwrap_err();
     assert_eq!((error.class, error.reason), (Class::Outage, "s3_unreachable"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn messages_may_name_what_is_listed() {
+    let server = Server::start(|_| std::future::ready(reply("200 OK", &[], "picture"))).await;
+    let settings = MediaSettings {
+        s3_buckets: vec![
+            S3Allowed::Bucket("open".into()),
+            S3Allowed::Prefix("shared".into(), "public/".into()),
+            S3Allowed::Key("shared".into(), "one.jpg".into()),
+        ],
+        ..settings(server.port)
+    };
+    for url in ["s3://open/a/b.jpg", "s3://shared/public/a.jpg", "s3://shared/one.jpg?versionId=1"] {
+        assert_eq!(&get(&settings, url).await.unwrap().bytes[..], b"picture", "{url}");
+    }
+    let asked = server.requests();
+    for url in [
+        "s3://closed/a.jpg",
+        "s3://Open/a.jpg",
+        "s3://open.evil/a.jpg",
+        "s3://shared/private/a.jpg",
+        "s3://shared/public/../private/a.jpg",
+        "s3://shared/publicity.jpg",
+        "s3://shared/one.jpg/x",
+        // An access point's alias is a bucket of its own, and its ARN is none.
+        "s3://open-abc123-s3alias/a.jpg",
+        "s3://arn:aws:s3:eu-central-1:1:accesspoint/open/a.jpg",
+    ] {
+        let error = get(&settings, url).await.unwrap_err();
+        assert_eq!(error.class, Class::Permanent, "{url}: {}", error.message);
+        if error.reason != "url_invalid" {
+            assert_eq!(error.reason, "s3_bucket_forbidden", "{url}");
+            assert!(
+                error.message.contains("media.s3_buckets") && !error.message.contains("one.jpg\""),
+                "{}",
+                error.message
+            );
+        }
+    }
+    // Not even what nobody would be asked for.
+    let known = Validators { version_id: Some("1".into()), ..Validators::default() };
+    let fetcher = S3Fetcher::new(&settings, None, Budget::new(1 << 20), Hosts::for_tests(4));
+    let mut deadline = Deadline::after(Duration::from_secs(9));
+    let error = fetcher.fetch("s3://closed/a?versionId=1", Some(&known), &mut deadline).await.unwrap_err();
+    assert_eq!((error.reason, server.requests()), ("s3_bucket_forbidden", asked), "nobody was asked");
+}
+
+#[tokio::test]
+async fn without_a_list_the_machines_own_credentials_are_lent_to_nobody() {
+    let aws = MediaSettings { s3_region: Some("eu-central-1".into()), ..MediaSettings::default() };
+    let error = get(&aws, "s3://bucket/key").await.unwrap_err();
+    assert_eq!((error.class, error.reason), (Class::Permanent, "s3_bucket_forbidden"), "{}", error.message);
+    assert!(error.message.contains("media.s3_buckets is not set"), "{}", error.message);
+    for (open, warns) in [
+        (settings(1), true),
+        (MediaSettings { s3_anonymous: true, ..aws.clone() }, false),
+        (MediaSettings { s3_buckets: vec![S3Allowed::Everything], ..aws }, false),
+    ] {
+        let fetcher = S3Fetcher::new(&open, None, Budget::new(1), Hosts::for_tests(1));
+        let object = Object::parse("s3://bucket/key").unwrap();
+        assert!(fetcher.admit(&object, "s3://bucket/key").is_ok());
+        assert_eq!(fetcher.warning().is_some(), warns);
+    }
+}
+
+#[tokio::test]
+async fn objects_that_were_stored_packed_are_unpacked() {
+    let mut packed = Vec::new();
+    let picture = b"picture".repeat(1000);
+    let mut encoder = flate2::read::GzEncoder::new(&picture[..], flate2::Compression::default());
+    std::io::Read::read_to_end(&mut encoder, &mut packed).unwrap();
+    for head in ["Content-Encoding: gzip", "Content-Encoding: GZIP,aws-chunked", "X-A: b"] {
+        let mut answer = raw(&["HTTP/1.1 200 OK", head, &format!("Content-Length: {}", packed.len())], "", Then::Stall);
+        answer.bytes.extend_from_slice(&packed);
+        let server = Server::start(move |_| std::future::ready(answer.clone())).await;
+        let fetched = get(&settings(server.port), "s3://bucket/key").await.unwrap();
+        assert!(fetched.bytes[..] == picture[..], "{head}");
+        let small = MediaSettings { media_bytes_max: 6999, ..settings(server.port) };
+        assert_eq!(get(&small, "s3://bucket/key").await.unwrap_err().reason, "media_too_large", "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_encoded_is_named_as_the_reason() {
+    let server = Server::start(|_| std::future::ready(refusal("404 Not Found", "NoSuchKey", &[]))).await;
+    for (url, hint) in [
+        ("s3://bucket/users%2FA+b.png", Some("s3://bucket/users/A%20b.png")),
+        ("s3://bucket/caf%C3%A9.png", Some("s3://bucket/caf%C3%A9.png")),
+        ("s3://bucket/a%zz.png", None),
+        ("s3://bucket/a.png", None),
+    ] {
+        let error = get(&settings(server.port), url).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Permanent, "s3_no_such_key"));
+        match hint {
+            Some(decoded) => {
+                assert!(error.message.contains("not decoded") && error.message.ends_with(decoded), "{}", error.message)
+            }
+            None => assert!(!error.message.contains("decoded"), "{}", error.message),
+        }
+    }
+}
+
+/// By its documentation "your account"; but if other buckets can be read, it cannot be ours.
+#[tokio::test]
+async fn the_account_of_a_buckets_owner_holds_nobody_else_up() {
+    let server = Server::start(|head: String| {
+        std::future::ready(match head.contains("/closed/") {
+            true => refusal("403 Forbidden", "AccountProblem", &[]),
+            false => reply("200 OK", &[], "picture"),
+        })
+    })
+    .await;
+    let credentials = Some(SharedCredentialsProvider::new(Credentials::new("KEYID", "hush", None, None, "test")));
+    let fetcher = S3Fetcher::new(&settings(server.port), credentials, Budget::new(1 << 20), Hosts::for_tests(4));
+    for (url, expected) in
+        [("s3://closed/a", Err(Class::Outage)), ("s3://open/a", Ok(())), ("s3://closed/a", Err(Class::Permanent))]
+    {
+        let found = fetcher.fetch(url, None, &mut Deadline::after(Duration::from_secs(9))).await;
+        assert_eq!(found.map(drop).map_err(|error| error.class), expected, "{url}");
+    }
 }
 
 #[tokio::test]

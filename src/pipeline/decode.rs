@@ -4,27 +4,30 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::config::KeySettings;
 use crate::domain::{
-    AssetId, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Stage, Tenant, registry,
+    AssetId, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Tenant, registry,
 };
 use crate::redact;
 
+use super::asset_key::{self, Told};
 use super::json::{self, Fields, Unreadable};
+use super::refusal::{QUOTED_CHARS_MAX, fail};
+use super::{framing, malformed};
 
 const FIELDS: [&str; 8] = ["id", "op", "image", "text", "payload", "version", "models", "tenant"];
-
-/// Longest quoted value in a failure, in characters.
-const QUOTED_CHARS_MAX: usize = 80;
 
 /// Most models that one message names; no worker has as many.
 const MODELS_MAX: usize = 100;
 
-/// `default_op`: of messages that name none. A null value (tombstone) is a delete of the asset that the key names.
-pub fn decode(message: &Message, default_op: Op) -> Result<IngestRequest, Failure> {
+/// `default_op`: of messages that name none. `keys`: what message key and headers say of asset and tenant. A null value
+/// (tombstone) is a delete of the asset that the key names.
+pub fn decode(message: &Message, default_op: Op, keys: &KeySettings) -> Result<IngestRequest, Failure> {
     let Some(value) = &message.value else {
+        let (asset, in_key) = asset_key::read(keys, message)?;
         return Ok(IngestRequest {
-            asset: asset_from_key(message)?,
-            tenant: None,
+            asset,
+            tenant: tenant(keys, [("the header", asset_key::header(keys, message)?), ("the message key", in_key)])?,
             op: Op::Delete,
             image: None,
             text: None,
@@ -33,8 +36,9 @@ pub fn decode(message: &Message, default_op: Op) -> Result<IngestRequest, Failur
             models: None,
         });
     };
-    let Fields { known, unknown: stranger } = json::object(value, &FIELDS).map_err(|error| match error {
-        Unreadable::Json(error) => not_json(value, &error),
+    let text = framing::without(value);
+    let Fields { known, unknown: stranger } = json::object(text, &FIELDS).map_err(|error| match error {
+        Unreadable::Json(error) => not_json(value, text, &error),
         Unreadable::Refused { reason, message } => fail(reason, message),
     })?;
     if let Some(name) = stranger {
@@ -54,12 +58,20 @@ pub fn decode(message: &Message, default_op: Op) -> Result<IngestRequest, Failur
     if op == Op::Delete && (body.image.is_some() || body.text.is_some()) {
         return Err(fail("field_invalid", "a delete takes no \"image\" and no \"text\"; found one of them"));
     }
+    let in_body = body.tenant.take().map(Some);
+    // A body that says it all needs no key; one that tells a tenant must not tell another one.
+    let has_tenant = keys.template.has_tenant();
+    let (asset, in_key) = match (body.asset, asset_key::read(keys, message)) {
+        (Some(asset), _) if !has_tenant => (asset, None),
+        (Some(asset), Err(_)) if in_body.is_some() => (asset, None),
+        (_, Err(failure)) => return Err(failure),
+        (asset, Ok((in_key, told))) => (asset.unwrap_or(in_key), told),
+    };
+    let told =
+        [("field \"tenant\"", in_body), ("the header", asset_key::header(keys, message)?), ("the message key", in_key)];
     Ok(IngestRequest {
-        asset: match body.asset {
-            Some(asset) => asset,
-            None => asset_from_key(message)?,
-        },
-        tenant: body.tenant,
+        tenant: tenant(keys, told)?,
+        asset,
         op,
         image: body.image,
         text: body.text,
@@ -67,6 +79,38 @@ pub fn decode(message: &Message, default_op: Op) -> Result<IngestRequest, Failur
         version: body.version,
         models: body.models,
     })
+}
+
+/// The tenant that all who tell one agree on.
+fn tenant<const N: usize>(keys: &KeySettings, told: [(&str, Told); N]) -> Result<Option<Tenant>, Failure> {
+    let mut all = told.into_iter().filter_map(|(who, told)| Some((who, told?)));
+    let Some((first, tenant)) = all.next() else {
+        if !keys.tell_tenants() {
+            return Ok(None);
+        }
+        let place = match &keys.tenant_header {
+            Some(name) => format!("the header {:?} (kafka.tenant_header)", redact::cut(name, QUOTED_CHARS_MAX)),
+            None => format!("the form {} of the key (kafka.key_template)", keys.template),
+        };
+        return Err(fail(
+            "tenant_missing",
+            format!("no tenant; expected {place} to tell it, empty where there is none"),
+        ));
+    };
+    let shown = |tenant: &Option<Tenant>| {
+        tenant.as_ref().map_or("none".to_owned(), |t| format!("\"{}\"", redact::excerpt(t.as_str(), QUOTED_CHARS_MAX)))
+    };
+    match all.find(|(_, other)| *other != tenant) {
+        None => Ok(tenant),
+        Some((second, other)) => {
+            let message = format!(
+                "the tenant is {} in {first} and {} in {second}; expected the same",
+                shown(&tenant),
+                shown(&other)
+            );
+            Err(fail("tenant_conflict", message))
+        }
+    }
 }
 
 #[derive(Default)]
@@ -88,16 +132,19 @@ impl Body {
             return Ok(());
         }
         match name {
-            "id" => self.asset = Some(AssetId::new(string(name, value)?).map_err(|e| invalid(name, &e))?),
+            "id" => {
+                let id = AssetId::new(string(name, value)?).map_err(|e| invalid(name, &e))?;
+                if id.as_str().starts_with('\u{feff}') {
+                    let why = "begins with a byte order mark (U+FEFF), which nobody sees; expected the id alone";
+                    return Err(invalid(name, &why));
+                }
+                self.asset = Some(id);
+            }
             "tenant" => self.tenant = Some(Tenant::new(string(name, value)?).map_err(|e| invalid(name, &e))?),
             "op" => self.op = Some(op(&string(name, value)?)?),
             "image" => self.image = Some(string(name, value)?).filter(|s| !s.trim().is_empty()).map(MediaUrl::new),
             "text" => self.text = Some(string(name, value)?).filter(|s| !s.trim().is_empty()),
-            "version" => match value.as_u64() {
-                // Qdrant keeps integers as i64.
-                Some(version) if version <= i64::MAX as u64 => self.version = Some(version),
-                _ => return Err(mistyped(name, &value, "an unsigned integer below 2^63")),
-            },
+            "version" => self.version = Some(version(&value).ok_or_else(|| mistyped(name, &value, VERSION))?),
             "payload" => match value {
                 Value::Object(payload) if payload.contains_key(RESERVED_KEY) => {
                     return Err(fail(
@@ -155,17 +202,15 @@ fn models(value: Value) -> Result<Vec<ModelId>, Failure> {
     Ok(models)
 }
 
-fn asset_from_key(message: &Message) -> Result<AssetId, Failure> {
-    let Some(key) = &message.key else {
-        return Err(fail("field_missing", "no asset id: expected field \"id\" or a message key; found neither"));
-    };
-    let key = std::str::from_utf8(key)
-        .map_err(|_| fail("field_invalid", "the message key is not UTF-8; expected the asset id, or field \"id\""))?;
-    AssetId::new(key).map_err(|e| fail("field_invalid", format!("the message key {e}")))
-}
+const VERSION: &str = "an unsigned integer below 2^63";
 
-fn fail(reason: &'static str, message: impl Into<String>) -> Failure {
-    Failure::permanent(Stage::Decode, reason, message)
+/// A float that is whole is that integer (JSON has one kind of number), as long as no other number has the same float.
+fn version(value: &Value) -> Option<u64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    // Qdrant keeps integers as i64.
+    let integer = value.as_u64().filter(|version| i64::try_from(*version).is_ok());
+    let whole = |float: &f64| float.is_sign_positive() && *float < EXACT_MAX && float.fract() == 0.0;
+    integer.or_else(|| value.as_f64().filter(|_| value.is_f64()).filter(whole).map(|float| float as u64))
 }
 
 fn invalid(name: &str, error: &dyn fmt::Display) -> Failure {
@@ -186,107 +231,68 @@ fn mistyped(name: &str, value: &Value, expected: &str) -> Failure {
 }
 
 fn unknown(name: &str) -> Failure {
-    let name = redact::excerpt(name, QUOTED_CHARS_MAX);
+    let shown = redact::excerpt(name, QUOTED_CHARS_MAX);
     let near =
-        FIELDS.iter().map(|f| (strsim::jaro_winkler(f, &name.to_lowercase()), f)).max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = match near {
-        Some((score, field)) if score > 0.75 => format!("; did you mean {field:?}?"),
+        FIELDS.iter().map(|f| (strsim::jaro_winkler(f, &shown.to_lowercase()), f)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = match (envelope(name), near) {
+        (Some(envelope), _) => format!("; is this {envelope}"),
+        (None, Some((score, field))) if score > 0.75 => format!("; did you mean {field:?}?"),
         _ => format!("; expected one of {}", FIELDS.join(", ")),
     };
-    fail("field_unknown", format!("unknown field {name:?}{hint}"))
+    fail("field_unknown", format!("unknown field \"{shown}\"{hint}"))
 }
 
-fn not_json(value: &[u8], error: &serde_json::Error) -> Failure {
+/// What wraps messages in members of this name, and how to have it unwrapped.
+fn envelope(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "schema" => "Kafka Connect's JsonConverter with schemas? Set value.converter.schemas.enable=false there",
+        "before" | "after" | "ts_ms" => {
+            "Debezium's envelope? Have it unwrapped by the transformation ExtractNewRecordState"
+        }
+        "specversion" | "datacontenttype" => "a CloudEvent in structured mode? Send its data alone, or in binary mode",
+        "Records" | "eventName" | "s3" => {
+            "a notification of S3? Make one message of each record, its key form-decoded (+ is a space, %2F a slash)"
+        }
+        _ => return None,
+    })
+}
+
+/// `text`: the part of `value` that was read.
+fn not_json(value: &[u8], text: &[u8], error: &serde_json::Error) -> Failure {
     let start = String::from_utf8_lossy(&value[..value.len().min(4 * QUOTED_CHARS_MAX)]);
     let found = redact::excerpt(&start, QUOTED_CHARS_MAX);
+    // The parser quotes a whole string.
+    let error_text = redact::excerpt(&error.to_string(), 4 * QUOTED_CHARS_MAX);
     if error.is_data() {
-        return fail("message_invalid", format!("{error}; found {found}"));
+        return fail("message_invalid", format!("{error_text}{}; found {found}", another_kind(text)));
     }
-    fail("message_not_json", format!("expected a JSON object in UTF-8 ({error}); found {} bytes: {found}", value.len()))
+    let around = framing::of(value);
+    // Of binary data the frame says it all.
+    let within = if text.len() == value.len() && around.is_some() { None } else { malformed::cause(text) };
+    let causes: Vec<String> = around.into_iter().chain(within).collect();
+    let cause = if causes.is_empty() { String::new() } else { format!(", found {}", causes.join(": ")) };
+    let message =
+        format!("expected a JSON object in UTF-8{cause} ({error_text}); found {} bytes: {found}", value.len());
+    fail("message_not_json", message)
+}
+
+/// What is looked at a second time, only to name it; values take far more memory than text.
+const PARSED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Of JSON that is no object, where it is known what it is instead.
+fn another_kind(text: &[u8]) -> &'static str {
+    let small = text.get(..PARSED_BYTES_MAX).map_or(text, |_| b"");
+    let inner = match serde_json::from_slice::<Value>(small) {
+        Ok(Value::Array(items)) if items.iter().all(Value::is_object) => {
+            return ": a list of messages; expected one per message and line (jq -c '.[]' takes it apart)";
+        }
+        Ok(Value::String(inner)) => inner,
+        _ => return "",
+    };
+    let is_object = serde_json::from_str::<Value>(&inner).is_ok_and(|inner| inner.is_object());
+    if is_object { ": JSON within a JSON string; it was serialised twice" } else { "" }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::domain::Position;
-
-    fn message(key: Option<&str>, value: Option<&[u8]>) -> Message {
-        Message {
-            position: Position { topic: "t".into(), partition: 0, offset: 0 },
-            epoch: 1,
-            key: key.map(|k| Bytes::copy_from_slice(k.as_bytes())),
-            value: value.map(Bytes::copy_from_slice),
-            headers: Vec::new(),
-            timestamp_ms: None,
-            topic_id: None,
-            retry: None,
-        }
-    }
-
-    fn decoded(value: &str) -> Result<IngestRequest, Failure> {
-        decode(&message(Some("k"), Some(value.as_bytes())), Op::Upsert)
-    }
-
-    #[test]
-    fn every_field_is_understood() {
-        let request = decoded(
-            r#"{"id": "sku-1/photo-2", "op": "upsert", "image": "s3://bucket/key.jpg", "text": "red running shoe",
-                "payload": {"price": 59.9, "lang": "en"}, "version": 42, "models": ["ViT-B-32/openai", "ours/v1", "clip-ViT-B-32"],
-                "tenant": "acme"}"#,
-        )
-        .unwrap();
-        assert_eq!(request.asset.as_str(), "sku-1/photo-2");
-        assert_eq!(request.image.unwrap().expose(), "s3://bucket/key.jpg");
-        assert_eq!(request.text.as_deref(), Some("red running shoe"));
-        assert_eq!(request.payload["price"], 59.9);
-        assert_eq!(request.version, Some(42));
-        let models: Vec<_> = request.models.unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(models, ["ViT-B-32/openai", "ours/v1"], "two names of one model are one");
-        assert_eq!(request.tenant.unwrap().as_str(), "acme");
-    }
-
-    #[test]
-    fn the_key_names_the_asset_and_a_tombstone_deletes_it() {
-        assert_eq!(decoded(r#"{"text": "x"}"#).unwrap().asset.as_str(), "k");
-        let tombstone = decode(&message(Some("k"), None), Op::Patch).unwrap();
-        assert_eq!((tombstone.op, tombstone.asset.as_str()), (Op::Delete, "k"));
-        assert_eq!(decode(&message(None, None), Op::Patch).unwrap_err().reason, "field_missing");
-    }
-
-    #[test]
-    fn the_topic_sets_the_default_op_and_null_is_absent() {
-        let value = br#"{"payload": {"a": 1}, "image": null, "text": ""}"#;
-        let patch = decode(&message(Some("k"), Some(value)), Op::Patch).unwrap();
-        assert_eq!((patch.op, patch.image.is_none(), patch.text), (Op::Patch, true, None));
-        assert_eq!(decoded(std::str::from_utf8(value).unwrap()).unwrap_err().reason, "field_missing");
-    }
-
-    #[test]
-    fn broken_messages_say_field_found_and_expected() {
-        let cases: [(&str, &str, &str); 14] = [
-            ("not json", "message_not_json", "expected a JSON object"),
-            ("", "message_not_json", "found 0 bytes"),
-            ("[1]", "message_invalid", "expected a JSON object"),
-            (r#"{"id": "a", "imgae": "x"}"#, "field_unknown", r#"did you mean "image"?"#),
-            (r#"{"id": "a", "zzz": "x"}"#, "field_unknown", "expected one of id, op"),
-            (r#"{"id": "a", "text": "x", "text": "y"}"#, "message_invalid", "comes twice"),
-            (r#"{"id": 5, "text": "x"}"#, "field_type", r#"field "id" is a number (5); expected a string"#),
-            (r#"{"id": "", "text": "x"}"#, "field_invalid", "is empty"),
-            (r#"{"id": "a"}"#, "field_missing", "needs \"image\", \"text\" or both"),
-            (r#"{"id": "a", "text": "x", "op": "insert"}"#, "field_invalid", "expected upsert, patch or delete"),
-            (r#"{"id": "a", "text": "x", "version": -1}"#, "field_type", "unsigned integer"),
-            (r#"{"id": "a", "text": "x", "payload": [1]}"#, "field_type", "is a list ([1]); expected an object"),
-            (r#"{"id": "a", "text": "x", "payload": {"clipstream": 1}}"#, "payload_reserved", "reserved"),
-            (r#"{"id": "a", "text": "x", "models": ["b32"]}"#, "field_invalid", "VARIANT/CHECKPOINT"),
-        ];
-        for (value, reason, part) in cases {
-            let failure = decoded(value).unwrap_err();
-            assert_eq!(failure.reason, reason, "{value}: {failure}");
-            assert!(failure.message.contains(part), "{value}: {failure}");
-        }
-        let nested = "[".repeat(100_000);
-        assert_eq!(decoded(&nested).unwrap_err().reason, "message_invalid");
-    }
-}
+#[path = "decode_tests.rs"]
+mod tests;

@@ -25,6 +25,7 @@
 //! the order of the arrows: when the dispatcher ends, its tasks are aborted, the writers' queues close, and the
 //! towers' threads are joined when the last lane is dropped.
 
+mod asset_key;
 mod attempts;
 mod decode;
 mod dispatch;
@@ -32,14 +33,20 @@ mod embed;
 mod fetch;
 mod flight;
 mod flood;
+mod framing;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod json;
 mod keys;
+mod malformed;
 mod pace;
 mod progress;
 mod purge;
 mod recall;
+mod refusal;
 mod settle;
 mod stuck;
+mod tenants;
 mod upsert;
 mod watermark;
 
@@ -48,14 +55,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-#[cfg(fuzzing)]
-pub use decode::decode;
+pub use asset_key::write as write_key;
 pub use embed::{Embed, Embedded, Limits, Picture, Target};
 pub use flood::Flood;
 pub use progress::{Progress, Summary};
 
 use crate::clip::Clip;
-use crate::config::{PipelineSettings, StoreSettings};
+use crate::config::{KeySettings, PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::{Failure, Guard, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage, Stamp};
 use crate::media::MediaClient;
@@ -68,6 +74,7 @@ use crate::telemetry::{Health, Metrics};
 use attempts::{Attempts, GaveUp};
 use dispatch::{Dispatcher, Handler};
 use recall::Recall;
+use tenants::Tenants;
 use upsert::Lane;
 
 /// How often what made a message stale is looked for before it is believed to be a patch.
@@ -93,6 +100,8 @@ pub struct Parts {
     pub store_settings: StoreSettings,
     /// Default `op` by topic, retry topics included; `upsert` where a topic is not listed.
     pub topic_ops: BTreeMap<String, Op>,
+    /// What keys and headers say of asset and tenant.
+    pub keys: KeySettings,
     /// Whether messages may come back late, from retry topics.
     pub retries: bool,
     /// Bounds on decoding pictures.
@@ -114,11 +123,14 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
     let pause_max = Duration::from_millis(parts.settings.backoff_cap_ms);
     let route = |(clip, collection): (_, String)| {
         let recall = Recall::new(collection.clone(), parts.store.clone(), parts.store_settings.batch_points_max);
-        let lane = Lane::new(clip, collection, &parts.store, &parts.store_settings, pause_max, &parts.metrics);
-        Route { lane, recall }
+        let lane = Lane::new(clip, collection.clone(), &parts.store, &parts.store_settings, pause_max, &parts.metrics);
+        Route { collection, lane, recall }
     };
     let stages = Stages {
         topic_ops: parts.topic_ops,
+        tenants: Tenants::new(&parts.keys),
+        keys: parts.keys,
+        store: parts.store.clone(),
         routes: parts.models.into_iter().map(route).collect(),
         skip_unchanged: parts.settings.skip_unchanged,
         retries: parts.retries,
@@ -144,6 +156,7 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
 
 /// One model's way through the stages.
 struct Route {
+    collection: String,
     recall: Recall,
     lane: Lane,
 }
@@ -151,6 +164,9 @@ struct Route {
 /// The stages in order, as the dispatcher sees them.
 struct Stages {
     topic_ops: BTreeMap<String, Op>,
+    keys: KeySettings,
+    tenants: Tenants,
+    store: Arc<dyn Store>,
     routes: Vec<Route>,
     /// Otherwise everything is embedded, whatever the collections have.
     skip_unchanged: bool,
@@ -166,7 +182,8 @@ struct Stages {
 impl Handler for Stages {
     fn decode(&self, message: &Message) -> Result<IngestRequest, Failure> {
         let default_op = self.topic_ops.get(&*message.position.topic).copied().unwrap_or(Op::Upsert);
-        let request = decode::decode(message, default_op)?;
+        let request = decode::decode(message, default_op, &self.keys)?;
+        self.tenants.note(message, &request)?;
         // Asked for now, so that a request is either possible for all of its models or refused before any work.
         self.routes_of(&request)?;
         Ok(request)
@@ -179,6 +196,9 @@ impl Handler for Stages {
 
     async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
         let routes = self.routes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
+        if self.tenants.is_open(message) {
+            self.require_no_tenants(&routes, request).await?;
+        }
         let mine = Stamp { version: request.version, origin: Some(message.origin()) };
         let outcome = self.apply(&routes, request, message, &mine).await?;
         if outcome == Outcome::Stale && message.retry.is_some() {
@@ -232,6 +252,20 @@ impl Stages {
     async fn recall(&self, routes: &[&Route], id: PointId) -> Result<Vec<Recorded>, GaveUp> {
         let ask = || futures::future::try_join_all(routes.iter().map(|route| route.recall.recall(id)));
         self.attempts.run(Stage::Recall, ask).await
+    }
+
+    /// For a tombstone that tells no tenant: it would delete nothing of an asset that tenants have.
+    async fn require_no_tenants(&self, routes: &[&Route], request: &IngestRequest) -> Result<(), GaveUp> {
+        let ask = || async {
+            let counts = routes.iter().map(|route| self.store.count_of_tenants(&route.collection, &request.asset));
+            futures::future::try_join_all(counts).await.map_err(|error| error.at(Stage::Recall))
+        };
+        let counts = self.attempts.run(Stage::Recall, ask).await?;
+        if counts.into_iter().all(|count| count == 0) {
+            return Ok(());
+        }
+        let failure = tenants::unknown(request, "the collection has the asset of a tenant");
+        Err(GaveUp { failure, attempts: 1 })
     }
 
     /// For a message that came back from a retry topic and is stale. A newer write of the whole asset makes it needless. A

@@ -1,79 +1,73 @@
 //! Nothing secret leaves through a log line, an error, a payload or a dead letter.
 
+mod path;
+mod query;
+
 use std::error::Error;
 
+use sha2::{Digest as _, Sha256};
 use url::Url;
 
 /// Longest URL or value that is quoted in a message, in characters.
 const QUOTED_CHARS_MAX: usize = 200;
 
-/// Query parameters that grant access or sign a request (S3, GCS, Azure SAS, CloudFront, plain tokens). Compared in
-/// lower case, by prefix or whole.
-const SECRET_PARAMETER_PREFIXES: [&str; 3] = ["x-amz-", "x-goog-", "x-oss-"];
-const SECRET_PARAMETERS: [&str; 33] = [
-    "__gda__",
-    "access_key",
-    "access_token",
-    "api_key",
-    "apikey",
-    "auth",
-    "authorization",
-    "awsaccesskeyid",
-    "code",
-    "credential",
-    "googleaccessid",
-    "hdnea",
-    "hdnts",
-    "hmac",
-    "jwt",
-    "key",
-    "key-pair-id",
-    "pass",
-    "passwd",
-    "password",
-    "policy",
-    "pwd",
-    "secret",
-    "se",
-    "session",
-    "session_id",
-    "sessionid",
-    "sid",
-    "sig",
-    "sign",
-    "signature",
-    "sp",
-    "token",
-];
-
-/// `url` without userinfo, signatures, tokens and fragment, cut to a quotable length. `data:` URLs keep only their
-/// media type. What cannot be parsed is cut at the first `?`, `#` or `@`, whatever it is.
+/// `url` without anything that may grant access, cut to a quotable length: what is stored, logged and put into dead letters.
+///
+/// - Userinfo and fragment go, and what in the path says that it is a secret.
+/// - Of the query only what is known to be harmless stays (sizes, formats, S3's version); no list of bad names can be complete.
+///   Values of names that are known to sign become `REDACTED`. All other parameters, names included, become one `redacted=` with
+///   a hash of them, so that two URLs that differ there are still told apart.
+/// - `data:` URLs keep only their media type. What cannot be parsed is cut at the first `?`, `#` or `@`, whatever it is.
 pub fn url(url: &str) -> String {
+    let url = url.trim();
     if url.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("data:")) {
-        let head = url.split([',', ';']).next().unwrap_or("data:");
-        return format!("{},…({} bytes)", cut(head, 60), url.len());
+        return data_url(url);
     }
     // Without `//` after its scheme it has no user info that could be taken out (`joe:pw@host` is such a one).
     let Some(mut parsed) = Url::parse(url).ok().filter(|parsed| !parsed.cannot_be_a_base()) else {
         let tail = url.rsplit('@').next().unwrap_or_default();
-        return cut(tail.split(['?', '#']).next().unwrap_or_default(), QUOTED_CHARS_MAX);
+        let tail = tail.split(['?', '#']).next().unwrap_or_default();
+        // A path of this machine is shown as it is.
+        let shown = if url.contains(':') || url.starts_with("//") { path::shown(tail, true) } else { tail.to_owned() };
+        return cut(&shown, QUOTED_CHARS_MAX);
     };
     // Both fail only on URLs that cannot carry userinfo at all.
     let _ = parsed.set_username("");
     let _ = parsed.set_password(None);
     parsed.set_fragment(None);
-    if parsed.query().is_some() {
-        let kept: Vec<(String, String)> = parsed
-            .query_pairs()
-            .map(|(k, v)| {
-                // A JSON web token is one under any name.
-                let secret = is_secret_parameter(&k) || v.starts_with("eyJ");
-                (k.into_owned(), if secret { "REDACTED".to_owned() } else { v.into_owned() })
-            })
-            .collect();
-        parsed.query_pairs_mut().clear().extend_pairs(kept);
+    let shown = path::shown(parsed.path(), matches!(parsed.scheme(), "http" | "https"));
+    if shown != parsed.path() {
+        parsed.set_path(&shown);
+    }
+    if let Some(asked) = parsed.query().filter(|query| !query.is_empty()) {
+        let shown = query::shown(asked);
+        parsed.set_query(Some(&shown));
     }
     cut(parsed.as_str(), QUOTED_CHARS_MAX)
+}
+
+fn data_url(url: &str) -> String {
+    let head = url.split([',', ';']).next().unwrap_or_default();
+    // What does not look like a type may be the data.
+    let is_type = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '+' | '-');
+    let kind = &head["data:".len()..];
+    let known = head.len() < url.len() && kind.len() <= 40 && kind.contains('/') && kind.chars().all(is_type);
+    format!("{},…({} bytes)", if known { head } else { &head[.."data:".len()] }, url.len())
+}
+
+/// Whether two URLs of which [`url`] shows the same as of this one are the same: nothing was left out of it but what its hash
+/// stands for.
+pub fn shows_all(url: &str) -> bool {
+    let shown = self::url(url);
+    if is_cut(&shown) || shown.contains("REDACTED") {
+        return false;
+    }
+    // Elsewhere, `url`'s idea of the same path need not be the server's.
+    shown == url
+        || Url::parse(url).is_ok_and(|parsed| {
+            let web = matches!(parsed.scheme(), "http" | "https");
+            web && parsed.username().is_empty() && parsed.password().is_none() && parsed.fragment().is_none()
+        })
 }
 
 /// Whether [`cut`] has cut something off.
@@ -81,11 +75,10 @@ pub fn is_cut(text: &str) -> bool {
     text.ends_with('…')
 }
 
-fn is_secret_parameter(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_PARAMETER_PREFIXES.iter().any(|p| name.starts_with(p))
-        || SECRET_PARAMETERS.contains(&name.as_str())
-        || ["token", "secret", "password", "signature"].iter().any(|s| name.contains(s))
+/// Tells secrets apart without showing them: 48 bits of their SHA-256. Whoever can guess the secret can confirm it; keys and
+/// signatures cannot be guessed.
+fn hash(secret: &str) -> String {
+    Sha256::digest(secret.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The innermost cause of an error, in words and without URLs: outer layers only repeat what a message says already.
@@ -105,24 +98,36 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
-/// At most `chars` characters of `text`, with `…` where something was cut. Control characters are escaped, and count as
-/// what they are written as.
+/// At most `chars` characters of `text`, with `…` where something was cut. What nobody would see (control characters, a byte
+/// order mark, zero-width characters, blanks that are not the common one) is escaped, and counts as what it is written as.
 pub fn cut(text: &str, chars: usize) -> String {
     let (mut out, mut left) = (String::new(), chars);
     for c in text.chars() {
-        let size = if c.is_control() { c.escape_default().len() } else { 1 };
+        let hidden = is_invisible(c);
+        let size = if hidden { c.escape_default().len() } else { 1 };
         if size > left {
             out.push('…');
             break;
         }
         left -= size;
-        if c.is_control() {
+        if hidden {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
     out
+}
+
+/// Whether a person sees nothing of `c`, or a common blank instead of it: controls, other blanks, and Unicode's
+/// `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt), which has the marks of byte order, direction and width.
+pub fn is_invisible(c: char) -> bool {
+    let ignorable = matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}');
+    ignorable || c.is_control() || (c != ' ' && c.is_whitespace())
 }
 
 /// As [`cut`], for text of somebody else that may hold URLs: it ends where the first one begins (`:/`, or an escape that
@@ -167,16 +172,90 @@ mod tests {
             "https://b.s3.amazonaws.com/k?X-Amz-Signature=REDACTED&versionId=3"
         );
         assert_eq!(url("s3://bucket/key.jpg"), "s3://bucket/key.jpg");
+        assert_eq!(url(" https://a.example/x y.jpg\n"), "https://a.example/x%20y.jpg");
         assert!(!url("https://x/?refresh_token=tok123&Sig=s3cr3t").contains("tok123"));
         assert!(!url("https://x/?refresh_token=tok123&Sig=s3cr3t").contains("s3cr3t"));
     }
 
     #[test]
+    fn parameters_of_unknown_names_are_hashed_together_and_told_apart() {
+        let one = url("https://a.example/i.php?id=7&w=10");
+        assert_eq!(one.len(), "https://a.example/i.php?w=10&redacted=".len() + 12, "{one}");
+        assert!(one.starts_with("https://a.example/i.php?w=10&redacted="), "{one}");
+        assert_ne!(one, url("https://a.example/i.php?id=8&w=10"));
+        assert_eq!(
+            one,
+            url("https://a.example/i.php?id=7&w=10&X-Amz-Signature=1").replace("&X-Amz-Signature=REDACTED", "")
+        );
+        // No name, no value, no order of them can be read.
+        for hidden in [
+            "?7",
+            "?w=<script>",
+            "?w=10000000000",
+            "?width=c2VjcmV0",
+            "?fit=A1b2C3d4E5f6",
+            "?size=planted-secret-value",
+        ] {
+            let shown = url(&format!("https://a.example/{hidden}"));
+            assert!(shown.starts_with("https://a.example/?redacted="), "{shown}");
+        }
+        assert_eq!(url("https://a.example/?"), "https://a.example/?");
+    }
+
+    #[test]
+    fn what_is_shown_is_all_or_not() {
+        for (url, all) in [
+            ("https://a.example/x.jpg", true),
+            ("https://a.example/i.php?id=7", true),
+            ("https://a.example/i.php?sig=7", false),
+            ("https://joe@a.example/x.jpg", false),
+            ("https://a.example/x.jpg#a", false),
+            ("https://a.example/token=1/x.jpg", false),
+            ("s3://bucket/x.jpg", true),
+            ("s3://bucket/x.jpg?a", false),
+            ("s3://bucket/x.jpg#a", false),
+        ] {
+            assert_eq!(shows_all(url), all, "{url}");
+        }
+        assert!(!shows_all(&format!("https://a.example/{}", "x".repeat(300))));
+    }
+
+    #[test]
+    fn secrets_in_paths_go() {
+        for (given, shown) in [
+            ("https://c.example/token=abc123/a.jpg", "https://c.example/token=REDACTED/a.jpg"),
+            ("https://c.example/exp=1~acl=/*~hmac=abc123/a.jpg", "https://c.example/exp=1~acl=/*~hmac=REDACTED/a.jpg"),
+            ("https://c.example/a.jpg;jsessionid=abc123", "https://c.example/a.jpg;jsessionid=REDACTED"),
+            ("https://c.example/u/eyJhbGciOiJIUzI1NiJ9.e30.c2ln/a.jpg", "https://c.example/u/REDACTED/a.jpg"),
+            (
+                "https://res.example/demo/image/upload/s--Ab3_x-9Z--/a.jpg",
+                "https://res.example/demo/image/upload/REDACTED/a.jpg",
+            ),
+            ("https://c.example/sig/abc123/a.jpg", "https://c.example/sig/REDACTED/a.jpg"),
+            // Days and content hashes are no secrets.
+            ("s3://bucket/date=2026-11-29/a.jpg", "s3://bucket/date=2026-11-29/a.jpg"),
+            (
+                "https://c.example/9f86d081884c7d659a2feaa0c55ad015/a.jpg",
+                "https://c.example/9f86d081884c7d659a2feaa0c55ad015/a.jpg",
+            ),
+        ] {
+            assert_eq!(url(given), shown);
+        }
+        let signed = "https://proxy.example/AfrOrF3gWeDA6VOlDG4TzxMv39O7MXnF4CXpKUwGqRM/fit/300/a.jpg";
+        let shown = url(signed);
+        assert!(shown.starts_with("https://proxy.example/redacted-") && shown.ends_with("/fit/300/a.jpg"), "{shown}");
+        assert_ne!(shown, url(&signed.replace("AfrOr", "BfrOr")));
+    }
+
+    #[test]
     fn data_urls_and_garbage_show_no_content() {
         assert_eq!(url("data:image/png;base64,AAAA"), "data:image/png,…(26 bytes)");
+        assert_eq!(url("data:;base64,AAAA"), "data:,…(17 bytes)");
+        assert_eq!(url("data:secret"), "data:,…(11 bytes)");
+        assert_eq!(url("data:sec ret/x,AAAA"), "data:,…(19 bytes)");
         assert_eq!(url("//joe:pw@host/x?sig=1"), "host/x");
         assert_eq!(url("joe:pw@host/x?sig=1"), "host/x");
-        assert_eq!(url("https://x/a?v=eyJhbGciOiJIUzI1NiJ9.e30.c2ln"), "https://x/a?v=REDACTED");
+        assert_eq!(url("https://x/a?v=eyJhbGciOiJIUzI1NiJ9.e30.c2ln").split("redacted=").count(), 2);
     }
 
     #[test]
@@ -192,6 +271,7 @@ mod tests {
     fn long_text_is_cut_and_control_characters_are_visible() {
         assert_eq!(cut("abcdef", 3), "abc…");
         assert_eq!(cut("a\nb", 9), "a\\nb");
+        assert_eq!(cut("\u{feff}a\u{200b}\u{a0}é ß", 80), "\\u{feff}a\\u{200b}\\u{a0}é ß");
         // Found by fuzzing: 200 of them were a line of 1,200 characters.
         assert_eq!(cut("a\0\0", 8), "a\\u{0}…");
     }

@@ -1,23 +1,54 @@
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use url::Url;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use super::lines::{EPOCH, advance, assigned};
 use super::{Demand, Source, SourceError, SourceEvent};
 use crate::domain::{Message, Position, TopicPartition};
 
-const PICTURE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+/// Files that are taken for pictures whatever is in them: one that is none is a failure.
+const PICTURE_EXTENSIONS: [&str; 11] =
+    ["jpg", "jpeg", "jpe", "jfif", "pjpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+/// What systems keep beside pictures: thumbnails of NAS boxes and Windows, wastebaskets, the other half of a Mac's archive. In
+/// lower case. Names that begin with a dot are hidden as well.
+const HIDDEN: [&str; 10] = [
+    "@eadir",
+    "@recycle",
+    "@tmp",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "__macosx",
+    "desktop.ini",
+    "system volume information",
+    "thumbs.db",
+];
+/// Of a file whose name does not tell what it is, how much is looked at.
+const HEAD_BYTES: u64 = 1024;
 /// Paths that the walk may be ahead of the pipeline.
 const AHEAD_MAX: usize = 256;
 
+/// What is walked, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    /// Hidden files and folders, too.
+    pub hidden: bool,
+    /// Whether a file that begins with these bytes is a picture that can be read; else what it is, in words.
+    pub sniff: fn(&[u8]) -> Result<(), &'static str>,
+}
+
 /// Every picture below a directory, in the order of names, as an upsert whose id is the relative path.
 /// Offset = number of the picture from 0. Symbolic links are followed, loops are not.
+///
+/// A file is a picture by its extension or by its content. Hidden files and folders are left out: names that begin with a dot,
+/// and those that systems make ([`HIDDEN`]).
 #[derive(Debug)]
 pub struct DirectorySource {
     name: Arc<str>,
@@ -26,7 +57,7 @@ pub struct DirectorySource {
     number: i64,
     announced: bool,
     ended: bool,
-    skipped: Arc<AtomicU64>,
+    left_out: LeftOut,
     committed: Arc<AtomicI64>,
 }
 
@@ -35,16 +66,16 @@ impl DirectorySource {
     ///
     /// # Errors
     /// `Fatal` when `root` is not a directory that can be read.
-    pub fn new(root: &Path) -> Result<Self, SourceError> {
+    pub fn new(root: &Path, walk: Walk) -> Result<Self, SourceError> {
         let fatal = |why: String| {
             SourceError::Fatal(format!("{:?}: {why}; give a directory that can be read", root.to_string_lossy()))
         };
         let absolute = root.canonicalize().map_err(|error| fatal(error.to_string()))?;
         std::fs::read_dir(&absolute).map_err(|error| fatal(error.to_string()))?;
         let (send, pictures) = mpsc::channel(AHEAD_MAX);
-        let skipped = Arc::new(AtomicU64::new(0));
-        let (walked, counter) = (absolute.clone(), skipped.clone());
-        tokio::task::spawn_blocking(move || walk(&walked, &send, &counter));
+        let left_out = LeftOut::default();
+        let walker = Walker { root: absolute.clone(), walk, left_out: left_out.clone() };
+        tokio::task::spawn_blocking(move || walker.run(&send));
         Ok(Self {
             name: root.to_string_lossy().into(),
             root: absolute,
@@ -52,15 +83,14 @@ impl DirectorySource {
             number: 0,
             announced: false,
             ended: false,
-            skipped,
+            left_out,
             committed: Arc::default(),
         })
     }
 
-    /// Files that are no pictures by their extension, and entries that could not be read; goes on counting after the
-    /// source is handed over.
-    pub fn skipped(&self) -> Arc<AtomicU64> {
-        self.skipped.clone()
+    /// What is left out; goes on counting after the source is handed over.
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out.clone()
     }
 
     /// The number of the first picture that is not settled yet; goes on counting after the source is handed over.
@@ -69,31 +99,121 @@ impl DirectorySource {
     }
 }
 
-/// Ends early when nobody takes the pictures any more.
-fn walk(root: &Path, send: &Sender<PathBuf>, skipped: &AtomicU64) {
-    for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
-        match entry {
-            Ok(entry) if entry.file_type().is_dir() => {}
-            Ok(entry) if entry.file_type().is_file() && is_picture(entry.path()) => {
-                if send.blocking_send(entry.into_path()).is_err() {
-                    return;
+struct Walker {
+    root: PathBuf,
+    walk: Walk,
+    left_out: LeftOut,
+}
+
+impl Walker {
+    /// Ends early when nobody takes the pictures any more.
+    fn run(&self, send: &Sender<PathBuf>) {
+        let mut entries = WalkDir::new(&self.root).follow_links(true).sort_by_file_name().into_iter();
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.failed(&error);
+                    continue;
                 }
+            };
+            let is_folder = entry.file_type().is_dir();
+            if !self.walk.hidden && entry.depth() > 0 && is_hidden(&entry) {
+                self.left_out.add("hidden", self.shown(entry.path(), is_folder));
+                if is_folder {
+                    entries.skip_current_dir();
+                }
+                continue;
             }
-            Ok(_) => {
-                skipped.fetch_add(1, Ordering::AcqRel);
+            if is_folder {
+                continue;
             }
-            // Links in a circle, dangling links, folders that may not be read.
-            Err(error) => {
-                skipped.fetch_add(1, Ordering::AcqRel);
-                tracing::warn!(%error, "skipped");
+            let kind = if entry.file_type().is_file() { self.kind(entry.path()) } else { Err("no regular file") };
+            match kind {
+                Ok(()) => {
+                    if send.blocking_send(entry.into_path()).is_err() {
+                        return;
+                    }
+                }
+                Err(kind) => self.left_out.add(kind, self.shown(entry.path(), false)),
             }
         }
     }
+
+    /// Whether a file is a picture; else what it is.
+    fn kind(&self, path: &Path) -> Result<(), &'static str> {
+        let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+        if extension.is_some_and(|e| PICTURE_EXTENSIONS.contains(&e.as_str())) {
+            return Ok(());
+        }
+        let mut head = Vec::new();
+        let read = std::fs::File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+        read.map_err(|_| LeftOut::UNREADABLE)?;
+        (self.walk.sniff)(&head)
+    }
+
+    /// Links in a circle, dangling links, folders that may not be read.
+    fn failed(&self, error: &walkdir::Error) {
+        let path = error.path().unwrap_or(&self.root);
+        let is_dangling = || path.is_symlink() && !path.exists();
+        let kind = match error.loop_ancestor() {
+            Some(_) => "link to a folder above it",
+            None if is_dangling() => "link to nothing",
+            None => LeftOut::UNREADABLE,
+        };
+        tracing::warn!(%error, "left out");
+        self.left_out.add(kind, self.shown(path, false));
+    }
+
+    fn shown(&self, path: &Path, is_folder: bool) -> String {
+        let id = asset_id(path.strip_prefix(&self.root).unwrap_or(path));
+        if is_folder { format!("{id}/") } else { id }
+    }
 }
 
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
-    extension.is_some_and(|e| PICTURE_EXTENSIONS.contains(&e.as_str()))
+fn is_hidden(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let is_listed = name.to_str().is_some_and(|name| HIDDEN.contains(&name.to_lowercase().as_str()));
+    name.as_encoded_bytes().first() == Some(&b'.') || is_listed
+}
+
+/// What a walk has left out, by kind. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct LeftOut(Arc<Mutex<Vec<LeftOutKind>>>);
+
+/// Files and folders (each one, whatever is in it) that were left out for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOutKind {
+    /// `hidden`, [`LeftOut::UNREADABLE`], or what the file is.
+    pub kind: &'static str,
+    pub count: u64,
+    /// The first ones, as paths relative to the directory.
+    pub examples: Vec<String>,
+}
+
+impl LeftOut {
+    /// What may be a picture, and could not be looked at.
+    pub const UNREADABLE: &str = "unreadable";
+    const EXAMPLES_MAX: usize = 3;
+
+    fn add(&self, kind: &'static str, path: String) {
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kinds.iter().position(|k| k.kind == kind).unwrap_or_else(|| {
+            kinds.push(LeftOutKind { kind, count: 0, examples: Vec::new() });
+            kinds.len() - 1
+        });
+        kinds[at].count += 1;
+        if kinds[at].examples.len() < Self::EXAMPLES_MAX {
+            kinds[at].examples.push(path);
+        }
+    }
+
+    /// The kinds so far, the most frequent first.
+    pub fn kinds(&self) -> Vec<LeftOutKind> {
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kinds.sort_by(|a, b| b.count.cmp(&a.count).then(a.kind.cmp(b.kind)));
+        kinds
+    }
 }
 
 /// The relative path with `/`. Names that are not UTF-8 keep their bytes percent-encoded, so that no two become one.
@@ -128,8 +248,7 @@ impl Source for DirectorySource {
             };
             let Some(value) = upsert(&self.root, &picture) else {
                 // Cannot happen for what a walk from an absolute root finds; said rather than lost.
-                self.skipped.fetch_add(1, Ordering::AcqRel);
-                tracing::warn!(path = %picture.display(), "skipped: the path has no file URL");
+                self.left_out.add(LeftOut::UNREADABLE, picture.display().to_string());
                 continue;
             };
             let offset = self.number;
@@ -180,30 +299,82 @@ mod tests {
         }
     }
 
+    const WALK: Walk = Walk {
+        hidden: false,
+        sniff: |head| if head.starts_with(b"\xFF\xD8\xFF") { Ok(()) } else { Err("plain text") },
+    };
+
+    fn ids(messages: &[serde_json::Value]) -> Vec<&str> {
+        messages.iter().map(|m| m["id"].as_str().unwrap_or_default()).collect()
+    }
+
+    fn left_out(source: &DirectorySource) -> Vec<(&'static str, u64, String)> {
+        let kinds = source.left_out().kinds();
+        kinds.into_iter().map(|k| (k.kind, k.count, k.examples.join(" "))).collect()
+    }
+
     #[tokio::test]
-    async fn pictures_come_in_order_and_the_rest_is_counted() {
+    async fn pictures_come_in_order_and_the_rest_is_counted_by_kind() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let root = folder.path();
         fs::create_dir_all(root.join("b/c d")).expect("a folder");
-        for name in ["b/c d/ü.JPG", "a.png", "z.webp", "notes.txt", "no_extension", "b/1.tiff"] {
+        for name in ["b/c d/ü.JPG", "a.png", "z.webp", "notes.txt", "no_extension", "b/1.tiff", "12:30.jfif", "x.JPE"]
+        {
             fs::write(root.join(name), b"x").expect("a file");
+        }
+        for name in ["photo", "photo.orig", "photo.heic"] {
+            fs::write(root.join(name), b"\xFF\xD8\xFF\xE0").expect("a file");
         }
         // A link back up (a loop) and a dangling one.
         std::os::unix::fs::symlink(root, root.join("b/up")).expect("a link");
         std::os::unix::fs::symlink(root.join("nowhere"), root.join("dangling.png")).expect("a link");
-        let mut source = DirectorySource::new(root).expect("the folder is there");
+        let mut source = DirectorySource::new(root, WALK).expect("the folder is there");
         let messages = drain(&mut source).await;
-        let ids: Vec<_> = messages.iter().map(|m| m["id"].as_str().unwrap_or_default()).collect();
-        assert_eq!(ids, ["a.png", "b/1.tiff", "b/c d/ü.JPG", "z.webp"]);
-        let url = Url::parse(messages[2]["image"].as_str().unwrap_or_default()).expect("a URL");
+        let expected =
+            ["12:30.jfif", "a.png", "b/1.tiff", "b/c d/ü.JPG", "photo", "photo.heic", "photo.orig", "x.JPE", "z.webp"];
+        assert_eq!(ids(&messages), expected);
+        let url = Url::parse(messages[3]["image"].as_str().unwrap_or_default()).expect("a URL");
         let path = url.to_file_path().expect("a path");
         assert_eq!(fs::read(path).expect("the picture is found through its URL"), b"x");
-        assert_eq!(source.skipped().load(Ordering::Acquire), 4);
+        let expected = [
+            ("plain text", 2, "no_extension notes.txt"),
+            ("link to a folder above it", 1, "b/up"),
+            ("link to nothing", 1, "dangling.png"),
+        ];
+        assert_eq!(left_out(&source), expected.map(|(kind, count, examples)| (kind, count, examples.to_owned())));
+    }
+
+    #[tokio::test]
+    async fn what_systems_keep_beside_pictures_is_hidden() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().join(".pictures");
+        let hidden = [
+            "._a.jpg",
+            ".DS_Store",
+            ".hidden/a.jpg",
+            ".trashed-17-a.jpg",
+            "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
+            "#recycle/a.jpg",
+            "b/Thumbs.db",
+            "b/@eaDir/c.jpg",
+        ];
+        for name in hidden.into_iter().chain(["a.jpg", "b/c.jpg", "eaDir/d.jpg"]) {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, b"\xFF\xD8\xFF\xE0").expect("a file");
+        }
+        let mut source = DirectorySource::new(&root, WALK).expect("the folder is there");
+        assert_eq!(ids(&drain(&mut source).await), ["a.jpg", "b/c.jpg", "eaDir/d.jpg"]);
+        assert_eq!(left_out(&source), [("hidden", 8, "#recycle/ .DS_Store ._a.jpg".to_owned())]);
+
+        let mut source = DirectorySource::new(&root, Walk { hidden: true, ..WALK }).expect("the folder is there");
+        assert_eq!(drain(&mut source).await.len(), 11);
+        assert_eq!(left_out(&source), []);
     }
 
     #[tokio::test]
     async fn what_is_no_directory_is_named() {
-        match DirectorySource::new(Path::new("/no/such/folder")) {
+        match DirectorySource::new(Path::new("/no/such/folder"), WALK) {
             Err(SourceError::Fatal(text)) => assert!(text.contains("/no/such/folder"), "{text}"),
             other => panic!("{other:?}"),
         }

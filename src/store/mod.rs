@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::{StoreKind, StoreSettings};
 use crate::domain::{
-    Class, Embedding, Failure, Fingerprint, Guard, Modality, Payload, PointId, RESERVED_KEY, Stage, Write,
+    AssetId, Class, Embedding, Failure, Fingerprint, Guard, Modality, Payload, PointId, RESERVED_KEY, Stage, Write,
 };
 
 mod batch;
@@ -75,6 +75,9 @@ pub trait Store: Send + Sync {
 
     /// Points without tombstones.
     async fn count(&self, collection: &str) -> Result<u64, StoreError>;
+
+    /// Points of `asset` that belong to tenants, without tombstones.
+    async fn count_of_tenants(&self, collection: &str, asset: &AssetId) -> Result<u64, StoreError>;
 
     /// Removes the tombstones of assets that were deleted before `before`; says how many there were.
     async fn purge_tombstones(&self, collection: &str, before: DateTime<Utc>) -> Result<u64, StoreError>;
@@ -220,6 +223,15 @@ fn fingerprint_differences(expected: &Fingerprint, found: Option<&Fingerprint>) 
 /// Everything but tombstones, as a [`Query::filter`].
 fn not_tombstones() -> Value {
     json!({ "must": [{ "is_empty": { "key": deleted_at_path() } }] })
+}
+
+/// What tenants have of `asset`, as a [`Query::filter`].
+fn of_tenants(asset: &AssetId) -> Value {
+    let field = |name: &str| format!("{RESERVED_KEY}.{name}");
+    json!({
+        "must": [{ "key": field("asset_id"), "match": { "value": asset.as_str() } }, { "is_empty": { "key": deleted_at_path() } }],
+        "must_not": [{ "is_empty": { "key": field("tenant") } }],
+    })
 }
 
 fn tombstones_before(before: DateTime<Utc>) -> Value {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::clip::{Clip, ClipError};
-use crate::config::{KafkaSettings, RetryTopic, Settings, is_pattern};
+use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::ModelId;
 use crate::media::{MediaClient, MediaError};
@@ -72,6 +72,9 @@ impl Worker {
         let budget = Budget::new(settings.pipeline.media_in_flight_bytes_max);
         let pause_max = Duration::from_millis(settings.pipeline.backoff_cap_ms);
         let media = MediaClient::new(&settings.media, budget, metrics.clone()).await?.with_pause_max(pause_max);
+        if let Some(warning) = media.warning() {
+            tracing::warn!("{warning}");
+        }
         Ok(Self { settings: settings.clone(), models, media, store, health, metrics })
     }
 
@@ -95,17 +98,29 @@ impl Worker {
         let kafka = without_dead_letters(&self.settings.kafka, &self.settings.dead_letter.topic);
         let source =
             KafkaSource::connect(&kafka, self.retry_topics(), &self.settings.pipeline, health, metrics).await?;
-        self.ingest(Box::new(source), Arc::new(dead_letters), shutdown, progress).await
+        let keys = self.settings.kafka.keys.clone();
+        self.process(Box::new(source), keys, Arc::new(dead_letters), shutdown, progress).await
     }
 
     fn retry_topics(&self) -> Vec<RetryTopic> {
         self.settings.dead_letter.retry_topics(&self.settings.kafka.topics)
     }
 
-    /// Consumes `source` until it ends or a stop is requested.
+    /// Consumes `source`, whose messages have no keys and headers that mean anything, until it ends or a stop is requested.
     pub async fn ingest(
         &self,
         source: Box<dyn Source>,
+        dead_letters: Arc<dyn DeadLetters>,
+        shutdown: Shutdown,
+        progress: Arc<Progress>,
+    ) -> Result<Summary, WorkerError> {
+        self.process(source, KeySettings::default(), dead_letters, shutdown, progress).await
+    }
+
+    async fn process(
+        &self,
+        source: Box<dyn Source>,
+        keys: KeySettings,
         dead_letters: Arc<dyn DeadLetters>,
         shutdown: Shutdown,
         progress: Arc<Progress>,
@@ -119,6 +134,7 @@ impl Worker {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
             topic_ops,
+            keys,
             retries: !retry_topics.is_empty(),
             pictures: Limits {
                 threads: self.settings.clip.preprocess_threads(),

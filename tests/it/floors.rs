@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 /// Floor, and the folders on it. Floors exist before the folders on them do.
 const FLOORS: [(u8, &[&str]); 7] = [
     (0, &["domain"]),
-    (1, &["adaptive", "budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry", "tls"]),
+    (
+        1,
+        &["adaptive", "budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry", "tls", "used_up"],
+    ),
     (2, &["source", "media", "clip", "store", "dead_letter", "hub"]),
     (3, &["pipeline"]),
     (4, &["worker", "api"]),
@@ -16,13 +19,14 @@ const FLOORS: [(u8, &[&str]); 7] = [
 
 /// Uses on the same floor that are meant: (user, used). Tools that hold nothing and start nothing, and the settings of
 /// the tool itself.
-const SIDEWAYS: [(&str, &str); 6] = [
+const SIDEWAYS: [(&str, &str); 7] = [
     ("config", "redact"),
     ("kafka_client", "config"),
     ("kafka_client", "redact"),
     ("kafka_client", "tls"),
     ("telemetry", "config"),
     ("telemetry", "redact"),
+    ("used_up", "redact"),
 ];
 
 fn floor_of(folder: &str) -> Option<u8> {

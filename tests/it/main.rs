@@ -13,6 +13,7 @@ mod kafka_offsets_worker;
 mod kafka_security;
 mod kafka_source;
 mod letters;
+mod message_keys;
 mod model_vectors;
 mod providers;
 mod qdrant_endpoint;

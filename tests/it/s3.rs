@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use clipstream::budget::Budget;
-use clipstream::config::MediaSettings;
+use clipstream::config::{MediaSettings, S3Allowed};
 use clipstream::domain::{Class, MediaRecord, MediaUrl, UnchangedBy};
 use clipstream::media::{Fetch, Media, MediaClient, MediaError};
 use clipstream::telemetry::Metrics;
@@ -50,6 +50,8 @@ impl S3 {
             s3_endpoint: Some(self.endpoint.clone()),
             s3_region: Some("us-east-1".into()),
             s3_path_style: true,
+            // One that is there, and one that is not.
+            s3_buckets: vec![S3Allowed::Everything],
             media_bytes_max: 1000,
             ..MediaSettings::default()
         };
@@ -130,4 +132,40 @@ async fn objects_versions_and_refusals() {
         assert_eq!((error.class, error.reason), (class, reason), "{url}: {}", error.message);
         assert!(!error.message.contains(&s3.secret_key), "{}", error.message);
     }
+}
+
+/// With the real server, whose credentials open both.
+#[tokio::test]
+async fn messages_read_what_is_listed_and_what_was_stored_packed() {
+    let Some(s3) = S3::from_env() else { return };
+    let admin = s3.admin();
+    let bucket =
+        format!("listed-{}", uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &std::process::id().to_be_bytes()));
+    admin.create_bucket().bucket(&bucket).send().await.unwrap();
+    let mut packed = Vec::new();
+    let mut encoder = flate2::read::GzEncoder::new(&b"picture"[..], flate2::Compression::default());
+    std::io::Read::read_to_end(&mut encoder, &mut packed).unwrap();
+    for key in ["public/a.png", "private/a.png"] {
+        let body = packed.clone().into();
+        admin.put_object().bucket(&bucket).key(key).content_encoding("gzip").body(body).send().await.unwrap();
+    }
+    let settings = MediaSettings {
+        s3_endpoint: Some(s3.endpoint.clone()),
+        s3_region: Some("us-east-1".into()),
+        s3_path_style: true,
+        s3_buckets: vec![S3Allowed::Prefix(bucket.clone(), "public/".into())],
+        ..MediaSettings::default()
+    };
+    let budget = Budget::new(1 << 20);
+    let client = MediaClient::with_s3_credentials(&settings, budget, Arc::new(Metrics::default()), s3.credentials());
+    let client = client.await.unwrap();
+    let fetch = async |key: &str| client.fetch(&MediaUrl::new(format!("s3://{bucket}/{key}"))).await;
+    assert_eq!(&fetch("public/a.png").await.unwrap().bytes[..], b"picture");
+    for key in ["private/a.png", "public/../private/a.png", "public/./../private/a.png"] {
+        let error = fetch(key).await.unwrap_err();
+        assert_eq!((error.class, error.reason), (Class::Permanent, "s3_bucket_forbidden"), "{key}: {}", error.message);
+    }
+    let absent = fetch("public/a%2Fb.png").await.unwrap_err();
+    assert_eq!(absent.reason, "s3_no_such_key");
+    assert!(absent.message.ends_with(&format!("s3://{bucket}/public/a/b.png")), "{}", absent.message);
 }

@@ -39,8 +39,9 @@ const S3_SESSION: &str = "plantedS3SessionToken==";
 const PASSWORD: &str = "planted:pass/word?1";
 const IN_LOCATION: &str = "plantedInLocation77";
 
-/// In query strings, under the names that grant access.
-const PARAMETERS: [(&str, &str); 9] = [
+/// In query strings, under names that grant access: those that everybody knows, those of many a site (imgix, Discord, Facebook,
+/// nginx's secure links), one that is no more than a size elsewhere, and one that nobody has heard of.
+const PARAMETERS: [(&str, &str); 20] = [
     ("X-Amz-Signature", "plantedAmzSignature00ff"),
     ("X-Amz-Security-Token", "plantedAmzToken//11=="),
     ("X-Amz-Credential", "plantedAmzCredential22"),
@@ -50,13 +51,39 @@ const PARAMETERS: [(&str, &str); 9] = [
     ("X%2DAmz%2DSignature", "plantedEncodedName66"),
     ("api_key", "plantedApiKey88"),
     ("v", "eyJwbGFudGVkIjoxfQ.e30.plantedJwt99"),
+    ("md5", "plantedMd5aa10"),
+    ("st", "plantedSt11"),
+    ("hash", "plantedHash12"),
+    ("s", "plantedS13"),
+    ("hm", "plantedHm14"),
+    ("oh", "plantedOh15"),
+    ("tk", "plantedTk16"),
+    ("k", "plantedK17"),
+    ("width", "plantedWidth18"),
+    ("qzx", "plantedUnheardOf19"),
+    ("plantedAsAName20", ""),
 ];
+const NAME_ALONE: &str = "plantedAsAName20";
+
+/// In the path.
+const IN_PATH: &str = "AplantedInPath9SignatureOfAnImageProxy4Xy";
 
 /// Every planted text in every form in which it might come out.
 fn planted() -> Vec<(String, String)> {
-    let all = [API_KEY, WRONG_API_KEY, SASL_PASSWORD, HUB_TOKEN, S3_SECRET, S3_SESSION, PASSWORD, IN_LOCATION];
+    let all = [
+        API_KEY,
+        WRONG_API_KEY,
+        SASL_PASSWORD,
+        HUB_TOKEN,
+        S3_SECRET,
+        S3_SESSION,
+        PASSWORD,
+        IN_LOCATION,
+        IN_PATH,
+        NAME_ALONE,
+    ];
     let mut out = Vec::new();
-    for secret in all.into_iter().chain(PARAMETERS.iter().map(|(_, value)| *value)) {
+    for secret in all.into_iter().chain(PARAMETERS.iter().map(|(_, value)| *value).filter(|value| !value.is_empty())) {
         let mut forms = vec![
             secret.to_owned(),
             utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
@@ -95,7 +122,9 @@ async fn serve(State(picture): State<Arc<Vec<u8>>>, uri: Uri) -> Response {
     let to = |location: String| (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
     let password = utf8_percent_encode(PASSWORD, NON_ALPHANUMERIC);
     match uri.path() {
-        "/ok.webp" | "/bucket/ok.webp" => picture.to_vec().into_response(),
+        path if path == "/ok.webp" || path == "/bucket/ok.webp" || path == format!("/{IN_PATH}/ok.webp") => {
+            picture.to_vec().into_response()
+        }
         "/moved.webp" => to(format!("/ok.webp?token={IN_LOCATION}")),
         "/around" => to(format!("/around?token={IN_LOCATION}")),
         "/inside" => to(format!("http://joe:{password}@10.0.0.1/a?sig={IN_LOCATION}")),
@@ -125,15 +154,16 @@ fn messages(host: &str, closed: u16) -> (Vec<Vec<u8>>, usize) {
             } else {
                 utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
             };
-            format!("{name}={value}")
+            if value.is_empty() { (*name).to_owned() } else { format!("{name}={value}") }
         })
         .collect();
     let query = query.join("&");
     let user = format!("joe:{}", utf8_percent_encode(PASSWORD, NON_ALPHANUMERIC));
     let url = |path: &str| format!("http://{user}@{host}{path}?size=full&{query}#{IN_LOCATION}");
     let image = |url: &str| json!({ "image": url }).to_string().into_bytes();
+    let signed_path = url(&format!("/{IN_PATH}/ok.webp"));
     let good = [url("/ok.webp"), url("/moved.webp"), format!("s3://{user}@bucket/x"), "s3://bucket/ok.webp".to_owned()];
-    let mut out = vec![image(&good[0]), image(&good[1]), image(&good[3])];
+    let mut out = vec![image(&good[0]), image(&good[1]), image(&good[3]), image(&signed_path)];
     let indexed = out.len();
     let paths =
         ["/none", "/around", "/inside", "/nowhere", "/scheme", "/refused", "/busy", "/half.webp", "/page", "/slow"];
@@ -147,6 +177,8 @@ fn messages(host: &str, closed: u16) -> (Vec<Vec<u8>>, usize) {
             format!("http://{user}@127.0.0.1:{closed}/a?{query}"),
             format!("https://{user}@{host}/a?{query}"),
             format!("http://{user}@10.0.0.1/a?{query}"),
+            format!("http://10.0.0.1/{IN_PATH}/a;token={IN_LOCATION}/x"),
+            format!("data:{IN_LOCATION}"),
             format!("http://{user}@ho st/a?{query}"),
             format!("http://{user}@unknown.invalid/a?{query}"),
             format!("ftp://{user}@{host}/a?{query}"),

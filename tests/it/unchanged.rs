@@ -150,6 +150,7 @@ impl World {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
             topic_ops: BTreeMap::new(),
+            keys: Default::default(),
             retries: false,
             pictures: Limits { threads: 1, pixels_max: self.settings.media.pixels_max, decode_bytes_max: 1 << 30 },
             models: worker.models().to_vec(),
@@ -401,6 +402,10 @@ impl Store for Vanishing {
 
     async fn count(&self, collection: &str) -> Result<u64, StoreError> {
         self.inner.count(collection).await
+    }
+
+    async fn count_of_tenants(&self, collection: &str, asset: &AssetId) -> Result<u64, StoreError> {
+        self.inner.count_of_tenants(collection, asset).await
     }
 
     async fn purge_tombstones(&self, collection: &str, before: DateTime<Utc>) -> Result<u64, StoreError> {

@@ -140,9 +140,13 @@ async fn media(settings: MediaSettings) -> Verdict {
             let found = client.check_s3().await.map_err(|e| Fault::from_error(&e))?;
             format!("S3 at {}: {found}", crate::redact::url(endpoint))
         }
-        None => "no S3 endpoint set (AWS, if messages name s3://)".to_owned(),
+        None if settings.s3_anonymous || !settings.s3_buckets.is_empty() => {
+            "no S3 endpoint set (AWS, if messages name s3://)".to_owned()
+        }
+        None => "no S3 (s3:// is refused until media.s3_buckets is set)".to_owned(),
     };
-    Ok(format!("settings are valid; {s3}"))
+    let warning = client.warning().map(|warning| format!("; warning: {warning}")).unwrap_or_default();
+    Ok(format!("settings are valid; {s3}{warning}"))
 }
 
 async fn onnxruntime(settings: ClipSettings) -> Verdict {

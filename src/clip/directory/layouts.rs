@@ -99,8 +99,9 @@ pub(super) struct Candidate {
     pub(super) text_folder: PathBuf,
     /// What is expected and not there, relative to the directory.
     pub(super) missing: Vec<String>,
-    /// How much of it is there: graphs, preprocessing and tokenizer, each one.
+    /// How many of the towers' graphs are there, and of preprocessing and tokenizer.
     pub(super) present: usize,
+    pub(super) beside: usize,
 }
 
 impl Layout {
@@ -141,9 +142,10 @@ impl Layout {
             missing.push("a precision that both towers have".to_owned());
         }
         missing.dedup();
-        let present = [has_image, has_text].into_iter().filter(|there| *there).count();
+        let count = |all: [bool; 2]| all.into_iter().filter(|there| *there).count();
+        let (present, beside) = (count([has_image, has_text]), count([preprocess.is_some(), tokenizer.is_some()]));
         let text_folder = text.unwrap_or_else(|| directory.to_owned());
-        Ok(Candidate { layout: self, graphs, preprocess, tokenizer, text_folder, missing, present })
+        Ok(Candidate { layout: self, graphs, preprocess, tokenizer, text_folder, missing, present, beside })
     }
 }
 

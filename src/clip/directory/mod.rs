@@ -91,21 +91,32 @@ pub(super) fn find(id: &ModelId, directory: &Path, precision: Precision) -> Resu
             ),
         ));
     }
-    // The layouts of which most is there; all of them are listed where that is nothing.
-    let nearest = candidates.iter().map(|c| c.present).max().unwrap_or(0);
-    let missing = candidates.iter().filter(|c| c.present == nearest);
-    let missing: Vec<_> =
-        missing.map(|c| format!("{} layout without {}", c.layout.name, c.missing.join(", "))).collect();
     let pull = registry::find(id).map_or(String::new(), |_| format!("clipstream models pull {id}, or "));
-    Err(ClipError::load(
-        "model_missing",
-        format!(
-            "no model in {}: {}; there is {}; next: {pull}correct clip.models",
-            directory.display(),
-            missing.join("; "),
-            listing(directory),
-        ),
-    ))
+    let message = format!("{}; next: {pull}correct clip.models", missing(directory, &candidates));
+    Err(ClipError::load("model_missing", message))
+}
+
+/// What is wrong with a directory that has no layout as a whole: the nearest one and what it lacks, if anything of one is there.
+fn missing(directory: &Path, candidates: &[Candidate]) -> String {
+    let shown = directory.display();
+    if !directory.exists() {
+        return format!("no model in {shown}: there is no such directory");
+    }
+    if !directory.is_dir() {
+        return format!("no model in {shown}: it is a file, expected a directory");
+    }
+    let there = listing(directory);
+    // The first of those that are alike, as when they are tried.
+    let nearest = candidates.iter().rev().max_by_key(|c| (c.present, c.beside));
+    match nearest.filter(|c| c.present > 0) {
+        Some(nearest) => {
+            let (name, files) = (nearest.layout.name, nearest.missing.join(", "));
+            format!("no model in {shown}: nearest is the {name} layout, without {files}; there is {there}")
+        }
+        None => {
+            format!("no model in {shown}: no graph of a layout that is known (docs/model-files.md); there is {there}")
+        }
+    }
 }
 
 fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result<ModelFiles, ClipError> {

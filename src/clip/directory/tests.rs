@@ -144,9 +144,31 @@ fn a_precision_is_chosen_or_those_there_are_listed() {
 fn what_is_missing_is_listed_beside_what_is_there() {
     let root = directory(&[("visual/model.onnx", ""), ("textual/model.onnx", ""), ("notes.txt", "")]);
     let error = find(root.path(), Precision::Fp32).unwrap_err().to_string();
-    assert!(error.contains(": Immich layout without visual/preprocess_cfg.json, textual/tokenizer.json;"), "{error}");
+    let lacks = "nearest is the Immich layout, without visual/preprocess_cfg.json, textual/tokenizer.json;";
+    assert!(error.contains(lacks), "{error}");
     assert!(error.contains("there is notes.txt, textual/, visual/;"), "{error}");
     assert!(!error.contains("FastEmbed"), "{error}");
-    let error = find(&root.path().join("nowhere"), Precision::Fp32).unwrap_err().to_string();
-    assert!(error.contains("there is no such directory") && error.contains("FastEmbed"), "{error}");
+
+    let root = directory(&[("onnx/vision_model.onnx", ""), ("tokenizer.json", ""), ("preprocessor_config.json", "{}")]);
+    let error = find(root.path(), Precision::Fp32).unwrap_err().to_string();
+    assert!(error.contains("nearest is the Optimum layout, without onnx/text_model.onnx;"), "{error}");
+}
+
+#[test]
+fn a_directory_that_is_none_is_said_in_few_words() {
+    let root = directory(&[("notes.txt", ""), ("empty/.keep", "")]);
+    let cases = [
+        (
+            "nowhere",
+            ": there is no such directory; next: clipstream models pull ViT-B-32/openai, or correct clip.models",
+        ),
+        ("notes.txt", ": it is a file, expected a directory; next: "),
+        ("", ": no graph of a layout that is known (docs/model-files.md); there is empty/, notes.txt; next: "),
+    ];
+    for (name, part) in cases {
+        let error = find(&root.path().join(name), Precision::Fp32).unwrap_err();
+        assert_eq!(error.reason(), "model_missing");
+        let error = error.to_string();
+        assert!(error.contains(part) && error.len() < 300, "{error}");
+    }
 }

@@ -31,6 +31,14 @@ use super::area::{Region, Size};
 use super::preprocess::{Need, Preprocess};
 use crate::domain::Orientation;
 
+/// Whether a file that begins with `head` (a thousand bytes will do) is of a format that is decoded; else what it is, in words.
+pub fn sniff_picture(head: &[u8]) -> Result<(), &'static str> {
+    match sniff::format(head) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Some(sniff::kind(head)).filter(|kind| !kind.is_empty()).unwrap_or("unknown content")),
+    }
+}
+
 /// A picture, decoded for certain models: as much of it as they need.
 #[derive(Clone, Debug)]
 pub struct Picture {

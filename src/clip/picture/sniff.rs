@@ -76,7 +76,19 @@ fn is_bmp(bytes: &[u8]) -> bool {
 
 /// The kind of a file that is not one of ours, in words.
 fn other(bytes: &[u8]) -> String {
-    let kind = match bytes {
+    let mut head = String::new();
+    for byte in bytes.iter().take(8) {
+        head.push_str(&format!(" {byte:02x}"));
+    }
+    match kind(bytes) {
+        "" => format!("unknown content of {} bytes that begins with{head}", bytes.len()),
+        kind => kind.to_owned(),
+    }
+}
+
+/// As above; empty where it is not known.
+pub(super) fn kind(bytes: &[u8]) -> &'static str {
+    match bytes {
         [] => "an empty file",
         [b'%', b'P', b'D', b'F', ..] => "a PDF file",
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand.get(..4) {
@@ -91,14 +103,6 @@ fn other(bytes: &[u8]) -> String {
         [0x1F, 0x8B, ..] => "a gzip file",
         [0x1A, 0x45, 0xDF, 0xA3, ..] => "a Matroska or WebM file",
         _ => text_kind(bytes),
-    };
-    let mut head = String::new();
-    for byte in bytes.iter().take(8) {
-        head.push_str(&format!(" {byte:02x}"));
-    }
-    match kind {
-        "" => format!("unknown content of {} bytes that begins with{head}", bytes.len()),
-        kind => kind.to_owned(),
     }
 }
 

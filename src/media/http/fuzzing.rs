@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
+use http::header::{HeaderMap, HeaderValue, LOCATION};
 use url::Url;
 
 use super::{HttpFetcher, parse, redirected};

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
-use reqwest::dns::Resolve as _;
 use url::{Host, Url};
 
 use table::{REACHED, REFUSED};
@@ -18,7 +18,7 @@ use super::address::{AddressPolicy, HostTrust};
 use super::client::MediaClient;
 use super::hosts::Hosts;
 use super::http::HttpFetcher;
-use super::resolver::{CheckedResolver, Lookup};
+use super::resolver::{self, CheckedResolver, Lookup};
 use super::test_server::{Server, reply};
 use super::{Media, MediaError};
 use crate::budget::Budget;
@@ -119,9 +119,10 @@ async fn reached(rules: &str, url: &str) -> Vec<String> {
         Host::Domain(name) => {
             let policy = Arc::new(AddressPolicy::new(&settings).unwrap());
             let trust = policy.trust(name, url.port_or_known_default().unwrap());
-            let resolver = CheckedResolver { lookup: names, policy, trust };
-            let found = resolver.resolve(name.parse().unwrap()).await.unwrap_or_else(|error| panic!("{url}: {error}"));
-            found.map(|address| address.ip().to_string()).collect()
+            let names = resolver::Names::new(names);
+            let resolver = CheckedResolver { names, policy, trust, timeout: Duration::from_secs(20) };
+            let found = resolver.resolve(name.to_owned()).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+            found.iter().map(|address| address.ip().to_string()).collect()
         }
     }
 }

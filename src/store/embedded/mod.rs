@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use qdrant_edge as edge;
+use serde_json::Value;
 
 use super::{
     CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, Written, fingerprint_differences, not_tombstones,
-    tombstones_before,
+    of_tenants, tombstones_before,
 };
-use crate::domain::{Fingerprint, Guard, Payload, PointId, Write};
+use crate::domain::{AssetId, Fingerprint, Guard, Payload, PointId, Write};
 use crate::redact;
 
 mod catalog;
@@ -73,6 +74,12 @@ impl EmbeddedStore {
     ) -> Result<T, StoreError> {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
         blocking(move || call(&*inner.collection(&name)?)).await
+    }
+
+    async fn count_matching(&self, collection: &str, filter: &Value) -> Result<u64, StoreError> {
+        let request = edge::CountRequest { filter: Some(convert::read_filter(filter)?), exact: true };
+        let count = self.with(collection, move |collection| collection.read(|shard| shard.count(request))).await?;
+        Ok(count as u64)
     }
 }
 
@@ -261,9 +268,11 @@ impl Store for EmbeddedStore {
     }
 
     async fn count(&self, collection: &str) -> Result<u64, StoreError> {
-        let request = edge::CountRequest { filter: Some(convert::read_filter(&not_tombstones())?), exact: true };
-        let count = self.with(collection, move |collection| collection.read(|shard| shard.count(request))).await?;
-        Ok(count as u64)
+        self.count_matching(collection, &not_tombstones()).await
+    }
+
+    async fn count_of_tenants(&self, collection: &str, asset: &AssetId) -> Result<u64, StoreError> {
+        self.count_matching(collection, &of_tenants(asset)).await
     }
 
     async fn purge_tombstones(&self, collection: &str, before: DateTime<Utc>) -> Result<u64, StoreError> {

@@ -17,10 +17,11 @@ use url::{Host, Url};
 use super::batch::Batch;
 use super::guard::{looks, outcome};
 use super::{
-    CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, Written, filter, not_tombstones, tombstones_before,
+    CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, Written, filter, not_tombstones, of_tenants,
+    tombstones_before,
 };
 use crate::config::StoreSettings;
-use crate::domain::{Class, Fingerprint, Guard, Payload, PointId, Recorded, Write};
+use crate::domain::{AssetId, Class, Fingerprint, Guard, Payload, PointId, RESERVED_KEY, Recorded, Write};
 use crate::redact;
 
 mod client;
@@ -200,6 +201,10 @@ impl Store for QdrantStore {
 
     async fn count(&self, collection: &str) -> Result<u64, StoreError> {
         self.count_matching(collection, &not_tombstones()).await
+    }
+
+    async fn count_of_tenants(&self, collection: &str, asset: &AssetId) -> Result<u64, StoreError> {
+        self.count_matching(collection, &of_tenants(asset)).await
     }
 
     async fn purge_tombstones(&self, collection: &str, before: DateTime<Utc>) -> Result<u64, StoreError> {

@@ -90,6 +90,11 @@ fn s3_credentials_are_looked_for_and_never_shown() {
     let lines = ran.lines();
     let media = result(&lines, "media")["detail"].as_str().unwrap().to_owned();
     assert!(media.contains("S3 at http://127.0.0.1:1") && media.contains("credentials found"), "{media}");
+    assert!(media.contains("warning: media.s3_buckets is not set"), "{media}");
+    let listed =
+        check(&home, &["media.s3_endpoint=http://127.0.0.1:1", "media.s3_buckets=media,shared/public/*"], &keys);
+    let lines = listed.ended(0).lines();
+    assert!(!result(&lines, "media")["detail"].as_str().unwrap().contains("warning"), "{lines:?}");
     let anonymous = check(&home, &[endpoint, "media.s3_anonymous=true"], &[]);
     for said in [&ran.stdout, &ran.stderr, &anonymous.stdout, &anonymous.stderr] {
         assert!(!said.to_lowercase().contains("hunter2"), "{said}");

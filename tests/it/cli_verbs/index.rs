@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::Home;
+use super::{Home, project};
 use crate::worker_process::{Process, clipstream, set};
 
 #[test]
@@ -18,6 +18,7 @@ fn a_directory_with_broken_files() {
     let numbers = ["messages", "dead_letters", "abandoned", "points"].map(|key| report[key].as_u64().unwrap());
     assert_eq!((numbers, ran.lines().len()), ([5, 2, 0, 3], 1));
     assert_eq!(report["collection"], "catalog__demo-emoji__v1");
+    assert_eq!(report["left_out"], json!([{ "kind": "plain text", "count": 1, "examples": ["notes.txt"] }]));
     // Without dead_letter.file the letters are on standard error.
     let letters: Vec<Value> = ran.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert_eq!(letters.len(), 2, "{}", ran.stderr);
@@ -42,6 +43,95 @@ fn a_directory_with_broken_files() {
     reasons.sort();
     let expected = [("broken.webp", "image_undecodable"), ("text.png", "image_unsupported")];
     assert_eq!(reasons, expected.map(|(id, reason)| (id.to_owned(), reason.to_owned())));
+}
+
+/// Files as browsers, cameras and NAS boxes name them.
+#[test]
+fn a_directory_is_judged_by_content_and_says_what_it_left_out() {
+    let home = Home::new();
+    let picture = std::fs::read(project().join("demo/catalog/images/0023-20e3.webp")).unwrap();
+    let names =
+        ["a.webp", "photo.jfif", "b.jpe", "no_extension", "12:30.png", "Screenshot at 10:20:30.png", "x.bak", "ü.PNG"];
+    let left_out =
+        [".hidden/a.webp", "._a.webp", ".trashed-1-a.webp", "@eaDir/a.webp/SYNOPHOTO_THUMB_M.jpg", "Thumbs.db"];
+    for name in names.into_iter().chain(left_out) {
+        let path = home.path(&format!("pictures/{name}"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, &picture).unwrap();
+    }
+    std::fs::write(home.path("pictures/shop.avif"), b"\0\0\0\x1cftypavif\0\0\0\0").unwrap();
+    std::fs::write(home.path("pictures/empty"), b"").unwrap();
+    let pictures = home.text("pictures");
+    let report = home.run(&["index", &pictures, "--json"]).ended(0).lines().remove(0);
+    assert_eq!((&report["messages"], &report["points"]), (&names.len().into(), &names.len().into()));
+    let kinds = json!([
+        { "kind": "hidden", "count": 5, "examples": ["._a.webp", ".hidden/", ".trashed-1-a.webp"] },
+        { "kind": "an AVIF picture", "count": 1, "examples": ["shop.avif"] },
+        { "kind": "an empty file", "count": 1, "examples": ["empty"] },
+    ]);
+    assert_eq!(report["left_out"], kinds);
+    let ran = home.run(&["index", &pictures]).ended(0);
+    assert!(ran.stdout.contains("left out: 1 an AVIF picture (shop.avif)\n"), "{}", ran.stdout);
+    assert_eq!(home.run(&["index", &pictures, "--hidden", "--json"]).ended(0).lines()[0]["messages"], names.len() + 5);
+
+    std::fs::create_dir(home.path("none")).unwrap();
+    let ran = home.run(&["index", &home.text("none"), "--json"]).ended(0);
+    ran.says("nothing was indexed: there is no picture in");
+    assert_eq!((&ran.lines()[0]["messages"], &ran.lines()[0]["left_out"]), (&0.into(), &json!([])));
+}
+
+/// What editors, shells and exports put around JSON Lines.
+#[test]
+fn files_of_lines_in_any_encoding() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.path("images")).unwrap();
+    let source = project().join("demo/catalog/images/0023-20e3.webp");
+    std::fs::copy(source, home.path("images/12:30.webp")).unwrap();
+    let lines = "{\"id\": \"a\", \"text\": \"café 🐦\"}\r\n\r\n{\"id\": \"b\", \"image\": \"images/12:30.webp\", \"version\": 42.0}\r\n";
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let files: [(&str, Vec<u8>); 4] = [
+        ("bom", format!("\u{feff}{lines}").into()),
+        ("powershell", utf16(&format!("\u{feff}{lines}"))),
+        ("utf16", utf16(lines)),
+        ("mac", lines.replace("\r\n", "\r").into()),
+    ];
+    for (name, bytes) in &files {
+        std::fs::write(home.path(name), bytes).unwrap();
+        let ran = home.run(&["index", &home.text(name), "--json"]).ended(0);
+        assert_eq!((&ran.lines()[0]["messages"], &ran.lines()[0]["points"]), (&2.into(), &2.into()), "{name}");
+    }
+    let ran =
+        home.run_with_input(&["index", "-", "--json"], "\u{feff}{\"id\": \"c\", \"text\": \"x\"}".as_bytes()).ended(0);
+    assert_eq!(ran.lines()[0]["points"], 3);
+
+    let others: [(&str, &[u8], &str); 3] = [
+        ("lines.gz", b"\x1f\x8b\x08\0\0\0\0\0", "is gzip-compressed; expected JSON Lines"),
+        ("list.json", b"[\n  {\"id\": \"a\"}\n]\n", "is one JSON list over several lines"),
+        ("pretty.json", b"{\n  \"id\": \"a\"\n}\n", "is one JSON document over several lines"),
+    ];
+    for (name, bytes, says) in others {
+        std::fs::write(home.path(name), bytes).unwrap();
+        home.run(&["index", &home.text(name)]).ended(2).says(says);
+    }
+}
+
+#[test]
+fn a_model_directory_that_is_not_there_is_said_in_few_words() {
+    let home = Home::new();
+    let models = format!("clip.models=ViT-B-32/openai={}", home.text("nowhere"));
+    let ran = home.run(&["index", "-", "--set", &models]).ended(3);
+    ran.says("there is no such directory; next: clipstream models pull ViT-B-32/openai");
+    assert!(ran.stderr.len() < 400, "{}", ran.stderr);
+}
+
+/// ONNX Runtime's library is newer than what its binding was designed for, which nobody can do anything about.
+#[test]
+fn a_start_does_not_warn_of_the_runtimes_version() {
+    let home = Home::new();
+    let input = b"{\"id\": \"a\", \"text\": \"x\"}";
+    let ran = home.run_with_input(&["index", "-", "--set", "telemetry.log_filter=info"], input).ended(0);
+    ran.says("ONNX Runtime loaded");
+    assert!(!ran.stderr.contains("was designed for"), "{}", ran.stderr);
 }
 
 #[test]

@@ -56,6 +56,25 @@ async fn lines_arrive_as_messages() {
     assert!(kafka["reason"].as_str().unwrap().contains("Unknown topic"), "{kafka}");
 }
 
+/// A delete of a tenant's asset keeps its tenant as a tombstone, in a header or in the key; or is not sent.
+#[tokio::test]
+async fn tombstones_tell_their_tenant() {
+    let broker = Broker::new();
+    let (brokers, topic) = (broker.address.as_str(), broker.topic("produce-tenants").await);
+    let lines = "\u{feff}{\"id\": \"a\", \"op\": \"delete\", \"tenant\": \"acme\"}\n";
+    let set = [format!("kafka.brokers={brokers}"), format!("kafka.topics={topic}")];
+    let produce = |more: &[&str]| {
+        let mut arguments = vec!["produce", "-", "--tombstones", "--json", "--set", &set[0], "--set", &set[1]];
+        more.iter().for_each(|setting| arguments.extend(["--set", setting]));
+        run_with_input(&arguments, lines.as_bytes())
+    };
+    produce(&[]).ended(2).says("line 1 deletes an asset of a tenant, which a tombstone cannot tell");
+    produce(&["kafka.tenant_header=shop"]).ended(0);
+    produce(&["kafka.key_template={tenant}/{id}"]).ended(0);
+    let sent = read(brokers, &topic, 2);
+    assert_eq!(sent, [(Some("a".to_owned()), None), (Some("acme/a".to_owned()), None)]);
+}
+
 /// Key and value of the topic's first messages.
 fn read(brokers: &str, topic: &str, count: usize) -> Vec<(Option<String>, Option<String>)> {
     let consumer: BaseConsumer =

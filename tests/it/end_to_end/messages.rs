@@ -30,7 +30,7 @@ pub struct Message {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Death {
-    /// One of the ten.
+    /// One of the eleven.
     pub kind: &'static str,
     pub stage: &'static str,
     pub reason: &'static str,
@@ -231,13 +231,16 @@ fn unusual(b: &mut Builder) {
     b.chain([message("signed", json!({"image": image, "models": ["demo-emoji/v1"]}))]);
     let body = json!({"id": "no-key", "text": "the body names the asset"});
     b.chain([Message { key: None, ..message("", body) }]);
-    // The same id for two tenants and none are three points; a tombstone is of the one without.
+    // The same id for two tenants and none are three points. A tombstone does not tell which of them it means.
+    let says = "tells no tenant";
+    let dies = Some(Death { kind: "tombstone without tenant", stage: "decode", reason: "tenant_unknown", says });
     let body = |tenant: Value| json!({"id": "shared", "text": format!("the point of {tenant}"), "tenant": tenant});
     b.chain([
         message("shared", body(json!("acme"))),
         message("shared", body(json!("globex"))),
         message("shared", body(Value::Null)),
-        tombstone("shared"),
+        Message { dies, ..tombstone("shared") },
+        message("shared", json!({"id": "shared", "op": "delete"})),
         message("shared", json!({"id": "shared", "op": "delete", "tenant": "globex"})),
     ]);
     let traced = message("traced", json!({"text": "headers do no harm"}));

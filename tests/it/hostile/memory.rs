@@ -168,7 +168,7 @@ async fn hostile_pictures_and_servers_cost_no_more_memory_than_the_settings_allo
         })
         .chain([
             ("endless".to_owned(), Served::Endless, Some("media_too_large")),
-            ("gzip".to_owned(), Served::Compressed, Some("http_encoding_unsupported")),
+            ("gzip".to_owned(), Served::Compressed, Some("media_too_large")),
         ])
         .collect();
     let of_pictures = pictures.iter().filter(|(.., dies)| dies.is_some()).count();

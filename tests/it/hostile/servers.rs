@@ -24,7 +24,7 @@ pub enum Served {
     Picture(Vec<u8>),
     /// A body that does not end.
     Endless,
-    /// `Content-Encoding: gzip`, which nobody asked for.
+    /// 256 MiB of zeros, packed with gzip, which nobody asked for.
     Compressed,
 }
 
@@ -153,13 +153,20 @@ async fn serve(State(served): State<Files>, uri: Uri) -> Response {
     match served.files.get(name) {
         None => StatusCode::NOT_FOUND.into_response(),
         Some(Served::Picture(bytes)) => bytes.clone().into_response(),
-        Some(Served::Compressed) => ([(header::CONTENT_ENCODING, "gzip")], vec![0; 1000]).into_response(),
+        Some(Served::Compressed) => ([(header::CONTENT_ENCODING, "gzip")], gzip_bomb()).into_response(),
         Some(Served::Endless) => {
             let chunk = Bytes::from(vec![0; 64 * 1024]);
             let chunks = futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()));
             Body::from_stream(chunks).into_response()
         }
     }
+}
+
+fn gzip_bomb() -> Vec<u8> {
+    let mut packed = Vec::new();
+    let zeros = std::io::Read::take(std::io::repeat(0), 256 << 20);
+    std::io::copy(&mut flate2::read::GzEncoder::new(zeros, flate2::Compression::fast()), &mut packed).unwrap();
+    packed
 }
 
 /// `/head`: an answer whose head never ends; `/drip`: a body of `body_bytes` that comes a byte at a time; `/silent`: the same

@@ -63,6 +63,7 @@ for_each_store!(
     search::nearest_come_first_with_cosine_scores,
     search::filters_select_by_payload,
     search::vectors_of_the_other_modality_are_not_searched,
+    search::points_of_tenants_are_counted_by_asset,
     search::scroll_visits_every_point_once_in_id_order,
     refusals::another_fingerprint_is_refused_with_every_difference,
     refusals::a_missing_collection_is_an_outage_and_named,

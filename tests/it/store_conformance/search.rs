@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use clipstream::domain::Modality;
+use clipstream::domain::{AssetId, Deletion, Guard, Modality, PointId, Tenant, Write};
 use serde_json::{Value, json};
 
 use super::fixture::*;
@@ -119,4 +119,27 @@ pub async fn scroll_visits_every_point_once_in_id_order(f: &Fixture) {
     assert_eq!(f.count().await, 57);
     let end = uuid::Uuid::from_u128(u128::MAX).into();
     assert!(f.store.scroll(&f.collection, Some(end), 10).await.unwrap().is_empty());
+}
+
+pub async fn points_of_tenants_are_counted_by_asset(f: &Fixture) {
+    let of = |asset: &str, tenant: Option<&str>| {
+        let mut write = upsert(asset, vectors(Some(&[1.0, 2.0, 3.0, 4.0]), None), serde_json::json!({}));
+        if let Write::Upsert(point) = &mut write {
+            point.record.tenant = tenant.map(|name| Tenant::new(name).unwrap());
+            point.id = PointId::of(point.record.tenant.as_ref(), &point.record.asset);
+        }
+        write
+    };
+    f.write(&[of("a", None), of("a", Some("acme")), of("a", Some("globex")), of("b", None), of("c/d", Some("acme"))])
+        .await;
+    let count =
+        async |asset: &str| f.store.count_of_tenants(&f.collection, &AssetId::new(asset).unwrap()).await.unwrap();
+    let counts = [count("a").await, count("b").await, count("c/d").await, count("c").await, count("absent").await];
+    assert_eq!(counts, [2, 0, 1, 0, 0]);
+    // A tombstone is no longer an asset of its tenant.
+    let Write::Upsert(mut point) = of("c/d", Some("acme")) else { panic!("an upsert") };
+    (point.record.deleted_at, point.record.version) = (Some("2026-11-25T00:00:00Z".into()), Some(1));
+    let gone = Write::Delete(Deletion { id: point.id, record: point.record });
+    f.guarded(&[gone], Guard::Strict).await;
+    assert_eq!(count("c/d").await, 0);
 }

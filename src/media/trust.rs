@@ -1,0 +1,133 @@
+//! Whom TLS trusts: the system's certificate authorities and those of `media.ca_file`; and who is to blame where it trusts
+//! somebody no more: a host, or this process, whose certificate authorities or whose clock are wrong.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls_platform_verifier::Verifier;
+use url::Url;
+
+use super::MediaError;
+use super::http_client::HttpClient;
+use super::http_error;
+use crate::domain::Class;
+use crate::{redact, tls};
+
+/// So many hosts whose certificates are not trusted, and none that is: it is not the hosts.
+const UNTRUSTED_MIN: usize = 3;
+/// For so long after a host was trusted, nobody asks whether any is.
+const TRUST_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// # Errors
+/// `media_settings_invalid` for a file that cannot be read or has no certificate; `media_client_failed` where the system has
+/// no certificate authorities at all.
+pub(super) fn tls(ca_file: Option<&str>) -> Result<ClientConfig, MediaError> {
+    let mut own = Vec::new();
+    if let Some(file) = ca_file {
+        let invalid = |why| MediaError::permanent("media_settings_invalid", why);
+        let pem = tls::authority("media.ca_file", file).map_err(invalid)?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let broken = |error| invalid(format!("media.ca_file {file}: {}", redact::root_cause(&error)));
+            own.push(certificate.map_err(broken)?);
+        }
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    config(own, provider).map_err(|error| {
+        let message = format!(
+            "TLS cannot be set up: {}; install the system's CA certificates (package ca-certificates), name a file with \
+             SSL_CERT_FILE, or set media.ca_file",
+            redact::root_cause(&error)
+        );
+        MediaError::outage("media_client_failed", message)
+    })
+}
+
+fn config(own: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<ClientConfig, rustls::Error> {
+    let verifier = Verifier::new_with_extra_roots(own, provider.clone())?;
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+}
+
+/// Whom TLS has trusted in this process. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trusted {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: Option<Good>,
+    /// Names of hosts, since one was trusted; [`UNTRUSTED_MIN`] at most.
+    untrusted: HashSet<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Good {
+    at: Url,
+    client: HttpClient,
+    since: Instant,
+}
+
+impl Trusted {
+    /// `at` has answered over TLS.
+    pub(super) fn note(&self, at: &Url, client: &HttpClient) {
+        let mut state = self.lock();
+        if state.last.as_ref().is_some_and(|good| good.since.elapsed() < TRUST_AGE_MAX / 10) {
+            return;
+        }
+        // No path, query or user: the connection is all that is asked for again.
+        let Ok(origin) = Url::parse(&at.origin().ascii_serialization()) else { return };
+        state.last = Some(Good { at: origin, client: client.clone(), since: Instant::now() });
+        state.untrusted.clear();
+    }
+
+    /// `error`: the certificate of `at` is not trusted. As it is where another host's still is; as an outage where that of the
+    /// last host that was trusted is not any more. Where none ever was, as what may pass, and as an outage for several hosts.
+    pub(super) async fn blame(&self, at: &Url, error: MediaError) -> MediaError {
+        let host = at.host_str().unwrap_or_default();
+        let good = {
+            let mut state = self.lock();
+            match state.last.clone() {
+                Some(good) => good,
+                None => {
+                    if state.untrusted.len() < UNTRUSTED_MIN {
+                        state.untrusted.insert(host.to_owned());
+                    }
+                    let several = state.untrusted.len() >= UNTRUSTED_MIN;
+                    return if several { broken(&error) } else { MediaError { class: Class::Transient, ..error } };
+                }
+            }
+        };
+        if good.since.elapsed() < TRUST_AGE_MAX || good.at.host_str() == Some(host) {
+            // A host that has been trusted before is judged as one that has served.
+            return error;
+        }
+        match good.client.shake_hands(&good.at).await {
+            Ok(()) => {
+                self.note(&good.at, &good.client);
+                error
+            }
+            Err(why) if http_error::is_untrusted_certificate(&*why) => broken(&error),
+            // Nobody knows.
+            Err(_) => MediaError { class: Class::Transient, ..error },
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the state whole: every change is one call.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn broken(error: &MediaError) -> MediaError {
+    let message = format!(
+        "no host's certificate is trusted: check the system's CA certificates, media.ca_file and this machine's clock ({})",
+        error.message
+    );
+    MediaError::outage("tls_trust_broken", message)
+}

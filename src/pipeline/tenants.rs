@@ -1,0 +1,148 @@
+//! Tombstones of assets that tenants have. A tombstone has no body to tell its tenant; where the settings do not say who else
+//! tells it, it means the asset of no tenant, and must not pass for the deletion of a tenant's.
+//!
+//! A tenant has an asset when the store says so, or a message that came before: one that is not settled is not in the store
+//! yet, or waits in a retry topic. What was settled before this process got the partition is in the store, so for the messages
+//! of one partition this is exact.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+
+use crate::config::KeySettings;
+use crate::domain::{AssetId, Failure, IngestRequest, Message};
+use crate::redact;
+
+use super::refusal::{QUOTED_CHARS_MAX, fail};
+
+/// Assets of tenants that are remembered, far more than are in flight. Hashes of 8 bytes, in two places: about 6 MB.
+const SEEN_MAX: usize = 1 << 18;
+
+#[derive(Debug)]
+pub(super) struct Tenants {
+    /// Messages tell tenants by their headers or keys, so that nothing is open.
+    told: bool,
+    hasher: RandomState,
+    seen: Mutex<Seen>,
+}
+
+/// Hashes of the latest assets that had tenants.
+#[derive(Debug, Default)]
+struct Seen {
+    order: VecDeque<u64>,
+    all: HashSet<u64>,
+}
+
+impl Tenants {
+    pub(super) fn new(keys: &KeySettings) -> Self {
+        Self { told: keys.tell_tenants(), hasher: RandomState::new(), seen: Mutex::default() }
+    }
+
+    /// Looks at each message in the order of its partition.
+    ///
+    /// # Errors
+    /// `tenant_unknown`: a tombstone of an asset that a tenant has.
+    pub(super) fn note(&self, message: &Message, request: &IngestRequest) -> Result<(), Failure> {
+        if self.told {
+            return Ok(());
+        }
+        if request.tenant.is_some() {
+            self.seen(|seen| seen.add(self.hash(&request.asset)));
+        } else if message.value.is_none() && self.seen(|seen| seen.all.contains(&self.hash(&request.asset))) {
+            return Err(unknown(request, "an earlier message has this asset for a tenant"));
+        }
+        Ok(())
+    }
+
+    /// Whether the store has to be asked for tenants' points of the asset.
+    pub(super) fn is_open(&self, message: &Message) -> bool {
+        !self.told && message.value.is_none()
+    }
+
+    fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+        look(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn hash(&self, asset: &AssetId) -> u64 {
+        self.hasher.hash_one(asset)
+    }
+}
+
+impl Seen {
+    fn add(&mut self, hash: u64) {
+        if !self.all.insert(hash) {
+            return;
+        }
+        self.order.push_back(hash);
+        if self.order.len() > SEEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.all.remove(&oldest);
+        }
+    }
+}
+
+/// `why` tenants are in use.
+pub(super) fn unknown(request: &IngestRequest, why: &str) -> Failure {
+    let message = format!(
+        "a tombstone of \"{}\" tells no tenant, and {why}; expected one: set kafka.tenant_header or kafka.key_template, or \
+         delete by a message with \"op\": \"delete\" and \"tenant\"",
+        redact::excerpt(request.asset.as_str(), QUOTED_CHARS_MAX)
+    );
+    fail("tenant_unknown", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Op, Payload, Tenant};
+
+    fn request(asset: &str, tenant: Option<&str>) -> IngestRequest {
+        IngestRequest {
+            asset: AssetId::new(asset).unwrap(),
+            tenant: tenant.map(|name| Tenant::new(name).unwrap()),
+            op: Op::Delete,
+            image: None,
+            text: None,
+            payload: Payload::new(),
+            version: None,
+            models: None,
+        }
+    }
+
+    fn with_body() -> Message {
+        Message { value: Some("{}".into()), ..Message::empty("t", 0, 0) }
+    }
+
+    #[test]
+    fn a_tombstone_of_an_asset_that_had_a_tenant_is_refused() {
+        let tenants = Tenants::new(&KeySettings::default());
+        let tombstone = |asset| tenants.note(&Message::empty("t", 0, 1), &request(asset, None));
+        tenants.note(&with_body(), &request("a", None)).unwrap();
+        assert_eq!(tombstone("a"), Ok(()));
+        tenants.note(&with_body(), &request("a", Some("acme"))).unwrap();
+        let failure = tombstone("a").unwrap_err();
+        assert_eq!(failure.reason, "tenant_unknown");
+        assert!(failure.message.contains("kafka.tenant_header"), "{failure}");
+        assert_eq!(tombstone("b"), Ok(()));
+        // A body says what it means.
+        tenants.note(&with_body(), &request("a", None)).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_open_where_headers_tell() {
+        let keys = KeySettings { tenant_header: Some("tenant".into()), ..Default::default() };
+        let tenants = Tenants::new(&keys);
+        tenants.note(&with_body(), &request("a", Some("acme"))).unwrap();
+        tenants.note(&Message::empty("t", 0, 1), &request("a", None)).unwrap();
+        assert!(!tenants.is_open(&Message::empty("t", 0, 1)));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut seen = Seen::default();
+        (0..3 * SEEN_MAX as u64).for_each(|hash| seen.add(hash / 2));
+        assert_eq!((seen.order.len(), seen.all.len()), (SEEN_MAX, SEEN_MAX));
+        assert!(!seen.all.contains(&0) && seen.all.contains(&(3 * SEEN_MAX as u64 / 2 - 1)));
+    }
+}

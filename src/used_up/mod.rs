@@ -1,0 +1,125 @@
+//! Failures that are this process's own: its file descriptors, its memory or its disk are used up. Whoever was talked to
+//! when that happened, a media host for example, is not to blame, and no item is: it is an outage until there is room again.
+//!
+//! Ports ask [`used_up`] before they blame a peer, and give the failure the class of an outage with [`UsedUp::reason`].
+
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::redact;
+
+/// Too many open files in the process, in the system. The same numbers on Linux, macOS and the BSDs (`errno.h`).
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+/// No buffer space for sockets. `errno.h` of Linux and of the BSDs.
+const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
+
+/// For this long after descriptors were short, a failure that says nothing of its own counts as caused by that: `getaddrinfo`
+/// answers "no such name" when it cannot open `/etc/hosts` or a socket, and by the time that anybody looks another
+/// thread may have closed something.
+const SHADOW: Duration = Duration::from_secs(1);
+
+/// When descriptors were last found to be short.
+static SHORT_AT: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// What is used up. Its text names that and the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsedUp {
+    Descriptors,
+    Memory,
+    Disk,
+    ReadOnlyDisk,
+}
+
+impl UsedUp {
+    /// Short stable code in snake case, for metrics and filters.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Descriptors => "descriptors_used_up",
+            Self::Memory => "memory_used_up",
+            Self::Disk => "disk_full",
+            Self::ReadOnlyDisk => "disk_read_only",
+        }
+    }
+
+    /// By the number or kind of one error.
+    fn of(error: &io::Error) -> Option<Self> {
+        match (error.raw_os_error(), error.kind()) {
+            (Some(EMFILE | ENFILE), _) => Some(Self::Descriptors),
+            (Some(ENOBUFS), _) | (_, ErrorKind::OutOfMemory) => Some(Self::Memory),
+            (_, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Some(Self::Disk),
+            (_, ErrorKind::ReadOnlyFilesystem) => Some(Self::ReadOnlyDisk),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for UsedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Descriptors => {
+                "this process has no file descriptors left; raise its limit (ulimit -n, LimitNOFILE=), or lower \
+                 media.per_host_concurrency and pipeline.in_flight_max"
+            }
+            Self::Memory => "the system has no memory left for this process; give it more, or lower what docs/operations.md lists under Sizing",
+            Self::Disk => "the disk is full, or its quota; make room",
+            Self::ReadOnlyDisk => "the disk is read-only; mount it writable",
+        })
+    }
+}
+
+/// What of this process is used up, if that is why `error` came about. Judged by the error and its causes; where they say
+/// nothing of the kind, by trying: opening a file that is always there needs a descriptor and nothing else.
+///
+/// To be asked where an operation failed that needs descriptors, memory or disk, not for every "not found".
+pub fn used_up(error: &(dyn Error + 'static)) -> Option<UsedUp> {
+    judged(error, &SHORT_AT)
+}
+
+fn judged(error: &(dyn Error + 'static), short_at: &Mutex<Option<Instant>>) -> Option<UsedUp> {
+    let own = redact::causes(error).find_map(|cause| UsedUp::of(cause.downcast_ref::<io::Error>()?));
+    let found = own.or_else(|| File::open("/dev/null").err().as_ref().and_then(UsedUp::of));
+    let mut short_at = short_at.lock().unwrap_or_else(PoisonError::into_inner);
+    match found {
+        Some(UsedUp::Descriptors) => *short_at = Some(Instant::now()),
+        None if short_at.is_some_and(|at| at.elapsed() < SHADOW) => return Some(UsedUp::Descriptors),
+        _ => {}
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel itself says, wrapped as clients wrap it.
+    #[test]
+    fn errors_of_this_process_are_told_from_those_of_the_other_side() {
+        let number = io::Error::from_raw_os_error;
+        let short_at = Mutex::new(None);
+        let used_up = |error: &(dyn Error + 'static)| judged(error, &short_at);
+        // Before the one about descriptors, which casts a shadow.
+        let others = [104, 110, 111].map(number).into_iter().chain([ErrorKind::NotFound.into()]);
+        for other in others {
+            assert_eq!(used_up(&other), None, "{other}");
+        }
+        assert_eq!(used_up(&io::Error::from(ErrorKind::StorageFull)), Some(UsedUp::Disk));
+        assert_eq!(used_up(&io::Error::other(io::Error::from(ErrorKind::OutOfMemory))), Some(UsedUp::Memory));
+        if cfg!(target_os = "linux") {
+            for (errno, expected) in [(28, UsedUp::Disk), (122, UsedUp::Disk), (30, UsedUp::ReadOnlyDisk)] {
+                assert_eq!(used_up(&number(errno)), Some(expected), "{}", number(errno));
+            }
+            assert!(number(EMFILE).to_string().starts_with("Too many open files"), "{}", number(EMFILE));
+        }
+        for errno in [EMFILE, ENFILE] {
+            let wrapped = io::Error::other(io::Error::other(number(errno)));
+            assert_eq!(used_up(&wrapped), Some(UsedUp::Descriptors));
+        }
+        let no_name = io::Error::other("failed to lookup address information: Name or service not known");
+        assert_eq!(used_up(&no_name), Some(UsedUp::Descriptors), "in the shadow of the one before");
+    }
+}
