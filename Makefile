@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight onnxruntime demo test check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos outages
+.PHONY: help preflight onnxruntime demo test test-qdrant check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos outages
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
@@ -14,6 +14,12 @@ demo: preflight onnxruntime ## index the demo catalog and search it; no servers 
 # The servers run for as long as the tests do, unless `make services-up` started them before.
 test: preflight onnxruntime ## all tests, against real servers where this machine can have them
 	scripts/services with $(CARGO) test --locked
+
+# What is there already is left alone: every name begins with a prefix of the run's own, and is deleted in the end.
+test-qdrant: preflight onnxruntime ## store, end-to-end test and a campaign against the server that CLIPSTREAM_TEST_QDRANT_URL names (and ..._API_KEY)
+	@test -n "$$CLIPSTREAM_TEST_QDRANT_URL" || { echo "make test-qdrant: CLIPSTREAM_TEST_QDRANT_URL is not set; expected Qdrant's gRPC address, for example http://localhost:6334" >&2; exit 2; }
+	scripts/services with $(CARGO) test --locked --test it -- store_conformance store_troubles end_to_end
+	$(CARGO) test --locked --test chaos -- run --minutes $(or $(MINUTES),2) --seed $(or $(SEED),1)
 
 # Servers of its own: it crashes them. MESSAGES and KILLS: it goes on until there were so many.
 chaos: preflight onnxruntime ## the fault campaign: make chaos MINUTES=60 [SEED=7] [GUARD=check] [RETRIES=1] [MESSAGES=200000 KILLS=200]

@@ -13,7 +13,7 @@ const TOMBSTONE_RETENTION_S_MAX: u64 = 10 * 365 * 24 * 3600;
 pub struct StoreSettings {
     /// `qdrant` or `embedded`.
     pub kind: StoreKind,
-    /// Qdrant's gRPC address, for example `http://localhost:6334`.
+    /// Qdrant's gRPC address, for example `http://localhost:6334`; of a cluster several, with commas between them.
     pub url: String,
     /// Qdrant's API key; never shown.
     pub api_key: Option<Secret>,
@@ -107,7 +107,7 @@ impl StoreSettings {
         let default = Self::default();
         Self {
             kind: section.value("kind", default.kind),
-            url: section.value("url", default.url),
+            url: section.list("url", vec![default.url]).join(","),
             api_key: section.secret("api_key"),
             ca_file: section.optional("ca_file", default.ca_file),
             path: section.value("path", default.path),
@@ -128,13 +128,21 @@ impl StoreSettings {
         }
     }
 
+    /// The addresses of [`Self::url`].
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.url.split(',').map(str::trim).filter(|url| !url.is_empty())
+    }
+
     pub(super) fn review(&self, review: &mut Review<'_>) {
-        review.expect(http_url(&self.url), "store.url", || {
-            Expected::new("http://host:port or https://host:port").hint("Qdrant's gRPC port is 6334, REST is 6333")
+        review.expect(self.urls().next().is_some() && self.urls().all(http_url), "store.url", || {
+            Expected::new("http://host:port or https://host:port, or a list of the nodes of one cluster")
+                .hint("Qdrant's gRPC port is 6334, REST is 6333")
         });
-        review.expect(self.ca_file.is_none() || self.url.starts_with("https://"), "store.ca_file", || {
-            Expected::new("not to be set unless store.url begins with https://")
-        });
+        review.expect(
+            self.ca_file.is_none() || self.urls().any(|url| url.starts_with("https://")),
+            "store.ca_file",
+            || Expected::new("not to be set unless store.url begins with https://"),
+        );
         review.expect(!ModelId::slug(&self.catalog).is_empty(), "store.catalog", || {
             Expected::new("a name with letters or digits")
         });

@@ -1,6 +1,7 @@
 //! One campaign: messages and faults until enough is enough, then peace, then judgement.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -23,6 +24,7 @@ use crate::media::{self, Media, Picture};
 use crate::oracle::{self, Evidence, Vectors, Verdict};
 use crate::plan::{Material, Planned, RETRY_DELAYS_S, RETRY_PARTITIONS, Topic, Workload};
 use crate::proxy::Proxy;
+use crate::qdrant_server::{self, Leftovers, Real};
 use crate::report::Report;
 use crate::store::StoreProcess;
 use crate::workers::{Pool, WorkerSettings};
@@ -84,8 +86,21 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let Some(services) = services else { return Ok(None) };
     kafka.lead_to(services.kafka_proxied.parse()?);
     s3.lead_to(services.s3.parse()?);
-    let store = StoreProcess::start(&folder.join("store"))?;
-    store_link.lead_to(([127, 0, 0, 1], store.port()).into());
+    let theirs = Real::named();
+    // A server that was there before has names of others, and keeps ours unless they are deleted.
+    let catalog = theirs.as_ref().map_or_else(|| CATALOG.to_owned(), |_| qdrant_server::prefix());
+    let _leftovers = theirs.clone().map(|real| Leftovers::of(real, catalog.clone()));
+    let store = match &theirs {
+        Some(real) => {
+            store_link.lead_to(address_of(&real.url).await?);
+            StoreProcess::theirs()
+        }
+        None => {
+            let store = StoreProcess::start(&folder.join("store"))?;
+            store_link.lead_to(([127, 0, 0, 1], store.port()).into());
+            store
+        }
+    };
     let picture_server = Media::start().await?;
     media_link.lead_to(picture_server.address);
     media::fill_bucket(&services).await?;
@@ -105,7 +120,10 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     };
     let links = Links { kafka, store: store_link, media: media_link, s3 };
     let journal = Arc::new(Journal::new());
-    let how = worker_settings(plan, &services, &links, folder);
+    let mut how = worker_settings(plan, &services, &links, &catalog, folder);
+    if let Some(key) = theirs.as_ref().and_then(|real| real.api_key.clone()) {
+        how.environment.push(("CLIPSTREAM__STORE__API_KEY".to_owned(), key));
+    }
     let pool = Arc::new(Pool::new(how, plan.workers, journal.clone()));
     let store_port = store.port();
     let world = Arc::new(World::new(pool.clone(), journal.clone(), services, store, picture_server, links));
@@ -117,7 +135,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let lag = broker.lag(GROUP, &Topic::ALL, plan.retries)?;
     let producing = produce(workload, broker.clone(), lag.clone(), sent.clone(), over.clone(), journal.clone());
     let producing = tokio::spawn(producing);
-    let mut schedule = Schedule::new(plan, pool.settings().clocks.is_some())?;
+    let mut schedule = Schedule::new(plan, pool.settings().clocks.is_some(), theirs.is_none())?;
     torment(&world, &mut schedule, plan, &sent).await?;
     over.store(true, Ordering::Relaxed);
     let mut workload = producing.await??;
@@ -145,12 +163,15 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
             expected.apply(topic, message)?;
         }
     }
-    let settings = StoreSettings {
-        kind: StoreKind::Qdrant,
-        url: format!("http://127.0.0.1:{store_port}"),
-        catalog: CATALOG.to_owned(),
-        ..StoreSettings::default()
+    let settings = match &theirs {
+        Some(real) => real.settings(),
+        None => StoreSettings {
+            kind: StoreKind::Qdrant,
+            url: format!("http://127.0.0.1:{store_port}"),
+            ..StoreSettings::default()
+        },
     };
+    let settings = StoreSettings { catalog, ..settings };
     let mut verdict = judged(&expected, &settings, &pictures, &letters, &journal).await?;
     let disk_refusals = full_disk(&world, folder, &broker, workload, &pictures, &mut verdict).await?;
     Ok(Some(Report::of(plan, took, &world, &schedule, &expected, verdict, disk_refusals)))
@@ -195,6 +216,7 @@ async fn full_disk(
         ("store.disk_free_bytes_min", &reserve),
     ];
     settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let catalog = how.settings.iter().find_map(|(key, value)| (key == "store.catalog").then_some(value));
     let environment: Vec<_> = how.environment.iter().filter(|(name, _)| name.starts_with("AWS")).cloned().collect();
     let disk = Disk { folder: &folder, settings: &settings, environment: &environment, group: DISK_GROUP };
     let workload = std::sync::Mutex::new(workload);
@@ -217,14 +239,23 @@ async fn full_disk(
     let store = StoreSettings {
         kind: StoreKind::Embedded,
         path: outcome.store,
-        catalog: CATALOG.to_owned(),
+        catalog: catalog.cloned().unwrap_or_else(|| CATALOG.to_owned()),
         ..StoreSettings::default()
     };
     verdict.add(judged(&expected, &store, pictures, &letters, &world.journal).await?);
     Ok(Some(outcome.refusals))
 }
 
-fn worker_settings(plan: &Plan, services: &Services, links: &Links, folder: &Path) -> WorkerSettings {
+/// Where the proxy leads to.
+async fn address_of(url: &str) -> Result<SocketAddr, Error> {
+    let first = url.split(',').next().unwrap_or_default().trim();
+    let expected = "the campaign's proxy stands before a server without TLS; expected http://host:port";
+    let address = first.strip_prefix("http://").ok_or_else(|| format!("{first}: {expected}"))?.trim_end_matches('/');
+    let found = tokio::net::lookup_host(address).await?.next();
+    Ok(found.ok_or_else(|| format!("{first} has no address"))?)
+}
+
+fn worker_settings(plan: &Plan, services: &Services, links: &Links, catalog: &str, folder: &Path) -> WorkerSettings {
     let names: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
     let ops: Vec<String> = Topic::ALL.iter().map(|t| format!("{}={}", t.name(), t.default_op())).collect();
     let session_timeout_ms = SESSION_TIMEOUT.as_millis().to_string();
@@ -250,7 +281,7 @@ fn worker_settings(plan: &Plan, services: &Services, links: &Links, folder: &Pat
         ("pipeline.drain_deadline_ms", "5000"),
         ("store.kind", "qdrant"),
         ("store.url", &format!("http://{}", links.store.address)),
-        ("store.catalog", CATALOG),
+        ("store.catalog", catalog),
         // In `strict`, shorter than some stalls, so that writes come late that nobody waits for any more. And small
         // batches, which the store manages in a fraction of that on a machine that is busy with all the rest: where it
         // does not, what is repeated keeps it from what is new.

@@ -19,12 +19,14 @@ use crate::clock;
 use crate::journal::Journal;
 use crate::media::{Media, Weather};
 use crate::proxy::{Harm, Proxy};
-use crate::store::{Refusal, StoreProcess};
+use crate::store::{Place, Refusal, StoreProcess};
 use crate::workers::Pool;
 
 /// Longer than the workers' `kafka.session_timeout_ms`: who is away for so long loses its partitions.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 const WORKERS_MAX: usize = 5;
+/// A worker looks at its collection at least once a second while it writes.
+const DELETED_FOR: Duration = Duration::from_millis(2500);
 
 /// `name, cards in the deck`
 macro_rules! kinds {
@@ -62,6 +64,10 @@ kinds! {
     StoreError "store error status" 2,
     StoreWaitTimeout "store WaitTimeout" 1,
     StoreLostReply "store reply lost after the write" 2,
+    StoreFull "store full" 1,
+    StoreReadOnly "store read-only" 1,
+    StoreShards "store shards not active" 1,
+    StoreAnew "store collection deleted, made anew by another, put back" 1,
     StoreCut "store connections cut" 3,
     StoreStall "store connections stalled" 3,
     StoreSlow "store connections slow" 1,
@@ -76,6 +82,25 @@ kinds! {
     S3Stall "S3 connections stalled" 1,
     S3Half "S3 answers half-written" 1,
     S3Refuse "S3 refuses connections" 1,
+}
+
+impl Kind {
+    /// What only a store that is ours can be asked for. The proxy before it harms any.
+    fn is_asked_of_the_store(self) -> bool {
+        use Kind::*;
+        matches!(
+            self,
+            StoreKill
+                | StoreExhausted
+                | StoreError
+                | StoreWaitTimeout
+                | StoreLostReply
+                | StoreFull
+                | StoreReadOnly
+                | StoreShards
+                | StoreAnew
+        )
+    }
 }
 
 /// One fault to come.
@@ -101,9 +126,10 @@ pub struct Schedule {
 
 impl Schedule {
     /// Of the kinds that are wanted, that the workers' guard is made for, and that this machine can do.
-    pub fn new(plan: &Plan, clocks: bool) -> Result<Self, Error> {
+    pub fn new(plan: &Plan, clocks: bool, own_store: bool) -> Result<Self, Error> {
         let (seed, only) = (plan.seed, plan.only.as_str());
         let fits = |kind: Kind| match kind {
+            kind if kind.is_asked_of_the_store() => own_store,
             Kind::WorkerZombie => plan.guard == Guard::Strict,
             Kind::ClockForward | Kind::ClockBack => clocks,
             _ => true,
@@ -247,6 +273,10 @@ impl World {
             StoreError => self.refuse(kind, lasts, Refusal::Error).await,
             StoreWaitTimeout => self.refuse(kind, lasts, Refusal::WaitTimeout).await,
             StoreLostReply => self.refuse(kind, lasts, Refusal::LostReply).await,
+            StoreFull => self.refuse(kind, lasts, Refusal::Full).await,
+            StoreReadOnly => self.refuse(kind, lasts, Refusal::ReadOnly).await,
+            StoreShards => self.refuse(kind, lasts, Refusal::Shards).await,
+            StoreAnew => self.anew(kind, lasts).await,
             StoreCut => self.link(fault, 1, &self.store_link, None).await,
             StoreStall => {
                 // Some of them beyond the deadline of `strict`.
@@ -375,6 +405,20 @@ impl World {
         sleep(lasts).await;
         if self.store().accept()? > 0 {
             self.happened(kind, None);
+        }
+        Ok(())
+    }
+
+    /// Between a deletion and the new collection is more time than a worker goes without looking.
+    async fn anew(&self, kind: Kind, lasts: Duration) -> Result<(), Error> {
+        let _one = self.busy[1].lock().await;
+        self.store().place(Place::Empty)?;
+        sleep(DELETED_FOR).await;
+        self.store().place(Place::Taken)?;
+        sleep(lasts).await;
+        match self.store().place(Place::Ours)? {
+            0 => self.happened(kind, None),
+            written => self.journal.violation(format!("{written} points were written into another's collection")),
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ mod plan;
 mod proxy;
 #[path = "../it/qdrant_endpoint/mod.rs"]
 mod qdrant_endpoint;
+#[path = "../it/qdrant_server.rs"]
+mod qdrant_server;
 mod report;
 mod store;
 mod workers;

@@ -1,5 +1,7 @@
 //! The store as a process of its own, so that it can be killed: this very program, run as `store FOLDER PORT`, serves the
 //! test endpoint (Qdrant's engine behind its gRPC protocol). It is told what to refuse through its standard input.
+//!
+//! Or a server that was there before, which is nobody's to kill, and is told nothing.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use std::time::Duration;
 use tonic::Status;
 
 use crate::Error;
-use crate::qdrant_endpoint::{Options, QdrantEndpoint};
+use crate::qdrant_endpoint::{Options, QdrantEndpoint, Trouble};
 
 const WRITE: &str = "Points/UpdateBatch";
 /// More than come while a fault lasts.
@@ -25,7 +27,26 @@ pub enum Refusal {
     WaitTimeout,
     LostReply,
     Unauthorized,
+    /// As by strict mode, with the code of a broken point.
+    Full,
+    ReadOnly,
+    /// Replicas that are not active, shards that are moved or restored, leaders that are away: one after the other.
+    Shards,
 }
+
+/// What becomes of the collections.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// Deleted.
+    Empty,
+    /// And made anew, with another dimension and without our fingerprint.
+    Taken,
+    /// As they were.
+    Ours,
+}
+
+/// Of what takes a collection's place.
+const OTHER_DIMENSION: u64 = 128;
 
 /// The child's side. Ends when its standard input does.
 pub fn serve(folder: &str, port: &str) -> Result<ExitCode, Error> {
@@ -49,6 +70,28 @@ fn obey(endpoint: &QdrantEndpoint, order: &str) -> Result<(), Error> {
         "wait_timeout" => faults.wait_timeout(MANY),
         // Every call, reads as well.
         "unauthorized" => faults.refuse("", MANY, Status::unauthenticated("Invalid API key or JWT")),
+        "full" => faults.refuse(WRITE, MANY, Trouble::DiskLimit.status()),
+        "read_only" => faults.refuse(WRITE, MANY, Trouble::ReadOnly.status()),
+        "shards" => {
+            let troubles = [
+                Trouble::NoActiveReplica,
+                Trouble::ShardMoving,
+                Trouble::ShardRestoring,
+                Trouble::NoLeader,
+                Trouble::ShardBroken,
+            ];
+            // Together as many as any refusal, so that what is left tells what was used.
+            let (each, last) = (20, MANY - 20 * (troubles.len() - 1));
+            for (n, trouble) in troubles.iter().enumerate() {
+                faults.refuse(WRITE, if n + 1 < troubles.len() { each } else { last }, trouble.status());
+            }
+        }
+        "empty" => endpoint.collections().iter().for_each(|name| endpoint.put_aside(name)),
+        "taken" => endpoint.aside().iter().for_each(|name| endpoint.supplant(name, OTHER_DIMENSION)),
+        "ours" => {
+            let written: usize = endpoint.aside().iter().map(|name| endpoint.put_back(name)).sum();
+            say(&format!("written {written}"))?;
+        }
         "lost_reply" => faults.lose_reply(WRITE, MANY, Status::unavailable("the connection broke")),
         "well" => {
             let left = faults.remaining();
@@ -71,6 +114,7 @@ pub struct StoreProcess {
     folder: PathBuf,
     port: u16,
     running: Option<Running>,
+    theirs: bool,
 }
 
 struct Running {
@@ -81,9 +125,14 @@ struct Running {
 
 impl StoreProcess {
     pub fn start(folder: &Path) -> Result<Self, Error> {
-        let mut store = Self { folder: folder.to_owned(), port: 0, running: None };
+        let mut store = Self { folder: folder.to_owned(), port: 0, running: None, theirs: false };
         store.revive()?;
         Ok(store)
+    }
+
+    /// A server that was there before.
+    pub fn theirs() -> Self {
+        Self { folder: PathBuf::new(), port: 0, running: None, theirs: true }
     }
 
     pub fn port(&self) -> u16 {
@@ -92,6 +141,9 @@ impl StoreProcess {
 
     /// Starts it on the port and the folder that it had, and waits until it serves.
     pub fn revive(&mut self) -> Result<(), Error> {
+        if self.theirs {
+            return Ok(());
+        }
         let mut child = Command::new(std::env::current_exe()?)
             .arg("store")
             .arg(&self.folder)
@@ -128,15 +180,30 @@ impl StoreProcess {
             Refusal::WaitTimeout => "wait_timeout",
             Refusal::LostReply => "lost_reply",
             Refusal::Unauthorized => "unauthorized",
+            Refusal::Full => "full",
+            Refusal::ReadOnly => "read_only",
+            Refusal::Shards => "shards",
         })
+    }
+
+    /// Points that were written into what is not ours, once it is ours again.
+    pub fn place(&mut self, place: Place) -> Result<u64, Error> {
+        self.order(match place {
+            Place::Empty => "empty",
+            Place::Taken => "taken",
+            Place::Ours => "ours",
+        })?;
+        match (place, &self.running) {
+            (Place::Ours, Some(running)) => answer(running, "written "),
+            _ => Ok(0),
+        }
     }
 
     /// Ends the refusal; how many writes it hit.
     pub fn accept(&mut self) -> Result<u64, Error> {
         self.order("well")?;
         let Some(running) = &self.running else { return Ok(0) };
-        let line = running.answers.recv_timeout(READY)?;
-        Ok(line.strip_prefix("used ").ok_or_else(|| format!("the store answered {line:?}"))?.parse()?)
+        answer(running, "used ")
     }
 
     fn order(&mut self, order: &str) -> Result<(), Error> {
@@ -145,6 +212,11 @@ impl StoreProcess {
         writeln!(running.orders, "{order}")?;
         Ok(running.orders.flush()?)
     }
+}
+
+fn answer(running: &Running, what: &str) -> Result<u64, Error> {
+    let line = running.answers.recv_timeout(READY)?;
+    Ok(line.strip_prefix(what).ok_or_else(|| format!("the store answered {line:?}"))?.parse()?)
 }
 
 impl Drop for StoreProcess {

@@ -12,7 +12,7 @@ use super::super::output::counted;
 use super::{Checklist, DEADLINE, Fault, Verdict};
 use crate::budget::Budget;
 use crate::clip::{self, Clip};
-use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, is_pattern};
+use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, StoreSettings, is_pattern};
 use crate::dead_letter::{self, TopicFacts};
 use crate::media::MediaClient;
 use crate::source::{KafkaSource, Removed};
@@ -52,6 +52,13 @@ pub(super) fn all(settings: &Settings) -> Checklist {
         let store = store.clone();
         async move { Ok(store.await?.1) }
     });
+    // The store is there while one of its nodes is. Each that is not is worth a line of its own.
+    if settings.store.kind == StoreKind::Qdrant && settings.store.urls().count() > 1 {
+        for url in settings.store.urls() {
+            let alone = StoreSettings { url: url.to_owned(), ..settings.store.clone() };
+            checks.add(format!("store node {}", crate::redact::url(url)), node(alone));
+        }
+    }
     for (name, model) in collections {
         let check = collection(name.clone(), model, store.clone());
         checks.add_slow(format!("collection {name}"), MODEL_DEADLINE + DEADLINE, check);
@@ -187,6 +194,12 @@ fn opened(settings: Settings) -> Common<(Arc<dyn Store>, String)> {
         Ok((store, what))
     };
     open.boxed().shared()
+}
+
+/// One node of the store, whatever the others do.
+async fn node(settings: StoreSettings) -> Verdict {
+    let store = store::open(&settings).await.map_err(|e| Fault::from_error(&e))?;
+    store.check().await.map_err(|e| Fault::from_error(&e))
 }
 
 /// Whether the model may write to its collection.

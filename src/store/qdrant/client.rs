@@ -1,8 +1,8 @@
 //! Qdrant's calls over channels of our own. `qdrant_client::Qdrant` opens its channels itself and trusts the system's
 //! authorities only; its generated services take any channel.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use qdrant_client::QdrantError;
@@ -18,62 +18,42 @@ use qdrant_client::qdrant::{
     UpdateBatchResponse,
 };
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Response, Status};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
 
+use super::nodes::{Home, Nodes};
 use crate::config::StoreSettings;
 use crate::redact::{self, Secret};
 use crate::tls;
 
 /// Longest wait for a connection; a request may take all of `store.timeout_ms`.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
-/// Connections, used in turn: one carries many calls, but only one packet at a time.
-const CHANNELS: usize = 3;
 const API_KEY: &str = "api-key";
-/// How the message of a status begins that no server has sent: the connection could not be opened.
-pub(super) const CONNECT_FAILED: &str = "cannot connect: ";
 
 /// Why the settings allow no client.
 pub(super) enum Unusable {
-    Url(String),
+    /// Redacted, and why.
+    Url(String, String),
     /// `store.ca_file` or `store.api_key`; says which.
     Setting(String),
 }
 
-/// A handle on shared connections; cheap to clone.
+/// A handle on shared connections; cheap to clone. Its calls go to one node of the cluster for as long as that can serve
+/// them, so that what one call shows is true for the next.
 #[derive(Clone)]
 pub(super) struct Client {
-    endpoint: Endpoint,
-    channels: Arc<[RwLock<Option<Channel>>; CHANNELS]>,
-    turn: Arc<AtomicUsize>,
+    nodes: Arc<Nodes>,
+    home: Home,
     api_key: Option<MetadataValue<Ascii>>,
 }
 
 impl Client {
     /// Connects with the first calls, and again after a connection broke.
     pub fn new(settings: &StoreSettings) -> Result<Self, Unusable> {
-        let timeout = Duration::from_millis(settings.timeout_ms);
-        let mut endpoint = Endpoint::from_shared(settings.url.clone())
-            .and_then(|endpoint| endpoint.user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION"))))
-            .map_err(|why| Unusable::Url(why.to_string()))?
-            .timeout(timeout)
-            .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX));
-        match endpoint.uri().scheme_str() {
-            Some("https") => {
-                let trust = match &settings.ca_file {
-                    Some(file) => {
-                        let pem = tls::authority("store.ca_file", file).map_err(Unusable::Setting)?;
-                        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
-                    }
-                    None => ClientTlsConfig::new().with_native_roots(),
-                };
-                endpoint = endpoint.tls_config(trust).map_err(|why| {
-                    let why = redact::root_cause(&why);
-                    Unusable::Setting(format!("TLS cannot be set up: {why}; check store.url and store.ca_file"))
-                })?;
-            }
-            Some("http") => {}
-            _ => return Err(Unusable::Url("it has no http:// or https://".to_owned())),
+        let endpoints = settings.urls().map(|url| Ok((redact::url(url), endpoint(url, settings)?)));
+        let endpoints = endpoints.collect::<Result<Vec<_>, Unusable>>()?;
+        if endpoints.is_empty() {
+            return Err(Unusable::Url(String::new(), "it is empty".to_owned()));
         }
         let api_key = match &settings.api_key {
             None => None,
@@ -86,16 +66,32 @@ impl Client {
                 Some(key)
             }
         };
-        Ok(Self { endpoint, channels: Arc::default(), turn: Arc::default(), api_key })
+        Ok(Self { nodes: Arc::new(Nodes::new(endpoints)), home: Home::default(), api_key })
     }
 
-    /// Opens a connection in the place of what was there.
-    async fn connect(&self, place: &RwLock<Option<Channel>>) -> Result<Channel, Status> {
-        let opened = self.endpoint.connect().await;
-        let channel =
-            opened.map_err(|why| Status::unavailable(format!("{CONNECT_FAILED}{}", redact::root_cause(&why))))?;
-        *place.write().unwrap_or_else(PoisonError::into_inner) = Some(channel.clone());
-        Ok(channel)
+    /// For a sequence of calls: at the node that is next in turn.
+    pub fn begin(&self) -> Self {
+        Self { home: self.nodes.home(), ..self.clone() }
+    }
+
+    /// The node that answered last, and how often a connection to it was opened.
+    pub fn place(&self) -> (usize, u64) {
+        let node = self.home.load(Ordering::Relaxed);
+        (node, self.nodes.opened(node))
+    }
+
+    /// Redacted addresses of the nodes.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.nodes.urls()
+    }
+
+    /// What one node, by its place in [`Self::urls`], says of itself.
+    pub async fn health_of(&self, node: usize) -> Result<HealthCheckReply, QdrantError> {
+        let answer = self.nodes.call_at(node, |channel| {
+            let mut service = QdrantClient::with_interceptor(channel, self.key());
+            async move { service.health_check(HealthCheckRequest {}).await }
+        });
+        Ok(answer.await?)
     }
 
     /// Adds the key to a call.
@@ -109,35 +105,8 @@ impl Client {
         }
     }
 
-    /// Calls once more when the connection broke or the request timed out. Every call of ours may be repeated.
-    async fn call<T, F>(&self, call: impl Fn(Channel) -> F) -> Result<T, QdrantError>
-    where
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
-        let place = &self.channels[self.turn.fetch_add(1, Ordering::Relaxed) % CHANNELS];
-        let open = place.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let channel = match open {
-            Some(channel) => channel,
-            None => self.connect(place).await?,
-        };
-        let result = match call(channel).await {
-            Err(status)
-                if matches!(status.code(), Code::Internal | Code::Unavailable | Code::Cancelled | Code::Unknown) =>
-            {
-                // Anew, because the server's address may have changed.
-                call(self.connect(place).await?).await
-            }
-            result => result,
-        };
-        Ok(result?.into_inner())
-    }
-
     pub async fn list_aliases(&self) -> Result<ListAliasesResponse, QdrantError> {
         self.aliases(ListAliasesRequest {}).await
-    }
-
-    pub async fn health_check(&self) -> Result<HealthCheckReply, QdrantError> {
-        self.health(HealthCheckRequest {}).await
     }
 
     pub async fn create_alias(
@@ -149,19 +118,47 @@ impl Client {
     }
 }
 
+/// One address, with what the settings say of all.
+fn endpoint(url: &str, settings: &StoreSettings) -> Result<Endpoint, Unusable> {
+    let timeout = Duration::from_millis(settings.timeout_ms);
+    let unusable = |why: String| Unusable::Url(redact::url(url), why);
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .and_then(|endpoint| endpoint.user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION"))))
+        .map_err(|why| unusable(why.to_string()))?
+        .timeout(timeout)
+        .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX));
+    match endpoint.uri().scheme_str() {
+        Some("https") => {
+            let trust = match &settings.ca_file {
+                Some(file) => {
+                    let pem = tls::authority("store.ca_file", file).map_err(Unusable::Setting)?;
+                    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+                }
+                None => ClientTlsConfig::new().with_native_roots(),
+            };
+            endpoint.tls_config(trust).map_err(|why| {
+                let why = redact::root_cause(&why);
+                Unusable::Setting(format!("TLS cannot be set up: {why}; check store.url and store.ca_file"))
+            })
+        }
+        Some("http") => Ok(endpoint),
+        _ => Err(unusable("it has no http:// or https://".to_owned())),
+    }
+}
+
 /// Our name of a call: the service, its own name of it, what goes in and what comes out.
 macro_rules! calls {
     ($($visibility:vis $name:ident: $service:ident.$method:ident($request:ty) -> $response:ty;)*) => {
         impl Client {
             $($visibility async fn $name(&self, request: impl Into<$request>) -> Result<$response, QdrantError> {
                 let request = request.into();
-                self.call(|channel| {
+                let answer = self.nodes.call(&self.home, |channel| {
                     let mut service =
                         $service::with_interceptor(channel, self.key()).max_decoding_message_size(usize::MAX);
                     let request = request.clone();
                     async move { service.$method(request).await }
-                })
-                .await
+                });
+                Ok(answer.await?)
             })*
         }
     };
@@ -178,5 +175,4 @@ calls! {
     pub create_collection: CollectionsClient.create(CreateCollection) -> CollectionOperationResponse;
     change_aliases: CollectionsClient.update_aliases(ChangeAliases) -> CollectionOperationResponse;
     aliases: CollectionsClient.list_aliases(ListAliasesRequest) -> ListAliasesResponse;
-    health: QdrantClient.health_check(HealthCheckRequest) -> HealthCheckReply;
 }

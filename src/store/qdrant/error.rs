@@ -1,4 +1,20 @@
 //! Errors of the client as ours.
+//!
+//! What Qdrant's server answers, 1.17 to 1.19 (its lib/collection/src/operations/types.rs has the errors, and
+//! lib/storage/src/content_manager/{errors,conversions}.rs their codes):
+//!
+//! | code | of | whose fault |
+//! |---|---|---|
+//! | `InvalidArgument` | a vector of another dimension, a name that is not there; but also every limit of strict mode, a full collection, memory and disk of 1.17 and 1.18 | a point's, or everybody's: [`super::blame`] finds out |
+//! | `NotFound` | a point that is not there | another writer's |
+//! | `NotFound` | a collection, a shard | shared |
+//! | `ResourceExhausted` with `retry-after` | a rate limit | shared, and passes |
+//! | `ResourceExhausted` without | a request that costs more than the limit ever allows | the batch's size |
+//! | the same, marked | the node's disk or memory quota (1.19) | shared |
+//! | `Internal` | IO, no space for the log, memory, replicas that are not active, leaders that cannot be reached | shared |
+//! | `FailedPrecondition`, `Unavailable`, `DataLoss` | shards that are moved, restored or locked | shared |
+//! | `PermissionDenied`, `Unauthenticated` | a key that may not write, or none | shared |
+//! | `DeadlineExceeded` | the server's own timeouts | shared |
 
 use std::time::Duration;
 
@@ -6,12 +22,19 @@ use qdrant_client::QdrantError;
 use qdrant_client::qdrant::UpdateStatus;
 use tonic::{Code, Status};
 
-use super::client::CONNECT_FAILED;
+use super::nodes::CONNECT_FAILED;
+use crate::domain::Class;
 use crate::redact;
 use crate::store::{STORE_CONFLICT, StoreError};
 
 /// Message of the status that tonic gives to a request that its own timeout ended.
 const CLIENT_TIMEOUT: &str = "Timeout expired";
+/// Marks `ResourceExhausted` that is no rate limit (`INSUFFICIENT_STORAGE_METADATA_KEY` in Qdrant's types.rs, from 1.19).
+const QUOTA_REACHED: &str = "qdrant-insufficient-storage";
+/// Reason of failures that half of the batch may not have.
+pub(super) const LIMITED: &str = "store_limited";
+/// Reason of what the store refuses to whoever asks.
+pub(super) const REFUSES: &str = "store_refuses";
 
 /// `doing` says what was tried, with the collection, for example `write to catalog__a`.
 pub(super) fn from_client(error: QdrantError, url: &str, doing: &str) -> StoreError {
@@ -45,24 +68,27 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
                 "; where that is one point alone, make its payload smaller, or raise the server's limit or its proxy's",
             ),
         ),
-        // The collection's strict mode (default in Qdrant's cloud) wants an index for every filter: no point's fault.
-        Code::InvalidArgument if said.contains("Index required but not found") => StoreError::outage(
-            "store_index_missing",
-            message("; index that field (store.collection_definition), or set store.guard to check"),
-        ),
         Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => {
             StoreError::permanent("store_rejected", message(""))
         }
+        Code::ResourceExhausted if status.metadata().contains_key(QUOTA_REACHED) => StoreError::outage(
+            "store_full",
+            message("; make room on the server, or raise its quota: writes go on by themselves then"),
+        ),
+        Code::ResourceExhausted if !status.metadata().contains_key("retry-after") => StoreError::transient(
+            LIMITED,
+            message("; where that is one point alone, raise the rate limits in the collection's strict mode"),
+        ),
         Code::ResourceExhausted => StoreError::transient("store_busy", message("")),
         Code::Cancelled if status.message() == CLIENT_TIMEOUT => {
             StoreError::outage("store_timeout", message("; check the server's load, or raise store.timeout_ms"))
         }
         Code::Aborted | Code::Cancelled => StoreError::transient("store_busy", message("")),
         // A point that another worker deleted between the steps of a patch; everything else that is not found is shared.
-        Code::NotFound if said.contains("No point with id") => StoreError::transient(STORE_CONFLICT, message("")),
+        Code::NotFound if is_missing_point(status) => StoreError::transient(STORE_CONFLICT, message("")),
         Code::NotFound => StoreError::outage("collection_missing", message("; index something first")),
         Code::Unauthenticated | Code::PermissionDenied => {
-            StoreError::outage("store_unauthorized", message("; check store.api_key and its rights"))
+            StoreError::outage("store_unauthorized", message("; check store.api_key and its rights (it must write)"))
         }
         Code::Unimplemented => StoreError::outage(
             "store_unsupported",
@@ -94,10 +120,30 @@ pub(super) fn lacks_replicas(error: &QdrantError) -> bool {
     matches!(error, QdrantError::ResponseError { status } if says(status))
 }
 
+pub(super) fn is_missing_point(status: &Status) -> bool {
+    status.message().contains("No point with id")
+}
+
+/// What is refused whoever asks: no message's fault. `error` is what a write of one point would be rejected with.
+pub(super) fn refused_to_all(error: StoreError) -> StoreError {
+    let said = error.message;
+    // Only what to do next follows from the words.
+    let says = |part: &str| said.contains(part);
+    let (reason, next_step) = if says("Index required but not found") {
+        ("store_index_missing", "index that field (store.collection_definition), or set store.guard to check")
+    } else if says("imit") || says("usage is at") || says("maximum number of") {
+        ("store_full", "raise that limit (the collection's strict mode, the server's quota), or make room")
+    } else {
+        (REFUSES, "see the server's log, and whether the collection's settings were changed")
+    };
+    let message = format!("{said}; this concerns every message, so all are held; {next_step}");
+    StoreError { class: Class::Outage, reason, message, ..error }
+}
+
 /// Whether the request has more bytes than somebody on the way takes; the message says how many. tonic: `OutOfRange`,
 /// "decoded message length too large"; grpc-go and its proxies: `ResourceExhausted`, "received message larger than max";
 /// an HTTP proxy: status 413, which tonic reports as `Unknown`.
-fn is_too_large(status: &Status) -> bool {
+pub(super) fn is_too_large(status: &Status) -> bool {
     let says = |part: &str| status.message().contains(part);
     match status.code() {
         Code::OutOfRange => says("message length too large"),
@@ -126,7 +172,6 @@ pub(super) fn check_completed(status: i32, url: &str, doing: &str) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Class;
 
     fn class_of(code: Code, message: &str) -> Class {
         from_client(Status::new(code, message).into(), "http://q:6334", "write").class
@@ -148,9 +193,6 @@ mod tests {
         assert_eq!(class_of(Code::NotFound, "Not found: Collection `a` doesn't exist!"), Class::Outage);
         assert_eq!(class_of(Code::NotFound, "Not found: No point with id 1 found"), Class::Transient);
         assert_eq!(class_of(Code::Cancelled, CLIENT_TIMEOUT), Class::Outage);
-        let unindexed =
-            "Bad request: Index required but not found for \"clipstream.source.topic\" of one of the following types";
-        assert_eq!(class_of(Code::InvalidArgument, unindexed), Class::Outage);
         for code in [Code::Aborted, Code::Cancelled, Code::ResourceExhausted] {
             assert_eq!(class_of(code, "x"), Class::Transient, "{code:?}");
         }
@@ -172,6 +214,38 @@ mod tests {
             assert!(error.message.contains(message), "{}", error.message);
         }
         assert_eq!(class_of(Code::ResourceExhausted, "too many requests"), Class::Transient);
+    }
+
+    #[test]
+    fn what_is_refused_to_all_is_an_outage_with_a_next_step() {
+        let said = [
+            ("Bad request: Max points count limit of 100 reached!", "store_full", "raise that limit"),
+            ("Bad request: Disk usage is at 96% of total capacity, exceeding", "store_full", "make room"),
+            ("Bad request: Index required but not found for \"a\"", "store_index_missing", "index that field"),
+            ("Bad request: of a kind that comes with a later version", REFUSES, "see the server's log"),
+        ];
+        for (message, reason, next_step) in said {
+            let rejected = from_client(Status::invalid_argument(message).into(), "http://q:6334", "write");
+            assert_eq!(rejected.class, Class::Permanent, "{message}");
+            let error = refused_to_all(rejected);
+            assert_eq!((error.class, error.reason), (Class::Outage, reason));
+            assert!(error.message.contains(message) && error.message.contains(next_step), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_rate_limit_passes_and_a_quota_does_not() {
+        let exhausted = |key: &'static str| {
+            let mut status = Status::resource_exhausted("x");
+            if !key.is_empty() {
+                status.metadata_mut().insert(key, "1".parse().unwrap());
+            }
+            let error = from_client(status.into(), "http://q:6334", "write");
+            (error.class, error.reason)
+        };
+        assert_eq!(exhausted("retry-after"), (Class::Transient, "store_busy"));
+        assert_eq!(exhausted(""), (Class::Transient, LIMITED));
+        assert_eq!(exhausted(QUOTA_REACHED), (Class::Outage, "store_full"));
     }
 
     #[test]

@@ -21,26 +21,32 @@ use super::{
     tombstones_before,
 };
 use crate::config::StoreSettings;
-use crate::domain::{AssetId, Class, Fingerprint, Guard, Payload, PointId, RESERVED_KEY, Recorded, Write};
-use crate::redact;
+use crate::domain::{AssetId, Class, Fingerprint, Guard, Payload, PointId, Recorded, Write};
 
+mod blame;
 mod client;
 mod condition;
 mod convert;
 mod error;
+mod nodes;
 mod operations;
 mod records;
 mod setup;
+mod verify;
 
 use client::{Client, Unusable};
+use verify::Known;
 
-/// The client reconnects and sends a request once more by itself when the connection broke or a request timed out;
-/// beyond that nothing is retried here. Every write of ours may be repeated.
+/// The client reconnects and sends a request once more by itself when the connection broke or a request timed out, and asks
+/// the other nodes of a cluster what one cannot serve; beyond that nothing is retried here. Every write of ours may be
+/// repeated.
 pub struct QdrantStore {
     /// None after close.
     client: RwLock<Option<Client>>,
     /// Redacted, for messages.
     url: String,
+    /// What [`Store::ensure`] was called for.
+    known: Known,
 }
 
 impl QdrantStore {
@@ -49,24 +55,59 @@ impl QdrantStore {
     /// # Errors
     /// `store_url_invalid`, or `store_settings_invalid` for `store.ca_file` and `store.api_key`.
     pub fn connect(settings: &StoreSettings) -> Result<Self, StoreError> {
-        let url = redact::url(&settings.url);
         let client = Client::new(settings).map_err(|unusable| match unusable {
-            Unusable::Url(why) => error::invalid_url(&url, &why),
+            Unusable::Url(url, why) => error::invalid_url(&url, &why),
             Unusable::Setting(why) => StoreError::outage("store_settings_invalid", why),
         })?;
-        if settings.api_key.is_some() && is_open(&settings.url) {
+        let url = client.urls().collect::<Vec<_>>().join(", ");
+        if settings.api_key.is_some() && settings.urls().any(is_open) {
             tracing::warn!(url, "store.api_key is sent without TLS, for everybody on the way to read: use https");
         }
-        Ok(Self { client: RwLock::new(Some(client)), url })
+        Ok(Self { client: RwLock::new(Some(client)), url, known: Known::default() })
     }
 
-    /// A handle on the shared connections.
+    /// A handle on the shared connections, for one call or a sequence of them.
     fn client(&self) -> Result<Client, StoreError> {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(StoreError::closed)
+        let client = self.client.read().unwrap_or_else(PoisonError::into_inner);
+        client.as_ref().map(Client::begin).ok_or_else(StoreError::closed)
+    }
+
+    /// One batch, as far as the server takes it.
+    async fn apply(
+        &self,
+        client: &Client,
+        collection: &str,
+        writes: &[Write],
+        guard: Guard,
+    ) -> Result<Vec<Written>, StoreError> {
+        let mut written = vec![Written::Applied; writes.len()];
+        let batch = Batch::new(writes, guard)?;
+        let doing = format!("write {} points to collection {collection}", writes.len());
+        if let Err(error) =
+            self.update(client, collection, operations::of(&batch, guard), ordering(guard), &doing).await
+        {
+            let withdrawal = operations::withdrawal(&batch, guard).filter(|_| error.class == Class::Permanent);
+            if let Some(withdrawal) = withdrawal
+                && let Err(also) = self.update(client, collection, vec![withdrawal], ordering(guard), &doing).await
+            {
+                // It stays until somebody writes the point again, who then forgets what its vectors embed: nothing is wrong.
+                tracing::debug!(collection, reason = also.reason, "a claim stays behind: {}", also.message);
+            }
+            return Err(error);
+        }
+        // What was conditional may not have taken place.
+        let ids: Vec<PointId> = writes.iter().filter(|w| looks(w, guard)).map(Write::id).collect();
+        let records = self.read_records(client, collection, &ids).await?;
+        let stored: HashMap<_, _> = records.into_iter().map(|(id, record)| (id, Recorded::read(&record))).collect();
+        for (write, written) in writes.iter().zip(&mut written).filter(|(write, _)| looks(write, guard)) {
+            *written = outcome(write, stored.get(&write.id()), guard);
+        }
+        Ok(written)
     }
 
     async fn update(
         &self,
+        client: &Client,
         collection: &str,
         operations: Vec<PointsUpdateOperation>,
         ordering: WriteOrderingType,
@@ -76,7 +117,13 @@ impl QdrantStore {
         let request = UpdateBatchPointsBuilder::new(collection, operations)
             .wait(true)
             .ordering(WriteOrdering { r#type: ordering.into() });
-        let response = self.client()?.update_points_batch(request).await.map_err(|e| self.failed(e, doing))?;
+        let response = client.update_points_batch(request).await.map_err(|e| {
+            let error = self.failed(e, doing);
+            if error.reason == "collection_missing" {
+                self.known.doubt(collection);
+            }
+            error
+        })?;
         if response.result.len() != expected {
             let message = format!(
                 "Qdrant at {}, {doing}: found {} results, expected {expected}",
@@ -91,7 +138,7 @@ impl QdrantStore {
     async fn count_matching(&self, collection: &str, filter: &Value) -> Result<u64, StoreError> {
         let doing = format!("count points of collection {collection}");
         let request = CountPointsBuilder::new(collection).filter(filter::parse(filter)?).exact(true);
-        let response = self.client()?.count(request).await.map_err(|e| self.failed(e, &doing))?;
+        let response = self.client()?.count(request).await.map_err(|e| self.failed_for_all(e, &doing))?;
         response.result.map(|result| result.count).ok_or_else(|| {
             let message = format!("Qdrant at {}, {doing}: found no result, expected a count", self.url);
             StoreError::outage("store_answer_invalid", message)
@@ -100,6 +147,22 @@ impl QdrantStore {
 
     fn failed(&self, error: QdrantError, doing: &str) -> StoreError {
         error::from_client(error, &self.url, doing)
+    }
+
+    /// Of calls that no message's content is in: whatever is refused there is refused to all.
+    fn failed_for_all(&self, error: QdrantError, doing: &str) -> StoreError {
+        match self.failed(error, doing) {
+            rejected if rejected.class == Class::Permanent => error::refused_to_all(rejected),
+            error => error,
+        }
+    }
+}
+
+fn ordering(guard: Guard) -> WriteOrderingType {
+    match guard {
+        // Replicas would otherwise each decide in an order of their own.
+        Guard::Strict => WriteOrderingType::Strong,
+        Guard::Off | Guard::Check => WriteOrderingType::Weak,
     }
 }
 
@@ -130,33 +193,28 @@ impl Store for QdrantStore {
     }
 
     async fn write(&self, collection: &str, writes: &[Write], guard: Guard) -> Result<Vec<Written>, StoreError> {
-        let mut written = vec![Written::Applied; writes.len()];
         if writes.is_empty() {
-            return Ok(written);
+            return Ok(Vec::new());
         }
-        let batch = Batch::new(writes, guard)?;
-        let doing = format!("write {} points to collection {collection}", writes.len());
-        let ordering = match guard {
-            // Replicas would otherwise each decide in an order of their own.
-            Guard::Strict => WriteOrderingType::Strong,
-            Guard::Off | Guard::Check => WriteOrderingType::Weak,
-        };
-        if let Err(error) = self.update(collection, operations::of(&batch, guard), ordering, &doing).await {
-            let withdrawal = operations::withdrawal(&batch, guard).filter(|_| error.class == Class::Permanent);
-            if let Some(withdrawal) = withdrawal
-                && let Err(also) = self.update(collection, vec![withdrawal], ordering, &doing).await
-            {
-                // It stays until somebody writes the point again, who then forgets what its vectors embed: nothing is wrong.
-                tracing::debug!(collection, reason = also.reason, "a claim stays behind: {}", also.message);
+        // What no server would take is said without asking one.
+        Batch::new(writes, guard)?;
+        let client = self.client()?;
+        self.verify(&client, collection).await?;
+        let mut written = Vec::with_capacity(writes.len());
+        let mut open = vec![writes];
+        while let Some(writes) = open.pop() {
+            match self.apply(&client, collection, writes, guard).await {
+                Ok(some) => written.extend(some),
+                // More than the collection's rate limit ever allows at once.
+                Err(error) if error.reason == error::LIMITED && writes.len() > 1 => {
+                    let (some, others) = writes.split_at(writes.len() / 2);
+                    open.extend([others, some]);
+                }
+                Err(error) if error.class == Class::Permanent => {
+                    written.extend(self.blamed(&client, collection, writes, guard, error).await?);
+                }
+                Err(error) => return Err(error),
             }
-            return Err(error);
-        }
-        // What was conditional may not have taken place.
-        let ids: Vec<PointId> = writes.iter().filter(|w| looks(w, guard)).map(Write::id).collect();
-        let records = self.records(collection, &ids).await?;
-        let stored: HashMap<_, _> = records.into_iter().map(|(id, record)| (id, Recorded::read(&record))).collect();
-        for (write, written) in writes.iter().zip(&mut written).filter(|(write, _)| looks(write, guard)) {
-            *written = outcome(write, stored.get(&write.id()), guard);
         }
         Ok(written)
     }
@@ -165,7 +223,9 @@ impl Store for QdrantStore {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        self.read_records(collection, ids).await
+        let client = self.client()?;
+        self.verify(&client, collection).await?;
+        self.read_records(&client, collection, ids).await
     }
 
     async fn search(&self, collection: &str, query: &Query) -> Result<Vec<Hit>, StoreError> {
@@ -195,7 +255,7 @@ impl Store for QdrantStore {
             request = request.offset(convert::id(from));
         }
         let doing = format!("scroll collection {collection}");
-        let response = self.client()?.scroll(request).await.map_err(|e| self.failed(e, &doing))?;
+        let response = self.client()?.scroll(request).await.map_err(|e| self.failed_for_all(e, &doing))?;
         response.result.into_iter().map(convert::stored).collect()
     }
 
@@ -208,19 +268,25 @@ impl Store for QdrantStore {
     }
 
     async fn purge_tombstones(&self, collection: &str, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let client = self.client()?;
+        self.verify(&client, collection).await?;
         let old = tombstones_before(before);
         let found = self.count_matching(collection, &old).await?;
         if found > 0 {
             let doing = format!("purge tombstones of collection {collection}");
             let operation = operations::delete_matching(filter::parse(&old)?);
-            self.update(collection, vec![operation], WriteOrderingType::Strong, &doing).await?;
+            self.update(&client, collection, vec![operation], WriteOrderingType::Strong, &doing).await?;
         }
         Ok(found)
     }
 
     async fn check(&self) -> Result<String, StoreError> {
-        let reply = self.client()?.health_check().await.map_err(|e| self.failed(e, "health check"))?;
-        Ok(format!("Qdrant {} at {}", reply.version, self.url))
+        let found = self.versions().await?;
+        let shown = found.into_iter().map(|(url, version)| match version {
+            Ok(version) => format!("Qdrant {version} at {url}"),
+            Err(error) => format!("{url} is away ({})", error.message),
+        });
+        Ok(shown.collect::<Vec<_>>().join(", "))
     }
 
     async fn close(&self) -> Result<(), StoreError> {

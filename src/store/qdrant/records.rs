@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use qdrant_client::QdrantError;
 use qdrant_client::qdrant::{
-    GetPointsBuilder, GetResponse, PayloadIncludeSelector, ReadConsistencyType, read_consistency,
+    GetPointsBuilder, GetResponse, PayloadIncludeSelector, ReadConsistencyType, RetrievedPoint, read_consistency,
 };
 
 use super::client::Client;
@@ -20,28 +20,43 @@ use crate::store::StoreError;
 const CONSISTENCIES: [ReadConsistencyType; 2] = [ReadConsistencyType::Majority, ReadConsistencyType::Quorum];
 
 impl QdrantStore {
+    /// As many at a time as the collection's rate limit allows.
     pub(super) async fn read_records(
         &self,
+        client: &Client,
         collection: &str,
         ids: &[PointId],
     ) -> Result<Vec<(PointId, Payload)>, StoreError> {
-        let client = self.client()?;
-        let read = async {
-            let mut points = agreed(&client, collection, ids).await?.result;
-            // Left out is what does not exist, and what has no majority: two replicas that differ have none. What one of them
-            // has may be old. Then a write seems not to have taken place and is repeated, or a message to be fresh, which the
-            // condition of its write decides.
-            let found: HashSet<_> = points.iter().filter_map(|point| point.id.clone()).collect();
-            let out: Vec<_> = ids.iter().copied().filter(|id| !found.contains(&convert::id(*id))).collect();
-            if !out.is_empty() {
-                points.extend(get(&client, collection, &out, None).await?.result);
+        let doing = format!("read records of collection {collection}");
+        let mut records = Vec::with_capacity(ids.len());
+        let mut open = vec![ids];
+        while let Some(ids) = open.pop().filter(|ids| !ids.is_empty()) {
+            match read(client, collection, ids).await.map_err(|error| self.failed_for_all(error, &doing)) {
+                Ok(points) => {
+                    records.extend(points.into_iter().map(convert::record).collect::<Result<Vec<_>, _>>()?);
+                }
+                Err(error) if error.reason == error::LIMITED && ids.len() > 1 => {
+                    let (some, others) = ids.split_at(ids.len() / 2);
+                    open.extend([others, some]);
+                }
+                Err(error) => return Err(error),
             }
-            Ok(points)
-        };
-        let doing = || format!("read records of collection {collection}");
-        let points: Vec<_> = read.await.map_err(|error: QdrantError| self.failed(error, &doing()))?;
-        points.into_iter().map(convert::record).collect()
+        }
+        Ok(records)
     }
+}
+
+async fn read(client: &Client, collection: &str, ids: &[PointId]) -> Result<Vec<RetrievedPoint>, QdrantError> {
+    let mut points = agreed(client, collection, ids).await?.result;
+    // Left out is what does not exist, and what has no majority: two replicas that differ have none. What one of them has may
+    // be old. Then a write seems not to have taken place and is repeated, or a message to be fresh, which the condition of its
+    // write decides.
+    let found: HashSet<_> = points.iter().filter_map(|point| point.id.clone()).collect();
+    let out: Vec<_> = ids.iter().copied().filter(|id| !found.contains(&convert::id(*id))).collect();
+    if !out.is_empty() {
+        points.extend(get(client, collection, &out, None).await?.result);
+    }
+    Ok(points)
 }
 
 async fn agreed(client: &Client, collection: &str, ids: &[PointId]) -> Result<GetResponse, QdrantError> {

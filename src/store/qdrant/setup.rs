@@ -9,6 +9,7 @@ use qdrant_client::qdrant::{
     QuantizationConfig, QuantizationType, ScalarQuantization, Value, VectorParams, VectorParamsMap, VectorsConfig,
 };
 
+use super::client::Client;
 use super::{QdrantStore, error};
 use crate::domain::{Class, Fingerprint, Modality};
 use crate::store::definition::SCALAR_QUANTILE;
@@ -25,48 +26,67 @@ const VERSION_MIN: (u64, u64) = (1, 17);
 
 impl QdrantStore {
     pub(super) async fn ensure_collection(&self, spec: &CollectionSpec) -> Result<(), StoreError> {
-        self.check_version().await?;
-        let info = match self.info(&spec.name).await? {
+        self.check_versions().await?;
+        let client = self.client()?;
+        let info = match self.info(&client, &spec.name).await? {
             Some(info) => info,
             None => {
-                self.create(spec).await?;
-                self.info(&spec.name).await?.ok_or_else(|| StoreError::collection_missing(&spec.name))?
+                self.create(&client, spec).await?;
+                self.info(&client, &spec.name).await?.ok_or_else(|| StoreError::collection_missing(&spec.name))?
             }
         };
         let differences = differences(&info, &spec.fingerprint)?;
         if !differences.is_empty() {
             return Err(StoreError::collection_differs(&spec.name, &differences));
         }
-        self.create_indexes(spec, &info).await
+        self.create_indexes(&client, spec, &info).await?;
+        self.known.insert(spec);
+        Ok(())
     }
 
-    async fn check_version(&self) -> Result<(), StoreError> {
+    /// What each node says, with its redacted address; an error only when none answers.
+    pub(super) async fn versions(&self) -> Result<Vec<(String, Result<String, StoreError>)>, StoreError> {
         let client = self.client()?;
-        let version = client.health_check().await.map_err(|e| self.failed(e, "health check"))?.version;
-        match version_of(&version) {
-            Some(found) if found < VERSION_MIN => {
-                let (major, minor) = VERSION_MIN;
-                let message =
-                    format!("Qdrant at {}: found version {version}, expected {major}.{minor} or newer", self.url);
-                Err(StoreError::outage("store_version_unsupported", message))
+        let urls: Vec<String> = client.urls().map(str::to_owned).collect();
+        let ask = |(node, url): (usize, &String)| {
+            let (client, url) = (client.clone(), url.clone());
+            async move {
+                let said = client.health_of(node).await;
+                let said = said.map(|reply| reply.version).map_err(|e| error::from_client(e, &url, "health check"));
+                (url, said)
             }
-            _ => Ok(()),
+        };
+        let found = futures::future::join_all(urls.iter().enumerate().map(ask)).await;
+        let first = found.iter().find_map(|(_, said)| said.as_ref().err());
+        match first {
+            Some(error) if found.iter().all(|(_, said)| said.is_err()) => Err(error.clone()),
+            _ => Ok(found),
         }
     }
 
-    async fn info(&self, collection: &str) -> Result<Option<CollectionInfo>, StoreError> {
-        match self.client()?.collection_info(collection).await {
+    async fn check_versions(&self) -> Result<(), StoreError> {
+        for (url, said) in self.versions().await? {
+            match said {
+                Ok(version) => check_version(&url, &version)?,
+                Err(error) => tracing::warn!(node = url, reason = error.reason, "{}", error.message),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn info(&self, client: &Client, collection: &str) -> Result<Option<CollectionInfo>, StoreError> {
+        match client.collection_info(collection).await {
             Ok(response) => Ok(response.result),
-            Err(e) => match self.failed(e, &format!("read about collection {collection}")) {
+            Err(e) => match self.failed_for_all(e, &format!("read about collection {collection}")) {
                 missing if missing.reason == "collection_missing" => Ok(None),
                 other => Err(other),
             },
         }
     }
 
-    async fn create(&self, spec: &CollectionSpec) -> Result<(), StoreError> {
+    async fn create(&self, client: &Client, spec: &CollectionSpec) -> Result<(), StoreError> {
         let request = create_request(spec)?;
-        match self.client()?.create_collection(request).await {
+        match client.create_collection(request).await {
             Ok(_) => Ok(()),
             Err(e) => {
                 let error = self.failed(e, &format!("create collection {}", spec.name));
@@ -83,7 +103,12 @@ impl QdrantStore {
         }
     }
 
-    async fn create_indexes(&self, spec: &CollectionSpec, info: &CollectionInfo) -> Result<(), StoreError> {
+    async fn create_indexes(
+        &self,
+        client: &Client,
+        spec: &CollectionSpec,
+        info: &CollectionInfo,
+    ) -> Result<(), StoreError> {
         for index in &spec.definition.payload_indexes {
             if info.payload_schema.contains_key(&index.field) {
                 continue;
@@ -96,7 +121,7 @@ impl QdrantStore {
                 field_type: Some(field_type(index.kind).into()),
                 ..CreateFieldIndexCollection::default()
             };
-            let response = self.client()?.create_field_index(request).await.map_err(|e| self.failed(e, &doing))?;
+            let response = client.create_field_index(request).await.map_err(|e| self.failed_for_all(e, &doing))?;
             if let Some(result) = response.result {
                 error::check_completed(result.status, &self.url, &doing)?;
             }
@@ -105,24 +130,26 @@ impl QdrantStore {
     }
 
     pub(super) async fn read_fingerprint(&self, collection: &str) -> Result<Option<Fingerprint>, StoreError> {
-        let info = self.info(collection).await?.ok_or_else(|| StoreError::collection_missing(collection))?;
+        let info =
+            self.info(&self.client()?, collection).await?.ok_or_else(|| StoreError::collection_missing(collection))?;
         fingerprint(&info)
     }
 
     pub(super) async fn create_alias_if_free(&self, alias: &str, collection: &str) -> Result<String, StoreError> {
-        if let Some(target) = self.alias_target(alias).await? {
+        let client = self.client()?;
+        if let Some(target) = self.alias_target(&client, alias).await? {
             return Ok(target);
         }
         // No alias of that name: what answers to it is a collection.
-        if self.info(alias).await?.is_some() {
+        if self.info(&client, alias).await?.is_some() {
             return Ok(alias.to_owned());
         }
         let request = CreateAlias { collection_name: collection.to_owned(), alias_name: alias.to_owned() };
-        let created = self.client()?.create_alias(request).await;
+        let created = client.create_alias(request).await;
         // Whoever was faster, what the alias names now is the answer.
-        match (self.alias_target(alias).await?, created) {
+        match (self.alias_target(&client, alias).await?, created) {
             (Some(target), _) => Ok(target),
-            (None, Err(e)) => Err(self.failed(e, &format!("create alias {alias} of collection {collection}"))),
+            (None, Err(e)) => Err(self.failed_for_all(e, &format!("create alias {alias} of collection {collection}"))),
             (None, Ok(_)) => {
                 let message = format!("Qdrant at {} created alias {alias} and does not list it", self.url);
                 Err(StoreError::transient("store_busy", message))
@@ -130,9 +157,20 @@ impl QdrantStore {
         }
     }
 
-    async fn alias_target(&self, alias: &str) -> Result<Option<String>, StoreError> {
-        let aliases = self.client()?.list_aliases().await.map_err(|e| self.failed(e, "list aliases"))?.aliases;
+    async fn alias_target(&self, client: &Client, alias: &str) -> Result<Option<String>, StoreError> {
+        let aliases = client.list_aliases().await.map_err(|e| self.failed_for_all(e, "list aliases"))?.aliases;
         Ok(aliases.into_iter().find(|a| a.alias_name == alias).map(|a| a.collection_name))
+    }
+}
+
+fn check_version(url: &str, version: &str) -> Result<(), StoreError> {
+    match version_of(version) {
+        Some(found) if found < VERSION_MIN => {
+            let (major, minor) = VERSION_MIN;
+            let message = format!("Qdrant at {url}: found version {version}, expected {major}.{minor} or newer");
+            Err(StoreError::outage("store_version_unsupported", message))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -219,7 +257,7 @@ fn fingerprint(info: &CollectionInfo) -> Result<Option<Fingerprint>, StoreError>
 }
 
 /// Every difference between the collection and what the model needs, each as found and expected.
-fn differences(info: &CollectionInfo, expected: &Fingerprint) -> Result<Vec<String>, StoreError> {
+pub(super) fn differences(info: &CollectionInfo, expected: &Fingerprint) -> Result<Vec<String>, StoreError> {
     let vectors =
         info.config.as_ref().and_then(|config| config.params.as_ref()).and_then(|p| p.vectors_config.as_ref());
     let no_vectors = HashMap::new();

@@ -5,19 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::domain::ModelId;
 use clipstream::source::Producer;
 use clipstream::store::{self, Store};
-use qdrant_client::Qdrant;
 use rdkafka::message::{Message as _, OwnedMessage};
-use tempfile::TempDir;
 
 use super::expected::Position;
 use super::media::Media;
 use super::messages::{Message, To};
 use crate::kafka::Kafka;
-use crate::qdrant_endpoint::QdrantEndpoint;
+use crate::qdrant_server::Server;
 use crate::worker_process::{Process, clipstream, set};
 
 const PARTITIONS: [(To, i32); 2] = [(To::Assets, 4), (To::Captions, 2)];
@@ -29,29 +26,20 @@ pub struct World {
     pub media: Media,
     pub store: Arc<dyn Store>,
     pub collection: String,
-    qdrant_url: String,
-    endpoint: Option<QdrantEndpoint>,
-    _dir: TempDir,
+    server: Server,
 }
 
 impl World {
     pub async fn start() -> Self {
         let run = uuid::Uuid::from_u128(rand::random()).simple().to_string();
         let kafka = Kafka::start("end_to_end");
-        let dir = tempfile::tempdir().unwrap();
-        let (qdrant_url, endpoint) = match std::env::var("CLIPSTREAM_TEST_QDRANT_URL") {
-            Ok(url) => (url, None),
-            Err(_) => {
-                let endpoint = QdrantEndpoint::start(dir.path());
-                (endpoint.url(), Some(endpoint))
-            }
-        };
-        let settings = StoreSettings { kind: StoreKind::Qdrant, url: qdrant_url.clone(), ..Default::default() };
+        let server = Server::start();
+        let settings = server.settings();
         let store = store::open(&settings).await.unwrap();
         let model: ModelId = "demo-emoji/v1".parse().unwrap();
-        let collection = model.collection(&settings.collection_template, &catalog(&run));
+        let collection = model.collection(&settings.collection_template, &server.prefix);
         let media = Media::start(&run).await;
-        let world = Self { run, kafka, media, store, collection, qdrant_url, endpoint, _dir: dir };
+        let world = Self { run, kafka, media, store, collection, server };
         for (to, partitions) in PARTITIONS {
             world.kafka.create_topic(&world.topic(to), partitions).await;
             world.kafka.create_topic(&world.dead_letter_topic(to), 1).await;
@@ -155,34 +143,19 @@ impl World {
     }
 
     fn configure(&self, command: &mut std::process::Command) {
-        set(
-            command,
-            &[
-                ("clip.models", "demo-emoji/v1=demo/model"),
-                ("store.kind", "qdrant"),
-                ("store.url", &self.qdrant_url),
-                ("store.catalog", &catalog(&self.run)),
-            ],
-        );
+        set(command, &[("clip.models", "demo-emoji/v1=demo/model")]);
+        self.server.configure(command);
     }
 
     /// Removes what servers keep that outlive the run.
     pub async fn end(self) {
         self.store.close().await.unwrap();
-        let client = Qdrant::from_url(&self.qdrant_url).skip_compatibility_check().build().unwrap();
-        client.delete_collection(&self.collection).await.unwrap();
         let topics: Vec<String> =
             PARTITIONS.iter().flat_map(|(to, _)| [self.topic(*to), self.dead_letter_topic(*to)]).collect();
         self.kafka.delete_topics(&topics.iter().map(String::as_str).collect::<Vec<_>>()).await;
         self.media.end().await;
-        if let Some(endpoint) = self.endpoint {
-            endpoint.stop().await;
-        }
+        self.server.stop().await;
     }
-}
-
-fn catalog(run: &str) -> String {
-    format!("e2e-{run}")
 }
 
 /// What the worker serves beside its work.

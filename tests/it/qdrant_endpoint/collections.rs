@@ -22,6 +22,7 @@ use super::convert::index::index_out;
 use super::engine::{Collection, Engine};
 use super::service::{Service, refuse};
 use super::status::{absent, no_collection};
+use super::strict;
 
 /// The protocol version that the engine corresponds to; the suffix tells that this is not a Qdrant server.
 pub const VERSION: &str = "1.18.0-test-endpoint";
@@ -86,9 +87,11 @@ impl Collections for Service {
         absent(&vectors_config, "changes of `vectors_config`")?;
         absent(&quantization_config, "changes of `quantization_config`")?;
         absent(&sparse_vectors_config, "changes of `sparse_vectors_config`")?;
-        absent(&strict_mode_config, "changes of `strict_mode_config`")?;
-        self.change(timeout, move |engine| engine.collection(&collection_name)?.merge_metadata(metadata).map(|()| true))
-            .await
+        strict_mode_config.as_ref().map_or(Ok(()), strict::supported)?;
+        let change = move |engine: &Engine| {
+            engine.collection(&collection_name)?.merge(metadata, strict_mode_config).map(|()| true)
+        };
+        self.change(timeout, change).await
     }
 
     async fn delete(

@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use prost::Message;
-use qdrant_client::qdrant::{CreateCollection, Value};
+use qdrant_client::qdrant::{CreateCollection, StrictModeConfig, Value, vectors_config};
 use qdrant_edge::{EdgeShard, UpdateOperation};
 use tonic::Status;
 
 use super::convert::config::engine_config;
 use super::status::{from_engine, internal, no_collection, wrong_input};
+use super::strict;
+use super::usage::Usage;
 
 /// How long a collection that is closed or deleted may still be in use by a call.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,6 +34,8 @@ pub struct Engine {
 struct State {
     collections: HashMap<String, Arc<Collection>>,
     aliases: BTreeMap<String, String>,
+    /// Whose place another has taken.
+    aside: HashMap<String, Arc<Collection>>,
     closed: bool,
 }
 
@@ -40,6 +44,8 @@ pub struct Collection {
     definition: RwLock<CreateCollection>,
     /// The number of updates applied since the start, and the right to apply one.
     updates: Mutex<u64>,
+    /// What strict mode has counted.
+    pub usage: Usage,
     pub shard: EdgeShard,
 }
 
@@ -78,9 +84,10 @@ impl Engine {
         let collections = {
             let mut state = lock(&self.state);
             state.closed = true;
-            std::mem::take(&mut state.collections)
+            let aside = std::mem::take(&mut state.aside);
+            std::mem::take(&mut state.collections).into_values().chain(aside.into_values()).collect::<Vec<_>>()
         };
-        for collection in collections.into_values() {
+        for collection in collections {
             release(collection);
         }
     }
@@ -99,6 +106,10 @@ impl Engine {
 
     pub fn names(&self) -> Result<Vec<String>, Status> {
         Ok(self.state()?.collections.keys().cloned().collect())
+    }
+
+    pub fn aside(&self) -> Result<Vec<String>, Status> {
+        Ok(self.state()?.aside.keys().cloned().collect())
     }
 
     pub fn create(&self, definition: CreateCollection) -> Result<(), Status> {
@@ -140,6 +151,47 @@ impl Engine {
         Ok(true)
     }
 
+    /// Somebody deletes the collection, which is kept aside until [`Self::put_back`].
+    pub fn put_aside(&self, name: &str) -> Result<(), Status> {
+        let mut state = self.state()?;
+        let ours = state.collections.remove(name).ok_or_else(|| no_collection(name))?;
+        state.aside.insert(name.to_owned(), ours);
+        Ok(())
+    }
+
+    /// Somebody makes a collection in the place of one that was put aside, which is not ours: with vectors of `dimension`, and
+    /// without metadata.
+    pub fn supplant(&self, name: &str, dimension: u64) -> Result<(), Status> {
+        let mut state = self.state()?;
+        let mut definition = state.aside.get(name).ok_or_else(|| no_collection(name))?.definition();
+        definition.metadata.clear();
+        if let Some(vectors_config::Config::ParamsMap(map)) =
+            definition.vectors_config.as_mut().and_then(|config| config.config.as_mut())
+        {
+            map.map.values_mut().for_each(|params| params.size = dimension);
+        }
+        let dir = self.dir.join("supplanted").join(name);
+        let shard_dir = dir.join("shard");
+        fs::create_dir_all(&shard_dir).map_err(internal)?;
+        let shard = EdgeShard::new(&shard_dir, engine_config(&definition)?).map_err(from_engine)?;
+        state.collections.insert(name.to_owned(), Arc::new(Collection::new(dir, definition, shard)));
+        Ok(())
+    }
+
+    /// Undoes the two; says how many points were written into what took the place.
+    pub fn put_back(&self, name: &str) -> Result<usize, Status> {
+        let other = {
+            let mut state = self.state()?;
+            let ours = state.aside.remove(name).ok_or_else(|| no_collection(name))?;
+            state.collections.insert(name.to_owned(), ours)
+        };
+        let Some(other) = other else { return Ok(0) };
+        let (points, dir) = (other.shard.info().points_count, other.dir.clone());
+        release(other);
+        fs::remove_dir_all(&dir).map_err(internal)?;
+        Ok(points)
+    }
+
     pub fn aliases(&self) -> Result<BTreeMap<String, String>, Status> {
         Ok(self.state()?.aliases.clone())
     }
@@ -164,16 +216,23 @@ impl Engine {
 
 impl Collection {
     fn new(dir: PathBuf, definition: CreateCollection, shard: EdgeShard) -> Self {
-        Self { dir, definition: RwLock::new(definition), updates: Mutex::new(0), shard }
+        let usage = Usage::of(shard.info().points_count as u64);
+        Self { dir, definition: RwLock::new(definition), updates: Mutex::new(0), usage, shard }
     }
 
     pub fn definition(&self) -> CreateCollection {
         self.definition.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds to the metadata, key by key.
-    pub fn merge_metadata(&self, metadata: HashMap<String, Value>) -> Result<(), Status> {
-        self.definition.write().unwrap_or_else(PoisonError::into_inner).metadata.extend(metadata);
+    /// Adds to the metadata and to the limits, key by key.
+    pub fn merge(&self, metadata: HashMap<String, Value>, limits: Option<StrictModeConfig>) -> Result<(), Status> {
+        {
+            let mut definition = self.definition.write().unwrap_or_else(PoisonError::into_inner);
+            definition.metadata.extend(metadata);
+            if let Some(limits) = limits {
+                definition.strict_mode_config = Some(strict::merged(definition.strict_mode_config.take(), limits));
+            }
+        }
         self.save_definition()
     }
 
@@ -181,14 +240,21 @@ impl Collection {
         replace_file(&self.dir.join("definition.pb"), &self.definition().encode_to_vec())
     }
 
-    /// Applies operations in order, up to the first that fails, and writes them to disk. Returns their numbers.
+    /// Applies operations in order, up to the first that fails or is refused, and writes them to disk. Returns their numbers.
     ///
     /// The engine does not replay its write-ahead log on start, so what is not flushed would be lost with the process;
     /// a Qdrant server keeps what it has answered. As there, operations of other calls may come in between.
-    pub fn apply(&self, operations: Vec<UpdateOperation>) -> Result<Vec<u64>, Status> {
-        let mut applied = Vec::with_capacity(operations.len());
+    pub fn apply(&self, operations: impl Iterator<Item = Result<UpdateOperation, Status>>) -> Result<Vec<u64>, Status> {
+        let mut applied = Vec::new();
         let mut outcome = Ok(());
         for operation in operations {
+            let operation = match operation {
+                Ok(operation) => operation,
+                Err(refused) => {
+                    outcome = Err(refused);
+                    break;
+                }
+            };
             {
                 let mut updates = lock(&self.updates);
                 outcome = self.shard.update(operation).map_err(from_engine);

@@ -5,11 +5,13 @@
 //!
 //! - What the endpoint answers was done by the engine. A call, a field or a value that it does not support is refused
 //!   with `Unimplemented` (or `InvalidArgument`, where Qdrant refuses it too), never ignored.
-//! - Errors carry the code and the wording of a Qdrant server.
+//! - Errors carry the code and the wording of a Qdrant server; `status` and `strict` say by which of its files.
+//! - A collection's strict mode is enforced as a server does. What else a server or cluster may be in (`Trouble`), or somebody
+//!   may do to a collection ([`QdrantEndpoint::supplant`]), is for a test to ask for.
 //! - An answered update is on disk: it outlives [`QdrantEndpoint::stop`], a drop, and the process.
 //!
 //! What it is not: no cluster, no optimizer (every search is a full scan, and exact), no sparse or multi vectors, no geo
-//! conditions, no snapshots, no strict mode. An upsert batch holds its collection until it is done, while a server lets
+//! conditions, no snapshots. An upsert batch holds its collection until it is done, while a server lets
 //! other writers in between its operations.
 
 // One of the binaries that include this module never uses all of it.
@@ -24,6 +26,8 @@ mod points;
 mod reads;
 mod service;
 mod status;
+mod strict;
+mod usage;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -47,6 +51,8 @@ use engine::Engine;
 pub use gate::Faults;
 use gate::Gate;
 use service::Service;
+#[allow(unused_imports)]
+pub use status::Trouble;
 
 /// How long a stop waits for calls under way, and a start for a predecessor to let go of the port.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,6 +62,8 @@ pub struct QdrantEndpoint {
     scheme: &'static str,
     address: SocketAddr,
     engine: Arc<Engine>,
+    /// One for each endpoint of the engine: the last one closes it.
+    users: Arc<()>,
     faults: Arc<Faults>,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<Result<(), tonic::transport::Error>>>,
@@ -97,7 +105,11 @@ impl Options {
     }
 
     pub fn start(self) -> io::Result<QdrantEndpoint> {
-        let engine = Arc::new(Engine::open(&self.dir).map_err(|status| io::Error::other(status.message().to_owned()))?);
+        let engine = Engine::open(&self.dir).map_err(|status| io::Error::other(status.message().to_owned()))?;
+        self.serve(Arc::new(engine), Arc::default())
+    }
+
+    fn serve(self, engine: Arc<Engine>, users: Arc<()>) -> io::Result<QdrantEndpoint> {
         let listener = bind(self.port)?;
         let address = listener.local_addr()?;
         let faults = Arc::new(Faults::default());
@@ -127,6 +139,7 @@ impl Options {
             scheme,
             address,
             engine,
+            users,
             faults,
             stop: Some(stop),
             server: Some(server),
@@ -144,6 +157,15 @@ impl QdrantEndpoint {
         Options::new(dir).start().unwrap_or_else(|error| panic!("start the endpoint on {}: {error}", dir.display()))
     }
 
+    /// Another node of the same cluster: it has the same collections, and a port and faults of its own. `port` 0: a free one.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn another_node(&self, port: u16) -> Self {
+        let node = Options::new(Path::new("")).port(port).serve(self.engine.clone(), self.users.clone());
+        node.unwrap_or_else(|error| panic!("start another node: {error}"))
+    }
+
     /// What a client connects to.
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
@@ -155,6 +177,43 @@ impl QdrantEndpoint {
 
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Somebody deletes the collection. What was there is kept aside.
+    ///
+    /// # Panics
+    /// When there is no such collection.
+    pub fn put_aside(&self, collection: &str) {
+        let done = self.engine.put_aside(collection);
+        done.unwrap_or_else(|status| panic!("put {collection} aside: {}", status.message()));
+    }
+
+    /// Somebody makes one of the same name that is not ours, in the place of one that was put aside.
+    ///
+    /// # Panics
+    /// When there is no such collection.
+    pub fn supplant(&self, collection: &str, dimension: u64) {
+        let done = self.engine.supplant(collection, dimension);
+        done.unwrap_or_else(|status| panic!("supplant {collection}: {}", status.message()));
+    }
+
+    /// Undoes both; says how many points were written into what took the place.
+    ///
+    /// # Panics
+    /// When the collection was not put aside.
+    pub fn put_back(&self, collection: &str) -> usize {
+        let done = self.engine.put_back(collection);
+        done.unwrap_or_else(|status| panic!("put back {collection}: {}", status.message()))
+    }
+
+    /// Names of the collections.
+    pub fn collections(&self) -> Vec<String> {
+        self.engine.names().unwrap_or_default()
+    }
+
+    /// Names of the collections that were put aside.
+    pub fn aside(&self) -> Vec<String> {
+        self.engine.aside().unwrap_or_default()
     }
 
     /// Takes no more calls, answers those under way (for up to 10 s), and closes the files.
@@ -177,7 +236,9 @@ impl Drop for QdrantEndpoint {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-        self.engine.close();
+        if Arc::strong_count(&self.users) == 1 {
+            self.engine.close();
+        }
     }
 }
 

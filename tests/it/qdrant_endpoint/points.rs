@@ -11,9 +11,10 @@ use tonic::{Request, Response, Status};
 use super::collections::seconds;
 use super::convert::index::schema_in;
 use super::convert::path_in;
+use super::engine::{Collection, Engine};
 use super::operations::operation_in;
-use super::reads;
 use super::service::{Service, refuse};
+use super::{reads, strict};
 
 /// What every update carries beside its operation.
 struct Target {
@@ -33,6 +34,32 @@ macro_rules! target {
             timeout: $request.timeout,
         }
     };
+}
+
+/// One operation of an update, as it came.
+enum Step {
+    Points(Option<Operation>),
+    Index(FieldIndexOperations),
+}
+
+impl Step {
+    /// As the engine takes it, when nothing stands before it.
+    fn admitted(self, collection: &Collection, timeout: Option<u64>) -> Result<UpdateOperation, Status> {
+        match self {
+            Self::Points(operation) => {
+                if let Some(operation) = &operation {
+                    strict::check_update(collection, operation, timeout)?;
+                }
+                operation_in(proto::PointsUpdateOperation { operation })
+            }
+            Self::Index(operation) => {
+                if matches!(operation, FieldIndexOperations::CreateIndex(_)) {
+                    strict::check_index(collection)?;
+                }
+                Ok(UpdateOperation::FieldIndexOperation(operation))
+            }
+        }
+    }
 }
 
 type Updated = Result<Response<proto::PointsOperationResponse>, Status>;
@@ -126,13 +153,13 @@ impl Points for Service {
             field_name: path_in(&request.field_name)?,
             field_schema: Some(schema_in(request.field_type, request.field_index_params)?),
         });
-        self.updated(target!(request), UpdateOperation::FieldIndexOperation(operation)).await
+        self.updated(target!(request), Step::Index(operation)).await
     }
 
     async fn delete_field_index(&self, request: Request<proto::DeleteFieldIndexCollection>) -> Updated {
         let request = request.into_inner();
         let operation = FieldIndexOperations::DeleteIndex(path_in(&request.field_name)?);
-        self.updated(target!(request), UpdateOperation::FieldIndexOperation(operation)).await
+        self.updated(target!(request), Step::Index(operation)).await
     }
 
     async fn update_batch(
@@ -141,8 +168,8 @@ impl Points for Service {
     ) -> Result<Response<proto::UpdateBatchResponse>, Status> {
         let start = Instant::now();
         let request = request.into_inner();
-        let operations = request.operations.into_iter().map(operation_in).collect::<Result<_, Status>>()?;
-        let result = self.update(target!(request), operations).await?;
+        let steps = request.operations.into_iter().map(|operation| Step::Points(operation.operation)).collect();
+        let result = self.update(target!(request), steps).await?;
         Ok(Response::new(proto::UpdateBatchResponse { result, time: seconds(start), usage: None }))
     }
 
@@ -205,13 +232,12 @@ impl Points for Service {
 
 impl Service {
     async fn update_one(&self, target: Target, operation: Operation) -> Updated {
-        let operation = operation_in(proto::PointsUpdateOperation { operation: Some(operation) })?;
-        self.updated(target, operation).await
+        self.updated(target, Step::Points(Some(operation))).await
     }
 
-    async fn updated(&self, target: Target, operation: UpdateOperation) -> Updated {
+    async fn updated(&self, target: Target, step: Step) -> Updated {
         let start = Instant::now();
-        let result = self.update(target, vec![operation]).await?.pop();
+        let result = self.update(target, vec![step]).await?.pop();
         Ok(Response::new(proto::PointsOperationResponse { result, time: seconds(start), usage: None }))
     }
 
@@ -219,17 +245,19 @@ impl Service {
     ///
     /// An update is applied before it is answered even without `wait`, and its error is then told too; a Qdrant server
     /// answers `Acknowledged` and only logs it. With one shard and one replica every write ordering holds.
-    async fn update(
-        &self,
-        target: Target,
-        operations: Vec<UpdateOperation>,
-    ) -> Result<Vec<proto::UpdateResult>, Status> {
+    async fn update(&self, target: Target, steps: Vec<Step>) -> Result<Vec<proto::UpdateResult>, Status> {
         let Target { collection, wait, ordering, timeout } = target;
         if ordering.is_some_and(|ordering| proto::WriteOrderingType::try_from(ordering.r#type).is_err()) {
             return Err(Status::invalid_argument("Unknown write ordering"));
         }
-        let count = operations.len();
-        let applied = self.within(timeout, move |engine| engine.collection(&collection)?.apply(operations)).await?;
+        let count = steps.len();
+        let apply = move |engine: &Engine| {
+            let collection = engine.collection(&collection)?;
+            // One after the other, as the server does: what is refused was preceded by what was not.
+            let operations = steps.into_iter().map(|step| step.admitted(&collection, timeout));
+            collection.apply(operations)
+        };
+        let applied = self.within(timeout, apply).await?;
         let status = match (wait.unwrap_or_default(), &applied) {
             (true, Some(_)) if self.faults.take_wait_timeout() => proto::UpdateStatus::WaitTimeout,
             (true, Some(_)) => proto::UpdateStatus::Completed,

@@ -13,6 +13,7 @@ use super::convert::{id_in, id_out, ids_in};
 use super::engine::Engine;
 use super::operations::single_shard;
 use super::status::{absent, from_engine, unsupported};
+use super::strict::{self, Read};
 
 pub fn get(engine: &Engine, request: proto::GetPoints) -> Result<Vec<proto::RetrievedPoint>, Status> {
     single_shard(&request.shard_key_selector)?;
@@ -20,6 +21,8 @@ pub fn get(engine: &Engine, request: proto::GetPoints) -> Result<Vec<proto::Retr
     let with_payload = payload_selector_in(request.with_payload)?;
     let with_vectors = vectors_selector_in(request.with_vectors);
     let collection = engine.collection(&request.collection_name)?;
+    let read = Read { limit: None, filter: None, exact: false, points: ids.len(), timeout: request.timeout };
+    strict::check_read(&collection, read)?;
     let records = collection.shard.retrieve(&ids, Some(with_payload), Some(with_vectors)).map_err(from_engine)?;
     records.into_iter().map(record_out).collect()
 }
@@ -36,6 +39,15 @@ pub fn scroll(
             "Validation error in body: [limit: value 0 invalid, must be 1 or larger]",
         ));
     }
+    let collection = engine.collection(&request.collection_name)?;
+    let read = Read {
+        limit: request.limit.map(u64::from),
+        filter: request.filter.as_ref(),
+        exact: false,
+        points: 1,
+        timeout: request.timeout,
+    };
+    strict::check_read(&collection, read)?;
     let scroll = ScrollRequest {
         offset: request.offset.map(|id| id_in(Some(id))).transpose()?,
         limit: request.limit.map(|limit| limit as usize),
@@ -44,15 +56,17 @@ pub fn scroll(
         with_vector: vectors_selector_in(request.with_vectors),
         order_by: None,
     };
-    let collection = engine.collection(&request.collection_name)?;
     let (records, next) = collection.shard.scroll(scroll).map_err(from_engine)?;
     Ok((records.into_iter().map(record_out).collect::<Result<_, _>>()?, next.map(id_out)))
 }
 
 pub fn count(engine: &Engine, request: proto::CountPoints) -> Result<u64, Status> {
     single_shard(&request.shard_key_selector)?;
-    let count = CountRequest { filter: optional_filter_in(request.filter)?, exact: request.exact.unwrap_or(true) };
     let collection = engine.collection(&request.collection_name)?;
+    let exact = request.exact.unwrap_or(true);
+    let filter = request.filter.as_ref();
+    strict::check_read(&collection, Read { limit: None, filter, exact, points: 1, timeout: request.timeout })?;
+    let count = CountRequest { filter: optional_filter_in(request.filter)?, exact };
     collection.shard.count(count).map(|count| count as u64).map_err(from_engine)
 }
 
@@ -62,6 +76,10 @@ pub fn query(engine: &Engine, request: proto::QueryPoints) -> Result<Vec<proto::
     if !request.prefetch.is_empty() {
         return Err(unsupported("prefetch"));
     }
+    let collection = engine.collection(&request.collection_name)?;
+    let exact = request.params.as_ref().is_some_and(|params| params.exact.unwrap_or_default());
+    let (limit, filter) = (Some(request.limit.unwrap_or(10)), request.filter.as_ref());
+    strict::check_read(&collection, Read { limit, filter, exact, points: 1, timeout: request.timeout })?;
     let scoring = request.query.map(|query| nearest(query, request.using)).transpose()?;
     let query = QueryRequest {
         prefetches: Vec::new(),

@@ -5,6 +5,7 @@ mod collections;
 mod connection;
 mod filters;
 mod points;
+mod strict;
 
 use std::path::Path;
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::qdrant_endpoint::{Faults, QdrantEndpoint};
+use crate::qdrant_server::{self, Server};
 
 pub const DIMENSION: usize = 4;
 
@@ -20,8 +21,9 @@ pub struct Fixture {
     pub settings: StoreSettings,
     /// A name that nothing else uses.
     pub collection: String,
-    endpoint: Option<QdrantEndpoint>,
-    _dir: TempDir,
+    /// None: the embedded engine.
+    pub server: Option<Server>,
+    _dir: Option<TempDir>,
 }
 
 impl Fixture {
@@ -29,33 +31,25 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let settings =
             StoreSettings { kind: StoreKind::Embedded, path: dir.path().join("store"), ..Default::default() };
-        Self::open(settings, None, dir).await
+        Self::open(settings, format!("conformance__{}", qdrant_server::prefix()), None, Some(dir)).await
     }
 
     pub async fn qdrant() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (url, endpoint) = match std::env::var("CLIPSTREAM_TEST_QDRANT_URL") {
-            Ok(url) => (url, None),
-            Err(_) => {
-                let endpoint = QdrantEndpoint::start(dir.path());
-                (endpoint.url(), Some(endpoint))
-            }
-        };
-        let settings = StoreSettings { kind: StoreKind::Qdrant, url, ..Default::default() };
-        Self::open(settings, endpoint, dir).await
+        let server = Server::start();
+        let (settings, collection) = (server.settings(), format!("{}__conformance", server.prefix));
+        Self::open(settings, collection, Some(server), None).await
     }
 
-    async fn open(settings: StoreSettings, endpoint: Option<QdrantEndpoint>, dir: TempDir) -> Self {
+    async fn open(settings: StoreSettings, collection: String, server: Option<Server>, dir: Option<TempDir>) -> Self {
         let store = store::open(&settings).await.unwrap();
-        let collection = format!("conformance__{}", uuid::Uuid::from_u128(rand::random()).simple());
-        let fixture = Self { store, settings, collection, endpoint, _dir: dir };
+        let fixture = Self { store, settings, collection, server, _dir: dir };
         fixture.store.ensure(&fixture.spec()).await.unwrap();
         fixture
     }
 
     /// Of the test endpoint, where that is what there is.
     pub fn faults(&self) -> Option<&Faults> {
-        self.endpoint.as_ref().map(QdrantEndpoint::faults)
+        self.server.as_ref()?.double().map(QdrantEndpoint::faults)
     }
 
     pub fn spec(&self) -> CollectionSpec {
@@ -83,8 +77,8 @@ impl Fixture {
 
     pub async fn end(self) {
         self.store.close().await.unwrap();
-        if let Some(endpoint) = self.endpoint {
-            endpoint.stop().await;
+        if let Some(server) = self.server {
+            server.stop().await;
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod claims;
 mod durability;
-mod fixture;
+pub mod fixture;
 mod guards;
 mod kept;
 mod races;

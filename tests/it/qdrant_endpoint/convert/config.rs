@@ -18,14 +18,13 @@ use qdrant_edge::{
 use tonic::Status;
 
 use crate::qdrant_endpoint::status::{absent, unsupported, wrong_input};
+use crate::qdrant_endpoint::strict;
 
 pub fn engine_config(create: &proto::CreateCollection) -> Result<EdgeConfig, Status> {
     absent(&create.sparse_vectors_config, "sparse vectors")?;
     absent(&create.payload, "payload storage settings")?;
     absent(&create.id_tracker, "id tracker settings")?;
-    if create.strict_mode_config.as_ref().is_some_and(|config| config.enabled == Some(true)) {
-        return Err(unsupported("strict mode"));
-    }
+    create.strict_mode_config.as_ref().map_or(Ok(()), strict::supported)?;
     if create.sharding_method.is_some_and(|method| method != ShardingMethod::Auto as i32) {
         return Err(unsupported("custom sharding"));
     }

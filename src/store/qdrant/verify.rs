@@ -1,0 +1,99 @@
+//! Whether a collection is still the one that was ensured. A collection can be deleted and made anew by somebody else while
+//! we run: what then has its name is not ours, and nothing may be written into it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::{QdrantStore, setup};
+use crate::store::{CollectionSpec, StoreError};
+
+/// How long a look at a collection counts, while nothing says that it may have changed. Documented in
+/// `docs/operations.md`.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What was ensured, and when it was last seen to be so.
+#[derive(Default)]
+pub(super) struct Known {
+    state: Mutex<HashMap<String, Collection>>,
+}
+
+struct Collection {
+    spec: Arc<CollectionSpec>,
+    /// By node: they may not be of one cluster, or not have the same state.
+    seen: HashMap<usize, Seen>,
+}
+
+struct Seen {
+    at: Instant,
+    /// Connections to the node by then.
+    opened: u64,
+}
+
+impl Known {
+    pub fn insert(&self, spec: &CollectionSpec) {
+        let collection = Collection { spec: Arc::new(spec.clone()), seen: HashMap::new() };
+        self.state().insert(spec.name.clone(), collection);
+    }
+
+    pub fn spec(&self, collection: &str) -> Option<Arc<CollectionSpec>> {
+        self.state().get(collection).map(|known| known.spec.clone())
+    }
+
+    /// Something says that it is not what it was: the next write looks first.
+    pub fn doubt(&self, collection: &str) {
+        if let Some(known) = self.state().get_mut(collection) {
+            known.seen.clear();
+        }
+    }
+
+    fn is_fresh(&self, collection: &str, (node, opened): (usize, u64)) -> bool {
+        let state = self.state();
+        let seen = state.get(collection).and_then(|known| known.seen.get(&node));
+        seen.is_some_and(|seen| seen.opened == opened && seen.at.elapsed() < PERIOD)
+    }
+
+    fn saw(&self, collection: &str, (node, opened): (usize, u64), at: Instant) {
+        if let Some(known) = self.state().get_mut(collection) {
+            known.seen.insert(node, Seen { at, opened });
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, HashMap<String, Collection>> {
+        // A panic elsewhere leaves it whole: every change is one call.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl QdrantStore {
+    /// Before a call that relies on it. Looks when a look is [`PERIOD`] ago, after a connection was opened, and after
+    /// [`Known::doubt`]. A collection that nobody ensured is not looked at.
+    pub(super) async fn verify(&self, client: &Client, collection: &str) -> Result<(), StoreError> {
+        match self.known.spec(collection) {
+            Some(spec) if !self.known.is_fresh(collection, client.place()) => self.look(client, &spec).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at the collection now. It is not created when it is gone: that would hide that it is empty.
+    pub(super) async fn look(&self, client: &Client, spec: &CollectionSpec) -> Result<(), StoreError> {
+        let at = Instant::now();
+        let looked = async {
+            let info = self.info(client, &spec.name).await?;
+            let info = info.ok_or_else(|| StoreError::collection_missing(&spec.name))?;
+            match setup::differences(&info, &spec.fingerprint)? {
+                differences if differences.is_empty() => Ok(()),
+                differences => Err(StoreError::collection_differs(&spec.name, &differences)),
+            }
+        };
+        match looked.await {
+            Ok(()) => self.known.saw(&spec.name, client.place(), at),
+            Err(error) => {
+                self.known.doubt(&spec.name);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}

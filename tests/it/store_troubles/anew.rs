@@ -1,0 +1,112 @@
+use std::time::{Duration, Instant};
+
+use clipstream::domain::{Guard, Write};
+use clipstream::store;
+use qdrant_client::Qdrant;
+use qdrant_client::qdrant::{
+    CountPointsBuilder, CreateCollectionBuilder, Distance, VectorParamsBuilder, VectorsConfigBuilder,
+};
+use serde_json::json;
+
+use super::assert_outage;
+use crate::store_conformance::fixture::*;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What somebody makes under a name of ours.
+pub async fn create(client: &Qdrant, collection: &str, dimension: u64) {
+    let mut vectors = VectorsConfigBuilder::default();
+    for name in ["image", "text"] {
+        vectors.add_named_vector_params(name, VectorParamsBuilder::new(dimension, Distance::Cosine));
+    }
+    client.create_collection(CreateCollectionBuilder::new(collection).vectors_config(vectors)).await.unwrap();
+}
+
+pub async fn points(client: &Qdrant, collection: &str) -> u64 {
+    let counted = client.count(CountPointsBuilder::new(collection).exact(true)).await.unwrap();
+    counted.result.unwrap().count
+}
+
+/// No vector in it that the server could measure.
+fn price(n: usize) -> Write {
+    patch(&format!("p{n}"), vectors(None, None), json!({ "price": n }))
+}
+
+/// 100 patches were written into it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_was_made_anew_is_left_alone_until_it_is_ours_again() {
+    for guard in [Guard::Check, Guard::Strict] {
+        let f = Fixture::qdrant().await;
+        let client = f.server.as_ref().unwrap().client();
+        f.guarded(&[price(1)], guard).await;
+        client.delete_collection(&f.collection).await.unwrap();
+        let error = f.store.write(&f.collection, &[price(2)], guard).await.unwrap_err();
+        assert_outage(&error, "collection_missing", &[f.collection.as_str()]);
+
+        for (dimension, found) in
+            [(128, "found 128 dimensions, expected 4"), (DIMENSION as u64, "fingerprint: found none")]
+        {
+            create(&client, &f.collection, dimension).await;
+            let errors = [
+                f.store.write(&f.collection, &[price(3)], guard).await.unwrap_err(),
+                f.store.write(&f.collection, &(0..50).map(price).collect::<Vec<_>>(), guard).await.unwrap_err(),
+                f.store.records(&f.collection, &[id("p1")]).await.unwrap_err(),
+            ];
+            for error in &errors {
+                assert_outage(error, "collection_differs", &[f.collection.as_str(), found]);
+            }
+            assert_eq!(points(&client, &f.collection).await, 0);
+            client.delete_collection(&f.collection).await.unwrap();
+        }
+
+        let another = store::open(&f.settings).await.unwrap();
+        another.ensure(&f.spec()).await.unwrap();
+        f.guarded(&[price(4)], guard).await;
+        assert_eq!(points(&client, &f.collection).await, 1);
+        another.close().await.unwrap();
+        f.end().await;
+    }
+}
+
+/// Nothing says that it was made anew: no error, no broken connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_is_made_anew_unseen_is_found_before_long() {
+    let f = Fixture::qdrant().await;
+    let Some(double) = f.server.as_ref().unwrap().double() else { return f.end().await };
+    f.write(&[price(1)]).await;
+    double.put_aside(&f.collection);
+    double.supplant(&f.collection, 128);
+    let deadline = Instant::now() + PATIENCE;
+    let error = loop {
+        match f.store.write(&f.collection, &[price(2)], Guard::Check).await {
+            Ok(_) => assert!(Instant::now() < deadline, "it is still written into"),
+            Err(error) => break error,
+        }
+    };
+    assert_outage(&error, "collection_differs", &["found 128 dimensions, expected 4"]);
+    let client = f.server.as_ref().unwrap().client();
+    let written = points(&client, &f.collection).await;
+    for n in 3..50 {
+        f.store.write(&f.collection, &[price(n)], Guard::Check).await.unwrap_err();
+    }
+    assert_eq!(points(&client, &f.collection).await, written, "not after it was seen");
+    double.put_back(&f.collection);
+    f.write(&[price(3)]).await;
+    f.end().await;
+}
+
+/// The server rejects the vector, which says so at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vector_that_does_not_fit_any_more_blames_the_collection() {
+    let f = Fixture::qdrant().await;
+    let Some(double) = f.server.as_ref().unwrap().double() else { return f.end().await };
+    let text = |n: usize| upsert(&format!("t{n}"), vectors(None, Some(&[1.0, 0.0, 0.0, 0.0])), json!({}));
+    f.write(&[text(1)]).await;
+    double.put_aside(&f.collection);
+    double.supplant(&f.collection, 128);
+    let error = f.store.write(&f.collection, &[text(2)], Guard::Check).await.unwrap_err();
+    assert_outage(&error, "collection_differs", &["found 128 dimensions, expected 4"]);
+    assert_eq!(double.put_back(&f.collection), 0);
+    f.write(&[text(2)]).await;
+    f.end().await;
+}
