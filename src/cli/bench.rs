@@ -8,9 +8,8 @@ use clap::Subcommand;
 use comfy_table::{Table, presets};
 
 use super::output::watch;
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit, Global, stop_on_signals};
 use crate::bench::{BenchError, Peer, PipelineBench, PreprocessBench};
-use crate::shutdown::Shutdown;
 
 /// Measures the pipeline against the model alone, a model against ONNX Runtime alone, and preprocessing
 #[derive(Debug, clap::Args)]
@@ -74,8 +73,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 
 async fn pipeline(catalog: PathBuf, messages: usize, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
-    let shutdown = Shutdown::new();
-    shutdown.listen().map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
+    let shutdown = stop_on_signals(None)?;
     let mut bar = None;
     let bench = PipelineBench { catalog, messages };
     let ended = bench.run(settings, shutdown, |total, counts| bar = Some(watch(Some(total), counts))).await;

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use comfy_table::{Table, presets};
 
 use super::output::watch;
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit, Global, stop_on_signals};
 use crate::demo::{self, DemoError, Options};
-use crate::shutdown::Shutdown;
 
 /// Indexes the demo catalog through an in-process Kafka and searches it by text
 ///
@@ -27,8 +26,7 @@ pub struct Args {
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
-    let shutdown = Shutdown::new();
-    shutdown.listen().map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
+    let shutdown = stop_on_signals(None)?;
     let options = Options { assets: args.assets, page: args.page };
     let mut bar = None;
     let ended = demo::run(settings, options, shutdown, |total, counts| bar = Some(watch(Some(total), counts))).await;

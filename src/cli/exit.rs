@@ -1,5 +1,5 @@
 //! How verbs end. A verb returns `Result<(), CliError>`; nothing else exits the process, prints an error or chooses a
-//! code. What a user may see: a message that names what was found and expected, and a hint with the next step; never
+//! code, but for [`overdue`], when a verb does not end any more. What a user may see: a message that names what was found and expected, and a hint with the next step; never
 //! a `Debug` dump, and never a stack trace.
 
 use std::io::Write;
@@ -24,10 +24,14 @@ pub enum Exit {
     Usage = 2,
     /// A dependency is missing or does not answer: broker, store, model, ONNX Runtime.
     Unavailable = 3,
-    /// Stopped by the second signal before everything in flight was settled.
+    /// Stopped by the second signal before everything in flight was settled, or because an orderly stop took longer than its
+    /// bound (`shutdown::stop_max`).
     Forced = 4,
-    /// Stopped because too many messages, in a row or of the latest ones, failed permanently.
+    /// Stopped because too many messages, in a row or of the latest ones, became dead letters.
     Flood = 5,
+    /// Stopped in order because a model's sessions do not work any more, and opening them anew did not help: to be started
+    /// again, perhaps elsewhere.
+    Model = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -104,6 +108,7 @@ impl From<WorkerError> for CliError {
             WorkerError::Store(e) => unless_permanent(e.class),
             WorkerError::Pipeline(PipelineError::Forced) => Exit::Forced,
             WorkerError::Pipeline(PipelineError::Flood(_)) => Exit::Flood,
+            WorkerError::Pipeline(PipelineError::Model(_)) => Exit::Model,
             WorkerError::Pipeline(PipelineError::Source(_)) => Exit::Unavailable,
             WorkerError::Pipeline(PipelineError::Broken(_)) | WorkerError::Broken(_) => Exit::Failed,
         };
@@ -153,6 +158,12 @@ impl From<crate::telemetry::ListenError> for CliError {
 /// What will fail again is the input's fault; everything else is a dependency's.
 fn unless_permanent(class: Class) -> Exit {
     if class == Class::Permanent { Exit::Failed } else { Exit::Unavailable }
+}
+
+/// Ends the process at once, for a stop that hangs.
+pub(super) fn overdue(why: &str) {
+    CliError::new(Exit::Forced, why).report();
+    std::process::exit(i32::from(Exit::Forced as u8));
 }
 
 /// One line that says that it is our fault and where, instead of a stack trace. The process goes on to end with 101, or

@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::output::{counted, watch};
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit, Global, stop_on_signals};
 use crate::clip::sniff_picture;
 use crate::dead_letter::FileDeadLetters;
 use crate::pipeline::Progress;
 use crate::redact;
-use crate::shutdown::Shutdown;
 use crate::source::{DirectorySource, LeftOut, LeftOutKind, LinesSource, Source, SourceError, Walk};
 use crate::telemetry::Health;
 use crate::worker::{Worker, WorkerError};
@@ -48,8 +48,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let mut settings = global.start_quiet()?;
     let Input { source, root, left_out } = open(&args).await?;
     settings.media.allow_file_roots.insert(0, root.display().to_string());
-    let shutdown = Shutdown::new();
-    shutdown.listen().map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
+    let shutdown = stop_on_signals(Some(Duration::from_millis(settings.pipeline.drain_deadline_ms)))?;
     let dead_letters = FileDeadLetters::new(settings.dead_letter.file.as_deref()).map_err(WorkerError::from)?;
     let worker = Worker::assemble(&settings, Health::new(), Arc::default()).await?;
     let counts = Arc::new(Progress::default());
@@ -58,7 +57,8 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     drop(bar);
     let (_, collection) = &worker.models()[0];
     let points = worker.store().count(collection).await.map_err(WorkerError::from)?;
-    worker.store().close().await.map_err(WorkerError::from)?;
+    let collection = collection.clone();
+    worker.close().await?;
     let summary = ended?;
     let seconds = counts.elapsed().as_secs_f64();
     let kinds = left_out.map(|left_out| left_out.kinds());

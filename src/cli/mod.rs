@@ -26,6 +26,7 @@ pub use exit::{CliError, Exit};
 pub use output::{LogWriter, Output, progress};
 
 use crate::config::{Layers, Settings};
+use crate::shutdown::{Shutdown, THREADS_END_MAX};
 
 /// Kafka messages with image URLs and texts in, CLIP vectors in Qdrant out.
 #[derive(Debug, Parser)]
@@ -45,15 +46,13 @@ Exit codes:
   1    failed
   2    wrong arguments or configuration
   3    a dependency is unavailable
-  4    stopped by the second signal
+  4    stopped by the second signal, or a stop that took longer than its bound
   5    stopped by the flood limit
+  6    a model's sessions do not work any more
   101  a bug
   128 + n  ended by signal n
 
 Example: clipstream --config worker.toml --set media.fetch_timeout_ms=10000 config validate";
-
-/// How long the process waits for blocking work that the verb no longer waits for.
-const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// One variant per finished verb.
 #[derive(Debug, Subcommand)]
@@ -136,6 +135,14 @@ impl Global {
     }
 }
 
+/// A stop that SIGTERM and SIGINT ask for. `drain`: how long work in flight may take, where that is bounded.
+fn stop_on_signals(drain: Option<Duration>) -> Result<Shutdown, CliError> {
+    let shutdown = Shutdown::new();
+    let listening = shutdown.listen(drain, exit::overdue);
+    listening.map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
+    Ok(shutdown)
+}
+
 /// The whole program: reads arguments, runs a verb, reports its error.
 pub fn main() -> ExitCode {
     exit::install_panic_hook();
@@ -177,7 +184,7 @@ fn block_on(verb: impl Future<Output = Result<(), CliError>>) -> Result<(), CliE
     let runtime = runtime.map_err(|e| CliError::new(Exit::Failed, format!("cannot start threads: {e}")))?;
     let ended = runtime.block_on(verb);
     // A thread that reads from a terminal or a pipe, or loads a large model, does not end because nobody waits for it.
-    runtime.shutdown_timeout(LEAVE_MAX);
+    runtime.shutdown_timeout(THREADS_END_MAX);
     ended
 }
 

@@ -1,16 +1,17 @@
 //! `clipstream run`: the worker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit, Global, stop_on_signals};
 use crate::pipeline::Progress;
-use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Health, Metrics};
-use crate::worker::{Worker, WorkerError};
+use crate::worker::Worker;
 
 /// Consumes Kafka topics, embeds, and upserts to the store, until it is told to stop
 ///
-/// The first SIGTERM or SIGINT drains what is in flight (pipeline.drain_deadline_ms), the second exits at once.
+/// The first SIGTERM or SIGINT drains what is in flight (pipeline.drain_deadline_ms) and ends at most 31 s after that, the second
+/// exits without the drain, the third at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream run --config worker.toml")]
 pub struct Args {}
@@ -25,15 +26,15 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), CliError> {
                 .hint("set it in the file that --config names, or with --set"));
         }
     }
-    let shutdown = Shutdown::new();
-    shutdown.listen().map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
-    let (health, metrics) = (Health::new(), Arc::new(Metrics::default()));
+    let shutdown = stop_on_signals(Some(Duration::from_millis(settings.pipeline.drain_deadline_ms)))?;
+    // `/livez` says when something that must move does not.
+    let hung_after = Duration::from_millis(settings.telemetry.hung_after_ms);
+    let (health, metrics) = (Health::new().hung_after(hung_after), Arc::new(Metrics::default()));
     // Before the endpoints are served, so that nobody sees a worker ready that has not begun.
     health.unready("worker", "starting");
     if let Some(address) = settings.telemetry.listen {
         let forever = std::future::pending();
-        let (address, _served_until_exit) =
-            telemetry::serve(address, metrics.clone(), health.clone(), || Ok(()), forever).await?;
+        let (address, _served_until_exit) = telemetry::serve(address, metrics.clone(), health.clone(), forever).await?;
         tracing::info!(%address, "serving /metrics, /livez and /readyz");
     }
     let worker = Worker::assemble(&settings, health, metrics).await?;
@@ -41,9 +42,9 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), CliError> {
         tracing::info!(model = %clip.id(), collection, runs = %clip.runs(), "model is ready");
     }
     let ended = worker.consume(shutdown, Arc::new(Progress::default())).await;
-    let closed = worker.store().close().await;
+    let closed = worker.close().await;
     let summary = ended?;
-    closed.map_err(WorkerError::from)?;
+    closed?;
     tracing::info!(
         settled = summary.settled,
         dead_lettered = summary.dead_lettered,

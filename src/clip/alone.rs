@@ -20,8 +20,8 @@ impl ModelAlone {
     /// Opens two more sessions. Blocking, up to seconds.
     pub fn open(clip: &Clip, settings: &ClipSettings) -> Result<Self, ClipError> {
         Ok(Self {
-            image: clip.opener.another_image_tower(&clip.runs.image)?,
-            text: clip.opener.another_text_tower(&clip.runs.text, &clip.tokenizer)?,
+            image: clip.opener.another_image_tower(&clip.runs.image, 0)?,
+            text: clip.opener.another_text_tower(&clip.runs.text, 0, &clip.tokenizer)?,
             tokenizer: clip.tokenizer.clone(),
             image_batch: settings.image_batch_max.max(1),
             text_batch: settings.text_batch_max.max(1),

@@ -2,6 +2,9 @@
 //!
 //! A thread blocks for the first item, takes whatever else is waiting up to the limit, and runs at once: under load
 //! batches fill by themselves, and a lone item never waits for company. Text and image have queues of their own.
+//!
+//! Before an item is blamed for a failed run, its session is tried with inputs that are known to be good (`blame`). A session
+//! that fails those is opened anew by its thread (`session`); its items are told that they are not at fault, to come again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,50 +14,76 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ClipError;
+use super::blame::Verdict;
+use super::ends::Ends;
+use super::session::{Care, Crew, Sessions};
 use super::tower::Tower;
 use crate::domain::Embedding;
-use crate::telemetry::Metrics;
+use crate::shutdown::TOWERS_CLOSE_MAX;
+use crate::telemetry::{Metrics, Pulse};
 
 type Answer = Result<Embedding, ClipError>;
 
-struct Job<I> {
+pub(super) struct Job<I> {
     item: I,
     reply: oneshot::Sender<Answer>,
 }
 
-/// Dropping it lets the runs under way end, answers no one else, and joins the threads.
+type Queue<I> = Arc<Mutex<mpsc::Receiver<Job<I>>>>;
+
+/// Dropping it lets the runs under way end, answers no one else, and joins the threads; one that hangs is left behind after
+/// [`TOWERS_CLOSE_MAX`].
 pub(super) struct Engine<T: Tower> {
     queue: Option<mpsc::Sender<Job<T::Item>>>,
     threads: Vec<JoinHandle<()>>,
     alive: Arc<AtomicBool>,
+    crew: Arc<Crew>,
+    ends: Ends,
+    pulses: Vec<Pulse>,
 }
 
 impl<T: Tower> Engine<T> {
     /// One thread per tower, named after `model`; at most `batch_max` items (at least 1) in one run.
     pub(super) fn start(
         model: &str,
-        towers: Vec<T>,
+        sessions: Sessions<T>,
         batch_max: usize,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, ClipError> {
         let batch_max = batch_max.max(1);
+        let Sessions { towers, care } = sessions;
         // One batch waits while one runs; more would only add memory and delay.
         let (queue, waiting) = mpsc::channel(batch_max * towers.len().max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         let alive = Arc::new(AtomicBool::new(true));
-        let mut engine = Self { queue: Some(queue), threads: Vec::new(), alive: alive.clone() };
-        for tower in towers {
+        let mut engine = Self {
+            queue: Some(queue),
+            threads: Vec::new(),
+            alive: alive.clone(),
+            crew: Arc::new(Crew::new(towers.len())),
+            ends: Ends::default(),
+            pulses: Vec::new(),
+        };
+        for (place, tower) in towers.into_iter().enumerate() {
+            let pulse = Pulse::new(format!("the {} tower of {model}", T::MODALITY));
+            engine.pulses.push(pulse.clone());
             let mut worker = Worker {
-                tower,
+                care: care.of(place, tower, pulse, engine.crew.clone()),
                 batch_max,
                 waiting: waiting.clone(),
                 alive: alive.clone(),
                 model: model.to_owned(),
                 metrics: metrics.clone(),
             };
+            let end = engine.ends.begin();
             let thread = std::thread::Builder::new()
                 .name(format!("embed-{}", T::MODALITY))
-                .spawn(move || worker.work())
+                .spawn(move || {
+                    let _end = end;
+                    worker.work();
+                    // Before the end is told: a session may take its time to close.
+                    drop(worker);
+                })
                 .map_err(|e| {
                     ClipError::load("thread_failed", format!("no thread for the {} tower: {e}", T::MODALITY))
                 })?;
@@ -76,12 +105,31 @@ impl<T: Tower> Engine<T> {
     pub(super) fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
     }
+
+    /// Why no session works any more, once opening them anew has not helped for its bound.
+    pub(super) fn given_up(&self) -> Option<String> {
+        self.crew.given_up()
+    }
+
+    /// The signs of life of its threads.
+    pub(super) fn pulses(&self) -> &[Pulse] {
+        &self.pulses
+    }
 }
 
 impl<T: Tower> Drop for Engine<T> {
     fn drop(&mut self) {
         // Nobody can wait for an answer any more: `embed` borrows the engine.
         self.queue = None;
+        self.crew.close();
+        if !self.ends.wait(TOWERS_CLOSE_MAX) {
+            tracing::warn!(
+                modality = %T::MODALITY,
+                "a tower is in a run that does not end within {} s, and is left behind",
+                TOWERS_CLOSE_MAX.as_secs()
+            );
+            return;
+        }
         for thread in self.threads.drain(..) {
             // A panic has been logged by the hook and told to the callers.
             let _ = thread.join();
@@ -90,9 +138,9 @@ impl<T: Tower> Drop for Engine<T> {
 }
 
 struct Worker<T: Tower> {
-    tower: T,
+    care: Care<T>,
     batch_max: usize,
-    waiting: Arc<Mutex<mpsc::Receiver<Job<T::Item>>>>,
+    waiting: Queue<T::Item>,
     alive: Arc<AtomicBool>,
     model: String,
     metrics: Arc<Metrics>,
@@ -104,6 +152,9 @@ impl<T: Tower> Worker<T> {
         // Dropped before the batch: whoever loses an answer to a panic finds the engine dead already.
         let _alarm = Alarm(self.alive.clone());
         loop {
+            if !self.recover() {
+                return;
+            }
             {
                 // Held while waiting: one idle thread waits for the queue, the others for it. Never held in a run.
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,9 +169,22 @@ impl<T: Tower> Worker<T> {
         }
     }
 
+    /// Opens the session anew, as often as it takes. False: the engine is closed.
+    fn recover(&mut self) -> bool {
+        let waiting = self.waiting.clone();
+        self.care.recover(&self.model, &self.metrics, |error| {
+            // Whoever waits for a session while there is none is told so, instead of waiting without a word.
+            let Ok(mut waiting) = waiting.try_lock() else { return };
+            while let Ok(job) = waiting.try_recv() {
+                let _ = job.reply.send(Err(error.clone()));
+            }
+        })
+    }
+
     /// In the tower's groups; each is answered as soon as it has run.
     fn run(&mut self, batch: &mut Vec<Job<T::Item>>) {
-        let groups = self.tower.groups(&batch.iter().map(|job| &job.item).collect::<Vec<_>>());
+        let items: Vec<_> = batch.iter().map(|job| &job.item).collect();
+        let groups = self.care.tower().map_or_else(Vec::new, |tower| tower.groups(&items));
         if groups.len() < 2 {
             self.run_group(std::mem::take(batch));
             return;
@@ -132,28 +196,82 @@ impl<T: Tower> Worker<T> {
     }
 
     fn run_group(&mut self, batch: Vec<Job<T::Item>>) {
+        if let Some(told) = self.care.sick() {
+            // Behind a group that showed it.
+            for job in batch {
+                let _ = job.reply.send(Err(told.clone()));
+            }
+            return;
+        }
         let answers = match self.timed(&batch) {
             Ok(answers) => answers,
             Err(error) if batch.len() == 1 => vec![Err(error)],
             Err(error) => {
                 tracing::warn!(model = self.model, modality = %T::MODALITY, items = batch.len(), %error,
                     "a batch failed; its items run one by one");
-                batch
-                    .iter()
-                    .map(|job| self.timed(std::slice::from_ref(job))?.pop().unwrap_or(Err(ClipError::Stopped)))
-                    .collect()
+                return self.run_alone(batch);
             }
         };
         debug_assert_eq!(answers.len(), batch.len());
+        let is_alone = batch.len() == 1;
+        let mut doubtful = Vec::new();
         for (job, answer) in batch.into_iter().zip(answers) {
-            // The caller may have gone away meanwhile.
-            let _ = job.reply.send(answer);
+            match answer {
+                // A neighbour may be the reason.
+                Err(error) if !is_alone && error.is_of_run() => doubtful.push(job),
+                answer => self.answer(job, answer),
+            }
+        }
+        self.run_alone(doubtful);
+    }
+
+    /// One by one, until one of them shows that the session does not work.
+    fn run_alone(&mut self, batch: Vec<Job<T::Item>>) {
+        for job in batch {
+            let answer = match self.timed(std::slice::from_ref(&job)) {
+                Ok(mut answers) => answers.pop().unwrap_or(Err(ClipError::Stopped)),
+                Err(error) => Err(error),
+            };
+            self.answer(job, answer);
+        }
+    }
+
+    fn answer(&mut self, job: Job<T::Item>, answer: Answer) {
+        let answer = match answer {
+            Ok(vector) => self.care.checked(vector),
+            Err(error) => Err(error),
+        };
+        let answer = match answer {
+            Ok(vector) => {
+                self.care.succeeded();
+                Ok(vector)
+            }
+            Err(error) if error.is_of_run() => Err(self.judged(&job.item, error)),
+            Err(error) => Err(error),
+        };
+        // The caller may have gone away meanwhile.
+        let _ = job.reply.send(answer);
+    }
+
+    /// What an item that failed alone is told.
+    fn judged(&mut self, item: &T::Item, error: ClipError) -> ClipError {
+        // It failed in a batch, behind one that broke the session.
+        if let Some(told) = self.care.sick() {
+            return told;
+        }
+        match self.care.judge(T::digest(item), &error) {
+            Verdict::Item => error,
+            Verdict::Session => self.care.sick().unwrap_or(error),
+            Verdict::Both => ClipError::item(
+                "model_broken_by_item",
+                format!("the model's session breaks with this input, again and again, and works for others: {error}"),
+            ),
         }
     }
 
     fn timed(&mut self, batch: &[Job<T::Item>]) -> Result<Vec<Answer>, ClipError> {
         let start = Instant::now();
-        let answers = self.tower.run(&batch.iter().map(|job| &job.item).collect::<Vec<_>>())?;
+        let answers = self.care.run(&batch.iter().map(|job| &job.item).collect::<Vec<_>>())?;
         self.metrics.embed_batch(&self.model, T::MODALITY, batch.len(), start.elapsed());
         Ok(answers)
     }
@@ -171,139 +289,5 @@ impl Drop for Alarm {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-    use std::sync::mpsc as std_mpsc;
-
-    use futures::future::join_all;
-
-    use super::*;
-    use crate::domain::Modality;
-
-    /// Vectors are `[item, 1]`; 13 fails its run, 66 panics. Each run waits for a permit and reports its size.
-    struct Fake {
-        permits: std_mpsc::Receiver<()>,
-        sizes: std_mpsc::Sender<usize>,
-    }
-
-    impl Tower for Fake {
-        type Item = u8;
-        const MODALITY: Modality = Modality::Text;
-
-        fn run(&mut self, items: &[&u8]) -> Result<Vec<Answer>, ClipError> {
-            let _ = self.permits.recv();
-            let _ = self.sizes.send(items.len());
-            assert!(!items.contains(&&66), "asked to panic");
-            if items.contains(&&13) {
-                return Err(ClipError::run("unlucky"));
-            }
-            Ok(items.iter().map(|i| Ok(vector(**i))).collect())
-        }
-
-        fn fixed_rows(&self) -> Option<usize> {
-            None
-        }
-
-        fn run_again(&mut self) -> Result<(), ClipError> {
-            Ok(())
-        }
-    }
-
-    fn vector(item: u8) -> Embedding {
-        Embedding::normalised(vec![f32::from(item), 1.0]).unwrap()
-    }
-
-    fn engine(batch_max: usize) -> (Engine<Fake>, std_mpsc::Sender<()>, std_mpsc::Receiver<usize>) {
-        let (permit, permits) = std_mpsc::channel();
-        let (sizes, size) = std_mpsc::channel();
-        let tower = Fake { permits, sizes };
-        (Engine::start("test/fake", vec![tower], batch_max, &Arc::default()).unwrap(), permit, size)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn batches_form_from_what_waits() {
-        let (engine, permit, size) = engine(4);
-        let answers = (0..9).map(|i| engine.embed(i));
-        let all = async {
-            let answers = join_all(answers).await;
-            for (i, answer) in (0..9).zip(answers) {
-                assert_eq!(answer.unwrap(), vector(i));
-            }
-        };
-        // Dropped, so that no run waits.
-        drop(permit);
-        all.await;
-        let sizes: Vec<_> = size.try_iter().collect();
-        assert_eq!(sizes.iter().sum::<usize>(), 9);
-        assert!(sizes.iter().all(|s| *s <= 4), "{sizes:?}");
-        assert!(engine.alive.load(Ordering::Acquire));
-    }
-
-    #[test]
-    fn no_run_exceeds_the_batch() {
-        let ((_, permits), (sizes, size)) = (std_mpsc::channel(), std_mpsc::channel());
-        let vectors = Fake { permits, sizes }.run_in_batches(&[&1, &2, &3, &4, &5], 2).unwrap();
-        assert_eq!(vectors, (1..=5).map(|item| Ok(vector(item))).collect::<Vec<_>>());
-        assert_eq!(size.try_iter().collect::<Vec<_>>(), [2, 2, 1]);
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_bad_item_fails_alone() {
-        let (engine, permit, size) = engine(4);
-        let first = engine.embed(1);
-        let rest = async {
-            // The first is taken alone, and its run waits for its permit until the next four are queued.
-            while engine.queue.as_ref().unwrap().capacity() < 4 {
-                tokio::task::yield_now().await;
-            }
-            let rest = join_all([2, 13, 3, 4].map(|i| engine.embed(i)));
-            let release = async {
-                while engine.queue.as_ref().unwrap().capacity() > 0 {
-                    tokio::task::yield_now().await;
-                }
-                drop(permit);
-            };
-            tokio::join!(rest, release).0
-        };
-        let (first, rest) = tokio::join!(first, rest);
-        assert_eq!(first.unwrap(), vector(1));
-        assert_eq!(rest[0], Ok(vector(2)));
-        assert_eq!(rest[1].as_ref().unwrap_err().reason(), "model_run_failed");
-        assert_eq!(rest[2], Ok(vector(3)));
-        assert_eq!(rest[3], Ok(vector(4)));
-        // One, the batch of four that failed, and its items one by one.
-        assert_eq!(size.try_iter().collect::<Vec<_>>(), [1, 4, 1, 1, 1, 1]);
-        assert!(engine.is_alive());
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_panic_stops_the_engine_and_hangs_nobody() {
-        let (engine, permit, _size) = engine(1);
-        drop(permit);
-        let answers = join_all([66, 1, 2, 3].map(|i| engine.embed(i))).await;
-        assert_eq!(answers[0], Err(ClipError::Stopped));
-        assert!(!engine.is_alive());
-        let reasons: HashSet<_> = answers.iter().filter_map(|a| a.as_ref().err()).map(ClipError::reason).collect();
-        assert_eq!(reasons, HashSet::from(["model_stopped"]));
-        assert_eq!(engine.embed(5).await, Err(ClipError::Stopped));
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_caller_that_left_costs_no_run_and_drop_joins() {
-        let (engine, permit, size) = engine(1);
-        {
-            let (mut first, mut second) = (Box::pin(engine.embed(1)), Box::pin(engine.embed(2)));
-            assert!(futures::poll!(&mut first).is_pending());
-            while engine.queue.as_ref().unwrap().capacity() == 0 {
-                tokio::task::yield_now().await;
-            }
-            assert!(futures::poll!(&mut second).is_pending());
-        }
-        drop(permit);
-        let alive = Arc::downgrade(&engine.alive);
-        drop(engine);
-        assert_eq!(alive.strong_count(), 0, "the thread has ended");
-        // The first one's run had begun, or not; the second one's never did.
-        assert!(size.try_iter().count() <= 1);
-    }
-}
+#[path = "engine_tests.rs"]
+mod tests;

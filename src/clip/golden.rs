@@ -8,8 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::ClipError;
+use super::Pixels;
 use super::directory::text_of;
 use super::load::Opened;
+use super::probes::Probes;
 use super::providers::Active;
 use super::tower::Tower as _;
 use crate::domain::{Decoding, Embedding, Modality, Orientation, Precision};
@@ -182,15 +184,28 @@ impl Golden {
         }
     }
 
-    fn compare_first(&self, model: &mut Opened, images: usize, texts: usize) -> Result<Vec<Compared>, ClipError> {
+    /// The first golden inputs with their vectors: what a session must come to at any time.
+    pub(super) fn probes(&self, model: &Opened) -> Result<(Probes<Pixels>, Probes<Vec<i64>>), ClipError> {
+        let floor = self.floor(model);
+        let pixels = self.pixels(model, START_IMAGES)?.into_iter();
+        let images = pixels.zip(&self.images).map(|(pixels, image)| (pixels, image.vector.clone())).collect();
+        let texts = self.texts.iter().take(START_TEXTS).map(|t| (model.tokenizer.encode(&t.text), t.vector.clone()));
+        Ok((Probes::golden(images, floor), Probes::golden(texts.collect(), floor)))
+    }
+
+    fn pixels(&self, model: &Opened, images: usize) -> Result<Vec<Pixels>, ClipError> {
         // As OpenCLIP does it, whatever the settings do to pictures otherwise.
         let preprocess = model.preprocess.clone().with(Orientation::default(), Decoding::default());
-        let mut pixels = Vec::new();
-        for image in self.images.iter().take(images) {
-            pixels.push(preprocess.decode(&image.file, PIXELS_MAX).map_err(|e| {
+        let pixels = |image: &GoldenImage| {
+            preprocess.decode(&image.file, PIXELS_MAX).map_err(|e| {
                 ClipError::load("golden_unusable", format!("{}: picture {:?}: {e}", self.path.display(), image.name))
-            })?);
-        }
+            })
+        };
+        self.images.iter().take(images).map(pixels).collect()
+    }
+
+    fn compare_first(&self, model: &mut Opened, images: usize, texts: usize) -> Result<Vec<Compared>, ClipError> {
+        let pixels = self.pixels(model, images)?;
         let tokens: Vec<_> = self.texts.iter().take(texts).map(|t| model.tokenizer.encode(&t.text)).collect();
 
         let (Some(images), Some(texts)) = (model.images.towers.first_mut(), model.texts.towers.first_mut()) else {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::directory::{self, ModelFiles};
 use super::engine::Engine;
@@ -9,9 +10,11 @@ use super::facts::ModelFacts;
 use super::fit::Known;
 use super::golden::Golden;
 use super::opener::{Opener, Towers};
+use super::probes::Probes;
 use super::providers::{Providers, with_own_caches};
+use super::session::{CareOf, Reopen, Sessions};
 use super::tower::{ImageTower, TextTower};
-use super::{Clip, ClipError, Preprocess, Runs, Tokenizer, runtime};
+use super::{Clip, ClipError, Pixels, Preprocess, Runs, Tokenizer, runtime};
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{Fingerprint, Modality, ModelId};
 use crate::telemetry::Metrics;
@@ -26,6 +29,7 @@ impl Clip {
         let mut opened = Opened::open(entry, settings)?;
         opened.self_test(&entry.id)?;
         let fingerprint = opened.fingerprint(&entry.id)?;
+        let (probe_images, probe_texts) = opened.probes(&entry.id)?;
         let Opened { directory, opener, preprocess, tokenizer, images, texts, .. } = opened;
         let runs = Runs { precision: settings.precision, image: images.active, text: texts.active };
         let name = entry.id.to_string();
@@ -35,6 +39,20 @@ impl Clip {
             sessions = images.towers.len(), "model loaded"
         );
         metrics.model(&name, &runs.info());
+        let opener = Arc::new(opener);
+        let recovery_max = Duration::from_millis(settings.recovery_max_ms);
+        let reopen_image: Reopen<ImageTower> = {
+            let (opener, active) = (opener.clone(), runs.image.clone());
+            Arc::new(move |place| opener.another_image_tower(&active, place))
+        };
+        let reopen_text: Reopen<TextTower> = {
+            let (opener, active, tokenizer) = (opener.clone(), runs.text.clone(), tokenizer.clone());
+            Arc::new(move |place| opener.another_text_tower(&active, place, &tokenizer))
+        };
+        let image = CareOf { probes: Arc::new(probe_images), reopen: reopen_image, recovery_max };
+        let text = CareOf { probes: Arc::new(probe_texts), reopen: reopen_text, recovery_max };
+        let image = Sessions { towers: images.towers, care: image };
+        let text = Sessions { towers: texts.towers, care: text };
         Ok(Self {
             id: entry.id.clone(),
             fingerprint,
@@ -42,8 +60,8 @@ impl Clip {
             preprocess,
             tokenizer,
             image_size: opener.image_size,
-            image: Engine::start(&name, images.towers, settings.image_batch_max, &metrics)?,
-            text: Engine::start(&name, texts.towers, settings.text_batch_max, &metrics)?,
+            image: Engine::start(&name, image, settings.image_batch_max, &metrics)?,
+            text: Engine::start(&name, text, settings.text_batch_max, &metrics)?,
             opener,
         })
     }
@@ -125,6 +143,23 @@ impl Opened {
         };
         let tested = Golden::read(path).and_then(|golden| golden.self_test(self));
         tested.map_err(|e| named(id, &self.directory, e))
+    }
+
+    /// Inputs that every session of the model must do, now and at any time: its golden ones, or those of the trial run.
+    fn probes(&mut self, id: &ModelId) -> Result<(Probes<Pixels>, Probes<Vec<i64>>), ClipError> {
+        let probes = match &self.opener.files.golden {
+            Some(path) => Golden::read(path).and_then(|golden| golden.probes(self)),
+            None => self.probes_of_start(),
+        };
+        probes.map_err(|e| named(id, &self.directory, e))
+    }
+
+    fn probes_of_start(&mut self) -> Result<(Probes<Pixels>, Probes<Vec<i64>>), ClipError> {
+        let (Some(image), Some(text)) = (self.images.towers.first_mut(), self.texts.towers.first_mut()) else {
+            return Err(ClipError::Stopped);
+        };
+        let picture = image.trial_picture();
+        Ok((Probes::of_start(image, vec![picture])?, Probes::of_start(text, Opener::probes(&self.tokenizer))?))
     }
 
     pub(super) fn fingerprint(&self, id: &ModelId) -> Result<Fingerprint, ClipError> {

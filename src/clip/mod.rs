@@ -5,7 +5,9 @@
 
 mod alone;
 mod area;
+mod blame;
 mod directory;
+mod ends;
 mod engine;
 mod error;
 mod facts;
@@ -21,9 +23,11 @@ mod onnx;
 mod opener;
 mod picture;
 mod preprocess;
+mod probes;
 mod providers;
 mod runs;
 mod runtime;
+mod session;
 #[cfg(test)]
 mod test_graph;
 mod tokenize;
@@ -45,6 +49,7 @@ pub use verify::{Case, Verification, verify};
 
 use crate::config::ClipSettings;
 use crate::domain::{Embedding, Fingerprint, ModelId};
+use crate::telemetry::Pulse;
 use engine::Engine;
 use opener::Opener;
 use tower::{ImageTower, TextTower};
@@ -52,7 +57,8 @@ use tower::{ImageTower, TextTower};
 /// Longer texts are tokenized off the async threads.
 const SHORT_TEXT_BYTES: usize = 2048;
 
-/// One loaded model. Shared by reference; dropping it ends and joins its threads, which takes up to one run.
+/// One loaded model. Shared by reference; dropping it ends and joins its threads, which takes up to one run,
+/// and no longer than [`crate::shutdown::TOWERS_CLOSE_MAX`] for each tower.
 pub struct Clip {
     id: ModelId,
     fingerprint: Fingerprint,
@@ -62,7 +68,7 @@ pub struct Clip {
     image_size: [usize; 2],
     image: Engine<ImageTower>,
     text: Engine<TextTower>,
-    opener: Opener,
+    opener: Arc<Opener>,
 }
 
 impl Clip {
@@ -92,6 +98,17 @@ impl Clip {
     /// False once a thread of a tower has panicked. The model answers [`ClipError::Stopped`] from then on.
     pub fn is_alive(&self) -> bool {
         self.image.is_alive() && self.text.is_alive()
+    }
+
+    /// Why no session of a tower works any more, where opening them anew has not helped for `clip.recovery_max_ms`. What is
+    /// embedded meanwhile is answered with [`ClipError::Session`], and may succeed again.
+    pub fn given_up(&self) -> Option<String> {
+        self.image.given_up().or_else(|| self.text.given_up())
+    }
+
+    /// The signs of life of the towers' threads.
+    pub fn pulses(&self) -> impl Iterator<Item = &Pulse> {
+        self.image.pulses().iter().chain(self.text.pulses())
     }
 
     /// How pictures become the image tower's input.

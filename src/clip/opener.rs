@@ -69,18 +69,30 @@ impl Opener {
         Ok((Towers { towers, active, dimension }, tokenizer))
     }
 
-    /// One image tower more, on the first device, with what runs the others.
-    pub(super) fn another_image_tower(&self, active: &Active) -> Result<ImageTower, ClipError> {
-        Ok(self.image_tower(active.devices[0], Some(active))?.0.tower)
+    /// One image tower more, with what runs the others, where the one at `place` among them is.
+    pub(super) fn another_image_tower(&self, active: &Active, place: usize) -> Result<ImageTower, ClipError> {
+        Ok(self.image_tower(self.device(active, place), Some(active))?.0.tower)
     }
 
     /// One text tower more.
     pub(super) fn another_text_tower(
         &self,
         active: &Active,
+        place: usize,
         tokenizer: &Arc<Tokenizer>,
     ) -> Result<TextTower, ClipError> {
-        Ok(self.text_tower(active.devices[0], Some(active), &mut Some(tokenizer.clone()))?.0.tower)
+        Ok(self.text_tower(self.device(active, place), Some(active), &mut Some(tokenizer.clone()))?.0.tower)
+    }
+
+    /// Where the tower at `place` among all is: device by device, as [`Self::on_all_devices`] opens them.
+    fn device(&self, active: &Active, place: usize) -> u32 {
+        let place = place / self.settings().sessions.max(1);
+        active.devices.get(place).or(active.devices.first()).copied().unwrap_or(0)
+    }
+
+    /// Tokens of the texts that the text tower is tried with.
+    pub(super) fn probes(tokenizer: &Tokenizer) -> Vec<Vec<i64>> {
+        PROBES.map(|text| tokenizer.encode(text)).into()
     }
 
     /// The first session finds out which providers can be had; the others must have the same ones.

@@ -53,7 +53,7 @@ async fn batches_give_what_single_runs_give() {
     }
 
     let together = join_all((0..20).map(|seed| clip.embed_pixels(noise(seed, 96)))).await;
-    let mut tower = clip.opener.another_image_tower(&clip.runs.image).unwrap();
+    let mut tower = clip.opener.another_image_tower(&clip.runs.image, 0).unwrap();
     for (seed, together) in (0..20).zip(together) {
         let alone = tower.embed(&[noise(seed, 96)]).unwrap().remove(0);
         assert!(close(&alone, &together.unwrap(), 1e-5), "{seed}");
@@ -84,7 +84,7 @@ async fn an_id_outside_the_vocabulary_fails_alone() {
 #[test]
 fn texts_at_their_real_length_equal_the_padded_ones() {
     let clip = demo();
-    let open = || clip.opener.another_text_tower(&clip.runs.text, &clip.tokenizer).unwrap();
+    let open = || clip.opener.another_text_tower(&clip.runs.text, 0, &clip.tokenizer).unwrap();
     let (mut real, mut padded) = (open(), open());
     assert!(real.is_at_real_length());
     padded.pad_always();

@@ -40,6 +40,8 @@ pub struct ClipSettings {
     pub image_batch_max: usize,
     /// Most texts in one run.
     pub text_batch_max: usize,
+    /// How long sessions that do not work any more are opened anew before the worker ends, in milliseconds; 0: for ever.
+    pub recovery_max_ms: u64,
     /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1. It leaves
     /// all of them where a required provider computes elsewhere than on the CPU; a preferred one may turn out to be missing.
     pub preprocess_threads: usize,
@@ -189,6 +191,7 @@ impl Default for ClipSettings {
             sessions: 1,
             image_batch_max: 16,
             text_batch_max: 32,
+            recovery_max_ms: 120_000,
             preprocess_threads: 0,
             decode_bytes_max: 0,
             orientation: Orientation::default(),
@@ -245,6 +248,7 @@ impl ClipSettings {
             sessions: section.number("sessions", default.sessions, 1..=64),
             image_batch_max: section.number("image_batch_max", default.image_batch_max, 1..=4096),
             text_batch_max: section.number("text_batch_max", default.text_batch_max, 1..=4096),
+            recovery_max_ms: section.number("recovery_max_ms", default.recovery_max_ms, 0..=86_400_000),
             preprocess_threads: section.number("preprocess_threads", default.preprocess_threads, 0..=1024),
             decode_bytes_max: section.number("decode_bytes_max", default.decode_bytes_max, 0..=1 << 40),
             orientation: section.value("orientation", default.orientation),

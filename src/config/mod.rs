@@ -44,7 +44,7 @@ pub use reader::Expected;
 pub use s3_buckets::S3Allowed;
 pub use show::{Effective, Entry};
 pub use store::{StoreKind, StoreSettings};
-pub use telemetry::{LogFormat, TelemetrySettings, log_filter};
+pub use telemetry::{HUNG_AFTER_MS, LogFormat, TelemetrySettings, log_filter};
 
 use problem::nearest;
 use reader::{Reader, Review};
@@ -103,6 +103,17 @@ impl Settings {
         self.telemetry.review(&mut review);
     }
 }
+
+/// Keys that have another name by now: section, old, new. The old ones are refused, with the new one as a hint: what they mean has
+/// changed as well.
+const RENAMED: [(&str, &str, &str); 2] = [
+    ("pipeline", "permanent_failures_in_row_max", "dead_letters_in_row_max, which counts dead letters of every class"),
+    (
+        "pipeline",
+        "permanent_failures_percent_max",
+        "dead_letters_percent_max, which counts dead letters of every class",
+    ),
+];
 
 /// The tree of values, section by section.
 struct Sections {
@@ -163,6 +174,9 @@ fn unknown(key: String, origin: Option<String>, expected: String, hint: Option<S
 
 /// A key that `key` may have been meant to be: of its own section, or of another one.
 fn suggestion(section: &str, key: &str, known: &[(&str, &str)]) -> Option<String> {
+    if let Some((_, _, new)) = RENAMED.iter().find(|(s, old, _)| *s == section && *old == key) {
+        return Some(format!("it is now {section}.{new}"));
+    }
     let own = known.iter().filter(|(s, _)| *s == section).map(|(_, k)| *k);
     let others = known.iter().filter(|(s, k)| *s != section && *k == key);
     let own = || nearest(key, own).map(|near| format!("did you mean {section}.{near}?"));

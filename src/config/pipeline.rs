@@ -23,11 +23,11 @@ pub struct PipelineSettings {
     /// A message in flight that does not move, or a partition that brings nothing although there is more, is reported
     /// in `/readyz` after this time; 0: never.
     pub stalled_after_ms: u64,
-    /// This many permanent failures in a row stop the worker; 0: no limit.
-    pub permanent_failures_in_row_max: u64,
-    /// More than this many percent of the last 1,000 settled messages stop the worker when they failed permanently;
+    /// This many dead letters in a row, of whatever class, stop the worker; 0: no limit.
+    pub dead_letters_in_row_max: u64,
+    /// More than this many percent of the last 1,000 settled messages stop the worker when they became dead letters;
     /// 0: no limit.
-    pub permanent_failures_percent_max: usize,
+    pub dead_letters_percent_max: usize,
 }
 
 impl Default for PipelineSettings {
@@ -42,8 +42,8 @@ impl Default for PipelineSettings {
             commit_interval_ms: 1_000,
             drain_deadline_ms: 30_000,
             stalled_after_ms: 600_000,
-            permanent_failures_in_row_max: 1_000,
-            permanent_failures_percent_max: 50,
+            dead_letters_in_row_max: 1_000,
+            dead_letters_percent_max: 50,
         }
     }
 }
@@ -63,14 +63,14 @@ impl PipelineSettings {
             commit_interval_ms: section.number("commit_interval_ms", default.commit_interval_ms, 1..=3_600_000),
             drain_deadline_ms: section.number("drain_deadline_ms", default.drain_deadline_ms, 1..=86_400_000),
             stalled_after_ms: section.number("stalled_after_ms", default.stalled_after_ms, 0..=86_400_000),
-            permanent_failures_in_row_max: section.number(
-                "permanent_failures_in_row_max",
-                default.permanent_failures_in_row_max,
+            dead_letters_in_row_max: section.number(
+                "dead_letters_in_row_max",
+                default.dead_letters_in_row_max,
                 0..=1_000_000_000,
             ),
-            permanent_failures_percent_max: section.number(
-                "permanent_failures_percent_max",
-                default.permanent_failures_percent_max,
+            dead_letters_percent_max: section.number(
+                "dead_letters_percent_max",
+                default.dead_letters_percent_max,
                 0..=100,
             ),
         }

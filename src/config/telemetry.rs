@@ -5,11 +5,17 @@ use tracing_subscriber::EnvFilter;
 use super::problem::nearest;
 use super::reader::{Expected, Reader, Review, Text, choice};
 
+/// The default of `telemetry.hung_after_ms`.
+pub const HUNG_AFTER_MS: u64 = 600_000;
+const HUNG_AFTER_LEAST_MS: u64 = 3_000;
+
 /// `[telemetry]`: logs, metrics, health.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
     /// Address of `/metrics`, `/livez`, `/readyz`; none: not served.
     pub listen: Option<SocketAddr>,
+    /// A thread or task that does not move for this long makes `/livez` answer 503, in milliseconds; 0: never.
+    pub hung_after_ms: u64,
     /// `tracing` filter: a level, then `target=level` for parts, for example `info,clipstream=debug`.
     pub log_filter: String,
     /// `text` or `json`.
@@ -26,6 +32,7 @@ impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
+            hung_after_ms: HUNG_AFTER_MS,
             // The engine's own remarks; and the AWS SDK's about credentials that it does not find, which come with every
             // fetch of an outage that we report ourselves.
             log_filter: "info,qdrant_edge=error,aws_config=error".into(),
@@ -70,6 +77,7 @@ impl TelemetrySettings {
         let default = Self::default();
         Self {
             listen: section.optional("listen", default.listen),
+            hung_after_ms: section.number("hung_after_ms", default.hung_after_ms, 0..=86_400_000),
             // The engine's own remarks; and the AWS SDK's about credentials that it does not find, which come with every
             // fetch of an outage that we report ourselves.
             log_filter: section.value("log_filter", default.log_filter),
@@ -78,6 +86,10 @@ impl TelemetrySettings {
     }
 
     pub(super) fn review(&self, review: &mut Review<'_>) {
+        let is_enough = self.hung_after_ms == 0 || self.hung_after_ms >= HUNG_AFTER_LEAST_MS;
+        review.expect(is_enough, "telemetry.hung_after_ms", || {
+            Expected::new(format!("0, or {HUNG_AFTER_LEAST_MS} or more: what is alive is seen to move once a second"))
+        });
         if let Err(expected) = log_filter(&self.log_filter) {
             review.wrong("telemetry.log_filter", expected);
         }

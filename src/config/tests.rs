@@ -151,6 +151,38 @@ fn unknown_names_are_errors_with_a_suggestion() {
     );
 }
 
+/// Keys that were renamed because what they mean has changed: not taken as the new ones in silence.
+#[test]
+fn old_names_are_refused_with_the_new_ones() {
+    let found = of_toml(
+        "[pipeline]\npermanent_failures_in_row_max = 5\npermanent_failures_percent_max = 5\ndead_letters_in_row_max = 7\n",
+    );
+    let hint = |new: &str| format!("it is now pipeline.{new}, which counts dead letters of every class");
+    let (in_row, percent) = (hint("dead_letters_in_row_max"), hint("dead_letters_percent_max"));
+    assert_eq!(
+        hints(&found),
+        [
+            ("pipeline.permanent_failures_in_row_max", in_row.as_str()),
+            ("pipeline.permanent_failures_percent_max", percent.as_str()),
+        ]
+    );
+}
+
+#[test]
+fn a_bound_of_liveness_is_none_or_longer_than_a_beat() {
+    let keys = |ms: u64| {
+        of_toml(&format!("[telemetry]\nhung_after_ms = {ms}\n")).into_iter().map(|p| p.key).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (keys(1000), keys(2999)),
+        (vec!["telemetry.hung_after_ms".to_owned()], vec!["telemetry.hung_after_ms".to_owned()])
+    );
+    for good in [0, 3000] {
+        let text = format!("[telemetry]\nhung_after_ms = {good}\n");
+        assert!(Settings::load(Layers::default().with_text("f", &text)).is_ok());
+    }
+}
+
 #[test]
 fn values_out_of_range_or_kind_say_what_is_right() {
     let found = of_toml(

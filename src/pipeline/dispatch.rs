@@ -19,10 +19,13 @@ use crate::dead_letter::{DeadLetter, Sent};
 use crate::domain::{Failure, IngestRequest, Message, Outcome, TopicPartition};
 use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceError, SourceEvent};
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Health, Metrics, Pulse};
 
 /// How often progress is mentioned in the log.
 const REPORT: Duration = Duration::from_secs(60);
+
+/// How often the loop shows that it goes round, whatever else happens.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is done with one message. The stages implement it; tests have their own.
 pub trait Handler: Send + Sync + 'static {
@@ -38,8 +41,8 @@ pub trait Handler: Send + Sync + 'static {
         message: &Message,
     ) -> impl Future<Output = Result<Outcome, GaveUp>> + Send;
 
-    /// Why no more work can be done, if so: something that all messages need has panicked.
-    fn broken(&self) -> Option<String>;
+    /// Why no more work can be done, if so: something that all messages need has panicked, or does not work any more.
+    fn broken(&self) -> Option<PipelineError>;
 
     /// Returns once the letter is safe, however long that takes.
     fn bury(&self, letter: &DeadLetter) -> impl Future<Output = Sent> + Send;
@@ -58,6 +61,7 @@ pub struct Dispatcher<H> {
     tasks: JoinSet<Ended>,
     revocations: Vec<Leaving>,
     stuck: Stuck,
+    pulse: Pulse,
     in_flight: usize,
     in_flight_bytes: usize,
     flood_gate: FloodGate,
@@ -101,6 +105,8 @@ impl<H: Handler> Dispatcher<H> {
         progress: Arc<Progress>,
     ) -> Self {
         let flood_gate = FloodGate::new(&settings);
+        let pulse = Pulse::new("the dispatcher");
+        health.watch(pulse.clone());
         let stuck = Stuck::new(Duration::from_millis(settings.stalled_after_ms), health.clone());
         Self {
             source,
@@ -115,6 +121,7 @@ impl<H: Handler> Dispatcher<H> {
             tasks: JoinSet::new(),
             revocations: Vec::new(),
             stuck,
+            pulse,
             in_flight: 0,
             in_flight_bytes: 0,
             flood_gate,
@@ -126,6 +133,7 @@ impl<H: Handler> Dispatcher<H> {
     /// Runs until the source ends, a stop is requested and drained, or something is beyond repair.
     pub async fn run(mut self) -> Result<Summary, PipelineError> {
         let ended = self.take_until_stopped().await;
+        self.pulse.rest();
         // Whatever happened: what is settled is safe to commit, and the source wants to leave in order.
         self.tasks.abort_all();
         self.commit().await;
@@ -146,7 +154,10 @@ impl<H: Handler> Dispatcher<H> {
         let mut source_ended = false;
         let mut drain_by: Option<tokio::time::Instant> = None;
         let mut flooded: Option<Flood> = None;
+        let mut alive = tokio::time::interval(ALIVE_INTERVAL);
+        alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.pulse.beat();
             self.complete_revocations();
             let stopping = source_ended || drain_by.is_some();
             if stopping && self.tasks.is_empty() {
@@ -173,9 +184,10 @@ impl<H: Handler> Dispatcher<H> {
                 _ = tick.tick() => {
                     self.on_tick().await;
                     if let Some(why) = self.handler.broken() {
-                        return Err(PipelineError::Broken(why));
+                        return Err(why);
                     }
                 }
+                _ = alive.tick() => {}
                 event = self.source.next(demand), if !source_ended => match event {
                     Ok(SourceEvent::End) => source_ended = true,
                     Ok(event) => self.on_event(event)?,

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::*;
 use crate::domain::{AssetId, Class, Op, Payload, Position, Stage};
+use crate::pipeline::FloodOf;
 
 /// A source that the test feeds by hand and whose commits it reads.
 struct FakeSource {
@@ -115,7 +116,7 @@ impl Handler for FakeHandler {
         Ok(Outcome::Indexed)
     }
 
-    fn broken(&self) -> Option<String> {
+    fn broken(&self) -> Option<PipelineError> {
         None
     }
 
@@ -400,26 +401,29 @@ async fn a_panic_stops_the_pipeline() {
 
 #[tokio::test]
 async fn a_flood_of_broken_messages_stops_the_pipeline_after_the_letters_are_safe() {
-    let rig = Rig::new(PipelineSettings { permanent_failures_in_row_max: 3, ..Default::default() });
+    let rig = Rig::new(PipelineSettings { dead_letters_in_row_max: 3, ..Default::default() });
     for offset in 0..3 {
         rig.message(offset, "a", "unreadable");
     }
     rig.handler.until(|h| h.buried.lock().unwrap().len() == 3).await;
     let (commits, run) = (rig.commits.clone(), rig.run);
-    assert!(matches!(run.await.unwrap(), Err(PipelineError::Flood(Flood::InRow(3)))));
+    assert!(matches!(run.await.unwrap(), Err(PipelineError::Flood(Flood { of: FloodOf::InRow(3), .. }))));
     assert_eq!(commits.lock().unwrap()[&partition()], 3);
 }
 
 #[tokio::test]
 async fn a_large_share_of_broken_messages_stops_the_pipeline_too() {
-    let settings = PipelineSettings { permanent_failures_percent_max: 60, in_flight_max: 1, ..Default::default() };
+    let settings = PipelineSettings { dead_letters_percent_max: 60, in_flight_max: 1, ..Default::default() };
     let rig = Rig::new(settings);
     for offset in 0..1_200 {
         rig.message(offset, "a", if offset % 3 == 0 { "ok" } else { "bad" });
     }
     let (commits, run) = (rig.commits.clone(), rig.run);
     let ended = run.await.unwrap();
-    assert!(matches!(ended, Err(PipelineError::Flood(Flood::Share { failed: 666, of: 1_000 }))), "{ended:?}");
+    assert!(
+        matches!(ended, Err(PipelineError::Flood(Flood { of: FloodOf::Share { dead: 666, of: 1_000 }, .. }))),
+        "{ended:?}"
+    );
     assert_eq!(commits.lock().unwrap()[&partition()], 1_000);
 }
 

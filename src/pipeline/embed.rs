@@ -12,11 +12,14 @@ use crate::budget::Budget;
 use crate::clip::{Clip, ClipError, Pixels, Preprocess, decode_picture, picture_bytes};
 use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, UnchangedBy, Vectors};
 use crate::media::Media;
+use crate::telemetry::Pulse;
 
 /// Decodes and preprocesses on threads of its own. They are few and live long: buffers of megabytes are then reused, where
 /// a pool of many short-lived threads has the kernel clear new pages for every picture.
 pub struct Embed {
     threads: ThreadPool,
+    /// By thread.
+    pulses: Arc<[Pulse]>,
     limits: Limits,
     /// What all pictures that are being decoded may take together. Each reserves its own part before anything of it is
     /// allocated, in the order in which they come: large ones wait for one another, and nobody overtakes them for ever.
@@ -91,7 +94,13 @@ impl Embed {
     pub fn new(limits: Limits) -> Result<Self, ThreadPoolBuildError> {
         let count = limits.threads.max(1);
         let threads = ThreadPoolBuilder::new().num_threads(count).thread_name(|n| format!("preprocess-{n}"));
-        Ok(Self { threads: threads.build()?, limits, budget: Budget::new(limits.decode_bytes_max) })
+        let pulses = (0..count).map(|n| Pulse::new(format!("the decoder of pictures {n}"))).collect();
+        Ok(Self { threads: threads.build()?, pulses, limits, budget: Budget::new(limits.decode_bytes_max) })
+    }
+
+    /// The signs of life of the threads.
+    pub fn pulses(&self) -> &[Pulse] {
+        &self.pulses
     }
 
     pub async fn embed(
@@ -197,7 +206,10 @@ impl Embed {
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let (reply, done) = oneshot::channel();
+        let pulses = self.pulses.clone();
         self.threads.spawn(move || {
+            let pulse = rayon::current_thread_index().and_then(|thread| pulses.get(thread));
+            let _working = pulse.map(Pulse::work);
             // A panic drops `reply`, which tells the waiting message; nobody waits any more when it was fenced.
             if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
                 let _ = reply.send(result);

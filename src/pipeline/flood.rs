@@ -1,33 +1,42 @@
-//! When so many messages fail for good that it is not the messages that are wrong.
+//! When so many messages become dead letters that it is not the messages that are wrong.
+//!
+//! Whatever they died of: a topic of the wrong format dies permanently, one whose media server answers nobody dies transiently, and
+//! what fails every message and is taken for the messages' fault dies as it may.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use crate::config::PipelineSettings;
-use crate::domain::{Class, Outcome};
+use crate::domain::{Failure, Outcome};
 
 /// Settled messages over which the share is taken; none is taken before there are so many.
 const WINDOW: usize = 1_000;
 
 /// What was found too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flood {
+pub struct Flood {
+    pub of: FloodOf,
+    /// What the last one died of.
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloodOf {
     InRow(u64),
-    Share { failed: usize, of: usize },
+    Share { dead: usize, of: usize },
 }
 
 impl fmt::Display for Flood {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (found, limit) = match self {
-            Self::InRow(messages) => (format!("{messages} messages in a row"), "permanent_failures_in_row_max"),
-            Self::Share { failed, of } => {
-                (format!("{failed} of the last {of} messages"), "permanent_failures_percent_max")
-            }
+        let (found, limit) = match self.of {
+            FloodOf::InRow(messages) => (format!("{messages} messages in a row"), "dead_letters_in_row_max"),
+            FloodOf::Share { dead, of } => (format!("{dead} of the last {of} messages"), "dead_letters_percent_max"),
         };
         write!(
             f,
-            "{found} failed permanently, which looks like a wrong topic or a changed format; see the dead letters, then \
-             start again (limit: pipeline.{limit})"
+            "{found} became dead letters, the last one by {}, which looks like a wrong topic, a changed format, or something \
+             that all of them need; see the dead letters, then start again (limit: pipeline.{limit})",
+            self.reason
         )
     }
 }
@@ -38,57 +47,62 @@ pub struct FloodGate {
     percent_max: usize,
     window: usize,
     in_row: u64,
-    /// Whether they failed for good; the latest ones, at most `window`.
+    /// Whether they became dead letters; the latest ones, at most `window`.
     latest: VecDeque<bool>,
-    failed: usize,
+    dead: usize,
+    reason: &'static str,
 }
 
 impl FloodGate {
     pub fn new(settings: &PipelineSettings) -> Self {
         Self {
-            in_row_max: settings.permanent_failures_in_row_max,
-            percent_max: settings.permanent_failures_percent_max,
+            in_row_max: settings.dead_letters_in_row_max,
+            percent_max: settings.dead_letters_percent_max,
             window: WINDOW,
             in_row: 0,
             latest: VecDeque::new(),
-            failed: 0,
+            dead: 0,
+            reason: "",
         }
     }
 
     pub fn settled(&mut self, outcome: &Outcome) {
-        let failed = matches!(outcome, Outcome::DeadLettered(failure) if failure.class == Class::Permanent);
         match outcome {
-            Outcome::DeadLettered(_) => self.in_row += u64::from(failed),
+            Outcome::DeadLettered(Failure { reason, .. }) => (self.in_row, self.reason) = (self.in_row + 1, reason),
             Outcome::Indexed | Outcome::Deleted => self.in_row = 0,
             _ => {}
         }
+        let dead = matches!(outcome, Outcome::DeadLettered(_));
         if self.latest.len() == self.window {
-            self.failed -= usize::from(self.latest.pop_front().unwrap_or_default());
+            self.dead -= usize::from(self.latest.pop_front().unwrap_or_default());
         }
-        self.latest.push_back(failed);
-        self.failed += usize::from(failed);
+        self.latest.push_back(dead);
+        self.dead += usize::from(dead);
     }
 
     /// What is too much now, if anything.
     pub fn flood(&self) -> Option<Flood> {
+        let flood = |of| Some(Flood { of, reason: self.reason });
         if self.in_row_max > 0 && self.in_row >= self.in_row_max {
-            return Some(Flood::InRow(self.in_row));
+            return flood(FloodOf::InRow(self.in_row));
         }
-        let too_many = self.failed * 100 > self.percent_max * self.window;
-        (self.percent_max > 0 && self.latest.len() == self.window && too_many)
-            .then_some(Flood::Share { failed: self.failed, of: self.window })
+        let too_many = self.dead * 100 > self.percent_max * self.window;
+        if self.percent_max > 0 && self.latest.len() == self.window && too_many {
+            return flood(FloodOf::Share { dead: self.dead, of: self.window });
+        }
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Failure, Stage};
+    use crate::domain::{Class, Stage};
 
     fn gate(in_row_max: u64, percent_max: usize) -> FloodGate {
         let settings = PipelineSettings {
-            permanent_failures_in_row_max: in_row_max,
-            permanent_failures_percent_max: percent_max,
+            dead_letters_in_row_max: in_row_max,
+            dead_letters_percent_max: percent_max,
             ..PipelineSettings::default()
         };
         FloodGate { window: 10, ..FloodGate::new(&settings) }
@@ -98,35 +112,48 @@ mod tests {
         Outcome::DeadLettered(Failure { class, ..Failure::permanent(Stage::Fetch, "test", "no") })
     }
 
+    fn of(gate: &FloodGate) -> Option<FloodOf> {
+        gate.flood().map(|flood| flood.of)
+    }
+
     #[test]
-    fn a_row_is_broken_by_success_alone() {
+    fn letters_of_every_class_are_a_row_that_success_alone_breaks() {
         let mut gate = gate(3, 0);
-        for outcome in [dead(Class::Permanent), Outcome::Stale, dead(Class::Transient), dead(Class::Permanent)] {
+        for outcome in [dead(Class::Permanent), Outcome::Stale, dead(Class::Transient)] {
             gate.settled(&outcome);
             assert_eq!(gate.flood(), None);
         }
         gate.settled(&Outcome::Indexed);
-        for n in 1..=3 {
-            gate.settled(&dead(Class::Permanent));
-            assert_eq!(gate.flood(), (n == 3).then_some(Flood::InRow(3)));
+        for (n, class) in [Class::Transient, Class::Permanent, Class::Transient].into_iter().enumerate() {
+            gate.settled(&dead(class));
+            assert_eq!(of(&gate), (n == 2).then_some(FloodOf::InRow(3)));
         }
+        assert!(gate.flood().unwrap().to_string().contains("the last one by test"));
     }
 
     #[test]
     fn a_share_is_taken_over_a_full_window_of_the_latest() {
         let mut gate = gate(0, 50);
         // Nine of nine say nothing yet.
-        for _ in 0..9 {
-            gate.settled(&dead(Class::Permanent));
+        for n in 0..9 {
+            gate.settled(&dead(if n % 2 == 0 { Class::Permanent } else { Class::Transient }));
             assert_eq!(gate.flood(), None);
         }
         gate.settled(&Outcome::Indexed);
-        assert_eq!(gate.flood(), Some(Flood::Share { failed: 9, of: 10 }));
+        assert_eq!(of(&gate), Some(FloodOf::Share { dead: 9, of: 10 }));
         for good in 1..=4 {
-            gate.settled(&if good == 1 { dead(Class::Transient) } else { Outcome::Stale });
-            let failed = 9 - good;
-            assert_eq!(gate.flood(), (failed > 5).then_some(Flood::Share { failed, of: 10 }), "{failed}");
+            gate.settled(&Outcome::Stale);
+            let dead = 9 - good;
+            assert_eq!(of(&gate), (dead > 5).then_some(FloodOf::Share { dead, of: 10 }), "{dead}");
         }
+    }
+
+    #[test]
+    fn what_is_put_off_to_a_retry_topic_is_no_letter() {
+        let mut gate = gate(1, 1);
+        let Outcome::DeadLettered(failure) = dead(Class::Transient) else { unreachable!() };
+        (0..20).for_each(|_| gate.settled(&Outcome::PutOff(failure.clone())));
+        assert_eq!(gate.flood(), None);
     }
 
     #[test]

@@ -57,7 +57,7 @@ use std::time::{Duration, Instant};
 
 pub use asset_key::write as write_key;
 pub use embed::{Embed, Embedded, Limits, Picture, Target};
-pub use flood::Flood;
+pub use flood::{Flood, FloodOf};
 pub use progress::{Progress, Summary};
 
 use crate::clip::Clip;
@@ -88,6 +88,12 @@ pub enum PipelineError {
     /// A stage is broken for good; what was in flight is not committed and will be delivered again.
     #[error("a stage broke: {0}; this is a bug, please report it with the log lines before it")]
     Broken(String),
+    /// A model's sessions do not work any more; what was in flight is not committed and will be delivered again.
+    #[error(
+        "{0}; what is in flight is delivered again to the next worker. See the log for the first of these errors, and the \
+             device or the memory that the model runs on (limit: clip.recovery_max_ms)"
+    )]
+    Model(String),
     #[error("{0}")]
     Flood(Flood),
     #[error("stopped by a second signal before work in flight was drained")]
@@ -126,6 +132,9 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
         let lane = Lane::new(clip, collection.clone(), &parts.store, &parts.store_settings, pause_max, &parts.metrics);
         Route { collection, lane, recall }
     };
+    let embed =
+        Embed::new(parts.pictures).map_err(|e| PipelineError::Broken(format!("no threads to preprocess on: {e}")))?;
+    embed.pulses().iter().for_each(|pulse| parts.health.watch(pulse.clone()));
     let stages = Stages {
         topic_ops: parts.topic_ops,
         tenants: Tenants::new(&parts.keys),
@@ -137,8 +146,7 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
         guard: parts.store_settings.guard,
         metrics: parts.metrics.clone(),
         media: parts.media,
-        embed: Embed::new(parts.pictures)
-            .map_err(|e| PipelineError::Broken(format!("no threads to preprocess on: {e}")))?,
+        embed,
         dead_letters: parts.dead_letters,
         attempts,
     };
@@ -211,10 +219,14 @@ impl Handler for Stages {
         settle::bury(&self.attempts, &*self.dead_letters, letter).await
     }
 
-    fn broken(&self) -> Option<String> {
+    fn broken(&self) -> Option<PipelineError> {
         let broken = |route: &Route| {
-            let reader = || format!("the reader of {} is gone", route.lane.clip().id());
-            route.lane.broken().or_else(|| route.recall.is_broken().then(reader))
+            let clip = route.lane.clip();
+            let given_up =
+                || Some(PipelineError::Model(format!("model {} does not work: {}", clip.id(), clip.given_up()?)));
+            let reader = || format!("the reader of {} is gone", clip.id());
+            let gone = route.lane.broken().or_else(|| route.recall.is_broken().then(reader));
+            gone.map(PipelineError::Broken).or_else(given_up)
         };
         self.routes.iter().find_map(broken)
     }

@@ -2,19 +2,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::liveness::{Liveness, Pulse};
+
 /// At most one line about a component in this time, its end aside.
 const REMINDER: Duration = Duration::from_secs(60);
+/// Of `telemetry.hung_after_ms`, where nobody sets it.
+const HUNG_AFTER: Duration = Duration::from_millis(crate::config::HUNG_AFTER_MS);
 
 /// Why the process is not ready, by component (ready when nothing is listed), and what it has to say of itself when it is.
 ///
 /// It is also the one place that logs outages: a line when one begins, one a minute while any lasts, one when it ends,
 /// however many messages meet it and however often they try. One that comes and goes in quick succession is a line a minute.
 /// Components that are out for the same reason (the store, for those that read it and those that write to it) are one outage.
+///
+/// And it knows whether the process is alive: whether all that must move still moves.
 #[derive(Clone, Debug)]
 pub struct Health {
     state: Arc<Mutex<State>>,
     notes: Arc<Mutex<BTreeMap<String, String>>>,
     reminder: Duration,
+    liveness: Liveness,
 }
 
 #[derive(Debug, Default)]
@@ -66,13 +73,34 @@ impl State {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { state: Arc::default(), notes: Arc::default(), reminder: REMINDER }
+        Self { state: Arc::default(), notes: Arc::default(), reminder: REMINDER, liveness: Liveness::new(HUNG_AFTER) }
     }
 }
 
 impl Health {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What has not moved for this long makes the process count as dead; zero: never. To be called before anything is watched.
+    pub fn hung_after(self, bound: Duration) -> Self {
+        Self { liveness: Liveness::new(bound), ..self }
+    }
+
+    /// Watches something that must move.
+    pub fn watch(&self, pulse: Pulse) {
+        self.liveness.watch(pulse);
+    }
+
+    /// Looks at all that is watched, `passed` after the last look.
+    pub(super) fn look(&self, passed: Duration) {
+        self.liveness.look(passed);
+    }
+
+    /// # Errors
+    /// Why the process must be restarted: what does not move any more, and since when.
+    pub fn live(&self) -> Result<(), String> {
+        self.liveness.check()
     }
 
     /// With another minute, for tests that let an hour pass.

@@ -1,20 +1,46 @@
-//! `/metrics`, `/livez` and `/readyz` over HTTP.
+//! `/metrics`, `/livez` and `/readyz` over HTTP, on a thread and a scheduler of their own: what is asked whether the process is
+//! alive must answer when nothing else does.
+//!
+//! Bounded, because the port may be open to many: [`CONNECTIONS_MAX`] connections, each for one request and for
+//! [`CONNECTION_MAX`] at most. One more than that cuts the oldest, so that whoever holds connections open cannot keep a probe
+//! out. A few descriptors are kept back for the time when the process has none left.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Health, Metrics};
+use super::{Health, Metrics, Pulse};
 
 /// Value of the `Server` header, by which `clipstream check` knows a worker that is already there.
 pub const SERVER: &str = concat!("clipstream/", env!("CARGO_PKG_VERSION"));
+
+/// Connections at once; probes and scrapers need a handful.
+const CONNECTIONS_MAX: usize = 32;
+/// How long a request's head may take to come.
+const HEAD_MAX: Duration = Duration::from_secs(5);
+/// How long a connection may take in all.
+const CONNECTION_MAX: Duration = Duration::from_secs(10);
+/// How often what must move is looked at, and how often the main scheduler shows that it does.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Descriptors kept back.
+const SPARES: usize = 4;
+/// How long requests under way may take when serving ends.
+const END_MAX: Duration = Duration::from_millis(500);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON_LINES: &str = "application/jsonl";
@@ -25,20 +51,18 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[error("{0}")]
 pub struct ListenError(String);
 
-type Live = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
-
 #[derive(Clone)]
 struct Shared {
     metrics: Arc<Metrics>,
     health: Health,
-    live: Live,
 }
 
 /// Serves until `stop` completes; requests under way are finished first. Listens before it returns, and returns the
-/// address that it got (`address` may have port 0).
+/// address that it got (`address` may have port 0), and what completes when serving has ended.
 ///
 /// - `/metrics`: OpenMetrics text.
-/// - `/livez`: 200 while `live` is `Ok`; 503 and its reason otherwise, which asks an orchestrator for a restart.
+/// - `/livez`: 200 while all that must move does ([`Health::live`]), the scheduler that this is called on included; 503 and what
+///   does not otherwise, which asks an orchestrator for a restart.
 /// - `/readyz`: 200 when nothing is unready, with a line for each of the health's notes; 503 with one JSON line `{"component", "reason"}` each otherwise.
 ///
 /// Let `stop` complete after the drain, so that a draining worker stays observable.
@@ -46,24 +70,142 @@ pub async fn serve(
     address: SocketAddr,
     metrics: Arc<Metrics>,
     health: Health,
-    live: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(SocketAddr, JoinHandle<std::io::Result<()>>), ListenError> {
+) -> Result<(SocketAddr, oneshot::Receiver<()>), ListenError> {
     let unusable = |error: std::io::Error| {
         ListenError(format!(
             "cannot listen on {address} for metrics and health: {error}; stop what uses it, or set telemetry.listen \
              to another IP address:port (empty: not served)"
         ))
     };
-    let listener = TcpListener::bind(address).await.map_err(unusable)?;
+    let listener = StdListener::bind(address).map_err(unusable)?;
+    listener.set_nonblocking(true).map_err(unusable)?;
     let bound = listener.local_addr().map_err(unusable)?;
     let router = Router::new()
         .route("/metrics", get(self::metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(Shared { metrics, health, live: Arc::new(live) });
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop);
-    Ok((bound, tokio::spawn(server.into_future())))
+        .with_state(Shared { metrics, health: health.clone() });
+    let scheduler = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unusable)?;
+    let (ended, wait_ended) = oneshot::channel();
+    let pulse = Pulse::new("the scheduler");
+    health.watch(pulse.clone());
+    let beating = tokio::spawn(beat(pulse));
+    let serving = async move {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => Server::new(listener, router, health).run(stop).await,
+            Err(error) => tracing::error!(%error, "metrics and health are not served"),
+        }
+        beating.abort();
+        // Nobody may be waiting.
+        let _ = ended.send(());
+    };
+    let thread = std::thread::Builder::new().name("telemetry".into());
+    thread.spawn(move || scheduler.block_on(serving)).map_err(unusable)?;
+    Ok((bound, wait_ended))
+}
+
+/// On the scheduler that is watched.
+async fn beat(pulse: Pulse) {
+    let mut tick = interval(LOOK_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        pulse.beat();
+    }
+}
+
+struct Server {
+    listener: TcpListener,
+    router: Router,
+    health: Health,
+    /// The oldest first.
+    connections: VecDeque<AbortHandle>,
+    spares: Spares,
+}
+
+/// Descriptors that are kept back, as files that are open for nothing.
+#[derive(Clone, Default)]
+struct Spares(Arc<Mutex<Vec<File>>>);
+
+impl Spares {
+    /// Gives one up. False: there was none.
+    fn give_up(&self) -> bool {
+        self.lock().pop().is_some()
+    }
+
+    /// As many again as there should be, or as many as there can be.
+    fn keep_back(&self) {
+        let mut spares = self.lock();
+        while spares.len() < SPARES {
+            let Ok(spare) = File::open("/dev/null") else { return };
+            spares.push(spare);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<File>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    fn new(listener: TcpListener, router: Router, health: Health) -> Self {
+        Self { listener, router, health, connections: VecDeque::new(), spares: Spares::default() }
+    }
+
+    async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut tick = interval(LOOK_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked_at = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                _ = tick.tick() => {
+                    self.health.look(looked_at.elapsed());
+                    looked_at = Instant::now();
+                    self.connections.retain(|connection| !connection.is_finished());
+                    self.spares.keep_back();
+                }
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.take(stream),
+                    // The caller went away, or there are no descriptors: then one that was kept back makes room.
+                    Err(_) if self.spares.give_up() => {}
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                },
+            }
+        }
+        let under_way = async {
+            while self.connections.iter().any(|connection| !connection.is_finished()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // What is left is dropped with the scheduler.
+        let _ = timeout(END_MAX, under_way).await;
+    }
+
+    fn take(&mut self, stream: TcpStream) {
+        self.connections.retain(|connection| !connection.is_finished());
+        if self.connections.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = self.connections.pop_front()
+        {
+            oldest.abort();
+        }
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_MAX)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
+        // Whatever goes wrong on it is the caller's affair.
+        let spares = self.spares.clone();
+        let task = tokio::spawn(async move {
+            drop(timeout(CONNECTION_MAX, serving).await);
+            // At once, before another thread takes the descriptor that has just been closed.
+            spares.keep_back();
+        });
+        self.connections.push_back(task.abort_handle());
+    }
 }
 
 fn reply(status: StatusCode, kind: &'static str, body: String) -> impl IntoResponse {
@@ -80,7 +222,7 @@ async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn livez(State(shared): State<Shared>) -> impl IntoResponse {
-    match (shared.live)() {
+    match shared.health.live() {
         Ok(()) => reply(StatusCode::OK, TEXT, "live\n".into()),
         Err(reason) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
     }
@@ -102,7 +244,8 @@ async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::io::{Read, Write};
+    use std::net::TcpStream as StdStream;
 
     use super::*;
 
@@ -114,16 +257,27 @@ mod tests {
         (response.status().as_u16(), kind, response.text().await.unwrap())
     }
 
+    /// From a thread that needs no scheduler.
+    fn fetch_blocking(address: SocketAddr, path: &str) -> String {
+        let mut stream = StdStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    async fn serving(health: &Health) -> (SocketAddr, oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let stopped = async move { drop(stopped.await) };
+        let (address, ended) = serve(any, Arc::default(), health.clone(), stopped).await.unwrap();
+        (address, ended, stop)
+    }
+
     #[tokio::test]
     async fn tells_the_truth_and_stops_when_asked() {
-        let (metrics, health) = (Arc::new(Metrics::default()), Health::new());
-        let dead = Arc::new(Mutex::new(None::<String>));
-        let live = dead.clone();
-        let live = move || live.lock().unwrap().clone().map_or(Ok(()), Err);
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let stopped = async move { drop(stopped.await) };
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, server) = serve(any, metrics, health.clone(), live, stopped).await.unwrap();
+        let health = Health::new();
+        let (address, ended, stop) = serving(&health).await;
 
         let (status, kind, text) = fetch(address, "/metrics").await;
         assert_eq!((status, kind.as_str()), (200, OPENMETRICS));
@@ -137,16 +291,84 @@ mod tests {
         assert_eq!(fetch(address, "/readyz").await.2, "ready\n");
         health.note("model a/b", "fp32 on cpu");
         assert_eq!(fetch(address, "/readyz").await.2, "ready\nmodel a/b: fp32 on cpu\n");
-
         assert_eq!(fetch(address, "/livez").await.0, 200);
-        *dead.lock().unwrap() = Some("stage embed is gone".into());
-        assert_eq!(fetch(address, "/livez").await.2, "stage embed is gone\n");
 
-        let taken = serve(address, Arc::default(), Health::new(), || Ok(()), std::future::pending()).await;
+        let taken = serve(address, Arc::default(), Health::new(), std::future::pending()).await;
         let error = taken.err().unwrap().to_string();
         assert!(error.contains(&address.to_string()) && error.contains("telemetry.listen"), "{error}");
 
         stop.send(()).unwrap();
-        server.await.unwrap().unwrap();
+        ended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_hangs_in_a_native_call_is_not_alive() {
+        let health = Health::new().hung_after(Duration::from_secs(3));
+        let pulse = Pulse::new("text tower of a/b");
+        health.watch(pulse.clone());
+        let (address, _ended, _stop) = serving(&health).await;
+        assert_eq!(fetch(address, "/livez").await.0, 200);
+        let working = pulse.work();
+        let (status, text) = loop {
+            let (status, _, text) = fetch(address, "/livez").await;
+            if status != 200 {
+                break (status, text);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!(status, 503);
+        assert!(text.starts_with("text tower of a/b has not moved for "), "{text}");
+        drop(working);
+        while fetch(address, "/livez").await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A scheduler of one thread, which a task of its own blocks.
+    #[tokio::test]
+    async fn a_scheduler_that_stands_still_is_not_alive_and_livez_says_so_all_the_same() {
+        let health = Health::new().hung_after(Duration::from_secs(3));
+        let (address, _ended, _stop) = serving(&health).await;
+        // The beat has begun.
+        while !fetch(address, "/livez").await.2.starts_with("live") {}
+        let told = loop {
+            // Nothing else runs on this scheduler meanwhile.
+            let answer = fetch_blocking(address, "/livez");
+            if answer.starts_with("HTTP/1.1 503") {
+                break answer;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        assert!(told.contains("the scheduler has not moved for "), "{told}");
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_do_not_keep_a_probe_out_and_are_cut() {
+        let health = Health::new();
+        let (address, _ended, _stop) = serving(&health).await;
+        let mut idle = Vec::new();
+        for n in 0..3 * CONNECTIONS_MAX {
+            let mut stream = StdStream::connect(address).unwrap();
+            if n % 2 == 0 {
+                stream.write_all(b"GET /livez HTTP/1.1\r\nHost: slow\r\n").unwrap();
+            }
+            idle.push(stream);
+            if n % CONNECTIONS_MAX == 0 {
+                assert_eq!(fetch(address, "/livez").await.0, 200, "after {n}");
+            }
+        }
+        assert_eq!(fetch(address, "/livez").await.0, 200);
+        // All of them have ended after a while, the latest ones by the deadline of their head.
+        let all_cut = tokio::task::spawn_blocking(move || {
+            for mut stream in idle {
+                stream.set_read_timeout(Some(2 * CONNECTION_MAX)).unwrap();
+                let mut rest = Vec::new();
+                match stream.read_to_end(&mut rest) {
+                    Ok(_) => {}
+                    Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}"),
+                }
+            }
+        });
+        all_cut.await.unwrap();
     }
 }

@@ -29,6 +29,7 @@ pub struct Metrics {
     skipped: Family<Labels<2>, Counter>,
     commits: Counter,
     models: Family<Labels<5>, Gauge>,
+    sessions_reopened: Family<Labels<3>, Counter>,
     media_hosts: Family<Labels<1>, Gauge>,
     concurrency_limit: Family<Labels<2>, Gauge>,
 }
@@ -69,6 +70,7 @@ impl Default for Metrics {
             skipped: Family::default(),
             commits: Counter::default(),
             models: Family::default(),
+            sessions_reopened: Family::default(),
             media_hosts: Family::default(),
             concurrency_limit: Family::default(),
         };
@@ -108,6 +110,11 @@ impl Default for Metrics {
             "concurrency_limit",
             "Requests allowed at once now, by kind and target",
             this.concurrency_limit.clone(),
+        );
+        r.register(
+            "sessions_reopened",
+            "Sessions of a tower that did not work any more and were opened anew, by outcome",
+            this.sessions_reopened.clone(),
         );
         r.register("model_info", "1 for each tower of a model, with what runs it", this.models.clone());
         this
@@ -150,6 +157,14 @@ impl Metrics {
             ];
             self.models.get_or_create(&labels).set(1);
         }
+    }
+
+    /// A tower's session that did not work any more was opened anew, or could not be.
+    pub fn reopened(&self, model: &str, modality: Modality, is_good: bool) {
+        let outcome = if is_good { "good" } else { "failed" };
+        let labels =
+            [("model", model.to_owned()), ("tower", modality.as_str().to_owned()), ("outcome", outcome.to_owned())];
+        self.sessions_reopened.get_or_create(&labels).inc();
     }
 
     /// One write of `items` points to a collection.

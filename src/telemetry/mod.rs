@@ -2,6 +2,7 @@
 
 mod health;
 mod http;
+mod liveness;
 #[cfg(test)]
 pub(crate) mod log_lines;
 mod logs;
@@ -9,5 +10,6 @@ mod metrics;
 
 pub use health::Health;
 pub use http::{ListenError, SERVER, serve};
+pub use liveness::{Pulse, Working};
 pub use logs::{LogError, init, init_to};
 pub use metrics::{Metrics, TowerInfo};

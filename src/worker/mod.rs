@@ -10,7 +10,7 @@ use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::ModelId;
 use crate::media::{MediaClient, MediaError};
 use crate::pipeline::{self, Limits, Parts, PipelineError, Progress, Summary};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
 use crate::source::{KafkaSource, Source, SourceError};
 use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
 use crate::telemetry::{Health, Metrics};
@@ -59,6 +59,7 @@ impl Worker {
         for clip in clips {
             let name = clip.id().collection(&settings.store.collection_template, &settings.store.catalog);
             health.note(format!("model {}", clip.id()), clip.runs().to_string());
+            clip.pulses().for_each(|pulse| health.watch(pulse.clone()));
             let fingerprint = clip.fingerprint().clone();
             store.ensure(&CollectionSpec { name: name.clone(), fingerprint, definition: definition.clone() }).await?;
             models.push((clip, name));
@@ -89,6 +90,24 @@ impl Worker {
 
     pub fn media(&self) -> &MediaClient {
         &self.media
+    }
+
+    /// Closes the store, then the models, each within its bound ([`crate::shutdown::stop_max`]): what hangs is left behind.
+    ///
+    /// # Errors
+    /// The store could not write everything down. What it had confirmed is safe.
+    pub async fn close(self) -> Result<(), WorkerError> {
+        let closed = tokio::time::timeout(STORE_CLOSE_MAX, self.store.close()).await;
+        let closed = closed.unwrap_or_else(|_| {
+            let seconds = STORE_CLOSE_MAX.as_secs();
+            Err(StoreError::outage("store_close_hangs", format!("the store did not close within {seconds} s")))
+        });
+        // On a thread that may be left behind: a tower that hangs in a run does not end.
+        let models = tokio::task::spawn_blocking(move || drop(self));
+        if tokio::time::timeout(TOWERS_CLOSE_MAX, models).await.is_err() {
+            tracing::warn!("a model did not close within {} s and is left behind", TOWERS_CLOSE_MAX.as_secs());
+        }
+        Ok(closed?)
     }
 
     /// Consumes the configured Kafka topics until a stop is requested.

@@ -56,7 +56,7 @@ pub async fn work(orders: Orders) {
     settings.kafka.properties.insert("heartbeat.interval.ms".into(), "300".into());
 
     let shutdown = Shutdown::new();
-    shutdown.listen().expect("signals");
+    shutdown.listen(None, |_| {}).expect("signals");
     let (health, metrics) = (Health::new(), Arc::new(Metrics::default()));
     let worker = Worker::assemble(&settings, health.clone(), metrics.clone()).await.expect("everything is there");
     let source =

@@ -3,7 +3,11 @@
 mod cli_config;
 mod cli_verbs;
 mod contention;
+mod deploy;
+#[cfg(target_os = "linux")]
+mod descriptors;
 mod end_to_end;
+mod faulty_runtime;
 mod floors;
 mod hostile;
 mod hub;

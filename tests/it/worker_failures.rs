@@ -103,7 +103,7 @@ impl Topic {
         topic
     }
 
-    async fn produce(&self, messages: &[&str]) {
+    pub async fn produce(&self, messages: &[&str]) {
         let keys: Vec<String> = (0..messages.len()).map(|n| format!("key-{n}")).collect();
         let pairs = keys.iter().zip(messages).map(|(key, value)| (key.as_str(), value.as_bytes()));
         self.produce_pairs(&pairs.collect::<Vec<_>>()).await;
@@ -178,14 +178,15 @@ async fn a_second_signal_forces_the_end_while_a_fetch_is_in_flight() {
 async fn a_flood_of_failures_stops_the_worker() {
     let topic = Topic::with("flood", &["broken"; 8]).await;
     let folder = tempfile::tempdir().unwrap();
-    let limit = [("pipeline.permanent_failures_in_row_max", "5")];
+    let limit = [("pipeline.dead_letters_in_row_max", "5")];
     let (code, lines) = Process::spawn(&mut topic.run(&folder, &limit)).end().await;
     let last = lines.last().expect("it says why");
     let letters = topic.kafka.read(&format!("{}.dlq", topic.name));
     assert!((5..=8).contains(&letters.len()), "{} letters", letters.len());
     let expected = format!(
-        "error: {} messages in a row failed permanently, which looks like a wrong topic or a changed format; see the dead \
-         letters, then start again (limit: pipeline.permanent_failures_in_row_max)",
+        "error: {} messages in a row became dead letters, the last one by message_not_json, which looks like a wrong topic, a \
+         changed format, or something that all of them need; see the dead letters, then start again (limit: \
+         pipeline.dead_letters_in_row_max)",
         letters.len()
     );
     assert_eq!((last, code), (&expected, Some(5)), "{lines:?}");

@@ -95,6 +95,11 @@ impl Process {
         Some(Resident { now: bytes("VmRSS:")?, most: bytes("VmHWM:")? })
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         // The shell's own `kill`: not every system has one as a program.
@@ -129,5 +134,33 @@ impl Drop for Process {
         // Fails when it has ended, which is as well.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What a worker says of itself.
+pub struct Endpoints {
+    base: String,
+    client: reqwest::Client,
+}
+
+impl Endpoints {
+    pub async fn of(worker: &mut Process) -> Self {
+        let serving =
+            worker.wait_for("the endpoints", async |w| w.logged("serving /metrics, /livez and /readyz").pop()).await;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
+        Self { base: format!("http://{}", serving["address"].as_str().unwrap()), client }
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.client.get(format!("{}{path}", self.base)).send().await.expect("it answers");
+        (answer.status().as_u16(), answer.text().await.expect("a text"))
+    }
+
+    /// The sum of a metric's values with these labels.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (_, text) = self.get("/metrics").await;
+        let lines =
+            text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 }

@@ -283,10 +283,10 @@ mod tests {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let metrics = Arc::new(Metrics::default());
         let stopped = async move { drop(stopped.await) };
-        let (ours, server) = serve(any, metrics, Health::new(), || Ok(()), stopped).await.unwrap();
+        let (ours, server) = serve(any, metrics, Health::new(), stopped).await.unwrap();
         assert!(telemetry_address(ours).await.unwrap().contains("clipstream that is running"));
         stop.send(()).unwrap();
-        server.await.unwrap().unwrap();
+        server.await.unwrap();
         assert_eq!(telemetry_address(ours).await.unwrap(), format!("{ours} is free"));
     }
 }

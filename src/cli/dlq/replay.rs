@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::super::output::counted;
-use super::super::{CliError, Exit, Global, progress};
+use super::super::{CliError, Exit, Global, progress, stop_on_signals};
 use super::selection::{self, Selected, cursor};
 use crate::dead_letter::StoredLetter;
 use crate::dead_letter::read::Start;
@@ -63,8 +63,7 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         }
         Some(Producer::new(&settings.kafka).map_err(unavailable)?)
     };
-    let shutdown = Shutdown::new();
-    shutdown.listen().map_err(|e| CliError::new(Exit::Failed, format!("cannot listen for signals: {e}")))?;
+    let shutdown = stop_on_signals(None)?;
     let mut selected = args.which.open(&settings)?;
     let mut replay = Replay { producer, args, deliveries: VecDeque::new(), report: Report::default() };
     let ended = replay.all(&mut selected, &shutdown).await;

@@ -1,3 +1,5 @@
+use std::hash::{DefaultHasher, Hasher};
+
 use ort::session::{HasSelectedOutputs, RunOptions, Session};
 
 use super::super::ClipError;
@@ -123,6 +125,12 @@ impl Tower for ImageTower {
 
     fn fixed_rows(&self) -> Option<usize> {
         self.signature.batch.fixed()
+    }
+
+    fn digest(item: &Pixels) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        item.data.iter().for_each(|value| hasher.write_u32(value.to_bits()));
+        hasher.finish()
     }
 
     fn run_again(&mut self) -> Result<(), ClipError> {

@@ -12,12 +12,13 @@ pub(super) use image::ImageTower;
 pub(super) use text::{TextTower, Tolerance};
 
 use super::ClipError;
+use super::error::EMBEDDING_INVALID;
 use super::graph::{Axis, Float, Output};
 use crate::domain::{Embedding, Modality};
 
 /// What a queue's thread drives.
 pub(super) trait Tower: Send + 'static {
-    type Item: Send + 'static;
+    type Item: Send + Sync + 'static;
     const MODALITY: Modality;
 
     /// One result per item, in order; or why the run as a whole failed.
@@ -45,6 +46,9 @@ pub(super) trait Tower: Send + 'static {
     /// Rows of every run, where the graph fixes them: more items are several runs.
     fn fixed_rows(&self) -> Option<usize>;
 
+    /// A number that tells different items apart.
+    fn digest(item: &Self::Item) -> u64;
+
     /// Runs the graph once more over the inputs of the last run, and drops what it gives: ONNX Runtime alone, as benches
     /// want it.
     fn run_again(&mut self) -> Result<(), ClipError>;
@@ -67,7 +71,7 @@ fn in_runs<I>(
 }
 
 fn normalised(vector: Vec<f32>) -> Result<Embedding, ClipError> {
-    Embedding::normalised(vector).map_err(|e| ClipError::item("embedding_invalid", e.to_string()))
+    Embedding::normalised(vector).map_err(|e| ClipError::item(EMBEDDING_INVALID, e.to_string()))
 }
 
 /// Asks for the embedding alone, so that hidden states beside it are neither computed nor copied.

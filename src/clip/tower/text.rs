@@ -1,3 +1,5 @@
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use ort::session::{HasSelectedOutputs, RunOptions, Session};
 
 use super::super::ClipError;
@@ -197,6 +199,12 @@ impl Tower for TextTower {
 
     fn fixed_rows(&self) -> Option<usize> {
         self.signature.batch.fixed()
+    }
+
+    fn digest(item: &Vec<i64>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        item.hash(&mut hasher);
+        hasher.finish()
     }
 
     fn run_again(&mut self) -> Result<(), ClipError> {

@@ -65,12 +65,11 @@ use super::{Demand, Source, SourceError, SourceEvent};
 use crate::config::{KafkaSettings, OffsetReset, PipelineSettings, RetryTopic, is_pattern};
 use crate::domain::TopicPartition;
 use crate::kafka_client;
-use crate::telemetry::{Health, Metrics};
+use crate::shutdown::LEAVE_GROUP_MAX;
+use crate::telemetry::{Health, Metrics, Pulse};
 
 /// How long `connect` waits for a broker.
 const CONNECT_MAX: Duration = Duration::from_secs(15);
-/// How long `close` waits for the last commit and for librdkafka to leave the group.
-const CLOSE_MAX: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug)]
 struct Waits {
@@ -130,6 +129,8 @@ impl KafkaSource {
         let (leave, left) = oneshot::channel();
         let thread = {
             let handover = handover.clone();
+            let pulse = Pulse::new("the Kafka consumer's thread");
+            health.watch(pulse.clone());
             move || {
                 let result = guarded(&handover, || {
                     let (health, skips) = (health.clone(), Skipped::new(health, metrics.clone()));
@@ -143,7 +144,7 @@ impl KafkaSource {
                         }
                     };
                     let state = poller::State::new(Delays::new(retry_topics));
-                    let mut poller = poller(reached, settings.topics, waits, &handover, metrics, skips, state);
+                    let mut poller = poller(reached, settings.topics, waits, &handover, metrics, skips, pulse, state);
                     if joined.send(Ok(())).is_err() {
                         return poller.leave();
                     }
@@ -219,6 +220,7 @@ fn poller(
     handover: &Arc<Handover>,
     metrics: Arc<Metrics>,
     skipped: Skipped,
+    pulse: Pulse,
     state: poller::State,
 ) -> Poller {
     let Joined { consumer, events, leaving, reset, trouble } = joined;
@@ -232,6 +234,7 @@ fn poller(
         drain_deadline: waits.drain,
         reset,
         trouble,
+        pulse,
         silence: Silence::new(waits.stalled, Instant::now()),
         skipped,
         state,
@@ -337,13 +340,13 @@ impl Source for KafkaSource {
 
     async fn close(mut self: Box<Self>) -> Result<(), SourceError> {
         self.handover.close();
-        match tokio::time::timeout(CLOSE_MAX, &mut self.left).await {
+        match tokio::time::timeout(LEAVE_GROUP_MAX, &mut self.left).await {
             Ok(Ok(result)) => result.map_err(SourceError::Temporary),
             // The thread always answers before it ends.
             Ok(Err(_)) => Err(SourceError::Temporary("the Kafka consumer's thread ended without a word".into())),
             Err(_) => Err(SourceError::Temporary(format!(
                 "the Kafka consumer did not leave the group within {} s; the broker will notice by its session timeout",
-                CLOSE_MAX.as_secs()
+                LEAVE_GROUP_MAX.as_secs()
             ))),
         }
     }

@@ -26,7 +26,7 @@ use super::trouble::Trouble;
 use crate::config::LAST_COMMIT_MAX_MS;
 use crate::domain::{Message, Position, TopicPartition};
 use crate::kafka_client;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Pulse};
 
 /// Longest wait in one poll: a commit that is handed over waits as long at most.
 const POLL_MAX: Duration = Duration::from_millis(50);
@@ -49,6 +49,7 @@ pub(super) struct Poller {
     pub drain_deadline: Duration,
     pub reset: Reset,
     pub trouble: Trouble,
+    pub pulse: Pulse,
     pub silence: Silence,
     pub skipped: Skipped,
     pub state: State,
@@ -96,6 +97,7 @@ impl Poller {
     /// What librdkafka calls fatal for this consumer, and a partition that nobody says where to begin with.
     pub fn run(&mut self) -> Result<(), String> {
         while !self.handover.is_closing() {
+            self.pulse.beat();
             self.turn()?;
         }
         Ok(())
@@ -201,6 +203,8 @@ impl Poller {
     pub fn leave(mut self) -> Result<(), String> {
         // From here on the context carries rebalances out by itself, also while the consumer is dropped below.
         self.leaving.store(true, Ordering::Release);
+        // Whoever waits for this has a bound of its own.
+        self.pulse.rest();
         let deadline = Instant::now() + LAST_COMMIT_MAX;
         let mut result = Ok(());
         loop {

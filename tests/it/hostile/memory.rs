@@ -55,8 +55,8 @@ fn settings(store: &str) -> Vec<(&'static str, String)> {
         ("pipeline.attempts_max", "2".to_owned()),
         ("pipeline.backoff_base_ms", "10".to_owned()),
         // Far more than half of the messages may be hostile.
-        ("pipeline.permanent_failures_in_row_max", "0".to_owned()),
-        ("pipeline.permanent_failures_percent_max", "0".to_owned()),
+        ("pipeline.dead_letters_in_row_max", "0".to_owned()),
+        ("pipeline.dead_letters_percent_max", "0".to_owned()),
         ("store.batch_points_max", "16".to_owned()),
     ]
 }
