@@ -161,6 +161,7 @@ fn unless_permanent(class: Class) -> Exit {
 }
 
 /// Ends the process at once, for a stop that hangs.
+#[expect(clippy::disallowed_methods, reason = "what should have returned to main hangs")]
 pub(super) fn overdue(why: &str) {
     CliError::new(Exit::Forced, why).report();
     std::process::exit(i32::from(Exit::Forced as u8));

@@ -82,13 +82,26 @@ fn other_precisions_are_compared_with_fp32_too() {
         ("xenova-combined", Precision::Int8),
     ] {
         let verified = verify(&fixture(name), &ClipSettings::default(), precision).unwrap();
-        assert!(verified.ok, "{name} {precision}: {:?}", verified.problems);
         let to_fp32 = verified.cosine_to_fp32_min.unwrap();
+        if precision == Precision::Int8 && !adds_bytes_exactly() {
+            assert_eq!(verified.ok, to_fp32 > 0.98, "{name}: what is off is said: {:?}", verified.problems);
+            continue;
+        }
+        assert!(verified.ok, "{name} {precision}: {:?}", verified.problems);
         assert!(to_fp32 > 0.98 && to_fp32 < 1.0 - 1e-9, "{name} {precision}: {to_fp32}");
         assert!(verified.cases.iter().all(|c| c.cosine_to_fp32.is_some()));
     }
     let error = verify(&fixture("immich-traced"), &ClipSettings::default(), Precision::Int8).unwrap_err().to_string();
     assert!(error.contains("has no int8 graphs; there is fp32; set clip.precision"), "{error}");
+}
+
+/// On x86 without VNNI, ONNX Runtime adds products of bytes in pairs of 16 bits, which overflow where weights use all eight
+/// bits, as those of these fixtures do (ONNX Runtime's documentation of quantization: "when and why to try U8U8").
+fn adds_bytes_exactly() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    return true;
 }
 
 #[test]

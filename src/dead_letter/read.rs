@@ -165,7 +165,9 @@ fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> 
 
 /// Older releases wrote on behind a line that a crash had left without its end.
 fn behind_a_torn_one(line: &[u8], position: &Position) -> Option<StoredLetter> {
-    let beginnings = (1..line.len()).filter(|at| line[*at..].starts_with(b"{\"attempts\":"));
+    // The order of a line's members is serde_json's: as they were written, or by name.
+    let begins = |at: &usize| [&b"{\"topic\":"[..], b"{\"attempts\":"].iter().any(|name| line[*at..].starts_with(name));
+    let beginnings = (1..line.len()).filter(begins);
     beginnings.filter_map(|at| StoredLetter::from_line(&line[at..], position.clone()).ok()).next()
 }
 

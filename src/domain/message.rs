@@ -68,24 +68,6 @@ impl Message {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_topic_that_was_made_anew_succeeds_the_one_where_a_message_was_first() {
-        let id = |id: &str| -> Arc<str> { id.into() };
-        let waited = |topic_id: Option<Arc<str>>| {
-            let origin = Origin { topic_id, ..Message::empty("t", 0, 1).origin() };
-            move |now: Option<&Arc<str>>| Retry { origin, attempts: 1 }.in_topic(now).origin.successor
-        };
-        assert_eq!(waited(Some(id("a")))(Some(&id("b"))), Some(id("b")));
-        assert_eq!(waited(Some(id("a")))(Some(&id("a"))), None, "it is the same");
-        assert_eq!(waited(Some(id("a")))(None), None, "nothing has taken its place, or nobody knows");
-        assert_eq!(waited(None)(Some(&id("b"))), None, "it was put off by an older release");
-    }
-}
-
-#[cfg(test)]
 impl Message {
     /// A tombstone without key, in epoch 1.
     pub fn empty(topic: &str, partition: i32, offset: i64) -> Self {
@@ -100,5 +82,23 @@ impl Message {
             topic_id: None,
             retry: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_was_made_anew_succeeds_the_one_where_a_message_was_first() {
+        let id = |id: &str| -> Arc<str> { id.into() };
+        let waited = |topic_id: Option<Arc<str>>| {
+            let origin = Origin { topic_id, ..Message::empty("t", 0, 1).origin() };
+            move |now: Option<&Arc<str>>| Retry { origin, attempts: 1 }.in_topic(now).origin.successor
+        };
+        assert_eq!(waited(Some(id("a")))(Some(&id("b"))), Some(id("b")));
+        assert_eq!(waited(Some(id("a")))(Some(&id("a"))), None, "it is the same");
+        assert_eq!(waited(Some(id("a")))(None), None, "nothing has taken its place, or nobody knows");
+        assert_eq!(waited(None)(Some(&id("b"))), None, "it was put off by an older release");
     }
 }

@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataBroker;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, bindings};
 
@@ -32,9 +33,32 @@ pub fn topic_ids<C: ClientContext>(
     if names.is_empty() {
         return Ok(TopicIds::new());
     }
-    let request = Request::send(client, &names, timeout)?;
+    let broker = match controller(client) {
+        Some(_) => None,
+        None => some_broker(client, topics, timeout)?,
+    };
+    let request = Request::send(client, &names, broker, timeout)?;
     let event = request.answer(timeout)?;
     Ok(event.ids())
+}
+
+/// The controller, as far as one is known: librdkafka asks it of its own accord. Zero is what it says where there is none; a
+/// broker of that number is found in another way.
+fn controller<C: ClientContext>(client: &Client<C>) -> Option<i32> {
+    // SAFETY: the client is alive; with no time to wait, only what is known already is told.
+    let id = unsafe { bindings::rd_kafka_controllerid(client.native_ptr(), 0) };
+    (id > 0).then_some(id)
+}
+
+/// A broker that is there now. None: as librdkafka likes.
+fn some_broker<C: ClientContext>(
+    client: &Client<C>,
+    topics: &BTreeSet<&str>,
+    timeout: Duration,
+) -> Result<Option<i32>, KafkaError> {
+    let topic = topics.iter().copied().find(|topic| !topic.is_empty());
+    let metadata = client.fetch_metadata(topic, timeout)?;
+    Ok(metadata.brokers().first().map(MetadataBroker::id))
 }
 
 fn millis(timeout: Duration) -> i32 {
@@ -51,7 +75,12 @@ struct Request {
 }
 
 impl Request {
-    fn send<C: ClientContext>(client: &Client<C>, names: &[CString], timeout: Duration) -> Result<Self, KafkaError> {
+    fn send<C: ClientContext>(
+        client: &Client<C>,
+        names: &[CString],
+        broker: Option<i32>,
+        timeout: Duration,
+    ) -> Result<Self, KafkaError> {
         let client = client.native_ptr();
         let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
         let mut why = [0; 256];
@@ -65,12 +94,17 @@ impl Request {
                 client,
                 bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
             );
-            let set = bindings::rd_kafka_AdminOptions_set_request_timeout(
+            let mut set = bindings::rd_kafka_AdminOptions_set_request_timeout(
                 options,
                 millis(timeout),
                 why.as_mut_ptr(),
                 why.len(),
             );
+            if let Some(broker) = broker
+                && set == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                set = bindings::rd_kafka_AdminOptions_set_broker(options, broker, why.as_mut_ptr(), why.len());
+            }
             if set != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
                 bindings::rd_kafka_AdminOptions_destroy(options);
                 return Err(failed(set));

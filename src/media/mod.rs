@@ -32,9 +32,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use client::MediaClient;
 #[cfg(fuzzing)]
-pub use http::fuzzing;
+pub use self::http::fuzzing;
+pub use client::MediaClient;
 
 use crate::budget::Reservation;
 use crate::domain::{Class, UnchangedBy};

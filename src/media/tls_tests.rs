@@ -23,7 +23,7 @@ fn fixture(name: &str) -> String {
 }
 
 /// Answers one connection with [`REPLY`], unless the client refuses the certificate.
-fn serve_once() -> (u16, JoinHandle<()>) {
+pub(super) fn serve_once() -> (u16, JoinHandle<()>) {
     let certificate = CertificateDer::from_pem_file(fixture("server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(fixture("server.key")).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))

@@ -131,3 +131,53 @@ fn broken(error: &MediaError) -> MediaError {
     );
     MediaError::outage("tls_trust_broken", message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::address::{AddressPolicy, HostTrust};
+    use super::super::resolver::{CheckedResolver, Names, SystemLookup};
+    use super::super::tls_tests::serve_once;
+    use super::*;
+    use crate::config::MediaSettings;
+
+    fn untrusted() -> MediaError {
+        MediaError::permanent("tls_certificate_untrusted", "unknown issuer")
+    }
+
+    fn client() -> HttpClient {
+        let settings = MediaSettings { allow_hosts: vec!["127.0.0.1".into()], ..MediaSettings::default() };
+        let policy = Arc::new(AddressPolicy::new(&settings).unwrap());
+        let names = Names::new(Arc::new(SystemLookup));
+        let (trust, timeout) = (HostTrust::Listed, Duration::from_secs(5));
+        HttpClient::new(&settings, CheckedResolver { names, policy, trust, timeout }, &tls(None).unwrap()).unwrap()
+    }
+
+    fn url(host: &str) -> Url {
+        Url::parse(&format!("https://{host}/x.jpg")).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_is_blamed_for_a_certificate_until_another_ones_is_trusted() {
+        let trusted = Trusted::default();
+        for (host, class) in [
+            ("a.test", Class::Transient),
+            ("a.test", Class::Transient),
+            ("b.test", Class::Transient),
+            ("c.test", Class::Outage),
+            ("a.test", Class::Outage),
+        ] {
+            assert_eq!(trusted.blame(&url(host), untrusted()).await.class, class, "{host}");
+        }
+        trusted.note(&url("good.test"), &client());
+        assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Permanent);
+        // The last one that was trusted, long ago, is not any more.
+        let (port, server) = serve_once();
+        let since = Instant::now().checked_sub(2 * TRUST_AGE_MAX).unwrap();
+        trusted.lock().last = Some(Good { at: url(&format!("127.0.0.1:{port}")), client: client(), since });
+        let error = trusted.blame(&url("a.test"), untrusted()).await;
+        assert_eq!((error.class, error.reason), (Class::Outage, "tls_trust_broken"), "{}", error.message);
+        server.join().unwrap();
+        // It is gone: nobody knows.
+        assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Transient);
+    }
+}

@@ -49,7 +49,7 @@ pub(super) fn read(settings: &KeySettings, message: &Message) -> Result<(AssetId
     Ok((asset, told))
 }
 
-/// The key of an asset's messages, as [`read`] takes it apart again; for whoever sends them.
+/// The key of an asset's messages, as `read` takes it apart again; for whoever sends them.
 ///
 /// # Errors
 /// In words, where the settings have no key for it.

@@ -55,7 +55,7 @@ fn data_url(url: &str) -> String {
     format!("{},…({} bytes)", if known { head } else { &head[.."data:".len()] }, url.len())
 }
 
-/// Whether two URLs of which [`url`] shows the same as of this one are the same: nothing was left out of it but what its hash
+/// Whether two URLs of which [`url()`] shows the same as of this one are the same: nothing was left out of it but what its hash
 /// stands for.
 pub fn shows_all(url: &str) -> bool {
     let shown = self::url(url);

@@ -1,7 +1,5 @@
 //! What is shown of a URL's query.
 
-use std::borrow::Cow;
-
 use url::form_urlencoded::{Serializer, parse};
 
 use super::hash;
@@ -74,7 +72,7 @@ pub(super) fn shown(query: &str) -> String {
     shown.finish()
 }
 
-fn is_harmless(name: &Cow<'_, str>, value: &str) -> bool {
+fn is_harmless(name: &str, value: &str) -> bool {
     if name == VERSION {
         return value.len() <= 64
             && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));

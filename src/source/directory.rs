@@ -48,7 +48,7 @@ pub struct Walk {
 /// Offset = number of the picture from 0. Symbolic links are followed, loops are not.
 ///
 /// A file is a picture by its extension or by its content. Hidden files and folders are left out: names that begin with a dot,
-/// and those that systems make ([`HIDDEN`]).
+/// and those that systems make (`HIDDEN`).
 #[derive(Debug)]
 pub struct DirectorySource {
     name: Arc<str>,

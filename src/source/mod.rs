@@ -21,6 +21,7 @@ use crate::domain::{Message, TopicPartition};
 
 /// What a source tells the pipeline.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all events are messages")]
 pub enum SourceEvent {
     /// Comes before the first message of the partitions in this epoch. An earlier epoch of one of them, if there was any, is
     /// over: nothing of it counts any more (the partition came back, its topic was made anew, or its log was cut off).

@@ -337,7 +337,7 @@ mod tests {
             if answer.starts_with("HTTP/1.1 503") {
                 break answer;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::park_timeout(Duration::from_millis(50));
         };
         assert!(told.contains("the scheduler has not moved for "), "{told}");
     }

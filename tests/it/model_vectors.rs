@@ -78,10 +78,23 @@ async fn every_layout_gives_the_vectors_of_openclip() {
     for model in MODELS {
         let golden = golden(model);
         for (precision, least) in &golden.cosine_min {
+            if precision == "int8" && !adds_bytes_exactly() {
+                eprintln!("{model} int8: not tried, this processor has no VNNI");
+                continue;
+            }
             let embedder = open(model, precision.parse().unwrap()).await;
             check(&golden, &embedder, &format!("{model} {precision}"), *least).await;
         }
     }
+}
+
+/// On x86 without VNNI, ONNX Runtime adds products of bytes in pairs of 16 bits, which overflow where weights use all eight
+/// bits, as those of these fixtures do (ONNX Runtime's documentation of quantization: "when and why to try U8U8").
+pub fn adds_bytes_exactly() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    return true;
 }
 
 async fn check(golden: &Golden, embedder: &Embedder, model: &str, least: f64) {

@@ -152,15 +152,25 @@ impl Endpoints {
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let answer = self.client.get(format!("{}{path}", self.base)).send().await.expect("it answers");
-        (answer.status().as_u16(), answer.text().await.expect("a text"))
+        self.try_get(path).await.expect("it answers")
+    }
+
+    /// None: no answer in time.
+    pub async fn try_get(&self, path: &str) -> Option<(u16, String)> {
+        let answer = self.client.get(format!("{}{path}", self.base)).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
     /// The sum of a metric's values with these labels.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let (_, text) = self.get("/metrics").await;
+        self.try_metric(name, labels).await.expect("it answers")
+    }
+
+    /// None: no answer in time.
+    pub async fn try_metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let (_, text) = self.try_get("/metrics").await?;
         let lines =
             text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
-        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        Some(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
     }
 }

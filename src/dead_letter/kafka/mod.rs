@@ -36,7 +36,7 @@ const MESSAGE_BYTES_MAX: &str = "1000000000";
 /// broker could refuse the letter, or delete it at once. The message's own is a header.
 ///
 /// A message that its topic took may be too large for the dead-letter topic. Letters are compressed; what is too large all
-/// the same is written in parts ([`form`]). Nothing is cut: a letter without its whole value could not be replayed.
+/// the same is written in parts (`kafka/form`). Nothing is cut: a letter without its whole value could not be replayed.
 ///
 /// What failed transiently goes to its next retry topic first, if there is one, in one record and with its own key, since
 /// it is consumed again. Where that topic cannot take it, it becomes a dead letter.

@@ -7,7 +7,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 
-use super::owned::Begin;
+use super::owned::{Begin, Fetched};
 use super::poller::{Poller, State};
 use super::starts::ASK_TIMEOUT;
 use crate::domain::TopicPartition;
@@ -20,6 +20,9 @@ const IDS_INTERVAL: Duration = Duration::from_secs(5);
 const IDS_AGE_BEFORE_RETRIES: Duration = Duration::from_secs(1);
 /// Wait before a partition that could not be sent to its beginning is tried again.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+/// How long librdkafka may take to bring something of a topic made anew that has something. It goes by leaders' epochs,
+/// which begin anew with the topic, and takes lower ones for old news.
+const FOLLOW_MAX: Duration = Duration::from_secs(30);
 
 /// Why the source ends where `auto.offset.reset` is `error`.
 pub(super) const REFUSED: &str = "a partition has no message at the group's offset any more, and auto.offset.reset refuses \
@@ -98,7 +101,9 @@ impl Poller {
             return false;
         }
         // What is in flight from before the cut is fenced with the rest, so that the epoch begins with it.
-        let begin = self.state.commits.settled_to(partition).map_or(offset, |settled| settled.min(offset));
+        let first = self.state.owned.get(partition).and_then(|place| place.first());
+        let settled = self.state.commits.settled_to(partition).or(first);
+        let begin = settled.map_or(offset, |settled| settled.min(offset));
         tracing::warn!(
             topic = &*partition.topic,
             partition = partition.partition,
@@ -148,6 +153,9 @@ impl Poller {
                     if let Some(place) = self.state.owned.get_mut(&partition) {
                         place.begins(at);
                     }
+                    if begin == Begin::Start {
+                        self.state.followed.insert(partition.clone(), (now + FOLLOW_MAX, at));
+                    }
                     // The group's offset follows at once, also when nothing comes of it for long.
                     self.state.commits.want([(partition, at)]);
                 }
@@ -160,6 +168,29 @@ impl Poller {
             }
         }
         self.state.some_begin = self.state.owned.places_mut().any(|place| place.is_to_begin());
+    }
+
+    /// Whether librdkafka has followed to topics that were made anew.
+    ///
+    /// # Errors
+    /// It has not; a new consumer does, and knows from the group where to begin.
+    pub(super) fn follow_up(&mut self, now: Instant) -> Result<(), String> {
+        let due = self.state.followed.iter().find(|(_, (due, _))| *due <= now);
+        let Some((partition, at)) = due.map(|(partition, (_, at))| (partition.clone(), *at)) else { return Ok(()) };
+        self.state.followed.remove(&partition);
+        let is_there = self.state.owned.get(&partition).is_some_and(|place| place.next() == Some(at));
+        if !is_there {
+            return Ok(());
+        }
+        let end = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK_TIMEOUT);
+        if !self.state.paused && end.is_ok_and(|(_, end)| end > at) {
+            return Err(format!(
+                "the Kafka client does not follow to the topic of {partition} that was made anew; restart the process, which \
+                 reads it from its beginning"
+            ));
+        }
+        self.state.followed.insert(partition, (now + FOLLOW_MAX, at));
+        Ok(())
     }
 
     fn seek(&self, partition: &TopicPartition, begin: Begin) -> Result<i64, KafkaError> {
@@ -177,9 +208,9 @@ impl Poller {
     }
 
     /// librdkafka's place in a partition, as it was a moment ago; `fetched` where nothing is on its way from there.
-    pub(super) fn look(&mut self, partition: &TopicPartition, fetched: Option<i64>, log_begin: i64, now: Instant) {
+    pub(super) fn look(&mut self, partition: &TopicPartition, fetched: Option<Fetched>, log_begin: i64, now: Instant) {
         let Some(place) = self.state.owned.get_mut(partition) else { return };
-        let Some(fetched) = fetched.filter(|fetched| *fetched >= 0 && !place.is_to_begin()) else {
+        let Some(fetched) = fetched.filter(|fetched| fetched.at >= 0 && !place.is_to_begin()) else {
             return place.stir();
         };
         let is_first = place.next().is_none();

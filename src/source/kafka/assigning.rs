@@ -63,6 +63,7 @@ impl Poller {
         if self.is_revoked_next(&assigned) {
             // Others have them already: nothing of them is ever ours.
             self.state.waiting = None;
+            self.trouble.start(None);
             return self.carry_out(&Rebalance::Assign(list)).map(|()| None);
         }
         let waiting = self.state.waiting.unwrap_or(Waiting { since: now, not_before: now });

@@ -23,6 +23,8 @@
 //!   were read (`skipped`), offsets that hold no messages (`owned`).
 
 mod anew;
+#[cfg(test)]
+mod anew_tests;
 mod assigning;
 mod check;
 mod commits;
@@ -129,8 +131,6 @@ impl KafkaSource {
         let (leave, left) = oneshot::channel();
         let thread = {
             let handover = handover.clone();
-            let pulse = Pulse::new("the Kafka consumer's thread");
-            health.watch(pulse.clone());
             move || {
                 let result = guarded(&handover, || {
                     let (health, skips) = (health.clone(), Skipped::new(health, metrics.clone()));
@@ -144,7 +144,7 @@ impl KafkaSource {
                         }
                     };
                     let state = poller::State::new(Delays::new(retry_topics));
-                    let mut poller = poller(reached, settings.topics, waits, &handover, metrics, skips, pulse, state);
+                    let mut poller = poller(reached, settings.topics, waits, &handover, metrics, skips, state);
                     if joined.send(Ok(())).is_err() {
                         return poller.leave();
                     }
@@ -191,6 +191,7 @@ struct Joined {
     leaving: Arc<AtomicBool>,
     reset: Reset,
     trouble: Trouble,
+    pulse: Pulse,
 }
 
 fn join(
@@ -210,7 +211,9 @@ fn join(
     consumer
         .subscribe(&topics)
         .map_err(|error| SourceError::Fatal(format!("cannot subscribe to {topics:?}: {error}; check kafka.topics")))?;
-    Ok(Joined { consumer, events, leaving, reset, trouble: Trouble::new(health) })
+    let pulse = Pulse::new("the Kafka consumer's thread");
+    health.watch(pulse.clone());
+    Ok(Joined { consumer, events, leaving, reset, trouble: Trouble::new(health), pulse })
 }
 
 fn poller(
@@ -220,10 +223,9 @@ fn poller(
     handover: &Arc<Handover>,
     metrics: Arc<Metrics>,
     skipped: Skipped,
-    pulse: Pulse,
     state: poller::State,
 ) -> Poller {
-    let Joined { consumer, events, leaving, reset, trouble } = joined;
+    let Joined { consumer, events, leaving, reset, trouble, pulse } = joined;
     Poller {
         consumer,
         events,

@@ -21,16 +21,32 @@ struct Topic {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub epoch: u64,
+    /// Where the epoch began: its first message, or before it.
+    first: Option<i64>,
     /// Behind the last message that came, or where the epoch began; not known before the first message of a partition that
     /// began wherever its log does.
     come: Option<i64>,
     /// The same, and behind whatever follows that is no message: markers of transactions, what compaction took away.
     next: Option<i64>,
-    /// Where librdkafka was when it was last asked and nothing was on its way from there.
-    quiet: Option<i64>,
+    /// Where librdkafka was when it was looked at and nothing was on its way from there.
+    quiet: Option<Fetched>,
     /// Where it is to be read from, once librdkafka has been told, and when to tell it. Until then nothing is taken from it.
     begin: Option<(Begin, Instant)>,
 }
+
+/// librdkafka's place in a partition from which nothing is on its way to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fetched {
+    /// The next offset that it asks its broker for.
+    pub at: i64,
+    pub broker: i32,
+    /// Requests of this kind that it has sent that broker, for whatever partitions.
+    pub requests: i64,
+}
+
+/// So many requests later, a place that librdkafka shows is the current one: it brings the places of all partitions of a broker
+/// up to date before each (`rd_kafka_broker_consumer_serve` of librdkafka 2.12), and one may have been under way.
+const REQUESTS_MIN: i64 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begin {
@@ -55,7 +71,7 @@ pub(super) enum Step {
 
 impl Place {
     pub fn new(epoch: u64, at: Option<i64>) -> Self {
-        Self { epoch, come: at, next: at, quiet: None, begin: None }
+        Self { epoch, first: at, come: at, next: at, quiet: None, begin: None }
     }
 
     pub fn step(&self, offset: i64) -> Step {
@@ -67,6 +83,7 @@ impl Place {
     }
 
     pub fn came(&mut self, offset: i64) {
+        self.first.get_or_insert(offset);
         (self.come, self.next, self.quiet) = (Some(offset + 1), Some(offset + 1), None);
     }
 
@@ -94,24 +111,37 @@ impl Place {
         self.quiet = None;
     }
 
+    pub fn first(&self) -> Option<i64> {
+        self.first
+    }
+
     pub fn next(&self) -> Option<i64> {
         self.next
     }
 
-    /// librdkafka's place was `fetched` (the next offset that it asks its broker for), and it had nothing more for us.
-    /// Gives what lies between the last message and there once it has been seen twice without a message in between: a
-    /// single look may be at a place that it is about to leave.
-    pub fn looked(&mut self, fetched: i64) -> Option<(i64, i64)> {
-        if self.next.is_some_and(|next| next >= fetched) {
+    /// A look at librdkafka's place. Gives what lies between the last message and there, once it has been there for a while
+    /// without a message in between: a single look may be at a place that it is about to leave, because it was paused, sent
+    /// elsewhere, or has a broker that is away.
+    pub fn looked(&mut self, fetched: Fetched) -> Option<(i64, i64)> {
+        if self.next.is_some_and(|next| next >= fetched.at) {
             self.quiet = None;
             return None;
         }
-        if self.quiet.replace(fetched) != Some(fetched) {
-            return None;
+        match self.quiet {
+            Some(Fetched { at, broker, requests }) if (at, broker) == (fetched.at, fetched.broker) => {
+                if fetched.requests < requests + REQUESTS_MIN {
+                    return None;
+                }
+            }
+            _ => {
+                self.quiet = Some(fetched);
+                return None;
+            }
         }
-        let from = self.next.replace(fetched);
-        self.come = self.come.or(Some(fetched));
-        Some((from.unwrap_or(fetched), fetched))
+        self.quiet = None;
+        let from = self.next.replace(fetched.at);
+        self.come = self.come.or(Some(fetched.at));
+        Some((from.unwrap_or(fetched.at), fetched.at))
     }
 
     /// What may be committed when everything below `offset` is settled: when that is all that came, also what follows and
@@ -123,6 +153,9 @@ impl Place {
         }
     }
 }
+
+/// A topic's name and id, and one of its partitions.
+type Found<'a> = (&'a Arc<str>, Option<&'a Arc<str>>, &'a Place);
 
 impl Owned {
     pub fn insert(&mut self, partition: &TopicPartition, place: Place) {
@@ -147,7 +180,7 @@ impl Owned {
     }
 
     /// By the topic's name as a client has it: with our own copy of it, and the topic's id.
-    pub fn find(&self, topic: &str, partition: i32) -> Option<(&Arc<str>, Option<&Arc<str>>, &Place)> {
+    pub fn find(&self, topic: &str, partition: i32) -> Option<Found<'_>> {
         let (name, topic) = self.topics.get_key_value(topic)?;
         Some((name, topic.id.as_ref(), topic.partitions.get(&partition)?))
     }
@@ -207,22 +240,32 @@ mod tests {
         place.came(9);
         assert_eq!(place.step(9), Step::Back { expected: 10 });
         assert_eq!(place.step(10), Step::Next);
-        assert_eq!(Place::new(1, None).step(70), Step::Next, "it began wherever its log does");
+        let mut place = Place::new(1, None);
+        assert_eq!(place.step(70), Step::Next, "it began wherever its log does");
+        place.came(70);
+        place.came(71);
+        assert_eq!((place.first(), Place::new(1, Some(5)).first()), (Some(70), Some(5)));
+    }
+
+    fn fetched(at: i64, requests: i64) -> Fetched {
+        Fetched { at, broker: 1, requests }
     }
 
     #[test]
-    fn what_follows_the_last_message_and_is_none_counts_once_it_was_seen_twice() {
+    fn what_follows_the_last_message_and_is_none_counts_once_it_stays_so() {
         let mut place = Place::new(1, None);
         place.came(4);
-        assert_eq!(place.looked(5), None, "it is there already");
-        assert_eq!(place.looked(7), None);
+        assert_eq!(place.looked(fetched(5, 10)), None, "it is there already");
+        assert_eq!(place.looked(fetched(7, 20)), None);
         place.came(5);
-        assert_eq!(place.looked(7), None, "a message came in between");
+        assert_eq!(place.looked(fetched(7, 30)), None, "a message came in between");
         place.stir();
-        assert_eq!(place.looked(7), None, "librdkafka was told to go elsewhere in between");
-        assert_eq!(place.looked(8), None, "it moves");
-        assert_eq!(place.looked(8), Some((6, 8)));
-        assert_eq!((place.looked(8), place.next()), (None, Some(8)));
+        assert_eq!(place.looked(fetched(7, 40)), None, "librdkafka was told to go elsewhere in between");
+        assert_eq!(place.looked(fetched(8, 50)), None, "it moves");
+        assert_eq!(place.looked(fetched(8, 51)), None, "its broker was asked for nothing since");
+        assert_eq!(place.looked(Fetched { broker: 2, ..fetched(8, 60) }), None, "another broker has it");
+        assert_eq!(place.looked(Fetched { broker: 2, ..fetched(8, 62) }), Some((6, 8)));
+        assert_eq!((place.looked(fetched(8, 70)), place.next()), (None, Some(8)));
         assert_eq!((place.reach(6), place.reach(5)), (8, 5), "only behind everything that came");
         assert_eq!(place.step(8), Step::Next);
     }
@@ -230,7 +273,7 @@ mod tests {
     #[test]
     fn a_partition_without_any_message_has_a_place_too() {
         let mut place = Place::new(1, None);
-        assert_eq!((place.looked(3), place.looked(3)), (None, Some((3, 3))));
+        assert_eq!((place.looked(fetched(3, 1)), place.looked(fetched(3, 3))), (None, Some((3, 3))));
         assert_eq!((place.next(), place.reach(3)), (Some(3), 3));
     }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -9,7 +9,7 @@ use chrono::Utc;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{self, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::anew::REFUSED;
@@ -17,7 +17,7 @@ use super::commits::Commits;
 use super::context::{self, ClientEvent, Context, Rebalance};
 use super::delays::Delays;
 use super::handover::Handover;
-use super::owned::{Owned, Place, Step};
+use super::owned::{Fetched, Owned, Place, Step};
 use super::revoking::Revoking;
 use super::silence::{self, Silence};
 use super::skipped::Skipped;
@@ -63,6 +63,8 @@ pub(super) struct State {
     pub ids_asked_at: Option<Instant>,
     /// Whether librdkafka is yet to be told where one of them begins.
     pub some_begin: bool,
+    /// Partitions of topics that were made anew: by when something must have come, and where they begin.
+    pub followed: BTreeMap<TopicPartition, (Instant, i64)>,
     /// Counts assignments, and partitions that begin anew, from 1.
     pub epoch: u64,
     /// Polled, but there was no room: one message, or a few that were on their way when the partitions were paused.
@@ -127,6 +129,7 @@ impl Poller {
         self.rebalance(now)?;
         self.identify_now_and_then(now);
         self.begin(now);
+        self.follow_up(now)?;
         self.wake(now);
         self.hand_out();
         self.commit(now);
@@ -309,7 +312,8 @@ impl Poller {
                 let of = TopicPartition { topic: name.clone(), partition: *number };
                 self.silence.position(&of, partition.next_offset, partition.fetchq_cnt);
                 let is_idle = flows && partition.fetch_state == "active" && partition.fetchq_cnt == 0;
-                self.look(&of, is_idle.then_some(partition.next_offset), partition.lo_offset, now);
+                let fetched = fetched(statistics, partition).filter(|_| is_idle);
+                self.look(&of, fetched, partition.lo_offset, now);
                 // Below zero: not known yet. To the end of what is committed, where transactions are under way.
                 let Some(at) = self.state.commits.committed(&of).or(Some(partition.lo_offset)) else { continue };
                 if partition.ls_offset >= 0 && at >= 0 {
@@ -371,6 +375,14 @@ impl State {
     fn flowing(&self) -> TopicPartitionList {
         listing(&self.owned.partitions().filter(|partition| !self.delays.holds(partition)).collect::<Vec<_>>())
     }
+}
+
+/// Where librdkafka is in a partition that has a broker to fetch from.
+fn fetched(statistics: &Statistics, partition: &statistics::Partition) -> Option<Fetched> {
+    let broker =
+        statistics.brokers.values().find(|broker| broker.nodeid == partition.broker && broker.state == "UP")?;
+    let requests = *broker.req.get("Fetch")?;
+    Some(Fetched { at: partition.next_offset, broker: partition.broker, requests })
 }
 
 pub(super) fn listing(partitions: &[TopicPartition]) -> TopicPartitionList {

@@ -11,8 +11,9 @@ use crate::config::{OffsetReset, is_internal, is_pattern};
 use crate::domain::TopicPartition;
 use crate::kafka_client::{self, OffsetEntry, TopicIds};
 
-/// How long the answer to one question may take: the thread that polls waits for it.
-pub(super) const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the answer to one question may take: the thread that polls waits for it. On its connection the answer comes behind
+/// that of a Fetch request, which a broker keeps for up to `fetch.wait.max.ms` (500) where there is nothing to fetch.
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where partitions begin that the group has no offset for.
 #[derive(Clone, Debug)]

@@ -12,20 +12,20 @@ use crate::domain::Message;
 use crate::source::Producer;
 
 const PARTITIONS: i32 = 3;
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn waits(drain: Duration) -> Waits {
+pub(super) fn waits(drain: Duration) -> Waits {
     Waits { drain, stalled: Duration::from_secs(600), connect: PATIENCE }
 }
 
-struct Bench {
+pub(super) struct Bench {
     cluster: MockCluster<'static, DefaultProducerContext>,
-    settings: KafkaSettings,
-    health: Health,
+    pub settings: KafkaSettings,
+    pub health: Health,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::of(1)
     }
 
@@ -60,7 +60,7 @@ impl Bench {
     }
 
     /// Messages of one partition.
-    async fn fill(&self, partition: i32, count: usize) {
+    pub async fn fill(&self, partition: i32, count: usize) {
         let producer = Producer::new(&self.settings).expect("a producer");
         for n in 0..count {
             let value = format!("value-{n}");
@@ -83,13 +83,13 @@ impl Bench {
 
 /// Offsets seen, by partition, as a pipeline would keep them.
 #[derive(Default)]
-struct Seen {
-    values: BTreeMap<i32, Vec<(i64, String)>>,
-    epochs: BTreeMap<i32, u64>,
+pub(super) struct Seen {
+    pub values: BTreeMap<i32, Vec<(i64, String)>>,
+    pub epochs: BTreeMap<i32, u64>,
 }
 
 impl Seen {
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.values.values().map(Vec::len).sum()
     }
 
@@ -114,7 +114,7 @@ impl Seen {
     }
 
     /// Answers one event like a pipeline that is never behind.
-    fn handle(&mut self, event: SourceEvent) {
+    pub fn handle(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned { epoch, partitions } => {
                 self.epochs.extend(partitions.iter().map(|p| (p.partition, epoch)));
@@ -293,58 +293,6 @@ async fn what_waits_in_a_retry_topic_holds_up_nothing_else_and_comes_in_time() {
     assert_eq!(found.collect::<Vec<_>>(), expected);
     assert!(bench.health.reasons().is_empty());
     Box::new(source).close().await.expect("leaves");
-}
-
-/// librdkafka goes back by a seek of its own when it finds that a log was cut off; here the test does it in its place.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_goes_back_is_read_again_from_what_was_not_settled_before_it() {
-    for (settled, cut, begin) in [(3, 8, 3), (20, 8, 8)] {
-        let bench = Bench::new();
-        let partition = TopicPartition { topic: "assets".into(), partition: 0 };
-        let handover = Arc::new(Handover::new(Limits::default()));
-        bench.fill(0, 20).await;
-        let config = consumer_config(&bench.settings, Duration::from_secs(1)).expect("a configuration");
-        let joined = join(&config, &bench.settings, bench.health.clone(), PATIENCE).expect("the mock cluster is there");
-        let skipped = Skipped::new(bench.health.clone(), Arc::default());
-        let waits = waits(Duration::from_secs(1));
-        let topics = bench.settings.topics.clone();
-        let mut poller = poller(joined, topics, waits, &handover, Arc::default(), skipped, Default::default());
-        let mut seen = Seen::default();
-        let deadline = Instant::now() + PATIENCE;
-        let turn = async |poller: &mut Poller, seen: &mut Seen| {
-            assert!(Instant::now() < deadline, "still waiting after {:?}", seen.values);
-            poller.turn().expect("the source goes on");
-            while let Ok(event) = tokio::time::timeout(Duration::ZERO, handover.next(Demand::Messages)).await {
-                seen.handle(event.expect("the source goes on"));
-            }
-        };
-        while seen.count() < 20 {
-            turn(&mut poller, &mut seen).await;
-        }
-        let epoch = seen.epochs[&0];
-        handover.commit(vec![(partition.clone(), settled)]).expect("it is taken");
-        while poller.state.commits.committed(&partition) != Some(settled) {
-            turn(&mut poller, &mut seen).await;
-        }
-        seen.values.clear();
-        let mut list = rdkafka::TopicPartitionList::new();
-        list.add_partition_offset("assets", 0, rdkafka::Offset::Offset(cut)).expect("an offset");
-        poller.consumer.seek_partitions(list, PATIENCE).expect("it goes back");
-        while seen.count() < (20 - begin) as usize {
-            turn(&mut poller, &mut seen).await;
-        }
-        assert!(seen.values[&0].iter().map(|(offset, _)| *offset).eq(begin..20), "{:?}", seen.values);
-        assert!(seen.epochs[&0] > epoch);
-        // The group follows, back and forth.
-        while poller.state.commits.committed(&partition) != Some(begin) {
-            turn(&mut poller, &mut seen).await;
-        }
-        handover.commit(vec![(partition.clone(), 20)]).expect("it is taken");
-        while poller.state.commits.committed(&partition) != Some(20) {
-            turn(&mut poller, &mut seen).await;
-        }
-        poller.leave().expect("leaves");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,7 +176,7 @@ async fn letters_go_back_as_new_messages_until_the_loop_guard() {
     let report = topics.replay(&["--class", "transient"]);
     let next = format!("{}:0:2", topics.dead);
     let expected = json!({
-        "read": 2, "matched": 1, "replayed": 1, "skipped_loop_guard": 0, "failed": 0, "topics": { &topics.source: 1 },
+        "read": 2, "unreadable": 0, "matched": 1, "replayed": 1, "skipped_loop_guard": 0, "failed": 0, "topics": { &topics.source: 1 },
         "dry_run": false, "next": next,
     });
     assert_eq!(report, expected);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Home, run};
+use crate::model_vectors::adds_bytes_exactly;
 
 const FIXTURES: &str = "tests/fixtures/models";
 
@@ -21,8 +22,12 @@ fn a_directory_is_verified_under_the_name_that_it_gives_itself() {
     assert_eq!(line["cosine_to_fp32_min"], Value::Null);
     assert_eq!(line["files_checked"], 10);
 
-    let int8 = run(&["models", "verify", &format!("{FIXTURES}/ours-quick-gelu"), "--precision", "int8"]).ended(0);
-    assert!(int8.stdout.contains("pass: lowest cosine 0.9"), "{}", int8.stdout);
+    let int8 = run(&["models", "verify", &format!("{FIXTURES}/ours-quick-gelu"), "--precision", "int8"]);
+    // Where ONNX Runtime's products of bytes overflow (x86 without VNNI), these weights are as far off as it says.
+    let (code, verdict) =
+        if adds_bytes_exactly() { (0, "pass: lowest cosine 0.9") } else { (1, "FAIL: lowest cosine 0.") };
+    let int8 = int8.ended(code);
+    assert!(int8.stdout.contains(verdict), "{}", int8.stdout);
     assert!(int8.stdout.contains(" to its fp32 graphs"), "{}", int8.stdout);
     assert!(int8.stdout.contains("landscape.jpg"), "{}", int8.stdout);
 }

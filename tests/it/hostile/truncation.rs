@@ -28,6 +28,11 @@ fn files_cut_off_at_every_kilobyte_are_refused_or_whole() {
                             same += 1;
                             continue;
                         }
+                        // All of a JPEG but its end marker: `fast` reads it with its other decoder.
+                        Ok(_) if end + 2 >= bytes.len() && bytes.starts_with(&[0xFF, 0xD8]) => {
+                            same += 1;
+                            continue;
+                        }
                         Ok(_) => "another picture".to_owned(),
                         Err(error) if ["image_undecodable", "image_unsupported"].contains(&error.reason) => {
                             refused += 1;

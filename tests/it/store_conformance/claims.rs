@@ -77,7 +77,7 @@ async fn records_are_what_most_replicas_agree_on() {
     let most = Some(Value::Type(ReadConsistencyType::Majority.into()));
     let quorum = Some(Value::Type(ReadConsistencyType::Quorum.into()));
     let write = stamped(upsert("a", vectors(Some(A), None), json!({})), None, "t", 1, Some(1));
-    assert_eq!(f.guarded(&[write.clone()], Guard::Strict).await, [Applied]);
+    assert_eq!(f.guarded(std::slice::from_ref(&write), Guard::Strict).await, [Applied]);
     assert_eq!(faults.take_consistencies(), [most], "after a strict write");
     f.store.records(&f.collection, &[id("a")]).await.unwrap();
     assert_eq!(faults.take_consistencies(), [most], "before a write");
@@ -91,11 +91,16 @@ async fn records_are_what_most_replicas_agree_on() {
         )
     };
     faults.refuse_reads_of([most].into(), dead());
-    assert_eq!(f.guarded(&[write.clone()], Guard::Strict).await, [Applied]);
-    assert_eq!(faults.take_consistencies(), [most, quorum]);
+    assert_eq!(f.guarded(std::slice::from_ref(&write), Guard::Strict).await, [Applied]);
+    // What a node refuses is asked once more: it may be another replica then.
+    let distinct = |mut asked: Vec<_>| {
+        asked.dedup();
+        asked
+    };
+    assert_eq!(distinct(faults.take_consistencies()), [most, quorum]);
     faults.refuse_reads_of([most, quorum].into(), dead());
-    assert_eq!(f.guarded(&[write.clone()], Guard::Strict).await, [Applied]);
-    assert_eq!(faults.take_consistencies(), [most, quorum, None]);
+    assert_eq!(f.guarded(std::slice::from_ref(&write), Guard::Strict).await, [Applied]);
+    assert_eq!(distinct(faults.take_consistencies()), [most, quorum, None]);
     // Other failures are no reason to believe fewer.
     faults.refuse_reads_of([most].into(), Status::unavailable("down"));
     assert_eq!(f.store.write(&f.collection, &[write], Guard::Strict).await.unwrap_err().reason, "store_unreachable");

@@ -120,7 +120,7 @@ async fn a_collection_made_anew_holds_a_thousand_good_messages() {
     let fingerprint = own.fingerprint(&running.collection).await.unwrap().unwrap();
     client.delete_collection(&running.collection).await.unwrap();
     running.send(&[("second", r#"{"op": "patch", "payload": {"price": 1}}"#)]).await;
-    running.held("collection_missing").await;
+    running.held("does not exist").await;
     create(&client, &running.collection, 128).await;
     running.send_many().await;
     running.held("found 128 dimensions").await;
