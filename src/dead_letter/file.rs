@@ -169,6 +169,7 @@ mod tests {
                 headers: vec![("h".into(), Some(Bytes::from_static(b"\xfe")))],
                 timestamp_ms: None,
                 topic_id: None,
+                leader_epoch: None,
                 retry: None,
             },
             failure: Failure::permanent(Stage::Decode, "bad_json", "expected an object"),

@@ -20,6 +20,7 @@ fn letter(topic: &str, offset: i64) -> DeadLetter {
             headers: vec![("clipstream.replays".into(), Some(Bytes::from_static(b"1")))],
             timestamp_ms: Some(1_700_000_000_000 + offset),
             topic_id: None,
+            leader_epoch: None,
             retry: None,
         },
         failure: Failure::permanent(Stage::Fetch, "http_not_found", "404"),

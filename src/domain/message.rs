@@ -18,6 +18,8 @@ pub struct Message {
     pub timestamp_ms: Option<i64>,
     /// See [`Origin::topic_id`].
     pub topic_id: Option<Arc<str>>,
+    /// See [`Origin::leader_epoch`].
+    pub leader_epoch: Option<i32>,
     /// Set where it has failed before and was put off: `position` is then that of a retry topic.
     pub retry: Option<Retry>,
 }
@@ -50,6 +52,7 @@ impl Message {
                 position: self.position.clone(),
                 topic_id: self.topic_id.clone(),
                 successor: None,
+                leader_epoch: self.leader_epoch,
                 timestamp_ms: self.timestamp_ms,
             },
         }
@@ -80,6 +83,7 @@ impl Message {
             headers: Vec::new(),
             timestamp_ms: None,
             topic_id: None,
+            leader_epoch: None,
             retry: None,
         }
     }

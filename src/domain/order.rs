@@ -16,6 +16,9 @@ pub struct Origin {
     /// The id of the topic that has taken this one's place by now, as far as that is known: for a message that waited in a
     /// retry topic meanwhile. Not recorded.
     pub successor: Option<Arc<str>>,
+    /// Of the partition's leader that took the message, which grows along the log (KIP-101). Offsets come again under a
+    /// higher one where a leader was elected that did not have them all. `None` where the source has none.
+    pub leader_epoch: Option<i32>,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: Option<i64>,
 }
@@ -27,6 +30,9 @@ impl Origin {
         if let Value::Object(map) = &mut out {
             if let Some(id) = &self.topic_id {
                 map.insert("topic_id".to_owned(), (**id).into());
+            }
+            if let Some(epoch) = self.leader_epoch {
+                map.insert("leader_epoch".to_owned(), epoch.into());
             }
             if let Some(at) = self.timestamp_ms {
                 map.insert("timestamp_ms".to_owned(), at.into());
@@ -40,13 +46,16 @@ impl Origin {
         let partition = value.get("partition")?.as_i64()?.try_into().ok()?;
         let offset = value.get("offset")?.as_i64()?;
         let topic_id = value.get("topic_id").and_then(Value::as_str).map(Into::into);
+        let leader_epoch = value.get("leader_epoch").and_then(Value::as_i64).and_then(|epoch| epoch.try_into().ok());
         let timestamp_ms = value.get("timestamp_ms").and_then(Value::as_i64);
-        Some(Self { position: Position { topic, partition, offset }, topic_id, successor: None, timestamp_ms })
+        let position = Position { topic, partition, offset };
+        Some(Self { position, topic_id, successor: None, leader_epoch, timestamp_ms })
     }
 
-    /// A later message of the same partition: its offset tells, whatever the clocks of producers say. Offsets start again
-    /// when a topic is made anew, which its id tells; then nothing is newer, but for what came after a topic that is known
-    /// to be gone. Where an id is missing, the timestamps must agree with the offsets; without them nothing is newer.
+    /// A later message of the same partition: its offset tells, whatever the clocks of producers say, and before it the
+    /// epoch of the leader that took it, where both have one. Offsets start again when a topic is made anew, which its id
+    /// tells; then nothing is newer, but for what came after a topic that is known to be gone. Where an id is missing, the
+    /// timestamps must agree with the offsets; without them nothing is newer.
     ///
     /// `store/qdrant/condition` has the same rule as a filter.
     fn is_newer_than(&self, other: &Self) -> bool {
@@ -54,19 +63,26 @@ impl Origin {
         if mine.topic != others.topic {
             return false;
         }
-        let later = mine.partition == others.partition && mine.offset > others.offset;
+        let is_same = mine.partition == others.partition;
+        let later = is_same && mine.offset > others.offset;
         match (&self.topic_id, &other.topic_id) {
-            (Some(id), Some(of)) if id == of => later,
+            (Some(id), Some(of)) if id == of => match (self.leader_epoch, other.leader_epoch) {
+                (Some(epoch), Some(of)) if epoch != of => is_same && epoch > of,
+                _ => later,
+            },
             (Some(id), Some(_)) => other.successor.as_ref() == Some(id),
             _ => later && matches!((self.timestamp_ms, other.timestamp_ms), (Some(a), Some(b)) if a >= b),
         }
     }
 
-    /// The same message, as far as that can be told: one of the two may be recorded without its topic's id.
+    /// The same message, as far as that can be told: one of the two may be recorded without its topic's id or its leader's
+    /// epoch.
     pub fn is_of_message(&self, other: &Self) -> bool {
         self.position == other.position
             && match (&self.topic_id, &other.topic_id) {
-                (Some(id), Some(of)) => id == of,
+                (Some(id), Some(of)) => {
+                    id == of && self.leader_epoch.zip(other.leader_epoch).is_none_or(|(mine, others)| mine == others)
+                }
                 _ => self.timestamp_ms == other.timestamp_ms,
             }
     }
@@ -204,7 +220,13 @@ mod tests {
 
     fn origin(topic: &str, partition: i32, offset: i64, timestamp_ms: Option<i64>) -> Option<Origin> {
         let position = Position { topic: topic.into(), partition, offset };
-        Some(Origin { position, topic_id: None, successor: None, timestamp_ms })
+        Some(Origin { position, topic_id: None, successor: None, leader_epoch: None, timestamp_ms })
+    }
+
+    /// Of the topic `id`, taken by a leader of this epoch.
+    fn of_leader(leader_epoch: Option<i32>, offset: i64) -> Stamp {
+        let of_topic = of_topic("id", offset, Some(-offset));
+        stamp(None, of_topic.origin.map(|origin| Origin { leader_epoch, ..origin }))
     }
 
     fn of_topic(id: &str, offset: i64, timestamp_ms: Option<i64>) -> Stamp {
@@ -254,6 +276,22 @@ mod tests {
             assert!(second.is_newer_than(&first), "{late:?} after {early:?}");
             assert!(!first.is_newer_than(&second) && !second.is_newer_than(&second), "{late:?} after {early:?}");
         }
+    }
+
+    #[test]
+    fn offsets_that_come_again_under_another_leader_are_newer() {
+        let (lost, again) = (of_leader(Some(4), 1000), of_leader(Some(5), 7));
+        assert!(again.is_newer_than(&lost) && !lost.is_newer_than(&again));
+        let same = of_leader(Some(5), 1000);
+        assert!(!same.is_of_message(&lost) && !same.is_of_message(&again) && same.is_newer_than(&again));
+        // Recorded by an older release: the offset alone.
+        let unknown = of_leader(None, 900);
+        assert!(lost.is_newer_than(&unknown) && unknown.is_newer_than(&again));
+        assert!(of_leader(None, 1000).is_of_message(&lost));
+        // A topic that was made anew has leaders of its own.
+        let mut other = of_leader(Some(9), 1000);
+        other.origin.as_mut().unwrap().topic_id = Some("new".into());
+        assert!(!other.is_newer_than(&lost) && !lost.is_newer_than(&other));
     }
 
     #[test]
@@ -341,7 +379,11 @@ mod tests {
         let record = Record {
             asset: AssetId::new("a").unwrap(),
             tenant: None,
-            source: origin("t", 3, 42, Some(1_700_000_000_000)).map(|o| Origin { topic_id: Some("id".into()), ..o }),
+            source: origin("t", 3, 42, Some(1_700_000_000_000)).map(|o| Origin {
+                topic_id: Some("id".into()),
+                leader_epoch: Some(6),
+                ..o
+            }),
             version: Some(7),
             media: Some(MediaRecord {
                 url: "https://cdn.example/a.jpg".into(),

@@ -15,6 +15,8 @@ pub const MESSAGE_TIMESTAMP: &str = "message_timestamp";
 pub const NO_TIMESTAMP: i64 = -1;
 /// The id of the topic where the message was first, which tells it from one of the same name that was made anew since.
 pub const TOPIC_ID: &str = "topic_id";
+/// Of the partition's leader that took the message there.
+pub const LEADER_EPOCH: &str = "leader_epoch";
 
 /// Whether a header tells of an earlier failure. A message that fails again tells of its last one only.
 pub fn is_failure_header(name: &str) -> bool {
@@ -39,10 +41,11 @@ pub fn retry(source: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry>
     };
     let position = position(|name| find(CONNECT_PREFIX, name)).filter(|position| &*position.topic == source)?;
     let topic_id = find(OWN_PREFIX, TOPIC_ID).filter(|id| !id.is_empty()).map(Into::into);
+    let leader_epoch = find(OWN_PREFIX, LEADER_EPOCH).and_then(|epoch| epoch.parse().ok());
     let timestamp_ms =
         find(OWN_PREFIX, MESSAGE_TIMESTAMP).and_then(|ms| ms.parse().ok()).filter(|ms| *ms != NO_TIMESTAMP);
     Some(Retry {
-        origin: Origin { position, topic_id, successor: None, timestamp_ms },
+        origin: Origin { position, topic_id, successor: None, leader_epoch, timestamp_ms },
         attempts: find(OWN_PREFIX, "attempts").and_then(|n| n.parse().ok()).unwrap_or(0),
     })
 }
@@ -55,13 +58,14 @@ mod tests {
         all.iter().map(|(name, value)| ((*name).to_owned(), Some(Bytes::copy_from_slice(value.as_bytes())))).collect()
     }
 
-    const WHOLE: [(&str, &str); 6] = [
+    const WHOLE: [(&str, &str); 7] = [
         ("__connect.errors.topic", "assets"),
         ("__connect.errors.partition", "3"),
         ("__connect.errors.offset", "42"),
         ("clipstream.errors.attempts", "5"),
         ("clipstream.errors.message_timestamp", "1700000000123"),
         ("clipstream.errors.topic_id", "lUTB1pK1RMOz9L5Qb7x1Zw"),
+        ("clipstream.errors.leader_epoch", "7"),
     ];
 
     #[test]
@@ -71,12 +75,13 @@ mod tests {
             position: Position { topic: "assets".into(), partition: 3, offset: 42 },
             topic_id: Some("lUTB1pK1RMOz9L5Qb7x1Zw".into()),
             successor: None,
+            leader_epoch: Some(7),
             timestamp_ms: Some(1_700_000_000_123),
         };
         assert_eq!(retry, Retry { origin: origin.clone(), attempts: 5 });
         // Put off by an older release.
         let retry = super::retry("assets", &headers(&WHOLE[..5])).unwrap();
-        assert_eq!(retry.origin, Origin { topic_id: None, ..origin });
+        assert_eq!(retry.origin, Origin { topic_id: None, leader_epoch: None, ..origin });
     }
 
     #[test]

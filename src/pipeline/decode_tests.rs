@@ -12,6 +12,7 @@ fn message(key: Option<&str>, value: Option<&[u8]>) -> Message {
         headers: Vec::new(),
         timestamp_ms: None,
         topic_id: None,
+        leader_epoch: None,
         retry: None,
     }
 }

@@ -183,6 +183,7 @@ impl Rig {
             headers: Vec::new(),
             timestamp_ms: None,
             topic_id: None,
+            leader_epoch: None,
             retry: None,
         }));
     }

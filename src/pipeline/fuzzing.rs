@@ -28,6 +28,7 @@ pub fn message(data: &[u8]) {
         headers: Vec::new(),
         timestamp_ms: None,
         topic_id: None,
+        leader_epoch: None,
         retry: None,
     };
     let default_op = [Op::Upsert, Op::Patch, Op::Delete, Op::Upsert][usize::from(options & 3)];

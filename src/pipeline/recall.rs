@@ -133,6 +133,7 @@ mod tests {
         let at = |offset| Origin {
             position: Position { topic: "t".into(), partition: 0, offset },
             topic_id: None,
+            leader_epoch: None,
             successor: None,
             timestamp_ms: Some(offset),
         };

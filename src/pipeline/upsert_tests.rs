@@ -41,6 +41,7 @@ fn upsert(asset: &str, version: Option<u64>, offset: i64, image: &[f32]) -> Writ
         source: Some(Origin {
             position: Position { topic: "t".into(), partition: 0, offset },
             topic_id: None,
+            leader_epoch: None,
             successor: None,
             timestamp_ms: Some(1000 + offset),
         }),

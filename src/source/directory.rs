@@ -261,6 +261,7 @@ impl Source for DirectorySource {
                 headers: Vec::new(),
                 timestamp_ms: None,
                 topic_id: None,
+                leader_epoch: None,
                 retry: None,
             }));
         }

@@ -68,6 +68,7 @@ impl LinesSource {
             headers: Vec::new(),
             timestamp_ms: None,
             topic_id: None,
+            leader_epoch: None,
             retry: None,
         }))
     }

@@ -62,6 +62,7 @@ mod tests {
         Some(Origin {
             position: Position { topic: "t".into(), partition: 0, offset },
             topic_id: None,
+            leader_epoch: None,
             successor: None,
             timestamp_ms: Some(offset),
         })

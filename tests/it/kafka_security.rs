@@ -177,6 +177,7 @@ async fn all_clients_work(settings: KafkaSettings, test: &str) {
         headers: Vec::new(),
         timestamp_ms: None,
         topic_id: None,
+        leader_epoch: None,
         retry: None,
     };
     let failure = Failure::permanent(Stage::Decode, "json_invalid", "no JSON");

@@ -48,6 +48,7 @@ impl World {
                 headers: Vec::new(),
                 timestamp_ms: Some(now_ms() - 10 * DAY_MS),
                 topic_id: None,
+                leader_epoch: None,
                 retry: None,
             },
             failure: Failure::permanent(Stage::Decode, "message_not_json", "expected an object"),

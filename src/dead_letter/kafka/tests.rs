@@ -24,6 +24,7 @@ fn letter(value: Option<&'static [u8]>, headers: Vec<(String, Option<Bytes>)>) -
             headers,
             timestamp_ms: Some(1_700_000_000_123),
             topic_id: None,
+            leader_epoch: None,
             retry: None,
         },
         failure: Failure::permanent(Stage::Fetch, "http_not_found", "image \"https://x/a.jpg\": 404"),
@@ -130,6 +131,7 @@ async fn what_failed_transiently_goes_through_its_retry_topics_first() {
             headers,
             timestamp_ms: found.timestamp().to_millis(),
             topic_id: None,
+            leader_epoch: None,
         }
     };
     for (topic, attempts) in [("assets.retry.1", 2), ("assets.retry.2", 4)] {

@@ -89,7 +89,6 @@ pub(super) struct Waiting {
 struct Received {
     message: Message,
     step: Step,
-    leader_epoch: Option<i32>,
 }
 
 impl Poller {
@@ -141,7 +140,7 @@ impl Poller {
     }
 
     fn receive(&mut self, received: Received, now: Instant) {
-        let Received { message, step, leader_epoch } = received;
+        let Received { message, step } = received;
         let (partition, offset) = (message.position.topic_partition(), message.position.offset);
         let follows = match step {
             Step::Next => true,
@@ -155,7 +154,7 @@ impl Poller {
         let Some(place) = self.state.owned.get_mut(&partition) else { return };
         place.came(offset);
         let message = Message { epoch: place.epoch, ..message };
-        if let Some(epoch) = leader_epoch {
+        if let Some(epoch) = message.leader_epoch {
             self.state.commits.written_by(&partition, offset, epoch);
         }
         self.take(message);
@@ -343,7 +342,6 @@ impl State {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(copy))).collect()
         });
         let step = place.step(message.offset());
-        let leader_epoch = kafka_client::leader_epoch(message);
         let message = Message {
             position: Position { topic: topic.clone(), partition: message.partition(), offset: message.offset() },
             epoch: place.epoch,
@@ -353,8 +351,9 @@ impl State {
             headers,
             timestamp_ms: message.timestamp().to_millis(),
             topic_id: id.cloned(),
+            leader_epoch: kafka_client::leader_epoch(message),
         };
-        Some(Received { message, step, leader_epoch })
+        Some(Received { message, step })
     }
 
     /// Takes no more messages of the partitions of `list`; may still commit for them.

@@ -33,24 +33,30 @@ pub(super) fn not_newer(mine: &Stamp) -> Vec<Condition> {
     vec![Filter::should([Condition::from(by_version), by_position.into()]).into()]
 }
 
-/// Later in the same partition of the same topic, by its offset alone; also by time where an id is missing; or in the topic
-/// that is known to have taken this one's place. Any of them.
+/// Later in the same partition of the same topic, by its leader's epoch and its offset alone; also by time where an id is
+/// missing; or in the topic that is known to have taken this one's place. Any of them.
 fn newer_positions(mine: &Origin) -> Vec<Condition> {
-    let Origin { position, topic_id, successor, timestamp_ms } = mine;
+    let Origin { position, topic_id, successor, leader_epoch, timestamp_ms } = mine;
     let topic = Condition::matches(key("source.topic"), position.topic.to_string());
-    let later = Range { gt: Some(position.offset as f64), ..Range::default() };
-    let later = [
-        topic.clone(),
-        Condition::matches(key("source.partition"), i64::from(position.partition)),
-        Condition::range(key("source.offset"), later),
-    ];
+    let beyond = |name: &str, bound: f64| Condition::range(key(name), Range { gt: Some(bound), ..Range::default() });
+    let there = [topic.clone(), Condition::matches(key("source.partition"), i64::from(position.partition))];
+    let later = beyond("source.offset", position.offset as f64);
     let of = |id: &str| Condition::matches(key("source.topic_id"), id.to_owned());
-    let and = |others: Vec<Condition>| Condition::from(Filter::must(later.iter().cloned().chain(others)));
+    let and = |others: Vec<Condition>| Condition::from(Filter::must(there.iter().cloned().chain(others)));
     let not_before = timestamp_ms
         .map(|at| Condition::range(key("source.timestamp_ms"), Range { gte: Some(at as f64), ..Range::default() }));
-    let Some(id) = topic_id else { return not_before.map(|timely| and(vec![timely])).into_iter().collect() };
-    let same = and(vec![of(id)]);
-    let unnamed = not_before.map(|timely| and(vec![Condition::is_empty(key("source.topic_id")), timely]));
+    let Some(id) = topic_id else { return not_before.map(|timely| and(vec![later, timely])).into_iter().collect() };
+    let later_there = match leader_epoch {
+        None => later.clone(),
+        Some(epoch) => {
+            let name = key("source.leader_epoch");
+            let (same, unknown) = (Condition::matches(name.clone(), i64::from(*epoch)), Condition::is_empty(name));
+            let under_it = Filter::must([Filter::should([same, unknown]).into(), later.clone()]);
+            Filter::should([beyond("source.leader_epoch", f64::from(*epoch)), under_it.into()]).into()
+        }
+    };
+    let same = and(vec![of(id), later_there]);
+    let unnamed = not_before.map(|timely| and(vec![later, Condition::is_empty(key("source.topic_id")), timely]));
     let succeeded = successor.as_ref().map(|id| Filter::must([topic, of(id)]).into());
     [same].into_iter().chain(unnamed).chain(succeeded).collect()
 }
@@ -58,8 +64,8 @@ fn newer_positions(mine: &Origin) -> Vec<Condition> {
 /// The stored record is the one of this very write's message. Without a place to tell it by: none that is newer.
 pub(super) fn is_mine(record: &Record) -> Vec<Condition> {
     let Some(origin) = &record.source else { return not_newer(&record.stamp()) };
-    let Origin { position, topic_id, timestamp_ms, successor: _ } = origin;
-    let (id, time) = (key("source.topic_id"), key("source.timestamp_ms"));
+    let Origin { position, topic_id, leader_epoch, timestamp_ms, successor: _ } = origin;
+    let [id, epoch, time] = ["source.topic_id", "source.leader_epoch", "source.timestamp_ms"].map(key);
     vec![
         Condition::matches(key("source.topic"), position.topic.to_string()),
         Condition::matches(key("source.partition"), i64::from(position.partition)),
@@ -67,6 +73,10 @@ pub(super) fn is_mine(record: &Record) -> Vec<Condition> {
         match topic_id {
             Some(is) => Condition::matches(id, is.to_string()),
             None => Condition::is_empty(id),
+        },
+        match leader_epoch {
+            Some(is) => Condition::matches(epoch, i64::from(*is)),
+            None => Condition::is_empty(epoch),
         },
         match timestamp_ms {
             Some(at) => Condition::matches(time, *at),

@@ -27,6 +27,7 @@ fn letter(topic: &str, offset: i64, failure: Failure) -> DeadLetter {
         headers: vec![("traceparent".into(), Some(Bytes::from_static(b"00-ab-cd-01")))],
         timestamp_ms: Some(1_700_000_000_000),
         topic_id: None,
+        leader_epoch: None,
         retry: None,
     };
     DeadLetter { message, failure, attempts: 1 }

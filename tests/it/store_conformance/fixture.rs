@@ -126,6 +126,7 @@ pub fn record(asset: &str) -> Record {
         source: Some(Origin {
             position: Position { topic: "t".into(), partition: 3, offset: 42 },
             topic_id: None,
+            leader_epoch: None,
             successor: None,
             timestamp_ms: None,
         }),

@@ -24,7 +24,7 @@ pub fn stamped(mut write: Write, version: Option<u64>, topic: &str, offset: i64,
     let record = record_of(&mut write);
     record.version = version;
     let position = Position { topic: topic.into(), partition: 0, offset };
-    record.source = Some(Origin { position, topic_id: None, successor: None, timestamp_ms });
+    record.source = Some(Origin { position, topic_id: None, successor: None, leader_epoch: None, timestamp_ms });
     record.deleted_at = deletes.then(|| record.indexed_at.clone());
     write
 }
@@ -138,6 +138,38 @@ pub async fn within_one_topic_the_offset_alone_decides(f: &Fixture) {
         }
         assert_eq!(user_keys(&f.point(&asset).await.unwrap()), json!({ "v": 3 }));
     }
+}
+
+pub async fn offsets_that_come_again_under_another_leader_are_newer(f: &Fixture) {
+    let under = |mut write: Write, leader_epoch| {
+        record_of(&mut write).source.as_mut().unwrap().leader_epoch = leader_epoch;
+        write
+    };
+    let of = |write, epoch, offset| under(of_topic(write, "id", None, offset, None), epoch);
+    let up = |v: u32| upsert("a", vectors(Some(A), None), json!({ "v": v }));
+    let change = |v: u32| patch("a", vectors(None, Some(B)), json!({ "v": v }));
+    let steps = [
+        (of(up(0), Some(4), 1000), Applied),
+        // The leader of epoch 5 did not have them all.
+        (of(up(1), Some(5), 7), Applied),
+        (of(up(2), Some(4), 1001), Stale),
+        (of(change(2), Some(4), 1001), Stale),
+        (of(delete("a"), Some(4), 1001), Stale),
+        (of(up(3), Some(5), 6), Stale),
+        (of(change(4), Some(5), 8), Applied),
+        (of(up(5), Some(6), 0), Applied),
+        // An epoch is missing on one side: offsets alone.
+        (of(up(6), None, 3), Applied),
+        (of(up(7), Some(9), 2), Stale),
+        (of(up(8), Some(1), 4), Applied),
+        (of(up(9), None, 3), Stale),
+    ];
+    for (n, (write, expected)) in steps.into_iter().enumerate() {
+        assert_eq!(f.guarded(&[write], Guard::Strict).await, [expected], "step {n}");
+    }
+    let stored = f.point("a").await.unwrap();
+    assert_eq!(user_keys(&stored), json!({ "v": 8 }));
+    assert_eq!(stored.payload["clipstream"]["source"]["leader_epoch"], 1);
 }
 
 pub async fn a_topic_that_was_made_anew_is_told_by_its_id(f: &Fixture) {

@@ -47,6 +47,7 @@ for_each_store!(
     guards::strict_refuses_what_is_older_and_applies_the_rest,
     guards::strict_orders_by_position_where_a_version_is_missing,
     guards::within_one_topic_the_offset_alone_decides,
+    guards::offsets_that_come_again_under_another_leader_are_newer,
     guards::a_topic_that_was_made_anew_is_told_by_its_id,
     guards::versions_beyond_the_exact_floats_are_told_apart,
     guards::without_strict_the_store_compares_nothing,
