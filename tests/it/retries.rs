@@ -139,6 +139,51 @@ fn told(letters: &[OwnedMessage]) -> BTreeSet<(String, String)> {
     letters.iter().map(told).collect()
 }
 
+/// Two producers whose clocks are a second apart are enough, and so are event times.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_is_as_old_as_its_offset_whatever_the_clocks_say() {
+    let world = World::new().await;
+    if world.kafka.is_mock() {
+        return eprintln!("the mock cluster has no topic ids: not tried");
+    }
+    let now = chrono::Utc::now().timestamp_millis();
+    let day = 86_400_000;
+    let clocks = [(now, now - 1000), (now, now - 10 * day), (now + 1_800_000, now), (now, now / 1000), (now, now)];
+    let mut expected = BTreeSet::new();
+    for (n, (first, second)) in clocks.into_iter().enumerate() {
+        // A host of its own for each: one that refuses eight pictures in a row is down for everyone, and they are held.
+        let origin = serve_pictures().await;
+        for later in ["replaced", "patched"] {
+            let id = format!("{later}-{n}");
+            let image = format!("{origin}/{ATTEMPTS}/{id}.png");
+            world.send(&json!({ "id": id, "op": "upsert", "image": image, "payload": { "from": "old" } }), first).await;
+            let op = if later == "replaced" { "upsert" } else { "patch" };
+            world.send(&json!({ "id": id, "op": op, "text": "newer", "payload": { "from": "new" } }), second).await;
+            // What the patch leaves of it cannot be put beneath it any more, and is not lost.
+            if later == "patched" {
+                expected.insert(((4 * n + 2).to_string(), "overtaken".to_owned()));
+            }
+        }
+    }
+    let [source, first, _, dead] = world.topics();
+    let mut worker = world.worker("1,3600");
+    let all = [source, first];
+    let put_off = i64::try_from(2 * clocks.len()).unwrap();
+    let done = async |_: &Process| {
+        (world.kafka.ends(&all[1]) == BTreeMap::from([(0, put_off)]) && world.is_done(&all)).then_some(())
+    };
+    worker.wait_for("what was put off to come back", done).await;
+    worker.terminate();
+    assert_eq!(worker.end().await.0, Some(0));
+    for (asset, point) in world.points().await {
+        assert_eq!(point.payload["from"], "new", "{asset} was overwritten by what came before it");
+        assert!(point.text.is_some() && point.image.is_none(), "{asset}");
+        assert!(point.payload["clipstream"]["source"]["topic_id"].is_string(), "{asset}");
+    }
+    assert_eq!(told(&world.kafka.read(&dead)), expected);
+    world.kafka.delete_topics(&world.topics().each_ref().map(String::as_str)).await;
+}
+
 /// A message waits in a retry topic while its source topic is deleted and made anew: nothing of the new one is stale for it,
 /// however its offset and time compare, and it overwrites nothing there.
 #[tokio::test(flavor = "multi_thread")]
@@ -170,9 +215,11 @@ async fn a_message_of_a_topic_that_was_made_anew_meanwhile_is_old() {
         .send(&json!({ "id": "patched", "op": "patch", "text": "new", "payload": { "from": "new" } }), now - 1000)
         .await;
     world.send(&json!({ "id": "patched-other", "op": "upsert", "text": "new", "payload": { "from": "new" } }), 1).await;
-    let mut worker = world.worker("1,3600");
+    let mut worker = world.worker("3600,3600");
     let (all, waiting) = ([source.clone()], [source.clone(), first]);
     worker.wait_for("the new topic to be indexed", async |_| world.is_done(&all).then_some(())).await;
+    drop(worker);
+    let mut worker = world.worker("1,3600");
     worker.wait_for("what waited to come back", async |_| world.is_done(&waiting).then_some(())).await;
     worker.terminate();
     assert_eq!(worker.end().await.0, Some(0));
