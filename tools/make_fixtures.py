@@ -4,7 +4,8 @@ Run in an environment with tools/requirements-fixtures.txt. Writes under tests/f
 
 - pictures/NAME.EXT: small pictures of every format and mode that PIL opens, made from one seeded painting.
 - pixels.jsonl: one line per picture and configuration: {"picture", "config", "sha256"}, and "orientation" where it is
-  applied (ImageOps.exif_transpose) before. `config` is a preprocess_cfg.json; `sha256` is over the rows of the 8-bit RGB
+  applied (ImageOps.exif_transpose) before, and "sha256_without_simd" for damaged JPEGs, of which libjpeg-turbo makes
+  something else where it is built or told to do without SIMD. `config` is a preprocess_cfg.json; `sha256` is over the rows of the 8-bit RGB
   picture that OpenCLIP's eval transform has just before ToTensor.
 - normalised.json: a few values of the final tensor.
 - tokens.jsonl: {"text", "ids"}, ids without padding, by open_clip.get_tokenizer('ViT-B-32'), on Python 3.11.
@@ -13,7 +14,9 @@ Run in an environment with tools/requirements-fixtures.txt. Writes under tests/f
 import hashlib
 import io
 import json
+import os
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -303,6 +306,14 @@ def expectation(im):
     return hashlib.sha256(im.tobytes()).hexdigest()
 
 
+def decoded_without_simd(data):
+    """What Pillow's libjpeg-turbo makes of a JPEG by its C code alone: its environment is read once, so in another process."""
+    decode = 'import sys; from PIL import Image; Image.open(sys.stdin.buffer).save(sys.stdout.buffer, "PNG")'
+    run = subprocess.run([sys.executable, '-c', decode], input=data, stdout=subprocess.PIPE, check=True,
+                         env=dict(os.environ, JSIMD_FORCENONE='1'))
+    return Image.open(io.BytesIO(run.stdout))
+
+
 SEVERAL_SIZES = ('large_420.jpg', 'tall_420.jpg', 'wide_422.jpg', 'extreme_420.jpg', 'progressive_large.jpg', 'baseline_440.jpg', 'baseline_411.jpg',
                  'cmyk_420.jpg', 'grey.jpg', 'lossy_large.webp', 'extreme_tall.png', 'tall_rgba.png', 'rgb16.tif')
 
@@ -342,6 +353,8 @@ def make_pixels():
         for cfg in cases(name):
             im = Image.open(io.BytesIO(data))
             lines.append(dict(picture=name, config=cfg, sha256=expectation(transform(cfg)[0](im))))
+            if name.startswith('damaged') and name.endswith('.jpg'):
+                lines[-1]['sha256_without_simd'] = expectation(transform(cfg)[0](decoded_without_simd(data)))
         if name.startswith('exif'):
             im = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
             for cfg in (DEFAULT, config(size=[40, 64])):

@@ -29,6 +29,8 @@ struct Case {
     picture: String,
     config: serde_json::Value,
     sha256: String,
+    /// Of a damaged JPEG, where libjpeg-turbo was built without an assembler.
+    sha256_without_simd: Option<String>,
     /// `apply` where it is not `ignore`.
     orientation: Option<String>,
 }
@@ -48,7 +50,8 @@ fn pictures_equal_openclips_bit_for_bit() {
     for case in &cases {
         let preprocess = case.preprocess();
         let rgb = preprocess.rgb(&open(&case.picture, &[&preprocess]));
-        if format!("{:x}", Sha256::digest(&rgb)) != case.sha256 {
+        let is = format!("{:x}", Sha256::digest(&rgb));
+        if is != case.sha256 && Some(is) != case.sha256_without_simd {
             wrong.push(format!("{} {}", case.picture, preprocess.canonical()));
         }
     }
