@@ -3,18 +3,23 @@
     python3 tools/fixture_variants.py                   writes tests/fixtures/variants.jsonl.zlib
     python3 tools/fixture_variants.py --mutate N DIR    writes N damaged variants to DIR, for a comparison of both decoders
     python3 tools/fixture_variants.py --judge           reads paths, writes what Pillow makes of each
+    python3 tools/fixture_variants.py --judge-all       writes what Pillow makes of each variant
 
 Needs tools/requirements-fixtures.txt. The file is its length (32 bits, little-endian) and zlib's stream of one line per
 variant: its name, its bytes in hex, and either `rgb`, the SHA-256 of the
 pixels after convert("RGB"), with `fitted`, that of OpenCLIP's transform to 16 pixels before ToTensor, or `refused`, Pillow's
-words. The test is `hostile::variants`.
+words. `without_simd`: the same of damaged JPEGs, where libjpeg-turbo without SIMD makes something else of them. The test is
+`hostile::variants`.
 """
 
 import hashlib
 import io
 import json
+import os
 import random
+import re
 import struct
+import subprocess
 import sys
 import warnings
 import zlib
@@ -820,7 +825,16 @@ def judged(data):
         whole = image.convert("RGB")
         return {"size": list(image.size), "rgb": digest(whole), "fitted": digest(fitted(image))}
     except Exception as error:
-        return {"refused": f"{type(error).__name__}: {error}"[:120]}
+        # Without the address of the file object, which is another one each time.
+        words = re.sub(r" <_io\.BytesIO[^>]*>", "", str(error))
+        return {"refused": f"{type(error).__name__}: {words}"[:120]}
+
+
+def judged_without_simd():
+    """Of all variants. libjpeg-turbo reads its environment once, so in another process."""
+    command = [sys.executable, __file__, "--judge-all"]
+    run = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=dict(os.environ, JSIMD_FORCENONE="1"))
+    return [json.loads(line) for line in run.stdout.splitlines()]
 
 
 def fitted(image):
@@ -866,6 +880,10 @@ def main():
             path = line.rstrip("\n")
             print(json.dumps({"path": path, **judged(Path(path).read_bytes())}), flush=True)
         return
+    if sys.argv[1:2] == ["--judge-all"]:
+        for data in dict(variants()).values():
+            print(json.dumps(judged(data)))
+        return
     if sys.argv[1:2] == ["--mutate"]:
         count, folder = int(sys.argv[2]), Path(sys.argv[3])
         folder.mkdir(parents=True, exist_ok=True)
@@ -877,6 +895,9 @@ def main():
     out = Path(__file__).parent.parent / "tests/fixtures/variants.jsonl.zlib"
     known = dict(variants())
     entries = [{"name": name, "bytes": data.hex(), **judged(data)} for name, data in known.items()]
+    for entry, other in zip(entries, judged_without_simd(), strict=True):
+        if any(entry.get(key) != other.get(key) for key in ("rgb", "fitted")):
+            entry["without_simd"] = other
     lines = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
     # Bytes in hex, not in base64, so that what files share is packed once.
     out.write_bytes(struct.pack("<I", len(lines)) + zlib.compress(lines.encode(), 9))

@@ -98,6 +98,9 @@ pub fn points(
         // Brokers since 2.8 and the mock cluster have ids of 16 bytes.
         let topic_id = source.as_object_mut().and_then(|source| source.remove("topic_id"));
         assert!(topic_id.is_some_and(|id| id.as_str().is_some_and(|id| id.len() == 22)), "topic_id of {asset}");
+        // The mock cluster has no leaders' epochs.
+        let leader_epoch = source.as_object_mut().and_then(|source| source.remove("leader_epoch"));
+        assert!(leader_epoch.is_none_or(|epoch| epoch.is_u64()), "leader_epoch of {asset}");
         let allowed: Vec<Value> = point.sources.iter().map(as_json).collect();
         assert!(allowed.contains(&source), "source of {asset}: {source}, expected one of {allowed:?}");
         let indexed_at = record.remove("indexed_at").unwrap_or_default();

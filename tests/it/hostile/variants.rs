@@ -14,9 +14,18 @@ struct Variant {
     /// In hex.
     bytes: String,
     size: Option<[usize; 2]>,
-    rgb: Option<String>,
-    fitted: Option<String>,
+    #[serde(flatten)]
+    pixels: Option<Pixels>,
+    /// Of a damaged JPEG, where libjpeg-turbo was built without an assembler.
+    without_simd: Option<Pixels>,
     refused: Option<String>,
+}
+
+/// Their digests.
+#[derive(Debug, PartialEq, Deserialize)]
+struct Pixels {
+    rgb: String,
+    fitted: String,
 }
 
 impl Variant {
@@ -41,14 +50,14 @@ fn variants() -> Vec<Variant> {
 }
 
 /// The pixels as `convert("RGB")` has them, and resized and cropped; their digests as the tool writes them.
-fn found(bytes: &[u8]) -> Result<(String, String), PictureError> {
+fn found(bytes: &[u8]) -> Result<Pixels, PictureError> {
     let digest = |rgb: &[u8]| Sha256::digest(rgb).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     let fitted = Preprocess::from_json(FITTED).unwrap();
     let picture = decode_picture(bytes, PIXELS_MAX, &[])?;
     // A TIFF is turned as it is loaded.
     let [width, height] = upright(bytes, picture.width, picture.height);
     let whole = Preprocess::from_json(&format!(r#"{{"size": [{height}, {width}], "resize_mode": "squash"}}"#)).unwrap();
-    Ok((digest(&whole.rgb(&picture)), digest(&fitted.rgb(&picture))))
+    Ok(Pixels { rgb: digest(&whole.rgb(&picture)), fitted: digest(&fitted.rgb(&picture)) })
 }
 
 /// Sides of the picture as PIL has it: those of a model's input tell whether it was turned.
@@ -92,9 +101,9 @@ fn what_pillow_opens_is_opened_to_the_same_pixels() {
     let all = variants();
     for variant in &all {
         let name = &variant.name;
-        match (found(&variant.bytes()), &variant.rgb) {
-            (Ok((rgb, fitted)), Some(expected)) => {
-                if rgb == *expected && Some(&fitted) == variant.fitted.as_ref() {
+        match (found(&variant.bytes()), &variant.pixels) {
+            (Ok(pixels), Some(expected)) => {
+                if pixels == *expected || Some(pixels) == variant.without_simd {
                     equal += 1;
                 } else if is_better(name) {
                     better += 1;
@@ -122,7 +131,7 @@ fn what_pillow_opens_is_opened_to_the_same_pixels() {
 /// A file that is intact is never called damaged.
 #[test]
 fn what_is_not_read_is_not_called_damaged() {
-    for variant in variants().iter().filter(|variant| variant.rgb.is_some()) {
+    for variant in variants().iter().filter(|variant| variant.pixels.is_some()) {
         if let Err(error) = found(&variant.bytes()) {
             assert_eq!(error.reason, "image_unsupported", "{}: {error}", variant.name);
         }
