@@ -1,7 +1,7 @@
 //! What a picture takes in memory: while it is decoded, turned, and made small for its models. The sum is reserved before
 //! any of it is allocated; `docs/operations.md` has the table that is made of the same numbers.
 
-use super::{Header, Turn};
+use super::{Header, PictureError, Turn};
 use crate::clip::area::Size;
 use crate::clip::preprocess::Need;
 
@@ -9,7 +9,11 @@ use crate::clip::preprocess::Need;
 const DECODER_BYTES: u64 = 1024 * 1024;
 
 /// Bytes at the highest point of decoding and preprocessing, for all models of `need`, one after the other.
-pub(super) fn bytes(header: &Header<'_>, turn: Turn, need: Need<'_>) -> u64 {
+///
+/// # Errors
+///
+/// `image_undecodable` for a file that is damaged where it says what it takes.
+pub(super) fn bytes(header: &Header<'_>, turn: Turn, need: Need<'_>) -> Result<u64, PictureError> {
     let size = header.size().size();
     let (whole, pixel_bytes) = match header {
         Header::Jpeg(jpeg) => (jpeg.whole(turn, need), jpeg.channels()),
@@ -18,7 +22,7 @@ pub(super) fn bytes(header: &Header<'_>, turn: Turn, need: Need<'_>) -> u64 {
     let samples = whole.width as u64 * whole.height as u64 * pixel_bytes;
     let decoding = match header {
         Header::Jpeg(header) => header.decode_bytes(turn, need),
-        Header::WebP(header) => header.decode_bytes(),
+        Header::WebP(header) => header.decode_bytes()?,
         Header::Tiff(header) => header.decode_bytes(),
         Header::Ico(header) => header.decode_bytes(),
         Header::Png(_) | Header::Gif(_) | Header::Bmp(_) | Header::Pnm(_) => samples,
@@ -29,7 +33,7 @@ pub(super) fn bytes(header: &Header<'_>, turn: Turn, need: Need<'_>) -> u64 {
     let turning = if turn.is_none() { samples } else { 2 * samples };
     let upright = |size: Size| turn.size(size);
     let made = need.bytes(upright(size), upright(whole), pixel_bytes as usize) as u64;
-    (decoding + rows).max(turning).max(samples + made) + DECODER_BYTES
+    Ok((decoding + rows).max(turning).max(samples + made) + DECODER_BYTES)
 }
 
 impl Header<'_> {

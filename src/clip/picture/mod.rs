@@ -211,7 +211,7 @@ pub fn picture_bytes(
     let need = Need::of(models);
     guarded(|| {
         let opened = Opened::read(bytes, Limit { pixels_max }, need)?;
-        let (taken, size) = (cost::bytes(&opened.header, opened.turn, need), opened.header.size());
+        let (taken, size) = (cost::bytes(&opened.header, opened.turn, need)?, opened.header.size());
         if taken > decode_bytes_max {
             return Err(PictureError::too_costly(size.width, size.height, taken, decode_bytes_max));
         }

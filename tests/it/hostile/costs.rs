@@ -10,6 +10,7 @@ use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 use zlib_rs::{DeflateConfig, compress_slice};
 
 use super::formats::{picture, png_chunk, process};
+use super::lossless;
 
 /// Set for the process that measures: other tests take memory, too.
 const CHILD: &str = "CLIPSTREAM_TEST_COSTS";
@@ -44,6 +45,8 @@ fn kinds() -> Vec<(&'static str, Vec<u8>)> {
         ("WebP, lossy with alpha", large("lossy_alpha.webp")),
         ("WebP, lossless", webp(image_webp::ColorType::Rgb8, 3)),
         ("WebP, lossless with alpha", webp(image_webp::ColorType::Rgba8, 4)),
+        ("WebP, lossless, of 1,000 groups of the largest codes", costly_webp()),
+        ("WebP, lossy with such alpha", lossless::with_alpha(&large("lossy_alpha.webp"), costly)),
         ("GIF", gif()),
         ("BMP, palette, run-length encoded or not", bmp(8)),
         ("BMP, 16 or 24 bits", bmp(24)),
@@ -116,6 +119,15 @@ fn webp(color: image_webp::ColorType, channels: usize) -> Vec<u8> {
     let pixels = samples(channels * PIXELS);
     image_webp::WebPEncoder::new(&mut bytes).encode(&pixels, WIDTH, HEIGHT, color).unwrap();
     bytes
+}
+
+/// What no encoder writes: tables and trees of 85 kB for each group.
+fn costly_webp() -> Vec<u8> {
+    lossless::lossless(WIDTH, HEIGHT, &costly(WIDTH, HEIGHT))
+}
+
+fn costly(width: u32, height: u32) -> lossless::Stream {
+    lossless::costly(width, height, 1_000)
 }
 
 /// A small frame on a large screen.

@@ -4,6 +4,7 @@
 mod bombs;
 mod costs;
 mod formats;
+mod lossless;
 mod memory;
 mod messages;
 mod mutate;

@@ -1,7 +1,7 @@
 //! Small pictures of every kind that files in the field have, whole and untidy, against what Pillow makes of them
 //! (`tools/fixture_variants.py` has written both).
 
-use clipstream::clip::{PictureError, Preprocess, decode_picture};
+use clipstream::clip::{PictureError, Preprocess, decode_picture, picture_bytes};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -53,6 +53,7 @@ fn variants() -> Vec<Variant> {
 fn found(bytes: &[u8]) -> Result<Pixels, PictureError> {
     let digest = |rgb: &[u8]| Sha256::digest(rgb).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     let fitted = Preprocess::from_json(FITTED).unwrap();
+    picture_bytes(bytes, PIXELS_MAX, u64::MAX, &[])?;
     let picture = decode_picture(bytes, PIXELS_MAX, &[])?;
     // A TIFF is turned as it is loaded.
     let [width, height] = upright(bytes, picture.width, picture.height);

@@ -2,14 +2,19 @@
 //! handed to its decoder in a container of its own.
 
 mod container;
+mod lossless_cost;
+mod prefix_codes;
 
 use std::io::Cursor;
 
 use container::{Coded, Frame, Picture};
 use image_webp::WebPDecoder;
+use lossless_cost::Head;
 
 use super::sniff::Format;
 use super::{Checked, Decoded, Limit, PictureError, Samples};
+
+const DAMAGED_CODES: &str = "the prefix codes of its lossless stream are damaged";
 
 #[derive(Debug)]
 pub(super) struct Header<'a> {
@@ -28,9 +33,13 @@ impl<'a> Header<'a> {
         if self.picture.alpha { 4 } else { 3 }
     }
 
-    /// Bytes that are held at once while the frame is decoded, what is made of it included. Everything but the frame
-    /// itself is within what every decoder may take.
-    pub fn decode_bytes(&self) -> u64 {
+    /// Bytes that are held at once while the frame is decoded, what is made of it included. What is left is within what
+    /// every decoder may take.
+    ///
+    /// # Errors
+    ///
+    /// `image_undecodable` where a lossless stream is damaged before its pixels.
+    pub fn decode_bytes(&self) -> Result<u64, PictureError> {
         let Frame { width, height, coded, .. } = self.picture.frame;
         let pixels = u64::from(width) * u64::from(height);
         let whole_blocks = u64::from(width.next_multiple_of(16)) * u64::from(height.next_multiple_of(16));
@@ -39,9 +48,13 @@ impl<'a> Header<'a> {
             Coded::Lossy { body, alpha: None } => whole_blocks * 3 / 2 + 3 * pixels + body.len() as u64,
             // RGBA instead, and alpha as a picture of its own and then as a plane.
             Coded::Lossy { body, alpha: Some(_) } => whole_blocks * 3 / 2 + (4 + 4 + 1) * pixels + body.len() as u64,
-            // RGBA, RGB made of it, and what its transforms and code tables are kept in.
-            Coded::Lossless { alpha: false, .. } => (4 + 3 + 1) * pixels,
-            Coded::Lossless { alpha: true, .. } => (4 + 1) * pixels,
+            // RGBA, and RGB made of it.
+            Coded::Lossless { alpha: false, .. } => (4 + 3) * pixels,
+            Coded::Lossless { alpha: true, .. } => 4 * pixels,
+        };
+        let codes = match lossless_stream(coded) {
+            Some(stream) => Head::read(stream, width, height).ok_or_else(|| failed(DAMAGED_CODES))?.bytes(),
+            None => 0,
         };
         let copy = match coded {
             Coded::Lossy { body, alpha } => body.len() + alpha.map_or(0, <[u8]>::len),
@@ -49,7 +62,7 @@ impl<'a> Header<'a> {
         };
         // On a canvas of its own size it stays as it is.
         let canvas = if self.fills_canvas() && self.frame_channels() == self.pixel_bytes() { 0 } else { 1 };
-        frame + copy as u64 + canvas * self.pixel_bytes() * self.size.pixels() as u64
+        Ok(frame + codes + copy as u64 + canvas * self.pixel_bytes() * self.size.pixels() as u64)
     }
 
     fn fills_canvas(&self) -> bool {
@@ -97,6 +110,16 @@ impl<'a> Header<'a> {
             }
         }
         canvas
+    }
+}
+
+/// From its transforms on: of a lossless frame, or of the alpha of a lossy one. What is wrong with the byte before that
+/// is the decoder's to say.
+fn lossless_stream(coded: Coded<'_>) -> Option<&[u8]> {
+    match coded {
+        Coded::Lossless { body, .. } => body.get(5..),
+        Coded::Lossy { alpha: Some([how, stream @ ..]), .. } if how & 3 == 1 => Some(stream),
+        Coded::Lossy { .. } => None,
     }
 }
 
