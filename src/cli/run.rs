@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CliError, Exit, Global, stop_on_signals};
+use crate::config::{HUNG_AFTER_MS, Settings};
 use crate::pipeline::Progress;
 use crate::telemetry::{self, Health, Metrics};
-use crate::worker::Worker;
+use crate::worker::{TrialCommand, TrialProcesses, TrialSettings, Worker, answer_trials};
 
 /// Consumes Kafka topics, embeds, and upserts to the store, until it is told to stop
 ///
@@ -14,9 +15,16 @@ use crate::worker::Worker;
 /// exits without the drain, the third at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream run --config worker.toml")]
-pub struct Args {}
+pub struct Args {
+    /// Tries the messages that come on standard input; a worker starts itself so
+    #[arg(long, hide = true)]
+    trial: bool,
+}
 
-pub async fn run(_args: Args, global: &Global) -> Result<(), CliError> {
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    if args.trial {
+        return Ok(answer_trials(&global.start_quiet()?).await?);
+    }
     let settings = global.start()?;
     for (key, missing) in
         [("kafka.brokers", settings.kafka.brokers.is_empty()), ("kafka.topics", settings.kafka.topics.is_empty())]
@@ -37,7 +45,13 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), CliError> {
         let (address, _served_until_exit) = telemetry::serve(address, metrics.clone(), health.clone(), forever).await?;
         tracing::info!(%address, "serving /metrics, /livez and /readyz");
     }
-    let worker = Worker::assemble(&settings, health, metrics).await?;
+    let mut worker = Worker::assemble(&settings, health, metrics.clone()).await?;
+    if settings.pipeline.deaths_max > 0 {
+        let trials = trials(&settings, metrics);
+        let trials =
+            trials.map_err(|e| CliError::new(Exit::Failed, format!("cannot prepare trials of messages: {e}")))?;
+        worker = worker.with_trials(Arc::new(trials));
+    }
     for (clip, collection) in worker.models() {
         tracing::info!(model = %clip.id(), collection, runs = %clip.runs(), "model is ready");
     }
@@ -52,4 +66,19 @@ pub async fn run(_args: Args, global: &Global) -> Result<(), CliError> {
         "stopped"
     );
     Ok(())
+}
+
+/// Processes like this one that try messages.
+fn trials(settings: &Settings, metrics: Arc<Metrics>) -> std::io::Result<TrialProcesses> {
+    // As long as a worker may stand still before it counts as hung, beside a fetch.
+    let hung_after_ms = match settings.telemetry.hung_after_ms {
+        0 => HUNG_AFTER_MS,
+        bound => bound,
+    };
+    let settings = TrialSettings {
+        command: TrialCommand::this_program("--trial")?,
+        deaths_max: settings.pipeline.deaths_max,
+        answer_max: Duration::from_millis(hung_after_ms.saturating_add(settings.media.fetch_timeout_ms)),
+    };
+    TrialProcesses::new(settings, metrics)
 }

@@ -56,18 +56,7 @@ impl ClipError {
     /// Whether memory could not be had, in ONNX Runtime's words and those of its providers: no input is larger than another,
     /// so that is never an item's fault.
     pub(super) fn is_of_memory(&self) -> bool {
-        const WORDS: [&str; 7] = [
-            "failed to allocate memory",
-            "bad allocation",
-            "bad_alloc",
-            "out of memory",
-            "out_of_memory",
-            "alloc_failed",
-            "not enough memory",
-        ];
-        let Self::Run { message, .. } = self else { return false };
-        let message = message.to_ascii_lowercase();
-        WORDS.iter().any(|words| message.contains(words))
+        matches!(self, Self::Run { message, .. } if is_of_memory(message))
     }
 
     /// Short stable code in snake case, for metrics and filters.
@@ -89,6 +78,21 @@ impl ClipError {
             Self::Load { .. } | Self::Session { .. } | Self::Stopped => Class::Outage,
         }
     }
+}
+
+/// Whether an error's text says that memory could not be had.
+pub fn is_of_memory(message: &str) -> bool {
+    const WORDS: [&str; 7] = [
+        "failed to allocate memory",
+        "bad allocation",
+        "bad_alloc",
+        "out of memory",
+        "out_of_memory",
+        "alloc_failed",
+        "not enough memory",
+    ];
+    let message = message.to_ascii_lowercase();
+    WORDS.iter().any(|words| message.contains(words))
 }
 
 #[cfg(test)]

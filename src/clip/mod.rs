@@ -37,7 +37,7 @@ mod verify;
 use std::sync::Arc;
 
 pub use alone::ModelAlone;
-pub use error::ClipError;
+pub use error::{ClipError, is_of_memory};
 pub use inspect::{Inspection, TowerInspection, inspect, model_of, precisions_of};
 pub use onnx::Port;
 pub use picture::{Picture, PictureError, decode_picture, picture_bytes, sniff_picture};

@@ -171,6 +171,7 @@ mod tests {
                 topic_id: None,
                 leader_epoch: None,
                 retry: None,
+                suspicion: None,
             },
             failure: Failure::permanent(Stage::Decode, "bad_json", "expected an object"),
             attempts: 1,

@@ -22,6 +22,7 @@ fn letter(topic: &str, offset: i64) -> DeadLetter {
             topic_id: None,
             leader_epoch: None,
             retry: None,
+            suspicion: None,
         },
         failure: Failure::permanent(Stage::Fetch, "http_not_found", "404"),
         attempts: 2,

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Origin, Position};
+use super::{Failure, Origin, Position};
 
 /// One message as it came, before anyone looks into it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -22,6 +22,17 @@ pub struct Message {
     pub leader_epoch: Option<i32>,
     /// Set where it has failed before and was put off: `position` is then that of a retry topic.
     pub retry: Option<Retry>,
+    /// Set where processes have ended while it may have been in flight.
+    pub suspicion: Option<Suspicion>,
+}
+
+/// Of a message that may be what ends processes.
+#[derive(Clone, Debug, Default)]
+pub struct Suspicion {
+    /// Why it is not worked on at all: it ended processes that had nothing else to do.
+    pub verdict: Option<Failure>,
+    /// No other message of its partition is handed out while a clone of this is alive.
+    pub alone: Arc<()>,
 }
 
 /// What a message brings along that has failed before.
@@ -85,6 +96,7 @@ impl Message {
             topic_id: None,
             leader_epoch: None,
             retry: None,
+            suspicion: None,
         }
     }
 }

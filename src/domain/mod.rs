@@ -24,7 +24,7 @@ pub use embedding::{Embedding, InvalidEmbedding, Modality};
 pub use failure::{Class, Failure, Outcome, Stage};
 pub use fingerprint::Fingerprint;
 pub use graph_kind::{Activation, Precision};
-pub use message::{Message, Retry};
+pub use message::{Message, Retry, Suspicion};
 pub use model_id::{InvalidModelId, ModelId};
 pub use order::{Guard, Origin, Recorded, Stamp};
 pub use point::{Deletion, MediaRecord, Patch, Payload, Point, RESERVED_KEY, Record, Vectors, Write};

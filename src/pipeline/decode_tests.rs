@@ -14,6 +14,7 @@ fn message(key: Option<&str>, value: Option<&[u8]>) -> Message {
         topic_id: None,
         leader_epoch: None,
         retry: None,
+        suspicion: None,
     }
 }
 

@@ -138,6 +138,11 @@ impl<H: Handler> Dispatcher<H> {
         // Whatever happened: what is settled is safe to commit, and the source wants to leave in order.
         self.tasks.abort_all();
         self.commit().await;
+        // Of the messages, one may be the reason: whoever takes them next is to know that they were here.
+        let is_broken = matches!(ended, Err(PipelineError::Broken(_) | PipelineError::Model(_)));
+        if is_broken || self.health.live().is_err() {
+            self.source.failed();
+        }
         let closed = self.source.close().await;
         ended?;
         closed?;

@@ -185,6 +185,7 @@ impl Rig {
             topic_id: None,
             leader_epoch: None,
             retry: None,
+            suspicion: None,
         }));
     }
 

@@ -98,6 +98,11 @@ impl Embed {
         Ok(Self { threads: threads.build()?, pulses, limits, budget: Budget::new(limits.decode_bytes_max) })
     }
 
+    /// What pictures that are being decoded have reserved.
+    pub fn bytes_held(&self) -> u64 {
+        self.budget.bytes_held()
+    }
+
     /// The signs of life of the threads.
     pub fn pulses(&self) -> &[Pulse] {
         &self.pulses

@@ -30,6 +30,7 @@ pub fn message(data: &[u8]) {
         topic_id: None,
         leader_epoch: None,
         retry: None,
+        suspicion: None,
     };
     let default_op = [Op::Upsert, Op::Patch, Op::Delete, Op::Upsert][usize::from(options & 3)];
     let format = [KeyFormat::Auto, KeyFormat::Text, KeyFormat::Json, KeyFormat::Integer][usize::from(options >> 4 & 3)];

@@ -47,6 +47,7 @@ mod refusal;
 mod settle;
 mod stuck;
 mod tenants;
+mod trial;
 mod upsert;
 mod watermark;
 
@@ -59,6 +60,7 @@ pub use asset_key::write as write_key;
 pub use embed::{Embed, Embedded, Limits, Picture, Target};
 pub use flood::{Flood, FloodOf};
 pub use progress::{Progress, Summary};
+pub use trial::Trial;
 
 use crate::clip::Clip;
 use crate::config::{KeySettings, PipelineSettings, StoreSettings};
@@ -189,6 +191,10 @@ struct Stages {
 
 impl Handler for Stages {
     fn decode(&self, message: &Message) -> Result<IngestRequest, Failure> {
+        // Before anything else of it is looked at.
+        if let Some(failure) = message.suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()) {
+            return Err(failure);
+        }
         let default_op = self.topic_ops.get(&*message.position.topic).copied().unwrap_or(Op::Upsert);
         let request = decode::decode(message, default_op, &self.keys)?;
         self.tenants.note(message, &request)?;

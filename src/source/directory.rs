@@ -263,6 +263,7 @@ impl Source for DirectorySource {
                 topic_id: None,
                 leader_epoch: None,
                 retry: None,
+                suspicion: None,
             }));
         }
         std::future::pending().await

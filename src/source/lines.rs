@@ -70,6 +70,7 @@ impl LinesSource {
             topic_id: None,
             leader_epoch: None,
             retry: None,
+            suspicion: None,
         }))
     }
 }

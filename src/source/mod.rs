@@ -7,6 +7,7 @@ mod kafka;
 mod line_reader;
 mod lines;
 mod produce;
+mod trials;
 
 use async_trait::async_trait;
 
@@ -16,6 +17,7 @@ pub use self::kafka::{KafkaFound, KafkaSource, Removed};
 pub use self::line_reader::{Line, LineReader};
 pub use self::lines::LinesSource;
 pub use self::produce::{ProduceError, Producer, ensure_topics};
+pub use self::trials::{Trials, Tried};
 
 use crate::domain::{Message, TopicPartition};
 
@@ -89,6 +91,10 @@ pub trait Source: Send {
     fn lag(&self) -> Vec<(TopicPartition, i64)> {
         Vec::new()
     }
+
+    /// Says, before [`Source::close`], that the pipeline ends because of what it was given: a stage broke, or a model does not
+    /// work any more. Where the source counts how often that happens, it counts.
+    fn failed(&mut self) {}
 
     /// Leaves in order (for Kafka: commits what was taken over and leaves the group).
     async fn close(self: Box<Self>) -> Result<(), SourceError>;

@@ -28,6 +28,7 @@ pub struct Metrics {
     lag: Family<Labels<2>, Gauge>,
     skipped: Family<Labels<2>, Counter>,
     commits: Counter,
+    trials: Family<Labels<1>, Counter>,
     models: Family<Labels<5>, Gauge>,
     sessions_reopened: Family<Labels<3>, Counter>,
     media_hosts: Family<Labels<1>, Gauge>,
@@ -69,6 +70,7 @@ impl Default for Metrics {
             lag: Family::default(),
             skipped: Family::default(),
             commits: Counter::default(),
+            trials: Family::default(),
             models: Family::default(),
             sessions_reopened: Family::default(),
             media_hosts: Family::default(),
@@ -105,6 +107,11 @@ impl Default for Metrics {
             this.skipped.clone(),
         );
         r.register("commits", "Offset commits taken over by the source", this.commits.clone());
+        r.register(
+            "trials",
+            "Trials, in processes of their own, of messages that may be what ends the worker, by outcome",
+            this.trials.clone(),
+        );
         r.register("media_hosts", "Media hosts by state: slowed, out", this.media_hosts.clone());
         r.register(
             "concurrency_limit",
@@ -225,6 +232,11 @@ impl Metrics {
 
     pub fn committed(&self) {
         self.commits.inc();
+    }
+
+    /// A trial of one message, or a process that it took, has ended so.
+    pub fn tried(&self, outcome: &'static str) {
+        self.trials.get_or_create(&[("outcome", outcome.to_owned())]).inc();
     }
 
     /// OpenMetrics text, as Prometheus reads it.

@@ -1,17 +1,22 @@
 //! Services that assemble ports and pipeline: the same worker behind `run`, `index` and `demo`, with different ends.
 
+mod trial;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use trial::{TrialCommand, TrialProcesses, TrialSettings, answer_trials};
 
 use crate::budget::Budget;
 use crate::clip::{Clip, ClipError};
 use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
-use crate::domain::ModelId;
+use crate::domain::{ModelId, Op};
 use crate::media::{MediaClient, MediaError};
 use crate::pipeline::{self, Limits, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
-use crate::source::{KafkaSource, Source, SourceError};
+use crate::source::{KafkaSource, Source, SourceError, Trials};
 use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
 use crate::telemetry::{Health, Metrics};
 
@@ -21,6 +26,7 @@ pub struct Worker {
     models: Vec<(Arc<Clip>, String)>,
     media: MediaClient,
     store: Arc<dyn Store>,
+    trials: Option<Arc<dyn Trials>>,
     health: Health,
     metrics: Arc<Metrics>,
 }
@@ -76,7 +82,13 @@ impl Worker {
         if let Some(warning) = media.warning() {
             tracing::warn!("{warning}");
         }
-        Ok(Self { settings: settings.clone(), models, media, store, health, metrics })
+        Ok(Self { settings: settings.clone(), models, media, store, trials: None, health, metrics })
+    }
+
+    /// Where messages are tried that may be what ends workers. Without it, one that is comes again for ever.
+    #[must_use]
+    pub fn with_trials(self, trials: Arc<dyn Trials>) -> Self {
+        Self { trials: Some(trials), ..self }
     }
 
     /// The models with their collections, the default one first.
@@ -115,14 +127,15 @@ impl Worker {
         let dead_letters = KafkaDeadLetters::new(&self.settings.kafka, &self.settings.dead_letter)?;
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
         let kafka = without_dead_letters(&self.settings.kafka, &self.settings.dead_letter.topic);
-        let source =
-            KafkaSource::connect(&kafka, self.retry_topics(), &self.settings.pipeline, health, metrics).await?;
+        let (retry_topics, pipeline) = (retry_topics(&self.settings), &self.settings.pipeline);
+        let source = match self.trials.clone() {
+            None => KafkaSource::connect(&kafka, retry_topics, pipeline, health, metrics).await?,
+            Some(trials) => {
+                KafkaSource::connect_with_trials(&kafka, retry_topics, pipeline, trials, health, metrics).await?
+            }
+        };
         let keys = self.settings.kafka.keys.clone();
         self.process(Box::new(source), keys, Arc::new(dead_letters), shutdown, progress).await
-    }
-
-    fn retry_topics(&self) -> Vec<RetryTopic> {
-        self.settings.dead_letter.retry_topics(&self.settings.kafka.topics)
     }
 
     /// Consumes `source`, whose messages have no keys and headers that mean anything, until it ends or a stop is requested.
@@ -144,22 +157,13 @@ impl Worker {
         shutdown: Shutdown,
         progress: Arc<Progress>,
     ) -> Result<Summary, WorkerError> {
-        let retry_topics = self.retry_topics();
-        let mut topic_ops = self.settings.kafka.topic_ops.clone();
-        for RetryTopic { name, source, .. } in &retry_topics {
-            topic_ops.extend(topic_ops.get(source).map(|op| (name.clone(), *op)));
-        }
         let parts = Parts {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
-            topic_ops,
+            topic_ops: topic_ops(&self.settings),
             keys,
-            retries: !retry_topics.is_empty(),
-            pictures: Limits {
-                threads: self.settings.clip.preprocess_threads(),
-                pixels_max: self.settings.media.pixels_max,
-                decode_bytes_max: self.settings.clip.decode_bytes_max(),
-            },
+            retries: !retry_topics(&self.settings).is_empty(),
+            pictures: picture_limits(&self.settings),
             models: self.models.clone(),
             media: self.media.clone(),
             store: self.store.clone(),
@@ -173,6 +177,27 @@ impl Worker {
         let ended = pipeline::run(source, parts).await;
         self.health.unready("worker", "stopping");
         Ok(ended?)
+    }
+}
+
+fn retry_topics(settings: &Settings) -> Vec<RetryTopic> {
+    settings.dead_letter.retry_topics(&settings.kafka.topics)
+}
+
+/// Retry topics have that of the topic whose messages wait in them.
+fn topic_ops(settings: &Settings) -> BTreeMap<String, Op> {
+    let mut topic_ops = settings.kafka.topic_ops.clone();
+    for RetryTopic { name, source, .. } in retry_topics(settings) {
+        topic_ops.extend(topic_ops.get(&source).map(|op| (name, *op)));
+    }
+    topic_ops
+}
+
+fn picture_limits(settings: &Settings) -> Limits {
+    Limits {
+        threads: settings.clip.preprocess_threads(),
+        pixels_max: settings.media.pixels_max,
+        decode_bytes_max: settings.clip.decode_bytes_max(),
     }
 }
 

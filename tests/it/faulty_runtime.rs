@@ -11,13 +11,13 @@ use crate::worker_failures::Topic;
 use crate::worker_process::{Endpoints, Process};
 
 /// The library that stands before the real one, and its faults.
-struct FaultyRuntime {
+pub struct FaultyRuntime {
     folder: TempDir,
 }
 
 impl FaultyRuntime {
     /// None, and a word, on a machine without a C compiler.
-    fn build(test: &str) -> Option<Self> {
+    pub fn build(test: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-Wall", "-o"])
@@ -35,7 +35,7 @@ impl FaultyRuntime {
         Some(Self { folder })
     }
 
-    fn under(&self, mut command: Command) -> Command {
+    pub fn under(&self, mut command: Command) -> Command {
         let real = clipstream::clip::load_runtime(&Settings::default().clip).expect("scripts/onnxruntime fetches it");
         command
             .env("CLIPSTREAM_ORT_DYLIB", self.folder.path().join("libonnxruntime.so"))
@@ -48,11 +48,20 @@ impl FaultyRuntime {
         self.folder.path().join(fault)
     }
 
-    fn begin(&self, fault: &str) {
+    pub fn begin(&self, fault: &str) {
         std::fs::write(self.file(fault), "").unwrap();
     }
 
-    fn end(&self, fault: &str) {
+    /// Texts with this token do what the word says.
+    pub fn poison(&self, token: i64, how: &str) {
+        let path = self.file("poison");
+        // In one step: workers read it at any time.
+        let whole = self.folder.path().join("poison.new");
+        std::fs::write(&whole, format!("{token} {how}")).unwrap();
+        std::fs::rename(whole, path).unwrap();
+    }
+
+    pub fn end(&self, fault: &str) {
         std::fs::remove_file(self.file(fault)).unwrap();
     }
 }

@@ -179,6 +179,7 @@ async fn all_clients_work(settings: KafkaSettings, test: &str) {
         topic_id: None,
         leader_epoch: None,
         retry: None,
+        suspicion: None,
     };
     let failure = Failure::permanent(Stage::Decode, "json_invalid", "no JSON");
     letters.send(&DeadLetter { message, failure, attempts: 1 }).await.expect("the letter is delivered");

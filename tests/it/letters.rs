@@ -50,6 +50,7 @@ impl World {
                 topic_id: None,
                 leader_epoch: None,
                 retry: None,
+                suspicion: None,
             },
             failure: Failure::permanent(Stage::Decode, "message_not_json", "expected an object"),
             attempts: 1,

@@ -215,10 +215,12 @@ async fn a_message_of_a_topic_that_was_made_anew_meanwhile_is_old() {
         .send(&json!({ "id": "patched", "op": "patch", "text": "new", "payload": { "from": "new" } }), now - 1000)
         .await;
     world.send(&json!({ "id": "patched-other", "op": "upsert", "text": "new", "payload": { "from": "new" } }), 1).await;
+    // Two workers, so that the new topic's messages come first: partitions have no order among each other.
     let mut worker = world.worker("3600,3600");
     let (all, waiting) = ([source.clone()], [source.clone(), first]);
     worker.wait_for("the new topic to be indexed", async |_| world.is_done(&all).then_some(())).await;
-    drop(worker);
+    worker.terminate();
+    assert_eq!(worker.end().await.0, Some(0));
     let mut worker = world.worker("1,3600");
     worker.wait_for("what waited to come back", async |_| world.is_done(&waiting).then_some(())).await;
     worker.terminate();

@@ -85,6 +85,21 @@ impl Process {
         }
     }
 
+    /// Waits until it has ended (true), or is as it should be (false).
+    pub async fn ends_or(&mut self, mut is_done: impl AsyncFnMut(&Self) -> bool) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if self.child.try_wait().expect("the process can be asked").is_some() {
+                return true;
+            }
+            if is_done(self).await {
+                return false;
+            }
+            assert!(Instant::now() < deadline, "neither done nor ended\n{}", self.tail());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// What it has of the machine's memory; `None` where the system does not say.
     pub fn resident(&self) -> Option<Resident> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;

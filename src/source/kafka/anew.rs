@@ -135,6 +135,7 @@ impl Poller {
         self.state.drop_waiting(partitions);
         let id = self.state.owned.topic_id(&partition.topic).cloned();
         self.state.commits.track(partition.clone(), None, id);
+        self.state.deaths.begin(partition, 0);
         self.silence.watch(partitions);
         let event = SourceEvent::Assigned { epoch, partitions: partitions.to_vec() };
         self.handover.withdraw(partitions, event);

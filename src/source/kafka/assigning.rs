@@ -138,7 +138,7 @@ impl Poller {
     }
 
     fn own(&mut self, start: &Start, ids: &TopicIds, epoch: u64) {
-        let Start { partition, at, committed, origin, leader_epoch } = start;
+        let Start { partition, at, committed, origin, leader_epoch, starts } = start;
         if let StartOrigin::TopicMadeAnew { offset } = origin {
             tracing::warn!(
                 topic = &*partition.topic,
@@ -151,7 +151,8 @@ impl Poller {
         self.state.owned.insert(partition, Place::new(epoch, *at));
         let another = self.state.owned.identify(&partition.topic, id.clone());
         self.state.read_before.insert(partition.clone());
-        self.state.commits.track(partition.clone(), *committed, id);
+        self.state.commits.track_after(partition.clone(), *committed, *starts, id);
+        self.state.deaths.begin(partition, *starts);
         if let (Some(at), Some(epoch)) = (at, leader_epoch) {
             self.state.commits.written_by(partition, at - 1, *epoch);
         }

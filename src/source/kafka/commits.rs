@@ -34,16 +34,44 @@ struct Progress {
     start: Option<i64>,
     wanted: Option<i64>,
     /// On its way. An answer to what an earlier epoch has sent counts for nothing.
-    sent: Option<i64>,
-    committed: Option<i64>,
-    note: Note,
+    sent: Option<Mark>,
+    committed: Option<Mark>,
+    starts: Starts,
+    topic_id: Option<Arc<str>>,
     /// Of the leaders that wrote what came: the offset of the first message of each, in order.
     leader_epochs: VecDeque<(i64, i32)>,
 }
 
+/// An offset as it is committed, and the starts that are noted beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    offset: i64,
+    starts: u32,
+}
+
+/// Starts that settled nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Starts {
+    /// Where. Beyond it something is settled, and nothing counts.
+    at: Option<i64>,
+    before: u32,
+    /// With this one, once it has begun its work.
+    counted: u32,
+}
+
 impl Progress {
+    fn target(&self) -> Option<Mark> {
+        let offset = self.wanted?;
+        Some(Mark { offset, starts: if self.starts.at == Some(offset) { self.starts.counted } else { 0 } })
+    }
+
     fn is_due(&self) -> bool {
-        self.wanted.is_some() && self.wanted != self.committed
+        let target = self.target();
+        target.is_some() && target != self.committed
+    }
+
+    fn settled_to(&self) -> Option<i64> {
+        self.wanted.max(self.start)
     }
 
     /// The leader's epoch of the message before `offset`.
@@ -56,8 +84,46 @@ impl Progress {
 impl Commits {
     /// A new epoch of the partition. `start`: what the group has.
     pub fn track(&mut self, partition: TopicPartition, start: Option<i64>, topic_id: Option<Arc<str>>) {
-        let progress = Progress { start, committed: start, note: Note { topic_id }, ..Progress::default() };
-        self.partitions.insert(partition, progress);
+        self.track_after(partition, start, 0, topic_id);
+    }
+
+    /// The same after so many starts there that settled nothing.
+    pub fn track_after(
+        &mut self,
+        partition: TopicPartition,
+        start: Option<i64>,
+        before: u32,
+        topic_id: Option<Arc<str>>,
+    ) {
+        let committed = start.map(|offset| Mark { offset, starts: before });
+        let starts = Starts { at: start, before, counted: before };
+        self.partitions.insert(partition, Progress { start, committed, starts, topic_id, ..Progress::default() });
+    }
+
+    /// The epoch's work begins, with the message at `first`: to be noted beside the group's offset, which is that of the
+    /// message where there is none.
+    pub fn count_start(&mut self, partition: &TopicPartition, first: i64) {
+        let Some(progress) = self.partitions.get_mut(partition) else { return };
+        let at = Some(progress.settled_to().unwrap_or(first));
+        let before = if progress.starts.at == at { progress.starts.before } else { 0 };
+        progress.starts = Starts { at, before, counted: before.saturating_add(1) };
+        progress.wanted = at;
+    }
+
+    /// These partitions are given up in order, so that this start was no death.
+    pub fn end_in_order<'a>(&mut self, partitions: impl IntoIterator<Item = &'a TopicPartition>) {
+        for partition in partitions {
+            if let Some(progress) = self.partitions.get_mut(partition) {
+                progress.starts.counted = progress.starts.before;
+            }
+        }
+    }
+
+    /// The same of all.
+    pub fn end_all_in_order(&mut self) {
+        for progress in self.partitions.values_mut() {
+            progress.starts.counted = progress.starts.before;
+        }
     }
 
     pub fn forget(&mut self, partitions: &[TopicPartition]) {
@@ -69,7 +135,7 @@ impl Commits {
     /// Which topic it is of is known only now.
     pub fn identify(&mut self, topic: &str, id: &Arc<str>) {
         for (_, progress) in self.partitions.iter_mut().filter(|(partition, _)| &*partition.topic == topic) {
-            progress.note.topic_id = Some(id.clone());
+            progress.topic_id = Some(id.clone());
         }
     }
 
@@ -94,13 +160,12 @@ impl Commits {
 
     /// Below it everything of the partition is settled, as far as was said in this epoch.
     pub fn settled_to(&self, partition: &TopicPartition) -> Option<i64> {
-        let progress = self.partitions.get(partition)?;
-        progress.wanted.max(progress.start)
+        self.partitions.get(partition)?.settled_to()
     }
 
     /// What the group has, as far as is known.
     pub fn committed(&self, partition: &TopicPartition) -> Option<i64> {
-        self.partitions.get(partition)?.committed
+        self.partitions.get(partition)?.committed.map(|mark| mark.offset)
     }
 
     /// Whether everything wanted for `partitions` is committed.
@@ -120,11 +185,11 @@ impl Commits {
         }
         let due = self.partitions.iter().filter(|(_, progress)| progress.is_due());
         let entries = due.filter_map(|(partition, progress)| {
-            let wanted = progress.wanted?;
+            let Mark { offset, starts } = progress.target()?;
             Some(OffsetEntry {
-                leader_epoch: progress.leader_epoch(wanted),
-                metadata: progress.note.to_metadata(),
-                ..OffsetEntry::new(partition.clone(), Offset::Offset(wanted))
+                leader_epoch: progress.leader_epoch(offset),
+                metadata: Note { topic_id: progress.topic_id.clone(), starts }.to_metadata(),
+                ..OffsetEntry::new(partition.clone(), Offset::Offset(offset))
             })
         });
         Some(kafka_client::list(&entries.collect::<Vec<_>>()))
@@ -136,7 +201,7 @@ impl Commits {
         for entry in kafka_client::entries(offsets) {
             if let (Some(progress), Offset::Offset(offset)) = (self.partitions.get_mut(&entry.partition), entry.offset)
             {
-                progress.sent = Some(offset);
+                progress.sent = progress.target().filter(|target| target.offset == offset);
             }
         }
     }
@@ -154,12 +219,12 @@ impl Commits {
             let Some(progress) = self.partitions.get_mut(&entry.partition) else { continue };
             let Offset::Offset(offset) = entry.offset else { continue };
             // Of an epoch that is over.
-            let Some(sent) = progress.sent.take_if(|sent| *sent == offset) else { continue };
+            let Some(sent) = progress.sent.take_if(|sent| sent.offset == offset) else { continue };
             match (result, entry.error) {
                 (Ok(()), None) => {
                     progress.committed = Some(sent);
                     // What is below is of no use any more, but for the last before it.
-                    while progress.leader_epochs.get(1).is_some_and(|(first, _)| *first < sent) {
+                    while progress.leader_epochs.get(1).is_some_and(|(first, _)| *first < offset) {
                         progress.leader_epochs.pop_front();
                     }
                 }
@@ -183,126 +248,5 @@ impl Commits {
 }
 
 #[cfg(test)]
-mod tests {
-    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-
-    use super::*;
-
-    fn partition(partition: i32) -> TopicPartition {
-        TopicPartition { topic: "t".into(), partition }
-    }
-
-    fn list(of: &TopicPartitionList) -> Vec<(i32, Offset)> {
-        of.elements().iter().map(|e| (e.partition(), e.offset())).collect()
-    }
-
-    fn tracked() -> Commits {
-        let mut commits = Commits::default();
-        commits.track(partition(0), None, None);
-        commits
-    }
-
-    fn send(commits: &mut Commits, now: Instant) -> TopicPartitionList {
-        let due = commits.due(now).expect("an offset is wanted");
-        commits.sent(now, &due);
-        due
-    }
-
-    #[test]
-    fn the_latest_offset_is_sent_once_and_again_after_a_failure() {
-        let now = Instant::now();
-        let mut commits = tracked();
-        commits.want([(partition(0), 5), (partition(9), 1)]);
-        commits.want([(partition(0), 3)]);
-        let due = send(&mut commits, now);
-        assert_eq!(list(&due), [(0, Offset::Offset(5))]);
-        commits.want([(partition(0), 7)]);
-        assert!(commits.due(now).is_none(), "one at a time");
-        let refused = Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress));
-        commits.answered(now, &refused, &due);
-        assert!(!commits.settled(&[partition(0)]));
-        assert!(commits.due(now).is_none(), "not at once");
-        let due = send(&mut commits, now + RETRY_WAIT);
-        assert_eq!(list(&due), [(0, Offset::Offset(7))]);
-        commits.answered(now, &Ok(()), &due);
-        assert!(commits.settled(&[partition(0)]) && commits.due(now).is_none());
-    }
-
-    #[test]
-    fn an_epoch_that_begins_lower_is_committed_and_a_late_answer_to_the_one_before_it_counts_for_nothing() {
-        let now = Instant::now();
-        let mut commits = tracked();
-        commits.want([(partition(0), 500)]);
-        let old = send(&mut commits, now);
-        commits.track(partition(0), None, Some("another".into()));
-        assert_eq!((commits.settled_to(&partition(0)), commits.committed(&partition(0))), (None, None));
-        commits.want([(partition(0), 0)]);
-        assert!(commits.due(now).is_none(), "the old one is on its way, and must not come last");
-        commits.answered(now, &Ok(()), &old);
-        assert!(!commits.settled(&[partition(0)]), "{commits:?}");
-        let due = send(&mut commits, now);
-        assert_eq!(list(&due), [(0, Offset::Offset(0))]);
-        assert_eq!(kafka_client::entries(&due)[0].metadata, r#"{"topic_id":"another"}"#);
-        commits.answered(now, &Ok(()), &due);
-        assert_eq!((commits.settled(&[partition(0)]), commits.committed(&partition(0))), (true, Some(0)));
-        // The same offset of two epochs.
-        commits.want([(partition(0), 7)]);
-        let old = send(&mut commits, now);
-        commits.track(partition(0), None, None);
-        commits.want([(partition(0), 7)]);
-        commits.answered(now, &Ok(()), &old);
-        assert!(!commits.settled(&[partition(0)]));
-    }
-
-    #[test]
-    fn what_the_group_has_is_not_committed_again() {
-        let mut commits = Commits::default();
-        commits.track(partition(0), Some(12), None);
-        commits.want([(partition(0), 12)]);
-        assert!(commits.all_settled());
-        assert_eq!(commits.settled_to(&partition(0)), Some(12));
-    }
-
-    #[test]
-    fn an_offset_is_committed_with_the_epoch_of_the_leader_that_wrote_the_message_before_it() {
-        let now = Instant::now();
-        let mut commits = tracked();
-        for (offset, epoch) in [(10, 3), (11, 3), (12, 4), (20, 6)] {
-            commits.written_by(&partition(0), offset, epoch);
-        }
-        let mut epochs = Vec::new();
-        for wanted in [10, 11, 12, 13, 20, 21, 30] {
-            commits.want([(partition(0), wanted)]);
-            let due = send(&mut commits, now);
-            epochs.push(kafka_client::entries(&due)[0].leader_epoch);
-            commits.answered(now, &Ok(()), &due);
-        }
-        assert_eq!(epochs, [None, Some(3), Some(3), Some(4), Some(4), Some(6), Some(6)]);
-        assert_eq!(commits.partitions[&partition(0)].leader_epochs.len(), 1, "it does not grow for ever");
-    }
-
-    #[test]
-    fn a_failure_is_told_once_it_lasts_and_forgotten_with_success() {
-        let now = Instant::now();
-        let mut commits = tracked();
-        commits.want([(partition(0), 5)]);
-        let due = send(&mut commits, now);
-        let refused = Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NotCoordinator));
-        commits.answered(now, &refused, &due);
-        let late = now + FAILING_MIN;
-        commits.answered(late - RETRY_WAIT, &refused, &due);
-        assert_eq!(commits.failing(late - RETRY_WAIT), None);
-        assert!(commits.failing(late).is_some_and(|why| why.contains("oordinator")), "{:?}", commits.failing(late));
-        commits.answered(late, &Ok(()), &due);
-        assert_eq!(commits.failing(late), None);
-    }
-
-    #[test]
-    fn what_is_forgotten_is_never_committed() {
-        let mut commits = tracked();
-        commits.want([(partition(0), 5)]);
-        commits.forget(&[partition(0)]);
-        commits.want([(partition(0), 6)]);
-        assert!(commits.all_settled() && commits.due(Instant::now()).is_none());
-    }
-}
+#[path = "commits_tests.rs"]
+mod tests;

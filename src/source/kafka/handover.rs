@@ -37,6 +37,8 @@ struct State {
     commits: BTreeMap<TopicPartition, i64>,
     lag: BTreeMap<TopicPartition, i64>,
     close: bool,
+    /// What the pipeline was given ends it.
+    failed: bool,
     /// Why the thread ended without being asked to.
     broken: Option<String>,
 }
@@ -112,6 +114,10 @@ impl Handover {
         self.lock().close
     }
 
+    pub fn has_failed(&self) -> bool {
+        self.lock().failed
+    }
+
     pub fn break_off(&self, why: String) {
         self.lock().broken.get_or_insert(why);
         self.changed.notify_one();
@@ -157,6 +163,10 @@ impl Handover {
 
     pub fn lag(&self) -> Vec<(TopicPartition, i64)> {
         self.lock().lag.iter().map(|(partition, lag)| (partition.clone(), *lag)).collect()
+    }
+
+    pub fn fail(&self) {
+        self.lock().failed = true;
     }
 
     pub fn close(&self) {

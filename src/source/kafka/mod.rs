@@ -15,8 +15,11 @@
 //!   offsets are committed; then the partitions are released. librdkafka pauses every partition of this member in the
 //!   meantime, also those that stay.
 //! - Delays: a message of a retry topic that is not due is kept by the thread, its partition paused until it is (`delays`).
+//! - Deaths: a partition where work began again and again and nothing was settled brings one message at a time, each after a
+//!   trial elsewhere (`deaths`).
 //! - Commits: the latest offset per partition, one commit on its way at a time, repeated until it succeeds or the
-//!   partition goes. Beside the offset: the epoch of the leader that wrote the message before it, and the topic's id.
+//!   partition goes. Beside the offset: the epoch of the leader that wrote the message before it, the topic's id, and the starts
+//!   there that settled nothing.
 //! - Beginnings: librdkafka is told where each partition begins (`starts`), and decides nothing by itself, but that a log
 //!   which does not have the offset any more is read from its beginning.
 //! - What no rebalance tells: a topic made anew, a log that was cut off (`anew`), messages that were removed before they
@@ -29,6 +32,7 @@ mod assigning;
 mod check;
 mod commits;
 mod context;
+mod deaths;
 mod delays;
 mod handover;
 mod note;
@@ -56,6 +60,7 @@ use tokio::sync::oneshot;
 
 pub use self::check::{KafkaFound, Removed};
 use self::context::{ClientEvent, Context};
+use self::deaths::Care;
 use self::delays::Delays;
 use self::handover::{Handover, Limits};
 use self::poller::Poller;
@@ -63,7 +68,7 @@ use self::silence::Silence;
 use self::skipped::Skipped;
 use self::starts::Reset;
 use self::trouble::Trouble;
-use super::{Demand, Source, SourceError, SourceEvent};
+use super::{Demand, Source, SourceError, SourceEvent, Trials};
 use crate::config::{KafkaSettings, OffsetReset, PipelineSettings, RetryTopic, is_pattern};
 use crate::domain::TopicPartition;
 use crate::kafka_client;
@@ -81,6 +86,16 @@ struct Waits {
     stalled: Duration,
     /// For the first broker.
     connect: Duration,
+}
+
+impl Waits {
+    fn of(pipeline: &PipelineSettings) -> Self {
+        Self {
+            drain: Duration::from_millis(pipeline.drain_deadline_ms),
+            stalled: Duration::from_millis(pipeline.stalled_after_ms),
+            connect: CONNECT_MAX,
+        }
+    }
 }
 
 /// One member of a consumer group. Dropped without `close`, it leaves the group in the background.
@@ -108,12 +123,28 @@ impl KafkaSource {
         health: Health,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SourceError> {
-        let waits = Waits {
-            drain: Duration::from_millis(pipeline.drain_deadline_ms),
-            stalled: Duration::from_millis(pipeline.stalled_after_ms),
-            connect: CONNECT_MAX,
+        Self::start(settings, retry_topics, Waits::of(pipeline), health, metrics, Limits::default()).await
+    }
+
+    /// The same, for a source that counts starts at an offset that settle nothing, and after `pipeline.deaths_max` of them has
+    /// what may have been in flight tried first.
+    ///
+    /// # Errors
+    /// As those of [`KafkaSource::connect`].
+    pub async fn connect_with_trials(
+        settings: &KafkaSettings,
+        retry_topics: Vec<RetryTopic>,
+        pipeline: &PipelineSettings,
+        trials: Arc<dyn Trials>,
+        health: Health,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SourceError> {
+        let care = Care {
+            trials: Some(trials),
+            deaths_max: pipeline.deaths_max,
+            window: i64::try_from(pipeline.in_flight_max).unwrap_or(i64::MAX),
         };
-        Self::start(settings, retry_topics, waits, health, metrics, Limits::default()).await
+        Self::start_with(settings, retry_topics, Waits::of(pipeline), health, metrics, Limits::default(), care).await
     }
 
     async fn start(
@@ -123,6 +154,18 @@ impl KafkaSource {
         health: Health,
         metrics: Arc<Metrics>,
         limits: Limits,
+    ) -> Result<Self, SourceError> {
+        Self::start_with(settings, retry_topics, waits, health, metrics, limits, Care::default()).await
+    }
+
+    async fn start_with(
+        settings: &KafkaSettings,
+        retry_topics: Vec<RetryTopic>,
+        waits: Waits,
+        health: Health,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        care: Care,
     ) -> Result<Self, SourceError> {
         let settings = with_retries(settings, &retry_topics);
         let config = consumer_config(&settings, waits.drain)?;
@@ -143,7 +186,7 @@ impl KafkaSource {
                             return Ok(());
                         }
                     };
-                    let state = poller::State::new(Delays::new(retry_topics));
+                    let state = poller::State::new(Delays::new(retry_topics), care);
                     let mut poller = poller(reached, settings.topics, waits, &handover, metrics, skips, state);
                     if joined.send(Ok(())).is_err() {
                         return poller.leave();
@@ -338,6 +381,10 @@ impl Source for KafkaSource {
 
     fn lag(&self) -> Vec<(TopicPartition, i64)> {
         self.handover.lag()
+    }
+
+    fn failed(&mut self) {
+        self.handover.fail();
     }
 
     async fn close(mut self: Box<Self>) -> Result<(), SourceError> {

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 const TOPIC_ID: &str = "topic_id";
+const STARTS: &str = "starts";
 
 /// What this group keeps beside a committed offset, as a JSON object. Whatever else is there, or nothing (an offset that another
 /// tool has set, or an older release), says nothing.
@@ -10,20 +11,29 @@ const TOPIC_ID: &str = "topic_id";
 pub(super) struct Note {
     /// Of the topic that the offset counts in. Where the topic of that name has another one by now, the offset means nothing.
     pub topic_id: Option<Arc<str>>,
+    /// How often work began at the offset and nothing of it was settled, each time but perhaps the last because the process
+    /// died or lost the partition.
+    pub starts: u32,
 }
 
 impl Note {
     pub fn parse(metadata: &str) -> Self {
         let found: Map<String, Value> = serde_json::from_str(metadata).unwrap_or_default();
-        Self { topic_id: found.get(TOPIC_ID).and_then(Value::as_str).map(Into::into) }
+        let starts = found.get(STARTS).and_then(Value::as_u64).unwrap_or(0);
+        Self {
+            topic_id: found.get(TOPIC_ID).and_then(Value::as_str).map(Into::into),
+            starts: u32::try_from(starts).unwrap_or(u32::MAX),
+        }
     }
 
     /// Empty where there is nothing to say. Brokers take 4096 bytes by default (`offset.metadata.max.bytes`).
     pub fn to_metadata(&self) -> String {
-        match &self.topic_id {
-            Some(id) => json!({ TOPIC_ID: **id }).to_string(),
-            None => String::new(),
+        let mut told = Map::new();
+        told.extend(self.topic_id.as_ref().map(|id| (TOPIC_ID.to_owned(), Value::from(&**id))));
+        if self.starts > 0 {
+            told.insert(STARTS.to_owned(), self.starts.into());
         }
+        if told.is_empty() { String::new() } else { Value::from(told).to_string() }
     }
 
     /// Whether it is of another topic than the one with this id. What is not known on either side differs from nothing.
@@ -39,7 +49,7 @@ mod tests {
     #[test]
     fn only_two_ids_that_differ_are_two_topics() {
         let (one, two): (Arc<str>, Arc<str>) = ("Iuh2mXFDTiGGhAg3V5GHiA".into(), "qy0rw0yCRfWKyvzIk2pnZw".into());
-        let note = Note { topic_id: Some(one.clone()) };
+        let note = Note { topic_id: Some(one.clone()), starts: 0 };
         assert_eq!(Note::parse(&note.to_metadata()), note);
         assert!(note.is_of_another(Some(&two)));
         assert!(!note.is_of_another(Some(&one)) && !note.is_of_another(None));
@@ -48,5 +58,18 @@ mod tests {
             assert_eq!(Note::parse(other), Note::default(), "{other}");
             assert!(!Note::parse(other).is_of_another(Some(&two)));
         }
+    }
+
+    #[test]
+    fn starts_are_noted_beside_the_topic_and_only_where_there_are_any() {
+        let note = Note { topic_id: Some("a".into()), starts: 3 };
+        assert_eq!(note.to_metadata(), r#"{"topic_id":"a","starts":3}"#);
+        assert_eq!(Note::parse(&note.to_metadata()), note);
+        assert_eq!(Note { starts: 0, ..note }.to_metadata(), r#"{"topic_id":"a"}"#, "as the release before wrote it");
+        assert_eq!(Note { topic_id: None, starts: 2 }.to_metadata(), r#"{"starts":2}"#);
+        for other in [r#"{"starts":-1}"#, r#"{"starts":"2"}"#, r#"{"starts":1.5}"#, r#"{"topic_id":"a"}"#] {
+            assert_eq!(Note::parse(other).starts, 0, "{other}");
+        }
+        assert_eq!(Note::parse(r#"{"starts":99999999999}"#).starts, u32::MAX);
     }
 }

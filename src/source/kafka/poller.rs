@@ -15,6 +15,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::anew::REFUSED;
 use super::commits::Commits;
 use super::context::{self, ClientEvent, Context, Rebalance};
+use super::deaths::{Care, Deaths};
 use super::delays::Delays;
 use super::handover::Handover;
 use super::owned::{Fetched, Owned, Place, Step};
@@ -30,7 +31,7 @@ use crate::telemetry::{Metrics, Pulse};
 
 /// Longest wait in one poll: a commit that is handed over waits as long at most.
 const POLL_MAX: Duration = Duration::from_millis(50);
-/// The same while a message is in hand and room for it may come at any moment.
+/// The same while a message is in hand, or held, and may go on at any moment.
 const POLL_WITH_MESSAGE_IN_HAND: Duration = Duration::from_millis(5);
 /// How long the last commit of partitions that go may take.
 pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_millis(LAST_COMMIT_MAX_MS);
@@ -71,6 +72,7 @@ pub(super) struct State {
     pub in_hand: VecDeque<Message>,
     pub paused: bool,
     pub delays: Delays,
+    pub deaths: Deaths,
     /// Steps of rebalances that wait for the revocation before them, or for an answer: librdkafka wants its own in order.
     pub rebalances: VecDeque<Rebalance>,
     /// Since when the first of them waits for an answer, and when to ask again.
@@ -106,7 +108,8 @@ impl Poller {
 
     /// One poll, and all that is due with it.
     pub fn turn(&mut self) -> Result<(), String> {
-        let wait = if self.state.in_hand.is_empty() { POLL_MAX } else { POLL_WITH_MESSAGE_IN_HAND };
+        let none_waits = self.state.in_hand.is_empty() && !self.state.deaths.hold_some();
+        let wait = if none_waits { POLL_MAX } else { POLL_WITH_MESSAGE_IN_HAND };
         let polled = match self.consumer.poll(wait) {
             Some(Ok(message)) => Some(Ok(self.state.receive(&message))),
             Some(Err(error)) => Some(Err(error)),
@@ -164,21 +167,28 @@ impl Poller {
         let partition = message.position.topic_partition();
         // It may have been read ahead long ago, so that it says nothing about a connection.
         self.silence.heard(&partition);
-        match self.state.delays.put_off(message, Instant::now(), Utc::now().timestamp_millis()) {
-            Some(message) => self.state.in_hand.push_back(message),
-            None => {
-                let partitions = [partition];
-                self.silence.forget(&partitions);
-                self.set_paused(&listing(&partitions), true);
-            }
+        let now = Instant::now();
+        let message = self.state.delays.put_off(message, now, Utc::now().timestamp_millis());
+        let flows = message.is_some_and(|message| self.state.hand(message, now));
+        if !flows {
+            let partitions = [partition];
+            self.silence.forget(&partitions);
+            self.set_paused(&listing(&partitions), true);
         }
     }
 
-    /// Lets go on what has waited in a retry topic.
+    /// Lets go on what has waited in a retry topic, or to be tried.
     fn wake(&mut self, now: Instant) {
         self.identify_before_retries(now);
-        let (messages, free) = self.state.delays.due(now);
-        self.state.in_hand.extend(messages);
+        let (messages, mut free) = self.state.delays.due(now);
+        for message in messages {
+            self.state.hand(message, now);
+        }
+        let State { deaths, commits, delays, in_hand, .. } = &mut self.state;
+        let (messages, tried) = deaths.due(commits, now);
+        in_hand.extend(messages);
+        free.extend(tried);
+        free.retain(|partition| !delays.holds(partition) && !deaths.stops(partition));
         self.silence.watch(&free);
         if !self.state.paused {
             self.set_paused(&listing(&free), false);
@@ -205,6 +215,9 @@ impl Poller {
     pub fn leave(mut self) -> Result<(), String> {
         // From here on the context carries rebalances out by itself, also while the consumer is dropped below.
         self.leaving.store(true, Ordering::Release);
+        if !self.handover.has_failed() {
+            self.state.commits.end_all_in_order();
+        }
         // Whoever waits for this has a bound of its own.
         self.pulse.rest();
         let deadline = Instant::now() + LAST_COMMIT_MAX;
@@ -326,8 +339,15 @@ impl Poller {
 }
 
 impl State {
-    pub fn new(delays: Delays) -> Self {
-        Self { delays, ..Self::default() }
+    pub fn new(delays: Delays, care: Care) -> Self {
+        Self { delays, deaths: Deaths::new(care), ..Self::default() }
+    }
+
+    /// Takes the message in hand, unless it is to wait. Whether its partition may bring more.
+    fn hand(&mut self, message: Message, now: Instant) -> bool {
+        let partition = message.position.topic_partition();
+        self.in_hand.extend(self.deaths.hold(message, &mut self.commits, now));
+        !self.deaths.stops(&partition)
     }
 
     /// Copies the message out of librdkafka's memory; `None` when its partition is not ours (any more), or is to be read
@@ -348,6 +368,7 @@ impl State {
             key: message.key().map(Bytes::copy_from_slice),
             value: message.payload().map(Bytes::copy_from_slice),
             retry: self.delays.retry(message.topic(), &headers),
+            suspicion: None,
             headers,
             timestamp_ms: message.timestamp().to_millis(),
             topic_id: id.cloned(),
@@ -368,11 +389,13 @@ impl State {
     pub fn drop_waiting(&mut self, partitions: &[TopicPartition]) {
         self.in_hand.retain(|message| !partitions.contains(&message.position.topic_partition()));
         self.delays.forget(partitions);
+        self.deaths.forget(partitions);
     }
 
     /// The partitions that bring messages unless there is no room for them.
     fn flowing(&self) -> TopicPartitionList {
-        listing(&self.owned.partitions().filter(|partition| !self.delays.holds(partition)).collect::<Vec<_>>())
+        let is_held = |partition: &TopicPartition| self.delays.holds(partition) || self.deaths.stops(partition);
+        listing(&self.owned.partitions().filter(|partition| !is_held(partition)).collect::<Vec<_>>())
     }
 }
 

@@ -61,6 +61,7 @@ impl Revoking {
                     );
                 }
             }
+            commits.end_in_order(&self.partitions);
             self.phase = Phase::Committing { deadline: now + LAST_COMMIT_MAX };
         }
         match self.phase {

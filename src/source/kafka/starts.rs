@@ -36,6 +36,8 @@ pub(super) struct Start {
     /// What the group has; none where it counts in a topic that is gone.
     pub committed: Option<i64>,
     pub origin: StartOrigin,
+    /// How often work began here before and nothing was settled.
+    pub starts: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,13 +175,15 @@ pub(super) fn starts<C: ConsumerContext>(
 
 fn start(found: OffsetEntry, id: Option<&Arc<str>>, reset: &Reset) -> Result<Start, NoStart> {
     let OffsetEntry { partition, offset, leader_epoch, metadata, .. } = found;
-    let nowhere = Start { partition, at: None, leader_epoch: None, committed: None, origin: StartOrigin::Reset };
+    let nowhere =
+        Start { partition, at: None, leader_epoch: None, committed: None, origin: StartOrigin::Reset, starts: 0 };
     if let Offset::Offset(offset) = offset {
-        if Note::parse(&metadata).is_of_another(id) {
+        let note = Note::parse(&metadata);
+        if note.is_of_another(id) {
             return Ok(Start { origin: StartOrigin::TopicMadeAnew { offset }, ..nowhere });
         }
         let (at, committed, origin) = (Some(offset), Some(offset), StartOrigin::Committed);
-        return Ok(Start { at, leader_epoch, committed, origin, ..nowhere });
+        return Ok(Start { at, leader_epoch, committed, origin, starts: note.starts, ..nowhere });
     }
     match reset {
         Reset::Earliest => Ok(nowhere),
@@ -201,7 +205,7 @@ mod tests {
     }
 
     fn found(offset: Offset, topic_id: Option<&str>) -> OffsetEntry {
-        let metadata = Note { topic_id: topic_id.map(Into::into) }.to_metadata();
+        let metadata = Note { topic_id: topic_id.map(Into::into), starts: 2 }.to_metadata();
         OffsetEntry { metadata, leader_epoch: Some(4), ..OffsetEntry::new(partition("t", 0), offset) }
     }
 
@@ -212,6 +216,7 @@ mod tests {
         let (gone, same) = (begin(Some("then"), Some(&now)), begin(Some("now"), Some(&now)));
         assert_eq!((gone.at, gone.committed, gone.leader_epoch), (None, None, None));
         assert_eq!(gone.origin, StartOrigin::TopicMadeAnew { offset: 500 });
+        assert_eq!((gone.starts, same.starts), (0, 2), "nor is what was counted there of any use");
         assert_eq!((same.at, same.committed, same.leader_epoch), (Some(500), Some(500), Some(4)));
         for unknown in [begin(None, Some(&now)), begin(Some("then"), None)] {
             assert_eq!(unknown, same, "what is not known is no difference");

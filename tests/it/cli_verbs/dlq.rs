@@ -29,6 +29,7 @@ fn letter(topic: &str, offset: i64, failure: Failure) -> DeadLetter {
         topic_id: None,
         leader_epoch: None,
         retry: None,
+        suspicion: None,
     };
     DeadLetter { message, failure, attempts: 1 }
 }

@@ -1,0 +1,74 @@
+//! A message as far as its vectors and no further, with nothing else beside it: what is done in a process that it may end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rayon::ThreadPoolBuildError;
+
+use super::embed::{Embed, Limits, Target};
+use super::{decode, fetch};
+use crate::budget::Budget;
+use crate::clip::Clip;
+use crate::config::KeySettings;
+use crate::domain::{Failure, Message, Op, Recorded, Stage};
+use crate::media::MediaClient;
+
+/// The stages of a trial.
+pub struct Trial {
+    topic_ops: BTreeMap<String, Op>,
+    keys: KeySettings,
+    models: Vec<Arc<Clip>>,
+    media: MediaClient,
+    /// That `media` reserves from.
+    media_budget: Budget,
+    embed: Embed,
+}
+
+impl Trial {
+    /// # Errors
+    /// When the threads cannot be started.
+    pub fn new(
+        topic_ops: BTreeMap<String, Op>,
+        keys: KeySettings,
+        models: Vec<Arc<Clip>>,
+        media: MediaClient,
+        media_budget: Budget,
+        pictures: Limits,
+    ) -> Result<Self, ThreadPoolBuildError> {
+        Ok(Self { topic_ops, keys, models, media, media_budget, embed: Embed::new(pictures)? })
+    }
+
+    /// Does once what the pipeline does between source and store, whatever the store has. `entered` hears of each stage before it
+    /// begins.
+    ///
+    /// # Errors
+    /// The first failure, of any class.
+    pub async fn run(&self, message: &Message, entered: impl Fn(Stage)) -> Result<(), Failure> {
+        entered(Stage::Decode);
+        let default_op = self.topic_ops.get(&*message.position.topic).copied().unwrap_or(Op::Upsert);
+        let request = decode::decode(message, default_op, &self.keys)?;
+        let picture = match &request.image {
+            Some(url) => {
+                entered(Stage::Fetch);
+                Some(fetch::fetch(&self.media, url, None).await?)
+            }
+            None => None,
+        };
+        if picture.is_none() && request.text.is_none() {
+            return Ok(());
+        }
+        entered(Stage::Embed);
+        let is_asked = |clip: &&Arc<Clip>| request.models.as_ref().is_none_or(|models| models.contains(clip.id()));
+        let target = |clip: &Arc<Clip>| Target::new(clip.clone(), &Recorded::default());
+        let targets: Vec<Target> = self.models.iter().filter(is_asked).map(target).collect();
+        if targets.is_empty() {
+            return Ok(());
+        }
+        self.embed.embed(&targets, picture.as_ref(), request.text.as_deref()).await.map(drop)
+    }
+
+    /// Bytes that are reserved for what is being fetched and decoded.
+    pub fn bytes_held(&self) -> u64 {
+        self.embed.bytes_held() + self.media_budget.bytes_held()
+    }
+}

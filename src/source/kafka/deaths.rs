@@ -1,0 +1,394 @@
+//! Messages that may be what ends processes. How often work began at the group's offset and settled nothing is noted beside that
+//! offset; it tells when to be careful, and nothing of any message: processes are killed for all kinds of reasons.
+//!
+//! A partition that has seen too many such starts is careful: one message of it is in flight at a time, and each is tried apart
+//! first. Every other start leaves the trials out, so that a good message also gets on where the trials themselves are what
+//! cannot be done here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::commits::Commits;
+use crate::domain::{Message, Suspicion, TopicPartition};
+use crate::source::{Trials, Tried};
+
+/// How long the first message of an assignment waits for its start to be noted: a coordinator that is away must not hold up a
+/// partition that has done nothing wrong.
+const NOTE_MAX: Duration = Duration::from_secs(2);
+
+/// How much of a partition is held before it is paused. Few messages are not worth that: a partition that is resumed is fetched
+/// anew, behind a request that its broker may keep for half a second.
+const HELD_MAX: usize = 256;
+const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// When to be careful, and how.
+#[derive(Clone, Default)]
+pub(super) struct Care {
+    /// Without it nothing is counted and nobody is careful.
+    pub trials: Option<Arc<dyn Trials>>,
+    /// This many starts in a row that settled nothing.
+    pub deaths_max: u32,
+    /// Offsets from the first that may have been in flight.
+    pub window: i64,
+}
+
+#[derive(Default)]
+pub(super) struct Deaths {
+    care: Care,
+    partitions: BTreeMap<TopicPartition, Standing>,
+}
+
+/// One partition in one epoch.
+struct Standing {
+    /// Starts before this one that settled nothing.
+    before: u32,
+    phase: Phase,
+    /// What has come and may not go on yet, in order.
+    held: VecDeque<Message>,
+    /// Whether it is to bring nothing more until none is held.
+    is_stopped: bool,
+}
+
+enum Phase {
+    /// Nothing has come.
+    Idle,
+    /// This start is being noted.
+    Noting {
+        until: Instant,
+    },
+    Careful(Careful),
+    Free,
+}
+
+struct Careful {
+    /// From this offset on nothing can have been in flight.
+    end: i64,
+    has_trials: bool,
+    /// Of the first message that is held.
+    trial: Option<Receiver<Tried>>,
+    /// The message that went on last, for as long as it is in flight.
+    out: Weak<()>,
+}
+
+impl Deaths {
+    pub fn new(care: Care) -> Self {
+        Self { care, partitions: BTreeMap::new() }
+    }
+
+    /// A new epoch of the partition, after so many starts that settled nothing.
+    pub fn begin(&mut self, partition: &TopicPartition, before: u32) {
+        if self.care.trials.is_some() && self.care.deaths_max > 0 {
+            let standing = Standing { before, phase: Phase::Idle, held: VecDeque::new(), is_stopped: false };
+            self.partitions.insert(partition.clone(), standing);
+        }
+    }
+
+    /// Gives a message back that may go on now, and keeps the others.
+    pub fn hold(&mut self, message: Message, commits: &mut Commits, now: Instant) -> Option<Message> {
+        let partition = message.position.topic_partition();
+        let Some(standing) = self.partitions.get_mut(&partition) else { return Some(message) };
+        match standing.phase {
+            Phase::Free if standing.held.is_empty() => return Some(message),
+            Phase::Idle => {
+                commits.count_start(&partition, message.position.offset);
+                standing.phase = Phase::Noting { until: now + NOTE_MAX };
+            }
+            Phase::Free | Phase::Noting { .. } | Phase::Careful(_) => {}
+        }
+        standing.held.push_back(message);
+        let bytes: usize = standing.held.iter().map(Message::memory_bytes).sum();
+        standing.is_stopped |= standing.held.len() >= HELD_MAX || bytes >= HELD_BYTES_MAX;
+        None
+    }
+
+    /// Whether the partition is to bring nothing for now.
+    pub fn stops(&self, partition: &TopicPartition) -> bool {
+        self.partitions.get(partition).is_some_and(|standing| standing.is_stopped)
+    }
+
+    /// Whether any message is held.
+    pub fn hold_some(&self) -> bool {
+        self.partitions.values().any(|standing| !standing.held.is_empty())
+    }
+
+    /// The messages that may go on now, and the partitions that may bring more again.
+    pub fn due(&mut self, commits: &Commits, now: Instant) -> (Vec<Message>, Vec<TopicPartition>) {
+        let (mut messages, mut free) = (Vec::new(), Vec::new());
+        for (partition, standing) in self.partitions.iter_mut().filter(|(_, standing)| !standing.held.is_empty()) {
+            standing.go_on(partition, &self.care, commits, now, &mut messages);
+            if standing.held.is_empty() && std::mem::take(&mut standing.is_stopped) {
+                free.push(partition.clone());
+            }
+        }
+        (messages, free)
+    }
+
+    /// What is held of partitions that go, or begin anew.
+    pub fn forget(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.partitions.remove(partition);
+        }
+    }
+}
+
+impl Standing {
+    fn go_on(
+        &mut self,
+        partition: &TopicPartition,
+        care: &Care,
+        commits: &Commits,
+        now: Instant,
+        messages: &mut Vec<Message>,
+    ) {
+        while let Some(first) = self.held.front() {
+            let offset = first.position.offset;
+            match &mut self.phase {
+                Phase::Idle | Phase::Free => messages.extend(self.held.drain(..)),
+                Phase::Noting { until } => {
+                    if !commits.settled(std::slice::from_ref(partition)) && now < *until {
+                        return;
+                    }
+                    self.phase = self.decide(partition, offset, care);
+                }
+                Phase::Careful(careful) if offset >= careful.end => {
+                    tracing::info!(%partition, offset, "the partition is past what may have been in flight, and flows again");
+                    self.phase = Phase::Free;
+                }
+                Phase::Careful(careful) => {
+                    let Some(suspicion) = careful.tried(first, care) else { return };
+                    let Some(mut message) = self.held.pop_front() else { return };
+                    message.suspicion = Some(suspicion);
+                    messages.push(message);
+                }
+            }
+        }
+    }
+
+    fn decide(&self, partition: &TopicPartition, offset: i64, care: &Care) -> Phase {
+        let Some(beyond) = self.before.checked_sub(care.deaths_max) else { return Phase::Free };
+        let has_trials = beyond % 2 == 0;
+        tracing::warn!(
+            topic = &*partition.topic,
+            partition = partition.partition,
+            offset,
+            starts = self.before,
+            has_trials,
+            "work began at this offset so often and nothing was settled, which one of the messages that were in flight may be \
+             the reason for: they go on one at a time, each after a trial in a process of its own; every other start leaves \
+             the trials out (limit: pipeline.deaths_max)"
+        );
+        Phase::Careful(Careful { end: offset.saturating_add(care.window), has_trials, trial: None, out: Weak::new() })
+    }
+}
+
+impl Careful {
+    /// None: not yet.
+    fn tried(&mut self, message: &Message, care: &Care) -> Option<Suspicion> {
+        if self.out.strong_count() > 0 {
+            return None;
+        }
+        let tried = match care.trials.as_ref().filter(|_| self.has_trials) {
+            None => Tried::Unknown,
+            Some(trials) => match self.trial.get_or_insert_with(|| trials.begin(message)).try_recv() {
+                Ok(tried) => tried,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Closed) => Tried::Unknown,
+            },
+        };
+        self.trial = None;
+        let verdict = match tried {
+            Tried::Condemned(failure) => Some(failure),
+            Tried::Survived | Tried::Unknown => None,
+        };
+        let suspicion = Suspicion { verdict, ..Suspicion::default() };
+        self.out = Arc::downgrade(&suspicion.alone);
+        Some(suspicion)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::domain::{Failure, Stage};
+
+    #[derive(Default)]
+    struct Asked(Mutex<Vec<(i64, oneshot::Sender<Tried>)>>);
+
+    impl Trials for Asked {
+        fn begin(&self, message: &Message) -> Receiver<Tried> {
+            let (reply, answer) = oneshot::channel();
+            self.0.lock().unwrap().push((message.position.offset, reply));
+            answer
+        }
+    }
+
+    impl Asked {
+        fn answer(&self, offset: i64, tried: Tried) {
+            let (asked, reply) = self.0.lock().unwrap().pop().expect("a trial");
+            assert_eq!(asked, offset);
+            reply.send(tried).expect("somebody waits");
+        }
+
+        fn count(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
+    }
+
+    fn partition() -> TopicPartition {
+        TopicPartition { topic: "t".into(), partition: 0 }
+    }
+
+    struct World {
+        deaths: Deaths,
+        commits: Commits,
+        asked: Arc<Asked>,
+        now: Instant,
+    }
+
+    impl World {
+        /// After so many starts at offset 100 that settled nothing; a window of 4 offsets, careful after 3.
+        fn after(starts: u32) -> Self {
+            let asked = Arc::new(Asked::default());
+            let care = Care { trials: Some(asked.clone()), deaths_max: 3, window: 4 };
+            let (mut deaths, mut commits) = (Deaths::new(care), Commits::default());
+            commits.track_after(partition(), Some(100), starts, None);
+            deaths.begin(&partition(), starts);
+            Self { deaths, commits, asked, now: Instant::now() }
+        }
+
+        fn hold(&mut self, offset: i64) -> Option<i64> {
+            let held = self.deaths.hold(Message::empty("t", 0, offset), &mut self.commits, self.now);
+            held.map(|message| message.position.offset)
+        }
+
+        fn due(&mut self) -> (Vec<Message>, bool) {
+            let (messages, free) = self.deaths.due(&self.commits, self.now);
+            assert!(!self.deaths.stops(&partition()) || self.deaths.hold_some());
+            (messages, free == [partition()])
+        }
+
+        fn offsets(&mut self) -> Vec<i64> {
+            self.due().0.iter().map(|message| message.position.offset).collect()
+        }
+
+        fn commit(&mut self) -> String {
+            let due = self.commits.due(self.now).expect("a commit");
+            self.commits.sent(self.now, &due);
+            self.commits.answered(self.now, &Ok(()), &due);
+            crate::kafka_client::entries(&due)[0].metadata.clone()
+        }
+    }
+
+    #[test]
+    fn the_first_message_waits_until_its_start_is_noted_and_the_others_flow() {
+        let mut world = World::after(2);
+        assert_eq!((world.hold(100), world.hold(101)), (None, None));
+        assert_eq!(world.due().0.len(), 0);
+        assert_eq!(world.commit(), r#"{"starts":3}"#);
+        let (messages, is_free) = world.due();
+        assert_eq!((messages.len(), is_free), (2, false), "it never stopped");
+        assert!(messages.iter().all(|message| message.suspicion.is_none()));
+        assert_eq!((world.hold(102), world.asked.count()), (Some(102), 0));
+    }
+
+    #[test]
+    fn a_coordinator_that_is_away_holds_it_up_for_a_moment_only() {
+        let mut world = World::after(0);
+        world.hold(100);
+        world.now += NOTE_MAX - Duration::from_millis(1);
+        assert!(world.offsets().is_empty());
+        world.now += Duration::from_millis(1);
+        assert_eq!(world.offsets(), [100]);
+    }
+
+    #[test]
+    fn after_too_many_starts_one_message_is_in_flight_at_a_time_each_after_its_trial() {
+        let mut world = World::after(3);
+        world.hold(100);
+        world.commit();
+        for offset in [101, 103] {
+            assert_eq!(world.hold(offset), None);
+        }
+        assert!(world.offsets().is_empty());
+        world.asked.answer(100, Tried::Survived);
+        let first = world.due().0.pop().expect("it has survived");
+        let suspicion = first.suspicion.clone().expect("it is alone");
+        assert_eq!(suspicion.verdict, None);
+        drop(suspicion.alone);
+        assert_eq!((world.offsets(), world.asked.count()), (vec![], 0), "it is in flight");
+        drop(first);
+        assert!(world.offsets().is_empty());
+        let why = Failure::permanent(Stage::Embed, "kills_worker", "it does");
+        world.asked.answer(101, Tried::Condemned(why.clone()));
+        let (condemned, _) = world.due();
+        assert_eq!(condemned[0].suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()), Some(why));
+        drop(condemned);
+        assert!(world.offsets().is_empty());
+        world.asked.answer(103, Tried::Unknown);
+        let (last, _) = world.due();
+        assert_eq!((last[0].position.offset, world.deaths.hold_some()), (103, false));
+        // The window ends, whatever is still in flight.
+        assert_eq!(world.hold(104), None);
+        assert_eq!((world.offsets(), world.hold(105), world.asked.count()), (vec![104], Some(105), 0));
+    }
+
+    #[test]
+    fn a_partition_of_which_much_is_held_brings_nothing_more_until_none_is() {
+        let mut world = World::after(0);
+        for offset in 100..100 + HELD_MAX as i64 {
+            assert!(!world.deaths.stops(&partition()), "{offset}");
+            assert_eq!(world.hold(offset), None);
+        }
+        assert!(world.deaths.stops(&partition()));
+        world.commit();
+        let (messages, is_free) = world.due();
+        assert_eq!((messages.len(), is_free, world.deaths.stops(&partition())), (HELD_MAX, true, false));
+        let mut world = World::after(3);
+        let large = Message { value: Some(vec![0; HELD_BYTES_MAX].into()), ..Message::empty("t", 0, 100) };
+        assert!(world.deaths.hold(large, &mut world.commits, world.now).is_none());
+        assert!(world.deaths.stops(&partition()));
+    }
+
+    #[test]
+    fn every_other_start_leaves_the_trials_out() {
+        let mut world = World::after(4);
+        world.hold(100);
+        world.hold(101);
+        world.commit();
+        let (messages, _) = world.due();
+        assert_eq!(messages.iter().map(|message| message.position.offset).collect::<Vec<_>>(), [100]);
+        assert!(messages[0].suspicion.as_ref().is_some_and(|suspicion| suspicion.verdict.is_none()));
+        drop(messages);
+        assert_eq!((world.offsets(), world.asked.count()), (vec![101], 0));
+    }
+
+    #[test]
+    fn nothing_is_held_or_counted_where_it_is_off_and_what_goes_is_forgotten() {
+        for care in [Care { deaths_max: 3, window: 4, trials: None }, Care { window: 4, ..World::after(0).deaths.care }]
+        {
+            let is_off = care.trials.is_none();
+            let mut deaths = Deaths::new(Care { deaths_max: if is_off { 3 } else { 0 }, ..care });
+            let mut commits = Commits::default();
+            commits.track(partition(), Some(100), None);
+            deaths.begin(&partition(), 9);
+            assert!(deaths.hold(Message::empty("t", 0, 100), &mut commits, Instant::now()).is_some());
+            assert!(commits.all_settled());
+        }
+        let mut world = World::after(3);
+        world.hold(100);
+        world.commit();
+        world.offsets();
+        world.deaths.forget(&[partition()]);
+        assert_eq!((world.offsets(), world.deaths.hold_some()), (vec![], false));
+        let (_, reply) = world.asked.0.lock().unwrap().pop().expect("its trial had begun");
+        assert!(reply.is_closed(), "and is given up");
+    }
+}

@@ -1,0 +1,136 @@
+//! The process that tries messages: `clipstream run --trial`, started by a worker and ended by it. It writes to no store and
+//! belongs to no group.
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::super::{WorkerError, load_models, picture_limits, topic_ops};
+use super::watch::Watch;
+use super::{Answer, message_of};
+use crate::budget::Budget;
+use crate::clip;
+use crate::config::Settings;
+use crate::domain::{Class, Failure, Stage};
+use crate::media::MediaClient;
+use crate::pipeline::Trial;
+use crate::telemetry::Metrics;
+
+/// How long the process may take to end once its worker is gone.
+const END_MAX: Duration = Duration::from_secs(2);
+
+/// Loads the models, says that it is ready, and tries the messages that come on standard input, one at a time, until that ends.
+///
+/// # Errors
+/// What would also keep a worker from starting; and a line that is no message.
+pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
+    die_first();
+    let metrics = Arc::new(Metrics::default());
+    let models = load_models(settings, &metrics).await?;
+    if models.is_empty() {
+        return Err(WorkerError::NoModel);
+    }
+    let budget = Budget::new(settings.pipeline.media_in_flight_bytes_max);
+    let media = MediaClient::new(&settings.media, budget.clone(), metrics).await?;
+    let (ops, keys, pictures) = (topic_ops(settings), settings.kafka.keys.clone(), picture_limits(settings));
+    let trial = Trial::new(ops, keys, models, media, budget, pictures);
+    let trial = Arc::new(trial.map_err(|e| WorkerError::Broken(format!("no threads to preprocess on: {e}")))?);
+    require_room(settings)?;
+    let no_thread = |e: std::io::Error| WorkerError::Broken(format!("no thread: {e}"));
+    let reserved = {
+        let trial = trial.clone();
+        move || trial.bytes_held()
+    };
+    let watch = Watch::start(reserved, |why| say(&Answer::Broken { why })).map_err(no_thread)?;
+    let mut lines = lines().map_err(no_thread)?;
+    say(&Answer::Ready);
+    while let Some(line) = lines.recv().await {
+        let message = message_of(&line).map_err(|why| WorkerError::Broken(format!("no message to try: {why}")))?;
+        watch.begin();
+        let ended = trial.run(&message, |stage| say(&Answer::Entered { stage: stage.to_string() })).await;
+        watch.rest();
+        say(&answer(ended));
+    }
+    Ok(())
+}
+
+/// An item that fails by itself survives the trial: what becomes of it is the worker's affair. Not so one that leaves no session of
+/// its model behind that works.
+fn answer(ended: Result<(), Failure>) -> Answer {
+    match ended {
+        Err(failure) if failure.stage == Stage::Embed && failure.class == Class::Outage => {
+            // Memory that cannot be had is nobody's fault that asks for it.
+            if clip::is_of_memory(&failure.message) {
+                Answer::Survived
+            } else {
+                Answer::Broken { why: failure.message }
+            }
+        }
+        Ok(()) | Err(_) => Answer::Survived,
+    }
+}
+
+/// Where address space or commitments are limited, memory that cannot be had ends the process just like a broken decoder. There
+/// must be room for what a message may take; nothing of it is touched.
+fn require_room(settings: &Settings) -> Result<(), WorkerError> {
+    let bytes = settings.clip.decode_bytes_max().saturating_add(settings.media.media_bytes_max);
+    let mut room: Vec<u8> = Vec::new();
+    let found = room.try_reserve_exact(usize::try_from(bytes).unwrap_or(usize::MAX));
+    found.map_err(|_| {
+        WorkerError::Broken(format!("no room for the {bytes} bytes that one message may take (clip.decode_bytes_max)"))
+    })
+}
+
+/// Where memory runs out, this is the process that can be done without.
+fn die_first() {
+    // Elsewhere than on Linux there is no such file.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}
+
+fn say(answer: &Answer) {
+    let Ok(line) = serde_json::to_string(answer) else { return };
+    let mut stdout = std::io::stdout().lock();
+    // Where nobody listens any more, standard input has ended as well.
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Lines of standard input. Its end is the worker's end: the process then ends with whatever it is doing.
+fn lines() -> std::io::Result<mpsc::UnboundedReceiver<String>> {
+    let (send, lines) = mpsc::unbounded_channel();
+    let read = move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+        drop(send);
+        // Whoever has nothing to do has ended by then; a run that hangs does not.
+        std::thread::park_timeout(END_MAX);
+        std::process::abort();
+    };
+    std::thread::Builder::new().name("trial-input".into()).spawn(read)?;
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(stage: Stage, class: Class, message: &str) -> Result<(), Failure> {
+        Err(Failure { class, ..Failure::permanent(stage, "test", message) })
+    }
+
+    #[test]
+    fn only_a_session_that_an_item_broke_speaks_against_it() {
+        assert_eq!(answer(Ok(())), Answer::Survived);
+        assert_eq!(answer(failed(Stage::Embed, Class::Permanent, "no picture")), Answer::Survived);
+        assert_eq!(answer(failed(Stage::Embed, Class::Transient, "alone")), Answer::Survived);
+        assert_eq!(answer(failed(Stage::Fetch, Class::Outage, "no credentials")), Answer::Survived);
+        assert_eq!(answer(failed(Stage::Embed, Class::Outage, "CUDA failure 2: out of memory")), Answer::Survived);
+        let why = "CUDA failure 700: an illegal memory access";
+        assert_eq!(answer(failed(Stage::Embed, Class::Outage, why)), Answer::Broken { why: why.into() });
+    }
+}

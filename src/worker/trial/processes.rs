@@ -1,0 +1,394 @@
+//! The worker's side of trials: a thread that starts processes, gives them messages, and counts how they end.
+//!
+//! A process is ready once it has opened the models and has done what is known of them: that is the proof that what all messages
+//! share works. Only then does its end speak against the message that it has, and only if nobody from outside can have brought
+//! it about: a signal of its own making (SIGSEGV, SIGABRT, …), an exit, a model that does not work any more, memory beyond what a
+//! message may take, a run without end. SIGKILL, SIGTERM and the like never count.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Answer, line_of};
+use crate::domain::{Failure, Message, Stage};
+use crate::redact;
+use crate::source::{Trials, Tried};
+use crate::telemetry::Metrics;
+
+/// The reason of these dead letters.
+const KILLS_WORKER: &str = "kills_worker";
+/// A process that has nothing to do ends after this time: it holds a model's memory.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether anybody still waits.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long models may take to load. Engines that are built first take their time.
+const READY_MAX: Duration = Duration::from_secs(600);
+/// Where no process becomes ready, none is started for this long.
+const UNABLE_FOR: Duration = Duration::from_secs(60);
+/// Trials of a message that tell nothing before it goes on without one.
+const UNCLEAR_MAX: u32 = 3;
+/// Different messages in a row that are found to end processes, with none between them that survives: from then on it is more
+/// likely something that they share, as in `clip/blame`.
+const ROW_MAX: u32 = 8;
+
+/// How to start a process that tries messages.
+#[derive(Clone, Debug)]
+pub struct TrialCommand {
+    program: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl TrialCommand {
+    /// This program with its own arguments, and one more.
+    ///
+    /// # Errors
+    /// The system does not say which program this is.
+    pub fn this_program(flag: &str) -> std::io::Result<Self> {
+        // On Linux also where the file was replaced meanwhile.
+        let program =
+            if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { std::env::current_exe()? };
+        let args = std::env::args_os().skip(1).chain([OsString::from(flag)]).collect();
+        Ok(Self { program, args })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct TrialSettings {
+    pub command: TrialCommand,
+    /// So many processes must a message end in a row.
+    pub deaths_max: u32,
+    /// How long a message may take.
+    pub answer_max: Duration,
+}
+
+/// The thread's other end. Dropped, it ends the process that there may be.
+pub struct TrialProcesses {
+    queue: Sender<Job>,
+}
+
+struct Job {
+    message: Message,
+    reply: oneshot::Sender<Tried>,
+}
+
+impl TrialProcesses {
+    /// Starts no process yet.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn new(settings: TrialSettings, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let (queue, jobs) = mpsc::channel();
+        let thread = Thread { settings, metrics, process: None, unable_until: None, in_row: 0 };
+        std::thread::Builder::new().name("trials".into()).spawn(move || thread.work(&jobs))?;
+        Ok(Self { queue })
+    }
+}
+
+impl Trials for TrialProcesses {
+    fn begin(&self, message: &Message) -> oneshot::Receiver<Tried> {
+        let (reply, tried) = oneshot::channel();
+        // Where the thread is gone the reply is dropped, and nothing is known.
+        let _ = self.queue.send(Job { message: message.clone(), reply });
+        tried
+    }
+}
+
+struct Thread {
+    settings: TrialSettings,
+    metrics: Arc<Metrics>,
+    process: Option<Process>,
+    unable_until: Option<Instant>,
+    /// Messages in a row that were condemned.
+    in_row: u32,
+}
+
+impl Thread {
+    fn work(mut self, jobs: &Receiver<Job>) {
+        loop {
+            match jobs.recv_timeout(IDLE_MAX) {
+                Ok(Job { message, reply }) => {
+                    let tried = self.settle(&message, &reply);
+                    self.metrics.tried(match &tried {
+                        Tried::Survived => "survived",
+                        Tried::Unknown => "unknown",
+                        Tried::Condemned(_) => "condemned",
+                    });
+                    // Nobody waits any more where the partition has gone.
+                    let _ = reply.send(tried);
+                }
+                Err(RecvTimeoutError::Timeout) => self.process = None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn settle(&mut self, message: &Message, reply: &oneshot::Sender<Tried>) -> Tried {
+        let position = &message.position;
+        if self.unable_until.is_some_and(|until| Instant::now() < until) {
+            return Tried::Unknown;
+        }
+        let line = match line_of(message) {
+            Ok(line) => line,
+            Err(error) => {
+                tracing::warn!(%position, %error, "the message cannot be given to another process: it goes on without a trial");
+                return Tried::Unknown;
+            }
+        };
+        let (mut deaths, mut unclear) = (Vec::new(), 0);
+        loop {
+            // After the last death, too: what is known to be good must still go well.
+            let mut process = match self.ready(reply) {
+                Ok(process) => process,
+                Err(None) => return Tried::Unknown,
+                Err(Some(why)) => {
+                    self.unable_until = Some(Instant::now() + UNABLE_FOR);
+                    tracing::warn!(
+                        %position, why,
+                        "no process becomes ready to try messages, which says nothing about them: they go on without a trial, \
+                         one at a time"
+                    );
+                    return Tried::Unknown;
+                }
+            };
+            if deaths.len() >= self.settings.deaths_max as usize {
+                self.process = Some(process);
+                return self.condemned(message, &deaths);
+            }
+            let is_fresh = std::mem::replace(&mut process.is_fresh, false);
+            match process.try_one(&line, self.settings.answer_max, reply) {
+                Ended::Survived => {
+                    tracing::debug!(%position, deaths = deaths.len(), "the message has survived its trial");
+                    self.in_row = 0;
+                    self.process = Some(process);
+                    return Tried::Survived;
+                }
+                Ended::Died(death) => {
+                    tracing::warn!(%position, how = death.how, stage = %death.stage, is_fresh, "a process that tried the message died");
+                    self.metrics.tried("died");
+                    // One that has had others before proves less.
+                    if is_fresh {
+                        deaths.push(death);
+                    }
+                }
+                Ended::Unclear(why) => {
+                    tracing::warn!(%position, why, "a process that tried the message has ended, which says nothing about it");
+                    unclear += 1;
+                    if unclear >= UNCLEAR_MAX {
+                        return Tried::Unknown;
+                    }
+                }
+                Ended::Unwanted => return Tried::Unknown,
+            }
+        }
+    }
+
+    fn condemned(&mut self, message: &Message, deaths: &[Death]) -> Tried {
+        let position = &message.position;
+        if self.in_row >= ROW_MAX {
+            tracing::warn!(
+                %position,
+                "the message ended every process that it was given to, as did all before it: that is more likely the fault of \
+                 what they share, so it goes on"
+            );
+            return Tried::Unknown;
+        }
+        self.in_row += 1;
+        let Some(Death { how, stage }) = deaths.last() else { return Tried::Unknown };
+        let why = format!(
+            "it ended {} processes in a row that had nothing else to do and were well before, the last one in stage {stage}: \
+             {how}; see what is special about it, and replay the letter once that does no harm any more (limit: \
+             pipeline.deaths_max)",
+            deaths.len()
+        );
+        Tried::Condemned(Failure::permanent(*stage, KILLS_WORKER, why))
+    }
+
+    /// A process that is well. `Err(None)`: nobody waits for it any more.
+    fn ready(&mut self, reply: &oneshot::Sender<Tried>) -> Result<Process, Option<String>> {
+        if let Some(process) = self.process.take() {
+            return Ok(process);
+        }
+        let mut process =
+            Process::start(&self.settings.command).map_err(|error| Some(format!("it cannot be started: {error}")))?;
+        let until = Instant::now() + READY_MAX;
+        match process.hear(until, reply) {
+            Heard::Answer(Answer::Ready) => Ok(process),
+            Heard::Answer(other) => Err(Some(format!("it says {other:?} before it is ready"))),
+            Heard::End => Err(Some(process.end().map_or_else(|why| why, |status| told(status).0))),
+            Heard::Late => Err(Some(format!("it is not ready after {} s", READY_MAX.as_secs()))),
+            Heard::Unwanted => Err(None),
+        }
+    }
+}
+
+/// How a process ended, and where the message was.
+#[derive(Debug)]
+struct Death {
+    how: String,
+    stage: Stage,
+}
+
+enum Ended {
+    Survived,
+    Died(Death),
+    /// It tells nothing of the message.
+    Unclear(String),
+    /// Nobody waits for it any more.
+    Unwanted,
+}
+
+enum Heard {
+    Answer(Answer),
+    /// The process has ended, or is about to.
+    End,
+    Late,
+    Unwanted,
+}
+
+/// Killed when dropped.
+struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    answers: Receiver<Answer>,
+    /// Whether it has not had a message yet.
+    is_fresh: bool,
+}
+
+impl Process {
+    fn start(command: &TrialCommand) -> std::io::Result<Self> {
+        let mut of = Command::new(&command.program);
+        of.args(&command.args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        #[cfg(unix)]
+        {
+            use std::os::unix::process::CommandExt;
+            // What a terminal sends to the worker is not for it.
+            of.arg0("clipstream").process_group(0);
+        }
+        let mut child = of.spawn()?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let (send, answers) = mpsc::channel();
+        let process = Self { child, input, answers, is_fresh: true };
+        let read = move || {
+            for line in output.into_iter().flat_map(|output| BufReader::new(output).split(b'\n')) {
+                let Ok(line) = line else { return };
+                let answer = Answer::read(&String::from_utf8_lossy(&line));
+                if answer.is_some_and(|answer| send.send(answer).is_err()) {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("trial-answers".into()).spawn(read)?;
+        Ok(process)
+    }
+
+    fn try_one(&mut self, line: &str, answer_max: Duration, reply: &oneshot::Sender<Tried>) -> Ended {
+        let written = self.input.as_mut().map(|input| input.write_all(line.as_bytes()).and_then(|()| input.flush()));
+        if !matches!(written, Some(Ok(()))) {
+            return Ended::Unclear("it takes no message any more".to_owned());
+        }
+        // Until it says that it has the message, that has nothing to do with anything.
+        let mut stage = None;
+        let until = Instant::now() + answer_max;
+        loop {
+            match (self.hear(until, reply), stage) {
+                (Heard::Answer(Answer::Entered { stage: entered }), _) => {
+                    stage = Stage::ALL.into_iter().find(|stage| stage.as_str() == entered).or(stage);
+                }
+                (Heard::Answer(Answer::Survived), _) => return Ended::Survived,
+                (Heard::Answer(Answer::Broken { why }), Some(stage)) => {
+                    return Ended::Died(Death { how: redact::cut(&why, 500), stage });
+                }
+                (Heard::Answer(Answer::Ready | Answer::Broken { .. }), _) => {}
+                (Heard::End, _) => {
+                    let (how, is_of_itself) = match self.end() {
+                        Ok(status) => told(status),
+                        Err(why) => (why, false),
+                    };
+                    return match stage.filter(|_| is_of_itself) {
+                        Some(stage) => Ended::Died(Death { how, stage }),
+                        None => Ended::Unclear(how),
+                    };
+                }
+                (Heard::Late, stage) => {
+                    let how = format!("it had no answer after {} s", answer_max.as_secs());
+                    return match stage {
+                        Some(Stage::Embed) => Ended::Died(Death { how, stage: Stage::Embed }),
+                        _ => Ended::Unclear(how),
+                    };
+                }
+                (Heard::Unwanted, _) => return Ended::Unwanted,
+            }
+        }
+    }
+
+    fn hear(&self, until: Instant, reply: &oneshot::Sender<Tried>) -> Heard {
+        loop {
+            match self.answers.recv_timeout(LOOK_INTERVAL) {
+                Ok(answer) => return Heard::Answer(answer),
+                Err(RecvTimeoutError::Disconnected) => return Heard::End,
+                Err(RecvTimeoutError::Timeout) if reply.is_closed() => return Heard::Unwanted,
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return Heard::Late,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Its output has ended.
+    fn end(&mut self) -> Result<ExitStatus, String> {
+        self.child.wait().map_err(|error| format!("the system does not say how it ended: {error}"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a process ended, in words, and whether that was of its own making.
+fn told(status: ExitStatus) -> (String, bool) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::ExitStatusExt;
+        if let Some(signal) = status.signal() {
+            return signalled(signal);
+        }
+    }
+    match status.code() {
+        Some(code) => (format!("it ended with exit code {code}"), true),
+        None => ("it ended".to_owned(), false),
+    }
+}
+
+/// Faults that the kernel and C libraries raise in the process that makes them; those of the other numbers that exist on every
+/// Unix are sent by somebody else.
+#[cfg(unix)]
+fn signalled(signal: i32) -> (String, bool) {
+    const OWN: [(i32, &str); 5] = [(4, "SIGILL"), (5, "SIGTRAP"), (6, "SIGABRT"), (8, "SIGFPE"), (11, "SIGSEGV")];
+    /// Numbered differently.
+    const SIGBUS: i32 = if cfg!(target_os = "linux") { 7 } else { 10 };
+    let name = match OWN.iter().find(|(number, _)| *number == signal) {
+        Some((_, name)) => Some(*name),
+        None => (signal == SIGBUS).then_some("SIGBUS"),
+    };
+    match (name, signal) {
+        (Some(name), _) => (format!("it was ended by {name} (signal {signal})"), true),
+        (None, 9) => {
+            let why = "it was killed (SIGKILL), by the kernel for want of memory, or by somebody";
+            (why.to_owned(), false)
+        }
+        (None, _) => (format!("somebody sent it signal {signal}"), false),
+    }
+}
+
+#[cfg(test)]
+#[path = "processes_tests.rs"]
+mod tests;
