@@ -84,14 +84,15 @@ impl Gate {
         // From here on the pass gives the slot back, also where this future is dropped.
         let mut pass = Pass { gate: self.clone(), slot: Some(slot), begun: Instant::now() };
         while let Some(until) = self.paused_until() {
-            tokio::time::sleep_until(until).await;
+            tokio::time::sleep_until(until.into()).await;
         }
         pass.begun = Instant::now();
         pass
     }
 
-    fn paused_until(&self) -> Option<Instant> {
-        self.lock().paused_until.filter(|until| *until > Instant::now())
+    /// Until when nobody is let through, where there is a pause.
+    pub fn paused_until(&self) -> Option<std::time::Instant> {
+        self.lock().paused_until.filter(|until| *until > Instant::now()).map(Instant::into_std)
     }
 
     fn judge(&self, begun: Instant, load: Load) {

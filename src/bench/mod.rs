@@ -2,11 +2,13 @@
 
 mod catalog;
 mod embed;
+mod neighbours;
 mod photo;
 mod pipeline;
 mod preprocess;
 
 pub use embed::{EmbedBench, EmbedReport};
+pub use neighbours::{Disturbed, NeighboursBench, NeighboursReport};
 pub use pipeline::{PipelineBench, PipelineReport, ReplayReport};
 pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, PreprocessSet, Times};
 

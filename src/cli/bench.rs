@@ -9,9 +9,9 @@ use comfy_table::{Table, presets};
 
 use super::output::watch;
 use super::{CliError, Exit, Global, stop_on_signals};
-use crate::bench::{BenchError, Peer, PipelineBench, PreprocessBench};
+use crate::bench::{BenchError, NeighboursBench, Peer, PipelineBench, PreprocessBench};
 
-/// Measures the pipeline against the model alone, a model against ONNX Runtime alone, and preprocessing
+/// Measures the pipeline against the model alone and beside bad neighbours, a model against ONNX Runtime alone, and preprocessing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream bench pipeline --messages 1852 --json")]
 pub struct Args {
@@ -36,6 +36,27 @@ enum What {
         /// How many messages; the catalog repeats as needed
         #[arg(long, default_value_t = 1852, value_parser = clap::value_parser!(u32).range(1..))]
         messages: u32,
+    },
+    /// Good messages among others whose media hosts refuse, do not answer or stall: how fast the good ones go, next to alone
+    ///
+    /// One, eight and a thousand bad hosts, each an address of the loopback network (on Linux; other systems have one only), with the
+    /// configured limits and timeouts. Measured in rounds that take turns; medians. With --json: {"messages", "bad_messages",
+    /// "undisturbed_per_s", "neighbours": [{"what", "hosts", "per_s", "ratio"}]}; "ratio" is the rate of the good ones over
+    /// their rate alone.
+    #[command(after_help = "Example: clipstream bench neighbours --messages 1000 --bad 500")]
+    Neighbours {
+        /// A folder with catalog.jsonl
+        #[arg(long, value_name = "DIRECTORY", default_value = "demo/catalog")]
+        catalog: PathBuf,
+        /// How many good messages; the catalog repeats as needed
+        #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+        messages: u32,
+        /// How many bad ones among them
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        bad: u32,
+        /// How often everything is measured
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
     },
     Embed(embed::Args),
     /// Decode, resize and normalise on one core, exact and fast, next to Pillow + torchvision where --peers names a Python
@@ -64,6 +85,10 @@ enum What {
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     match args.what {
         What::Pipeline { catalog, messages } => pipeline(catalog, messages as usize, global).await,
+        What::Neighbours { catalog, messages, bad, rounds } => {
+            let (messages, bad, rounds) = (messages as usize, bad as usize, rounds as usize);
+            neighbours(NeighboursBench { catalog, messages, bad, rounds }, global).await
+        }
         What::Embed(args) => embed::run(args, global).await,
         What::Preprocess { catalog, image, repeat, peers } => {
             preprocess(PreprocessBench { catalog, images: image, repeat: repeat as usize, peers }, global).await
@@ -93,6 +118,31 @@ async fn pipeline(catalog: PathBuf, messages: usize, global: &Global) -> Result<
             100.0 * report.replay.images_not_embedded,
             report.recall_ratio
         )
+    })?)
+}
+
+async fn neighbours(bench: NeighboursBench, global: &Global) -> Result<(), CliError> {
+    let settings = global.start_quiet()?;
+    let shutdown = stop_on_signals(None)?;
+    let mut bar = None;
+    let ended = bench.run(settings, shutdown, |total, counts| bar = Some(watch(Some(total), counts))).await;
+    drop(bar);
+    let report = ended?;
+    Ok(global.output().result(&report, || {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(["bad hosts", "what", "good messages/s", "ratio"]);
+        table.add_row([
+            "0".to_owned(),
+            "undisturbed".to_owned(),
+            format!("{:.0}", report.undisturbed_per_s),
+            "1".into(),
+        ]);
+        for found in &report.neighbours {
+            let (per_s, ratio) = (format!("{:.0}", found.per_s), format!("{:.3}", found.ratio));
+            table.add_row([found.hosts.to_string(), found.what.to_owned(), per_s, ratio]);
+        }
+        format!("{} good messages, {} bad ones among them\n{table}", report.messages, report.bad_messages)
     })?)
 }
 

@@ -4,8 +4,12 @@ use super::reader::{Expected, Reader, Review};
 /// `[pipeline]`: bounds, retries and drain.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// Messages between decode and settle, waiting ones of a busy key included.
+    /// Messages that are worked on at once.
     pub in_flight_max: usize,
+    /// Messages that were taken and let others pass: for their turn, for a host that is down, or for an earlier one of their asset.
+    pub held_messages_max: usize,
+    /// Messages of one partition from its watermark to the last one taken.
+    pub uncommitted_messages_max: u64,
     /// Fetched and not yet decoded media, in bytes.
     pub media_in_flight_bytes_max: u64,
     /// Whether pictures and texts that the store already has are not embedded again.
@@ -37,6 +41,8 @@ impl Default for PipelineSettings {
     fn default() -> Self {
         Self {
             in_flight_max: 256,
+            held_messages_max: 10_000,
+            uncommitted_messages_max: 100_000,
             media_in_flight_bytes_max: 256 * 1024 * 1024,
             skip_unchanged: true,
             attempts_max: 5,
@@ -59,6 +65,12 @@ impl PipelineSettings {
         let media_in_flight_bytes_max = bytes("media_in_flight_bytes_max", default.media_in_flight_bytes_max);
         Self {
             in_flight_max: section.number("in_flight_max", default.in_flight_max, 1..=1_000_000),
+            held_messages_max: section.number("held_messages_max", default.held_messages_max, 1..=1_000_000),
+            uncommitted_messages_max: section.number(
+                "uncommitted_messages_max",
+                default.uncommitted_messages_max,
+                1..=1_000_000_000,
+            ),
             media_in_flight_bytes_max,
             skip_unchanged: section.flag("skip_unchanged", default.skip_unchanged),
             attempts_max: section.number("attempts_max", default.attempts_max, 1..=1_000),
@@ -84,6 +96,10 @@ impl PipelineSettings {
     pub(super) fn review(&self, kafka: &KafkaSettings, media_bytes_max: u64, review: &mut Review<'_>) {
         review.expect(self.backoff_base_ms <= self.backoff_cap_ms, "pipeline.backoff_base_ms", || {
             Expected::new(format!("at most pipeline.backoff_cap_ms, which is {}", self.backoff_cap_ms))
+        });
+        let least = self.in_flight_max as u64;
+        review.expect(self.uncommitted_messages_max >= least, "pipeline.uncommitted_messages_max", || {
+            Expected::new(format!("at least pipeline.in_flight_max, which is {least}"))
         });
         if let Err(expected) = kafka.check_drain(self.drain_deadline_ms) {
             review.wrong("pipeline.drain_deadline_ms", expected);

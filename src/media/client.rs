@@ -7,7 +7,7 @@ use url::Url;
 use super::body::Bounds;
 use super::deadline::Deadline;
 use super::file::FileFetcher;
-use super::hosts::{Hosts, Rules};
+use super::hosts::{Hosts, Rules, Standing};
 use super::http::{self, HttpFetcher};
 use super::resolver::{Lookup, SystemLookup};
 use super::s3::{self, S3Fetcher};
@@ -105,6 +105,16 @@ impl MediaClient {
         self.inner.s3.check().await
     }
 
+    /// As what the host is known that is asked for `url` first; `None` where nobody is asked.
+    pub fn host_of(&self, url: &MediaUrl) -> Option<String> {
+        origin(trimmed(url.expose()))
+    }
+
+    /// What may be expected of a host (as of [`Self::host_of`]) now.
+    pub fn standing(&self, host: &str) -> Standing {
+        self.inner.hosts.standing(host)
+    }
+
     /// What an operator should know of the settings at the start, one line.
     pub fn warning(&self) -> Option<&'static str> {
         self.inner.s3.warning()
@@ -151,8 +161,8 @@ impl MediaClient {
         };
         let (url, scheme) = relative.as_deref().map_or((url, scheme), |url| (url, "file".to_owned()));
         let answer = match scheme.as_str() {
-            "http" | "https" => inner.http.fetch(url, known, &mut deadline).await,
-            "s3" => inner.s3.fetch(url, known, &mut deadline).await,
+            "http" | "https" => Box::pin(inner.http.fetch(url, known, &mut deadline)).await,
+            "s3" => Box::pin(inner.s3.fetch(url, known, &mut deadline)).await,
             "data" => data_url::fetch(url, inner.bytes_max, &inner.budget, &mut deadline).await.map(Answer::Fetched),
             "file" => inner.file.fetch(url, &mut deadline).await.map(Answer::Fetched),
             _ => Err(unsupported(url, &scheme)),
@@ -172,7 +182,7 @@ impl MediaClient {
     }
 }
 
-/// As what a host is known that has served a picture from `url`.
+/// As what the host of `url` is known.
 fn origin(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     match url.scheme() {

@@ -165,6 +165,12 @@ impl HostHealth {
         })
     }
 
+    /// Whether nothing good is to be expected of it now: it has never served, or fails for more than one item.
+    pub fn is_doubtful(&self) -> bool {
+        let fails = |failing: &Failing| failing.unreachable || failing.urls.len() > 1;
+        !self.has_served || self.failing.as_ref().is_some_and(fails)
+    }
+
     /// It has served, if not this process.
     pub fn note_served(&mut self) {
         self.has_served = true;

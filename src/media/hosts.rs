@@ -51,6 +51,17 @@ struct Counted {
     out: bool,
 }
 
+/// What may be expected of a host now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Fetches at once that it gets.
+    pub fetches_max: usize,
+    /// It has never served anything, or fails now.
+    pub is_doubtful: bool,
+    /// Nobody is to ask it before (`Retry-After`).
+    pub paused_until: Option<Instant>,
+}
+
 /// One of a host's fetches. Dropping it lets the next one begin.
 #[derive(Debug)]
 pub(super) struct HostSlot {
@@ -95,6 +106,15 @@ impl Hosts {
         if let Some(known) = self.lock().get_mut(&user.host) {
             known.health.note_served();
         }
+    }
+
+    pub(super) fn standing(&self, host: &str) -> Standing {
+        let known = self.lock();
+        let Some(Known { gate, health, .. }) = known.get(host) else {
+            let fetches_max = self.rules.concurrency_max;
+            return Standing { fetches_max, is_doubtful: true, paused_until: None };
+        };
+        Standing { fetches_max: gate.limit(), is_doubtful: health.is_doubtful(), paused_until: gate.paused_until() }
     }
 
     fn user(&self, host: &str) -> (Gate, User) {
@@ -194,6 +214,29 @@ mod tests {
         drop(first);
         drop(second.await);
         assert!(hosts.lock().iter().all(|(host, known)| known.users == usize::from(&**host == "b")));
+    }
+
+    #[tokio::test]
+    async fn a_standing_is_what_the_last_fetches_say() {
+        let hosts = Hosts::for_tests(4);
+        let standing = |hosts: &Hosts| hosts.standing("a");
+        assert!(standing(&hosts).is_doubtful && standing(&hosts).fetches_max == 4, "nothing is known of it");
+        hosts.acquire("a").await.done("a/1", Ok(())).unwrap();
+        let fine = Standing { fetches_max: 4, is_doubtful: false, paused_until: None };
+        assert_eq!(standing(&hosts), fine);
+        let broken = || Err::<(), _>(MediaError::transient("http_server_error", "500"));
+        hosts.acquire("a").await.done("a/2", broken()).unwrap_err();
+        hosts.acquire("a").await.done("a/2", broken()).unwrap_err();
+        assert_eq!(standing(&hosts), fine, "one item is no reason to doubt");
+        hosts.acquire("a").await.done("a/3", broken()).unwrap_err();
+        assert!(standing(&hosts).is_doubtful);
+        let refused = Err::<(), _>(MediaError::transient("connect_failed", "no connection"));
+        hosts.acquire("a").await.done("a/4", refused).unwrap_err();
+        assert!(standing(&hosts).fetches_max < 4);
+        let retry_after = Some(Duration::from_secs(3600));
+        let throttled = MediaError { retry_after, ..MediaError::transient("http_throttled", "429") };
+        hosts.acquire("a").await.done("a/5", Err::<(), _>(throttled)).unwrap_err();
+        assert!(standing(&hosts).paused_until.is_some());
     }
 
     #[tokio::test]

@@ -35,6 +35,7 @@ use bytes::Bytes;
 #[cfg(fuzzing)]
 pub use self::http::fuzzing;
 pub use client::MediaClient;
+pub use hosts::Standing;
 
 use crate::budget::Reservation;
 use crate::domain::{Class, UnchangedBy};

@@ -117,7 +117,7 @@ impl S3Fetcher {
         }
         let known_etag = known.and_then(|known| known.etag.clone());
         let slot = deadline.paused(self.hosts.acquire(&origin(object.bucket))).await;
-        let result = self.get(&object, known_etag, &shown, deadline).await;
+        let result = Box::pin(self.get(&object, known_etag, &shown, deadline)).await;
         let result = slot.done(url, result.map_err(|error| self.explain(&object, error)));
         match &result {
             Ok(_) => *self.served() = Some((object.bucket.to_owned(), Instant::now())),
@@ -191,7 +191,7 @@ impl S3Fetcher {
         shown: &str,
         deadline: &mut Deadline,
     ) -> Result<Answer, MediaError> {
-        let client = deadline.run(shown, "setting up S3", self.client()).await??;
+        let client = deadline.run(shown, "setting up S3", Box::pin(self.client())).await??;
         let request = client
             .get_object()
             .bucket(object.bucket)
@@ -203,7 +203,7 @@ impl S3Fetcher {
             (Some(_), true) => Endpoint::Fixed,
             _ => Endpoint::PerBucket,
         };
-        let output = match deadline.run(shown, "waiting for the answer", request.send()).await? {
+        let output = match deadline.run(shown, "waiting for the answer", Box::pin(request.send())).await? {
             Ok(output) => output,
             Err(error) if known_etag.is_some() && s3_error::is_not_modified(&error) => {
                 return Ok(Answer::Unchanged(UnchangedBy::Etag));

@@ -1,12 +1,13 @@
 //! Trying again: transient failures of one item a few times, outages of something shared for as long as they last.
+//!
+//! What only a neighbour is short of (the host of its picture) is no reason to keep a place in the pipeline: such an item is put
+//! aside ([`Attempts::attempt`]), and run anew when its time has come.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use super::flight;
+use super::holds::{Hold, Holds};
 use crate::config::PipelineSettings;
 use crate::domain::{Class, Failure, Stage};
 use crate::retry::Backoff;
@@ -35,6 +36,38 @@ pub struct GaveUp {
     pub attempts: u32,
 }
 
+/// Why an item does not go on now.
+#[derive(Debug)]
+pub enum Stop {
+    GaveUp(GaveUp),
+    Aside(Aside),
+}
+
+/// An item that lets others pass until it is run anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aside {
+    pub wait: Duration,
+    /// What the other side asked for.
+    pub retry_after: Option<Duration>,
+    /// The host is down for all of its items.
+    pub is_out: bool,
+}
+
+impl From<GaveUp> for Stop {
+    fn from(gave_up: GaveUp) -> Self {
+        Self::GaveUp(gave_up)
+    }
+}
+
+/// What an item has been through in one stage, as far as the next attempt depends on it.
+#[derive(Debug, Default)]
+pub struct Tried {
+    transient: u32,
+    waits: Option<Backoff>,
+    races: Option<Backoff>,
+    hold: Option<Hold>,
+}
+
 impl Attempts {
     pub fn new(settings: &PipelineSettings, health: Health, metrics: Arc<Metrics>) -> Self {
         Self {
@@ -42,11 +75,7 @@ impl Attempts {
             base: Duration::from_millis(settings.backoff_base_ms),
             cap: Duration::from_millis(settings.backoff_cap_ms),
             metrics,
-            holds: Arc::new(Holds {
-                health,
-                held: Mutex::default(),
-                success: Stage::ALL.into_iter().map(|stage| (stage, Notify::new())).collect(),
-            }),
+            holds: Arc::new(Holds::new(health)),
         }
     }
 
@@ -57,49 +86,92 @@ impl Attempts {
         F: Future<Output = Result<T, Failure>>,
     {
         flight::enter(stage);
-        let mut backoff = Backoff::new(self.base, self.cap);
-        let mut races = Backoff::new(self.base, self.base.saturating_mul(RACE_WAITS_MAX).min(self.cap));
-        let mut transient = 0;
-        let mut hold = None;
+        let mut tried = Tried::default();
         loop {
-            let started = Instant::now();
-            let failure = match work().await {
-                Ok(done) => {
-                    self.metrics.stage(stage, started.elapsed());
-                    self.holds.succeeded(stage);
-                    return Ok(done);
+            match self.once(stage, &mut tried, Box::pin(work())).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => {
+                    let wait = self.wait_after(stage, &mut tried, &failure)?;
+                    self.wait(&tried, wait, failure.retry_after).await;
                 }
-                Err(failure) => failure,
-            };
-            self.metrics.failed(failure.stage, failure.class, failure.reason);
-            match failure.class {
-                Class::Transient if failure.reason == STORE_CONFLICT => {
-                    tracing::debug!(%stage, reason = failure.reason, "{}", failure.message);
-                    self.metrics.retried(stage, failure.class);
-                    hold = None;
-                    tokio::time::sleep(races.next_wait(failure.retry_after)).await;
-                    continue;
-                }
-                Class::Permanent => return Err(GaveUp { failure, attempts: transient + 1 }),
-                Class::Transient => {
-                    transient += 1;
-                    tracing::debug!(%stage, reason = failure.reason, attempt = transient, "{}", failure.message);
-                    if transient < self.max {
-                        hold = None;
-                    } else if is_shared(&failure) {
-                        Hold::begin(&mut hold, &self.holds, stage, &failure);
-                    } else {
-                        return Err(GaveUp { failure, attempts: transient });
+            }
+        }
+    }
+
+    /// As [`Self::run`], but what fails for want of something that is not everybody's gives its place to others until it is tried
+    /// again, in a call of its own with the same `tried`. What this process itself is short of it waits for here: more
+    /// items would make it worse.
+    pub async fn attempt<T, F>(&self, stage: Stage, tried: &mut Tried, mut work: impl FnMut() -> F) -> Result<T, Stop>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        flight::enter(stage);
+        loop {
+            match self.once(stage, tried, Box::pin(work())).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => {
+                    let wait = self.wait_after(stage, tried, &failure)?;
+                    if !is_own(&failure) {
+                        let is_out = failure.class == Class::Outage;
+                        return Err(Stop::Aside(Aside { wait, retry_after: failure.retry_after, is_out }));
                     }
+                    self.wait(tried, wait, failure.retry_after).await;
                 }
-                Class::Outage => Hold::begin(&mut hold, &self.holds, stage, &failure),
             }
-            self.metrics.retried(stage, failure.class);
-            let wait = backoff.next_wait(failure.retry_after);
-            match &hold {
-                Some(hold) => hold.wait(wait, self.base.max(failure.retry_after.unwrap_or_default())).await,
-                None => tokio::time::sleep(wait).await,
+        }
+    }
+
+    /// `work` on the heap: some of it is large, and a message's own future is moved before it begins.
+    async fn once<T>(
+        &self,
+        stage: Stage,
+        tried: &mut Tried,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let started = Instant::now();
+        let done = work.await.inspect_err(|failure| {
+            self.metrics.failed(failure.stage, failure.class, failure.reason);
+        })?;
+        self.metrics.stage(stage, started.elapsed());
+        self.holds.succeeded(stage);
+        *tried = Tried::default();
+        Ok(done)
+    }
+
+    /// How long to wait before the next attempt, if there is to be one.
+    fn wait_after(&self, stage: Stage, tried: &mut Tried, failure: &Failure) -> Result<Duration, GaveUp> {
+        match failure.class {
+            Class::Transient if failure.reason == STORE_CONFLICT => {
+                tracing::debug!(%stage, reason = failure.reason, "{}", failure.message);
+                self.metrics.retried(stage, failure.class);
+                tried.hold = None;
+                let cap = self.base.saturating_mul(RACE_WAITS_MAX).min(self.cap);
+                let races = tried.races.get_or_insert_with(|| Backoff::new(self.base, cap));
+                return Ok(races.next_wait(failure.retry_after));
             }
+            Class::Permanent => return Err(GaveUp { failure: failure.clone(), attempts: tried.transient + 1 }),
+            Class::Transient => {
+                tried.transient += 1;
+                tracing::debug!(%stage, reason = failure.reason, attempt = tried.transient, "{}", failure.message);
+                if tried.transient < self.max {
+                    tried.hold = None;
+                } else if is_shared(failure) {
+                    Hold::begin(&mut tried.hold, &self.holds, stage, failure);
+                } else {
+                    return Err(GaveUp { failure: failure.clone(), attempts: tried.transient });
+                }
+            }
+            Class::Outage => Hold::begin(&mut tried.hold, &self.holds, stage, failure),
+        }
+        self.metrics.retried(stage, failure.class);
+        let waits = tried.waits.get_or_insert_with(|| Backoff::new(self.base, self.cap));
+        Ok(waits.next_wait(failure.retry_after))
+    }
+
+    async fn wait(&self, tried: &Tried, wait: Duration, retry_after: Option<Duration>) {
+        match &tried.hold {
+            Some(hold) => hold.wait(wait, self.base.max(retry_after.unwrap_or_default())).await,
+            None => tokio::time::sleep(wait).await,
         }
     }
 }
@@ -110,67 +182,12 @@ fn is_shared(failure: &Failure) -> bool {
     !matches!(failure.stage, Stage::Decode | Stage::Fetch | Stage::Embed)
 }
 
-/// Items that are held, by stage. A stage is out for as long as one item is held in it, whatever becomes of others.
-struct Holds {
-    health: Health,
-    held: Mutex<BTreeMap<Stage, usize>>,
-    /// Wakes the items that are held in a stage.
-    success: BTreeMap<Stage, Notify>,
-}
-
-impl Holds {
-    fn succeeded(&self, stage: Stage) {
-        if let Some(held) = self.success.get(&stage) {
-            held.notify_waiters();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Stage, usize>> {
-        // A panic elsewhere leaves the map whole: every update is one call.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One item that is held. Dropped when it goes on, however it goes on.
-struct Hold {
-    holds: Arc<Holds>,
-    stage: Stage,
-}
-
-impl Hold {
-    fn begin(hold: &mut Option<Self>, holds: &Arc<Holds>, stage: Stage, failure: &Failure) {
-        let mut held = holds.lock();
-        if hold.is_none() {
-            *held.entry(stage).or_default() += 1;
-            *hold = Some(Self { holds: holds.clone(), stage });
-        }
-        // Under the lock, so that the end of another item's hold cannot come between.
-        holds.health.outage(stage.as_str(), failure.reason, failure.message.clone());
-    }
-
-    /// Waits before the next attempt: at most `wait`, and less when another item's attempt succeeds, since what was down
-    /// may be back. But never less than `least`, since what is down may be something else.
-    async fn wait(&self, wait: Duration, least: Duration) {
-        let Some(success) = self.holds.success.get(&self.stage) else { return tokio::time::sleep(wait).await };
-        let least = least.min(wait);
-        // Counts from here on, also while it is not waited for.
-        let success = success.notified();
-        tokio::time::sleep(least).await;
-        let _ = tokio::time::timeout(wait - least, success).await;
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut held = self.holds.lock();
-        let left = held.get(&self.stage).copied().unwrap_or_default().saturating_sub(1);
-        if left > 0 {
-            held.insert(self.stage, left);
-        } else {
-            held.remove(&self.stage);
-            self.holds.health.over(self.stage.as_str());
-        }
-    }
+/// Whether this process lacks something that every item needs, whatever its neighbours do (`used_up`).
+fn is_own(failure: &Failure) -> bool {
+    matches!(
+        failure.reason,
+        "descriptors_used_up" | "ports_used_up" | "memory_used_up" | "disk_full" | "disk_read_only"
+    )
 }
 
 #[cfg(test)]

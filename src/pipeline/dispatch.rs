@@ -1,28 +1,30 @@
 //! The loop that owns all order: takes messages while there is room, starts at most one job per asset, settles what
-//! has ended, commits the watermark, and answers assignments and revocations.
+//! has ended (`ended`), commits the watermark (`ticks`), and answers assignments and revocations.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinError, JoinSet};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::PipelineError;
-use super::attempts::GaveUp;
+use super::attempts::{Aside, GaveUp, Stop, Tried};
+use super::flight::Turn;
 use super::flood::{Flood, FloodGate};
 use super::keys::{Job, Keys};
+use super::pauses::Pauses;
 use super::progress::{Progress, Summary};
 use super::stuck::Stuck;
+use super::turns::{Lane, Name, Turns};
 use super::watermark::{Assignment, Taken, Watermarks};
 use crate::config::PipelineSettings;
 use crate::dead_letter::{DeadLetter, Sent};
-use crate::domain::{Failure, IngestRequest, Message, Outcome, TopicPartition};
+use crate::domain::{Failure, IngestRequest, Message, Outcome};
+use crate::media::Standing;
 use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceError, SourceEvent};
 use crate::telemetry::{Health, Metrics, Pulse};
-
-/// How often progress is mentioned in the log.
-const REPORT: Duration = Duration::from_secs(60);
 
 /// How often the loop shows that it goes round, whatever else happens.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,12 +36,19 @@ pub trait Handler: Send + Sync + 'static {
     /// Bytes that the request holds in memory on its way, its message left out.
     fn memory_bytes(&self, request: &IngestRequest) -> usize;
 
-    /// Takes the request as far as it gets, retries included.
+    /// The media host that the request needs something of, if any.
+    fn host(&self, request: &IngestRequest) -> Option<String>;
+
+    /// What may be expected of a host now.
+    fn standing(&self, host: &str) -> Standing;
+
+    /// Takes the request as far as it gets, retries included. Put aside, it is processed anew, with the same `tried`.
     fn process(
         &self,
         request: &IngestRequest,
         message: &Message,
-    ) -> impl Future<Output = Result<Outcome, GaveUp>> + Send;
+        tried: &mut Tried,
+    ) -> impl Future<Output = Result<Outcome, Stop>> + Send;
 
     /// Why no more work can be done, if so: something that all messages need has panicked, or does not work any more.
     fn broken(&self) -> Option<PipelineError>;
@@ -49,35 +58,49 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 pub struct Dispatcher<H> {
-    source: Box<dyn Source>,
-    handler: Arc<H>,
-    settings: PipelineSettings,
+    pub(super) source: Box<dyn Source>,
+    pub(super) handler: Arc<H>,
+    pub(super) settings: PipelineSettings,
     shutdown: Shutdown,
-    health: Health,
-    metrics: Arc<Metrics>,
-    progress: Arc<Progress>,
-    watermarks: Watermarks,
-    keys: Keys,
-    tasks: JoinSet<Ended>,
-    revocations: Vec<Leaving>,
-    stuck: Stuck,
+    pub(super) health: Health,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) watermarks: Watermarks,
+    pub(super) pauses: Pauses,
+    pub(super) keys: Keys,
+    /// The jobs that do not run, but for those that wait behind another one of their asset.
+    pub(super) turns: Turns,
+    turns_back: (mpsc::UnboundedSender<Name>, mpsc::UnboundedReceiver<Name>),
+    /// What runs: at most `in_flight_max`.
+    pub(super) tasks: JoinSet<Ended>,
+    pub(super) running_bytes: usize,
+    pub(super) revocations: Vec<Leaving>,
+    /// Something that waits may be nobody's here any more.
+    pub(super) is_to_sweep: bool,
+    pub(super) is_draining: bool,
+    /// Something that all messages need is out.
+    pub(super) is_out: bool,
+    pub(super) stuck: Stuck,
     pulse: Pulse,
-    in_flight: usize,
-    in_flight_bytes: usize,
-    flood_gate: FloodGate,
-    reported: Instant,
-    reported_settled: u64,
+    /// What was taken and is not settled, running or not.
+    pub(super) in_flight: usize,
+    pub(super) in_flight_bytes: usize,
+    /// Dropped while draining.
+    pub(super) left: u64,
+    pub(super) flood_gate: FloodGate,
+    pub(super) reported: Instant,
+    pub(super) reported_settled: u64,
 }
 
 /// Partitions that others will get, as they were assigned when we were told.
-struct Leaving {
-    revocation: Revocation,
-    assignments: Vec<Assignment>,
+pub(super) struct Leaving {
+    pub revocation: Revocation,
+    pub assignments: Vec<Assignment>,
 }
 
 /// A task's last words.
 #[expect(clippy::large_enum_variant, reason = "moved once; most are jobs, and a box for the others saves nothing")]
-enum Ended {
+pub(super) enum Ended {
     Job {
         job: Box<Job>,
         end: End,
@@ -89,8 +112,10 @@ enum Ended {
     },
 }
 
-enum End {
+pub(super) enum End {
     Outcome(Outcome),
+    /// It is run anew later.
+    Aside(Aside),
     /// The partition belongs to others now; the message is theirs to process.
     Fenced,
 }
@@ -109,6 +134,8 @@ impl<H: Handler> Dispatcher<H> {
         let pulse = Pulse::new("the dispatcher");
         health.watch(pulse.clone());
         let stuck = Stuck::new(Duration::from_millis(settings.stalled_after_ms), health.clone());
+        let standings = handler.clone();
+        let turns = Turns::new(&settings, move |host| standings.standing(host));
         Self {
             source,
             handler,
@@ -118,13 +145,21 @@ impl<H: Handler> Dispatcher<H> {
             metrics,
             progress,
             watermarks: Watermarks::default(),
+            pauses: Pauses::default(),
             keys: Keys::default(),
+            turns,
+            turns_back: mpsc::unbounded_channel(),
             tasks: JoinSet::new(),
+            running_bytes: 0,
             revocations: Vec::new(),
+            is_to_sweep: false,
+            is_draining: false,
+            is_out: false,
             stuck,
             pulse,
             in_flight: 0,
             in_flight_bytes: 0,
+            left: 0,
             flood_gate,
             reported: Instant::now(),
             reported_settled: 0,
@@ -149,7 +184,7 @@ impl<H: Handler> Dispatcher<H> {
         Ok(Summary {
             settled: self.progress.settled(),
             dead_lettered: self.progress.dead_lettered(),
-            abandoned: self.in_flight as u64,
+            abandoned: self.in_flight as u64 + self.left,
         })
     }
 
@@ -164,9 +199,11 @@ impl<H: Handler> Dispatcher<H> {
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.pulse.beat();
+            self.is_draining = drain_by.is_some();
+            self.start_ready();
             self.complete_revocations();
-            let stopping = source_ended || drain_by.is_some();
-            if stopping && self.tasks.is_empty() {
+            let stopping = source_ended || self.is_draining;
+            if stopping && self.tasks.is_empty() && self.turns.is_empty() {
                 // What failed while draining counts too.
                 return flooded
                     .map_or(Ok(()), |found| Err(PipelineError::Flood(self.flood_gate.flood().unwrap_or(found))));
@@ -181,7 +218,7 @@ impl<H: Handler> Dispatcher<H> {
                     return Ok(());
                 }
                 Some(ended) = self.tasks.join_next() => {
-                    self.on_ended(ended)?;
+                    self.on_ended(ended.map_err(|e| PipelineError::Broken(e.to_string()))?);
                     if flooded.is_none() {
                         flooded = self.flood_gate.flood();
                         drain_by = drain_by.or_else(|| flooded.map(|_| self.drain_deadline()));
@@ -193,7 +230,9 @@ impl<H: Handler> Dispatcher<H> {
                         return Err(why);
                     }
                 }
-                _ = alive.tick() => {}
+                _ = alive.tick() => self.look_at_distances(),
+                Some(host) = self.turns_back.1.recv() => self.turns.passed(&host, true, Instant::now()),
+                () = sleep_until(self.turns.due().map(Into::into)) => self.turns.wake(Instant::now()),
                 event = self.source.next(demand), if !source_ended => match event {
                     Ok(SourceEvent::End) => source_ended = true,
                     Ok(event) => self.on_event(event)?,
@@ -209,23 +248,39 @@ impl<H: Handler> Dispatcher<H> {
     }
 
     fn has_room(&self) -> bool {
+        let PipelineSettings { in_flight_max, held_messages_max, .. } = self.settings;
         let bytes_max = usize::try_from(self.settings.media_in_flight_bytes_max).unwrap_or(usize::MAX);
-        self.in_flight < self.settings.in_flight_max && self.in_flight_bytes < bytes_max
+        // What does not run leaves room for what does.
+        let held_bytes = self.in_flight_bytes.saturating_sub(self.running_bytes);
+        let may_wait = self.waiting() < held_messages_max
+            && self.turns.waiting_in_peace() < (held_messages_max / 2).max(1)
+            && held_bytes < bytes_max / 2;
+        // With all places taken another message is of use only where it may be of somebody who has too few of them.
+        let may_run = self.tasks.len() < in_flight_max || (self.turns.is_crowded() && !self.is_out);
+        may_wait && may_run && self.in_flight_bytes < bytes_max && !self.pauses.is_all(self.watermarks.len())
+    }
+
+    /// Messages that were taken and do not run.
+    pub(super) fn waiting(&self) -> usize {
+        self.in_flight.saturating_sub(self.tasks.len())
     }
 
     fn on_event(&mut self, event: SourceEvent) -> Result<(), PipelineError> {
         match event {
             SourceEvent::Assigned { epoch, partitions } => {
                 partitions.into_iter().for_each(|partition| self.watermarks.assign(partition, epoch));
+                self.is_to_sweep = true;
             }
             SourceEvent::Message(message) => self.on_message(message)?,
             SourceEvent::Revoking(revocation) => {
                 let assignments = self.watermarks.current(&revocation.partitions);
                 self.revocations.push(Leaving { revocation, assignments });
+                self.is_to_sweep = true;
             }
             SourceEvent::Lost { partitions } => {
                 let assignments = self.watermarks.current(&partitions);
                 self.watermarks.release(&assignments);
+                self.is_to_sweep = true;
             }
             SourceEvent::End => {}
         }
@@ -247,6 +302,7 @@ impl<H: Handler> Dispatcher<H> {
             }
         };
         self.progress.take();
+        let partition = message.position.topic_partition();
         self.in_flight += 1;
         let mut bytes = message.memory_bytes();
         let decoded = self.handler.decode(&message);
@@ -254,12 +310,16 @@ impl<H: Handler> Dispatcher<H> {
         self.in_flight_bytes += bytes;
         match decoded {
             Ok(request) => {
-                if let Some(job) = self.keys.enter(Job { message, request, flight, bytes, superseded: Vec::new() }) {
-                    self.start(job);
+                let lane = Lane::of(&request, self.handler.host(&request));
+                let (tried, superseded) = (Tried::default(), Vec::new());
+                let job = Job { message, request, flight, bytes, lane, seq: 0, tried, superseded };
+                if let Some(job) = self.keys.enter(job) {
+                    self.turns.enter(Box::new(job));
                 }
             }
             Err(failure) => {
                 self.metrics.failed(failure.stage, failure.class, failure.reason);
+                self.running_bytes += bytes;
                 let handler = self.handler.clone();
                 self.tasks.spawn(async move {
                     let letter = DeadLetter { message, failure, attempts: 1 };
@@ -271,151 +331,54 @@ impl<H: Handler> Dispatcher<H> {
                 });
             }
         }
+        if self.watermarks.distance(&partition) >= self.settings.uncommitted_messages_max
+            && !self.pauses.partitions().contains(&partition)
+        {
+            self.look_at_distances();
+        }
         Ok(())
     }
 
-    fn start(&mut self, job: Job) {
+    /// Starts what may run, as far as there are places, and drops what will not run here any more.
+    fn start_ready(&mut self) {
+        while let Ok(host) = self.turns_back.1.try_recv() {
+            self.turns.passed(&host, true, Instant::now());
+        }
+        self.turns.wake(Instant::now());
+        while self.tasks.len() < self.settings.in_flight_max
+            && let Some(job) = self.turns.next()
+        {
+            self.start(job);
+        }
+        if self.is_draining || self.is_to_sweep {
+            self.sweep();
+        }
+    }
+
+    fn start(&mut self, mut job: Box<Job>) {
+        if let Some(host) = job.lane.host.clone() {
+            job.flight.give(Turn { host, back: self.turns_back.0.clone() });
+        }
+        self.running_bytes += job.bytes;
         let handler = self.handler.clone();
         self.tasks.spawn(async move {
             let flight = job.flight.clone();
-            let end = flight.carry(outcome(&*handler, &job)).await;
-            Ended::Job { job: Box::new(job), end: end.map_or(End::Fenced, End::Outcome) }
+            let end = flight.carry(Box::pin(end(&*handler, &mut job))).await;
+            Ended::Job { job, end: end.unwrap_or(End::Fenced) }
         });
-    }
-
-    fn on_ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), PipelineError> {
-        match ended.map_err(|e| PipelineError::Broken(e.to_string()))? {
-            Ended::Rejected { message, end: End::Outcome(outcome) } => {
-                self.settle(&message, message.memory_bytes(), &outcome);
-            }
-            Ended::Rejected { message, end: End::Fenced } => self.forget(message.memory_bytes()),
-            Ended::Job { job, end } => {
-                let Job { message, request, bytes, superseded, .. } = *job;
-                let mut revived = Vec::new();
-                match end {
-                    End::Outcome(outcome) => {
-                        if matches!(outcome, Outcome::DeadLettered(_) | Outcome::PutOff(_)) {
-                            revived = superseded;
-                        } else {
-                            for older in &superseded {
-                                self.settle(&older.message, older.bytes, &Outcome::Superseded);
-                            }
-                        }
-                        self.settle(&message, bytes, &outcome);
-                    }
-                    End::Fenced => {
-                        self.forget(bytes);
-                        revived = superseded;
-                    }
-                }
-                while let Some(next) = self.keys.leave(request.point_id(), std::mem::take(&mut revived)) {
-                    if !next.flight.fence.is_cancelled() {
-                        self.start(next);
-                        break;
-                    }
-                    self.forget(next.bytes);
-                    revived = next.superseded;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, message: &Message, bytes: usize, outcome: &Outcome) {
-        self.forget(bytes);
-        self.flood_gate.settled(outcome);
-        if let Outcome::DeadLettered(failure) = outcome {
-            tracing::warn!(position = %message.position, stage = %failure.stage, class = %failure.class,
-                reason = failure.reason, "dead letter: {}", failure.message);
-        }
-        if let Outcome::PutOff(failure) = outcome {
-            tracing::debug!(position = %message.position, stage = %failure.stage, reason = failure.reason,
-                "put off: {}", failure.message);
-        }
-        self.progress.settle(matches!(outcome, Outcome::DeadLettered(_)));
-        self.metrics.settled(outcome);
-        self.watermarks.settle(message);
-    }
-
-    fn forget(&mut self, bytes: usize) {
-        self.in_flight -= 1;
-        self.in_flight_bytes -= bytes;
-    }
-
-    fn complete_revocations(&mut self) {
-        let (drained, waiting) =
-            std::mem::take(&mut self.revocations).into_iter().partition(|l| self.watermarks.drained(&l.assignments));
-        self.revocations = waiting;
-        for Leaving { revocation, assignments } in drained {
-            let offsets = self.watermarks.release(&assignments);
-            revocation.complete(offsets);
-        }
-    }
-
-    async fn on_tick(&mut self) {
-        let (abandoned, waiting) =
-            std::mem::take(&mut self.revocations).into_iter().partition(|l| l.revocation.is_abandoned());
-        self.revocations = waiting;
-        for Leaving { revocation, assignments } in abandoned {
-            tracing::warn!(partitions = %list(&revocation.partitions), "released before they were drained");
-            self.watermarks.release(&assignments);
-        }
-        self.commit().await;
-        self.metrics.queue_depth("in_flight", self.in_flight);
-        let lag = self.source.lag();
-        for (partition, messages) in &lag {
-            self.metrics.lag(partition, *messages);
-        }
-        self.stuck.look(&self.watermarks, Instant::now());
-        self.health.remind(self.in_flight, self.progress.settled());
-        if self.reported.elapsed() >= REPORT {
-            self.report(lag.iter().map(|(_, messages)| messages).sum());
-        }
-    }
-
-    /// One line a minute while there is work: how it goes. During an outage its reminder says that.
-    fn report(&mut self, lag: i64) {
-        let (settled, seconds) = (self.progress.settled(), self.reported.elapsed().as_secs_f64());
-        let (new, in_flight) = (settled - self.reported_settled, self.in_flight);
-        (self.reported, self.reported_settled) = (Instant::now(), settled);
-        if (new > 0 || in_flight > 0) && self.health.is_ready() {
-            let per_second = (new as f64 / seconds * 10.0).round() / 10.0;
-            tracing::info!(
-                settled,
-                per_second,
-                dead_lettered = self.progress.dead_lettered(),
-                in_flight,
-                lag,
-                "progress"
-            );
-        }
-    }
-
-    async fn commit(&mut self) {
-        let offsets = self.watermarks.committable();
-        if offsets.is_empty() {
-            return;
-        }
-        match self.source.commit(offsets.clone()).await {
-            Ok(()) => {
-                self.metrics.committed();
-                self.health.over("commit");
-            }
-            Err(why) => {
-                self.health.outage("commit", "commit_failed", why.to_string());
-                self.watermarks.not_committed(&offsets);
-            }
-        }
     }
 }
 
 /// The job's fate. Whatever fails for good becomes a dead letter, and counts as settled only once that is safe.
-async fn outcome<H: Handler>(handler: &H, job: &Job) -> Outcome {
-    match handler.process(&job.request, &job.message).await {
-        Ok(outcome) => outcome,
-        Err(GaveUp { failure, attempts }) => {
+async fn end<H: Handler>(handler: &H, job: &mut Job) -> End {
+    match handler.process(&job.request, &job.message, &mut job.tried).await {
+        Ok(outcome) => End::Outcome(outcome),
+        Err(Stop::Aside(aside)) => End::Aside(aside),
+        Err(Stop::GaveUp(GaveUp { failure, attempts })) => {
+            // Whatever held it is no reason to call a stage out any more.
+            job.tried = Tried::default();
             let letter = DeadLetter { message: job.message.clone(), failure, attempts };
-            failed(handler.bury(&letter).await, letter.failure)
+            End::Outcome(failed(handler.bury(&letter).await, letter.failure))
         }
     }
 }
@@ -432,10 +395,6 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-fn list(partitions: &[TopicPartition]) -> String {
-    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

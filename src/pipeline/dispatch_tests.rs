@@ -1,13 +1,17 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::*;
-use crate::domain::{AssetId, Class, Op, Payload, Position, Stage};
+use crate::domain::{AssetId, Class, Op, Payload, Position, Stage, Tenant, TopicPartition};
 use crate::pipeline::FloodOf;
+
+#[path = "neighbours_tests.rs"]
+mod neighbours;
 
 /// A source that the test feeds by hand and whose commits it reads.
 struct FakeSource {
@@ -15,6 +19,7 @@ struct FakeSource {
     /// A message that came while only control events were asked for.
     held: Option<SourceEvent>,
     commits: Arc<Mutex<HashMap<TopicPartition, i64>>>,
+    held_back: Arc<Mutex<BTreeSet<TopicPartition>>>,
 }
 
 #[async_trait]
@@ -44,19 +49,26 @@ impl Source for FakeSource {
         Ok(())
     }
 
+    fn hold_back(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        *self.held_back.lock().unwrap() = partitions.clone();
+    }
+
     async fn close(self: Box<Self>) -> Result<(), SourceError> {
         Ok(())
     }
 }
 
 /// Values are instructions: `ok` is indexed, `bad` fails for good, `unreadable` does not decode, `panic` panics,
-/// `wait` is indexed once the gate opens. The dead letter of the key `held` is safe once the gate opens.
+/// `wait` is indexed once the gate opens, `out` once its host is back. A second word is the host, of which nothing bad is known
+/// unless its name begins with `bad`; it takes two fetches at once. The dead letter of the key `held` is safe once the gate opens.
+/// What a key has before a slash is its tenant.
 #[derive(Default)]
 struct FakeHandler {
     gate: Notify,
     started: Mutex<Vec<i64>>,
     buried: Mutex<Vec<i64>>,
     running: Mutex<Vec<i64>>,
+    is_back: AtomicBool,
     changed: Notify,
 }
 
@@ -79,9 +91,10 @@ impl Handler for FakeHandler {
             return Err(Failure::permanent(Stage::Decode, "test", "unreadable"));
         }
         let key = String::from_utf8(message.key.clone().unwrap().to_vec()).unwrap();
+        let (tenant, asset) = key.split_once('/').map_or((None, &*key), |(tenant, asset)| (Some(tenant), asset));
         Ok(IngestRequest {
-            asset: AssetId::new(key).unwrap(),
-            tenant: None,
+            asset: AssetId::new(asset).unwrap(),
+            tenant: tenant.map(|tenant| Tenant::new(tenant).unwrap()),
             op: Op::Upsert,
             image: None,
             text: Some(String::from_utf8(value.to_vec()).unwrap()),
@@ -95,24 +108,41 @@ impl Handler for FakeHandler {
         request.memory_bytes()
     }
 
-    async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
+    fn host(&self, request: &IngestRequest) -> Option<String> {
+        Some(request.text.as_deref()?.split_once(' ')?.1.to_owned())
+    }
+
+    fn standing(&self, host: &str) -> Standing {
+        Standing { fetches_max: 2, is_doubtful: host.starts_with("bad"), paused_until: None }
+    }
+
+    async fn process(&self, request: &IngestRequest, message: &Message, _: &mut Tried) -> Result<Outcome, Stop> {
         let offset = message.position.offset;
         self.started.lock().unwrap().push(offset);
         self.changed.notify_waiters();
-        match request.text.as_deref().unwrap() {
+        match request.text.as_deref().unwrap().split(' ').next().unwrap() {
+            "out" if !self.is_back.load(Ordering::Acquire) => {
+                let wait = Duration::from_millis(1);
+                return Err(Stop::Aside(Aside { wait, retry_after: None, is_out: true }));
+            }
             "bad" => {
                 let failure = Failure::permanent(Stage::Fetch, "test", "bad");
-                return Err(GaveUp { failure, attempts: 1 });
+                return Err(GaveUp { failure, attempts: 1 }.into());
             }
             "late" => {
                 let failure = Failure { class: Class::Transient, ..Failure::permanent(Stage::Fetch, "test", "late") };
-                return Err(GaveUp { failure, attempts: 5 });
+                return Err(GaveUp { failure, attempts: 5 }.into());
             }
             "panic" => panic!("as asked"),
             "wait" => self.gate.notified().await,
             _ => {}
         }
+        crate::pipeline::flight::enter(Stage::Embed);
+        if request.text.as_deref().unwrap().starts_with("embed") {
+            self.gate.notified().await;
+        }
         self.running.lock().unwrap().push(offset);
+        self.changed.notify_waiters();
         Ok(Outcome::Indexed)
     }
 
@@ -135,8 +165,10 @@ impl Handler for FakeHandler {
 struct Rig {
     events: mpsc::UnboundedSender<SourceEvent>,
     commits: Arc<Mutex<HashMap<TopicPartition, i64>>>,
+    held_back: Arc<Mutex<BTreeSet<TopicPartition>>>,
     handler: Arc<FakeHandler>,
     health: Health,
+    metrics: Arc<Metrics>,
     shutdown: Shutdown,
     run: tokio::task::JoinHandle<Result<Summary, PipelineError>>,
 }
@@ -149,19 +181,30 @@ impl Rig {
     fn new(settings: PipelineSettings) -> Self {
         let (events, receiver) = mpsc::unbounded_channel();
         let commits = Arc::new(Mutex::new(HashMap::new()));
-        let source = FakeSource { events: receiver, held: None, commits: commits.clone() };
+        let held_back = Arc::default();
+        let source =
+            FakeSource { events: receiver, held: None, commits: commits.clone(), held_back: Arc::clone(&held_back) };
         let handler = Arc::new(FakeHandler::default());
-        let (shutdown, health) = (Shutdown::new(), Health::new());
+        let (shutdown, health, metrics) = (Shutdown::new(), Health::new(), Arc::<Metrics>::default());
         let dispatcher = Dispatcher::new(
             Box::new(source),
             handler.clone(),
-            PipelineSettings { commit_interval_ms: 1, ..settings },
+            PipelineSettings { commit_interval_ms: 1, backoff_base_ms: 1, backoff_cap_ms: 4, ..settings },
             shutdown.clone(),
             health.clone(),
-            Arc::default(),
+            metrics.clone(),
             Arc::default(),
         );
-        let rig = Self { events, commits, handler, health, shutdown, run: tokio::spawn(dispatcher.run()) };
+        let rig = Self {
+            events,
+            commits,
+            held_back,
+            handler,
+            health,
+            metrics,
+            shutdown,
+            run: tokio::spawn(dispatcher.run()),
+        };
         rig.send(SourceEvent::Assigned { epoch: 1, partitions: vec![partition()] });
         rig
     }
@@ -170,16 +213,20 @@ impl Rig {
         self.events.send(event).unwrap();
     }
 
-    fn message(&self, offset: i64, key: &'static str, value: &'static str) {
+    fn message(&self, offset: i64, key: &str, value: &str) {
         self.message_in(1, offset, key, value);
     }
 
-    fn message_in(&self, epoch: u64, offset: i64, key: &'static str, value: &'static str) {
+    fn message_in(&self, epoch: u64, offset: i64, key: &str, value: &str) {
+        self.message_of(0, epoch, offset, key, value);
+    }
+
+    fn message_of(&self, partition: i32, epoch: u64, offset: i64, key: &str, value: &str) {
         self.send(SourceEvent::Message(Message {
-            position: Position { topic: "t".into(), partition: 0, offset },
+            position: Position { topic: "t".into(), partition, offset },
             epoch,
-            key: Some(Bytes::from_static(key.as_bytes())),
-            value: Some(Bytes::from_static(value.as_bytes())),
+            key: Some(Bytes::copy_from_slice(key.as_bytes())),
+            value: Some(Bytes::copy_from_slice(value.as_bytes())),
             headers: Vec::new(),
             timestamp_ms: None,
             topic_id: None,

@@ -1,8 +1,9 @@
 //! Where a message in flight is: what is told of one that does not move.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::Stage;
@@ -16,23 +17,58 @@ tokio::task_local! {
 pub struct Flight {
     /// Cancelled when others own the message's partition: what is still in flight must not write any more.
     pub fence: CancellationToken,
+    place: Arc<Place>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
     /// 0: no stage yet; otherwise one more than the stage's index in `Stage::ALL`.
-    stage: Arc<AtomicU8>,
+    stage: AtomicU8,
+    turn: Mutex<Option<Turn>>,
+}
+
+/// Leave to ask a media host for a picture. It goes back as soon as the message is past its fetch.
+#[derive(Debug)]
+pub struct Turn {
+    pub host: Arc<str>,
+    /// Hears of hosts that have a turn less, while the message goes on. At most one word for each message that runs.
+    pub back: UnboundedSender<Arc<str>>,
 }
 
 impl Flight {
     pub fn new(fence: CancellationToken) -> Self {
-        Self { fence, stage: Arc::default() }
+        Self { fence, place: Arc::default() }
     }
 
-    /// The stage that was entered last; `None` while the message waits for an earlier one of its asset.
+    /// Before it runs: it has this turn now.
+    pub fn give(&self, turn: Turn) {
+        *self.lock() = Some(turn);
+    }
+
+    /// Takes the turn back, where the message still has one.
+    pub fn take_turn(&self) -> Option<Turn> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Turn>> {
+        // Every change is one assignment.
+        self.place.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stage that was entered last; `None` while the message waits for its first turn, or for an earlier one of its asset.
     pub fn stage(&self) -> Option<Stage> {
-        Stage::ALL.get(usize::from(self.stage.load(Ordering::Relaxed)).checked_sub(1)?).copied()
+        Stage::ALL.get(usize::from(self.place.stage.load(Ordering::Relaxed)).checked_sub(1)?).copied()
     }
 
     fn enter(&self, stage: Stage) {
         let index = Stage::ALL.iter().position(|s| *s == stage).unwrap_or_default();
-        self.stage.store(u8::try_from(index + 1).unwrap_or_default(), Ordering::Relaxed);
+        self.place.stage.store(u8::try_from(index + 1).unwrap_or_default(), Ordering::Relaxed);
+        if !matches!(stage, Stage::Decode | Stage::Recall | Stage::Fetch)
+            && let Some(Turn { host, back }) = self.take_turn()
+        {
+            // Nobody listens any more when the dispatcher has ended.
+            let _ = back.send(host);
+        }
     }
 
     /// Runs `work` as this flight's, until it ends or the flight is fenced.
@@ -60,5 +96,19 @@ mod tests {
         }
         flight.fence.cancel();
         assert!(flight.carry(std::future::pending::<()>()).await.is_none());
+    }
+    #[tokio::test]
+    async fn a_turn_goes_back_once_the_fetch_is_over() {
+        let (back, mut gone) = tokio::sync::mpsc::unbounded_channel();
+        let flight = Flight::default();
+        flight.give(Turn { host: "h".into(), back: back.clone() });
+        for stage in [Stage::Recall, Stage::Fetch] {
+            flight.carry(async { enter(stage) }).await.unwrap();
+            assert!(gone.try_recv().is_err());
+        }
+        flight.carry(async { enter(Stage::Embed) }).await.unwrap();
+        assert_eq!(gone.try_recv().as_deref(), Ok("h"));
+        flight.carry(async { enter(Stage::Settle) }).await.unwrap();
+        assert!(gone.try_recv().is_err() && flight.take_turn().is_none(), "once");
     }
 }

@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::attempts::Tried;
 use super::flight::Flight;
+use super::turns::Lane;
 use crate::domain::{IngestRequest, Message, Op, PointId};
 
 /// A decoded message on its way.
@@ -14,6 +16,11 @@ pub struct Job {
     pub flight: Flight,
     /// What it is counted with among those in flight.
     pub bytes: usize,
+    pub lane: Lane,
+    /// Of those in its lane, when it came.
+    pub seq: u64,
+    /// What it has been through on the way to its picture.
+    pub tried: Tried,
     /// Older jobs of the same asset that this one makes needless, in order.
     pub superseded: Vec<Job>,
 }
@@ -35,7 +42,8 @@ impl Job {
     }
 }
 
-/// Assets with a job in flight, each with the jobs that wait behind it.
+/// Assets with a job in flight, each with the jobs that wait behind it. Whether that one runs, or waits for its turn, is not
+/// known here.
 #[derive(Default)]
 pub struct Keys {
     busy: HashMap<PointId, VecDeque<Job>>,
@@ -71,6 +79,24 @@ impl Keys {
         }
         next
     }
+
+    /// Removes those that wait behind another one; not what they have superseded, which counts again.
+    pub fn remove_where(&mut self, is_over: impl Fn(&Job) -> bool) -> Vec<Job> {
+        let mut removed = Vec::new();
+        for waiting in self.busy.values_mut().filter(|waiting| waiting.iter().any(&is_over)) {
+            for mut job in std::mem::take(waiting) {
+                if !is_over(&job) {
+                    waiting.push_back(job);
+                    continue;
+                }
+                let (over, kept): (Vec<_>, Vec<_>) = job.superseded.drain(..).partition(&is_over);
+                waiting.extend(kept);
+                removed.extend(over);
+                removed.push(job);
+            }
+        }
+        removed
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +119,9 @@ mod tests {
             },
             flight: Flight::default(),
             bytes: 0,
+            lane: Lane::default(),
+            seq: 0,
+            tried: Tried::default(),
             superseded: Vec::new(),
         }
     }
@@ -155,5 +184,19 @@ mod tests {
         keys.enter(job(2, Op::Upsert, Some(4)));
         let next = keys.leave(asset, Vec::new()).unwrap();
         assert_eq!((next.message.position.offset, next.superseded.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_waits_and_is_over_goes_and_what_it_had_superseded_counts_again() {
+        let mut keys = Keys::default();
+        let asset = keys.enter(job(0, Op::Upsert, None)).unwrap().request.point_id();
+        for j in [job(1, Op::Patch, None), job(2, Op::Patch, None), job(3, Op::Upsert, None), job(4, Op::Patch, None)] {
+            keys.enter(j);
+        }
+        let removed = keys.remove_where(|job| job.message.position.offset % 2 == 1);
+        assert_eq!(offsets(&removed), [1, 3]);
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 2);
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 4);
+        assert!(keys.leave(asset, Vec::new()).is_none());
     }
 }

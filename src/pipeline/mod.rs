@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!            Source                                  (floor 2: Kafka, JSON Lines, a directory)
-//!              │ messages, while there is room: in_flight_max messages, media_in_flight_bytes_max bytes
+//!              │ messages, while there is room: held_messages_max messages, media_in_flight_bytes_max bytes
 //!              ▼
-//!   dispatch ─ decode ─ keys                         one task owns all order
-//!              │ one task per message in flight; at most one per asset
+//!   dispatch ─ decode ─ keys ─ turns                 one task owns all order; what waits for a neighbour waits here
+//!              │ one task per message that runs: in_flight_max, at most one per asset
 //!              ▼
 //!            recall                                  reads what the collections record, batches from what is waiting
 //!              ▼
@@ -30,16 +30,19 @@ mod attempts;
 mod decode;
 mod dispatch;
 mod embed;
+mod ended;
 mod fetch;
 mod flight;
 mod flood;
 mod framing;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+mod holds;
 mod json;
 mod keys;
 mod malformed;
 mod pace;
+mod pauses;
 mod progress;
 mod purge;
 mod recall;
@@ -47,7 +50,9 @@ mod refusal;
 mod settle;
 mod stuck;
 mod tenants;
+mod ticks;
 mod trial;
+mod turns;
 mod upsert;
 mod watermark;
 
@@ -66,14 +71,14 @@ use crate::clip::Clip;
 use crate::config::{KeySettings, PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::{Failure, Guard, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage, Stamp};
-use crate::media::MediaClient;
+use crate::media::{MediaClient, Standing};
 use crate::redact;
 use crate::shutdown::Shutdown;
 use crate::source::{Source, SourceError};
 use crate::store::{Store, StoreError, Written};
 use crate::telemetry::{Health, Metrics};
 
-use attempts::{Attempts, GaveUp};
+use attempts::{Attempts, GaveUp, Stop, Tried};
 use dispatch::{Dispatcher, Handler};
 use recall::Recall;
 use tenants::Tenants;
@@ -208,13 +213,21 @@ impl Handler for Stages {
         request.memory_bytes() * (1 + 2 * self.routes.len())
     }
 
-    async fn process(&self, request: &IngestRequest, message: &Message) -> Result<Outcome, GaveUp> {
+    fn host(&self, request: &IngestRequest) -> Option<String> {
+        request.image.as_ref().and_then(|url| self.media.host_of(url))
+    }
+
+    fn standing(&self, host: &str) -> Standing {
+        self.media.standing(host)
+    }
+
+    async fn process(&self, request: &IngestRequest, message: &Message, tried: &mut Tried) -> Result<Outcome, Stop> {
         let routes = self.routes_of(request).map_err(|failure| GaveUp { failure, attempts: 1 })?;
         if self.tenants.is_open(message) {
             self.require_no_tenants(&routes, request).await?;
         }
         let mine = Stamp { version: request.version, origin: Some(message.origin()) };
-        let outcome = self.apply(&routes, request, message, &mine).await?;
+        let outcome = self.apply(&routes, request, message, &mine, tried).await?;
         if outcome == Outcome::Stale && message.retry.is_some() {
             self.require_replaced(&routes, request, &mine).await?;
         }
@@ -246,7 +259,8 @@ impl Stages {
         request: &IngestRequest,
         message: &Message,
         mine: &Stamp,
-    ) -> Result<Outcome, GaveUp> {
+        tried: &mut Tried,
+    ) -> Result<Outcome, Stop> {
         // Nobody is asked for a message that brings nothing to embed.
         let has_content = request.image.is_some() || request.text.is_some();
         let mut known = match has_content && self.skip_unchanged {
@@ -257,7 +271,7 @@ impl Stages {
             return Ok(Outcome::Stale);
         }
         loop {
-            if let Some(outcome) = self.index(routes, &known, request, message).await? {
+            if let Some(outcome) = self.index(routes, &known, request, message, tried).await? {
                 return Ok(outcome);
             }
             // Without memory nothing is relied on, so this happens once.
@@ -315,12 +329,13 @@ impl Stages {
         known: &[Recorded],
         request: &IngestRequest,
         message: &Message,
-    ) -> Result<Option<Outcome>, GaveUp> {
+        tried: &mut Tried,
+    ) -> Result<Option<Outcome>, Stop> {
         let started = Instant::now();
         let picture = match &request.image {
             Some(url) => {
                 let fetch = || fetch::fetch(&self.media, url, recall::media(known));
-                Some(self.attempts.run(Stage::Fetch, fetch).await?)
+                Some(self.attempts.attempt(Stage::Fetch, tried, fetch).await?)
             }
             None => None,
         };

@@ -49,8 +49,8 @@ impl Stuck {
     }
 }
 
-/// Whether `/readyz` names the reason already: the stage has an outage, or, for a message that waits for an earlier one
-/// of its asset, any stage has.
+/// Whether `/readyz` names the reason already: the stage has an outage, or, for a message that waits for its turn or for an earlier
+/// one of its asset, any stage has.
 fn explained(oldest: &Oldest, outages: &[&str]) -> bool {
     match oldest.flight.stage() {
         Some(stage) => outages.contains(&stage.as_str()),
@@ -61,7 +61,7 @@ fn explained(oldest: &Oldest, outages: &[&str]) -> bool {
 fn told(oldest: &Oldest, now: Instant) -> String {
     let at = match oldest.flight.stage() {
         Some(stage) => format!("in stage {stage}"),
-        None => "waiting for an earlier message of its asset".to_owned(),
+        None => "waiting for its turn, or for an earlier message of its asset".to_owned(),
     };
     let seconds = now.saturating_duration_since(oldest.taken_at).as_secs();
     format!("{}@{} has been {at} for {seconds} s", oldest.partition, oldest.offset)
@@ -86,7 +86,10 @@ mod tests {
         stuck.look(&watermarks, soon);
         assert_eq!(health.reasons(), []);
         stuck.look(&watermarks, late);
-        assert!(health.reasons()[0].1.contains("t[3]@118 has been waiting for an earlier message"), "{health:?}");
+        assert!(
+            health.reasons()[0].1.contains("t[3]@118 has been waiting for its turn, or for an earlier message"),
+            "{health:?}"
+        );
         taken.carry(async { flight::enter(Stage::Fetch) }).await;
         stuck.look(&watermarks, late);
         assert!(health.reasons()[0].1.contains("in stage fetch for 6"), "{health:?}");

@@ -1,6 +1,6 @@
 //! Which offsets may be committed: only the contiguous prefix of settled ones, per partition and assignment.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -40,31 +40,63 @@ pub struct Oldest {
     pub flight: Flight,
 }
 
-/// One partition in one assignment. Invariant: `taken` is in order of offset, and its front is not settled.
+/// How far a partition's watermark is behind what was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Distance {
+    pub messages: u64,
+    /// Of those, the ones that are not settled.
+    pub open: usize,
+}
+
+/// One partition in one assignment. What is settled behind something that is not takes no memory.
 struct Watermark {
     epoch: u64,
-    /// Offsets that were taken and not yet passed by the watermark. Gaps between offsets are normal: compaction and
-    /// transaction markers leave them.
-    taken: VecDeque<Entry>,
-    /// The next offset to consume after all that is settled without a gap; `None` before the first.
-    next: Option<i64>,
-    /// Whether `next` moved since it was last offered for a commit.
-    dirty: bool,
+    /// What was taken and is not settled, by offset.
+    open: BTreeMap<i64, Entry>,
+    /// Behind the last message that was taken. Gaps between offsets are normal: compaction and transaction markers leave them.
+    end: Option<i64>,
+    taken: u64,
+    /// Of `open`, those that will not be settled here: they are left to the next owner.
+    left: usize,
+    /// What was offered for a commit last.
+    offered: Option<i64>,
     fence: CancellationToken,
 }
 
 struct Entry {
-    offset: i64,
-    settled: bool,
+    /// Behind the message that was taken before it: what may be committed while this is the first that is not settled.
+    /// `None`: there was none.
+    behind: Option<i64>,
+    /// How many were taken before it.
+    before: u64,
     taken_at: Instant,
     flight: Flight,
+}
+
+impl Watermark {
+    /// The next offset to consume after all that is settled without a gap; `None` before the first.
+    fn next(&self) -> Option<i64> {
+        self.open.first_key_value().map_or(self.end, |(_, first)| first.behind)
+    }
+
+    /// Messages from there to the last one that was taken.
+    fn distance(&self) -> u64 {
+        self.open.first_key_value().map_or(0, |(_, first)| self.taken - first.before)
+    }
 }
 
 impl Watermarks {
     /// A new assignment replaces an older one of the same partition, whose late acknowledgements are then ignored.
     pub fn assign(&mut self, partition: TopicPartition, epoch: u64) {
-        let fresh =
-            Watermark { epoch, taken: VecDeque::new(), next: None, dirty: false, fence: CancellationToken::new() };
+        let fresh = Watermark {
+            epoch,
+            open: BTreeMap::new(),
+            end: None,
+            taken: 0,
+            left: 0,
+            offered: None,
+            fence: CancellationToken::new(),
+        };
         if let Some(old) = self.partitions.insert(partition, fresh) {
             old.fence.cancel();
         }
@@ -80,14 +112,17 @@ impl Watermarks {
         }
         let flight = Flight::new(watermark.fence.clone());
         let offset = message.position.offset;
-        watermark.taken.push_back(Entry { offset, settled: false, taken_at: Instant::now(), flight: flight.clone() });
+        let behind = watermark.end.replace(offset + 1);
+        let entry = Entry { behind, before: watermark.taken, taken_at: Instant::now(), flight: flight.clone() };
+        watermark.open.insert(offset, entry);
+        watermark.taken += 1;
         Taken::InFlight(flight)
     }
 
     /// Per partition with work in flight, the message that has been there the longest.
     pub fn oldest(&self) -> impl Iterator<Item = Oldest> {
         self.partitions.iter().filter_map(|(partition, watermark)| {
-            let Entry { offset, taken_at, flight, .. } = watermark.taken.front()?;
+            let (offset, Entry { taken_at, flight, .. }) = watermark.open.first_key_value()?;
             let (offset, taken_at, flight) = (*offset, *taken_at, flight.clone());
             Some(Oldest { partition: partition.clone(), offset, taken_at, flight })
         })
@@ -95,38 +130,57 @@ impl Watermarks {
 
     /// Marks `message` as settled. Returns whether it counted: messages of older assignments do not.
     pub fn settle(&mut self, message: &Message) -> bool {
-        let Some(watermark) = self.partitions.get_mut(&message.position.topic_partition()) else { return false };
-        if watermark.epoch != message.epoch {
-            return false;
+        let watermark = self.partitions.get_mut(&message.position.topic_partition());
+        let Some(watermark) = watermark.filter(|watermark| watermark.epoch == message.epoch) else { return false };
+        watermark.open.remove(&message.position.offset).is_some()
+    }
+
+    /// `message` is dropped and not settled: nobody waits for it, and the watermark does not pass it.
+    pub fn leave(&mut self, message: &Message) {
+        let watermark = self.partitions.get_mut(&message.position.topic_partition());
+        if let Some(watermark) = watermark.filter(|watermark| watermark.epoch == message.epoch)
+            && watermark.open.contains_key(&message.position.offset)
+        {
+            watermark.left += 1;
         }
-        let Ok(index) = watermark.taken.binary_search_by_key(&message.position.offset, |entry| entry.offset) else {
-            return false;
-        };
-        watermark.taken[index].settled = true;
-        while let Some(Entry { offset, settled: true, .. }) = watermark.taken.front() {
-            watermark.next = Some(offset + 1);
-            watermark.dirty = true;
-            watermark.taken.pop_front();
-        }
-        true
+    }
+
+    /// How many partitions there are.
+    pub fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// What was taken of each partition and lies at or behind its watermark, and how much of it is not settled.
+    pub fn distances(&self) -> impl Iterator<Item = (&TopicPartition, Distance)> {
+        self.partitions.iter().map(|(partition, watermark)| {
+            (partition, Distance { messages: watermark.distance(), open: watermark.open.len() })
+        })
+    }
+
+    pub fn distance(&self, partition: &TopicPartition) -> u64 {
+        self.partitions.get(partition).map_or(0, Watermark::distance)
     }
 
     /// Offsets to commit now: partitions whose watermark moved since the last call.
     pub fn committable(&mut self) -> Vec<(TopicPartition, i64)> {
-        let moved = self.partitions.iter_mut().filter(|(_, w)| w.dirty);
+        let mut moved = Vec::new();
+        for (partition, watermark) in &mut self.partitions {
+            let next = watermark.next();
+            if next != watermark.offered
+                && let Some(offset) = next
+            {
+                watermark.offered = next;
+                moved.push((partition.clone(), offset));
+            }
+        }
         moved
-            .filter_map(|(partition, w)| {
-                w.dirty = false;
-                Some((partition.clone(), w.next?))
-            })
-            .collect()
     }
 
     /// Says that a commit failed: the same offsets are offered again.
     pub fn not_committed(&mut self, offsets: &[(TopicPartition, i64)]) {
         for (partition, _) in offsets {
             if let Some(watermark) = self.partitions.get_mut(partition) {
-                watermark.dirty = true;
+                watermark.offered = None;
             }
         }
     }
@@ -139,9 +193,10 @@ impl Watermarks {
 
     /// Whether nothing of these assignments is in flight. Those that were replaced have nothing left to wait for.
     pub fn drained(&self, assignments: &[Assignment]) -> bool {
+        let is_drained = |watermark: &Watermark| watermark.open.len() <= watermark.left;
         assignments
             .iter()
-            .all(|a| self.partitions.get(&a.partition).is_none_or(|w| w.epoch != a.epoch || w.taken.is_empty()))
+            .all(|a| self.partitions.get(&a.partition).is_none_or(|w| w.epoch != a.epoch || is_drained(w)))
     }
 
     /// Ends the assignments: fences what is in flight and returns their last offsets to commit. A later assignment of
@@ -154,7 +209,7 @@ impl Watermarks {
             }
             if let Some(watermark) = self.partitions.remove(partition) {
                 watermark.fence.cancel();
-                last.extend(watermark.next.map(|next| (partition.clone(), next)));
+                last.extend(watermark.next().map(|next| (partition.clone(), next)));
             }
         }
         last
@@ -267,5 +322,40 @@ mod tests {
         let current = w.current(&[partition()]);
         assert!(w.drained(&current));
         assert_eq!(w.release(&current), [(partition(), 200)]);
+    }
+
+    #[test]
+    fn what_is_settled_behind_a_held_message_counts_and_takes_no_memory() {
+        let mut w = assigned();
+        for offset in 0..100_000 {
+            assert!(take(&mut w, &message(2 * offset, 1)).is_some());
+        }
+        assert_eq!(w.distance(&partition()), 100_000);
+        for offset in (0..100_000).filter(|offset| *offset != 5) {
+            assert!(w.settle(&message(2 * offset, 1)));
+        }
+        assert!(!w.settle(&message(0, 1)), "once");
+        let distances: Vec<_> = w.distances().map(|(_, distance)| distance).collect();
+        assert_eq!(distances, [Distance { messages: 99_995, open: 1 }]);
+        assert_eq!(w.committable(), [(partition(), 9)], "behind the one before it");
+        w.settle(&message(10, 1));
+        assert_eq!((w.distance(&partition()), w.committable()), (0, vec![(partition(), 199_999)]));
+    }
+
+    #[test]
+    fn what_is_left_to_the_next_owner_is_not_waited_for_and_not_passed() {
+        let mut w = assigned();
+        for offset in 0..4 {
+            w.take(&message(offset, 1));
+        }
+        w.settle(&message(0, 1));
+        w.settle(&message(3, 1));
+        let current = w.current(&[partition()]);
+        w.leave(&message(1, 1));
+        w.leave(&message(3, 1));
+        assert!(!w.drained(&current), "2 is in flight, and 3 was settled");
+        w.settle(&message(2, 1));
+        assert!(w.drained(&current));
+        assert_eq!(w.release(&current), [(partition(), 1)]);
     }
 }

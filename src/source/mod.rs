@@ -9,6 +9,8 @@ mod lines;
 mod produce;
 mod trials;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 pub use self::directory::{DirectorySource, LeftOut, LeftOutKind, Walk};
@@ -86,6 +88,11 @@ pub trait Source: Send {
     /// Records progress: per partition the next offset to consume. Returns once the source has taken it over;
     /// an error means that it may be offered again, never that work is lost.
     async fn commit(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), SourceError>;
+
+    /// No more messages of these partitions are wanted for now, and of all others they are: what was said before does not count
+    /// any more. What was read already still comes. A source that has one partition only need not heed it: it is asked for
+    /// nothing but control events then.
+    fn hold_back(&mut self, _partitions: &BTreeSet<TopicPartition>) {}
 
     /// Messages behind, per partition, as last known: high watermark minus position.
     fn lag(&self) -> Vec<(TopicPartition, i64)> {

@@ -26,6 +26,8 @@ pub struct Metrics {
     unchanged: Family<Labels<1>, Counter>,
     queue_depth: Family<Labels<1>, Gauge>,
     lag: Family<Labels<2>, Gauge>,
+    uncommitted: Family<Labels<2>, Gauge>,
+    partitions_held_back: Gauge,
     skipped: Family<Labels<2>, Counter>,
     commits: Counter,
     trials: Family<Labels<1>, Counter>,
@@ -68,6 +70,8 @@ impl Default for Metrics {
             unchanged: Family::default(),
             queue_depth: Family::default(),
             lag: Family::default(),
+            uncommitted: Family::default(),
+            partitions_held_back: Gauge::default(),
             skipped: Family::default(),
             commits: Counter::default(),
             trials: Family::default(),
@@ -101,6 +105,16 @@ impl Default for Metrics {
         );
         r.register("queue_depth", "Items in flight or waiting, by queue", this.queue_depth.clone());
         r.register("lag", "Messages behind the end of the partition", this.lag.clone());
+        r.register(
+            "uncommitted_messages",
+            "Messages taken of the partition, from the first that is not settled",
+            this.uncommitted.clone(),
+        );
+        r.register(
+            "partitions_held_back",
+            "Partitions from which nothing is taken because too much of them is not settled",
+            this.partitions_held_back.clone(),
+        );
         r.register(
             "messages_skipped",
             "Offsets that the broker removed before they were read, by retention or on demand",
@@ -222,6 +236,16 @@ impl Metrics {
     pub fn lag(&self, of: &TopicPartition, messages: i64) {
         let labels = [("topic", of.topic.to_string()), ("partition", of.partition.to_string())];
         self.lag.get_or_create(&labels).set(messages);
+    }
+
+    /// From the first message of the partition that is not settled to the last one that was taken.
+    pub fn uncommitted(&self, of: &TopicPartition, messages: u64) {
+        let labels = [("topic", of.topic.to_string()), ("partition", of.partition.to_string())];
+        self.uncommitted.get_or_create(&labels).set(messages.try_into().unwrap_or(i64::MAX));
+    }
+
+    pub fn partitions_held_back(&self, partitions: usize) {
+        self.partitions_held_back.set(partitions as i64);
     }
 
     /// So many offsets of a partition were gone before they could be read.

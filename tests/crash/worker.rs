@@ -1,5 +1,6 @@
 //! The process that dies: the worker of the library, with a source and dead letters that abort at a named point.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -117,6 +118,10 @@ impl Source for MortalSource {
         let result = self.inner.commit(offsets).await;
         self.fate.pass("committing");
         result
+    }
+
+    fn hold_back(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        self.inner.hold_back(partitions);
     }
 
     fn lag(&self) -> Vec<(TopicPartition, i64)> {

@@ -19,6 +19,7 @@ mod kafka_source;
 mod letters;
 mod message_keys;
 mod model_vectors;
+mod neighbours;
 mod poison;
 mod providers;
 mod qdrant_endpoint;

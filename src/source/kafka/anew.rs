@@ -184,7 +184,8 @@ impl Poller {
             return Ok(());
         }
         let end = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK_TIMEOUT);
-        if !self.state.paused && end.is_ok_and(|(_, end)| end > at) {
+        let flows = !self.state.paused && !self.state.held_back.contains(&partition);
+        if flows && end.is_ok_and(|(_, end)| end > at) {
             return Err(format!(
                 "the Kafka client does not follow to the topic of {partition} that was made anew; restart the process, which \
                  reads it from its beginning"

@@ -123,6 +123,7 @@ impl Poller {
                 self.own(start, ids, epoch);
             }
             tracing::info!(epoch, partitions = %listed(&assigned), "partitions assigned");
+            self.state.held_back.retain(|partition| !assigned.contains(partition));
             self.silence.watch(&assigned);
             self.handover.control(SourceEvent::Assigned { epoch, partitions: assigned.clone() });
         }
@@ -217,6 +218,7 @@ impl Poller {
 
     /// Of partitions that begin anew while they are ours: paused only where everything is.
     pub(super) fn let_flow(&mut self, partition: &TopicPartition) {
+        self.state.held_back.remove(partition);
         if !self.state.paused {
             self.set_paused(&listing(std::slice::from_ref(partition)), false);
         }

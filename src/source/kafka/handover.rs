@@ -1,5 +1,5 @@
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -36,6 +36,7 @@ struct State {
     bytes: usize,
     commits: BTreeMap<TopicPartition, i64>,
     lag: BTreeMap<TopicPartition, i64>,
+    held_back: Arc<BTreeSet<TopicPartition>>,
     close: bool,
     /// What the pipeline was given ends it.
     failed: bool,
@@ -106,6 +107,11 @@ impl Handover {
         std::mem::take(&mut self.lock().commits)
     }
 
+    /// Of which no more is to be read for now.
+    pub fn held_back(&self) -> Arc<BTreeSet<TopicPartition>> {
+        self.lock().held_back.clone()
+    }
+
     pub fn set_lag(&self, partition: TopicPartition, messages: i64) {
         self.lock().lag.insert(partition, messages);
     }
@@ -159,6 +165,10 @@ impl Handover {
         let is_over = |partition: &TopicPartition| control.iter().any(|event| of(event).contains(partition));
         commits.extend(offsets.into_iter().filter(|(partition, _)| !is_over(partition)));
         Ok(())
+    }
+
+    pub fn hold_back(&self, partitions: &BTreeSet<TopicPartition>) {
+        self.lock().held_back = Arc::new(partitions.clone());
     }
 
     pub fn lag(&self) -> Vec<(TopicPartition, i64)> {

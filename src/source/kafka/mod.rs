@@ -11,6 +11,7 @@
 //!
 //! - Backpressure: when the handover is full, the thread keeps the message in hand, pauses its partitions, goes on
 //!   polling for rebalances, and resumes when the handover is half empty.
+//! - Partitions that the pipeline holds back, because too much of them is not settled, are paused alone (`held_back`).
 //! - Revocation: librdkafka waits for us to unassign. Until then the thread polls on, the pipeline drains, the last
 //!   offsets are committed; then the partitions are released. librdkafka pauses every partition of this member in the
 //!   meantime, also those that stay.
@@ -35,6 +36,7 @@ mod context;
 mod deaths;
 mod delays;
 mod handover;
+mod held_back;
 mod note;
 mod owned;
 mod poller;
@@ -47,6 +49,7 @@ mod starts;
 mod tests;
 mod trouble;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -377,6 +380,10 @@ impl Source for KafkaSource {
 
     async fn commit(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), SourceError> {
         self.handover.commit(offsets).map_err(SourceError::Fatal)
+    }
+
+    fn hold_back(&mut self, partitions: &BTreeSet<TopicPartition>) {
+        self.handover.hold_back(partitions);
     }
 
     fn lag(&self) -> Vec<(TopicPartition, i64)> {

@@ -71,6 +71,8 @@ pub(super) struct State {
     /// Polled, but there was no room: one message, or a few that were on their way when the partitions were paused.
     pub in_hand: VecDeque<Message>,
     pub paused: bool,
+    /// Paused beside that, because the pipeline wants no more of them.
+    pub held_back: BTreeSet<TopicPartition>,
     pub delays: Delays,
     pub deaths: Deaths,
     /// Steps of rebalances that wait for the revocation before them, or for an answer: librdkafka wants its own in order.
@@ -133,6 +135,7 @@ impl Poller {
         self.begin(now);
         self.follow_up(now)?;
         self.wake(now);
+        self.hold_back();
         self.hand_out();
         self.commit(now);
         self.trouble.commits(self.state.commits.failing(now).map(str::to_owned));
@@ -184,11 +187,11 @@ impl Poller {
         for message in messages {
             self.state.hand(message, now);
         }
-        let State { deaths, commits, delays, in_hand, .. } = &mut self.state;
+        let State { deaths, commits, in_hand, .. } = &mut self.state;
         let (messages, tried) = deaths.due(commits, now);
         in_hand.extend(messages);
         free.extend(tried);
-        free.retain(|partition| !delays.holds(partition) && !deaths.stops(partition));
+        free.retain(|partition| self.state.flows(partition));
         self.silence.watch(&free);
         if !self.state.paused {
             self.set_paused(&listing(&free), false);
@@ -323,6 +326,7 @@ impl Poller {
                 let Some((name, ..)) = self.state.owned.find(&topic.topic, *number) else { continue };
                 let of = TopicPartition { topic: name.clone(), partition: *number };
                 self.silence.position(&of, partition.next_offset, partition.fetchq_cnt);
+                let flows = flows && !self.state.held_back.contains(&of);
                 let is_idle = flows && partition.fetch_state == "active" && partition.fetchq_cnt == 0;
                 let fetched = fetched(statistics, partition).filter(|_| is_idle);
                 self.look(&of, fetched, partition.lo_offset, now);
@@ -382,6 +386,7 @@ impl State {
         let mut partitions = partitions(list);
         partitions.retain(|partition| self.owned.remove(partition));
         self.drop_waiting(&partitions);
+        self.held_back.retain(|partition| !partitions.contains(partition));
         partitions
     }
 
@@ -390,12 +395,6 @@ impl State {
         self.in_hand.retain(|message| !partitions.contains(&message.position.topic_partition()));
         self.delays.forget(partitions);
         self.deaths.forget(partitions);
-    }
-
-    /// The partitions that bring messages unless there is no room for them.
-    fn flowing(&self) -> TopicPartitionList {
-        let is_held = |partition: &TopicPartition| self.delays.holds(partition) || self.deaths.stops(partition);
-        listing(&self.owned.partitions().filter(|partition| !is_held(partition)).collect::<Vec<_>>())
     }
 }
 

@@ -204,6 +204,35 @@ async fn a_full_handover_pauses_resumes_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_held_back_brings_nothing_while_others_go_on_and_loses_nothing() {
+    let bench = Bench::new();
+    bench.produce(0..300).await;
+    let mut source = bench.source().await;
+    let mut seen = Seen::default();
+    seen.read(&mut source, |seen| seen.count() == 300).await;
+    let held = TopicPartition { topic: "assets".into(), partition: 0 };
+    source.hold_back(&BTreeSet::from([held.clone()]));
+    // Carried out by the thread, which goes round at least that often.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for partition in 0..PARTITIONS {
+        bench.fill(partition, 50).await;
+    }
+    let before = seen.values.get(&0).map_or(0, Vec::len);
+    seen.read(&mut source, |seen| seen.count() == 400).await;
+    // What must not come has had its time.
+    let more = tokio::time::timeout(Duration::from_secs(1), source.next(Demand::Messages)).await;
+    assert!(more.is_err(), "{more:?}");
+    assert_eq!(seen.values.get(&0).map_or(0, Vec::len), before);
+    source.hold_back(&BTreeSet::new());
+    seen.read(&mut source, |seen| seen.count() == 450).await;
+    for (partition, values) in &seen.values {
+        assert!(values.iter().enumerate().all(|(n, (offset, _))| n as i64 == *offset), "partition {partition}");
+    }
+    assert_eq!(bench.health.reasons(), [], "it is no silent partition");
+    source.close().await.expect("leaves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_members_share_the_partitions_and_miss_nothing() {
     for strategy in ["cooperative-sticky", "range"] {
         let mut bench = Bench::new();

@@ -138,6 +138,7 @@ fn every_metric_is_documented() {
     metrics.unchanged(UnchangedBy::Etag, 1);
     metrics.queue_depth("in_flight", 1);
     metrics.lag(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
+    metrics.uncommitted(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
     metrics.skipped(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
     metrics.reopened("demo-emoji/v1", Modality::Image, true);
     metrics.committed();

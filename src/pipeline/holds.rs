@@ -1,0 +1,80 @@
+//! Items that an outage holds: for as long as there is one, its stage is out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::domain::{Failure, Stage};
+use crate::telemetry::Health;
+
+/// Items that are held, by stage. A stage is out for as long as one item is held in it, whatever becomes of others.
+#[derive(Debug)]
+pub struct Holds {
+    health: Health,
+    held: Mutex<BTreeMap<Stage, usize>>,
+    /// Wakes the items that are held in a stage.
+    success: BTreeMap<Stage, Notify>,
+}
+
+impl Holds {
+    pub fn new(health: Health) -> Self {
+        let success = Stage::ALL.into_iter().map(|stage| (stage, Notify::new())).collect();
+        Self { health, held: Mutex::default(), success }
+    }
+
+    pub fn succeeded(&self, stage: Stage) {
+        if let Some(held) = self.success.get(&stage) {
+            held.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Stage, usize>> {
+        // A panic elsewhere leaves the map whole: every update is one call.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One item that is held. Dropped when it goes on, however it goes on.
+#[derive(Debug)]
+pub struct Hold {
+    holds: Arc<Holds>,
+    stage: Stage,
+}
+
+impl Hold {
+    pub fn begin(hold: &mut Option<Self>, holds: &Arc<Holds>, stage: Stage, failure: &Failure) {
+        let mut held = holds.lock();
+        if hold.is_none() {
+            *held.entry(stage).or_default() += 1;
+            *hold = Some(Self { holds: holds.clone(), stage });
+        }
+        // Under the lock, so that the end of another item's hold cannot come between.
+        holds.health.outage(stage.as_str(), failure.reason, failure.message.clone());
+    }
+
+    /// Waits before the next attempt: at most `wait`, and less when another item's attempt succeeds, since what was down
+    /// may be back. But never less than `least`, since what is down may be something else.
+    pub async fn wait(&self, wait: Duration, least: Duration) {
+        let Some(success) = self.holds.success.get(&self.stage) else { return tokio::time::sleep(wait).await };
+        let least = least.min(wait);
+        // Counts from here on, also while it is not waited for.
+        let success = success.notified();
+        tokio::time::sleep(least).await;
+        let _ = tokio::time::timeout(wait - least, success).await;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.holds.lock();
+        let left = held.get(&self.stage).copied().unwrap_or_default().saturating_sub(1);
+        if left > 0 {
+            held.insert(self.stage, left);
+        } else {
+            held.remove(&self.stage);
+            self.holds.health.over(self.stage.as_str());
+        }
+    }
+}

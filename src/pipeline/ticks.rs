@@ -1,0 +1,76 @@
+//! What the dispatcher does now and then: commits, gauges, a line of progress, a look at how far partitions are ahead of their watermarks.
+
+use std::time::{Duration, Instant};
+
+use super::dispatch::{Dispatcher, Handler};
+use crate::domain::Stage;
+
+/// How often progress is mentioned in the log.
+const REPORT: Duration = Duration::from_secs(60);
+
+impl<H: Handler> Dispatcher<H> {
+    pub(super) async fn on_tick(&mut self) {
+        self.give_up_revocations();
+        self.commit().await;
+        self.metrics.queue_depth("in_flight", self.in_flight);
+        self.metrics.queue_depth("held", self.turns.held());
+        self.metrics.queue_depth("waiting", self.waiting().saturating_sub(self.turns.held()));
+        let lag = self.source.lag();
+        for (partition, messages) in &lag {
+            self.metrics.lag(partition, *messages);
+        }
+        self.stuck.look(&self.watermarks, Instant::now());
+        self.health.remind(self.in_flight, self.progress.settled());
+        // Hosts have neighbours; the other stages are everybody's.
+        let shared = |component: &str| Stage::ALL.iter().any(|s| *s != Stage::Fetch && s.as_str() == component);
+        self.is_out = self.health.reasons().iter().any(|(component, _)| shared(component));
+        if self.reported.elapsed() >= REPORT {
+            self.report(lag.iter().map(|(_, messages)| messages).sum());
+        }
+    }
+
+    /// One line a minute while there is work: how it goes. During an outage its reminder says that.
+    fn report(&mut self, lag: i64) {
+        let (settled, seconds) = (self.progress.settled(), self.reported.elapsed().as_secs_f64());
+        let (new, in_flight) = (settled - self.reported_settled, self.in_flight);
+        (self.reported, self.reported_settled) = (Instant::now(), settled);
+        if (new > 0 || in_flight > 0) && self.health.is_ready() {
+            let per_second = (new as f64 / seconds * 10.0).round() / 10.0;
+            tracing::info!(
+                settled,
+                per_second,
+                dead_lettered = self.progress.dead_lettered(),
+                in_flight,
+                held = self.turns.held(),
+                lag,
+                "progress"
+            );
+        }
+    }
+
+    /// Holds partitions back that are too far ahead of their watermarks, and lets others go on.
+    pub(super) fn look_at_distances(&mut self) {
+        let held = self.waiting();
+        if self.pauses.look(&self.watermarks, held, &self.settings) {
+            self.source.hold_back(self.pauses.partitions());
+        }
+        self.pauses.show(&self.watermarks, &self.metrics);
+    }
+
+    pub(super) async fn commit(&mut self) {
+        let offsets = self.watermarks.committable();
+        if offsets.is_empty() {
+            return;
+        }
+        match self.source.commit(offsets.clone()).await {
+            Ok(()) => {
+                self.metrics.committed();
+                self.health.over("commit");
+            }
+            Err(why) => {
+                self.health.outage("commit", "commit_failed", why.to_string());
+                self.watermarks.not_committed(&offsets);
+            }
+        }
+    }
+}
