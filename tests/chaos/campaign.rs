@@ -1,39 +1,38 @@
 //! One campaign: messages and faults until enough is enough, then peace, then judgement.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clipstream::config::{StoreKind, StoreSettings};
-use clipstream::domain::ModelId;
-use rdkafka::message::OwnedMessage;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::Error;
-use crate::broker::{Broker, Lag, Services};
-use crate::clock;
-use crate::disk::{self, Disk};
-use crate::expected::Expected;
-use crate::faults::{Links, SESSION_TIMEOUT, Schedule, World};
+use crate::broker::{Broker, Lag};
+use crate::ending::{self, settle};
+use crate::faults::{Links, Turns, World};
 use crate::journal::Journal;
+use crate::kinds::{Means, Schedule};
+use crate::logs::{Logs, latest, removed, transactions};
 use crate::media::{self, Media, Picture};
-use crate::oracle::{self, Evidence, Vectors, Verdict};
-use crate::plan::{Material, Planned, RETRY_DELAYS_S, RETRY_PARTITIONS, Topic, Workload};
+use crate::oracle;
+use crate::plan::{Material, Workload};
 use crate::proxy::Proxy;
 use crate::qdrant_server::{self, Leftovers, Real};
 use crate::report::Report;
+use crate::services::Services;
+use crate::settings::{self, GROUP, LATEST_GROUP};
+use crate::shared;
 use crate::store::StoreProcess;
-use crate::workers::{Pool, WorkerSettings};
+use crate::topics::{New, Topic, partitions_of};
+use crate::workers::Pool;
 
 pub const MODEL: &str = "demo-emoji/v1";
-const GROUP: &str = "chaos";
-const DISK_GROUP: &str = "chaos-disk";
-const CATALOG: &str = "chaos";
-const RETRY_DELAYS: &str = "dead_letter.retry_delays_s";
+pub const CATALOG: &str = "chaos";
 /// Messages that wait for the workers, at most: enough that they are never idle, few enough that a replay ends.
 const BACKLOG_MAX: i64 = 3000;
 const TEXTS: usize = 400;
@@ -105,9 +104,10 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     media_link.lead_to(picture_server.address);
     media::fill_bucket(&services).await?;
     let broker = Broker::connect(&services.kafka)?;
-    broker.create_topics(&Topic::ALL.into_iter().chain([Topic::Disk]).collect::<Vec<_>>()).await?;
+    let all: Vec<Topic> = Topic::ALL.into_iter().chain([Topic::Latest, Topic::Disk]).collect();
+    broker.create(&New::with_letters(&all)).await?;
     if plan.retries {
-        broker.create_retry_topics(&Topic::ALL).await?;
+        broker.create(&New::retries(&Topic::ALL)).await?;
     }
 
     let origin = format!("http://{}", media_link.address);
@@ -118,51 +118,75 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
         origin,
         bucket: media::BUCKET.to_owned(),
     };
+    let late_writes = plan.guard == Guard::Strict;
+    let workload = |stream: u64| Workload::new(plan.seed ^ (stream << 32), material.clone(), late_writes);
     let links = Links { kafka, store: store_link, media: media_link, s3 };
     let journal = Arc::new(Journal::new());
-    let mut how = worker_settings(plan, &services, &links, &catalog, folder);
+    let mut how = settings::of_workers(plan, &services, &links, &catalog, folder)?;
     if let Some(key) = theirs.as_ref().and_then(|real| real.api_key.clone()) {
         how.environment.push(("CLIPSTREAM__STORE__API_KEY".to_owned(), key));
     }
+    let means = Means {
+        clocks: how.clocks.is_some(),
+        runtimes: how.runtimes.is_some(),
+        descriptors: shared::has_limits(),
+        own_store: theirs.is_none(),
+    };
+    let mut of_latest = workload(2);
+    let latest_begins = latest::before(&broker, &mut of_latest).await?;
+    let latest = Arc::new(Pool::new(settings::of_latest(&how), 1, journal.clone()));
     let pool = Arc::new(Pool::new(how, plan.workers, journal.clone()));
     let store_port = store.port();
-    let world = Arc::new(World::new(pool.clone(), journal.clone(), services, store, picture_server, links));
-    let tending = tokio::spawn(tend(pool.clone(), journal.clone()));
+    let world = Arc::new(World {
+        pool: pool.clone(),
+        latest: latest.clone(),
+        journal: journal.clone(),
+        services,
+        logs: Logs::new(workload(1), &broker, GROUP)?,
+        broker: broker.clone(),
+        store: Mutex::new(store),
+        media: picture_server,
+        links,
+        injected: Mutex::default(),
+        turns: Turns::default(),
+    });
+    removed::before(&world.logs, &broker).await?;
+    let tending = [&pool, &latest].map(|pool| tokio::spawn(tend(pool.clone(), journal.clone())));
 
     let over = Arc::new(AtomicBool::new(false));
     let sent = Arc::new(AtomicU64::new(0));
-    let workload = Workload::new(plan.seed, material, plan.guard == Guard::Strict);
-    let lag = broker.lag(GROUP, &Topic::ALL, plan.retries)?;
-    let producing = produce(workload, broker.clone(), lag.clone(), sent.clone(), over.clone(), journal.clone());
+    let lag = broker.lag(GROUP, partitions_of(&Topic::FED, plan.retries))?;
+    let producing = produce(workload(0), broker.clone(), lag, sent.clone(), over.clone(), journal.clone());
     let producing = tokio::spawn(producing);
-    let mut schedule = Schedule::new(plan, pool.settings().clocks.is_some(), theirs.is_none())?;
-    torment(&world, &mut schedule, plan, &sent).await?;
+    let feeding = latest::feed(of_latest, broker.clone(), latest.clone(), over.clone(), journal.clone());
+    let feeding = tokio::spawn(feeding);
+    let mut schedules = Schedule::of(plan, means)?;
+    torment(&world, &mut schedules, plan, &sent).await?;
     over.store(true, Ordering::Relaxed);
     let mut workload = producing.await??;
+    feeding.await??;
 
     eprintln!("chaos: {:.0} s: faults are over, waiting for lag 0", journal.elapsed().as_secs_f64());
     journal.stop_waiting();
-    settle(&lag, &journal, SETTLE_MAX).await?;
-    fresh(&mut workload, &broker, &lag, &journal).await?;
-    tending.abort();
+    let mut topics = partitions_of(&Topic::ALL, plan.retries);
+    topics.retain(|(name, _)| Topic::HARMED.iter().all(|topic| topic.name() != name));
+    topics.extend(world.logs.partitions());
+    let lags = [broker.lag(GROUP, topics)?, broker.lag(LATEST_GROUP, partitions_of(&[Topic::Latest], false))?];
+    for lag in &lags {
+        settle(lag, &journal, SETTLE_MAX).await?;
+    }
+    fresh(&mut workload, &broker).await?;
+    transactions::leave_behind(&world.logs, &broker).await?;
+    for lag in &lags {
+        settle(lag, &journal, FRESH_MAX).await?;
+    }
+    ending::retention(&broker, &journal).await?;
+    tending.iter().for_each(tokio::task::JoinHandle::abort);
     pool.end(STOP_MAX).await?;
+    latest.end(STOP_MAX).await?;
     let took = journal.elapsed();
 
-    let mut letters = Vec::new();
-    let mut put_off = 0;
-    for topic in Topic::ALL {
-        letters.extend(broker.read(&topic.dead_letters(), 1).await?);
-        for name in topic.retries().filter(|_| plan.retries) {
-            put_off += broker.read(&name, RETRY_PARTITIONS).await?.len() as u64;
-        }
-    }
-    let overtaken = if plan.retries { oracle::overtaken(&letters)? } else { BTreeSet::new() };
-    let mut expected = Expected { put_off, ..Expected::without(overtaken) };
-    for topic in Topic::ALL {
-        for message in broker.read(topic.name(), topic.partitions()).await? {
-            expected.apply(topic, message)?;
-        }
-    }
+    let (letters, expected) = ending::logs(&world, plan.retries, &latest_begins).await?;
     let settings = match &theirs {
         Some(real) => real.settings(),
         None => StoreSettings {
@@ -172,78 +196,10 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
         },
     };
     let settings = StoreSettings { catalog, ..settings };
-    let mut verdict = judged(&expected, &settings, &pictures, &letters, &journal).await?;
-    let disk_refusals = full_disk(&world, folder, &broker, workload, &pictures, &mut verdict).await?;
-    Ok(Some(Report::of(plan, took, &world, &schedule, &expected, verdict, disk_refusals)))
-}
-
-/// What is in the store and among the dead letters against what must be.
-pub async fn judged(
-    expected: &Expected,
-    store: &StoreSettings,
-    pictures: &BTreeMap<String, Picture>,
-    letters: &[OwnedMessage],
-    journal: &Journal,
-) -> Result<Verdict, Error> {
-    let vectors = Vectors::of(expected, pictures).await?;
-    let model: ModelId = MODEL.parse()?;
-    let reader = clipstream::store::open(store).await?;
-    let stored = oracle::scroll(&*reader, &model.collection(&store.collection_template, &store.catalog)).await?;
-    reader.close().await?;
-    oracle::judge(&Evidence { expected, stored: &stored, vectors: &vectors, pictures, letters, journal })
-}
-
-/// A worker with the embedded store whose disk is full for a while. Adds what is wrong afterwards to the verdict; writes that
-/// the disk refused, `None` where this machine cannot do it.
-async fn full_disk(
-    world: &World,
-    folder: &Path,
-    broker: &Broker,
-    workload: Workload,
-    pictures: &BTreeMap<String, Picture>,
-    verdict: &mut Verdict,
-) -> Result<Option<u64>, Error> {
-    let folder = folder.join("disk");
-    let how = world.pool.settings();
-    let others = ["kafka.topics", "kafka.group_id", "store.kind", "store.url", RETRY_DELAYS];
-    let mut settings: Vec<_> = how.settings.iter().filter(|(key, _)| !others.contains(&&**key)).cloned().collect();
-    let (path, reserve) = (folder.join("store").display().to_string(), disk::FREE_BYTES_MIN.to_string());
-    let own = [
-        ("kafka.topics", "disk"),
-        ("kafka.group_id", DISK_GROUP),
-        ("store.kind", "embedded"),
-        ("store.path", &path),
-        ("store.disk_free_bytes_min", &reserve),
-    ];
-    settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    let catalog = how.settings.iter().find_map(|(key, value)| (key == "store.catalog").then_some(value));
-    let environment: Vec<_> = how.environment.iter().filter(|(name, _)| name.starts_with("AWS")).cloned().collect();
-    let disk = Disk { folder: &folder, settings: &settings, environment: &environment, group: DISK_GROUP };
-    let workload = std::sync::Mutex::new(workload);
-    let send = async |count: usize| {
-        for _ in 0..count {
-            let message = workload.lock().unwrap_or_else(PoisonError::into_inner).alone(Topic::Disk, 0);
-            broker.send(&message).await?;
-        }
-        broker.flush().await
-    };
-    let Some(outcome) = disk::run(disk, broker, &world.journal, send).await? else {
-        eprintln!("\n*** NO MOUNT NAMESPACES (unshare --mount): the full disk is NOT tried ***\n");
-        return Ok(None);
-    };
-    let mut expected = Expected::default();
-    for message in broker.read(Topic::Disk.name(), Topic::Disk.partitions()).await? {
-        expected.apply(Topic::Disk, message)?;
-    }
-    let letters = broker.read(&Topic::Disk.dead_letters(), 1).await?;
-    let store = StoreSettings {
-        kind: StoreKind::Embedded,
-        path: outcome.store,
-        catalog: catalog.cloned().unwrap_or_else(|| CATALOG.to_owned()),
-        ..StoreSettings::default()
-    };
-    verdict.add(judged(&expected, &store, pictures, &letters, &world.journal).await?);
-    Ok(Some(outcome.refusals))
+    let mut verdict = ending::judged(&expected, &settings, &pictures, &letters, &journal).await?;
+    oracle::judge_skipped(&expected, &journal, &mut verdict);
+    let disk_refusals = ending::full_disk(&world, folder, workload, &pictures, &mut verdict).await?;
+    Ok(Some(Report::of(plan, took, &world, &schedules, &expected, verdict, disk_refusals)))
 }
 
 /// Where the proxy leads to.
@@ -253,66 +209,6 @@ async fn address_of(url: &str) -> Result<SocketAddr, Error> {
     let address = first.strip_prefix("http://").ok_or_else(|| format!("{first}: {expected}"))?.trim_end_matches('/');
     let found = tokio::net::lookup_host(address).await?.next();
     Ok(found.ok_or_else(|| format!("{first} has no address"))?)
-}
-
-fn worker_settings(plan: &Plan, services: &Services, links: &Links, catalog: &str, folder: &Path) -> WorkerSettings {
-    let names: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
-    let ops: Vec<String> = Topic::ALL.iter().map(|t| format!("{}={}", t.name(), t.default_op())).collect();
-    let session_timeout_ms = SESSION_TIMEOUT.as_millis().to_string();
-    let settings = [
-        ("clip.models", "demo-emoji/v1=demo/model"),
-        // Several workers share few cores.
-        ("clip.intra_op_threads", "1"),
-        ("clip.preprocess_threads", "1"),
-        ("kafka.brokers", &links.kafka.address.to_string()),
-        ("kafka.topics", &names.join(",")),
-        ("kafka.group_id", GROUP),
-        ("kafka.session_timeout_ms", &session_timeout_ms),
-        ("media.allow_hosts", "127.0.0.1"),
-        ("media.fetch_timeout_ms", "4000"),
-        ("media.connect_timeout_ms", "2000"),
-        ("media.s3_endpoint", &format!("http://{}", links.s3.address)),
-        ("media.s3_path_style", "true"),
-        ("pipeline.commit_interval_ms", "500"),
-        // A storm ends: until then a good message must not become a dead letter.
-        ("pipeline.attempts_max", if plan.retries { "3" } else { "1000" }),
-        ("pipeline.backoff_base_ms", "50"),
-        ("pipeline.backoff_cap_ms", "1000"),
-        ("pipeline.drain_deadline_ms", "5000"),
-        ("store.kind", "qdrant"),
-        ("store.url", &format!("http://{}", links.store.address)),
-        ("store.catalog", catalog),
-        // In `strict`, shorter than some stalls, so that writes come late that nobody waits for any more. And small
-        // batches, which the store manages in a fraction of that on a machine that is busy with all the rest: where it
-        // does not, what is repeated keeps it from what is new.
-        ("store.timeout_ms", if plan.guard == Guard::Strict { "6000" } else { "60000" }),
-        ("store.batch_points_max", "32"),
-        ("telemetry.listen", "127.0.0.1:0"),
-        ("telemetry.log_format", "json"),
-        ("telemetry.log_filter", "info,clipstream::pipeline=debug,qdrant_edge=error"),
-    ];
-    let mut settings: Vec<_> = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    if plan.guard == Guard::Strict {
-        // `check` is the default, and tried as such.
-        settings.push(("store.guard".to_owned(), "strict".to_owned()));
-    }
-    if plan.retries {
-        let delays: Vec<String> = RETRY_DELAYS_S.iter().map(u64::to_string).collect();
-        settings.push((RETRY_DELAYS.to_owned(), delays.join(",")));
-    }
-    WorkerSettings {
-        settings,
-        environment: [
-            ("CLIPSTREAM__KAFKA__TOPIC_OPS", ops.join(",")),
-            ("AWS_ACCESS_KEY_ID", services.s3_access_key.clone()),
-            ("AWS_SECRET_ACCESS_KEY", services.s3_secret_key.clone()),
-            ("AWS_REGION", "us-east-1".to_owned()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into(),
-        log_folder: folder.to_owned(),
-        clocks: clock::library(folder),
-    }
 }
 
 pub fn texts() -> Result<Vec<String>, Error> {
@@ -370,68 +266,76 @@ async fn produce(
 }
 
 /// Faults until it is enough; all of them are over when it returns.
-async fn torment(world: &Arc<World>, schedule: &mut Schedule, plan: &Plan, sent: &AtomicU64) -> Result<(), Error> {
-    let enough = plan.enough;
-    let (start, mut running, mut told) = (Instant::now(), JoinSet::new(), Instant::now());
-    loop {
-        let (elapsed, messages, kills) = (start.elapsed(), sent.load(Ordering::Relaxed), world.kills());
-        let reached = elapsed >= enough.duration && messages >= enough.messages && kills >= enough.kills;
-        if reached || elapsed >= enough.duration_max {
-            break;
+async fn torment(
+    world: &Arc<World>,
+    schedules: &mut [Schedule; 2],
+    plan: &Plan,
+    sent: &AtomicU64,
+) -> Result<(), Error> {
+    let (enough, [others, logs]) = (plan.enough, schedules);
+    let (start, over) = (Instant::now(), AtomicBool::new(false));
+    let of_logs = async {
+        while !over.load(Ordering::Relaxed) && !logs.is_empty() {
+            let fault = logs.next();
+            sleep(fault.after).await;
+            world.clone().inflict(fault).await?;
         }
-        if told.elapsed() > Duration::from_secs(30) {
-            told = Instant::now();
-            let (processed, replays) = world.journal.counts();
-            let faults: u64 = world.injected().values().sum();
-            eprintln!(
-                "chaos: {:.0} s: {messages} messages sent, {processed} processed, {replays} replays, {faults} faults, {kills} kills",
-                elapsed.as_secs_f64()
-            );
+        Ok::<(), Error>(())
+    };
+    let of_others = async {
+        let (mut running, mut told) = (JoinSet::new(), Instant::now());
+        loop {
+            let (elapsed, messages, kills) = (start.elapsed(), sent.load(Ordering::Relaxed), world.kills());
+            let reached = elapsed >= enough.duration && messages >= enough.messages && kills >= enough.kills;
+            if reached || elapsed >= enough.duration_max {
+                break;
+            }
+            if told.elapsed() > Duration::from_secs(30) {
+                told = Instant::now();
+                tell(world, elapsed, messages, kills);
+            }
+            if others.is_empty() {
+                sleep(Duration::from_millis(300)).await;
+                continue;
+            }
+            let fault = others.next();
+            sleep(fault.after).await;
+            running.spawn(world.clone().inflict(fault));
+            if plan.guard == Guard::Check {
+                running.join_next().await.transpose()?.transpose()?;
+            }
+            while let Some(ended) = running.try_join_next() {
+                ended??;
+            }
         }
-        let fault = schedule.next();
-        sleep(fault.after).await;
-        running.spawn(world.clone().inflict(fault));
-        if plan.guard == Guard::Check {
-            running.join_next().await.transpose()?.transpose()?;
-        }
-        while let Some(ended) = running.try_join_next() {
+        over.store(true, Ordering::Relaxed);
+        while let Some(ended) = running.join_next().await {
             ended??;
         }
-    }
-    while let Some(ended) = running.join_next().await {
-        ended??;
-    }
+        Ok(())
+    };
+    tokio::try_join!(of_logs, of_others)?;
     world.pool.set_target(plan.workers);
     Ok(())
 }
 
-/// Waits until everything is committed.
-async fn settle(lag: &Lag, journal: &Journal, patience: Duration) -> Result<(), Error> {
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = lag.now().await;
-        if left.as_ref().is_ok_and(BTreeMap::is_empty) {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            let left = left.map_or_else(|error| error.to_string(), |left| format!("{left:?}"));
-            journal.violation(format!("not everything is committed after {patience:?} of peace; left: {left}"));
-            return Ok(());
-        }
-        sleep(Duration::from_millis(300)).await;
-    }
+fn tell(world: &World, elapsed: Duration, messages: u64, kills: u64) {
+    let (processed, replays) = world.journal.counts();
+    let faults: u64 = world.injected().values().sum();
+    eprintln!(
+        "chaos: {:.0} s: {messages} messages sent, {processed} processed, {replays} replays, {faults} faults, {kills} kills",
+        elapsed.as_secs_f64()
+    );
 }
 
 /// A message for every partition must pass; the oracle looks at what came of them.
-async fn fresh(workload: &mut Workload, broker: &Broker, lag: &Lag, journal: &Journal) -> Result<(), Error> {
-    let messages: Vec<Planned> = Topic::ALL
-        .into_iter()
-        .flat_map(|topic| (0..30).map(move |n| (topic, n)))
-        .map(|(t, n)| workload.fresh(t, n))
-        .collect();
-    for message in &messages {
-        broker.send(message).await?;
+async fn fresh(workload: &mut Workload, broker: &Broker) -> Result<(), Error> {
+    // Another producer: one of the topics is not the one that it was.
+    let producer = broker.anew()?;
+    for topic in Topic::ALL.into_iter().chain([Topic::Latest]) {
+        for n in 0..30 {
+            producer.send(&workload.fresh(topic, n)).await?;
+        }
     }
-    broker.flush().await?;
-    settle(lag, journal, FRESH_MAX).await
+    producer.flush().await
 }

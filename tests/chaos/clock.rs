@@ -8,7 +8,8 @@ use std::process::Command;
 use tokio::time::sleep;
 
 use crate::Error;
-use crate::faults::{Fault, Kind, World};
+use crate::faults::World;
+use crate::kinds::{Fault, Kind};
 
 /// How far a clock is set, in seconds: 5 minutes, 20 minutes (S3 refuses signatures that are 15 minutes off), 2 hours, a day,
 /// 30 days (beyond `store.tombstone_retention_s`).

@@ -3,6 +3,9 @@
 //! The file system is a tmpfs in a mount namespace (`unshare`), so that nothing else sees it; a shell in there obeys orders.
 //! Without room the worker stays alive, says on `/readyz` why it is not ready, and goes on by itself; one that is started
 //! then is refused with a reason. And everything is there in the end.
+//!
+//! A disk that is read-only is tried with a start alone: a file system whose files are open for writing, as those of a worker's
+//! store are, cannot be made so.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +18,7 @@ use tokio::time::sleep;
 use crate::Error;
 use crate::broker::Broker;
 use crate::journal::Journal;
-use crate::plan::Topic;
+use crate::topics::{Topic, partitions_of};
 use crate::workers::{clipstream, signal};
 
 /// What the shell does. `$1`: the mount point; the rest: the worker's command line. `cp` last: the file system goes with
@@ -29,6 +32,8 @@ while read -r order; do
         start) "$@" 2>>"$folder.log" & worker=$!; echo started ;;
         fill) cat /dev/zero >"$folder/filler" 2>/dev/null; echo full ;;
         free) rm -f "$folder/filler"; echo room ;;
+        protect) mount -o remount,ro "$folder" && echo read-only ;;
+        unprotect) mount -o remount,rw "$folder" && echo writable ;;
         alive) case $(cat "/proc/$worker/stat" 2>/dev/null) in
                    *") Z "* | "") wait "$worker"; echo "no $?" ;;
                    *) echo yes ;;
@@ -48,6 +53,8 @@ const STEP: Duration = Duration::from_secs(60);
 const UNAVAILABLE: &str = "3";
 /// What it gives as the reason.
 const REASON: &str = "store_disk_full";
+/// As the system says it (EROFS in errno(3)).
+const READ_ONLY: &str = "Read-only file system";
 /// Lines about the disk from the beginning of an outage to its end: the beginning, and a reminder a minute.
 const LINES_MAX: usize = 3;
 
@@ -115,15 +122,25 @@ pub async fn run(
     unready(&mut shell, &page, &log).await?;
     let ended = shell.order("stop", "ended")?;
     shell.order("start", "started")?;
-    let refused = refused(&mut shell).await?;
+    let full = refused(&mut shell).await?;
     shell.order("free", "room")?;
+    shell.order("protect", "read-only")?;
+    shell.order("start", "started")?;
+    let protected = refused(&mut shell).await?;
+    shell.order("unprotect", "writable")?;
     shell.order("start", "started")?;
     committed(&mut shell, broker, &disk, "started with room again").await?;
     let last = shell.order("stop", "ended")?;
-    if !["0", UNAVAILABLE].contains(&ended.trim()) || refused != UNAVAILABLE || last.trim() != "0" {
+    if !["0", UNAVAILABLE].contains(&ended.trim()) || full != UNAVAILABLE || last.trim() != "0" {
         journal.violation(format!(
-            "a worker ended on a full disk with{ended}, another did not start there with {refused}, and with room one ended with{last}; \
+            "a worker ended on a full disk with{ended}, another did not start there with {full}, and with room one ended with{last}; \
              expected 0 or {UNAVAILABLE}, {UNAVAILABLE} and 0; {}",
+            log.0.display()
+        ));
+    }
+    if protected != UNAVAILABLE || !log.says(READ_ONLY)? {
+        journal.violation(format!(
+            "on a read-only disk a worker did not start with {protected}, expected {UNAVAILABLE} and that it names a {READ_ONLY}; {}",
             log.0.display()
         ));
     }
@@ -133,7 +150,7 @@ pub async fn run(
 
 /// Waits until everything is committed, by the worker that runs.
 async fn committed(shell: &mut Shell, broker: &Broker, disk: &Disk<'_>, when: &str) -> Result<(), Error> {
-    let (lag, deadline) = (broker.lag(disk.group, &[Topic::Disk], false)?, Instant::now() + STEP);
+    let (lag, deadline) = (broker.lag(disk.group, partitions_of(&[Topic::Disk], false))?, Instant::now() + STEP);
     let log = Log(disk.folder.with_extension("log"));
     loop {
         let left = lag.now().await?.values().sum::<i64>();
@@ -203,6 +220,10 @@ impl Log {
     fn address(&self) -> Result<String, Error> {
         let address = self.lines()?.into_iter().rev().find_map(|line| Some(line["address"].as_str()?.to_owned()));
         Ok(address.ok_or_else(|| format!("{} names no address", self.0.display()))?)
+    }
+
+    fn says(&self, what: &str) -> Result<bool, Error> {
+        Ok(std::fs::read_to_string(&self.0)?.contains(what))
     }
 
     /// Lines of some weight with this reason.

@@ -1,15 +1,17 @@
 //! What the store must hold: the rules of `docs/messages.md`, written down a second time and as simply as can be, over the
 //! log as the broker has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rdkafka::message::{Message as _, OwnedMessage};
 use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::broker::header;
-use crate::journal::Place;
-use crate::plan::{DIES, Dies, Topic, WRONG_CLOCK};
+use crate::journal::{Partition, Place};
+use crate::misdate::{self, Misdate};
+use crate::plan::{DIES, Dies};
+use crate::topics::Topic;
 
 /// What became of an asset.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +25,8 @@ pub struct Asset {
     pub version: Option<u64>,
     /// By topic, the last message that counted, or more than one where they are the same twice.
     pub sources: BTreeMap<Topic, Vec<Place>>,
+    /// Its only message, where the broker has removed it: it may have been read before or not.
+    pub removed: Option<Place>,
     /// Every message of the asset, in the order of its topic: what it was, and whether it counted.
     pub history: Vec<(Place, String, &'static str)>,
 }
@@ -43,8 +47,15 @@ pub struct Expected {
     pub messages: u64,
     /// Messages in retry topics.
     pub put_off: u64,
-    /// Messages of a producer whose clock was wrong.
-    pub clock_jumps: u64,
+    /// Messages whose timestamp is not their time.
+    pub misdated: BTreeMap<Misdate, u64>,
+    /// Messages without a version whose timestamp is before that of the one before, of the same asset and partition: their
+    /// offsets say one thing, their timestamps the other.
+    pub inversions: u64,
+    /// Records of transactions that were aborted.
+    pub aborted: u64,
+    /// By asset: where its last message was, and its timestamp.
+    dates: HashMap<String, (Partition, i64)>,
 }
 
 impl Expected {
@@ -53,10 +64,21 @@ impl Expected {
         Self { overtaken: overtaken.into_iter().map(|place| (place, None)).collect(), ..Self::default() }
     }
 
+    /// A message that is not in the log any more, of an asset that no other message is about.
+    pub fn apply_removed(&mut self, topic: Topic, message: OwnedMessage) -> Result<(), Error> {
+        let key = String::from_utf8(message.key().ok_or("a message without key")?.to_vec())?;
+        let place = (topic, message.partition(), message.offset());
+        self.apply(topic, message)?;
+        self.assets.entry(key).or_default().removed = Some(place);
+        Ok(())
+    }
+
     /// Messages of one partition come in its order.
     pub fn apply(&mut self, topic: Topic, message: OwnedMessage) -> Result<(), Error> {
         self.messages += 1;
-        self.clock_jumps += u64::from(header(&message, WRONG_CLOCK).is_some());
+        if let Some(kind) = Misdate::of(&message) {
+            *self.misdated.entry(kind).or_default() += 1;
+        }
         let place = (topic, message.partition(), message.offset());
         let key = String::from_utf8(message.key().ok_or("a message without key")?.to_vec())?;
         let shown = message.payload().map_or("(tombstone)".into(), |value| String::from_utf8_lossy(value).into_owned());
@@ -69,12 +91,16 @@ impl Expected {
             return Ok(());
         }
         let body: Value = message.payload().map_or(Ok(json!({"op": "delete"})), serde_json::from_slice)?;
-        let asset = self.assets.entry(key).or_default();
+        let asset = self.assets.entry(key.clone()).or_default();
         if let Some(overtaken) = self.overtaken.get_mut(&place) {
             asset.history.push((place, shown, "overtaken"));
             *overtaken = Some(message);
             return Ok(());
         }
+        let (partition, dated) = ((topic, place.1), misdate::timestamp(&message));
+        let before = self.dates.insert(key, (partition, dated));
+        let inverted = before.is_some_and(|(of, before)| of == partition && dated < before);
+        self.inversions += u64::from(inverted && body["version"].is_null());
         let counted = asset.apply(topic, place, &body);
         asset.history.push((place, shown, if counted { "" } else { "stale" }));
         Ok(())
@@ -93,7 +119,8 @@ impl Asset {
         let op = body["op"].as_str().unwrap_or(topic.default_op());
         if op != "patch" {
             let kept = std::mem::take(self);
-            (self.history, self.sources) = (kept.history, if again { kept.sources } else { BTreeMap::new() });
+            (self.history, self.removed) = (kept.history, kept.removed);
+            self.sources = if again { kept.sources } else { BTreeMap::new() };
             self.deleted = op == "delete";
         } else if self.deleted {
             // A patch creates what is not there.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::faults::Kind;
-use crate::plan::Topic;
+use crate::kinds::Kind;
+use crate::topics::Topic;
 
 pub type Partition = (Topic, i32);
 
@@ -34,6 +34,8 @@ struct State {
     owners: BTreeMap<Partition, u32>,
     waiting: Vec<Waiting>,
     recoveries: BTreeMap<Kind, Vec<Duration>>,
+    /// Offsets that workers said were removed before they were read, first and last.
+    skipped: Vec<(Partition, i64, i64)>,
     violations: Vec<String>,
 }
 
@@ -60,6 +62,9 @@ impl Journal {
 
     /// One line of a worker's log.
     pub fn line(&self, worker: u32, line: &str) {
+        if line.contains("messages are lost: the broker removed them") {
+            return self.skipped(line);
+        }
         let (processed, died) = (line.contains(r#""message":"processed""#), line.contains(r#""message":"dead letter"#));
         if !processed && !died {
             return;
@@ -86,10 +91,37 @@ impl Journal {
         }
     }
 
-    /// From now on until every partition moves again that `worker` (or anybody) had: the recovery from this fault.
-    pub fn expect_recovery(&self, kind: Kind, worker: Option<u32>) {
+    fn skipped(&self, line: &str) {
+        let event: Value = serde_json::from_str(line).unwrap_or_default();
+        let topic = event["topic"].as_str().and_then(Topic::named);
+        let partition = event["partition"].as_i64().and_then(|partition| i32::try_from(partition).ok());
+        match (topic, partition, event["from"].as_i64(), event["to"].as_i64()) {
+            (Some(topic), Some(partition), Some(from), Some(to)) => {
+                self.state().skipped.push(((topic, partition), from, to));
+            }
+            _ => self.violation(format!("a worker lost messages without saying which: {line}")),
+        }
+    }
+
+    /// Whether a worker has said that this message was removed before it was read.
+    pub fn was_skipped(&self, (topic, partition, offset): Place) -> bool {
+        let is_it =
+            |(at, from, to): &(Partition, i64, i64)| *at == (topic, partition) && (*from..=*to).contains(&offset);
+        self.state().skipped.iter().any(is_it)
+    }
+
+    pub fn all_skipped(&self) -> Vec<(Partition, i64, i64)> {
+        self.state().skipped.clone()
+    }
+
+    /// From now on until every partition of these topics moves again that `worker` (or anybody) had: the recovery from this
+    /// fault.
+    pub fn expect_recovery(&self, kind: Kind, worker: Option<u32>, topics: &[Topic]) {
         let mut state = self.state();
-        let hit = state.owners.iter().filter(|(_, owner)| worker.is_none_or(|worker| worker == **owner));
+        let is_hit = |(partition, owner): &(&Partition, &u32)| {
+            topics.contains(&partition.0) && worker.is_none_or(|worker| worker == **owner)
+        };
+        let hit = state.owners.iter().filter(is_hit);
         let partitions: HashSet<Partition> = hit.map(|(partition, _)| *partition).collect();
         if !partitions.is_empty() {
             state.waiting.push(Waiting { kind, since: Instant::now(), partitions, except: worker });
@@ -115,11 +147,13 @@ impl Journal {
         self.state().recoveries.clone()
     }
 
-    /// Messages that were processed at all, and processings beyond the first of each.
+    /// Messages that were processed at all, and processings beyond the first of each. Without those of the topic that is made
+    /// anew, where another message has the same place.
     pub fn counts(&self) -> (u64, u64) {
         let state = self.state();
-        let all: usize = state.processed.values().map(Vec::len).sum();
-        (state.processed.len() as u64, (all - state.processed.len()) as u64)
+        let told = state.processed.iter().filter(|((topic, ..), _)| *topic != Topic::Anew);
+        let (messages, all) = told.fold((0, 0), |(messages, all), (_, of)| (messages + 1, all + of.len() as u64));
+        (messages, all - messages)
     }
 
     pub fn processed(&self, place: Place) -> Vec<Processed> {

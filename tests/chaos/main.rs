@@ -8,10 +8,15 @@ mod broker;
 mod campaign;
 mod clock;
 mod disk;
+mod ending;
 mod expected;
 mod faults;
 mod journal;
+mod kinds;
+mod letters;
+mod logs;
 mod media;
+mod misdate;
 mod oracle;
 mod outages;
 mod plan;
@@ -21,7 +26,11 @@ mod qdrant_endpoint;
 #[path = "../it/qdrant_server.rs"]
 mod qdrant_server;
 mod report;
+mod services;
+mod settings;
+mod shared;
 mod store;
+mod topics;
 mod workers;
 
 use std::path::{Path, PathBuf};

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Error;
-use crate::broker::Services;
+use crate::services::Services;
 
 const HTTP_PICTURES: usize = 48;
 const S3_PICTURES: usize = 16;

@@ -6,24 +6,22 @@ use clipstream::api::Embedder;
 use clipstream::config::{ModelEntry, Settings};
 use clipstream::domain::{AssetId, Embedding, PointId, RESERVED_KEY};
 use clipstream::store::{Store, StoredPoint};
-use rdkafka::message::{Message as _, OwnedMessage};
+use rdkafka::message::OwnedMessage;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
-use crate::broker::header;
 use crate::expected::{Asset, Expected};
 use crate::journal::{Journal, Place};
+use crate::letters;
 use crate::media::Picture;
-use crate::plan::Topic;
+use crate::topics::Topic;
 
-/// The reason of dead letters that came back from a retry topic too late.
-const OVERTAKEN: &str = "overtaken";
 const COSINE_MIN: f64 = 0.9999;
 /// Differences that are shown with the history of their asset.
 const SHOWN_MAX: usize = 8;
 
-/// What was found. All but `points`, `duplicate_letters` and `dead_letters` must be zero.
+/// What was found. All but `skipped`, `points`, `duplicate_letters` and `dead_letters` must be zero.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// Points, or dead letters, that should be there and are not; good messages among the dead.
@@ -36,6 +34,8 @@ pub struct Verdict {
     pub stale: u64,
     /// Another state than any that was asked for.
     pub wrong: u64,
+    /// Messages that the broker removed before they were read, as a worker said.
+    pub skipped: u64,
     pub points: u64,
     pub dead_letters: u64,
     pub duplicate_letters: u64,
@@ -54,13 +54,14 @@ impl Verdict {
         self.doubled += other.doubled;
         self.stale += other.stale;
         self.wrong += other.wrong;
+        self.skipped += other.skipped;
         self.points += other.points;
         self.dead_letters += other.dead_letters;
         self.duplicate_letters += other.duplicate_letters;
         self.differences.extend(other.differences);
     }
 
-    fn note(&mut self, what: String) {
+    pub fn note(&mut self, what: String) {
         if self.differences.len() < SHOWN_MAX {
             self.differences.push(what);
         }
@@ -116,7 +117,7 @@ pub struct Evidence<'a> {
 pub fn judge(evidence: &Evidence<'_>) -> Result<Verdict, Error> {
     let mut verdict = Verdict::default();
     judge_points(evidence, &mut verdict)?;
-    judge_letters(evidence, &mut verdict)?;
+    letters::judge(evidence, &mut verdict)?;
     Ok(verdict)
 }
 
@@ -136,6 +137,10 @@ fn judge_points(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), Er
         let stored = found.remove(&id);
         verdict.points += u64::from(!asset.deleted);
         let Some(what) = difference(asset, stored, evidence) else { continue };
+        if stored.is_none() && asset.removed.is_some_and(|place| evidence.journal.was_skipped(place)) {
+            verdict.skipped += 1;
+            continue;
+        }
         let kind = if stored.is_none() {
             verdict.lost += 1;
             "LOST"
@@ -148,11 +153,37 @@ fn judge_points(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), Er
         };
         verdict.note(format!("{kind} {key}: {what}\n{}", history(asset, evidence.journal)));
     }
+    let lives: BTreeSet<&str> = evidence.stored.iter().filter_map(topic_id_of_anew).collect();
+    if lives.len() > 1 {
+        verdict.stale += 1;
+        verdict.note(format!(
+            "STALE: there are points of {} topics named {}: {lives:?}",
+            lives.len(),
+            Topic::Anew.name()
+        ));
+    }
     for (id, point) in found {
         verdict.wrong += 1;
         verdict.note(format!("WRONG: nobody asked for point {id}: {}", Value::Object(point.payload.clone())));
     }
     Ok(())
+}
+
+/// What workers say was removed before it was read must have been removed.
+pub fn judge_skipped(expected: &Expected, journal: &Journal, verdict: &mut Verdict) {
+    let removed: BTreeSet<Place> = expected.assets.values().filter_map(|asset| asset.removed).collect();
+    for ((topic, partition), from, to) in journal.all_skipped() {
+        let kept = (from..=to).filter(|offset| !removed.contains(&(topic, partition, *offset)));
+        let (kept, at) = (kept.collect::<Vec<_>>(), format!("{}[{partition}], offsets {from} to {to}", topic.name()));
+        if from > to || !kept.is_empty() {
+            verdict.wrong += 1;
+            verdict.note(format!(
+                "WRONG: a worker says that {at} were removed before they were read; {} were not, the first {:?}",
+                kept.len(),
+                kept.first()
+            ));
+        }
+    }
 }
 
 fn record(point: &StoredPoint) -> &Value {
@@ -231,81 +262,16 @@ fn is_older(asset: &Asset, point: &StoredPoint) -> bool {
     last.is_some_and(|((_, _, last), ..)| offset < *last)
 }
 
+/// Of a point of the topic that was made anew, each of whose lives writes all of its assets.
+fn topic_id_of_anew(point: &StoredPoint) -> Option<&str> {
+    let source = &record(point)["source"];
+    (source["topic"] == Topic::Anew.name()).then(|| source["topic_id"].as_str().unwrap_or("none"))
+}
+
 fn source(record: &Value) -> Option<Place> {
     let source = &record["source"];
     let partition = source["partition"].as_i64()?.try_into().ok()?;
     Some((Topic::named(source["topic"].as_str()?)?, partition, source["offset"].as_i64()?))
-}
-
-fn connect<'a>(letter: &'a OwnedMessage, name: &str) -> &'a str {
-    header(letter, &format!("__connect.errors.{name}")).unwrap_or_default()
-}
-
-/// Which message died.
-fn place(letter: &OwnedMessage) -> Result<Place, Error> {
-    let topic = Topic::named(connect(letter, "topic")).ok_or("a dead letter of a topic that is not ours")?;
-    Ok((topic, connect(letter, "partition").parse()?, connect(letter, "offset").parse()?))
-}
-
-/// Messages that were too late, as the letters say.
-pub fn overtaken(letters: &[OwnedMessage]) -> Result<BTreeSet<Place>, Error> {
-    letters.iter().filter(|letter| connect(letter, "exception.class.name") == OVERTAKEN).map(place).collect()
-}
-
-/// Whether a message that is said to have been overtaken is whole, and a newer one of its asset counted.
-fn was_overtaken(expected: &Expected, letter: &OwnedMessage, place: Place) -> bool {
-    let good = expected.overtaken.get(&place).and_then(Option::as_ref);
-    let message = good.or_else(|| Some(&expected.doomed.get(&place)?.message));
-    let key = letter.key().map(String::from_utf8_lossy).unwrap_or_default();
-    let newer =
-        |(at, _, note): &(Place, String, &str)| (at.0, at.1) == (place.0, place.1) && at.2 > place.2 && note.is_empty();
-    message.is_some_and(|message| (letter.key(), letter.payload()) == (message.key(), message.payload()))
-        && expected.assets.get(&*key).is_some_and(|asset| asset.history.iter().any(newer))
-}
-
-fn judge_letters(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), Error> {
-    let mut buried: BTreeMap<Place, u64> = BTreeMap::new();
-    for letter in evidence.letters {
-        let (place, reason) = (place(letter)?, connect(letter, "exception.class.name"));
-        *buried.entry(place).or_default() += 1;
-        if reason == OVERTAKEN {
-            if !was_overtaken(evidence.expected, letter, place) {
-                verdict.wrong += 1;
-                verdict.note(format!("WRONG: the dead letter of {place:?} says that it was overtaken, and is not whole or no newer one counts"));
-            }
-            continue;
-        }
-        match evidence.expected.doomed.get(&place) {
-            None => {
-                verdict.lost += 1;
-                verdict.wrongly_dead += 1;
-                verdict.note(format!(
-                    "LOST: the message at {place:?} is good, and a dead letter: {reason}: {}",
-                    connect(letter, "exception.message")
-                ));
-            }
-            Some(doomed) => {
-                let whole = (letter.key(), letter.payload()) == (doomed.message.key(), doomed.message.payload());
-                if !whole || reason != doomed.dies.reason {
-                    verdict.wrong += 1;
-                    verdict.note(format!(
-                        "WRONG: the dead letter of {place:?} is {}whole and says {reason}, expected {}",
-                        if whole { "" } else { "not " },
-                        doomed.dies.reason
-                    ));
-                }
-            }
-        }
-    }
-    verdict.dead_letters = buried.len() as u64;
-    verdict.duplicate_letters = buried.values().map(|count| count - 1).sum();
-    for (place, doomed) in &evidence.expected.doomed {
-        if !buried.contains_key(place) && !doomed.dies.unless_superseded {
-            verdict.lost += 1;
-            verdict.note(format!("LOST: no dead letter of {place:?}, which should say {}", doomed.dies.reason));
-        }
-    }
-    Ok(())
 }
 
 /// The last messages of an asset, and who processed them when.

@@ -8,7 +8,10 @@
 //!   one that comes too late is not noticed once the other topic has written (`docs/reliability.md`); where writes come too
 //!   late, an asset gets one message from each topic.
 //!
-//! Some messages are broken, for a reason that travels in a header of theirs.
+//! Topics beside these have assets of their own, whose names begin with the topic's.
+//!
+//! Some messages are broken, for a reason that travels in a header of theirs. And one in three has a timestamp that is not
+//! the time when it was sent, whatever kind of key it has (`misdate.rs`).
 
 use std::collections::HashMap;
 
@@ -16,78 +19,17 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
 
-use crate::outages;
+use crate::misdate::Misdate;
+use crate::topics::Topic;
 
 /// Header of a message that must become a dead letter.
 pub const DIES: &str = "chaos-dies";
 
-/// Header of a message whose timestamp is not its time.
-pub const WRONG_CLOCK: &str = "chaos-wrong-clock";
-
-/// Longer in all than any fault lasts: a good message must not become a dead letter.
-pub const RETRY_DELAYS_S: [u64; 6] = [1, 2, 4, 8, 16, 32];
-/// Of each retry topic.
-pub const RETRY_PARTITIONS: i32 = 2;
-
 const KEYS: f64 = 4000.0;
 /// Payload keys of an asset.
 const FIELDS: u32 = 5;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Topic {
-    Assets,
-    Pictures,
-    Captions,
-    /// Of the worker whose disk is full.
-    Disk,
-    /// Of one of the workers that go through an hour's outage.
-    Outage(&'static str),
-}
-
-impl Topic {
-    /// Those of the campaign's workers.
-    pub const ALL: [Self; 3] = [Self::Assets, Self::Pictures, Self::Captions];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Assets => "assets",
-            Self::Pictures => "pictures",
-            Self::Captions => "captions",
-            Self::Disk => "disk",
-            Self::Outage(name) => name,
-        }
-    }
-
-    pub fn named(name: &str) -> Option<Self> {
-        let outages = outages::topics().map(Self::Outage);
-        Self::ALL.into_iter().chain([Self::Disk]).chain(outages).find(|topic| topic.name() == name)
-    }
-
-    pub fn dead_letters(self) -> String {
-        format!("{}.dlq", self.name())
-    }
-
-    /// Of the topic, where workers put messages off.
-    pub fn retries(self) -> impl Iterator<Item = String> {
-        (1..=RETRY_DELAYS_S.len()).map(move |n| format!("{}.retry.{n}", self.name()))
-    }
-
-    pub fn partitions(self) -> i32 {
-        match self {
-            Self::Assets => 6,
-            Self::Pictures | Self::Captions | Self::Outage(_) => 2,
-            Self::Disk => 1,
-        }
-    }
-
-    /// What a message means that names no operation.
-    pub fn default_op(self) -> &'static str {
-        match self {
-            Self::Assets | Self::Disk | Self::Outage(_) => "upsert",
-            Self::Pictures | Self::Captions => "patch",
-        }
-    }
-}
+/// Assets of a topic that is made anew: few, so that every one of them is in each of its lives.
+const ANEW_KEYS: usize = 60;
 
 /// Why a message must become a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,11 +57,12 @@ pub struct Planned {
     pub key: String,
     pub value: Option<Vec<u8>>,
     pub dies: Option<Dies>,
-    /// Milliseconds since the Unix epoch; `None`: now.
-    pub timestamp_ms: Option<i64>,
+    /// The timestamp that it has instead of now, in milliseconds since the Unix epoch.
+    pub misdated: Option<(Misdate, i64)>,
 }
 
 /// What messages may name.
+#[derive(Clone)]
 pub struct Material {
     pub texts: Vec<String>,
     /// URLs.
@@ -148,7 +91,26 @@ impl Workload {
     }
 
     pub fn next(&mut self) -> Planned {
+        let message = self.at_its_time();
+        self.dated(message)
+    }
+
+    /// As it comes from the producers that there are: a third of them has the time of something else.
+    pub fn dated(&mut self, message: Planned) -> Planned {
+        let kinds: &[Misdate] = match message.topic {
+            Topic::Backlog => &Misdate::OF_A_BACKLOG,
+            _ if self.rng.random_ratio(1, 3) => &Misdate::ALL,
+            _ => return Planned { misdated: None, ..message },
+        };
+        let kind = kinds[self.rng.random_range(0..kinds.len())];
+        Planned { misdated: Some((kind, kind.timestamp(&mut self.rng))), ..message }
+    }
+
+    fn at_its_time(&mut self) -> Planned {
         self.serial += 1;
+        if self.rng.random_ratio(1, 12) {
+            return self.of_backlog();
+        }
         if self.rng.random_ratio(1, 40) {
             return self.broken();
         }
@@ -171,14 +133,52 @@ impl Workload {
         planned(topic, format!("fresh-{}-{n}", topic.name()), &body)
     }
 
-    /// A message for a worker that has a topic to itself. `broken_percent`: how many must become dead letters.
+    /// A message of a topic whose assets are its own. `broken_percent`: how many must become dead letters.
     pub fn alone(&mut self, topic: Topic, broken_percent: u32) -> Planned {
         self.serial += 1;
-        if self.rng.random_ratio(broken_percent, 100) {
-            return Planned { topic, ..self.broken() };
+        let message = if self.rng.random_ratio(broken_percent, 100) {
+            let message = self.broken();
+            // Nothing else is of its key, so nothing supersedes it.
+            let dies = message.dies.map(|dies| Dies { unless_superseded: false, ..dies });
+            Planned { topic, key: format!("{}-p{}", topic.name(), self.serial), dies, ..message }
+        } else {
+            let key = self.rng.random_range(0..400);
+            let message = self.unversioned(key);
+            Planned { topic, key: format!("{}-{}", topic.name(), message.key), ..message }
+        };
+        self.dated(message)
+    }
+
+    /// A message of a topic full of old ones, many of which are broken.
+    fn of_backlog(&mut self) -> Planned {
+        self.alone(Topic::Backlog, 25)
+    }
+
+    /// The whole state of an asset, without a picture, which takes no time to be had.
+    pub fn whole(&mut self, topic: Topic, key: String) -> Planned {
+        self.serial += 1;
+        let body = json!({"op": "upsert", "text": self.text(), "payload": self.payload("f", false)});
+        let message = planned(topic, key, &body);
+        self.dated(message)
+    }
+
+    /// Everything that one life of a topic brings. Each of its assets is first written whole, so that nothing of an earlier
+    /// life is left of it.
+    pub fn life(&mut self, topic: Topic) -> Vec<Planned> {
+        let key = |n: usize| format!("{}-{n}", topic.name());
+        let mut messages: Vec<Planned> = (0..ANEW_KEYS).map(|n| self.whole(topic, key(n))).collect();
+        for _ in 0..2 * ANEW_KEYS {
+            self.serial += 1;
+            let body = match self.rng.random_range(0..10) {
+                0..4 => json!({"op": "upsert", "text": self.text(), "payload": self.payload("f", false)}),
+                4..7 => json!({"op": "patch", "payload": self.payload("f", true)}),
+                7..9 => json!({"op": "patch", "text": self.text()}),
+                _ => json!({"op": "delete"}),
+            };
+            let message = planned(topic, key(self.rng.random_range(0..ANEW_KEYS)), &body);
+            messages.push(self.dated(message));
         }
-        let key = self.rng.random_range(0..400);
-        Planned { topic, ..self.unversioned(key) }
+        messages
     }
 
     fn versioned(&mut self, key: u32) -> Planned {
@@ -197,12 +197,7 @@ impl Workload {
             body = json!({"op": "delete"});
         }
         body["version"] = version.into();
-        let mut message = planned(Topic::Assets, format!("v{key}"), &body);
-        if self.rng.random_ratio(1, 20) {
-            // The version decides, so a producer's clock may be an hour off.
-            let offset_ms = self.rng.random_range(-3_600_000..3_600_000);
-            message.timestamp_ms = Some(chrono::Utc::now().timestamp_millis() + offset_ms);
-        }
+        let message = planned(Topic::Assets, format!("v{key}"), &body);
         if !late {
             self.versions.insert(key, (version, Some(message.clone())));
         }
@@ -290,7 +285,7 @@ impl Workload {
             }
         };
         let dies = Some(Dies { reason: reason.to_owned(), unless_superseded });
-        Planned { topic: Topic::Assets, key, value: Some(value), dies, timestamp_ms: None }
+        Planned { topic: Topic::Assets, key, value: Some(value), dies, misdated: None }
     }
 
     /// Values name the message that they came with. A patch may also take a key away.
@@ -320,5 +315,5 @@ impl Workload {
 }
 
 fn planned(topic: Topic, key: String, body: &Value) -> Planned {
-    Planned { topic, key, value: Some(body.to_string().into_bytes()), dies: None, timestamp_ms: None }
+    Planned { topic, key, value: Some(body.to_string().into_bytes()), dies: None, misdated: None }
 }

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::campaign::{Guard, Plan};
 use crate::expected::Expected;
-use crate::faults::{Kind, Schedule, World};
+use crate::faults::World;
+use crate::kinds::{Kind, Schedule};
+use crate::misdate::Misdate;
 use crate::oracle::Verdict;
 
 /// One campaign, whatever came of it.
@@ -24,7 +26,12 @@ pub struct Report {
     pub put_off: u64,
     /// Of those, too late.
     pub overtaken: u64,
-    pub clock_jumps: u64,
+    /// Messages whose timestamp is not their time.
+    pub misdated: BTreeMap<Misdate, u64>,
+    /// Of those, unversioned ones that are dated before the one before.
+    pub inversions: u64,
+    /// Records of aborted transactions.
+    pub aborted: u64,
     pub refused_starts: u64,
     pub injected: BTreeMap<Kind, u64>,
     pub recoveries: BTreeMap<Kind, Vec<Duration>>,
@@ -41,7 +48,7 @@ impl Report {
         plan: &Plan,
         took: Duration,
         world: &World,
-        schedule: &Schedule,
+        schedules: &[Schedule; 2],
         expected: &Expected,
         verdict: Verdict,
         disk_refusals: Option<u64>,
@@ -53,12 +60,23 @@ impl Report {
         if replays == 0 && plan.only.is_empty() {
             violations.push("no message was processed twice: the faults tested nothing".to_owned());
         }
-        let missing: Vec<&str> = schedule.kinds().filter(|kind| !injected.contains_key(kind)).map(Kind::name).collect();
-        if plan.retries && expected.put_off == 0 && schedule.went_round() && plan.only.is_empty() {
+        if plan.retries && expected.put_off == 0 && schedules[0].went_round() && plan.only.is_empty() {
             violations.push("no message was put off to a retry topic".to_owned());
         }
-        if schedule.went_round() && !missing.is_empty() {
+        let whole = schedules.iter().filter(|schedule| schedule.went_round());
+        let missing = whole.flat_map(Schedule::kinds).filter(|kind| !injected.contains_key(kind)).map(Kind::name);
+        let undated = Misdate::ALL.into_iter().filter(|kind| !expected.misdated.contains_key(kind)).map(Misdate::name);
+        let missing: Vec<&str> = missing.chain(undated).collect();
+        if !missing.is_empty() {
             violations.push(format!("these faults never had an effect: {}", missing.join(", ")));
+        }
+        for (kind, what, count) in [
+            (Kind::Transactions, "no record of a transaction that was aborted is in the log", expected.aborted),
+            (Kind::RecordsRemoved, "every message was read before it was removed", verdict.skipped),
+        ] {
+            if injected.contains_key(&kind) && count == 0 {
+                violations.push(what.to_owned());
+            }
         }
         let kills = world.kills();
         if kills < enough.kills || expected.messages < enough.messages {
@@ -76,7 +94,9 @@ impl Report {
             replays,
             put_off: expected.put_off,
             overtaken: expected.overtaken.len() as u64,
-            clock_jumps: expected.clock_jumps,
+            misdated: expected.misdated.clone(),
+            inversions: expected.inversions,
+            aborted: expected.aborted,
             refused_starts: world.pool.refused_starts(),
             injected,
             recoveries: world.journal.recoveries(),
@@ -115,11 +135,14 @@ impl Outcome for Report {
                 (kind.name().to_owned(), json!({"count": count, "recovery_s": recovery}))
             })
             .collect();
+        let misdated: serde_json::Map<String, Value> =
+            self.misdated.iter().map(|(kind, count)| (kind.name().to_owned(), (*count).into())).collect();
         json!({
             "seed": self.seed, "guard": self.guard_name(), "minutes": (self.took.as_secs_f64() / 6.0).round() / 10.0, "messages": self.messages,
             "processed": self.processed, "replays": self.replays, "points": self.verdict.points,
             "dead_letters": self.verdict.dead_letters, "duplicate_letters": self.verdict.duplicate_letters,
-            "kills": self.injected.get(&Kind::WorkerKill), "faults": faults, "clock_jumps": self.clock_jumps,
+            "kills": self.injected.get(&Kind::WorkerKill), "faults": faults, "misdated": misdated, "inversions": self.inversions,
+            "aborted": self.aborted, "skipped": self.verdict.skipped, "wrongly_dead": self.verdict.wrongly_dead,
             "put_off": self.put_off, "overtaken": self.overtaken,
             "disk_refusals": self.disk_refusals, "refused_starts": self.refused_starts,
             "lost": self.verdict.lost, "doubled": self.verdict.doubled, "stale": self.verdict.stale,
@@ -137,12 +160,10 @@ impl Outcome for Report {
             });
             table.add_row([kind.name().to_owned(), count.to_string(), median, most]);
         }
-        table.add_row([
-            "producer's clock wrong".to_owned(),
-            self.clock_jumps.to_string(),
-            String::new(),
-            String::new(),
-        ]);
+        for (kind, count) in &self.misdated {
+            let what = format!("message {}", kind.name());
+            table.add_row([what, count.to_string(), String::new(), String::new()]);
+        }
         let full = self.disk_refusals.map_or("not tried".to_owned(), |count| count.to_string());
         table.add_row(["embedded store's disk full (refusals)".to_owned(), full, String::new(), String::new()]);
         right(&mut table, 1..4);
@@ -162,7 +183,11 @@ impl Outcome for Report {
             ("of those, overtaken by newer patches", self.overtaken.to_string()),
             ("dead letters written again", verdict.duplicate_letters.to_string()),
             ("starts refused (a dependency away)", self.refused_starts.to_string()),
+            ("dated before the message before them, without a version", self.inversions.to_string()),
+            ("records of aborted transactions", self.aborted.to_string()),
+            ("removed by the broker before they were read, as was said", verdict.skipped.to_string()),
             ("lost", verdict.lost.to_string()),
+            ("good and dead", verdict.wrongly_dead.to_string()),
             ("doubled", verdict.doubled.to_string()),
             ("stale", verdict.stale.to_string()),
             ("wrong", verdict.wrong.to_string()),

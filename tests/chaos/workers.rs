@@ -1,29 +1,37 @@
 //! The workers: real `clipstream run` processes, and what keeps as many of them running as there should be.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::clock::Clock;
 use crate::journal::Journal;
+use crate::shared::{Runtime, StandIn};
 
 /// A worker that could not start is replaced after this.
 const RESTART_PAUSE: Duration = Duration::from_millis(1000);
 /// Exit code of a worker that lacks a dependency, at its start or for its last commit.
 const UNAVAILABLE: i32 = 3;
+/// Exit code of a worker whose model does not work any more.
+const NO_MODEL: i32 = 6;
 
 /// How a worker is started.
 pub struct WorkerSettings {
     pub settings: Vec<(String, String)>,
     pub environment: Vec<(String, String)>,
     pub log_folder: PathBuf,
+    /// What the numbers of these workers begin with: they are told apart by them.
+    pub first: u32,
     /// The library that gives half of the workers a clock that can be set.
     pub clocks: Option<PathBuf>,
+    /// And the other half a model runtime that can fail.
+    pub runtimes: Option<StandIn>,
 }
 
 pub struct Pool {
@@ -40,6 +48,8 @@ struct State {
     /// Starts that ended because a dependency was away.
     refused_starts: u64,
     not_before: Option<Instant>,
+    /// Exit codes of workers whose runtime was lost.
+    lost: BTreeMap<u32, Option<i32>>,
 }
 
 struct Worker {
@@ -47,6 +57,12 @@ struct Worker {
     child: Child,
     /// Where it can be set.
     clock: Option<Clock>,
+    /// Where it can fail.
+    runtime: Option<Runtime>,
+    /// It will never work again.
+    lost: bool,
+    /// Where it serves its metrics, once it does.
+    address: Arc<OnceLock<String>>,
     reader: std::thread::JoinHandle<()>,
     /// It has begun to consume.
     served: Arc<AtomicBool>,
@@ -57,7 +73,8 @@ struct Worker {
 
 impl Pool {
     pub fn new(how: WorkerSettings, target: usize, journal: Arc<Journal>) -> Self {
-        Self { how, journal, state: Mutex::new(State { target, ..State::default() }) }
+        let started = how.first;
+        Self { how, journal, state: Mutex::new(State { target, started, ..State::default() }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -99,8 +116,11 @@ impl Pool {
         let staying = state.running.iter().filter(|worker| !worker.ended_by_us).count();
         if staying < state.target && due {
             let with_clock = state.running.iter().filter(|worker| worker.clock.is_some()).count();
+            let with_runtime = state.running.iter().filter(|worker| worker.runtime.is_some()).count();
             // The others show what is the library's doing, if anything.
-            let worker = self.start(state.started + 1, with_clock <= state.running.len() / 2)?;
+            let (clock, runtime) =
+                (with_clock <= state.running.len() / 2, with_runtime < state.running.len().div_ceil(2));
+            let worker = self.start(state.started + 1, clock, runtime)?;
             state.started += 1;
             state.running.push(worker);
         }
@@ -109,7 +129,11 @@ impl Pool {
 
     fn judge(&self, worker: &Worker, status: ExitStatus, state: &mut State) {
         let served = worker.served.load(Ordering::Relaxed);
+        if worker.lost {
+            state.lost.insert(worker.number, status.code());
+        }
         match status.code() {
+            Some(NO_MODEL) if worker.lost => {}
             // Past the drain deadline, or without the broker to commit to, it says so: what it leaves comes again.
             Some(0 | UNAVAILABLE) if worker.ended_by_us => {}
             None if worker.ended_by_us => {}
@@ -126,7 +150,7 @@ impl Pool {
         }
     }
 
-    fn start(&self, number: u32, with_clock: bool) -> Result<Worker, Error> {
+    fn start(&self, number: u32, with_clock: bool, with_runtime: bool) -> Result<Worker, Error> {
         let mut command = clipstream();
         for (key, value) in &self.how.settings {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -138,21 +162,33 @@ impl Pool {
             }
             _ => None,
         };
+        let runtime = match &self.how.runtimes {
+            Some(stand_in) if with_runtime => {
+                Some(stand_in.give(&mut command, self.how.log_folder.join(format!("runtime-{number}")))?)
+            }
+            _ => None,
+        };
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
         let (served, journal) = (Arc::new(AtomicBool::new(false)), self.journal.clone());
-        let (mut log, serves) = (File::create(self.log(number))?, served.clone());
+        let address = Arc::new(OnceLock::new());
+        let (mut log, serves, is_at) = (File::create(self.log(number))?, served.clone(), address.clone());
         let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 journal.line(number, &line);
                 if line.contains(r#""message":"partitions assigned""#) {
                     serves.store(true, Ordering::Relaxed);
                 }
+                if let Some(at) = serving_at(&line) {
+                    // A process serves once.
+                    let _ = is_at.set(at);
+                }
                 // A full disk must not stop the campaign; the log is for people.
                 let _ = writeln!(log, "{line}");
             }
         });
-        Ok(Worker { number, child, clock, reader, served, paused: false, ended_by_us: false })
+        let (paused, ended_by_us, lost) = (false, false, false);
+        Ok(Worker { number, child, clock, runtime, lost, address, reader, served, paused, ended_by_us })
     }
 
     fn log(&self, number: u32) -> PathBuf {
@@ -208,6 +244,40 @@ impl Pool {
         clock.map_or(Ok(()), |clock| clock.set(0))
     }
 
+    /// One whose model runtime can be made to fail; `lost`: and never works again. `None`: none has.
+    pub fn runtime(&self, pick: usize, lost: bool) -> Option<(u32, Runtime)> {
+        let mut found = None;
+        let act = |worker: &mut Worker| {
+            worker.lost = lost;
+            found = worker.runtime.clone();
+        };
+        let worker = self.one_of(pick, |worker| worker.runtime.is_some() && !worker.lost, act)?;
+        found.map(|runtime| (worker, runtime))
+    }
+
+    /// How a worker ended whose runtime was lost: `None`, it has not; no code, it was killed.
+    pub fn end_of_lost(&self, number: u32) -> Option<Option<i32>> {
+        self.state().lost.get(&number).copied()
+    }
+
+    /// Number and process of one, and where it serves its metrics.
+    pub fn process(&self, pick: usize) -> Option<(u32, u32, String)> {
+        let mut found = None;
+        let act = |worker: &mut Worker| found = worker.address.get().map(|at| (worker.child.id(), at.clone()));
+        let worker = self.one(pick, act)?;
+        found.map(|(process, at)| (worker, process, at))
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&self, number: u32) -> bool {
+        self.state().running.iter().any(|worker| worker.number == number && !worker.ended_by_us)
+    }
+
+    /// Whether one of them has begun to consume.
+    pub fn serves(&self) -> bool {
+        self.state().running.iter().any(|worker| worker.served.load(Ordering::Relaxed))
+    }
+
     /// One of those that consume and are left alone so far.
     fn one(&self, pick: usize, act: impl FnOnce(&mut Worker)) -> Option<u32> {
         self.one_of(pick, |_| true, act)
@@ -254,6 +324,14 @@ impl Drop for Pool {
             let _ = worker.child.wait();
         }
     }
+}
+
+fn serving_at(line: &str) -> Option<String> {
+    if !line.contains(r#""message":"serving "#) {
+        return None;
+    }
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(event["address"].as_str()?.to_owned())
 }
 
 /// `clipstream run`, seen from the project's folder, with nothing in its environment but what it needs to find ONNX Runtime.

@@ -11,10 +11,12 @@
  *            segv     ends the process
  *            sicken   fails, as does every run after it in this process, where no session can be opened any more
  *            devour   takes 700 MiB of memory, and waits until the process is killed, after seconds by itself, as the kernel kills
+ * A call that one of them befell leaves a byte in the file FAULT.hit beside it: that it happened at all is then no matter of faith.
  *
  * The places of the functions in OrtApi are part of its ABI and never change (onnxruntime_c_api.h). */
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -107,21 +109,33 @@ static int is_apart(void) {
     return 0;
 }
 
+static int hits(const char *fault) {
+    char path[4096];
+    if (!is_on(fault)) return 0;
+    snprintf(path, sizeof path, "%s/%s.hit", getenv("FAULTY_RUNTIME_FAULTS"), fault);
+    int file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (file < 0) return 1;
+    if (write(file, "x", 1) != 1) perror("faulty_runtime");
+    close(file);
+    return 1;
+}
+
 static void *failure(const char *message) {
     return ((CreateStatus)real_api[CREATE_STATUS])(ORT_FAIL, message);
 }
 
 static void *create_session(const void *environment, const char *path, const void *options, void **session) {
-    if (is_on("no_open") || sick) return failure("CUDA failure 100: no CUDA-capable device is detected");
+    if (hits("no_open") || sick) return failure("CUDA failure 100: no CUDA-capable device is detected");
     return ((CreateSession)real_api[CREATE_SESSION])(environment, path, options, session);
 }
 
 static void *run(void *session, const void *options, const char *const *input_names, const void *const *inputs,
                  size_t inputs_length, const char *const *output_names, size_t outputs_length, void **outputs) {
-    while (is_on("hang")) usleep(20000);
+    if (hits("hang"))
+        while (is_on("hang")) usleep(20000);
     if (is_on("crash") || (is_on("apart") && is_apart())) segv();
     poison(inputs, inputs_length);
-    if (is_on("fail") || sick) return failure("CUDA failure 700: an illegal memory access was encountered");
+    if (hits("fail") || sick) return failure("CUDA failure 700: an illegal memory access was encountered");
     return ((Run)real_api[RUN])(session, options, input_names, inputs, inputs_length, output_names, outputs_length, outputs);
 }
 

@@ -7,7 +7,7 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::json;
 
 use crate::Error;
-use crate::broker::Services;
+use crate::services::Services;
 
 /// What a process hands out is good for so long. The SDK asks for new ones ten seconds before.
 const LIFETIME: Duration = Duration::from_secs(15);

@@ -14,11 +14,12 @@ use futures::future::try_join_all;
 use tokio::sync::Mutex;
 
 use crate::Error;
-use crate::broker::{Broker, Services};
+use crate::broker::Broker;
 use crate::media::{self, Media};
-use crate::plan::Topic;
 use crate::proxy::Proxy;
+use crate::services::Services;
 use crate::store::StoreProcess;
+use crate::topics::{New, Topic};
 pub use outcome::Report;
 use parts::{Shared, TRIALS};
 use trial::Running;
@@ -52,7 +53,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     kafka.lead_to(services.kafka_proxied.parse()?);
     media::fill_bucket(&services).await?;
     let broker = Broker::connect(&services.kafka)?;
-    broker.create_topics(&topics().map(Topic::Outage).collect::<Vec<_>>()).await?;
+    broker.create(&New::with_letters(&topics().map(Topic::Outage).collect::<Vec<_>>())).await?;
     let shared = Shared {
         services,
         broker,

@@ -6,11 +6,12 @@ use tokio::sync::Mutex;
 
 use super::keys::Keys;
 use crate::Error;
-use crate::broker::{Broker, Services};
+use crate::broker::Broker;
 use crate::media::Media;
-use crate::plan::Topic;
 use crate::proxy::{Harm, Proxy};
+use crate::services::Services;
 use crate::store::{Refusal, StoreProcess};
+use crate::topics::{New, Topic};
 
 /// What a worker needs, and does not have for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +144,7 @@ impl Part {
                 own.keys.write(key, secret)?;
             }
             Self::S3Expiry => own.keys.renew(true)?,
-            Self::DeadLetters => shared.broker.create_topic(&dead_letters(trial), 1).await?,
+            Self::DeadLetters => shared.broker.create(&[New::of_failures(dead_letters(trial), 1)]).await?,
         }
         Ok(())
     }

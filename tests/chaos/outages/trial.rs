@@ -13,11 +13,13 @@ use super::worker::Worker;
 use crate::Error;
 use crate::broker::Lag;
 use crate::campaign;
+use crate::ending;
 use crate::expected::Expected;
 use crate::journal::Journal;
 use crate::media::BUCKET;
-use crate::plan::{Material, Topic, Workload};
+use crate::plan::{Material, Workload};
 use crate::proxy::Proxy;
+use crate::topics::{Topic, partitions_of};
 
 const BEFORE: usize = 200;
 /// At once, when the outage begins: so that some are in flight.
@@ -92,7 +94,7 @@ impl<'a> Running<'a> {
         let pictures = campaign::pictures(&origin)?.into_keys().filter(wanted).collect();
         let material =
             Material { texts: campaign::texts()?, pictures, origin: origin.clone(), bucket: BUCKET.to_owned() };
-        let lag = shared.broker.lag(trial.topic, &[Topic::Outage(trial.topic)], false)?;
+        let lag = shared.broker.lag(trial.topic, partitions_of(&[Topic::Outage(trial.topic)], false))?;
         Ok(Self {
             trial,
             shared,
@@ -215,10 +217,10 @@ impl<'a> Running<'a> {
     pub async fn judged(mut self) -> Result<Outcome, Error> {
         let topic = Topic::Outage(self.trial.topic);
         let (mut expected, broker) = (Expected::default(), &self.shared.broker);
-        for message in broker.read(topic.name(), topic.partitions()).await? {
+        for message in broker.read(topic.name()).await? {
             expected.apply(topic, message)?;
         }
-        let letters = broker.read(&topic.dead_letters(), 1).await?;
+        let letters = broker.read(&topic.dead_letters()).await?;
         let port = match self.trial.parts.contains(&Part::StoreKey) {
             true => self.shared.refusing.lock().await.port(),
             false => self.shared.store.port(),
@@ -230,7 +232,7 @@ impl<'a> Running<'a> {
             ..StoreSettings::default()
         };
         let pictures = campaign::pictures(&self.origin)?;
-        self.outcome.verdict = campaign::judged(&expected, &store, &pictures, &letters, &Journal::new()).await?;
+        self.outcome.verdict = ending::judged(&expected, &store, &pictures, &letters, &Journal::new()).await?;
         if !self.outcome.is_clean() {
             let log = self.log();
             self.outcome.violation(log);

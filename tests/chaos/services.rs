@@ -1,0 +1,91 @@
+//! Kafka and S3 of the campaign's own (`scripts/services` with a folder of its own), so that the broker may crash.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Error;
+
+/// The servers. Dropping it stops them.
+pub struct Services {
+    folder: PathBuf,
+    proxy_port: u16,
+    pub kafka: String,
+    /// The listener that is advertised as the proxy's address.
+    pub kafka_proxied: String,
+    pub s3: String,
+    pub s3_access_key: String,
+    pub s3_secret_key: String,
+}
+
+impl Services {
+    /// `None`: this machine cannot have them; what is missing is on standard error.
+    pub fn up(folder: &Path, proxy_port: u16) -> Result<Option<Self>, Error> {
+        let mut services = Self {
+            folder: folder.to_owned(),
+            proxy_port,
+            kafka: String::new(),
+            kafka_proxied: String::new(),
+            s3: String::new(),
+            s3_access_key: String::new(),
+            s3_secret_key: String::new(),
+        };
+        services.script(&["up"])?;
+        let exports = services.script(&["env"])?;
+        let variables: BTreeMap<&str, &str> =
+            exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')).collect();
+        let get = |name: &str| variables.get(format!("CLIPSTREAM_TEST_{name}").as_str()).map(|v| (*v).to_owned());
+        let found =
+            (get("KAFKA"), get("KAFKA_PROXIED"), get("S3_ENDPOINT"), get("S3_ACCESS_KEY"), get("S3_SECRET_KEY"));
+        let (Some(kafka), Some(kafka_proxied), Some(s3), Some(s3_access_key), Some(s3_secret_key)) = found else {
+            return Ok(None);
+        };
+        let s3 = s3.trim_start_matches("http://").to_owned();
+        (services.kafka, services.kafka_proxied, services.s3) = (kafka, kafka_proxied, s3);
+        (services.s3_access_key, services.s3_secret_key) = (s3_access_key, s3_secret_key);
+        Ok(Some(services))
+    }
+
+    /// kill -9 of the broker.
+    pub fn crash_kafka(&self) -> Result<(), Error> {
+        self.script(&["crash", "kafka"]).map(drop)
+    }
+
+    /// Starts it again with its data and returns when it serves.
+    pub fn revive_kafka(&self) -> Result<(), Error> {
+        self.script(&["revive", "kafka"]).map(drop)
+    }
+
+    /// Another account of the S3 server that may read every bucket.
+    pub fn add_s3_user(&self, key: &str, secret: &str) -> Result<(), Error> {
+        self.script(&["s3-user", "add", key, secret]).map(drop)
+    }
+
+    pub fn remove_s3_user(&self, key: &str) -> Result<(), Error> {
+        self.script(&["s3-user", "remove", key]).map(drop)
+    }
+
+    fn script(&self, arguments: &[&str]) -> Result<String, Error> {
+        let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services"))
+            .args(arguments)
+            .env("CLIPSTREAM_SERVICES_DIR", &self.folder)
+            .env("CLIPSTREAM_SERVICES_KAFKA_PROXY", self.proxy_port.to_string())
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if said.contains("***") {
+            eprintln!("{said}");
+        }
+        if !output.status.success() {
+            return Err(format!("scripts/services {} failed: {}", arguments.join(" "), said.trim()).into());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        if let Err(error) = self.script(&["down"]) {
+            eprintln!("chaos: {error}");
+        }
+    }
+}

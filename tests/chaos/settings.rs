@@ -1,0 +1,112 @@
+//! How the workers are set.
+
+use std::path::Path;
+
+use crate::Error;
+use crate::campaign::{Guard, Plan};
+use crate::clock;
+use crate::faults::{Links, SESSION_TIMEOUT};
+use crate::services::Services;
+use crate::shared::{self, StandIn};
+use crate::topics::{RETRY_DELAYS_S, Topic};
+use crate::workers::WorkerSettings;
+
+pub const GROUP: &str = "chaos";
+pub const LATEST_GROUP: &str = "chaos-latest";
+pub const RETRY_DELAYS: &str = "dead_letter.retry_delays_s";
+
+pub fn of_workers(
+    plan: &Plan,
+    services: &Services,
+    links: &Links,
+    catalog: &str,
+    folder: &Path,
+) -> Result<WorkerSettings, Error> {
+    let names: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
+    let ops: Vec<String> = Topic::ALL.iter().map(|t| format!("{}={}", t.name(), t.default_op())).collect();
+    let session_timeout_ms = SESSION_TIMEOUT.as_millis().to_string();
+    let settings = [
+        ("clip.models", "demo-emoji/v1=demo/model"),
+        // Several workers share few cores.
+        ("clip.intra_op_threads", "1"),
+        ("clip.preprocess_threads", "1"),
+        ("clip.recovery_max_ms", &shared::RECOVERY_MAX.as_millis().to_string()),
+        ("kafka.brokers", &links.kafka.address.to_string()),
+        ("kafka.topics", &names.join(",")),
+        ("kafka.group_id", GROUP),
+        ("kafka.session_timeout_ms", &session_timeout_ms),
+        // New partitions are found within seconds rather than minutes.
+        ("kafka.properties.topic.metadata.refresh.interval.ms", "2000"),
+        ("media.allow_hosts", "127.0.0.1"),
+        ("media.fetch_timeout_ms", "4000"),
+        ("media.connect_timeout_ms", "2000"),
+        ("media.s3_endpoint", &format!("http://{}", links.s3.address)),
+        ("media.s3_path_style", "true"),
+        ("pipeline.commit_interval_ms", "500"),
+        // A storm ends: until then a good message must not become a dead letter.
+        ("pipeline.attempts_max", if plan.retries { "3" } else { "1000" }),
+        ("pipeline.backoff_base_ms", "50"),
+        ("pipeline.backoff_cap_ms", "1000"),
+        ("pipeline.drain_deadline_ms", "5000"),
+        ("store.kind", "qdrant"),
+        ("store.url", &format!("http://{}", links.store.address)),
+        ("store.catalog", catalog),
+        // In `strict`, shorter than some stalls, so that writes come late that nobody waits for any more. And small
+        // batches, which the store manages in a fraction of that on a machine that is busy with all the rest: where it
+        // does not, what is repeated keeps it from what is new.
+        ("store.timeout_ms", if plan.guard == Guard::Strict { "6000" } else { "60000" }),
+        ("store.batch_points_max", "32"),
+        ("telemetry.listen", "127.0.0.1:0"),
+        ("telemetry.log_format", "json"),
+        ("telemetry.log_filter", "info,clipstream::pipeline=debug,qdrant_edge=error"),
+    ];
+    let mut settings: Vec<_> = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    if plan.guard == Guard::Strict {
+        // `check` is the default, and tried as such.
+        settings.push(("store.guard".to_owned(), "strict".to_owned()));
+    }
+    if plan.retries {
+        let delays: Vec<String> = RETRY_DELAYS_S.iter().map(u64::to_string).collect();
+        settings.push((RETRY_DELAYS.to_owned(), delays.join(",")));
+    }
+    Ok(WorkerSettings {
+        settings,
+        environment: [
+            ("CLIPSTREAM__KAFKA__TOPIC_OPS", ops.join(",")),
+            ("AWS_ACCESS_KEY_ID", services.s3_access_key.clone()),
+            ("AWS_SECRET_ACCESS_KEY", services.s3_secret_key.clone()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into(),
+        log_folder: folder.to_owned(),
+        first: 0,
+        clocks: clock::library(folder),
+        runtimes: StandIn::build(folder)?,
+    })
+}
+
+/// The same, of a group of its own that begins at the end of a topic of its own.
+pub fn of_latest(workers: &WorkerSettings) -> WorkerSettings {
+    let others = ["kafka.topics", "kafka.group_id", RETRY_DELAYS];
+    let mut settings: Vec<_> = workers.settings.iter().filter(|(key, _)| !others.contains(&&**key)).cloned().collect();
+    let own = [
+        ("kafka.topics", Topic::Latest.name()),
+        ("kafka.group_id", LATEST_GROUP),
+        ("kafka.auto_offset_reset", "latest"),
+        ("pipeline.attempts_max", "1000"),
+    ];
+    settings.retain(|(key, _)| own.iter().all(|(name, _)| name != key));
+    settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    // What it needs to know of operations is of other topics.
+    let environment =
+        workers.environment.iter().filter(|(name, _)| name.starts_with("AWS") || name.contains("API_KEY"));
+    WorkerSettings {
+        settings,
+        environment: environment.cloned().collect(),
+        log_folder: workers.log_folder.clone(),
+        first: 10_000,
+        clocks: None,
+        runtimes: None,
+    }
+}
