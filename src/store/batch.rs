@@ -38,6 +38,8 @@ pub(super) struct Change<'a> {
     pub kept: &'a [Modality],
     pub payload: &'a Payload,
     pub record: &'a Record,
+    /// Names one sending of the batch ([`Batch::resend`]).
+    pub sending: Uuid,
     /// The payload is replaced, and vectors that are neither given nor kept go. Otherwise all is merged.
     pub replaces: bool,
 }
@@ -46,6 +48,7 @@ impl<'a> Batch<'a> {
     /// Sorts and checks `writes`: ids are unique, and payloads hold only what both stores give back unchanged.
     pub fn new(writes: impl IntoIterator<Item = &'a Write>, guard: Guard) -> Result<Self, StoreError> {
         let mut batch = Self::default();
+        let sending = Uuid::new_v4();
         let mut ids = HashSet::new();
         for write in writes {
             if !ids.insert(write.id()) {
@@ -58,12 +61,12 @@ impl<'a> Batch<'a> {
                     if kept.is_empty() {
                         batch.upserts.push(Upsert { id: *id, vectors, user: Some(payload), record });
                     } else {
-                        batch.changes.push(Change { id: *id, vectors, kept, payload, record, replaces: true });
+                        batch.changes.push(Change { id: *id, vectors, kept, payload, record, sending, replaces: true });
                     }
                 }
                 Write::Patch(Patch { id, vectors, kept, payload, record }) => {
                     check_payload(*id, payload, record)?;
-                    batch.changes.push(Change { id: *id, vectors, kept, payload, record, replaces: false });
+                    batch.changes.push(Change { id: *id, vectors, kept, payload, record, sending, replaces: false });
                 }
                 Write::Delete(Deletion { id, record }) if guard.buries(&record.stamp()) => {
                     check_version(*id, record)?;
@@ -73,6 +76,13 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(batch)
+    }
+
+    /// Before it is sent once more. What was sent before may still be under way on the server, and must not go on under the
+    /// claims of this sending.
+    pub fn resend(&mut self) {
+        let sending = Uuid::new_v4();
+        self.changes.iter_mut().for_each(|change| change.sending = sending);
     }
 }
 
@@ -108,20 +118,33 @@ impl Change<'_> {
         self.replaces && !self.vectors.has(modality) && !self.kept.contains(&modality)
     }
 
-    /// Says which write is under way, until its record is there. A name of what is written, so that the same write has the
-    /// same one however often it is sent, and another one of the same message (whose picture has changed meanwhile) has not.
+    /// Says which sending is under way, until its record is there. Each has a name of its own: two of the same write, one of
+    /// them late, would take each other's steps for their own and leave some out.
     pub fn claim(&self) -> String {
-        let written = Value::Object(self.record.to_payload()).to_string();
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, written.as_bytes()).to_string()
+        self.sending.to_string()
+    }
+
+    /// Which vectors the steps under the claim change, as values that a filter finds. Never empty, as that of an older
+    /// release is.
+    pub fn claimed_vectors(&self) -> Vec<&'static str> {
+        let changed = Modality::ALL.into_iter().filter(|modality| self.vectors.has(*modality) || self.drops(*modality));
+        let changed: Vec<_> = changed.map(Modality::as_str).collect();
+        if changed.is_empty() { vec!["none"] } else { changed }
     }
 
     /// The record, to be merged into the one that is there, which is then no tombstone any more and claimed by nobody. (A
     /// null in a merge removes its key.)
     pub fn record_merged(&self) -> Payload {
         let mut record = self.record.to_payload();
-        record.extend(["deleted_at", "claim"].map(|key| (key.to_owned(), Value::Null)));
+        record.insert("deleted_at".to_owned(), Value::Null);
+        record.extend(no_claim());
         record
     }
+}
+
+/// To be merged into a record: nobody's claim.
+pub(super) fn no_claim() -> Payload {
+    Payload::from_iter(["claim", "claimed_vectors"].map(|key| (key.to_owned(), Value::Null)))
 }
 
 fn own((key, value): (&String, &Value)) -> (String, Value) {

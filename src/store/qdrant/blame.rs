@@ -84,6 +84,7 @@ impl QdrantStore {
         if operations.is_empty() {
             return Ok(());
         }
+        let operations = || operations.clone();
         let doing = format!("try a write to collection {collection} that is known to be good");
         match self.update(client, collection, operations, super::ordering(guard), &doing).await {
             // The points are not there, as they should be.

@@ -105,6 +105,19 @@ impl Client {
         }
     }
 
+    /// `request`: asked for each time that it is sent.
+    pub async fn update_points_batch(
+        &self,
+        request: impl Fn() -> UpdateBatchPoints,
+    ) -> Result<UpdateBatchResponse, QdrantError> {
+        let answer = self.nodes.call(&self.home, |channel| {
+            let mut service = PointsClient::with_interceptor(channel, self.key()).max_decoding_message_size(usize::MAX);
+            let request = request();
+            async move { service.update_batch(request).await }
+        });
+        Ok(answer.await?)
+    }
+
     pub async fn list_aliases(&self) -> Result<ListAliasesResponse, QdrantError> {
         self.aliases(ListAliasesRequest {}).await
     }
@@ -165,7 +178,6 @@ macro_rules! calls {
 }
 
 calls! {
-    pub update_points_batch: PointsClient.update_batch(UpdateBatchPoints) -> UpdateBatchResponse;
     pub get_points: PointsClient.get(GetPoints) -> GetResponse;
     pub query: PointsClient.query(QueryPoints) -> QueryResponse;
     pub scroll: PointsClient.scroll(ScrollPoints) -> ScrollResponse;

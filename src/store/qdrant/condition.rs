@@ -109,12 +109,18 @@ pub(super) fn unclaimed() -> Vec<Condition> {
     vec![Condition::is_empty(key("claim"))]
 }
 
-/// Points that another write has claimed. (A claim names its write, which has one point.)
+/// Points that another sending has claimed, of this write or of another.
 pub(super) fn claimed_by_others(changes: &[Change<'_>]) -> Filter {
     let ids: Vec<_> = changes.iter().map(|change| convert::id(change.id)).collect();
-    let own: Vec<String> = changes.iter().map(Change::claim).collect();
-    let free = [Condition::matches(key("claim"), own)].into_iter().chain(unclaimed());
+    let free = changes.iter().take(1).map(claimed).chain(unclaimed());
     Filter { must_not: free.collect(), ..Filter::must([Condition::has_id(ids)]) }
+}
+
+/// The claim does not say that it leaves these vectors alone.
+pub(super) fn may_have_changed(modality: Modality) -> Condition {
+    let name = key("claimed_vectors");
+    let said = Condition::matches(name.clone(), modality.as_str().to_owned());
+    Filter::should([said, Condition::is_empty(name)]).into()
 }
 
 /// The stored point has the vectors that the change keeps: it is no tombstone, and they embed what the change says.

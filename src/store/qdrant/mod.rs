@@ -2,7 +2,7 @@
 //! fingerprint is kept in the collection's metadata.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -81,14 +81,19 @@ impl QdrantStore {
         guard: Guard,
     ) -> Result<Vec<Written>, StoreError> {
         let mut written = vec![Written::Applied; writes.len()];
-        let batch = Batch::new(writes, guard)?;
+        let batch = Mutex::new(Batch::new(writes, guard)?);
+        let locked = || batch.lock().unwrap_or_else(PoisonError::into_inner);
+        let operations = || {
+            let mut batch = locked();
+            batch.resend();
+            operations::of(&batch, guard)
+        };
         let doing = format!("write {} points to collection {collection}", writes.len());
-        if let Err(error) =
-            self.update(client, collection, operations::of(&batch, guard), ordering(guard), &doing).await
-        {
-            let withdrawal = operations::withdrawal(&batch, guard).filter(|_| error.class == Class::Permanent);
+        if let Err(error) = self.update(client, collection, operations, ordering(guard), &doing).await {
+            let withdrawal = operations::withdrawal(&locked(), guard).filter(|_| error.class == Class::Permanent);
             if let Some(withdrawal) = withdrawal
-                && let Err(also) = self.update(client, collection, vec![withdrawal], ordering(guard), &doing).await
+                && let Err(also) =
+                    self.update(client, collection, || vec![withdrawal.clone()], ordering(guard), &doing).await
             {
                 // It stays until somebody writes the point again, who then forgets what its vectors embed: nothing is wrong.
                 tracing::debug!(collection, reason = also.reason, "a claim stays behind: {}", also.message);
@@ -105,18 +110,20 @@ impl QdrantStore {
         Ok(written)
     }
 
+    /// `operations`: asked for each time that they are sent, which may be more than once.
     async fn update(
         &self,
         client: &Client,
         collection: &str,
-        operations: Vec<PointsUpdateOperation>,
+        operations: impl Fn() -> Vec<PointsUpdateOperation>,
         ordering: WriteOrderingType,
         doing: &str,
     ) -> Result<(), StoreError> {
-        let expected = operations.len();
-        let request = UpdateBatchPointsBuilder::new(collection, operations)
-            .wait(true)
-            .ordering(WriteOrdering { r#type: ordering.into() });
+        let expected = operations().len();
+        let request = || {
+            let request = UpdateBatchPointsBuilder::new(collection, operations()).wait(true);
+            request.ordering(WriteOrdering { r#type: ordering.into() }).build()
+        };
         let response = client.update_points_batch(request).await.map_err(|e| {
             let error = self.failed(e, doing);
             if error.reason == "collection_missing" {
@@ -275,7 +282,8 @@ impl Store for QdrantStore {
         if found > 0 {
             let doing = format!("purge tombstones of collection {collection}");
             let operation = operations::delete_matching(filter::parse(&old)?);
-            self.update(&client, collection, vec![operation], WriteOrderingType::Strong, &doing).await?;
+            let operations = || vec![operation.clone()];
+            self.update(&client, collection, operations, WriteOrderingType::Strong, &doing).await?;
         }
         Ok(found)
     }

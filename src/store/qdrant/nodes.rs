@@ -1,6 +1,7 @@
 //! The nodes of a Qdrant cluster. Any of them takes any call, so a call that one cannot serve is made again at the next.
 //!
-//! Every call of ours may be repeated: reads change nothing, and a write that is applied twice is as one.
+//! Every call of ours may be repeated: reads change nothing, and a write that is applied twice is as one. What was sent first may
+//! still be under way then, so that a write in several steps is sent under another name (`Batch::resend`).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};

@@ -10,10 +10,12 @@ use qdrant_client::qdrant::{
 };
 use serde_json::Value;
 
-use super::condition::{claimable, claimed, claimed_by_others, each, is_mine, keeps, not_newer, unclaimed, unwritten};
+use super::condition::{
+    claimable, claimed, claimed_by_others, each, is_mine, keeps, may_have_changed, not_newer, unclaimed, unwritten,
+};
 use super::convert::{id, values, vectors};
 use crate::domain::{Guard, Modality, Payload, PointId, RESERVED_KEY};
-use crate::store::batch::{Batch, Change, user_payload, whole_payload};
+use crate::store::batch::{Batch, Change, no_claim, user_payload, whole_payload};
 
 /// Points with the conditions under which an operation concerns them; none: always.
 type Selected = Vec<(PointId, Option<Vec<Condition>>)>;
@@ -69,8 +71,8 @@ fn upserts(batch: &Batch<'_>, guard: Guard) -> Vec<Operation> {
 /// has their hashes. What is rejected on the way (a vector) leaves the record as it was.
 ///
 /// Under `Strict` there is a claim before it all, where nothing newer is stored, and all steps are taken only while it is
-/// ours; the last one ends it. A claim of another write, under way or left unfinished, is broken first; it may have changed
-/// vectors, so that what they embed is forgotten with it.
+/// ours; the last one ends it. Another claim, under way or left unfinished, is broken first; what the vectors embed that it
+/// may have changed is forgotten with it.
 fn changes(changes: &[Change<'_>], guard: Guard) -> Vec<Operation> {
     let mut out = Vec::new();
     let absent: Vec<_> = changes
@@ -90,12 +92,18 @@ fn changes(changes: &[Change<'_>], guard: Guard) -> Vec<Operation> {
         }));
     }
     if guard == Guard::Strict && !changes.is_empty() {
-        let broken = ["claim", "media", "text_sha256"].map(|key| (key.to_owned(), Value::Null));
-        out.push(set(Payload::from_iter(broken), Some(RESERVED_KEY), claimed_by_others(changes).into()));
+        for (modality, hash) in [(Modality::Image, "media"), (Modality::Text, "text_sha256")] {
+            let mut broken = claimed_by_others(changes);
+            broken.must.push(may_have_changed(modality));
+            let forgotten = Payload::from_iter([(hash.to_owned(), Value::Null)]);
+            out.push(set(forgotten, Some(RESERVED_KEY), broken.into()));
+        }
+        out.push(set(no_claim(), Some(RESERVED_KEY), claimed_by_others(changes).into()));
         for change in changes {
             let mut conditions = [not_newer(&change.record.stamp()), keeps(change), unwritten(change.record)].concat();
             conditions.push(claimable(change));
-            let claim = Payload::from_iter([("claim".to_owned(), change.claim().into())]);
+            let claim = [("claim", change.claim().into()), ("claimed_vectors", change.claimed_vectors().into())];
+            let claim = Payload::from_iter(claim.map(|(key, value): (&str, Value)| (key.to_owned(), value)));
             out.push(merge(claim, Some(RESERVED_KEY), change.id, Some(conditions)));
         }
     }
@@ -132,8 +140,7 @@ fn changes(changes: &[Change<'_>], guard: Guard) -> Vec<Operation> {
 pub(super) fn withdrawal(batch: &Batch<'_>, guard: Guard) -> Option<PointsUpdateOperation> {
     let [change] = &batch.changes[..] else { return None };
     let alone = guard == Guard::Strict && batch.upserts.is_empty() && batch.removals.is_empty();
-    let nothing = Payload::from_iter([("claim".to_owned(), Value::Null)]);
-    alone.then(|| operation(merge(nothing, Some(RESERVED_KEY), change.id, Some(vec![claimed(change)]))))
+    alone.then(|| operation(merge(no_claim(), Some(RESERVED_KEY), change.id, Some(vec![claimed(change)]))))
 }
 
 fn update_vectors(changes: &[Change<'_>], step: impl Fn(&Change<'_>) -> Option<Vec<Condition>>) -> Vec<Operation> {

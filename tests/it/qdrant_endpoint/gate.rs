@@ -26,6 +26,7 @@ struct FaultState {
     held: usize,
     consistencies: Vec<Option<Consistency>>,
     refused: Option<(Vec<Option<Consistency>>, Status)>,
+    dawdle: Duration,
 }
 
 struct Fault {
@@ -60,6 +61,20 @@ impl Faults {
     /// The next `times` calls are carried out only after `delay`.
     pub fn delay(&self, call: &str, times: usize, delay: Duration) {
         self.plan(call, times, Action::Delay(delay));
+    }
+
+    /// From now on each operation of an update waits for a random time of up to this before it is applied, so that those of
+    /// other updates come in between.
+    pub fn dawdle(&self, most: Duration) {
+        self.state().dawdle = most;
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "runs on a blocking thread")]
+    pub(super) fn linger(&self) {
+        let most = self.state().dawdle;
+        if !most.is_zero() {
+            std::thread::sleep(most.mul_f64(rand::random()));
+        }
     }
 
     /// The next call is never answered, before it is carried out or after: for a client that is killed meanwhile.

@@ -1,5 +1,6 @@
 //! The service `qdrant.Points`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use qdrant_client::qdrant as proto;
@@ -251,10 +252,14 @@ impl Service {
             return Err(Status::invalid_argument("Unknown write ordering"));
         }
         let count = steps.len();
+        let faults = Arc::clone(&self.faults);
         let apply = move |engine: &Engine| {
             let collection = engine.collection(&collection)?;
             // One after the other, as the server does: what is refused was preceded by what was not.
-            let operations = steps.into_iter().map(|step| step.admitted(&collection, timeout));
+            let operations = steps.into_iter().map(|step| {
+                faults.linger();
+                step.admitted(&collection, timeout)
+            });
             collection.apply(operations)
         };
         let applied = self.within(timeout, apply).await?;

@@ -1,6 +1,8 @@
 //! What a strict patch does in several steps on a Qdrant server, where others may come in between, and what it reads afterwards.
 
-use clipstream::domain::{Guard, Modality, Vectors};
+use std::time::Duration;
+
+use clipstream::domain::{Guard, Modality, Vectors, Write};
 use clipstream::store::Written::{Applied, Conflict, Stale};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::read_consistency::Value;
@@ -9,8 +11,9 @@ use serde_json::json;
 use tonic::Status;
 
 use super::fixture::*;
-use super::guards::stamped;
-use super::kept::{hashed, keeping};
+use super::guards::{record_of, stamped};
+use super::kept::{hashed, keeping, media};
+use super::races::settle;
 
 const A: &[f32] = &[1.0, 0.0, 0.0, 0.0];
 const B: &[f32] = &[0.0, 1.0, 0.0, 0.0];
@@ -66,6 +69,42 @@ async fn a_patch_that_was_left_unfinished_is_taken_over() {
         "the picture's hash is not believed"
     );
     assert_vector(f.point("replaced").await.unwrap().text.as_ref(), None, "text");
+    f.end().await;
+}
+
+/// An answer that is late makes a client send a patch once more, while the first sending is still under way and another
+/// worker patches the point: the steps of all three come in any order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_that_is_sent_twice_beside_another_one_is_whole() {
+    const ASSETS: usize = 120;
+    let f = Fixture::qdrant().await;
+    let Some(faults) = f.faults() else { return f.end().await };
+    let of = |topic: &str, image: Option<&str>, mut write: Write| {
+        let record = record_of(&mut write);
+        record.media = image.map(media);
+        stamped(write, None, topic, 34, None)
+    };
+    let assets: Vec<String> = (0..ASSETS).map(|n| format!("a{n}")).collect();
+    let texts =
+        assets.iter().map(|asset| hashed(upsert(asset, vectors(None, Some(B)), json!({})), None, Some("t1"), 5));
+    f.guarded(&texts.collect::<Vec<_>>(), Guard::Strict).await;
+    faults.dawdle(Duration::from_millis(4));
+    let patches = assets.iter().map(async |asset| {
+        let picture = of("pictures", Some("i1"), patch(asset, vectors(Some(A), None), json!({ "picture": 1 })));
+        let caption = of("captions", None, patch(asset, Vectors::default(), json!({ "caption": 1 })));
+        let both = futures::future::join(settle(&f, vec![picture.clone()]), settle(&f, vec![picture]));
+        futures::future::join(both, settle(&f, vec![caption])).await;
+    });
+    futures::future::join_all(patches).await;
+    for asset in &assets {
+        let point = f.point(asset).await.unwrap();
+        let record = &point.payload["clipstream"];
+        assert_eq!(user_keys(&point), json!({ "picture": 1, "caption": 1 }), "{asset}");
+        assert_vector(point.image.as_ref(), Some(A), &format!("picture of {asset}, {record}"));
+        assert_vector(point.text.as_ref(), Some(B), asset);
+        assert_eq!((&record["media"]["sha256"], record.get("claim")), (&json!("i1"), None), "{asset}");
+        assert_eq!(record["text_sha256"], "t1", "{asset}: neither of them changes the text");
+    }
     f.end().await;
 }
 

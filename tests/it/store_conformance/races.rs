@@ -24,7 +24,7 @@ fn direction(version: u64) -> [f32; 4] {
 }
 
 /// Sends the batch, and whatever was in conflict again, as the pipeline does.
-async fn settle(f: &Fixture, mut batch: Vec<Write>) -> usize {
+pub async fn settle(f: &Fixture, mut batch: Vec<Write>) -> usize {
     for conflicts in 0..ATTEMPTS_MAX {
         match f.store.write(&f.collection, &batch, Guard::Strict).await {
             Ok(written) => {
