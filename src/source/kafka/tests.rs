@@ -189,12 +189,13 @@ async fn a_full_handover_pauses_resumes_and_loses_nothing() {
     for round in 1..=10 {
         // The pipeline takes nothing: the thread polls on, the handover stays within its bound.
         let full = Instant::now() + PATIENCE;
-        while source.handover.waiting() < 4 && Instant::now() < full {
+        // It is filled again once it is half empty: with one less than it takes it may stay as it is.
+        while source.handover.waiting() < 3 && Instant::now() < full {
             let _ = tokio::time::timeout(Duration::from_millis(5), source.next(Demand::ControlOnly))
                 .await
                 .map(|event| seen.handle(event.expect("the source goes on")));
         }
-        assert_eq!(source.handover.waiting(), 4);
+        assert!((3..=4).contains(&source.handover.waiting()), "{}", source.handover.waiting());
         seen.read(&mut source, |seen| seen.count() >= round * 50).await;
     }
     for (partition, values) in &seen.values {
