@@ -63,7 +63,7 @@ struct Worker {
     lost: bool,
     /// Where it serves its metrics, once it does.
     address: Arc<OnceLock<String>>,
-    reader: std::thread::JoinHandle<()>,
+    reader: Option<std::thread::JoinHandle<()>>,
     /// It has begun to consume.
     served: Arc<AtomicBool>,
     paused: bool,
@@ -105,10 +105,10 @@ impl Pool {
             match state.running[at].child.try_wait()? {
                 None => at += 1,
                 Some(status) => {
-                    let worker = state.running.remove(at);
+                    let mut worker = state.running.remove(at);
+                    // Its output ends with it, and has its reason.
+                    let _ = worker.reader.take().map(std::thread::JoinHandle::join);
                     self.judge(&worker, status, &mut state);
-                    // Its output ends with it.
-                    let _ = worker.reader.join();
                 }
             }
         }
@@ -141,6 +141,9 @@ impl Pool {
                 state.refused_starts += 1;
                 state.not_before = Some(Instant::now() + RESTART_PAUSE);
             }
+            // librdkafka goes by leaders' epochs, which begin anew with a topic: a broker that was killed before that had higher
+            // ones. A process that begins anew knows none.
+            Some(UNAVAILABLE) if self.says(worker.number, "does not follow to the topic") => {}
             _ => self.journal.violation(format!(
                 "worker {} ended by itself ({status}){}; its log: {}",
                 worker.number,
@@ -148,6 +151,11 @@ impl Pool {
                 self.log(worker.number).display()
             )),
         }
+    }
+
+    /// Whether the log of a worker has it, whose output has ended.
+    fn says(&self, number: u32, what: &str) -> bool {
+        std::fs::read(self.log(number)).is_ok_and(|log| String::from_utf8_lossy(&log).contains(what))
     }
 
     fn start(&self, number: u32, with_clock: bool, with_runtime: bool) -> Result<Worker, Error> {
@@ -173,7 +181,7 @@ impl Pool {
         let (served, journal) = (Arc::new(AtomicBool::new(false)), self.journal.clone());
         let address = Arc::new(OnceLock::new());
         let (mut log, serves, is_at) = (File::create(self.log(number))?, served.clone(), address.clone());
-        let reader = std::thread::spawn(move || {
+        let reader = Some(std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 journal.line(number, &line);
                 if line.contains(r#""message":"partitions assigned""#) {
@@ -186,7 +194,7 @@ impl Pool {
                 // A full disk must not stop the campaign; the log is for people.
                 let _ = writeln!(log, "{line}");
             }
-        });
+        }));
         let (paused, ended_by_us, lost) = (false, false, false);
         Ok(Worker { number, child, clock, runtime, lost, address, reader, served, paused, ended_by_us })
     }

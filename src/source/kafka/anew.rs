@@ -176,6 +176,13 @@ impl Poller {
     /// # Errors
     /// It has not; a new consumer does, and knows from the group where to begin.
     pub(super) fn follow_up(&mut self, now: Instant) -> Result<(), String> {
+        // It has its time from when messages can come: not while nobody takes any, or no broker is there.
+        let can_come = !self.state.paused && self.state.revoking.is_none() && !self.trouble.is_cut_off();
+        let waits = |partition: &TopicPartition| !can_come || !self.state.flows(partition);
+        let later: Vec<_> = self.state.followed.keys().filter(|partition| waits(partition)).cloned().collect();
+        for partition in later {
+            self.state.followed.entry(partition).and_modify(|(due, _)| *due = now + FOLLOW_MAX);
+        }
         let due = self.state.followed.iter().find(|(_, (due, _))| *due <= now);
         let Some((partition, at)) = due.map(|(partition, (_, at))| (partition.clone(), *at)) else { return Ok(()) };
         self.state.followed.remove(&partition);
@@ -184,8 +191,7 @@ impl Poller {
             return Ok(());
         }
         let end = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK_TIMEOUT);
-        let flows = !self.state.paused && !self.state.held_back.contains(&partition);
-        if flows && end.is_ok_and(|(_, end)| end > at) {
+        if end.is_ok_and(|(_, end)| end > at) {
             return Err(format!(
                 "the Kafka client does not follow to the topic of {partition} that was made anew; restart the process, which \
                  reads it from its beginning"
