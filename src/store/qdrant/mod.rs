@@ -2,6 +2,7 @@
 //! fingerprint is kept in the collection's metadata.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -119,9 +120,11 @@ impl QdrantStore {
         ordering: WriteOrderingType,
         doing: &str,
     ) -> Result<(), StoreError> {
-        let expected = operations().len();
+        let sent = AtomicUsize::new(0);
         let request = || {
-            let request = UpdateBatchPointsBuilder::new(collection, operations()).wait(true);
+            let operations = operations();
+            sent.store(operations.len(), Ordering::Relaxed);
+            let request = UpdateBatchPointsBuilder::new(collection, operations).wait(true);
             request.ordering(WriteOrdering { r#type: ordering.into() }).build()
         };
         let response = client.update_points_batch(request).await.map_err(|e| {
@@ -131,6 +134,7 @@ impl QdrantStore {
             }
             error
         })?;
+        let expected = sent.into_inner();
         if response.result.len() != expected {
             let message = format!(
                 "Qdrant at {}, {doing}: found {} results, expected {expected}",
