@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::budget::Budget;
 use crate::clip::{Clip, ClipError};
 use crate::config::Settings;
-use crate::domain::{Embedding, Failure, Fingerprint, MediaUrl, ModelId, Recorded};
+use crate::domain::{Embedding, Explain, Failure, Finding, Fingerprint, MediaUrl, ModelId, Recorded};
 use crate::media::{Media, MediaClient, MediaError, Validators};
 use crate::pipeline::{Embed, Limits, Picture, Target};
 use crate::redact;
@@ -73,7 +73,7 @@ impl From<Vec<u8>> for ImageInput {
     }
 }
 
-/// Why an input has no vector, or why the model could not be opened. Names what was found, expected, and the next step.
+/// Why an input has no vector, or why the model could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
     #[error(transparent)]
@@ -84,9 +84,21 @@ pub enum EmbedError {
     Input(String),
     /// The model that was asked for, or any, is missing from clip.models.
     #[error("{0}")]
-    NotConfigured(String),
-    #[error("{}", .0.message)]
+    NotConfigured(Finding),
+    #[error("{}", .0.fault)]
     Failed(#[from] Failure),
+}
+
+impl Explain for EmbedError {
+    fn explain(&self) -> Finding {
+        match self {
+            Self::Model(error) => error.explain(),
+            Self::Media(error) => error.explain(),
+            Self::Input(why) => Finding::new(why),
+            Self::NotConfigured(finding) => finding.clone(),
+            Self::Failed(failure) => failure.fault.explain(),
+        }
+    }
 }
 
 impl Embedder {
@@ -95,8 +107,8 @@ impl Embedder {
         let Some(entry) = settings.clip.entry(model).cloned() else {
             let known: Vec<String> = settings.clip.models.iter().map(|e| e.id.to_string()).collect();
             return Err(EmbedError::NotConfigured(match model {
-                Some(id) => format!("model {id} is not configured; clip.models has {}", known.join(", ")),
-                None => "no model is configured; set clip.models, for example \"ViT-B-32/openai\"".to_owned(),
+                Some(id) => Finding::new(format!("model {id} is not configured; clip.models has {}", known.join(", "))),
+                None => Finding::new("no model is configured").hint("set clip.models, for example \"ViT-B-32/openai\""),
             }));
         };
         let (clip_settings, metrics) = (settings.clip.clone(), Arc::new(Metrics::default()));

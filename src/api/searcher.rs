@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{EmbedError, Embedder};
 use crate::config::{Settings, StoreSettings};
-use crate::domain::{Embedding, Modality, ModelId};
+use crate::domain::{Embedding, Explain, Finding, Modality, ModelId, StoreReason};
 use crate::store::{self, Hit, Query, Store, StoreError};
 
 /// Finds points by text or picture, with the model that indexed them.
@@ -31,17 +31,33 @@ pub enum SearchError {
     Embed(#[from] EmbedError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(
-        "collection {collection} does not exist in the store; index something first, or check store.catalog and clip.models"
-    )]
+    #[error("{}", self.explain())]
     NoCollection { collection: String },
-    #[error(
-        "collection {collection} does not say which model filled it, so clipstream did not create it; \
-         set store.catalog or store.collection_template to another name"
-    )]
+    #[error("{}", self.explain())]
     Foreign { collection: String },
-    #[error("collection {collection} was filled by another model, whose vectors cannot be compared with this one's: {}", .differences.join("; "))]
+    #[error("{}", self.explain())]
     Incomparable { collection: String, differences: Vec<String> },
+}
+
+impl Explain for SearchError {
+    fn explain(&self) -> Finding {
+        match self {
+            Self::Embed(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::NoCollection { collection } => {
+                Finding::new(format!("collection {collection} does not exist in the store"))
+                    .hint("index something first, or check store.catalog and clip.models")
+            }
+            Self::Foreign { collection } => Finding::new(format!(
+                "collection {collection} does not say which model filled it, so clipstream did not create it"
+            ))
+            .hint("set store.catalog or store.collection_template to another name"),
+            Self::Incomparable { collection, differences } => Finding::new(format!(
+                "collection {collection} was filled by another model, whose vectors cannot be compared with this one's: {}",
+                differences.join("; ")
+            )),
+        }
+    }
 }
 
 impl Searcher {
@@ -57,7 +73,9 @@ impl Searcher {
         let found = match store.fingerprint(&collection).await {
             Ok(Some(found)) => found,
             Ok(None) => return Err(SearchError::Foreign { collection }),
-            Err(e) if e.reason == "collection_missing" => return Err(SearchError::NoCollection { collection }),
+            Err(e) if e.reason == StoreReason::CollectionMissing => {
+                return Err(SearchError::NoCollection { collection });
+            }
             Err(e) => return Err(e.into()),
         };
         let differences = embedder.fingerprint().differences(&found);

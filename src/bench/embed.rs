@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::{BenchError, catalog, median, read};
 use crate::clip::{Clip, ClipError, ModelAlone, Pixels};
 use crate::config::{ClipSettings, ModelEntry, Settings};
-use crate::domain::{Embedding, Modality, ModelId, Precision};
+use crate::domain::{ClipReason, Embedding, Modality, ModelId, Precision};
+use crate::pipeline::clip_fault::of_clip;
 
 /// One model through its queue, and ONNX Runtime alone, over batch sizes, threads and precisions.
 pub struct EmbedBench {
@@ -100,7 +101,7 @@ impl EmbedBench {
                         Ok((clip, alone))
                     });
                     let (clip, mut alone) = match opened {
-                        Err(ClipError::Load { reason: "precision_missing", .. }) if !is_asked => continue,
+                        Err(error) if !is_asked && of_clip(&error).reason == ClipReason::PrecisionMissing => continue,
                         opened => opened?,
                     };
                     let pixels = pixels(&clip, &files, self.pictures, settings.media.pixels_max)?;

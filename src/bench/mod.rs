@@ -16,6 +16,7 @@ use std::path::Path;
 
 use crate::api::EmbedError;
 use crate::clip::ClipError;
+use crate::domain::{Explain, Finding};
 use crate::worker::WorkerError;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,18 @@ pub enum BenchError {
     Store(#[from] crate::store::StoreError),
     #[error(transparent)]
     Embed(#[from] EmbedError),
+}
+
+impl Explain for BenchError {
+    fn explain(&self) -> Finding {
+        match self {
+            Self::Model(error) => error.explain(),
+            Self::Worker(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Embed(error) => error.explain(),
+            Self::Io { .. } | Self::Input(_) => Finding::new(self.to_string()),
+        }
+    }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, BenchError> {

@@ -209,7 +209,7 @@ impl From<BenchError> for CliError {
             BenchError::Worker(error) => error.into(),
             BenchError::Embed(error) => error.into(),
             BenchError::Model(error) => error.into(),
-            other => Self::new(Exit::Failed, other.to_string()),
+            other => Self::of(Exit::Failed, &other),
         }
     }
 }

@@ -10,6 +10,7 @@ use futures::stream::FuturesOrdered;
 use serde_json::json;
 
 use super::{CliError, Exit, Global, Output};
+use crate::domain::Finding;
 
 /// One check may take this long; longer ones fail.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -21,30 +22,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[command(after_help = "Example: clipstream check --config worker.toml")]
 pub struct Args {}
 
-/// Why a check failed, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub reason: String,
-    pub next_step: String,
-}
-
-impl Fault {
-    pub fn new(reason: impl ToString, next_step: impl Into<String>) -> Self {
-        Self { reason: reason.to_string(), next_step: next_step.into() }
-    }
-
-    /// From an error of ours: its last clause is the next step.
-    pub fn from_error(error: &dyn std::error::Error) -> Self {
-        let text = error.to_string();
-        match text.rsplit_once("; ") {
-            Some((reason, next_step)) => Self::new(reason, next_step),
-            None => Self::new(text, "clipstream check --log-level debug"),
-        }
-    }
-}
+/// The next step where nobody knows a better one.
+const LOOK_CLOSER: &str = "clipstream check --log-level debug";
 
 /// What a check found, in a few words, or why it failed.
-type Verdict = Result<String, Fault>;
+type Verdict = Result<String, Finding>;
 
 /// Named checks. They run at the same time and are shown in the order they were added in.
 #[derive(Default)]
@@ -89,7 +71,8 @@ impl Checklist {
 async fn one(Check { name, deadline, verdict }: Check) -> (String, Verdict) {
     let started = Instant::now();
     let verdict = tokio::time::timeout(deadline, verdict).await.unwrap_or_else(|_| {
-        Err(Fault::new(format!("no answer within {} s", deadline.as_secs()), "see whether it is up and can be reached"))
+        let silent = Finding::new(format!("no answer within {} s", deadline.as_secs()));
+        Err(silent.hint("see whether it is up and can be reached"))
     });
     tracing::debug!(check = %name, ok = verdict.is_ok(), took_ms = started.elapsed().as_millis() as u64, "checked");
     (name, verdict)
@@ -99,11 +82,10 @@ fn show(output: Output, name: &str, width: usize, verdict: &Verdict) -> std::io:
     match verdict {
         Ok(detail) => output
             .result(&json!({ "check": name, "ok": true, "detail": detail }), || format!("✓ {name:<width$}  {detail}")),
-        Err(fault) => {
-            let json = json!({ "check": name, "ok": false, "reason": fault.reason, "next_step": fault.next_step });
-            output.result(&json, || {
-                format!("✗ {name:<width$}  {}\n  {:<width$}  next step: {}", fault.reason, "", fault.next_step)
-            })
+        Err(Finding { message, hint }) => {
+            let next_step = hint.as_deref().unwrap_or(LOOK_CLOSER);
+            let json = json!({ "check": name, "ok": false, "reason": message, "next_step": next_step });
+            output.result(&json, || format!("✗ {name:<width$}  {message}\n  {:<width$}  next step: {next_step}", ""))
         }
     }
 }
@@ -114,8 +96,8 @@ pub async fn run(_: Args, global: &Global) -> Result<(), CliError> {
         Ok(settings) => settings,
         Err(error) => {
             // Nothing else can be tried without knowing what is meant.
-            let fault = Fault::new("cannot be used; see below", "clipstream config validate");
-            show(output, "configuration", 0, &Err(fault))?;
+            let unusable = Finding::new("cannot be used; see below").hint("clipstream config validate");
+            show(output, "configuration", 0, &Err(unusable))?;
             return Err(error);
         }
     };
@@ -129,16 +111,6 @@ pub async fn run(_: Args, global: &Global) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_clause_of_an_error_is_the_next_step() {
-        let error = std::io::Error::other("no broker answered: timed out; check kafka.brokers");
-        let fault = Fault::from_error(&error);
-        assert_eq!(
-            (fault.reason.as_str(), fault.next_step.as_str()),
-            ("no broker answered: timed out", "check kafka.brokers")
-        );
-    }
 
     #[tokio::test]
     async fn a_check_that_does_not_answer_fails_and_the_others_are_shown() {

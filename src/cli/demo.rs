@@ -50,7 +50,7 @@ impl From<DemoError> for CliError {
             DemoError::Worker(error) => error.into(),
             DemoError::Search(error) => error.into(),
             DemoError::Store(error) => crate::worker::WorkerError::from(error).into(),
-            other => Self::new(Exit::Failed, other.to_string()),
+            other => Self::of(Exit::Failed, &other),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{CliError, Exit, Global};
 use crate::api::{EmbedError, Embedder, ImageInput};
-use crate::domain::{Embedding, Modality, ModelId, registry};
+use crate::domain::{Embedding, Explain, Finding, Modality, ModelId, registry};
 use crate::redact;
 use crate::source::text_of;
 
@@ -17,7 +17,8 @@ const INPUTS_IN_FLIGHT: usize = 64;
 
 /// Prints unit-length vectors as JSON lines
 ///
-/// One line per input, in order: {"input", "modality", "model", "embedding": [...]}, or "error" for that input alone.
+/// One line per input, in order: {"input", "modality", "model", "embedding": [...]}, or "error" and "hint" (the next
+/// step, null where there is none) for that input alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream embed text \"a red running shoe\" \"a blue shoe\"")]
 pub struct Args {
@@ -77,7 +78,10 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
             }
             Err(error) => {
                 failed += 1;
-                json!({ "input": input, "modality": modality.as_str(), "model": model, "error": error.to_string() })
+                let Finding { message, hint } = error.explain();
+                json!({
+                    "input": input, "modality": modality.as_str(), "model": model, "error": message, "hint": hint,
+                })
             }
         };
         output.json_line(&line)?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use crate::api::{EmbedError, SearchError};
 use crate::clip::ClipError;
 use crate::config::ConfigErrors;
-use crate::domain::Class;
+use crate::domain::{Class, Explain, Finding, StoreReason};
 use crate::pipeline::PipelineError;
 use crate::worker::WorkerError;
 
@@ -56,6 +56,12 @@ impl CliError {
         Self { code, message: message.into(), hint: None }
     }
 
+    /// From an error that knows the next step.
+    pub fn of(code: Exit, error: &impl Explain) -> Self {
+        let Finding { message, hint } = error.explain();
+        Self { code, message, hint: hint.map(Into::into) }
+    }
+
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
@@ -94,7 +100,7 @@ impl From<ConfigErrors> for CliError {
 
 impl From<crate::telemetry::LogError> for CliError {
     fn from(error: crate::telemetry::LogError) -> Self {
-        Self::new(Exit::Usage, error.to_string())
+        Self::of(Exit::Usage, &error)
     }
 }
 
@@ -112,13 +118,13 @@ impl From<WorkerError> for CliError {
             WorkerError::Pipeline(PipelineError::Source(_)) => Exit::Unavailable,
             WorkerError::Pipeline(PipelineError::Broken(_)) | WorkerError::Broken(_) => Exit::Failed,
         };
-        Self::new(code, error.to_string())
+        Self::of(code, &error)
     }
 }
 
 impl From<ClipError> for CliError {
     fn from(error: ClipError) -> Self {
-        Self::new(unless_permanent(error.class()), error.to_string())
+        Self::of(unless_permanent(error.class()), &error)
     }
 }
 
@@ -127,11 +133,11 @@ impl From<EmbedError> for CliError {
         let code = match &error {
             EmbedError::Model(e) => unless_permanent(e.class()),
             EmbedError::Media(e) => unless_permanent(e.class),
-            EmbedError::Failed(e) => unless_permanent(e.class),
+            EmbedError::Failed(e) => unless_permanent(e.fault.class),
             EmbedError::NotConfigured(_) => Exit::Usage,
             EmbedError::Input(_) => Exit::Failed,
         };
-        Self::new(code, error.to_string())
+        Self::of(code, &error)
     }
 }
 
@@ -139,19 +145,19 @@ impl From<SearchError> for CliError {
     fn from(error: SearchError) -> Self {
         let code = match error {
             SearchError::Embed(error) => return error.into(),
-            SearchError::Store(ref e) if e.reason == "filter_invalid" => Exit::Usage,
+            SearchError::Store(ref e) if e.reason == StoreReason::FilterInvalid => Exit::Usage,
             SearchError::Store(ref e) => unless_permanent(e.class),
             SearchError::NoCollection { .. } | SearchError::Foreign { .. } | SearchError::Incomparable { .. } => {
                 Exit::Failed
             }
         };
-        Self::new(code, error.to_string())
+        Self::of(code, &error)
     }
 }
 
 impl From<crate::telemetry::ListenError> for CliError {
     fn from(error: crate::telemetry::ListenError) -> Self {
-        Self::new(Exit::Unavailable, error.to_string())
+        Self::of(Exit::Unavailable, &error)
     }
 }
 

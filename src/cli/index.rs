@@ -117,7 +117,7 @@ async fn open(args: &Args) -> Result<Input, CliError> {
     }
     let path = std::fs::canonicalize(what).map_err(failed)?;
     // Nothing was done yet, and another file would do.
-    let usage = |e: SourceError| CliError::new(Exit::Usage, e.to_string());
+    let usage = |e: SourceError| CliError::of(Exit::Usage, &e);
     if path.is_dir() {
         let walk = Walk { hidden: args.hidden, sniff: sniff_picture };
         let source = DirectorySource::new(&path, walk).map_err(usage)?;

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-pub use check::{Checklist, Fault};
+pub use check::Checklist;
 pub use exit::{CliError, Exit};
 pub use output::{LogWriter, Output, progress};
 

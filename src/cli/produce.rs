@@ -147,9 +147,9 @@ fn inspect(line: &[u8], number: i64) -> Result<Fields, CliError> {
 }
 
 fn usage(error: SourceError) -> CliError {
-    CliError::new(Exit::Usage, error.to_string())
+    CliError::of(Exit::Usage, &error)
 }
 
-fn unavailable(error: impl std::fmt::Display) -> CliError {
-    CliError::new(Exit::Unavailable, error.to_string())
+fn unavailable(error: ProduceError) -> CliError {
+    CliError::of(Exit::Unavailable, &error)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{CliError, Exit, Global, stop_on_signals};
 use crate::config::{HUNG_AFTER_MS, Settings};
 use crate::pipeline::Progress;
-use crate::telemetry::{self, Health, Metrics};
+use crate::telemetry::{self, Component, Health, Metrics};
 use crate::worker::{TrialCommand, TrialProcesses, TrialSettings, Worker, answer_trials};
 
 /// Consumes Kafka topics, embeds, and upserts to the store, until it is told to stop
@@ -39,7 +39,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let hung_after = Duration::from_millis(settings.telemetry.hung_after_ms);
     let (health, metrics) = (Health::new().hung_after(hung_after), Arc::new(Metrics::default()));
     // Before the endpoints are served, so that nobody sees a worker ready that has not begun.
-    health.unready("worker", "starting");
+    health.unready(Component::Worker, "starting");
     if let Some(address) = settings.telemetry.listen {
         let forever = std::future::pending();
         let (address, _served_until_exit) = telemetry::serve(address, metrics.clone(), health.clone(), forever).await?;

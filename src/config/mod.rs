@@ -35,7 +35,7 @@ pub use kafka_oauth::OauthSettings;
 pub use layers::Layers;
 pub use media::MediaSettings;
 pub use pipeline::PipelineSettings;
-pub use problem::{ConfigErrors, Problem};
+pub use problem::{ConfigErrors, Problem, nearest};
 pub use providers::{
     Arena, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
     TensorRtSettings,
@@ -46,7 +46,6 @@ pub use show::{Effective, Entry};
 pub use store::{StoreKind, StoreSettings};
 pub use telemetry::{HUNG_AFTER_MS, LogFormat, TelemetrySettings, log_filter};
 
-use problem::nearest;
 use reader::{Reader, Review};
 
 /// Everything that can be configured, resolved.

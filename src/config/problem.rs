@@ -67,7 +67,7 @@ pub(super) fn without_secrets(text: &str) -> String {
 }
 
 /// The candidate that `found` was most likely meant to be.
-pub(super) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let found = found.to_ascii_lowercase();
     candidates
         .into_iter()

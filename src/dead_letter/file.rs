@@ -9,7 +9,8 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::letter::text;
-use super::{DeadLetter, DeadLetterError, DeadLetters, Sent};
+use super::{DeadLetter, DeadLetterError, DeadLetters, Sent, unavailable};
+use crate::domain::Failure;
 
 /// Dead letters as JSON Lines: in a file, each one synced to disk before `send` returns, or on standard error.
 ///
@@ -70,7 +71,7 @@ fn was_moved(_: &Path, _: &File) -> bool {
 
 fn unwritable(path: &Path, error: &io::Error) -> DeadLetterError {
     let path = path.to_string_lossy();
-    DeadLetterError(format!("the dead-letter file {path:?} cannot be written: {error}; check dead_letter.file"))
+    unavailable(format!("the dead-letter file {path:?} cannot be written: {error}")).hint("check dead_letter.file")
 }
 
 #[async_trait]
@@ -81,9 +82,8 @@ impl DeadLetters for FileDeadLetters {
         let target = self.target.clone();
         let written = tokio::task::spawn_blocking(move || match target {
             Target::StandardError => io::stderr().lock().write_all(line.as_bytes()).map_err(|error| {
-                DeadLetterError(format!(
-                    "a dead letter cannot be written to standard error: {error}; set dead_letter.file"
-                ))
+                unavailable(format!("a dead letter cannot be written to standard error: {error}"))
+                    .hint("set dead_letter.file")
             }),
             Target::File { path, file } => {
                 // A panic while the lock was held left the file as the last write left it.
@@ -97,7 +97,7 @@ impl DeadLetters for FileDeadLetters {
                 written.map_err(|error| unwritable(&path, &error))
             }
         });
-        let failed = |error| Err(DeadLetterError(format!("writing a dead letter failed: {error}")));
+        let failed = |error| Err(unavailable(format!("writing a dead letter failed: {error}")));
         written.await.unwrap_or_else(failed).map(|()| Sent::DeadLetter)
     }
 }
@@ -133,7 +133,7 @@ fn append_locked(file: &mut File, line: &[u8]) -> io::Result<()> {
 }
 
 fn describe(letter: &DeadLetter) -> Value {
-    let (message, failure) = (&letter.message, &letter.failure);
+    let (message, Failure { stage, fault }) = (&letter.message, &letter.failure);
     let headers = message.headers.iter().map(|(name, value)| json!([name, text(value.as_deref())]));
     json!({
         "topic": &*message.position.topic,
@@ -143,10 +143,10 @@ fn describe(letter: &DeadLetter) -> Value {
         "key": text(message.key.as_deref()),
         "value": text(message.value.as_deref()),
         "headers": headers.collect::<Vec<_>>(),
-        "stage": failure.stage.as_str(),
-        "class": failure.class.as_str(),
-        "reason": failure.reason,
-        "message": failure.message,
+        "stage": stage.as_str(),
+        "class": fault.class.as_str(),
+        "reason": fault.reason.as_str(),
+        "message": fault.to_string(),
         "attempts": letter.attempts,
         "failed_at": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
     })
@@ -157,7 +157,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::domain::{Failure, Message, Position, Stage};
+    use crate::domain::{DecodeReason, Fault, Message, Position, Stage};
 
     fn letter(offset: i64, value: Option<&'static [u8]>) -> DeadLetter {
         DeadLetter {
@@ -173,7 +173,7 @@ mod tests {
                 retry: None,
                 suspicion: None,
             },
-            failure: Failure::permanent(Stage::Decode, "bad_json", "expected an object"),
+            failure: Fault::new(DecodeReason::MessageInvalid, "expected an object").at(Stage::Decode),
             attempts: 1,
         }
     }
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[1]["offset"], 1);
         assert_eq!(lines[0]["value"], "not \n json");
-        assert_eq!(lines[0]["reason"], "bad_json");
+        assert_eq!(lines[0]["reason"], "message_invalid");
         assert_eq!(lines[2]["value"]["base64"], "/w==");
         assert_eq!(lines[2]["headers"][0][1]["base64"], "/g==");
         assert_eq!(lines[2]["key"], Value::Null);

@@ -67,19 +67,20 @@ pub(super) fn position_headers(letter: &DeadLetter) -> Vec<(String, String)> {
 
 /// Why the message failed, as headers.
 pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(String, String)> {
-    let (origin, failure) = (letter.message.origin(), &letter.failure);
+    let origin = letter.message.origin();
+    let (failure, fault) = (&letter.failure, &letter.failure.fault);
     let reason = [
         ("connector.name", reporter.group.clone()),
         ("task.id", reporter.client.clone()),
         ("stage", failure.stage.to_string()),
         ("class.name", format!("clipstream.{}", failure.stage)),
-        ("exception.class.name", failure.reason.to_owned()),
-        ("exception.message", failure.message.clone()),
+        ("exception.class.name", fault.reason.to_string()),
+        ("exception.message", fault.to_string()),
         // There is no stack to show; the whole failure in one line is what a reader looks for here.
         ("exception.stacktrace", failure.to_string()),
     ];
     let mut more = vec![
-        ("class", failure.class.to_string()),
+        ("class", fault.class.to_string()),
         ("attempts", letter.attempts_in_all().to_string()),
         ("timestamp", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)),
         (MESSAGE_TIMESTAMP, origin.timestamp_ms.unwrap_or(NO_TIMESTAMP).to_string()),

@@ -16,7 +16,7 @@ pub use self::kafka::{KafkaDeadLetters, TopicFacts, describe};
 pub use self::letter::REPLAYS;
 pub use self::selection::Selection;
 pub use self::stored::StoredLetter;
-use crate::domain::{Failure, Message};
+use crate::domain::{DeadLetterReason, Failure, Fault, Message};
 
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
@@ -48,6 +48,9 @@ pub trait DeadLetters: Send + Sync {
     async fn send(&self, letter: &DeadLetter) -> Result<Sent, DeadLetterError>;
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct DeadLetterError(pub String);
+/// Why a dead letter is not written, or not read.
+pub type DeadLetterError = Fault<DeadLetterReason>;
+
+fn unavailable(message: impl Into<String>) -> DeadLetterError {
+    DeadLetterError::new(DeadLetterReason::Unavailable, message)
+}

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::parts::Assembly;
 use super::{DeadLetterError, StoredLetter};
 use crate::config::{DeadLetterSettings, KafkaSettings, is_pattern};
-use crate::domain::Position;
+use crate::domain::{DeadLetterReason, Finding, Position};
 use crate::kafka_client;
 use crate::redact;
 
@@ -105,9 +105,9 @@ enum Stopped {
     Failed(DeadLetterError),
 }
 
-impl From<String> for Stopped {
-    fn from(why: String) -> Self {
-        Self::Failed(DeadLetterError(why))
+impl From<Finding> for Stopped {
+    fn from(finding: Finding) -> Self {
+        Self::Failed(DeadLetterError::found(DeadLetterReason::Unavailable, finding))
     }
 }
 
@@ -119,7 +119,8 @@ fn hand_over(found: impl IntoIterator<Item = Found>, send: &Sending) -> Result<(
 
 fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> {
     let name = path.to_string_lossy();
-    let unreadable = |error: std::io::Error| format!("{name:?} cannot be read: {error}; check the path");
+    let unreadable =
+        |error: std::io::Error| Finding::new(format!("{name:?} cannot be read: {error}")).hint("check the path");
     let mut reader: Box<dyn BufRead> = if name == "-" {
         Box::new(BufReader::new(std::io::stdin()))
     } else {
@@ -145,7 +146,7 @@ fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> 
                 let why = format!("{name:?}, line {}: no dead letter: {error}; found {found}", number + 1);
                 // JSON that is no letter was not torn: it is another file.
                 if serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok() {
-                    return Err(format!("{why}; expected lines as dead_letter.file gets them").into());
+                    return Err(other_file(&why).into());
                 }
                 (behind_a_torn_one(line, &position), Some(why))
             }
@@ -158,9 +159,13 @@ fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> 
         hand_over(letter.map(|letter| Found::Letter(Box::new(letter))), send)?;
     }
     match torn {
-        Some(why) if letters == 0 => Err(format!("{why}; expected lines as dead_letter.file gets them").into()),
+        Some(why) if letters == 0 => Err(other_file(&why).into()),
         _ => Ok(()),
     }
+}
+
+fn other_file(why: &str) -> Finding {
+    Finding::new(format!("{why}; expected lines as dead_letter.file gets them"))
 }
 
 /// Older releases wrote on behind a line that a crash had left without its end.
@@ -204,9 +209,8 @@ impl Reader {
         for topic in &kafka.topics {
             if is_pattern(topic) {
                 let pattern = Regex::new(topic).map_err(|error| {
-                    format!(
-                        "kafka.topics has the pattern {topic:?}, which is none: {error}; name the topic with --topic"
-                    )
+                    Finding::new(format!("kafka.topics has the pattern {topic:?}, which is none: {error}"))
+                        .hint("name the topic with --topic")
                 })?;
                 let sources = existing.iter().filter(|topic| pattern.is_match(topic));
                 wanted.extend(sources.map(|source| settings.topic_of(source)));
@@ -270,16 +274,21 @@ impl Reader {
         for partition in partitions.map(|partition| partition.id()) {
             // With read_committed the end is the last stable offset.
             let (low, end) = self.consumer.fetch_watermarks(topic, partition, REACH_MAX).map_err(|error| {
-                format!("topic {topic:?}: the brokers do not say where partition {partition} ends: {error}; see that they are up")
+                let message =
+                    format!("topic {topic:?}: the brokers do not say where partition {partition} ends: {error}");
+                Finding::new(message).hint("see that they are up")
             })?;
             let first = start.get(&(topic.to_owned(), partition)).copied().unwrap_or(low).max(low);
             if first < end {
-                list.add_partition_offset(topic, partition, Offset::Offset(first))
-                    .map_err(|error| format!("topic {topic:?}: offset {first} cannot be read from: {error}"))?;
+                list.add_partition_offset(topic, partition, Offset::Offset(first)).map_err(|error| {
+                    Finding::new(format!("topic {topic:?}: offset {first} cannot be read from: {error}"))
+                })?;
                 open.insert(partition, end);
             }
         }
-        self.consumer.assign(&list).map_err(|error| format!("topic {topic:?} cannot be read: {error}"))?;
+        self.consumer
+            .assign(&list)
+            .map_err(|error| Finding::new(format!("topic {topic:?} cannot be read: {error}")))?;
         Ok(open)
     }
 
@@ -317,15 +326,15 @@ impl Reader {
         }
     }
 
-    fn silent(&self, after: Duration, what: &str) -> String {
+    fn silent(&self, after: Duration, what: &str) -> Finding {
         let said = self.consumer.context().last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        format!(
-            "no Kafka broker of [{}] answered within {} s: {}; check kafka.brokers, kafka.security_protocol and that the \
-             brokers are up",
+        let message = format!(
+            "no Kafka broker of [{}] answered within {} s: {}",
             self.brokers,
             after.as_secs(),
             redact::cut(said.as_deref().unwrap_or(what), 300)
-        )
+        );
+        Finding::new(message).hint("check kafka.brokers, kafka.security_protocol and that the brokers are up")
     }
 }
 
@@ -339,15 +348,15 @@ fn is_final(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic)
 }
 
-fn topic_error(topic: &str, code: RDKafkaErrorCode) -> String {
-    let next = match code {
+fn topic_error(topic: &str, code: RDKafkaErrorCode) -> Finding {
+    let hint = match code {
         RDKafkaErrorCode::TopicAuthorizationFailed => "grant this user READ and DESCRIBE on the topic",
         RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
             "check --topic, kafka.topics and dead_letter.topic"
         }
         _ => "look into the broker's log",
     };
-    format!("the dead-letter topic {topic:?} cannot be read: {code}; {next}")
+    Finding::new(format!("the dead-letter topic {topic:?} cannot be read: {code}")).hint(hint)
 }
 
 /// Remembers what librdkafka said last.

@@ -6,7 +6,7 @@ use rdkafka::producer::DefaultProducerContext;
 
 use super::*;
 use crate::dead_letter::{DeadLetter, DeadLetters, FileDeadLetters, KafkaDeadLetters};
-use crate::domain::{Failure, Message, Stage};
+use crate::domain::{Fault, MediaReason, Message, Stage};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -24,7 +24,7 @@ fn letter(topic: &str, offset: i64) -> DeadLetter {
             retry: None,
             suspicion: None,
         },
-        failure: Failure::permanent(Stage::Fetch, "http_not_found", "404"),
+        failure: Fault::new(MediaReason::HttpNotFound, "404").at(Stage::Fetch),
         attempts: 2,
     }
 }
@@ -79,7 +79,7 @@ async fn every_topic_is_read_to_its_end_and_from_where_it_is_asked() {
     assert_eq!(one.value.is_none(), n % 2 == 1);
     assert_eq!((one.replays(), one.timestamp_ms), (1, Some(1_700_000_000_000 + n)));
     let texts = [&one.class, &one.stage, &one.reason, &one.message].map(|text| text.as_deref().unwrap());
-    assert_eq!(texts, ["permanent", "fetch", "http_not_found", "404"]);
+    assert_eq!(texts, ["permanent", "fetch", "http_not_found", "404; check that the file is still there"]);
     assert!(one.attempts == Some(2) && one.failed_at.is_some());
 
     // From the last letter of one partition, and past the end of the other.

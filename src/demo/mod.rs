@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::api::{Embedder, SearchError, SearchRequest, Searcher, rate_alone};
 use crate::config::Settings;
-use crate::domain::{Modality, Op};
+use crate::domain::{Explain, Finding, Modality, Op};
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
 use crate::source::{ProduceError, Producer};
@@ -70,6 +70,20 @@ pub enum DemoError {
     Io { what: String, source: std::io::Error },
     #[error("stopped before all messages were indexed: {settled} of {messages}")]
     Stopped { settled: u64, messages: u64 },
+}
+
+impl Explain for DemoError {
+    fn explain(&self) -> Finding {
+        match self {
+            Self::Produce(error) => error.explain(),
+            Self::Worker(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Search(error) => error.explain(),
+            Self::Catalog(_) | Self::Cluster(_) | Self::Io { .. } | Self::Stopped { .. } => {
+                Finding::new(self.to_string())
+            }
+        }
+    }
 }
 
 /// What the demo measured. The field names are the keys of `--json`.

@@ -1,5 +1,7 @@
+use std::error::Error;
 use std::fmt;
-use std::time::Duration;
+
+use super::Fault;
 
 /// Where in the pipeline a message is, or where it failed. In reading order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,23 +62,23 @@ impl fmt::Display for Class {
     }
 }
 
-/// Why one attempt at a message failed. `message` names field, value (cut, redacted) and what was expected; it is
-/// safe to log and to put into a dead letter.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{stage} failed ({class}, {reason}): {message}")]
+/// Why one attempt at a message failed, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub stage: Stage,
-    pub class: Class,
-    /// Short stable code in snake case, for metrics and filters: `http_not_found`, `image_undecodable`, …
-    pub reason: &'static str,
-    pub message: String,
-    /// The other side asked to wait this long before the next attempt.
-    pub retry_after: Option<Duration>,
+    pub fault: Fault,
 }
 
-impl Failure {
-    pub fn permanent(stage: Stage, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { stage, class: Class::Permanent, reason, message: message.into(), retry_after: None }
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stage, fault } = self;
+        write!(f, "{stage} failed ({}, {}): {fault}", fault.class, fault.reason)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.fault.source()
     }
 }
 

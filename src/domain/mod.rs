@@ -6,6 +6,8 @@
 mod asset;
 mod embedding;
 mod failure;
+mod fault;
+mod finding;
 mod fingerprint;
 mod graph_kind;
 pub mod memory;
@@ -15,6 +17,7 @@ mod order;
 mod point;
 mod position;
 mod preprocessing;
+mod reason;
 pub mod registry;
 mod request;
 mod unchanged;
@@ -22,6 +25,8 @@ mod unchanged;
 pub use asset::{AssetId, InvalidAssetId, PointId, Tenant};
 pub use embedding::{Embedding, InvalidEmbedding, Modality};
 pub use failure::{Class, Failure, Outcome, Stage};
+pub use fault::Fault;
+pub use finding::{Explain, Finding};
 pub use fingerprint::Fingerprint;
 pub use graph_kind::{Activation, Precision};
 pub use message::{Message, Retry, Suspicion};
@@ -30,5 +35,9 @@ pub use order::{Guard, Origin, Recorded, Stamp};
 pub use point::{Deletion, MediaRecord, Patch, Payload, Point, RESERVED_KEY, Record, Vectors, Write};
 pub use position::{Position, TopicPartition};
 pub use preprocessing::{Decoding, Orientation};
+pub use reason::{
+    AnyReason, ClipReason, DeadLetterReason, DecodeReason, HubReason, MediaReason, PictureReason, PipelineReason,
+    Reason, SourceReason, StoreReason,
+};
 pub use request::{IngestRequest, MediaUrl, Op};
 pub use unchanged::UnchangedBy;

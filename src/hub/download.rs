@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use super::listing::Checksum;
 use super::select::Wanted;
 use super::{Hub, HubError};
+use crate::domain::{Class, HubReason};
 use crate::redact;
 
 /// What is added to a file's name while it is incomplete; with [`ETAG_SUFFIX`] the file that says of which version.
@@ -118,7 +119,7 @@ impl<'a> Part<'a> {
             }
         }
         let (mut response, linked) = match hub.get(url.clone(), headers, &what).await {
-            Err(error) if error.reason == "hub_range_invalid" => {
+            Err(error) if error.reason == HubReason::RangeInvalid => {
                 self.restart().await?;
                 return Err(error);
             }
@@ -143,10 +144,11 @@ impl<'a> Part<'a> {
         self.flush().await?;
         let loaded = self.bytes.load(Ordering::Relaxed);
         match self.bytes_expected {
-            Some(expected) if loaded < expected => Err(HubError::transient(
-                "hub_size_wrong",
-                format!("{what}: ended after {loaded} bytes, expected {expected}; run it again, it resumes"),
-            )),
+            Some(expected) if loaded < expected => {
+                let message = format!("{what}: ended after {loaded} bytes, expected {expected}");
+                let ended = HubError::new(HubReason::SizeWrong, message);
+                Err(ended.class(Class::Transient).hint("run it again, it resumes"))
+            }
             _ => Ok(()),
         }
     }
@@ -155,11 +157,8 @@ impl<'a> Part<'a> {
     async fn begin(&mut self, response: &Response, what: &str) -> Result<(), HubError> {
         let header = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         if let Some(encoding) = header(CONTENT_ENCODING).filter(|e| !matches!(e.trim(), "" | "identity")) {
-            let message = format!(
-                "{what}: Content-Encoding {}, expected identity; check hub.endpoint and proxies",
-                redact::cut(encoding, 40)
-            );
-            return Err(HubError::permanent("hub_encoding", message));
+            let message = format!("{what}: Content-Encoding {}, expected identity", redact::cut(encoding, 40));
+            return Err(HubError::new(HubReason::Encoding, message));
         }
         let loaded = self.bytes.load(Ordering::Relaxed);
         let starts_at = match response.status() {
@@ -179,15 +178,15 @@ impl<'a> Part<'a> {
             return self.keep_etag(etag.as_deref()).await;
         }
         let message = format!("{what}: the hub sent another part than was asked for; starting over");
-        Err(HubError::transient("hub_range_invalid", message))
+        Err(HubError::new(HubReason::RangeInvalid, message))
     }
 
     async fn push(&mut self, chunk: &[u8], what: &str) -> Result<(), HubError> {
         let loaded = self.bytes.load(Ordering::Relaxed) + chunk.len() as u64;
         if let Some(expected) = self.bytes_expected.filter(|expected| loaded > *expected) {
             self.restart().await?;
-            let message = format!("{what}: more than the {expected} bytes that were announced; check hub.endpoint");
-            return Err(HubError::permanent("hub_size_wrong", message));
+            let message = format!("{what}: more than the {expected} bytes that were announced");
+            return Err(HubError::new(HubReason::SizeWrong, message).hint("check hub.endpoint"));
         }
         self.file.write_all(chunk).await.map_err(|e| HubError::disk(&self.path, &e))?;
         self.sum.update(chunk);
@@ -225,10 +224,10 @@ impl<'a> Part<'a> {
         if found == expected {
             return Ok(());
         }
-        Err(HubError::permanent(
-            "hub_checksum_wrong",
+        Err(HubError::new(
+            HubReason::ChecksumWrong,
             format!(
-                "{} of {}: checksum {found}, expected {expected}; nothing was put in place; check hub.endpoint and proxies",
+                "{} of {}: checksum {found}, expected {expected}; nothing was put in place",
                 wanted.file.path, wanted.repository
             ),
         ))

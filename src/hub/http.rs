@@ -9,6 +9,7 @@ use reqwest::{Client, Response, StatusCode, Url, redirect};
 use super::HubError;
 use super::listing::hex;
 use crate::config::HubSettings;
+use crate::domain::{Class, HubReason};
 use crate::redact;
 use crate::retry::{Backoff, retry_after};
 
@@ -35,22 +36,23 @@ impl Hub {
     /// # Errors
     /// `hub_settings_invalid` for an endpoint or a token that cannot be, `hub_client_failed` where TLS cannot be set up.
     pub fn new(settings: &HubSettings) -> Result<Self, HubError> {
-        let invalid = |message: String| HubError::permanent("hub_settings_invalid", message);
+        let invalid = |message: String| HubError::new(HubReason::SettingsInvalid, message);
         let endpoint = Url::parse(&settings.endpoint)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && !url.cannot_be_a_base())
             .ok_or_else(|| {
                 invalid(format!(
-                    "HF_ENDPOINT (or hub.endpoint, which wins over it) is {:?}, expected http(s)://host[/path]; unset it, or \
-                     correct it, for example to https://huggingface.co",
+                    "HF_ENDPOINT (or hub.endpoint, which wins over it) is {:?}, expected http(s)://host[/path]",
                     redact::url(&settings.endpoint)
                 ))
+                .hint("unset it, or correct it, for example to https://huggingface.co")
             })?;
         let authorization = match &settings.token {
             None => None,
             Some(token) => {
                 let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim())).map_err(|_| {
-                    invalid("HF_TOKEN (or hub.token) has characters that no header can carry; copy it again".into())
+                    invalid("HF_TOKEN (or hub.token) has characters that no header can carry".into())
+                        .hint("copy it again")
                 })?;
                 value.set_sensitive(true);
                 Some(value)
@@ -66,12 +68,7 @@ impl Hub {
             .build()
             .map_err(|error| {
                 let cause = redact::root_cause(&error);
-                HubError::permanent(
-                    "hub_client_failed",
-                    format!(
-                        "cannot set up the HTTP client: {cause}; check the system's CA certificates and proxy variables"
-                    ),
-                )
+                HubError::new(HubReason::ClientFailed, format!("cannot set up the HTTP client: {cause}"))
             })?;
         Ok(Self {
             client,
@@ -129,8 +126,8 @@ impl Hub {
                 _ => return Err(self.refused(&at, &response, what)),
             }
         }
-        let message = format!("{what}: more than {REDIRECTS_MAX} redirects; check hub.endpoint");
-        Err(HubError::permanent("hub_redirect", message))
+        let message = format!("{what}: more than {REDIRECTS_MAX} redirects");
+        Err(HubError::new(HubReason::Redirect, message))
     }
 
     /// As [`Hub::get`], with a body of JSON.
@@ -138,8 +135,7 @@ impl Hub {
         let (mut response, _) = self.get(url.clone(), HeaderMap::new(), what).await?;
         let invalid = |why: String| {
             let shown = redact::url(url.as_str());
-            let message = format!("{shown} answered {why}; check that hub.endpoint is a hub's address");
-            HubError::permanent("hub_answer_invalid", message)
+            HubError::new(HubReason::AnswerInvalid, format!("{shown} answered {why}"))
         };
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&url, &error))? {
@@ -170,11 +166,11 @@ impl Hub {
             if position() > before {
                 backoff.reset();
             }
-            if !error.transient || backoff.attempts() + 1 >= self.attempts_max {
+            if error.class != Class::Transient || backoff.attempts() + 1 >= self.attempts_max {
                 return Err(error);
             }
             let wait = backoff.next_wait(error.retry_after);
-            note(&format!("{}; trying again in {:.1} s", error.message, wait.as_secs_f64()));
+            note(&format!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
             tokio::time::sleep(wait).await;
         }
     }
@@ -182,50 +178,43 @@ impl Hub {
     /// No answer, or one that broke off.
     pub(super) fn unreachable(&self, at: &Url, error: &reqwest::Error) -> HubError {
         let (shown, cause) = (redact::url(at.as_str()), redact::root_cause(error));
-        let message = if error.is_timeout() {
-            format!("{shown}: silent for too long ({cause}); raise hub.read_timeout_ms if the line is that slow")
+        let (what, hint) = if error.is_timeout() {
+            ("silent for too long", "raise hub.read_timeout_ms if the line is that slow")
         } else if error.is_connect() {
-            format!("{shown}: cannot connect ({cause}); check the network, hub.endpoint and proxy variables")
+            ("cannot connect", "check the network, hub.endpoint and proxy variables")
         } else {
-            format!("{shown}: broke off ({cause}); run it again, it resumes")
+            ("broke off", "run it again, it resumes")
         };
-        HubError::transient("hub_unreachable", message)
+        HubError::new(HubReason::Unreachable, format!("{shown}: {what} ({cause})")).hint(hint)
     }
 
     fn refused(&self, at: &Url, response: &Response, what: &str) -> HubError {
         let (status, headers) = (response.status(), response.headers());
         let code = headers.get("x-error-code").and_then(|v| v.to_str().ok()).unwrap_or_default();
         let shown = format!("{what}: HTTP {status} from {}", redact::url(at.as_str()));
-        let permanent = |reason, next: &str| HubError::permanent(reason, format!("{shown}; {next}"));
+        let of = |reason, why: &str| HubError::new(reason, format!("{shown}{why}"));
         let has_token = self.authorization.is_some();
         match (status.as_u16(), code) {
-            (_, "GatedRepo") if has_token => permanent(
-                "hub_gated",
-                "the repository is gated: accept its conditions on its page with the account of the token",
-            ),
-            (_, "GatedRepo") => permanent(
-                "hub_gated",
-                "the repository is gated: accept its conditions on its page and set HF_TOKEN or hub.token",
-            ),
-            (_, "RevisionNotFound") => permanent("hub_revision_missing", "there is no such revision; check --revision"),
-            (_, "EntryNotFound") => permanent("hub_file_missing", "the file is not in the repository; run it again"),
+            (_, "GatedRepo") => of(HubReason::Gated, "; the repository is gated").hint(match has_token {
+                true => "accept its conditions on its page with the account of the token",
+                false => "accept its conditions on its page and set HF_TOKEN or hub.token",
+            }),
+            (_, "RevisionNotFound") => of(HubReason::RevisionMissing, "; there is no such revision"),
+            (_, "EntryNotFound") => {
+                of(HubReason::FileMissing, "; the file is not in the repository").hint("run it again")
+            }
             // Hugging Face answers 401 for names that do not exist, too, so as not to tell which private ones do.
-            (401, _) if has_token => permanent(
-                "hub_unauthorized",
-                "no such repository, or the token (HF_TOKEN, hub.token) may not read it; check both",
-            ),
-            (401, _) => permanent(
-                "hub_unauthorized",
-                "no such repository, or a private one; check the name, and set HF_TOKEN or hub.token if it is private",
-            ),
-            (403, _) => permanent("hub_forbidden", "check what the token (HF_TOKEN, hub.token) may read"),
-            (404 | 410, _) => permanent("hub_not_found", "check the repository's name, --revision and hub.endpoint"),
-            (416, _) => HubError::transient("hub_range_invalid", format!("{shown}; starting over")),
-            (408 | 425 | 429 | 500..=599, _) => HubError {
-                retry_after: wait_asked_for(headers),
-                ..HubError::transient("hub_busy", format!("{shown}; try again later"))
-            },
-            _ => permanent("hub_status", "expected 200; check hub.endpoint"),
+            (401, _) if has_token => {
+                let why = "; no such repository, or the token (HF_TOKEN, hub.token) may not read it";
+                of(HubReason::Unauthorized, why).hint("check both")
+            }
+            (401, _) => of(HubReason::Unauthorized, "; no such repository, or a private one")
+                .hint("check the name, and set HF_TOKEN or hub.token if it is private"),
+            (403, _) => of(HubReason::Forbidden, ""),
+            (404 | 410, _) => of(HubReason::NotFound, ""),
+            (416, _) => of(HubReason::RangeInvalid, "; starting over"),
+            (408 | 425 | 429 | 500..=599, _) => of(HubReason::Busy, "").retry_after(wait_asked_for(headers)),
+            _ => of(HubReason::Status, "; expected 200"),
         }
     }
 }
@@ -242,10 +231,10 @@ fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, HubError> {
         _ => {
             let to = location.map_or("nowhere".to_owned(), |location| redact::url(&location));
             let message = format!(
-                "{} redirects to {to}; expected an address of the same or a safer kind; check hub.endpoint",
+                "{} redirects to {to}; expected an address of the same or a safer kind",
                 redact::url(from.as_str())
             );
-            Err(HubError::permanent("hub_redirect", message))
+            Err(HubError::new(HubReason::Redirect, message))
         }
     }
 }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::{Hub, HubError};
 use crate::domain::registry::Pin;
+use crate::domain::{Class, HubReason};
 use crate::redact;
 
 /// What a file's content must add up to.
@@ -84,11 +85,10 @@ impl Listing {
             {
                 let message = format!(
                     "{} at {}: {} has the SHA-256 {announced}, this release expects {pinned}: somebody changed what this commit \
-                     holds, or hub.endpoint is no mirror of the hub that was pinned. Do not use it before you know which; \
-                     --source names another repository",
+                     holds, or hub.endpoint is no mirror of the hub that was pinned",
                     self.repository, self.commit, file.path
                 );
-                return Err(HubError::permanent("hub_pin_differs", message));
+                return Err(HubError::new(HubReason::PinDiffers, message));
             }
             file.checksum = Some(Checksum::Sha256(pinned.to_owned()));
         }
@@ -107,12 +107,9 @@ impl Hub {
     ) -> Result<Listing, HubError> {
         validate_repository(repository)?;
         if self.offline {
-            return Err(HubError::permanent(
-                "hub_offline",
-                format!(
-                    "{repository} is needed and hub.offline (or HF_HUB_OFFLINE) is set; unset it, or pull on a machine \
-                     with a network and copy the folder"
-                ),
+            return Err(HubError::new(
+                HubReason::Offline,
+                format!("{repository} is needed and hub.offline (or HF_HUB_OFFLINE) is set"),
             ));
         }
         let segments = ["api", "models"].into_iter().chain(repository.split('/')).chain(["revision", revision]);
@@ -122,10 +119,7 @@ impl Hub {
         let answer = self.retrying(async || self.json(url.clone(), &what).await, || 0, note).await?;
         let invalid = |why: String| {
             let shown = redact::url(url.as_str());
-            HubError::permanent(
-                "hub_answer_invalid",
-                format!("{shown}: {why}; check that hub.endpoint is a hub's address"),
-            )
+            HubError::new(HubReason::AnswerInvalid, format!("{shown}: {why}"))
         };
         let answer: Answer =
             serde_json::from_value(answer).map_err(|e| invalid(format!("no listing of a repository ({e})")))?;
@@ -153,7 +147,7 @@ impl Hub {
         url.set_query(Some("recursive=true"));
         let what = format!("the files of {}", listing.repository);
         let tree = match self.retrying(async || self.json(url.clone(), &what).await, || 0, note).await {
-            Err(error) if !error.transient => return Ok(()),
+            Err(error) if error.class == Class::Permanent => return Ok(()),
             answer => answer?,
         };
         let entries: Vec<Entry> = serde_json::from_value(tree).unwrap_or_default();
@@ -209,8 +203,8 @@ fn validate_repository(repository: &str) -> Result<(), HubError> {
     };
     match repository.split_once('/') {
         Some((owner, name)) if part_ok(owner) && part_ok(name) => Ok(()),
-        _ => Err(HubError::permanent(
-            "hub_repository_invalid",
+        _ => Err(HubError::new(
+            HubReason::RepositoryInvalid,
             format!("{:?} is no repository; expected OWNER/NAME", redact::cut(repository, 100)),
         )),
     }
@@ -234,7 +228,7 @@ mod tests {
     fn repositories_have_an_owner_and_a_name() {
         assert!(validate_repository("immich-app/ViT-B-32__openai").is_ok());
         for bad in ["model", "a/b/c", "../x", "a/..", "a/b?x", "/b", "a b/c"] {
-            assert_eq!(validate_repository(bad).unwrap_err().reason, "hub_repository_invalid", "{bad}");
+            assert_eq!(validate_repository(bad).unwrap_err().reason, HubReason::RepositoryInvalid, "{bad}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::{HubError, record};
-use crate::domain::Precision;
+use crate::domain::{HubReason, Precision};
 
 /// The folders of a model that have graphs, in all layouts; of a pair, what their names end in after a `-`.
 const FOLDERS: [&str; 5] = ["visual", "textual", "vision", "text", "onnx"];
@@ -25,8 +25,8 @@ impl Place {
     /// None while another process makes the same directory.
     pub fn try_take(directory: &Path) -> Result<Option<Self>, HubError> {
         let name = directory.file_name().and_then(|n| n.to_str()).ok_or_else(|| {
-            let message = format!("{}: expected a directory with a name; correct [clip] models", directory.display());
-            HubError::permanent("hub_directory_invalid", message)
+            let message = format!("{}: expected a directory with a name", directory.display());
+            HubError::new(HubReason::DirectoryInvalid, message)
         })?;
         let parent = directory.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let beside = |prefix: &str, suffix: &str| parent.join(format!(".{prefix}{name}{suffix}"));

@@ -14,7 +14,7 @@ use super::record::{self, Record, SourceRecord};
 use super::select::{Wanted, layout_of, select};
 use super::{Hub, HubError};
 use crate::domain::registry::{Layout, Pin};
-use crate::domain::{ModelId, Precision};
+use crate::domain::{HubReason, ModelId, Precision};
 
 /// The branch that is asked for where no revision is named.
 const MAIN: &str = "main";
@@ -84,11 +84,9 @@ impl Hub {
             return Ok(there);
         }
         if pull.force && pull.directory.exists() && !place::is_model(&pull.directory) {
-            let message = format!(
-                "{} has no model, and is not replaced; remove it, or correct clip.models_directory or clip.models",
-                pull.directory.display()
-            );
-            return Err(HubError::permanent("hub_directory_taken", message));
+            let message = format!("{} has no model, and is not replaced", pull.directory.display());
+            return Err(HubError::new(HubReason::DirectoryTaken, message)
+                .hint("remove it, or correct clip.models_directory or clip.models"));
         }
         let note = |text: &str| progress.note(text);
         let listings = self.listings(pull, &note).await?;
@@ -243,9 +241,8 @@ fn already_there(pull: &Pull) -> Result<Option<Pulled>, HubError> {
 }
 
 fn taken(directory: &Path, why: &str) -> HubError {
-    let message =
-        format!("{} is there already, and {why}; add --force to replace it, or remove it", directory.display());
-    HubError::permanent("hub_directory_taken", message)
+    HubError::new(HubReason::DirectoryTaken, format!("{} is there already, and {why}", directory.display()))
+        .hint("add --force to replace it, or remove it")
 }
 
 fn sources(listings: &[Listing]) -> Vec<SourceRecord> {

@@ -3,8 +3,8 @@
 
 use super::HubError;
 use super::listing::{Listing, RemoteFile};
-use crate::domain::Precision;
 use crate::domain::registry::Layout;
+use crate::domain::{HubReason, Precision};
 
 /// A file to have, and where it goes below the model's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,12 +61,11 @@ pub(super) fn layout_of(listings: &[Listing]) -> Result<Layout, HubError> {
     };
     candidates.iter().copied().find(|layout| !precisions(*layout, listings).is_empty()).ok_or_else(|| {
         let names: Vec<_> = listings.iter().map(|l| l.repository.as_str()).collect();
-        HubError::permanent(
-            "hub_layout_unknown",
+        HubError::new(
+            HubReason::LayoutUnknown,
             format!(
                 "{} has {}; expected visual/model.onnx and textual/model.onnx, or onnx/vision_model.onnx and \
-                 onnx/text_model.onnx, or a pair OWNER/IMAGE+OWNER/TEXT with model.onnx each; export the model instead: \
-                 tools/export_openclip.py",
+                 onnx/text_model.onnx, or a pair OWNER/IMAGE+OWNER/TEXT with model.onnx each",
                 names.join("+"),
                 graphs(listings)
             ),
@@ -109,12 +108,9 @@ pub(super) fn select<'a>(
             external_data(listing, &graph.path, precision).for_each(&mut take);
             for name in role.needed {
                 take(file(listing, name).ok_or_else(|| {
-                    HubError::permanent(
-                        "hub_file_missing",
-                        format!(
-                            "{} has no {name}, which the {layout} layout needs; choose another --source, or export the model",
-                            listing.repository
-                        ),
+                    HubError::new(
+                        HubReason::FileMissing,
+                        format!("{} has no {name}, which the {layout} layout needs", listing.repository),
                     )
                 })?);
             }
@@ -181,20 +177,12 @@ fn no_graph(layout: Layout, listings: &[Listing], listing: &Listing, precision: 
     let there: Vec<_> = there.iter().map(|p| p.as_str()).collect();
     let repository = &listing.repository;
     if there.is_empty() {
-        let message = format!(
-            "{repository} has {}, not the graphs of the {layout} layout; choose another --source, or export the model",
-            graphs(listings)
-        );
-        return HubError::permanent("hub_file_missing", message);
+        let message = format!("{repository} has {}, not the graphs of the {layout} layout", graphs(listings));
+        return HubError::new(HubReason::FileMissing, message);
     }
-    HubError::permanent(
-        "hub_precision_missing",
-        format!(
-            "{repository} has the precisions {}, not {precision}; choose --precision {}, another --source, or export the model",
-            there.join(", "),
-            there[0],
-        ),
-    )
+    let message = format!("{repository} has the precisions {}, not {precision}", there.join(", "));
+    HubError::new(HubReason::PrecisionMissing, message)
+        .hint(format!("choose --precision {}, another --source, or export the model", there[0]))
 }
 
 fn graphs(listings: &[Listing]) -> String {
@@ -284,7 +272,7 @@ mod tests {
             with_rest(&["onnx/text_model_quantized.onnx", "onnx/vision_model_quantized.onnx"])
         );
         let error = select(Layout::Xenova, &listings, Precision::Fp16).unwrap_err();
-        assert_eq!(error.reason, "hub_precision_missing");
+        assert_eq!(error.reason, HubReason::PrecisionMissing);
         assert!(error.message.contains("has the precisions fp32, int8, not fp16"), "{error}");
     }
 

@@ -28,6 +28,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, bindings};
 
 use crate::config::KafkaSettings;
+use crate::domain::Finding;
 use crate::redact;
 
 /// librdkafka's configuration for one client: `ours`, then the connection settings, then the user's own properties;
@@ -46,20 +47,16 @@ pub fn config(settings: &KafkaSettings, ours: &[(&str, &str)]) -> ClientConfig {
 }
 
 /// Why a client could not be made, for `kafka.properties` that librdkafka refuses. Never quotes a secret.
-pub fn creation_error(error: &KafkaError) -> String {
+pub fn creation_error(error: &KafkaError) -> Finding {
     match error {
         KafkaError::ClientConfig(_, description, key, _) => {
             let secret = ["password", "secret", "pem", "key", "jaas", "token"].iter().any(|s| key.contains(s));
             let description = if secret { "the value is refused" } else { description.trim() };
-            format!(
-                "librdkafka refuses the property {key:?}: {}; correct it under [kafka] or [kafka.properties]",
-                redact::cut(description, 200)
-            )
+            Finding::new(format!("librdkafka refuses the property {key:?}: {}", redact::cut(description, 200)))
+                .hint("correct it under [kafka] or [kafka.properties]")
         }
-        other => format!(
-            "the Kafka client cannot be made: {}; check [kafka] and [kafka.properties]",
-            redact::cut(&other.to_string(), 300)
-        ),
+        other => Finding::new(format!("the Kafka client cannot be made: {}", redact::cut(&other.to_string(), 300)))
+            .hint("check [kafka] and [kafka.properties]"),
     }
 }
 
@@ -72,23 +69,22 @@ pub fn is_about_token(reason: &str) -> bool {
 }
 
 /// Why the brokers do not let us in, with the next step; `reason` is librdkafka's.
-pub fn refused(settings: &KafkaSettings, reason: &str) -> String {
+pub fn refused(settings: &KafkaSettings, reason: &str) -> Finding {
     match reason.split_once(NO_TOKEN) {
         // Says the next step itself.
-        Some((_, why)) => format!("no token for Kafka: {}", redact::cut(why, 600)),
-        None => {
-            let check = match settings.uses_tokens() {
-                true => "what [kafka.oauth] is given tokens for, and the broker's issuer, audience and clock",
-                false => "kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password",
-            };
-            format!("Kafka refuses the credentials: {}; check {check}", redact::cut(reason, 300))
-        }
+        Some((_, why)) => Finding::new(format!("no token for Kafka: {}", redact::cut(why, 600))),
+        None => Finding::new(format!("Kafka refuses the credentials: {}", redact::cut(reason, 300))).hint(
+            match settings.uses_tokens() {
+                true => "check what [kafka.oauth] is given tokens for, and the broker's issuer, audience and clock",
+                false => "check kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password",
+            },
+        ),
     }
 }
 
 /// Why the brokers' certificate is not trusted, or ours not taken, where waiting cannot help; none for other reasons.
-pub fn untrusted(settings: &KafkaSettings, reason: &str) -> Option<String> {
-    let next = if ["certificate verify failed", "could not be verified"].iter().any(|part| reason.contains(part)) {
+pub fn untrusted(settings: &KafkaSettings, reason: &str) -> Option<Finding> {
+    let hint = if ["certificate verify failed", "could not be verified"].iter().any(|part| reason.contains(part)) {
         match &settings.ssl_ca_file {
             Some(file) => format!("check that kafka.ssl_ca_file ({file}) is the authority of the brokers' certificate"),
             None => "set kafka.ssl_ca_file to the authority of the brokers' certificate, or install it in the system"
@@ -103,7 +99,7 @@ pub fn untrusted(settings: &KafkaSettings, reason: &str) -> Option<String> {
     } else {
         return None;
     };
-    Some(format!("no TLS connection to Kafka: {}; {next}", redact::cut(reason, 300)))
+    Some(Finding::new(format!("no TLS connection to Kafka: {}", redact::cut(reason, 300))).hint(hint))
 }
 
 /// A client for requests about topics and brokers, with a token where one is needed: rdkafka's admin client never
@@ -111,9 +107,12 @@ pub fn untrusted(settings: &KafkaSettings, reason: &str) -> Option<String> {
 ///
 /// # Errors
 /// A refused property, or no token.
-pub async fn admin(settings: &KafkaSettings) -> Result<AdminClient<Quiet>, String> {
+pub async fn admin(settings: &KafkaSettings) -> Result<AdminClient<Quiet>, Finding> {
     let token = match settings.uses_tokens() {
-        true => Some(token::new(&settings.oauth).await.map_err(|error| format!("no token for Kafka: {error}"))?),
+        true => {
+            let token = token::new(&settings.oauth).await;
+            Some(token.map_err(|error| Finding::new(format!("no token for Kafka: {error}")))?)
+        }
         false => None,
     };
     let client = AdminClient::<Quiet>::from_config_and_context(&config(settings, &[]), Quiet)
@@ -124,8 +123,8 @@ pub async fn admin(settings: &KafkaSettings) -> Result<AdminClient<Quiet>, Strin
     Ok(client)
 }
 
-fn set_token(client: &AdminClient<Quiet>, token: OAuthToken) -> Result<(), String> {
-    let text = |text: String| CString::new(text).map_err(|_| "the token for Kafka holds a zero byte".to_owned());
+fn set_token(client: &AdminClient<Quiet>, token: OAuthToken) -> Result<(), Finding> {
+    let text = |text: String| CString::new(text).map_err(|_| Finding::new("the token for Kafka holds a zero byte"));
     let (value, principal) = (text(token.token)?, text(token.principal_name)?);
     let mut why = [0; 256];
     // SAFETY: the client and both texts outlive the call, which copies them. `why` is as long as it says, and the call
@@ -145,7 +144,7 @@ fn set_token(client: &AdminClient<Quiet>, token: OAuthToken) -> Result<(), Strin
     if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Ok(());
     }
-    Err(format!("librdkafka does not take the token ({error:?}); check [kafka.oauth]"))
+    Err(Finding::new(format!("librdkafka does not take the token ({error:?})")).hint("check [kafka.oauth]"))
 }
 
 /// What librdkafka asks for where the mechanism is `OAUTHBEARER`; `property` is its `sasl.oauthbearer.config`, which
@@ -191,7 +190,7 @@ mod tests {
         settings.properties.insert(key.into(), value.into());
         match FutureProducer::<Quiet>::from_config_and_context(&config(&settings, &[]), Quiet) {
             Ok(_) => panic!("{key}={value} was accepted"),
-            Err(error) => creation_error(&error),
+            Err(error) => creation_error(&error).to_string(),
         }
     }
 

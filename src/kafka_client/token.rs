@@ -250,7 +250,7 @@ fn client(settings: &OauthSettings) -> Result<Client, TokenError> {
         // The secret goes where it is configured to go, and nowhere else.
         .redirect(redirect::Policy::none());
     if let Some(file) = &settings.ca_file {
-        let pem = tls::authority("kafka.oauth.ca_file", file).map_err(TokenError)?;
+        let pem = tls::authority("kafka.oauth.ca_file", file).map_err(|found| TokenError(found.to_string()))?;
         let certificates = Certificate::from_pem_bundle(&pem)
             .map_err(|why| TokenError(format!("kafka.oauth.ca_file {file}: {}", redact::root_cause(&why))))?;
         builder = builder.tls_certs_only(certificates);

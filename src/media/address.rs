@@ -12,6 +12,7 @@ use url::Host;
 
 use super::MediaError;
 use crate::config::MediaSettings;
+use crate::domain::MediaReason;
 use crate::redact;
 
 /// IPv4 ranges that are not globally reachable unicast, most telling name first.
@@ -223,8 +224,8 @@ fn hosts(key: &str, entries: &[String]) -> Result<Vec<HostEntry>, MediaError> {
     let parse = |entry: &String| {
         HostEntry::parse(entry).ok_or_else(|| {
             let found = redact::cut(entry, 100);
-            MediaError::permanent(
-                "media_settings_invalid",
+            MediaError::new(
+                MediaReason::SettingsInvalid,
                 format!("media.{key} has \"{found}\"; expected a host, a .suffix, or either with :port"),
             )
         })

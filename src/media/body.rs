@@ -9,6 +9,7 @@ use super::MediaError;
 use super::deadline::Deadline;
 use super::unpack::{Trouble, Unpacker};
 use crate::budget::{Budget, Reservation};
+use crate::domain::MediaReason;
 use crate::redact;
 
 /// Reserved before anything is read, in bytes; more is reserved as it comes, whatever the server announces.
@@ -202,12 +203,10 @@ impl Body {
         let idle = now.saturating_duration_since(self.pace.came_at);
         let so_far = self.bytes.len();
         if idle >= self.bounds.idle {
-            let message = format!(
-                "{}: nothing came for {} ms after {so_far} bytes of the body; raise media.idle_timeout_ms if the server is merely slow",
-                self.url,
-                idle.as_millis()
-            );
-            return Err(MediaError::transient("body_stalled", message));
+            let message =
+                format!("{}: nothing came for {} ms after {so_far} bytes of the body", self.url, idle.as_millis());
+            let hint = "raise media.idle_timeout_ms if the server is merely slow";
+            return Err(MediaError::new(MediaReason::BodyStalled, message).hint(hint));
         }
         let mut slow = false;
         if now.saturating_duration_since(self.pace.window_from) >= self.bounds.window {
@@ -220,7 +219,7 @@ impl Body {
                  (pipeline.media_in_flight_bytes_max)",
                 self.url
             );
-            return Err(MediaError::transient("body_stalled", message));
+            return Err(MediaError::new(MediaReason::BodyStalled, message));
         }
         Ok(())
     }
@@ -233,29 +232,27 @@ impl Body {
                 let message = format!(
                     "{url}: packed as {named}; expected no Content-Encoding, as was asked for, or one of gzip, deflate, br, zstd"
                 );
-                MediaError::permanent("http_encoding_unsupported", message)
+                MediaError::new(MediaReason::HttpEncodingUnsupported, message)
             }
             Trouble::Damaged => {
-                let message = format!(
-                    "{url}: the body cannot be unpacked as its Content-Encoding says; store or send it as it is"
-                );
-                MediaError::permanent("encoding_damaged", message)
+                let message = format!("{url}: the body cannot be unpacked as its Content-Encoding says");
+                MediaError::new(MediaReason::EncodingDamaged, message)
             }
             Trouble::Incomplete => {
                 let message = format!("{url}: the packed body ends before its end");
-                MediaError::transient("body_incomplete", message)
+                MediaError::new(MediaReason::BodyIncomplete, message)
             }
         }
     }
 }
 
 fn empty(url: &str) -> MediaError {
-    MediaError::permanent("media_empty", format!("{url}: 0 bytes; expected a picture. Check the file at its source"))
+    MediaError::new(MediaReason::Empty, format!("{url}: 0 bytes; expected a picture"))
 }
 
 fn too_large(url: &str, found: &str, bytes_max: u64) -> MediaError {
-    let message = format!("{url}: {found}; expected at most {bytes_max}. Raise media.media_bytes_max to accept it");
-    MediaError::permanent("media_too_large", message)
+    let message = format!("{url}: {found}; expected at most {bytes_max}");
+    MediaError::new(MediaReason::TooLarge, message)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use futures::stream;
 
 use super::*;
+use crate::domain::MediaReason;
 
 const BOUNDS: Bounds = Bounds {
     bytes_max: 10,
@@ -32,15 +33,13 @@ fn chunks(parts: &'static [&'static str]) -> impl Stream<Item = Result<Bytes, Me
 #[tokio::test]
 async fn the_cap_holds_announced_or_not() {
     let budget = Budget::new(1 << 20);
-    let reason = async |announced, content| match read(announced, BOUNDS, &budget, content).await {
-        Ok(_) => "fine",
-        Err(error) => error.reason,
-    };
-    assert_eq!(reason(Some(11), chunks(&[])).await, "media_too_large");
-    assert_eq!(reason(Some(0), chunks(&[])).await, "media_empty");
-    assert_eq!(reason(None, chunks(&["123456", "7890"])).await, "fine");
-    assert_eq!(reason(None, chunks(&["123456", "7890", "1"])).await, "media_too_large");
-    assert_eq!(reason(None, chunks(&[])).await, "media_empty");
+    let reason =
+        async |announced, content| read(announced, BOUNDS, &budget, content).await.err().map(|error| error.reason);
+    assert_eq!(reason(Some(11), chunks(&[])).await, Some(MediaReason::TooLarge));
+    assert_eq!(reason(Some(0), chunks(&[])).await, Some(MediaReason::Empty));
+    assert_eq!(reason(None, chunks(&["123456", "7890"])).await, None);
+    assert_eq!(reason(None, chunks(&["123456", "7890", "1"])).await, Some(MediaReason::TooLarge));
+    assert_eq!(reason(None, chunks(&[])).await, Some(MediaReason::Empty));
     let (bytes, reservation) = read(Some(3), BOUNDS, &budget, chunks(&["ab", "c"])).await.unwrap();
     assert_eq!((&bytes[..], budget.bytes_held()), (&b"abc"[..], 3));
     drop(reservation);
@@ -68,7 +67,7 @@ async fn what_stalls_ends_and_gives_way_sooner_where_others_wait() {
     budget.keep_for_one(64 * 1024);
     let stalled = || chunks(&["few"]).chain(stream::pending());
     let error = read(None, bounds, &budget, stalled()).await.unwrap_err();
-    assert_eq!(error.reason, "body_stalled");
+    assert_eq!(error.reason, MediaReason::BodyStalled);
     assert!(error.message.contains("media.idle_timeout_ms"), "{}", error.message);
     assert_eq!(budget.bytes_held(), 0);
 
@@ -77,7 +76,8 @@ async fn what_stalls_ends_and_gives_way_sooner_where_others_wait() {
     let fill = futures::future::join_all((0..3).map(|_| read(None, bounds, &budget, stalled())));
     let good = read(None, bounds, &budget, chunks(&["picture"]));
     let (stalled, good) = futures::future::join(fill, good).await;
-    let gave_way = |error: &MediaError| error.reason == "body_stalled" && error.message.contains("others waited");
+    let gave_way =
+        |error: &MediaError| error.reason == MediaReason::BodyStalled && error.message.contains("others waited");
     assert!(stalled.iter().all(|read| read.as_ref().is_err_and(gave_way)), "{stalled:?}");
     assert_eq!(&good.unwrap().0[..], b"picture");
 }
@@ -95,5 +95,5 @@ async fn what_drips_gives_way_only_where_others_wait() {
     assert_eq!(read(None, bounds, &budget, drip(30)).await.unwrap().0.len(), 120);
     let waiting = budget.reserve(256 * 1024);
     let (error, _) = futures::future::join(read(None, bounds, &budget, drip(30)), waiting).await;
-    assert_eq!(error.unwrap_err().reason, "body_stalled");
+    assert_eq!(error.unwrap_err().reason, MediaReason::BodyStalled);
 }

@@ -14,7 +14,7 @@ use super::s3::{self, S3Fetcher};
 use super::{Answer, Fetch, Media, MediaError, Validators, conditional, data_url};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
-use crate::domain::{MediaRecord, MediaUrl};
+use crate::domain::{MediaReason, MediaRecord, MediaUrl};
 use crate::redact;
 use crate::telemetry::Metrics;
 
@@ -131,7 +131,7 @@ impl MediaClient {
         match self.answer(url, None).await? {
             Fetch::Media(media) => Ok(media),
             // Adapters answer so only when they were given validators.
-            Fetch::Unchanged(_) => Err(MediaError::transient("media_unasked", "not modified, which was not asked for")),
+            Fetch::Unchanged(_) => Err(MediaError::new(MediaReason::Unasked, "not modified, which was not asked for")),
         }
     }
 
@@ -207,11 +207,11 @@ fn unsupported(url: &str, scheme: &str) -> MediaError {
             "\"{}\" is a path on a Windows drive; expected a URL, or a path relative to the file of messages",
             redact::url(url)
         );
-        return MediaError::permanent("scheme_unsupported", message);
+        return MediaError::new(MediaReason::SchemeUnsupported, message);
     }
     let found = if scheme.is_empty() { "no scheme".into() } else { format!("scheme \"{}\"", redact::cut(scheme, 20)) };
     let message = format!("{}: {found}; expected http, https, s3, data or file", redact::url(url));
-    MediaError::permanent("scheme_unsupported", message)
+    MediaError::new(MediaReason::SchemeUnsupported, message)
 }
 
 #[cfg(test)]
@@ -225,13 +225,17 @@ mod tests {
         let budget = Budget::new(1 << 20);
         let client = MediaClient::new(&MediaSettings::default(), budget.clone(), metrics.clone()).await.unwrap();
         let cases = [
-            ("ftp://joe:pw@host/a.jpg", "scheme_unsupported", "scheme \"ftp\"; expected http, https, s3, data or file"),
-            ("/a.jpg", "scheme_unsupported", "no scheme"),
-            ("", "scheme_unsupported", "no scheme"),
-            ("File:///etc/passwd", "file_forbidden", "allow_file_roots"),
-            ("S3://bucket", "url_invalid", "no key"),
-            ("HTTP://127.0.0.1/", "address_forbidden", "loopback"),
-            ("https://", "url_invalid", "expected http(s)://host/path"),
+            (
+                "ftp://joe:pw@host/a.jpg",
+                MediaReason::SchemeUnsupported,
+                "scheme \"ftp\"; expected http, https, s3, data or file",
+            ),
+            ("/a.jpg", MediaReason::SchemeUnsupported, "no scheme"),
+            ("", MediaReason::SchemeUnsupported, "no scheme"),
+            ("File:///etc/passwd", MediaReason::FileForbidden, "allow_file_roots"),
+            ("S3://bucket", MediaReason::UrlInvalid, "no key"),
+            ("HTTP://127.0.0.1/", MediaReason::AddressForbidden, "loopback"),
+            ("https://", MediaReason::UrlInvalid, "expected http(s)://host/path"),
         ];
         for (url, reason, part) in cases {
             let error = client.fetch(&MediaUrl::new(url)).await.unwrap_err();
@@ -244,7 +248,11 @@ mod tests {
         drop(media);
         assert_eq!(trimmed(" s3://bucket/key \n"), "s3://bucket/key ", "a key may end with a blank");
         let error = client.fetch(&MediaUrl::new("C:\\pics\\a.png")).await.unwrap_err();
-        assert!(error.reason == "scheme_unsupported" && error.message.contains("Windows drive"), "{}", error.message);
+        assert!(
+            error.reason == MediaReason::SchemeUnsupported && error.message.contains("Windows drive"),
+            "{}",
+            error.message
+        );
         let media = client.fetch(&MediaUrl::new("DATA:image/png;base64,aGVsbG8=")).await.unwrap();
         assert_eq!((&media.bytes[..], media.url.as_str()), (&b"hello"[..], "DATA:image/png,…(30 bytes)"));
         assert!(metrics.encode().contains("clipstream_media_bytes_total 10"), "{}", metrics.encode());
@@ -269,7 +277,9 @@ mod tests {
             let media = client.fetch(&MediaUrl::new(name)).await.unwrap_or_else(|e| panic!("{name}: {}", e.message));
             assert_eq!(&media.bytes[..], name.as_bytes());
         }
-        for (url, reason) in [("ftp://host/a.jpg", "scheme_unsupported"), ("12:31.png", "scheme_unsupported")] {
+        for (url, reason) in
+            [("ftp://host/a.jpg", MediaReason::SchemeUnsupported), ("12:31.png", MediaReason::SchemeUnsupported)]
+        {
             assert_eq!(client.fetch(&MediaUrl::new(url)).await.unwrap_err().reason, reason, "{url}");
         }
     }

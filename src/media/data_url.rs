@@ -12,6 +12,7 @@ use super::deadline::Deadline;
 use super::unpack::Unpacker;
 use super::{Fetched, MediaError, Validators};
 use crate::budget::Budget;
+use crate::domain::MediaReason;
 use crate::redact;
 
 /// As browsers read it: padding may be missing, bits after the last byte may be anything.
@@ -31,7 +32,7 @@ pub(super) async fn fetch(
     let shown = redact::url(url);
     let bytes = decode(url).map_err(|why| {
         let message = format!("{shown}: {why}; expected data:image/TYPE;base64,DATA");
-        MediaError::permanent("data_url_invalid", message)
+        MediaError::new(MediaReason::DataUrlInvalid, message)
     })?;
     let announced = Announced { bytes: Some(bytes.len() as u64), unpacker: Unpacker::new(std::iter::empty()) };
     let bounds = Bounds::new(bytes_max, Duration::MAX);
@@ -107,12 +108,12 @@ mod tests {
     #[tokio::test]
     async fn refusals_name_the_cause_and_show_no_content() {
         let cases = [
-            ("data:image/png", "data_url_invalid", "no comma"),
-            ("data:text/plain,secret", "data_url_invalid", "the media type is \"text/plain\""),
-            ("data:text/html;base64,c2VjcmV0", "data_url_invalid", "the media type is \"text/html\""),
-            ("data:image/png;base64,a!", "data_url_invalid", "bad base64"),
-            ("data:image/png;base64,", "media_empty", "0 bytes"),
-            ("data:image/png;base64,aGVsbG8gaGVsbG8=", "media_too_large", "11 bytes; expected at most 10"),
+            ("data:image/png", MediaReason::DataUrlInvalid, "no comma"),
+            ("data:text/plain,secret", MediaReason::DataUrlInvalid, "the media type is \"text/plain\""),
+            ("data:text/html;base64,c2VjcmV0", MediaReason::DataUrlInvalid, "the media type is \"text/html\""),
+            ("data:image/png;base64,a!", MediaReason::DataUrlInvalid, "bad base64"),
+            ("data:image/png;base64,", MediaReason::Empty, "0 bytes"),
+            ("data:image/png;base64,aGVsbG8gaGVsbG8=", MediaReason::TooLarge, "11 bytes; expected at most 10"),
         ];
         for (url, reason, part) in cases {
             let error = get(url).await.unwrap_err();

@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::MediaError;
+use crate::domain::MediaReason;
 
 /// One deadline for everything that a fetch waits for from others. Waiting for our own limits (memory, connections per
 /// host) moves it: a fetch must not fail because this process is busy.
@@ -21,11 +22,8 @@ impl Deadline {
     /// Transient `fetch_timeout`; `url` is redacted, `doing` says what was under way.
     pub(super) async fn run<T>(&self, url: &str, doing: &str, work: impl Future<Output = T>) -> Result<T, MediaError> {
         timeout_at(self.at, work).await.map_err(|_| {
-            let message = format!(
-                "{url}: not fetched within {} ms (while {doing}); raise media.fetch_timeout_ms if the server is merely slow",
-                self.total.as_millis()
-            );
-            MediaError::transient("fetch_timeout", message)
+            let message = format!("{url}: not fetched within {} ms (while {doing})", self.total.as_millis());
+            MediaError::new(MediaReason::FetchTimeout, message)
         })
     }
 
@@ -55,7 +53,7 @@ mod tests {
     async fn says_what_was_under_way() {
         let deadline = Deadline::after(Duration::from_millis(1));
         let error = deadline.run("u", "reading", std::future::pending::<()>()).await.unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"));
+        assert_eq!((error.class, error.reason), (Class::Transient, MediaReason::FetchTimeout));
         assert!(error.message.contains("1 ms (while reading)"), "{}", error.message);
     }
 }

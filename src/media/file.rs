@@ -13,6 +13,7 @@ use super::http_error;
 use super::unpack::Unpacker;
 use super::{Fetched, MediaError, Validators};
 use crate::budget::Budget;
+use crate::domain::MediaReason;
 use crate::redact;
 
 const READ_BYTES: usize = 256 * 1024;
@@ -35,7 +36,7 @@ impl FileFetcher {
                     "media.allow_file_roots has \"{}\", which cannot be opened ({error}); expected a folder that exists",
                     redact::cut(root, 200)
                 );
-                MediaError::permanent("media_settings_invalid", message)
+                MediaError::new(MediaReason::SettingsInvalid, message)
             })
         };
         Ok(Self { roots: roots.iter().map(canonical).collect::<Result<_, _>>()?, budget, bounds })
@@ -57,13 +58,11 @@ impl FileFetcher {
     pub(super) async fn fetch(&self, url: &str, deadline: &mut Deadline) -> Result<Fetched, MediaError> {
         let shown = redact::url(url);
         if self.roots.is_empty() {
-            let message = format!(
-                "{shown}: file:// is not allowed; add the folder to media.allow_file_roots, or use http(s) or s3"
-            );
-            return Err(MediaError::permanent("file_forbidden", message));
+            return Err(MediaError::new(MediaReason::FileForbidden, format!("{shown}: file:// is not allowed"))
+                .hint("add the folder to media.allow_file_roots, or use http(s) or s3"));
         }
         let path = Url::parse(url).ok().and_then(|u| u.to_file_path().ok()).ok_or_else(|| {
-            MediaError::permanent("url_invalid", format!("{shown}: not a local path; expected file:///path"))
+            MediaError::new(MediaReason::UrlInvalid, format!("{shown}: not a local path; expected file:///path"))
         })?;
         let path = deadline.run(&shown, "finding the file", self.locate(&shown, &path)).await??;
         deadline
@@ -94,23 +93,23 @@ impl FileFetcher {
         if below(found.as_deref().unwrap_or(path)) {
             return found.map_err(|error| failed(shown, &error));
         }
-        let message = format!("{shown}: outside of media.allow_file_roots (links resolved); add its folder there");
-        Err(MediaError::permanent("file_forbidden", message))
+        let message = format!("{shown}: outside of media.allow_file_roots (links resolved)");
+        Err(MediaError::new(MediaReason::FileForbidden, message).hint("add its folder there"))
     }
 }
 
 fn not_a_file(shown: &str) -> MediaError {
-    MediaError::permanent("file_not_regular", format!("{shown}: not a regular file; expected a picture"))
+    MediaError::new(MediaReason::FileNotRegular, format!("{shown}: not a regular file; expected a picture"))
 }
 
 fn failed(shown: &str, error: &std::io::Error) -> MediaError {
     let message = format!("{shown}: {error}");
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => MediaError::permanent("file_not_found", message),
-        ErrorKind::PermissionDenied => MediaError::permanent("file_forbidden", message),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => MediaError::new(MediaReason::FileNotFound, message),
+        ErrorKind::PermissionDenied => MediaError::new(MediaReason::FileForbidden, message),
         // A NUL, or a name that is too long: no later attempt makes a path of it.
-        ErrorKind::InvalidInput | ErrorKind::InvalidFilename => MediaError::permanent("url_invalid", message),
-        _ => http_error::of_process(shown, error).unwrap_or_else(|| MediaError::transient("file_failed", message)),
+        ErrorKind::InvalidInput | ErrorKind::InvalidFilename => MediaError::new(MediaReason::UrlInvalid, message),
+        _ => http_error::of_process(shown, error).unwrap_or_else(|| MediaError::new(MediaReason::FileFailed, message)),
     }
 }
 
@@ -148,14 +147,14 @@ mod tests {
         assert_eq!(get(&fetcher, &root.join("a b.jpg")).await.unwrap(), b"picture");
         assert_eq!(get(&fetcher, &root.join("link-in")).await.unwrap(), b"picture");
         let cases = [
-            (outside.clone(), "file_forbidden"),
-            (folder.path().join("absent"), "file_forbidden"),
-            (root.join("link-out"), "file_forbidden"),
-            (root.join("../out"), "file_forbidden"),
-            (root.join("absent"), "file_not_found"),
-            (root.clone(), "file_not_regular"),
-            (root.join("empty"), "media_empty"),
-            (root.join("large"), "media_too_large"),
+            (outside.clone(), MediaReason::FileForbidden),
+            (folder.path().join("absent"), MediaReason::FileForbidden),
+            (root.join("link-out"), MediaReason::FileForbidden),
+            (root.join("../out"), MediaReason::FileForbidden),
+            (root.join("absent"), MediaReason::FileNotFound),
+            (root.clone(), MediaReason::FileNotRegular),
+            (root.join("empty"), MediaReason::Empty),
+            (root.join("large"), MediaReason::TooLarge),
         ];
         for (path, reason) in cases {
             let error = get(&fetcher, &path).await.unwrap_err();

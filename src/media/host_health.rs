@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::MediaError;
 use crate::adaptive::Load;
-use crate::domain::Class;
+use crate::domain::{Class, MediaReason};
 
 /// So many different URLs, and no success in between, make failures the host's rather than the items'. A message in flight
 /// counts once, however often it tries.
@@ -61,19 +61,25 @@ enum Sign {
 }
 
 fn sign(error: &MediaError) -> Sign {
+    use MediaReason as R;
     match error.reason {
-        "connect_failed"
-        | "connect_timeout"
-        | "dns_failed"
-        | "dns_unanswered"
-        | "s3_unreachable"
-        | "tls_certificate_untrusted" => Sign::Unreachable,
-        "http_malformed" | "http_partial" | "http_encoding_unsupported" | "encoding_damaged" => Sign::Answers,
-        "http_not_found" | "http_gone" | "http_forbidden" | "s3_no_such_key" | "s3_no_such_version" | "s3_archived"
-        | "s3_access_denied" | "media_empty" | "media_too_large" => Sign::Serves,
-        "http_server_error" | "http_throttled" | "http_unavailable" | "s3_server_error" | "s3_throttled" => {
-            Sign::SaysSo
-        }
+        R::ConnectFailed
+        | R::ConnectTimeout
+        | R::DnsFailed
+        | R::DnsUnanswered
+        | R::S3Unreachable
+        | R::TlsCertificateUntrusted => Sign::Unreachable,
+        R::HttpMalformed | R::HttpPartial | R::HttpEncodingUnsupported | R::EncodingDamaged => Sign::Answers,
+        R::HttpNotFound
+        | R::HttpGone
+        | R::HttpForbidden
+        | R::S3NoSuchKey
+        | R::S3NoSuchVersion
+        | R::S3Archived
+        | R::S3AccessDenied
+        | R::Empty
+        | R::TooLarge => Sign::Serves,
+        R::HttpServerError | R::HttpThrottled | R::HttpUnavailable | R::S3ServerError | R::S3Throttled => Sign::SaysSo,
         _ if error.class == Class::Transient => Sign::Fails,
         _ => Sign::None,
     }
@@ -81,10 +87,11 @@ fn sign(error: &MediaError) -> Sign {
 
 /// What an answer says about its host's load.
 pub(super) fn load<T>(result: &Result<T, MediaError>) -> Load {
+    use MediaReason as R;
     let Err(error) = result else { return Load::Fine };
     match error.reason {
-        "http_throttled" | "http_unavailable" | "s3_throttled" => Load::Over { pause: error.retry_after },
-        "fetch_timeout" | "body_stalled" | "connect_timeout" | "connect_failed" | "s3_timeout" | "s3_unreachable" => {
+        R::HttpThrottled | R::HttpUnavailable | R::S3Throttled => Load::Over { pause: error.retry_after },
+        R::FetchTimeout | R::BodyStalled | R::ConnectTimeout | R::ConnectFailed | R::S3Timeout | R::S3Unreachable => {
             Load::Over { pause: None }
         }
         _ if matches!(sign(error), Sign::Serves | Sign::Answers) => Load::Fine,
@@ -180,6 +187,7 @@ impl HostHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Reason;
 
     const HOLD: Duration = Duration::from_secs(7200);
 
@@ -200,11 +208,11 @@ mod tests {
     }
 
     fn refused() -> Result<(), MediaError> {
-        Err(MediaError::transient("connect_failed", "no connection"))
+        Err(MediaError::new(MediaReason::ConnectFailed, "no connection"))
     }
 
     fn broken() -> Result<(), MediaError> {
-        Err(MediaError::transient("http_server_error", "HTTP 500"))
+        Err(MediaError::new(MediaReason::HttpServerError, "HTTP 500"))
     }
 
     #[test]
@@ -216,7 +224,7 @@ mod tests {
         assert_eq!(host.see(3602, "b", Ok(())), Ok(()));
         assert_eq!(host.see(3603, "c", refused()), Err(Class::Outage));
         assert_eq!(host.see(3603 + 7200, "c", refused()), Err(Class::Transient), "the hold is over");
-        let untrusted = || Err(MediaError::permanent("tls_certificate_untrusted", "expired"));
+        let untrusted = || Err(MediaError::new(MediaReason::TlsCertificateUntrusted, "expired"));
         assert_eq!(host.see(20_000, "d", Ok(())), Ok(()));
         assert_eq!(host.see(20_001, "d", untrusted()), Err(Class::Outage), "no item's certificate");
     }
@@ -243,22 +251,22 @@ mod tests {
         }
         assert_eq!(host.see(8, "8", broken()), Err(Class::Outage));
         assert_eq!(host.see(9, "0", broken()), Err(Class::Outage), "those that were seen before, too");
-        let missing = Err(MediaError::permanent("http_not_found", "404"));
+        let missing = Err(MediaError::new(MediaReason::HttpNotFound, "404"));
         assert_eq!(host.see(10, "9", missing), Err(Class::Permanent));
         assert_eq!(host.see(11, "0", broken()), Err(Class::Transient), "it answers");
-        let ours = Err(MediaError::permanent("address_forbidden", "loopback"));
+        let ours = Err(MediaError::new(MediaReason::AddressForbidden, "loopback"));
         assert_eq!(host.see(12, "0", ours), Err(Class::Permanent));
     }
 
     #[test]
     fn a_host_that_never_served_is_out_only_if_it_says_so_and_not_for_long() {
-        let stalled = || Err(MediaError::transient("body_stalled", "nothing came"));
+        let stalled = || Err(MediaError::new(MediaReason::BodyStalled, "nothing came"));
         for failure in [refused, stalled] {
             let mut host = Host::new();
             for second in 0..300 {
                 assert_eq!(host.see(second, &second.to_string(), failure()), Err(Class::Transient));
             }
-            let missing = Err(MediaError::permanent("http_not_found", "404"));
+            let missing = Err(MediaError::new(MediaReason::HttpNotFound, "404"));
             assert_eq!(host.see(300, "missing", missing), Err(Class::Permanent), "that is service");
             let after = (301..309).map(|n| host.see(n, &n.to_string(), failure())).last();
             assert_eq!(after, Some(Err(Class::Outage)));
@@ -274,7 +282,7 @@ mod tests {
 
     #[test]
     fn answers_that_nobody_can_use_are_their_items_own_and_no_service() {
-        let malformed = || Err(MediaError::transient("http_malformed", "no HTTP"));
+        let malformed = || Err(MediaError::new(MediaReason::HttpMalformed, "no HTTP"));
         let mut host = Host::new();
         host.see(0, "good", Ok(())).unwrap();
         for second in 1..100 {
@@ -286,14 +294,130 @@ mod tests {
         assert_eq!(host.see(1, "b", refused()), Err(Class::Transient), "it never has");
     }
 
+    /// What every reason says about a host: a new one has to be entered here.
     #[test]
-    fn what_says_overload_and_what_does_not() {
-        let retry_after = Some(Duration::from_secs(7));
-        let throttled = MediaError { retry_after, ..MediaError::transient("http_throttled", "429") };
-        assert_eq!(load(&Err::<(), _>(throttled)), Load::Over { pause: retry_after });
-        assert_eq!(load(&refused()), Load::Over { pause: None });
-        assert_eq!(load(&broken()), Load::Unknown, "one broken item must not slow its host down");
+    fn every_reason_says_something_of_its_host_or_nothing() {
+        use MediaReason as R;
+        let signs = [
+            (
+                Sign::Unreachable,
+                vec![
+                    R::DnsFailed,
+                    R::DnsUnanswered,
+                    R::ConnectFailed,
+                    R::ConnectTimeout,
+                    R::TlsCertificateUntrusted,
+                    R::S3Unreachable,
+                ],
+            ),
+            (Sign::Answers, vec![R::HttpPartial, R::HttpMalformed, R::HttpEncodingUnsupported, R::EncodingDamaged]),
+            (
+                Sign::Serves,
+                vec![
+                    R::HttpNotFound,
+                    R::HttpGone,
+                    R::HttpForbidden,
+                    R::Empty,
+                    R::TooLarge,
+                    R::S3NoSuchKey,
+                    R::S3NoSuchVersion,
+                    R::S3Archived,
+                    R::S3AccessDenied,
+                ],
+            ),
+            (
+                Sign::SaysSo,
+                vec![R::HttpThrottled, R::HttpUnavailable, R::HttpServerError, R::S3Throttled, R::S3ServerError],
+            ),
+            (
+                Sign::Fails,
+                vec![
+                    R::HttpFailed,
+                    R::BodyIncomplete,
+                    R::BodyStalled,
+                    R::FetchTimeout,
+                    R::Unasked,
+                    R::FileFailed,
+                    R::S3Timeout,
+                    R::S3Failed,
+                ],
+            ),
+            (
+                Sign::None,
+                vec![
+                    R::SchemeUnsupported,
+                    R::UrlInvalid,
+                    R::DataUrlInvalid,
+                    R::AddressForbidden,
+                    R::AddressDenied,
+                    R::HostDenied,
+                    R::RedirectForbidden,
+                    R::RedirectsExceeded,
+                    R::HttpStatus,
+                    R::FileForbidden,
+                    R::FileNotFound,
+                    R::FileNotRegular,
+                    R::S3BucketForbidden,
+                    R::S3NoSuchBucket,
+                    R::S3WrongRegion,
+                    R::S3Status,
+                    R::S3CredentialsMissing,
+                    R::S3CredentialsRefused,
+                    R::S3AccountRefused,
+                    R::S3RegionMissing,
+                    R::ResolverAway,
+                    R::TlsTrustBroken,
+                    R::SettingsInvalid,
+                    R::ClientFailed,
+                    R::DescriptorsUsedUp,
+                    R::PortsUsedUp,
+                    R::MemoryUsedUp,
+                    R::DiskFull,
+                    R::DiskReadOnly,
+                ],
+            ),
+        ];
+        let told = |reason: &R| signs.iter().find(|(_, reasons)| reasons.contains(reason)).map(|(sign, _)| *sign);
+        for reason in R::ALL {
+            assert_eq!(told(reason), Some(sign(&MediaError::new(*reason, "x"))), "{reason}");
+        }
+        let later = MediaError::new(R::HttpStatus, "425").class(Class::Transient);
+        assert_eq!(sign(&later), Sign::Fails);
+    }
+
+    #[test]
+    fn every_reason_says_how_busy_its_host_is_or_nothing() {
+        use MediaReason as R;
+        let wait = Some(Duration::from_secs(7));
+        let asks_to_wait = [R::HttpThrottled, R::HttpUnavailable, R::S3Throttled];
+        let is_late =
+            [R::ConnectFailed, R::ConnectTimeout, R::BodyStalled, R::FetchTimeout, R::S3Timeout, R::S3Unreachable];
+        let answers = [
+            R::HttpNotFound,
+            R::HttpGone,
+            R::HttpForbidden,
+            R::HttpPartial,
+            R::HttpMalformed,
+            R::HttpEncodingUnsupported,
+            R::EncodingDamaged,
+            R::Empty,
+            R::TooLarge,
+            R::S3NoSuchKey,
+            R::S3NoSuchVersion,
+            R::S3Archived,
+            R::S3AccessDenied,
+        ];
+        for reason in R::ALL {
+            let expected = match reason {
+                reason if asks_to_wait.contains(reason) => Load::Over { pause: wait },
+                reason if is_late.contains(reason) => Load::Over { pause: None },
+                reason if answers.contains(reason) => Load::Fine,
+                // One broken item must not slow its host down.
+                _ => Load::Unknown,
+            };
+            let error = MediaError::new(*reason, "x").retry_after(wait);
+            assert_eq!(load(&Err::<(), _>(error)), expected, "{reason}");
+        }
         assert_eq!(load(&Ok(())), Load::Fine);
-        assert_eq!(load(&Err::<(), _>(MediaError::permanent("http_not_found", "404"))), Load::Fine);
     }
 }

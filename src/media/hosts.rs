@@ -199,7 +199,7 @@ impl Drop for User {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Class;
+    use crate::domain::{Class, MediaReason};
 
     #[tokio::test]
     async fn bounded_per_host() {
@@ -224,17 +224,17 @@ mod tests {
         hosts.acquire("a").await.done("a/1", Ok(())).unwrap();
         let fine = Standing { fetches_max: 4, is_doubtful: false, paused_until: None };
         assert_eq!(standing(&hosts), fine);
-        let broken = || Err::<(), _>(MediaError::transient("http_server_error", "500"));
+        let broken = || Err::<(), _>(MediaError::new(MediaReason::HttpServerError, "500"));
         hosts.acquire("a").await.done("a/2", broken()).unwrap_err();
         hosts.acquire("a").await.done("a/2", broken()).unwrap_err();
         assert_eq!(standing(&hosts), fine, "one item is no reason to doubt");
         hosts.acquire("a").await.done("a/3", broken()).unwrap_err();
         assert!(standing(&hosts).is_doubtful);
-        let refused = Err::<(), _>(MediaError::transient("connect_failed", "no connection"));
+        let refused = Err::<(), _>(MediaError::new(MediaReason::ConnectFailed, "no connection"));
         hosts.acquire("a").await.done("a/4", refused).unwrap_err();
         assert!(standing(&hosts).fetches_max < 4);
         let retry_after = Some(Duration::from_secs(3600));
-        let throttled = MediaError { retry_after, ..MediaError::transient("http_throttled", "429") };
+        let throttled = MediaError::new(MediaReason::HttpThrottled, "429").retry_after(retry_after);
         hosts.acquire("a").await.done("a/5", Err::<(), _>(throttled)).unwrap_err();
         assert!(standing(&hosts).paused_until.is_some());
     }
@@ -243,7 +243,7 @@ mod tests {
     async fn a_throttled_host_is_paused_for_everyone_and_others_are_not() {
         let hosts = Hosts::for_tests(4);
         let retry_after = Some(Duration::from_secs(3600));
-        let throttled = MediaError { retry_after, ..MediaError::transient("http_throttled", "429") };
+        let throttled = MediaError::new(MediaReason::HttpThrottled, "429").retry_after(retry_after);
         let begun = Instant::now();
         let judged = hosts.acquire("a").await.done("a/1", Err::<(), _>(throttled));
         assert_eq!(judged.unwrap_err().class, Class::Transient);
@@ -272,10 +272,10 @@ mod tests {
     #[tokio::test]
     async fn a_host_that_is_gone_is_an_outage_and_counted() {
         let hosts = Hosts::for_tests(2);
-        let refused = || Err::<(), _>(MediaError::transient("connect_failed", "no connection"));
+        let refused = || Err::<(), _>(MediaError::new(MediaReason::ConnectFailed, "no connection"));
         hosts.acquire("a").await.done("a/1", Ok(())).unwrap();
         let error = hosts.acquire("a").await.done("a/2", refused()).unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Outage, "connect_failed"));
+        assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::ConnectFailed));
         assert!(error.message.starts_with("a is down; its messages are held"), "{}", error.message);
         assert!(hosts.metrics.encode().contains("clipstream_media_hosts{state=\"out\"} 1"));
         assert_eq!(hosts.acquire("b").await.done("b/1", refused()).unwrap_err().class, Class::Transient);
@@ -285,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn many_hosts_that_cannot_be_reached_and_none_that_can_are_an_outage_of_the_network() {
         let hosts = Hosts::for_tests(2);
-        let refused = || Err::<(), _>(MediaError::transient("dns_failed", "not resolved"));
+        let refused = || Err::<(), _>(MediaError::new(MediaReason::DnsFailed, "not resolved"));
         let mut classes = Vec::new();
         for n in 0..10 {
             let url = format!("http://host-{n}/a.jpg");

@@ -33,7 +33,7 @@ use super::unpack::Unpacker;
 use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
-use crate::domain::UnchangedBy;
+use crate::domain::{MediaReason, UnchangedBy};
 use crate::{redact, retry};
 
 /// What we can decode, most wanted first; a server that negotiates must not send what we cannot (AVIF, SVG).
@@ -128,12 +128,12 @@ impl HttpFetcher {
             }
         }
         let message = format!(
-            "{}: more than {} redirects, the last one to {}; check for a loop, or raise media.redirects_max",
+            "{}: more than {} redirects, the last one to {}",
             redact::url(url),
             self.redirects_max,
             redact::url(at.as_str())
         );
-        Err(MediaError::permanent("redirects_exceeded", message))
+        Err(MediaError::new(MediaReason::RedirectsExceeded, message))
     }
 
     async fn hop(&self, at: &Url, condition: Option<&Condition>, deadline: &Deadline) -> Result<Hop, MediaError> {
@@ -187,8 +187,10 @@ impl HttpFetcher {
     /// Before a message is blamed for what may be wrong with this process, something that is known to be good is tried.
     async fn blame(&self, at: &Url, shown: &str, error: MediaError) -> MediaError {
         match error.reason {
-            "dns_unanswered" if self.names.is_away().await => http_error::resolver_away(shown, &error.message),
-            "tls_certificate_untrusted" => self.trusted.blame(at, error).await,
+            MediaReason::DnsUnanswered if self.names.is_away().await => {
+                http_error::resolver_away(shown, &error.message)
+            }
+            MediaReason::TlsCertificateUntrusted => self.trusted.blame(at, error).await,
             _ => error,
         }
     }
@@ -245,7 +247,7 @@ fn parse(url: &str) -> Result<Url, MediaError> {
 
 fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, MediaError> {
     let shown = redact::url(from.as_str());
-    let refused = |why: String| MediaError::permanent("redirect_forbidden", format!("{shown}: {why}"));
+    let refused = |why: String| MediaError::new(MediaReason::RedirectForbidden, format!("{shown}: {why}"));
     let Some(location) = headers.get(LOCATION) else {
         return Err(refused("redirects without a Location header; expected a URL".into()));
     };

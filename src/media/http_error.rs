@@ -17,37 +17,39 @@ use super::MediaError;
 use super::address::Refusal;
 use super::http_client::{ConnectTimeout, Malformed};
 use super::resolver::{AddressForbidden, NotResolved};
+use crate::domain::{Class, MediaReason};
+use crate::used_up::UsedUp;
 use crate::{redact, used_up};
 
 pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Duration>) -> MediaError {
-    let permanent = |reason, hint: &str| MediaError::permanent(reason, format!("{shown}: HTTP {status}; {hint}"));
-    let transient = |reason, hint: &str| MediaError {
-        retry_after,
-        ..MediaError::transient(reason, format!("{shown}: HTTP {status}; {hint}"))
-    };
-    match status.as_u16() {
-        404 => permanent("http_not_found", "check that the file is still there"),
-        410 => permanent("http_gone", "the file was removed"),
-        401 | 403 => permanent("http_forbidden", "check the URL's signature, its expiry and the server's access rules"),
-        408 | 425 => transient("http_status", "the server asks to try again"),
-        429 => transient("http_throttled", "lower media.per_host_concurrency if this goes on"),
-        503 => transient(
-            "http_unavailable",
-            "the server has no capacity; lower media.per_host_concurrency if this goes on",
-        ),
-        500..=599 => transient("http_server_error", "check the server if this goes on"),
+    let found = format!("{shown}: HTTP {status}");
+    let error = match status.as_u16() {
+        404 => MediaError::new(MediaReason::HttpNotFound, found),
+        410 => MediaError::new(MediaReason::HttpGone, format!("{found}; the file was removed")),
+        401 | 403 => MediaError::new(MediaReason::HttpForbidden, found),
+        408 | 425 => {
+            let message = format!("{found}; the server asks to try again");
+            MediaError::new(MediaReason::HttpStatus, message).class(Class::Transient)
+        }
+        429 => MediaError::new(MediaReason::HttpThrottled, found),
+        503 => MediaError::new(MediaReason::HttpUnavailable, format!("{found}; the server has no capacity")),
+        500..=599 => MediaError::new(MediaReason::HttpServerError, found),
         // Accepted, not ready: servers that render on demand.
-        202 => transient("http_status", "the picture is not ready yet"),
-        _ => permanent("http_status", "expected 200"),
-    }
+        202 => {
+            let message = format!("{found}; the picture is not ready yet");
+            MediaError::new(MediaReason::HttpStatus, message).class(Class::Transient)
+        }
+        _ => MediaError::new(MediaReason::HttpStatus, format!("{found}; expected 200")),
+    };
+    let retry_after = retry_after.filter(|_| error.class == Class::Transient);
+    error.retry_after(retry_after)
 }
 
 /// A part of the file, which nobody asked for.
 pub(super) fn partial(shown: &str, range: &HeaderValue) -> MediaError {
     let range = redact::cut(&String::from_utf8_lossy(range.as_bytes()), 60);
-    let message =
-        format!("{shown}: HTTP 206 with a part ({range}); expected the whole file: check the server or its cache");
-    MediaError::transient("http_partial", message)
+    let message = format!("{shown}: HTTP 206 with a part ({range}); expected the whole file");
+    MediaError::new(MediaReason::HttpPartial, message)
 }
 
 /// The request failed before there was an answer.
@@ -57,8 +59,7 @@ pub(super) fn of_request(shown: &str, error: &Error) -> MediaError {
         return refused(shown, forbidden.refusal);
     }
     if is_untrusted_certificate(error) {
-        let hint = "check the server's certificate, or trust its authority with media.ca_file";
-        return MediaError::permanent("tls_certificate_untrusted", format!("{shown}: {cause}; {hint}"));
+        return MediaError::new(MediaReason::TlsCertificateUntrusted, format!("{shown}: {cause}"));
     }
     if let Some(outage) = of_process(shown, error) {
         return outage;
@@ -67,15 +68,15 @@ pub(super) fn of_request(shown: &str, error: &Error) -> MediaError {
         return unread;
     }
     let (reason, what) = match find::<NotResolved>(error) {
-        Some(NotResolved { unanswered: true, .. }) => ("dns_unanswered", "the host's name was not resolved"),
-        Some(_) => ("dns_failed", "the host's name was not resolved"),
+        Some(NotResolved { unanswered: true, .. }) => (MediaReason::DnsUnanswered, "the host's name was not resolved"),
+        Some(_) => (MediaReason::DnsFailed, "the host's name was not resolved"),
         None if find::<ConnectTimeout>(error).is_some() => {
-            ("connect_timeout", "no connection within media.connect_timeout_ms")
+            (MediaReason::ConnectTimeout, "no connection within media.connect_timeout_ms")
         }
-        None if error.is_connect() => ("connect_failed", "no connection"),
-        None => ("http_failed", "the connection broke before an answer"),
+        None if error.is_connect() => (MediaReason::ConnectFailed, "no connection"),
+        None => (MediaReason::HttpFailed, "the connection broke before an answer"),
     };
-    MediaError::transient(reason, format!("{shown}: {what} ({cause})"))
+    MediaError::new(reason, format!("{shown}: {what} ({cause})"))
 }
 
 /// The body broke off: fewer bytes than announced, a reset, bad framing.
@@ -84,29 +85,35 @@ pub(super) fn of_body(shown: &str, error: &hyper::Error) -> MediaError {
         return unread;
     }
     let cause = redact::root_cause(error);
-    MediaError::transient("body_incomplete", format!("{shown}: the body broke off before its end ({cause})"))
+    MediaError::new(MediaReason::BodyIncomplete, format!("{shown}: the body broke off before its end ({cause})"))
 }
 
 fn malformed(shown: &str, error: &(dyn StdError + 'static)) -> Option<MediaError> {
     let why = find::<Malformed>(error)?;
     let message = format!("{shown}: the server's answer cannot be read as HTTP/1: {why}");
-    Some(MediaError::transient("http_malformed", message))
+    Some(MediaError::new(MediaReason::HttpMalformed, message))
 }
 
 /// What this process has used up is no host's fault, and no item's.
 pub(super) fn of_process(shown: &str, error: &(dyn StdError + 'static)) -> Option<MediaError> {
     if let Some(used_up) = used_up::used_up(error) {
-        return Some(MediaError::outage(used_up.reason(), format!("{shown}: {used_up}")));
+        return Some(of_used_up(shown, used_up));
     }
     let io = redact::causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().filter(|io| is_no_address(io)));
     // The same number says that an address of IPv6 cannot be reached from here at all: then there are ports.
     io.filter(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).is_err()).map(|io| {
-        let message = format!(
-            "{shown}: this machine has no local port left ({io}); widen net.ipv4.ip_local_port_range, or lower \
-             media.per_host_concurrency"
-        );
-        MediaError::outage("ports_used_up", message)
+        MediaError::new(MediaReason::PortsUsedUp, format!("{shown}: this machine has no local port left ({io})"))
     })
+}
+
+fn of_used_up(shown: &str, used_up: UsedUp) -> MediaError {
+    let reason = match used_up {
+        UsedUp::Descriptors => MediaReason::DescriptorsUsedUp,
+        UsedUp::Memory => MediaReason::MemoryUsedUp,
+        UsedUp::Disk => MediaReason::DiskFull,
+        UsedUp::ReadOnlyDisk => MediaReason::DiskReadOnly,
+    };
+    MediaError::new(reason, format!("{shown}: {used_up}"))
 }
 
 fn is_no_address(error: &io::Error) -> bool {
@@ -116,30 +123,22 @@ fn is_no_address(error: &io::Error) -> bool {
 /// Nobody resolves any name.
 pub(super) fn resolver_away(shown: &str, why: &str) -> MediaError {
     let why = why.strip_prefix(shown).unwrap_or(why).trim_start_matches([':', ' ']);
-    let message = format!(
-        "{shown}: the resolver does not answer, not for names that it knows either ({why}); check this machine's DNS"
-    );
-    MediaError::outage("resolver_away", message)
+    let message = format!("{shown}: the resolver does not answer, not for names that it knows either ({why})");
+    MediaError::new(MediaReason::ResolverAway, message)
 }
 
 /// The policy does not let the host or its address be connected to.
 pub(super) fn refused(shown: &str, refusal: Refusal) -> MediaError {
     match refusal {
         Refusal::Special(range) => {
-            let message = format!(
-                "{shown}: the address is {range}; expected one of the public internet. If it is meant to be fetched from, \
-                 add the host to media.allow_hosts or its network to media.allow_networks"
-            );
-            MediaError::permanent("address_forbidden", message)
+            let message = format!("{shown}: the address is {range}; expected one of the public internet");
+            MediaError::new(MediaReason::AddressForbidden, message)
         }
         Refusal::DeniedHost => {
-            let message = format!("{shown}: the host is in media.deny_hosts; use another host, or take it from there");
-            MediaError::permanent("host_denied", message)
+            MediaError::new(MediaReason::HostDenied, format!("{shown}: the host is in media.deny_hosts"))
         }
         Refusal::DeniedNetwork => {
-            let message =
-                format!("{shown}: the address is in media.deny_networks; use another host, or take it from there");
-            MediaError::permanent("address_denied", message)
+            MediaError::new(MediaReason::AddressDenied, format!("{shown}: the address is in media.deny_networks"))
         }
     }
 }
@@ -147,7 +146,7 @@ pub(super) fn refused(shown: &str, refusal: Refusal) -> MediaError {
 pub(super) fn invalid_url(url: &str, why: &str) -> MediaError {
     let message =
         format!("{}: not a URL that can be fetched ({}); expected http(s)://host/path", redact::url(url), why);
-    MediaError::permanent("url_invalid", message)
+    MediaError::new(MediaReason::UrlInvalid, message)
 }
 
 pub(super) fn is_untrusted_certificate(error: &(dyn StdError + 'static)) -> bool {

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::super::resolver::SystemLookup;
 use super::super::test_server::{Reply, Server, Then, raw, reply};
 use super::*;
-use crate::domain::Class;
+use crate::domain::{Class, MediaReason};
 
 const OK: &str = "HTTP/1.1 200 OK";
 
@@ -60,38 +60,42 @@ async fn bodies_without_length_end_with_the_connection_or_the_last_chunk() {
 async fn answers_have_a_class_and_a_reason() {
     use Class::{Permanent, Transient};
     let cases = [
-        (reply("404 Not Found", &[], "x"), Permanent, "http_not_found"),
-        (reply("410 Gone", &[], "x"), Permanent, "http_gone"),
-        (reply("401 Unauthorized", &[], "x"), Permanent, "http_forbidden"),
-        (reply("403 Forbidden", &[], "x"), Permanent, "http_forbidden"),
-        (reply("418 Teapot", &[], "x"), Permanent, "http_status"),
-        (reply("304 Not Modified", &[], ""), Permanent, "http_status"),
-        (reply("206 Partial Content", &["Content-Range: bytes 0-0/2"], "x"), Transient, "http_partial"),
-        (reply("206 Partial Content", &["Content-Range: bytes 1-1/2"], "x"), Transient, "http_partial"),
-        (reply("206 Partial Content", &["Content-Range: bytes 0-0/*"], "x"), Transient, "http_partial"),
-        (reply("202 Accepted", &[], "x"), Transient, "http_status"),
-        (reply("408 Request Timeout", &[], "x"), Transient, "http_status"),
-        (reply("425 Too Early", &[], "x"), Transient, "http_status"),
-        (reply("429 Too Many Requests", &[], "x"), Transient, "http_throttled"),
-        (reply("500 Internal Server Error", &[], "x"), Transient, "http_server_error"),
-        (reply("503 Service Unavailable", &[], "x"), Transient, "http_unavailable"),
-        (reply("200 OK", &[], ""), Permanent, "media_empty"),
-        (raw(&[OK], "", Then::Close), Permanent, "media_empty"),
-        (reply("200 OK", &["Content-Encoding: compress"], "packed"), Permanent, "http_encoding_unsupported"),
-        (reply("200 OK", &["Content-Encoding: deflate"], "not packed at all"), Permanent, "encoding_damaged"),
-        (reply("200 OK", &["Content-Encoding: deflate"], "x\u{1}\u{1}\u{0}"), Transient, "body_incomplete"),
-        (raw(&[OK, "Content-Length: 10001"], "", Then::Stall), Permanent, "media_too_large"),
-        (raw(&[OK], "", Then::Endless), Permanent, "media_too_large"),
-        (raw(&[OK, "Content-Length: 9"], "short", Then::Close), Transient, "body_incomplete"),
-        (raw(&["nonsense"], "", Then::Close), Transient, "http_malformed"),
-        (raw(&["nonsense"], "", Then::Stall), Transient, "http_malformed"),
-        (raw(&[OK, "Transfer-Encoding: chunked"], "nonsense\r\n", Then::Stall), Transient, "http_malformed"),
-        (raw(&[OK, "Transfer-Encoding: chunked"], "3\r\npic\r\n", Then::Close), Transient, "body_incomplete"),
-        (Reply { bytes: b"HTTP/1.1 200 OK\r\nContent-Le".to_vec(), then: Then::Close }, Transient, "http_failed"),
-        (reply("302 Found", &[], ""), Permanent, "redirect_forbidden"),
-        (reply("302 Found", &["Location: ftp://x/y"], ""), Permanent, "redirect_forbidden"),
-        (reply("302 Found", &["Location: http://10.0.0.1/x"], ""), Permanent, "address_forbidden"),
-        (reply("302 Found", &["Location: http://[::ffff:a9fe:a9fe]/x"], ""), Permanent, "address_forbidden"),
+        (reply("404 Not Found", &[], "x"), Permanent, MediaReason::HttpNotFound),
+        (reply("410 Gone", &[], "x"), Permanent, MediaReason::HttpGone),
+        (reply("401 Unauthorized", &[], "x"), Permanent, MediaReason::HttpForbidden),
+        (reply("403 Forbidden", &[], "x"), Permanent, MediaReason::HttpForbidden),
+        (reply("418 Teapot", &[], "x"), Permanent, MediaReason::HttpStatus),
+        (reply("304 Not Modified", &[], ""), Permanent, MediaReason::HttpStatus),
+        (reply("206 Partial Content", &["Content-Range: bytes 0-0/2"], "x"), Transient, MediaReason::HttpPartial),
+        (reply("206 Partial Content", &["Content-Range: bytes 1-1/2"], "x"), Transient, MediaReason::HttpPartial),
+        (reply("206 Partial Content", &["Content-Range: bytes 0-0/*"], "x"), Transient, MediaReason::HttpPartial),
+        (reply("202 Accepted", &[], "x"), Transient, MediaReason::HttpStatus),
+        (reply("408 Request Timeout", &[], "x"), Transient, MediaReason::HttpStatus),
+        (reply("425 Too Early", &[], "x"), Transient, MediaReason::HttpStatus),
+        (reply("429 Too Many Requests", &[], "x"), Transient, MediaReason::HttpThrottled),
+        (reply("500 Internal Server Error", &[], "x"), Transient, MediaReason::HttpServerError),
+        (reply("503 Service Unavailable", &[], "x"), Transient, MediaReason::HttpUnavailable),
+        (reply("200 OK", &[], ""), Permanent, MediaReason::Empty),
+        (raw(&[OK], "", Then::Close), Permanent, MediaReason::Empty),
+        (reply("200 OK", &["Content-Encoding: compress"], "packed"), Permanent, MediaReason::HttpEncodingUnsupported),
+        (reply("200 OK", &["Content-Encoding: deflate"], "not packed at all"), Permanent, MediaReason::EncodingDamaged),
+        (reply("200 OK", &["Content-Encoding: deflate"], "x\u{1}\u{1}\u{0}"), Transient, MediaReason::BodyIncomplete),
+        (raw(&[OK, "Content-Length: 10001"], "", Then::Stall), Permanent, MediaReason::TooLarge),
+        (raw(&[OK], "", Then::Endless), Permanent, MediaReason::TooLarge),
+        (raw(&[OK, "Content-Length: 9"], "short", Then::Close), Transient, MediaReason::BodyIncomplete),
+        (raw(&["nonsense"], "", Then::Close), Transient, MediaReason::HttpMalformed),
+        (raw(&["nonsense"], "", Then::Stall), Transient, MediaReason::HttpMalformed),
+        (raw(&[OK, "Transfer-Encoding: chunked"], "nonsense\r\n", Then::Stall), Transient, MediaReason::HttpMalformed),
+        (raw(&[OK, "Transfer-Encoding: chunked"], "3\r\npic\r\n", Then::Close), Transient, MediaReason::BodyIncomplete),
+        (
+            Reply { bytes: b"HTTP/1.1 200 OK\r\nContent-Le".to_vec(), then: Then::Close },
+            Transient,
+            MediaReason::HttpFailed,
+        ),
+        (reply("302 Found", &[], ""), Permanent, MediaReason::RedirectForbidden),
+        (reply("302 Found", &["Location: ftp://x/y"], ""), Permanent, MediaReason::RedirectForbidden),
+        (reply("302 Found", &["Location: http://10.0.0.1/x"], ""), Permanent, MediaReason::AddressForbidden),
+        (reply("302 Found", &["Location: http://[::ffff:a9fe:a9fe]/x"], ""), Permanent, MediaReason::AddressForbidden),
     ];
     for (answer, class, reason) in cases {
         let text = String::from_utf8_lossy(&answer.bytes).into_owned();
@@ -124,7 +128,7 @@ async fn slow_servers_meet_the_deadline() {
     let no_answer = always(Reply { bytes: Vec::new(), then: Then::Stall }).await;
     for (server, doing) in [(slow_body, "reading the body"), (no_answer, "waiting for the answer")] {
         let error = get(&settings, &server.url("/")).await.unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"));
+        assert_eq!((error.class, error.reason), (Class::Transient, MediaReason::FetchTimeout));
         assert!(error.message.contains(doing), "{}", error.message);
     }
 }
@@ -140,7 +144,7 @@ async fn dripping_servers_meet_the_deadline() {
     for server in [body, chunks, head, never] {
         let started = std::time::Instant::now();
         let error = get(&settings, &server.url("/")).await.unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"), "{}", error.message);
+        assert_eq!((error.class, error.reason), (Class::Transient, MediaReason::FetchTimeout), "{}", error.message);
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     }
 }
@@ -158,7 +162,12 @@ async fn heads_that_nobody_sends_are_errors() {
     for head in heads {
         let shown = String::from_utf8_lossy(&head.bytes[..head.bytes.len().min(60)]).into_owned();
         let error = get(&settings(), &always(head).await.url("/")).await.unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Transient, "http_malformed"), "{shown}: {}", error.message);
+        assert_eq!(
+            (error.class, error.reason),
+            (Class::Transient, MediaReason::HttpMalformed),
+            "{shown}: {}",
+            error.message
+        );
         assert!(error.message.len() < 400, "{}", error.message);
     }
 }
@@ -269,7 +278,7 @@ async fn claimed_types_and_codings_are_not_believed() {
     }
     let (picture, bomb) = (gzip(&b"picture".repeat(100)), gzip(&vec![0; 1_000_000]));
     for head in ["Content-Encoding: gzip", "Content-Encoding: X-GZIP", "X-A: b", "Transfer-Encoding: gzip"] {
-        for (packed, expected) in [(&picture, Ok(b"picture".repeat(100))), (&bomb, Err("media_too_large"))] {
+        for (packed, expected) in [(&picture, Ok(b"picture".repeat(100))), (&bomb, Err(MediaReason::TooLarge))] {
             let mut answer = raw(&[OK, head, &format!("Content-Length: {}", packed.len())], "", Then::Stall);
             answer.bytes.extend_from_slice(packed);
             let found = get(&settings(), &always(answer).await.url("/")).await;
@@ -297,7 +306,7 @@ async fn redirects_are_followed_and_counted() {
     assert_eq!(&get(&settings(), &server.url("/a")).await.unwrap().bytes[..], b"picture");
     let before = server.requests();
     let error = get(&settings(), &server.url("/loop")).await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Permanent, "redirects_exceeded"));
+    assert_eq!((error.class, error.reason), (Class::Permanent, MediaReason::RedirectsExceeded));
     assert_eq!(server.requests() - before, 4, "one request and three redirects");
     assert!(!error.message.contains("hush"), "{}", error.message);
 }
@@ -368,7 +377,12 @@ async fn not_modified_is_an_error_where_nothing_was_asked() {
     .await;
     for (path, last_modified) in [("/there", None), ("/moved", Some(TIME))] {
         let error = again(&server.url(path), None, last_modified).await.unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Permanent, "http_status"), "{path}: {}", error.message);
+        assert_eq!(
+            (error.class, error.reason),
+            (Class::Permanent, MediaReason::HttpStatus),
+            "{path}: {}",
+            error.message
+        );
     }
 }
 
@@ -377,7 +391,7 @@ fn https_never_steps_down() {
     let headers = |to: &'static str| HeaderMap::from_iter([(LOCATION, to.parse().unwrap())]);
     let from = Url::parse("https://a.example/x").unwrap();
     let error = redirected(&from, &headers("http://a.example/y?sig=hush")).unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Permanent, "redirect_forbidden"));
+    assert_eq!((error.class, error.reason), (Class::Permanent, MediaReason::RedirectForbidden));
     assert!(error.message.contains("expected https") && !error.message.contains("hush"), "{}", error.message);
     assert_eq!(redirected(&from, &headers("//b.example/y")).unwrap().as_str(), "https://b.example/y");
     let from = Url::parse("http://a.example/x").unwrap();
@@ -393,10 +407,15 @@ async fn addresses_are_refused_in_every_spelling() {
         ["127.0.0.1", "2130706433", "0x7f000001", "017700000001", "127.1", "[::ffff:127.0.0.1]", "0", "localhost"]
     {
         let error = get(&closed, &format!("http://{host}:{port}/a.jpg")).await.unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Permanent, "address_forbidden"), "{host}: {}", error.message);
+        assert_eq!(
+            (error.class, error.reason),
+            (Class::Permanent, MediaReason::AddressForbidden),
+            "{host}: {}",
+            error.message
+        );
     }
     let error = get(&closed, "http://metadata.google.internal/computeMetadata/v1/").await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Permanent, "address_forbidden"));
+    assert_eq!((error.class, error.reason), (Class::Permanent, MediaReason::AddressForbidden));
     assert_eq!(server.requests(), 0, "nothing was connected to");
 }
 
@@ -408,10 +427,13 @@ async fn listed_hosts_are_open_on_their_port() {
         let open = MediaSettings { allow_hosts: vec![entry], ..MediaSettings::default() };
         assert!(get(&open, &format!("http://localhost:{port}/")).await.is_ok());
         let error = get(&open, &format!("http://127.0.0.1:{port}/")).await.unwrap_err();
-        assert_eq!(error.reason, "address_forbidden", "the name is listed, not the address");
+        assert_eq!(error.reason, MediaReason::AddressForbidden, "the name is listed, not the address");
     }
     let other = MediaSettings { allow_hosts: vec!["localhost:1".into()], ..MediaSettings::default() };
-    assert_eq!(get(&other, &format!("http://localhost:{port}/")).await.unwrap_err().reason, "address_forbidden");
+    assert_eq!(
+        get(&other, &format!("http://localhost:{port}/")).await.unwrap_err().reason,
+        MediaReason::AddressForbidden
+    );
 }
 
 #[tokio::test]
@@ -423,7 +445,7 @@ async fn userinfo_is_sent_and_not_shown() {
     .await;
     let url = format!("http://joe:hunter2@127.0.0.1:{}/a?X-Amz-Signature=hush", server.port);
     let error = get(&settings(), &url).await.unwrap_err();
-    assert_eq!(error.reason, "http_not_found");
+    assert_eq!(error.reason, MediaReason::HttpNotFound);
     assert!(!["joe", "hunter2", "hush"].iter().any(|s| error.message.contains(s)), "{}", error.message);
 }
 
@@ -432,7 +454,7 @@ async fn nobody_there_is_transient() {
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = get(&settings(), &format!("http://joe:hunter2@127.0.0.1:{port}/")).await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Transient, "connect_failed"), "{}", error.message);
+    assert_eq!((error.class, error.reason), (Class::Transient, MediaReason::ConnectFailed), "{}", error.message);
     assert!(error.message.contains("refused") && !error.message.contains("hunter2"), "{}", error.message);
 }
 
@@ -476,7 +498,12 @@ async fn untrusted_certificates_are_refused() {
     });
     let error = get(&settings(), &format!("https://127.0.0.1:{port}/")).await.unwrap_err();
     // Nobody has been trusted yet: it may be this machine's authorities.
-    assert_eq!((error.class, error.reason), (Class::Transient, "tls_certificate_untrusted"), "{}", error.message);
+    assert_eq!(
+        (error.class, error.reason),
+        (Class::Transient, MediaReason::TlsCertificateUntrusted),
+        "{}",
+        error.message
+    );
     server.join().unwrap();
 }
 

@@ -28,8 +28,6 @@ mod tls_tests;
 mod trust;
 mod unpack;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 #[cfg(fuzzing)]
@@ -38,7 +36,7 @@ pub use client::MediaClient;
 pub use hosts::Standing;
 
 use crate::budget::Reservation;
-use crate::domain::{Class, UnchangedBy};
+use crate::domain::{Fault, MediaReason, UnchangedBy};
 
 /// A file as fetched. Its bytes are counted against the media budget until it is dropped.
 #[derive(Debug)]
@@ -69,30 +67,8 @@ pub enum Fetch {
     Unchanged(UnchangedBy),
 }
 
-/// Why a picture could not be had. `message` is redacted and names the next step.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct MediaError {
-    pub class: Class,
-    /// Short stable code: `http_not_found`, `media_too_large`, `address_forbidden`, `scheme_unsupported`, `fetch_timeout`, …
-    pub reason: &'static str,
-    pub message: String,
-    pub retry_after: Option<Duration>,
-}
-
-impl MediaError {
-    pub fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { class: Class::Permanent, reason, message: message.into(), retry_after: None }
-    }
-
-    pub fn transient(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { class: Class::Transient, reason, message: message.into(), retry_after: None }
-    }
-
-    pub fn outage(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { class: Class::Outage, reason, message: message.into(), retry_after: None }
-    }
-}
+/// Why a picture was not fetched. Redacted.
+pub type MediaError = Fault<MediaReason>;
 
 /// What an adapter hands back; [`MediaClient`] makes it a [`Media`].
 #[derive(Debug)]

@@ -39,7 +39,7 @@ use super::unpack::Unpacker;
 use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
-use crate::domain::{Class, UnchangedBy};
+use crate::domain::{Class, MediaReason, UnchangedBy};
 use crate::{redact, tls};
 
 /// Region that is signed for where an endpoint is configured and no region is found: what MinIO and its kin expect.
@@ -107,7 +107,7 @@ impl S3Fetcher {
         let shown = redact::url(url);
         let object = Object::parse(url).map_err(|why| {
             let message = format!("{shown}: {why}; expected s3://bucket/key or s3://bucket/key?versionId=VERSION");
-            MediaError::permanent("url_invalid", message)
+            MediaError::new(MediaReason::UrlInvalid, message)
         })?;
         self.admit(&object, &shown)?;
         let known_version = known.and_then(|known| known.version_id.as_deref());
@@ -140,25 +140,23 @@ impl S3Fetcher {
         if settings.s3_buckets.iter().any(|allowed| allowed.covers(object.bucket, object.key)) {
             return Ok(());
         }
-        let message = match (settings.s3_buckets.is_empty(), is_open_to_all(settings)) {
+        let error = match (settings.s3_buckets.is_empty(), is_open_to_all(settings)) {
             (true, true) => return Ok(()),
-            (true, false) => format!(
-                "{shown}: messages may name no bucket of AWS, because media.s3_buckets is not set; list the buckets there that \
-                 may be read with this worker's credentials (\"*\": every one)"
-            ),
-            (false, _) => {
-                format!(
-                    "{shown}: not in media.s3_buckets; add its bucket, or bucket/prefix/*, if it is meant to be read"
-                )
-            }
+            (true, false) => MediaError::new(
+                MediaReason::S3BucketForbidden,
+                format!("{shown}: messages may name no bucket of AWS, because media.s3_buckets is not set"),
+            )
+            .hint("list the buckets there that may be read with this worker's credentials (\"*\": every one)"),
+            (false, _) => MediaError::new(MediaReason::S3BucketForbidden, format!("{shown}: not in media.s3_buckets"))
+                .hint("add its bucket, or bucket/prefix/*, if it is meant to be read"),
         };
-        Err(MediaError::permanent("s3_bucket_forbidden", message))
+        Err(error)
     }
 
     /// Adds to an error what is known from elsewhere.
     fn explain(&self, object: &Object<'_>, error: MediaError) -> MediaError {
         match error.reason {
-            "s3_no_such_key" => match object.decoded() {
+            MediaReason::S3NoSuchKey => match object.decoded() {
                 Some(decoded) => MediaError {
                     message: format!(
                         "{}. Keys are taken as they stand and not decoded; as one of a form or an event it would be {}",
@@ -170,11 +168,11 @@ impl S3Fetcher {
                 None => error,
             },
             // By S3's documentation "your account". If so, no bucket could be read.
-            "s3_account_refused" => {
+            MediaReason::S3AccountRefused => {
                 let others =
                     |(bucket, at): &(String, Instant)| bucket != object.bucket && at.elapsed() < SERVED_AGE_MAX;
                 let is_ours = !self.settings.s3_anonymous && !self.served().as_ref().is_some_and(others);
-                MediaError { class: if is_ours { Class::Outage } else { Class::Permanent }, ..error }
+                error.class(if is_ours { Class::Outage } else { Class::Permanent })
             }
             _ => error,
         }
@@ -247,7 +245,7 @@ impl S3Fetcher {
     /// Gives up a client whose credentials do not work: the SDK reads a profile's file once, and keeps what other
     /// providers gave until it expires. So that an outage of credentials ends when they are replaced, without a restart.
     async fn reconsider(&self, error: &MediaError) {
-        if matches!(error.reason, "s3_credentials_refused" | "s3_credentials_missing") {
+        if matches!(error.reason, MediaReason::S3CredentialsRefused | MediaReason::S3CredentialsMissing) {
             self.client.lock().await.take_if(|(_, since)| since.elapsed() >= self.refused_client_age_min);
         }
     }
@@ -260,12 +258,8 @@ impl S3Fetcher {
             return Ok(format!("region {region}, unsigned requests"));
         }
         let missing = |why: String| {
-            let message = format!(
-                "no S3 credentials: {}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, or \
-                 media.s3_anonymous for public buckets",
-                redact::cut(&why, 300)
-            );
-            MediaError::outage("s3_credentials_missing", message)
+            let message = format!("no S3 credentials: {}", redact::cut(&why, 300));
+            MediaError::new(MediaReason::S3CredentialsMissing, message)
         };
         let provider = found.credentials_provider().ok_or_else(|| missing("no provider is configured".to_owned()))?;
         // The chain's own error says no more than that it went wrong; its cause says what was looked for.
@@ -311,13 +305,13 @@ impl S3Fetcher {
         }
         if let Some(file) = &settings.ca_file {
             let pem = tls::authority("media.ca_file", file)
-                .map_err(|why| MediaError::outage("media_settings_invalid", why))?;
+                .map_err(|found| MediaError::found(MediaReason::SettingsInvalid, found).class(Class::Outage))?;
             loader = loader.http_client(trusting(pem)?);
         }
         let found = loader.load().await;
         if found.region().is_none() {
-            let message = "no AWS region found in the environment, the profile or the instance; set media.s3_region";
-            return Err(MediaError::outage("s3_region_missing", message));
+            let message = "no AWS region found in the environment, the profile or the instance";
+            return Err(MediaError::new(MediaReason::S3RegionMissing, message));
         }
         Ok(found)
     }
@@ -327,8 +321,8 @@ impl S3Fetcher {
 fn trusting(pem: Vec<u8>) -> Result<SharedHttpClient, MediaError> {
     let store = TrustStore::default().with_pem_certificate(pem);
     let context = TlsContext::builder().with_trust_store(store).build().map_err(|error| {
-        let why = format!("TLS cannot be set up for S3: {}; check media.ca_file", redact::root_cause(&error));
-        MediaError::outage("media_settings_invalid", why)
+        let message = format!("TLS cannot be set up for S3: {}", redact::root_cause(&error));
+        MediaError::new(MediaReason::SettingsInvalid, message).class(Class::Outage).hint("check media.ca_file")
     })?;
     Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
 }

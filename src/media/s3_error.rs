@@ -14,6 +14,7 @@ use chrono::Utc;
 
 use super::MediaError;
 use super::http_error::{self, find, is_untrusted_certificate};
+use crate::domain::{Class, MediaReason};
 use crate::{redact, retry};
 
 /// What a failure to connect says about other objects.
@@ -62,34 +63,32 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
         return outage;
     }
     if find::<CredentialsError>(error).is_some() {
-        let message = format!(
-            "{shown}: no usable S3 credentials ({cause}); give the process AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-             a profile or a role, or set media.s3_anonymous for public buckets"
-        );
-        return MediaError::outage("s3_credentials_missing", message);
+        let message = format!("{shown}: no usable S3 credentials ({cause})");
+        return MediaError::new(MediaReason::S3CredentialsMissing, message);
     }
     match error {
         SdkError::TimeoutError(_) => {
-            MediaError::transient("s3_timeout", format!("{shown}: no answer from S3 in time ({cause})"))
+            MediaError::new(MediaReason::S3Timeout, format!("{shown}: no answer from S3 in time ({cause})"))
         }
         SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
             let check = match is_untrusted_certificate(error) {
                 true => "check the endpoint's certificate, or trust its authority with media.ca_file",
                 false => "check media.s3_endpoint and the network",
             };
-            let message = format!("{shown}: S3 cannot be reached ({cause}); {check}");
+            let message = format!("{shown}: S3 cannot be reached ({cause})");
+            let unreachable = MediaError::new(MediaReason::S3Unreachable, message).hint(check);
             // Whom TLS trusts is this process's affair, and a bucket only part of a name.
             let untrusted = is_untrusted_certificate(error) && !http_error::is_wrong_name(error);
             match endpoint {
-                Endpoint::PerBucket if !untrusted => MediaError::transient("s3_unreachable", message),
-                _ => MediaError::outage("s3_unreachable", message),
+                Endpoint::PerBucket if !untrusted => unreachable.class(Class::Transient),
+                _ => unreachable,
             }
         }
         SdkError::ConstructionFailure(_) => {
             let message = format!("{shown}: no request can be made of it ({cause}); expected s3://bucket/key");
-            MediaError::permanent("url_invalid", message)
+            MediaError::new(MediaReason::UrlInvalid, message)
         }
-        _ => MediaError::transient("s3_failed", format!("{shown}: the S3 request failed ({cause})")),
+        _ => MediaError::new(MediaReason::S3Failed, format!("{shown}: the S3 request failed ({cause})")),
     }
 }
 
@@ -101,7 +100,7 @@ pub(super) fn is_not_modified(error: &SdkError<GetObjectError>) -> bool {
 /// The body broke off or does not match its checksum.
 pub(super) fn of_body(shown: &str, error: &ByteStreamError) -> MediaError {
     let cause = redact::root_cause(error);
-    MediaError::transient("body_incomplete", format!("{shown}: the body broke off or is damaged ({cause})"))
+    MediaError::new(MediaReason::BodyIncomplete, format!("{shown}: the body broke off or is damaged ({cause})"))
 }
 
 fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> MediaError {
@@ -111,58 +110,51 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
         "" => format!("HTTP {status}"),
         _ => format!("HTTP {status} {}: {}", redact::cut(code, 60), redact::cut(text, 200)),
     };
-    let permanent = |reason, hint: &str| MediaError::permanent(reason, format!("{shown}: {said}; {hint}"));
-    let no_such_key = match looks_form_encoded(shown) {
-        true => {
-            "check that the object is still there; keys are taken as they are: one from an event notification is form-encoded, \
-             decode it (+ is a space, %2F a slash)"
-        }
-        false => "check that the object is still there",
-    };
-    let transient = |reason, hint: &str| MediaError {
-        retry_after: wait(header("retry-after")),
-        ..MediaError::transient(reason, format!("{shown}: {said}; {hint}"))
-    };
+    let of = |reason| MediaError::new(reason, format!("{shown}: {said}"));
+    let later = |reason| of(reason).retry_after(wait(header("retry-after")));
     if CREDENTIALS_REFUSED.contains(&code) {
-        let hint = "S3 refuses the credentials; check them, their expiry and this machine's clock";
-        return MediaError::outage("s3_credentials_refused", format!("{shown}: {said}; {hint}"));
+        return of(MediaReason::S3CredentialsRefused);
     }
     // "There is a problem with your AWS account", "Your account is not signed up for Amazon S3" (S3's list of error responses).
     if matches!(code, "AccountProblem" | "NotSignedUp") {
-        let hint = "S3 refuses the account; check the one whose credentials are used, and the bucket's";
-        return MediaError::outage("s3_account_refused", format!("{shown}: {said}; {hint}"));
+        return of(MediaReason::S3AccountRefused);
     }
     // 503 is "Slow Down" or "Service Unavailable: reduce your request rate" (S3's list of error responses).
     if THROTTLED.contains(&code) || matches!(status, 429 | 503) {
-        return transient("s3_throttled", "lower media.per_host_concurrency if this goes on");
+        return later(MediaReason::S3Throttled);
     }
     if matches!(status, 400..=499) && !is_whole(response) {
-        return transient(
-            "s3_failed",
-            "the answer is no error of S3, or was cut off; check what is between here and S3",
-        );
+        let message = format!("{shown}: {said}; the answer is no error of S3, or was cut off");
+        return MediaError::new(MediaReason::S3Failed, message)
+            .hint("check what is between here and S3")
+            .retry_after(wait(header("retry-after")));
     }
     match (code, status) {
-        ("NoSuchBucket", _) => permanent("s3_no_such_bucket", "check the bucket's name"),
-        ("NoSuchVersion", _) => permanent("s3_no_such_version", "check the versionId"),
-        ("NoSuchKey", _) => permanent("s3_no_such_key", no_such_key),
-        ("InvalidObjectState", _) => permanent("s3_archived", "restore the object from its archive first"),
+        ("NoSuchBucket", _) => of(MediaReason::S3NoSuchBucket),
+        ("NoSuchVersion", _) => of(MediaReason::S3NoSuchVersion),
+        ("NoSuchKey", _) | ("NotFound", 404) => match looks_form_encoded(shown) {
+            true => of(MediaReason::S3NoSuchKey).hint(
+                "check that the object is still there; keys are taken as they are: one from an event notification is \
+                 form-encoded, decode it (+ is a space, %2F a slash)",
+            ),
+            false => of(MediaReason::S3NoSuchKey),
+        },
+        ("InvalidObjectState", _) => of(MediaReason::S3Archived),
         // A bucket of another region must not hold up all the others, so it is no outage.
         ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
         | (_, 301 | 307) => {
-            let hint = match header("x-amz-bucket-region") {
-                Some(region) => format!("the bucket is in {}; set media.s3_region", redact::cut(region, 40)),
-                None => "the bucket is in another region; set media.s3_region".to_owned(),
+            let place = match header("x-amz-bucket-region") {
+                Some(region) => format!("the bucket is in {}", redact::cut(region, 40)),
+                None => "the bucket is in another region".to_owned(),
             };
-            permanent("s3_wrong_region", &hint)
+            MediaError::new(MediaReason::S3WrongRegion, format!("{shown}: {said}; {place}"))
         }
-        ("RequestTimeout", _) | (_, 408 | 500..=599) => transient("s3_server_error", "check S3 if this goes on"),
-        (_, 401 | 403) => {
-            permanent("s3_access_denied", "allow s3:GetObject on it (and s3:GetObjectVersion for versions)")
+        ("RequestTimeout", _) | (_, 408 | 500..=599) => later(MediaReason::S3ServerError),
+        (_, 401 | 403) => of(MediaReason::S3AccessDenied),
+        (_, 200..=299) => {
+            MediaError::new(MediaReason::S3Failed, format!("{shown}: {said}; the answer could not be read"))
         }
-        ("NotFound", 404) => permanent("s3_no_such_key", no_such_key),
-        (_, 200..=299) => transient("s3_failed", "the answer could not be read"),
-        _ => permanent("s3_status", "expected 200"),
+        _ => MediaError::new(MediaReason::S3Status, format!("{shown}: {said}; expected 200")),
     }
 }
 

@@ -7,6 +7,7 @@ use aws_credential_types::{Credentials, provider::ProvideCredentials};
 use super::super::test_server::{Reply, Server, Then, raw, reply};
 use super::*;
 use crate::config::S3Allowed;
+use crate::domain::MediaReason;
 
 #[derive(Debug)]
 struct NoCredentials;
@@ -103,34 +104,34 @@ async fn requests_carry_what_configuration_says() {
 async fn answers_have_a_class_and_a_reason() {
     use Class::{Outage, Permanent, Transient};
     let cases = [
-        (refusal("404 Not Found", "NoSuchKey", &[]), Permanent, "s3_no_such_key"),
-        (refusal("404 Not Found", "NoSuchBucket", &[]), Permanent, "s3_no_such_bucket"),
-        (refusal("404 Not Found", "NoSuchVersion", &[]), Permanent, "s3_no_such_version"),
-        (refusal("403 Forbidden", "AccessDenied", &[]), Permanent, "s3_access_denied"),
-        (refusal("403 Forbidden", "InvalidObjectState", &[]), Permanent, "s3_archived"),
-        (refusal("405 Method Not Allowed", "MethodNotAllowed", &[]), Permanent, "s3_status"),
+        (refusal("404 Not Found", "NoSuchKey", &[]), Permanent, MediaReason::S3NoSuchKey),
+        (refusal("404 Not Found", "NoSuchBucket", &[]), Permanent, MediaReason::S3NoSuchBucket),
+        (refusal("404 Not Found", "NoSuchVersion", &[]), Permanent, MediaReason::S3NoSuchVersion),
+        (refusal("403 Forbidden", "AccessDenied", &[]), Permanent, MediaReason::S3AccessDenied),
+        (refusal("403 Forbidden", "InvalidObjectState", &[]), Permanent, MediaReason::S3Archived),
+        (refusal("405 Method Not Allowed", "MethodNotAllowed", &[]), Permanent, MediaReason::S3Status),
         (
             refusal("301 Moved Permanently", "PermanentRedirect", &["x-amz-bucket-region: us-west-2"]),
             Permanent,
-            "s3_wrong_region",
+            MediaReason::S3WrongRegion,
         ),
-        (refusal("400 Bad Request", "AuthorizationHeaderMalformed", &[]), Permanent, "s3_wrong_region"),
-        (refusal("403 Forbidden", "InvalidAccessKeyId", &[]), Outage, "s3_credentials_refused"),
-        (refusal("403 Forbidden", "SignatureDoesNotMatch", &[]), Outage, "s3_credentials_refused"),
-        (refusal("404 Not Found", "XAdminUserNotFound", &[]), Outage, "s3_credentials_refused"),
-        (refusal("400 Bad Request", "ExpiredToken", &[]), Outage, "s3_credentials_refused"),
-        (refusal("403 Forbidden", "RequestTimeTooSkewed", &[]), Outage, "s3_credentials_refused"),
-        (refusal("503 Slow Down", "SlowDown", &["Retry-After: 7"]), Transient, "s3_throttled"),
-        (refusal("500 Internal Server Error", "InternalError", &[]), Transient, "s3_server_error"),
-        (refusal("400 Bad Request", "RequestTimeout", &[]), Transient, "s3_server_error"),
-        (reply("502 Bad Gateway", &[], "<html>"), Transient, "s3_server_error"),
+        (refusal("400 Bad Request", "AuthorizationHeaderMalformed", &[]), Permanent, MediaReason::S3WrongRegion),
+        (refusal("403 Forbidden", "InvalidAccessKeyId", &[]), Outage, MediaReason::S3CredentialsRefused),
+        (refusal("403 Forbidden", "SignatureDoesNotMatch", &[]), Outage, MediaReason::S3CredentialsRefused),
+        (refusal("404 Not Found", "XAdminUserNotFound", &[]), Outage, MediaReason::S3CredentialsRefused),
+        (refusal("400 Bad Request", "ExpiredToken", &[]), Outage, MediaReason::S3CredentialsRefused),
+        (refusal("403 Forbidden", "RequestTimeTooSkewed", &[]), Outage, MediaReason::S3CredentialsRefused),
+        (refusal("503 Slow Down", "SlowDown", &["Retry-After: 7"]), Transient, MediaReason::S3Throttled),
+        (refusal("500 Internal Server Error", "InternalError", &[]), Transient, MediaReason::S3ServerError),
+        (refusal("400 Bad Request", "RequestTimeout", &[]), Transient, MediaReason::S3ServerError),
+        (reply("502 Bad Gateway", &[], "<html>"), Transient, MediaReason::S3ServerError),
         // Cut off by a proxy: it may have been about the credentials.
-        (reply("403 Forbidden", &[], "<Error><Code>RequestTimeTooSk"), Transient, "s3_failed"),
-        (reply("404 Not Found", &[], ""), Transient, "s3_failed"),
-        (reply("200 OK", &[], ""), Permanent, "media_empty"),
-        (raw(&["HTTP/1.1 200 OK", "Content-Length: 10001"], "", Then::Stall), Permanent, "media_too_large"),
-        (raw(&["HTTP/1.1 200 OK"], "", Then::Endless), Permanent, "media_too_large"),
-        (raw(&["HTTP/1.1 200 OK", "Content-Length: 9"], "short", Then::Close), Transient, "body_incomplete"),
+        (reply("403 Forbidden", &[], "<Error><Code>RequestTimeTooSk"), Transient, MediaReason::S3Failed),
+        (reply("404 Not Found", &[], ""), Transient, MediaReason::S3Failed),
+        (reply("200 OK", &[], ""), Permanent, MediaReason::Empty),
+        (raw(&["HTTP/1.1 200 OK", "Content-Length: 10001"], "", Then::Stall), Permanent, MediaReason::TooLarge),
+        (raw(&["HTTP/1.1 200 OK"], "", Then::Endless), Permanent, MediaReason::TooLarge),
+        (raw(&["HTTP/1.1 200 OK", "Content-Length: 9"], "short", Then::Close), Transient, MediaReason::BodyIncomplete),
     ];
     for (answer, class, reason) in cases {
         let text = String::from_utf8_lossy(&answer.bytes).into_owned();
@@ -148,11 +149,11 @@ async fn answers_have_a_class_and_a_reason() {
 #[tokio::test]
 async fn no_credentials_and_no_endpoint_are_outages() {
     let error = get_with(&settings(9), NoCredentials, "s3://bucket/key").await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Outage, "s3_credentials_missing"), "{}", error.message);
+    assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::S3CredentialsMissing), "{}", error.message);
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = get(&settings(port), "s3://bucket/key").await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Outage, "s3_unreachable"), "{}", error.message);
+    assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::S3Unreachable), "{}", error.message);
 }
 
 #[tokio::test]
@@ -184,8 +185,8 @@ async fn messages_may_name_what_is_listed() {
     ] {
         let error = get(&settings, url).await.unwrap_err();
         assert_eq!(error.class, Class::Permanent, "{url}: {}", error.message);
-        if error.reason != "url_invalid" {
-            assert_eq!(error.reason, "s3_bucket_forbidden", "{url}");
+        if error.reason != MediaReason::UrlInvalid {
+            assert_eq!(error.reason, MediaReason::S3BucketForbidden, "{url}");
             assert!(
                 error.message.contains("media.s3_buckets") && !error.message.contains("one.jpg\""),
                 "{}",
@@ -198,14 +199,14 @@ async fn messages_may_name_what_is_listed() {
     let fetcher = S3Fetcher::new(&settings, None, Budget::new(1 << 20), Hosts::for_tests(4));
     let mut deadline = Deadline::after(Duration::from_secs(9));
     let error = fetcher.fetch("s3://closed/a?versionId=1", Some(&known), &mut deadline).await.unwrap_err();
-    assert_eq!((error.reason, server.requests()), ("s3_bucket_forbidden", asked), "nobody was asked");
+    assert_eq!((error.reason, server.requests()), (MediaReason::S3BucketForbidden, asked), "nobody was asked");
 }
 
 #[tokio::test]
 async fn without_a_list_the_machines_own_credentials_are_lent_to_nobody() {
     let aws = MediaSettings { s3_region: Some("eu-central-1".into()), ..MediaSettings::default() };
     let error = get(&aws, "s3://bucket/key").await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Permanent, "s3_bucket_forbidden"), "{}", error.message);
+    assert_eq!((error.class, error.reason), (Class::Permanent, MediaReason::S3BucketForbidden), "{}", error.message);
     assert!(error.message.contains("media.s3_buckets is not set"), "{}", error.message);
     for (open, warns) in [
         (settings(1), true),
@@ -232,7 +233,7 @@ async fn objects_that_were_stored_packed_are_unpacked() {
         let fetched = get(&settings(server.port), "s3://bucket/key").await.unwrap();
         assert!(fetched.bytes[..] == picture[..], "{head}");
         let small = MediaSettings { media_bytes_max: 6999, ..settings(server.port) };
-        assert_eq!(get(&small, "s3://bucket/key").await.unwrap_err().reason, "media_too_large", "{head}");
+        assert_eq!(get(&small, "s3://bucket/key").await.unwrap_err().reason, MediaReason::TooLarge, "{head}");
     }
 }
 
@@ -246,7 +247,7 @@ async fn a_key_that_is_encoded_is_named_as_the_reason() {
         ("s3://bucket/a.png", None),
     ] {
         let error = get(&settings(server.port), url).await.unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Permanent, "s3_no_such_key"));
+        assert_eq!((error.class, error.reason), (Class::Permanent, MediaReason::S3NoSuchKey));
         match hint {
             Some(decoded) => {
                 assert!(error.message.contains("not decoded") && error.message.ends_with(decoded), "{}", error.message)
@@ -283,7 +284,7 @@ async fn slow_servers_meet_the_deadline() {
             .await;
     let settings = MediaSettings { fetch_timeout_ms: 500, ..settings(server.port) };
     let error = get(&settings, "s3://bucket/key").await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Transient, "fetch_timeout"), "{}", error.message);
+    assert_eq!((error.class, error.reason), (Class::Transient, MediaReason::FetchTimeout), "{}", error.message);
 }
 
 /// Another key with each question, as when a file of credentials is replaced.
@@ -319,9 +320,9 @@ async fn refused_credentials_are_read_again_when_they_are_replaced() {
     };
     // The SDK keeps what it was given.
     for _ in 0..2 {
-        assert_eq!(fetch(&fetcher).await.err(), Some("s3_credentials_refused"));
+        assert_eq!(fetch(&fetcher).await.err(), Some(MediaReason::S3CredentialsRefused));
     }
     fetcher.refused_client_age_min = Duration::ZERO;
-    assert_eq!(fetch(&fetcher).await.err(), Some("s3_credentials_refused"));
+    assert_eq!(fetch(&fetcher).await.err(), Some(MediaReason::S3CredentialsRefused));
     assert!(matches!(fetch(&fetcher).await, Ok(Answer::Fetched(fetched)) if &fetched.bytes[..] == b"picture"));
 }

@@ -13,7 +13,7 @@ use rustls::{ServerConfig, ServerConnection, Stream};
 use super::{Media, MediaClient, MediaError};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
-use crate::domain::{Class, MediaUrl};
+use crate::domain::{Class, MediaReason, MediaUrl};
 use crate::telemetry::Metrics;
 
 const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\npicture";
@@ -83,10 +83,15 @@ async fn another_authority_is_named_as_the_reason() {
     for ca in [None, Some("other-ca.pem")] {
         let error = fetch(ca, |port| format!("https://127.0.0.1:{port}/a.jpg")).await.unwrap_err();
         // As long as nobody has been trusted: it may be this machine's authorities.
-        assert_eq!((error.class, error.reason), (Class::Transient, "tls_certificate_untrusted"), "{}", error.message);
+        assert_eq!(
+            (error.class, error.reason),
+            (Class::Transient, MediaReason::TlsCertificateUntrusted),
+            "{}",
+            error.message
+        );
         assert!(error.message.contains("media.ca_file"), "{}", error.message);
         let error = fetch(ca, |_| "s3://bucket/a.jpg".to_owned()).await.unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Outage, "s3_unreachable"), "{}", error.message);
+        assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::S3Unreachable), "{}", error.message);
         assert!(error.message.contains("media.ca_file"), "{}", error.message);
     }
 }
@@ -96,6 +101,6 @@ async fn a_file_that_holds_no_certificate_is_refused_at_the_start() {
     let settings = MediaSettings { ca_file: Some(fixture("server.key")), ..MediaSettings::default() };
     let made = MediaClient::new(&settings, Budget::new(1), Arc::new(Metrics::default())).await;
     let error = made.err().unwrap();
-    assert_eq!(error.reason, "media_settings_invalid");
+    assert_eq!(error.reason, MediaReason::SettingsInvalid);
     assert!(error.message.contains("media.ca_file") && error.message.contains("no certificate"), "{}", error.message);
 }

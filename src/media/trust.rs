@@ -15,7 +15,7 @@ use url::Url;
 use super::MediaError;
 use super::http_client::HttpClient;
 use super::http_error;
-use crate::domain::Class;
+use crate::domain::{Class, Finding, MediaReason};
 use crate::{redact, tls};
 
 /// So many hosts whose certificates are not trusted, and none that is: it is not the hosts.
@@ -29,21 +29,17 @@ const TRUST_AGE_MAX: Duration = Duration::from_secs(10);
 pub(super) fn tls(ca_file: Option<&str>) -> Result<ClientConfig, MediaError> {
     let mut own = Vec::new();
     if let Some(file) = ca_file {
-        let invalid = |why| MediaError::permanent("media_settings_invalid", why);
+        let invalid = |found| MediaError::found(MediaReason::SettingsInvalid, found);
         let pem = tls::authority("media.ca_file", file).map_err(invalid)?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let broken = |error| invalid(format!("media.ca_file {file}: {}", redact::root_cause(&error)));
+            let broken = |error| invalid(Finding::new(format!("media.ca_file {file}: {}", redact::root_cause(&error))));
             own.push(certificate.map_err(broken)?);
         }
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
     config(own, provider).map_err(|error| {
-        let message = format!(
-            "TLS cannot be set up: {}; install the system's CA certificates (package ca-certificates), name a file with \
-             SSL_CERT_FILE, or set media.ca_file",
-            redact::root_cause(&error)
-        );
-        MediaError::outage("media_client_failed", message)
+        let message = format!("TLS cannot be set up: {}", redact::root_cause(&error));
+        MediaError::new(MediaReason::ClientFailed, message)
     })
 }
 
@@ -99,7 +95,7 @@ impl Trusted {
                         state.untrusted.insert(host.to_owned());
                     }
                     let several = state.untrusted.len() >= UNTRUSTED_MIN;
-                    return if several { broken(&error) } else { MediaError { class: Class::Transient, ..error } };
+                    return if several { broken(&error) } else { error.class(Class::Transient) };
                 }
             }
         };
@@ -114,7 +110,7 @@ impl Trusted {
             }
             Err(why) if http_error::is_untrusted_certificate(&*why) => broken(&error),
             // Nobody knows.
-            Err(_) => MediaError { class: Class::Transient, ..error },
+            Err(_) => error.class(Class::Transient),
         }
     }
 
@@ -125,11 +121,7 @@ impl Trusted {
 }
 
 fn broken(error: &MediaError) -> MediaError {
-    let message = format!(
-        "no host's certificate is trusted: check the system's CA certificates, media.ca_file and this machine's clock ({})",
-        error.message
-    );
-    MediaError::outage("tls_trust_broken", message)
+    MediaError::new(MediaReason::TlsTrustBroken, format!("no host's certificate is trusted ({})", error.message))
 }
 
 #[cfg(test)]
@@ -141,7 +133,7 @@ mod tests {
     use crate::config::MediaSettings;
 
     fn untrusted() -> MediaError {
-        MediaError::permanent("tls_certificate_untrusted", "unknown issuer")
+        MediaError::new(MediaReason::TlsCertificateUntrusted, "unknown issuer")
     }
 
     fn client() -> HttpClient {
@@ -175,7 +167,7 @@ mod tests {
         let since = Instant::now().checked_sub(2 * TRUST_AGE_MAX).unwrap();
         trusted.lock().last = Some(Good { at: url(&format!("127.0.0.1:{port}")), client: client(), since });
         let error = trusted.blame(&url("a.test"), untrusted()).await;
-        assert_eq!((error.class, error.reason), (Class::Outage, "tls_trust_broken"), "{}", error.message);
+        assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::TlsTrustBroken), "{}", error.message);
         server.join().unwrap();
         // It is gone: nobody knows.
         assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Transient);

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::config::{KeyFormat, KeySettings};
-use crate::domain::{AssetId, Failure, Message, Tenant};
+use crate::domain::{AssetId, DecodeReason, Failure, Message, Tenant};
 use crate::redact;
 
 use super::framing;
@@ -17,7 +17,10 @@ pub(super) type Told = Option<Option<Tenant>>;
 /// No key, or one that the settings cannot read.
 pub(super) fn read(settings: &KeySettings, message: &Message) -> Result<(AssetId, Told), Failure> {
     let Some(key) = &message.key else {
-        return Err(fail("field_missing", "no asset id: expected field \"id\" or a message key; found neither"));
+        return Err(fail(
+            DecodeReason::FieldMissing,
+            "no asset id: expected field \"id\" or a message key; found neither",
+        ));
     };
     let found = match settings.format {
         KeyFormat::Auto => auto(key)?,
@@ -31,7 +34,7 @@ pub(super) fn read(settings: &KeySettings, message: &Message) -> Result<(AssetId
             let template = &settings.template;
             let message =
                 format!("the message key is {}; expected the form {template} (kafka.key_template)", quoted(text));
-            fail("field_invalid", message)
+            fail(DecodeReason::FieldInvalid, message)
         })?,
     };
     let asset = AssetId::new(id).map_err(|error| unusable(key, &error.to_string()))?;
@@ -43,7 +46,8 @@ pub(super) fn read(settings: &KeySettings, message: &Message) -> Result<(AssetId
         None => None,
         Some("") => Some(None),
         Some(name) => Some(Some(
-            Tenant::new(name).map_err(|e| fail("field_invalid", format!("the tenant in the message key {e}")))?,
+            Tenant::new(name)
+                .map_err(|e| fail(DecodeReason::FieldInvalid, format!("the tenant in the message key {e}")))?,
         )),
     };
     Ok((asset, told))
@@ -81,15 +85,18 @@ pub(super) fn header(settings: &KeySettings, message: &Message) -> Result<Told, 
     let shown = redact::cut(name, QUOTED_CHARS_MAX);
     let mut told = None;
     for (_, value) in message.headers.iter().filter(|(header, _)| header == name) {
-        let value = std::str::from_utf8(value.as_deref().unwrap_or_default())
-            .map_err(|_| fail("field_invalid", format!("the header {shown:?} is not UTF-8; expected a tenant")))?;
+        let value = std::str::from_utf8(value.as_deref().unwrap_or_default()).map_err(|_| {
+            fail(DecodeReason::FieldInvalid, format!("the header {shown:?} is not UTF-8; expected a tenant"))
+        })?;
         let tenant = match value {
             "" => None,
-            name => Some(Tenant::new(name).map_err(|e| fail("field_invalid", format!("the header {shown:?} {e}")))?),
+            name => Some(
+                Tenant::new(name).map_err(|e| fail(DecodeReason::FieldInvalid, format!("the header {shown:?} {e}")))?,
+            ),
         };
         if told.replace(tenant.clone()).is_some_and(|before| before != tenant) {
             return Err(fail(
-                "tenant_conflict",
+                DecodeReason::TenantConflict,
                 format!("the header {shown:?} comes twice, with two tenants; expected one"),
             ));
         }
@@ -115,7 +122,7 @@ fn unusable(key: &[u8], why: &str) -> Failure {
     });
     let is_integer = matches!(key.len(), 4 | 8) && key.iter().any(|b| *b < 32 || *b > 126);
     let hint = if is_integer { "; if it is an integer, set kafka.key_format = \"integer\"" } else { "" };
-    fail("field_invalid", format!("the message key {why}{framing}{hint}"))
+    fail(DecodeReason::FieldInvalid, format!("the message key {why}{framing}{hint}"))
 }
 
 fn text(key: &[u8]) -> Result<&str, Failure> {
@@ -132,7 +139,7 @@ fn integer(key: &[u8]) -> Result<String, Failure> {
                 "the message key has {} bytes; expected 4 or 8, because kafka.key_format is integer",
                 key.len()
             );
-            Err(fail("field_invalid", message))
+            Err(fail(DecodeReason::FieldInvalid, message))
         }
     }
 }
@@ -152,7 +159,7 @@ fn auto(key: &[u8]) -> Result<Found, Failure> {
                  to \"json\" where its member \"id\" is the id, or to \"text\" where all of it is",
                 redact::excerpt(&value.to_string(), QUOTED_CHARS_MAX)
             );
-            fail("field_invalid", message)
+            fail(DecodeReason::FieldInvalid, message)
         }),
     }
 }
@@ -161,7 +168,7 @@ fn json(key: &[u8], has_tenant: bool) -> Result<Found, Failure> {
     let shown = || quoted(&String::from_utf8_lossy(&key[..key.len().min(4 * QUOTED_CHARS_MAX)]));
     let wrong = |expected: &str| {
         let because = "because kafka.key_format is json";
-        fail("field_invalid", format!("the message key is {}; expected {expected}, {because}", shown()))
+        fail(DecodeReason::FieldInvalid, format!("the message key is {}; expected {expected}, {because}", shown()))
     };
     let value = serde_json::from_slice::<Value>(framing::without(key)).map(unwrapped);
     let value = value.map_err(|error| match framing::of(key) {

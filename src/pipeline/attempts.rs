@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use super::flight;
 use super::holds::{Hold, Holds};
 use crate::config::PipelineSettings;
-use crate::domain::{Class, Failure, Stage};
+use crate::domain::{AnyReason, Class, Failure, Stage, StoreReason};
 use crate::retry::Backoff;
-use crate::store::STORE_CONFLICT;
 use crate::telemetry::{Health, Metrics};
 
 /// Longest wait after a race for a point that was lost to another writer, in times of `pipeline.backoff_base_ms`. A lost race is
@@ -92,7 +91,7 @@ impl Attempts {
                 Ok(done) => return Ok(done),
                 Err(failure) => {
                     let wait = self.wait_after(stage, &mut tried, &failure)?;
-                    self.wait(&tried, wait, failure.retry_after).await;
+                    self.wait(&tried, wait, failure.fault.retry_after).await;
                 }
             }
         }
@@ -112,10 +111,10 @@ impl Attempts {
                 Err(failure) => {
                     let wait = self.wait_after(stage, tried, &failure)?;
                     if !is_own(&failure) {
-                        let is_out = failure.class == Class::Outage;
-                        return Err(Stop::Aside(Aside { wait, retry_after: failure.retry_after, is_out }));
+                        let is_out = failure.fault.class == Class::Outage;
+                        return Err(Stop::Aside(Aside { wait, retry_after: failure.fault.retry_after, is_out }));
                     }
-                    self.wait(tried, wait, failure.retry_after).await;
+                    self.wait(tried, wait, failure.fault.retry_after).await;
                 }
             }
         }
@@ -130,7 +129,7 @@ impl Attempts {
     ) -> Result<T, Failure> {
         let started = Instant::now();
         let done = work.await.inspect_err(|failure| {
-            self.metrics.failed(failure.stage, failure.class, failure.reason);
+            self.metrics.failed(failure);
         })?;
         self.metrics.stage(stage, started.elapsed());
         self.holds.succeeded(stage);
@@ -140,19 +139,21 @@ impl Attempts {
 
     /// How long to wait before the next attempt, if there is to be one.
     fn wait_after(&self, stage: Stage, tried: &mut Tried, failure: &Failure) -> Result<Duration, GaveUp> {
-        match failure.class {
-            Class::Transient if failure.reason == STORE_CONFLICT => {
-                tracing::debug!(%stage, reason = failure.reason, "{}", failure.message);
-                self.metrics.retried(stage, failure.class);
+        let fault = &failure.fault;
+        let reason = fault.reason.as_str();
+        match fault.class {
+            Class::Transient if fault.reason == StoreReason::Conflict.into() => {
+                tracing::debug!(%stage, reason, "{fault}");
+                self.metrics.retried(stage, fault.class);
                 tried.hold = None;
                 let cap = self.base.saturating_mul(RACE_WAITS_MAX).min(self.cap);
                 let races = tried.races.get_or_insert_with(|| Backoff::new(self.base, cap));
-                return Ok(races.next_wait(failure.retry_after));
+                return Ok(races.next_wait(fault.retry_after));
             }
             Class::Permanent => return Err(GaveUp { failure: failure.clone(), attempts: tried.transient + 1 }),
             Class::Transient => {
                 tried.transient += 1;
-                tracing::debug!(%stage, reason = failure.reason, attempt = tried.transient, "{}", failure.message);
+                tracing::debug!(%stage, reason, attempt = tried.transient, "{fault}");
                 if tried.transient < self.max {
                     tried.hold = None;
                 } else if is_shared(failure) {
@@ -163,9 +164,9 @@ impl Attempts {
             }
             Class::Outage => Hold::begin(&mut tried.hold, &self.holds, stage, failure),
         }
-        self.metrics.retried(stage, failure.class);
+        self.metrics.retried(stage, fault.class);
         let waits = tried.waits.get_or_insert_with(|| Backoff::new(self.base, self.cap));
-        Ok(waits.next_wait(failure.retry_after))
+        Ok(waits.next_wait(fault.retry_after))
     }
 
     async fn wait(&self, tried: &Tried, wait: Duration, retry_after: Option<Duration>) {
@@ -184,10 +185,7 @@ fn is_shared(failure: &Failure) -> bool {
 
 /// Whether this process lacks something that every item needs, whatever its neighbours do (`used_up`).
 fn is_own(failure: &Failure) -> bool {
-    matches!(
-        failure.reason,
-        "descriptors_used_up" | "ports_used_up" | "memory_used_up" | "disk_full" | "disk_read_only"
-    )
+    matches!(failure.fault.reason, AnyReason::Media(reason) if reason.is_of_process())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use std::future::ready;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
+use crate::domain::{Fault, MediaReason, StoreReason};
 use crate::telemetry::log_lines::LogLines;
 
 fn attempts(health: &Health) -> Attempts {
@@ -10,7 +11,7 @@ fn attempts(health: &Health) -> Attempts {
 }
 
 fn failure(stage: Stage, class: Class) -> Failure {
-    Failure { stage, class, reason: "test", message: "no".into(), retry_after: None }
+    Fault::new(MediaReason::HttpServerError, "no").class(class).at(stage)
 }
 
 #[tokio::test]
@@ -43,7 +44,7 @@ async fn an_outage_is_held_unready_until_it_ends() {
         .run(Stage::Upsert, || {
             calls += 1;
             if calls > 10 {
-                assert_eq!(observed.reasons(), [("upsert", "no".to_owned())]);
+                assert_eq!(observed.reasons(), [(Stage::Upsert.into(), "no".to_owned())]);
                 return ready(Ok(()));
             }
             ready(Err(failure(Stage::Upsert, Class::Outage)))
@@ -71,7 +72,7 @@ async fn a_busy_store_is_held_beyond_the_attempts() {
 }
 
 fn lost_race() -> Failure {
-    Failure { reason: STORE_CONFLICT, ..failure(Stage::Upsert, Class::Transient) }
+    Fault::new(StoreReason::Conflict, "no").at(Stage::Upsert)
 }
 
 #[tokio::test]
@@ -120,7 +121,7 @@ async fn others_that_succeed_do_not_hide_an_outage_and_wake_those_that_are_held(
         let _ = tokio::time::timeout(Duration::from_millis(1), &mut held).await;
     }
     attempts.run(Stage::Fetch, || ready(Ok(()))).await.unwrap();
-    assert_eq!(health.reasons(), [("fetch", "no".to_owned())], "one is held still");
+    assert_eq!(health.reasons(), [(Stage::Fetch.into(), "no".to_owned())], "one is held still");
     down.store(false, Ordering::Relaxed);
     loop {
         attempts.run(Stage::Fetch, || ready(Ok(()))).await.unwrap();

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::config::KeySettings;
 use crate::domain::{
-    AssetId, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Tenant, registry,
+    AssetId, DecodeReason, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Tenant,
+    registry,
 };
 use crate::redact;
 
@@ -51,12 +52,12 @@ pub fn decode(message: &Message, default_op: Op, keys: &KeySettings) -> Result<I
     let op = body.op.unwrap_or(default_op);
     if op == Op::Upsert && body.image.is_none() && body.text.is_none() {
         return Err(fail(
-            "field_missing",
+            DecodeReason::FieldMissing,
             "an upsert needs \"image\", \"text\" or both; found neither (to change only payload, use \"op\": \"patch\")",
         ));
     }
     if op == Op::Delete && (body.image.is_some() || body.text.is_some()) {
-        return Err(fail("field_invalid", "a delete takes no \"image\" and no \"text\"; found one of them"));
+        return Err(fail(DecodeReason::FieldInvalid, "a delete takes no \"image\" and no \"text\"; found one of them"));
     }
     let in_body = body.tenant.take().map(Some);
     // A body that says it all needs no key; one that tells a tenant must not tell another one.
@@ -93,7 +94,7 @@ fn tenant<const N: usize>(keys: &KeySettings, told: [(&str, Told); N]) -> Result
             None => format!("the form {} of the key (kafka.key_template)", keys.template),
         };
         return Err(fail(
-            "tenant_missing",
+            DecodeReason::TenantMissing,
             format!("no tenant; expected {place} to tell it, empty where there is none"),
         ));
     };
@@ -108,7 +109,7 @@ fn tenant<const N: usize>(keys: &KeySettings, told: [(&str, Told); N]) -> Result
                 shown(&tenant),
                 shown(&other)
             );
-            Err(fail("tenant_conflict", message))
+            Err(fail(DecodeReason::TenantConflict, message))
         }
     }
 }
@@ -148,7 +149,7 @@ impl Body {
             "payload" => match value {
                 Value::Object(payload) if payload.contains_key(RESERVED_KEY) => {
                     return Err(fail(
-                        "payload_reserved",
+                        DecodeReason::PayloadReserved,
                         format!("payload key {RESERVED_KEY:?} is reserved; rename it"),
                     ));
                 }
@@ -175,7 +176,7 @@ fn op(text: &str) -> Result<Op, Failure> {
         "patch" => Ok(Op::Patch),
         "delete" => Ok(Op::Delete),
         other => Err(fail(
-            "field_invalid",
+            DecodeReason::FieldInvalid,
             format!("field \"op\" is {:?}; expected upsert, patch or delete", redact::excerpt(other, QUOTED_CHARS_MAX)),
         )),
     }
@@ -185,11 +186,14 @@ fn models(value: Value) -> Result<Vec<ModelId>, Failure> {
     let expected = "a list of model ids such as [\"ViT-B-32/openai\"]";
     let Value::Array(items) = value else { return Err(mistyped("models", &value, expected)) };
     if items.is_empty() {
-        return Err(fail("field_invalid", "field \"models\" is empty; leave it out to mean all configured models"));
+        return Err(fail(
+            DecodeReason::FieldInvalid,
+            "field \"models\" is empty; leave it out to mean all configured models",
+        ));
     }
     if items.len() > MODELS_MAX {
         let message = format!("field \"models\" has {} entries; expected at most {MODELS_MAX}", items.len());
-        return Err(fail("field_invalid", message));
+        return Err(fail(DecodeReason::FieldInvalid, message));
     }
     let mut models = Vec::with_capacity(items.len());
     for item in items {
@@ -214,7 +218,10 @@ fn version(value: &Value) -> Option<u64> {
 }
 
 fn invalid(name: &str, error: &dyn fmt::Display) -> Failure {
-    fail("field_invalid", format!("field {name:?} {}", redact::excerpt(&error.to_string(), 4 * QUOTED_CHARS_MAX)))
+    fail(
+        DecodeReason::FieldInvalid,
+        format!("field {name:?} {}", redact::excerpt(&error.to_string(), 4 * QUOTED_CHARS_MAX)),
+    )
 }
 
 fn mistyped(name: &str, value: &Value, expected: &str) -> Failure {
@@ -227,7 +234,7 @@ fn mistyped(name: &str, value: &Value, expected: &str) -> Failure {
         Value::Object(_) => "an object",
     };
     let found = redact::excerpt(&value.to_string(), QUOTED_CHARS_MAX);
-    fail("field_type", format!("field {name:?} is {kind} ({found}); expected {expected}"))
+    fail(DecodeReason::FieldType, format!("field {name:?} is {kind} ({found}); expected {expected}"))
 }
 
 fn unknown(name: &str) -> Failure {
@@ -239,7 +246,7 @@ fn unknown(name: &str) -> Failure {
         (None, Some((score, field))) if score > 0.75 => format!("; did you mean {field:?}?"),
         _ => format!("; expected one of {}", FIELDS.join(", ")),
     };
-    fail("field_unknown", format!("unknown field \"{shown}\"{hint}"))
+    fail(DecodeReason::FieldUnknown, format!("unknown field \"{shown}\"{hint}"))
 }
 
 /// What wraps messages in members of this name, and how to have it unwrapped.
@@ -264,7 +271,7 @@ fn not_json(value: &[u8], text: &[u8], error: &serde_json::Error) -> Failure {
     // The parser quotes a whole string.
     let error_text = redact::excerpt(&error.to_string(), 4 * QUOTED_CHARS_MAX);
     if error.is_data() {
-        return fail("message_invalid", format!("{error_text}{}; found {found}", another_kind(text)));
+        return fail(DecodeReason::MessageInvalid, format!("{error_text}{}; found {found}", another_kind(text)));
     }
     let around = framing::of(value);
     // Of binary data the frame says it all.
@@ -273,7 +280,7 @@ fn not_json(value: &[u8], text: &[u8], error: &serde_json::Error) -> Failure {
     let cause = if causes.is_empty() { String::new() } else { format!(", found {}", causes.join(": ")) };
     let message =
         format!("expected a JSON object in UTF-8{cause} ({error_text}); found {} bytes: {found}", value.len());
-    fail("message_not_json", message)
+    fail(DecodeReason::MessageNotJson, message)
 }
 
 /// What is looked at a second time, only to name it; values take far more memory than text.

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::domain::Position;
+use crate::domain::{DecodeReason, Position};
 
 fn message(key: Option<&str>, value: Option<&[u8]>) -> Message {
     Message {
@@ -54,7 +54,7 @@ fn the_key_names_the_asset_and_a_tombstone_deletes_it() {
     assert_eq!(decoded(r#"{"text": "x"}"#).unwrap().asset.as_str(), "k");
     let tombstone = decode(&message(Some("k"), None), Op::Patch).unwrap();
     assert_eq!((tombstone.op, tombstone.asset.as_str()), (Op::Delete, "k"));
-    assert_eq!(decode(&message(None, None), Op::Patch).unwrap_err().reason, "field_missing");
+    assert_eq!(decode(&message(None, None), Op::Patch).unwrap_err().fault.reason, DecodeReason::FieldMissing.into());
 }
 
 #[test]
@@ -62,34 +62,37 @@ fn the_topic_sets_the_default_op_and_null_is_absent() {
     let value = br#"{"payload": {"a": 1}, "image": null, "text": ""}"#;
     let patch = decode(&message(Some("k"), Some(value)), Op::Patch).unwrap();
     assert_eq!((patch.op, patch.image.is_none(), patch.text), (Op::Patch, true, None));
-    assert_eq!(decoded(std::str::from_utf8(value).unwrap()).unwrap_err().reason, "field_missing");
+    assert_eq!(
+        decoded(std::str::from_utf8(value).unwrap()).unwrap_err().fault.reason,
+        DecodeReason::FieldMissing.into()
+    );
 }
 
 #[test]
 fn broken_messages_say_field_found_and_expected() {
-    let cases: [(&str, &str, &str); 14] = [
-        ("not json", "message_not_json", "expected a JSON object"),
-        ("", "message_not_json", "found 0 bytes"),
-        ("[1]", "message_invalid", "expected a JSON object"),
-        (r#"{"id": "a", "imgae": "x"}"#, "field_unknown", r#"did you mean "image"?"#),
-        (r#"{"id": "a", "zzz": "x"}"#, "field_unknown", "expected one of id, op"),
-        (r#"{"id": "a", "text": "x", "text": "y"}"#, "message_invalid", "comes twice"),
-        (r#"{"id": 5, "text": "x"}"#, "field_type", r#"field "id" is a number (5); expected a string"#),
-        (r#"{"id": "", "text": "x"}"#, "field_invalid", "is empty"),
-        (r#"{"id": "a"}"#, "field_missing", "needs \"image\", \"text\" or both"),
-        (r#"{"id": "a", "text": "x", "op": "insert"}"#, "field_invalid", "expected upsert, patch or delete"),
-        (r#"{"id": "a", "text": "x", "version": -1}"#, "field_type", "unsigned integer"),
-        (r#"{"id": "a", "text": "x", "payload": [1]}"#, "field_type", "is a list ([1]); expected an object"),
-        (r#"{"id": "a", "text": "x", "payload": {"clipstream": 1}}"#, "payload_reserved", "reserved"),
-        (r#"{"id": "a", "text": "x", "models": ["b32"]}"#, "field_invalid", "VARIANT/CHECKPOINT"),
+    let cases: [(&str, DecodeReason, &str); 14] = [
+        ("not json", DecodeReason::MessageNotJson, "expected a JSON object"),
+        ("", DecodeReason::MessageNotJson, "found 0 bytes"),
+        ("[1]", DecodeReason::MessageInvalid, "expected a JSON object"),
+        (r#"{"id": "a", "imgae": "x"}"#, DecodeReason::FieldUnknown, r#"did you mean "image"?"#),
+        (r#"{"id": "a", "zzz": "x"}"#, DecodeReason::FieldUnknown, "expected one of id, op"),
+        (r#"{"id": "a", "text": "x", "text": "y"}"#, DecodeReason::MessageInvalid, "comes twice"),
+        (r#"{"id": 5, "text": "x"}"#, DecodeReason::FieldType, r#"field "id" is a number (5); expected a string"#),
+        (r#"{"id": "", "text": "x"}"#, DecodeReason::FieldInvalid, "is empty"),
+        (r#"{"id": "a"}"#, DecodeReason::FieldMissing, "needs \"image\", \"text\" or both"),
+        (r#"{"id": "a", "text": "x", "op": "insert"}"#, DecodeReason::FieldInvalid, "expected upsert, patch or delete"),
+        (r#"{"id": "a", "text": "x", "version": -1}"#, DecodeReason::FieldType, "unsigned integer"),
+        (r#"{"id": "a", "text": "x", "payload": [1]}"#, DecodeReason::FieldType, "is a list ([1]); expected an object"),
+        (r#"{"id": "a", "text": "x", "payload": {"clipstream": 1}}"#, DecodeReason::PayloadReserved, "reserved"),
+        (r#"{"id": "a", "text": "x", "models": ["b32"]}"#, DecodeReason::FieldInvalid, "VARIANT/CHECKPOINT"),
     ];
     for (value, reason, part) in cases {
         let failure = decoded(value).unwrap_err();
-        assert_eq!(failure.reason, reason, "{value}: {failure}");
-        assert!(failure.message.contains(part), "{value}: {failure}");
+        assert_eq!(failure.fault.reason, reason.into(), "{value}: {failure}");
+        assert!(failure.fault.message.contains(part), "{value}: {failure}");
     }
     let nested = "[".repeat(100_000);
-    assert_eq!(decoded(&nested).unwrap_err().reason, "message_invalid");
+    assert_eq!(decoded(&nested).unwrap_err().fault.reason, DecodeReason::MessageInvalid.into());
 }
 
 #[test]
@@ -140,12 +143,12 @@ fn what_is_no_json_is_named_in_visible_words() {
     ];
     for (value, part) in cases {
         let failure = of_bytes(value).expect_err(part);
-        assert!(failure.message.contains(part), "{part}: {failure}");
-        assert!(!failure.message.chars().any(redact::is_invisible), "{failure:?}");
-        assert!(failure.message.len() < 600, "{failure}");
+        assert!(failure.fault.message.contains(part), "{part}: {failure}");
+        assert!(!failure.fault.message.chars().any(redact::is_invisible), "{failure:?}");
+        assert!(failure.fault.message.len() < 600, "{failure}");
     }
     let long = format!("\"{}\"", "x".repeat(1_000_000));
-    assert!(decoded(&long).unwrap_err().message.len() < 1000, "it is not quoted as a whole");
+    assert!(decoded(&long).unwrap_err().fault.message.len() < 1000, "it is not quoted as a whole");
 }
 
 #[test]
@@ -156,7 +159,7 @@ fn a_whole_float_is_its_integer() {
     }
     // 2^53 is also the nearest float of 2^53 + 1.
     for number in ["42.5", "-1.0", "-0.0", "9007199254740992.0", "1e300", "\"42\""] {
-        assert_eq!(version(number).unwrap_err().reason, "field_type", "{number}");
+        assert_eq!(version(number).unwrap_err().fault.reason, DecodeReason::FieldType.into(), "{number}");
     }
 }
 
@@ -172,30 +175,31 @@ fn tenants_are_told_by_body_header_or_key_and_all_agree() {
     let told = |settings: &KeySettings, message: Message| match super::decode(&message, Op::Upsert, settings) {
         Ok(request) => {
             let tenant = request.tenant.as_ref().map_or("none", |tenant| tenant.as_str());
-            format!("{tenant}: {}", request.asset)
+            Ok(format!("{tenant}: {}", request.asset))
         }
-        Err(failure) => failure.reason.to_owned(),
+        Err(failure) => Err(failure.fault.reason),
     };
+    let fine = |text: &str| Ok(text.to_owned());
     let (plain, acme) = (Some(r#"{"text": "x"}"#), Some(r#"{"id": "a", "text": "x", "tenant": "acme"}"#));
     // An upsert and a tombstone that say the same are about the same asset.
     for value in [plain, None] {
-        assert_eq!(told(&header, with("a", value, Some("acme"))), "acme: a");
-        assert_eq!(told(&header, with("a", value, Some(""))), "none: a");
-        assert_eq!(told(&header, with("a", value, None)), "tenant_missing");
-        assert_eq!(told(&key, with("acme/a", value, None)), "acme: a");
-        assert_eq!(told(&key, with("/a", value, None)), "none: a");
-        assert_eq!(told(&key, with("a", value, None)), "field_invalid");
+        assert_eq!(told(&header, with("a", value, Some("acme"))), fine("acme: a"));
+        assert_eq!(told(&header, with("a", value, Some(""))), fine("none: a"));
+        assert_eq!(told(&header, with("a", value, None)), Err(DecodeReason::TenantMissing.into()));
+        assert_eq!(told(&key, with("acme/a", value, None)), fine("acme: a"));
+        assert_eq!(told(&key, with("/a", value, None)), fine("none: a"));
+        assert_eq!(told(&key, with("a", value, None)), Err(DecodeReason::FieldInvalid.into()));
     }
-    assert_eq!(told(&header, with("a", acme, None)), "acme: a");
-    assert_eq!(told(&header, with("a", acme, Some("acme"))), "acme: a");
-    assert_eq!(told(&header, with("a", acme, Some("globex"))), "tenant_conflict");
-    assert_eq!(told(&header, with("a", acme, Some(""))), "tenant_conflict");
-    assert_eq!(told(&key, with("globex/a", acme, None)), "tenant_conflict");
-    assert_eq!(told(&key, with("any", acme, None)), "acme: a", "its body says it all");
+    assert_eq!(told(&header, with("a", acme, None)), fine("acme: a"));
+    assert_eq!(told(&header, with("a", acme, Some("acme"))), fine("acme: a"));
+    assert_eq!(told(&header, with("a", acme, Some("globex"))), Err(DecodeReason::TenantConflict.into()));
+    assert_eq!(told(&header, with("a", acme, Some(""))), Err(DecodeReason::TenantConflict.into()));
+    assert_eq!(told(&key, with("globex/a", acme, None)), Err(DecodeReason::TenantConflict.into()));
+    assert_eq!(told(&key, with("any", acme, None)), fine("acme: a"), "its body says it all");
     let both = KeySettings { tenant_header: Some("tenant".into()), ..key };
-    assert_eq!(told(&both, with("acme/a", None, Some("globex"))), "tenant_conflict");
-    assert_eq!(told(&both, with("acme/a", None, None)), "acme: a");
+    assert_eq!(told(&both, with("acme/a", None, Some("globex"))), Err(DecodeReason::TenantConflict.into()));
+    assert_eq!(told(&both, with("acme/a", None, None)), fine("acme: a"));
     // By default only bodies tell.
     let default = KeySettings::default();
-    assert_eq!(told(&default, with("acme/a", None, Some("acme"))), "none: acme/a");
+    assert_eq!(told(&default, with("acme/a", None, Some("acme"))), fine("none: acme/a"));
 }

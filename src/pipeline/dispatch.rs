@@ -20,10 +20,10 @@ use super::turns::{Lane, Name, Turns};
 use super::watermark::{Assignment, Taken, Watermarks};
 use crate::config::PipelineSettings;
 use crate::dead_letter::{DeadLetter, Sent};
-use crate::domain::{Failure, IngestRequest, Message, Outcome};
+use crate::domain::{Class, Failure, IngestRequest, Message, Outcome};
 use crate::media::Standing;
 use crate::shutdown::Shutdown;
-use crate::source::{Demand, Revocation, Source, SourceError, SourceEvent};
+use crate::source::{Demand, Revocation, Source, SourceEvent};
 use crate::telemetry::{Health, Metrics, Pulse};
 
 /// How often the loop shows that it goes round, whatever else happens.
@@ -236,8 +236,8 @@ impl<H: Handler> Dispatcher<H> {
                 event = self.source.next(demand), if !source_ended => match event {
                     Ok(SourceEvent::End) => source_ended = true,
                     Ok(event) => self.on_event(event)?,
-                    Err(SourceError::Fatal(why)) => return Err(SourceError::Fatal(why).into()),
-                    Err(SourceError::Temporary(why)) => tracing::warn!("source: {why}"),
+                    Err(error) if error.class == Class::Transient => tracing::warn!("source: {error}"),
+                    Err(error) => return Err(error.into()),
                 },
             }
         }
@@ -318,7 +318,7 @@ impl<H: Handler> Dispatcher<H> {
                 }
             }
             Err(failure) => {
-                self.metrics.failed(failure.stage, failure.class, failure.reason);
+                self.metrics.failed(&failure);
                 self.running_bytes += bytes;
                 let handler = self.handler.clone();
                 self.tasks.spawn(async move {

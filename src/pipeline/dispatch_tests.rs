@@ -7,8 +7,12 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::*;
-use crate::domain::{AssetId, Class, Op, Payload, Position, Stage, Tenant, TopicPartition};
+use crate::domain::{
+    AssetId, Class, DecodeReason, Fault, MediaReason, Op, Payload, Position, Stage, Tenant, TopicPartition,
+};
 use crate::pipeline::FloodOf;
+use crate::source::SourceError;
+use crate::telemetry::Component;
 
 #[path = "neighbours_tests.rs"]
 mod neighbours;
@@ -88,7 +92,7 @@ impl Handler for FakeHandler {
     fn decode(&self, message: &Message) -> Result<IngestRequest, Failure> {
         let value = message.value.as_deref().unwrap_or_default();
         if value == b"unreadable" {
-            return Err(Failure::permanent(Stage::Decode, "test", "unreadable"));
+            return Err(Fault::new(DecodeReason::MessageInvalid, "unreadable").at(Stage::Decode));
         }
         let key = String::from_utf8(message.key.clone().unwrap().to_vec()).unwrap();
         let (tenant, asset) = key.split_once('/').map_or((None, &*key), |(tenant, asset)| (Some(tenant), asset));
@@ -126,11 +130,11 @@ impl Handler for FakeHandler {
                 return Err(Stop::Aside(Aside { wait, retry_after: None, is_out: true }));
             }
             "bad" => {
-                let failure = Failure::permanent(Stage::Fetch, "test", "bad");
+                let failure = Fault::new(MediaReason::HttpNotFound, "bad").at(Stage::Fetch);
                 return Err(GaveUp { failure, attempts: 1 }.into());
             }
             "late" => {
-                let failure = Failure { class: Class::Transient, ..Failure::permanent(Stage::Fetch, "test", "late") };
+                let failure = Fault::new(MediaReason::FetchTimeout, "late").at(Stage::Fetch);
                 return Err(GaveUp { failure, attempts: 5 }.into());
             }
             "panic" => panic!("as asked"),
@@ -158,7 +162,7 @@ impl Handler for FakeHandler {
         }
         self.buried.lock().unwrap().push(letter.message.position.offset);
         self.changed.notify_waiters();
-        if letter.failure.class == Class::Transient { Sent::PutOff } else { Sent::DeadLetter }
+        if letter.failure.fault.class == Class::Transient { Sent::PutOff } else { Sent::DeadLetter }
     }
 }
 
@@ -396,7 +400,12 @@ async fn a_message_of_an_unannounced_assignment_is_not_dropped_in_silence() {
 async fn a_message_that_does_not_move_makes_the_worker_unready_until_it_does() {
     let rig = Rig::new(PipelineSettings { stalled_after_ms: 1, ..Default::default() });
     rig.message(0, "a", "wait");
-    while !rig.health.reasons().iter().any(|(component, why)| *component == "in_flight" && why.contains("t[0]@0")) {
+    while !rig
+        .health
+        .reasons()
+        .iter()
+        .any(|(component, why)| *component == Component::InFlight && why.contains("t[0]@0"))
+    {
         tokio::task::yield_now().await;
     }
     rig.handler.gate.notify_one();

@@ -8,9 +8,10 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
+use super::clip_fault::{of_clip, of_picture};
 use crate::budget::Budget;
 use crate::clip::{Clip, ClipError, Pixels, Preprocess, decode_picture, picture_bytes};
-use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, UnchangedBy, Vectors};
+use crate::domain::{Failure, Fault, MediaRecord, Modality, PictureReason, Recorded, Stage, UnchangedBy, Vectors};
 use crate::media::Media;
 use crate::telemetry::Pulse;
 
@@ -148,7 +149,9 @@ impl Embed {
             let (image, text) = tokio::try_join!(image, text)?;
             Ok::<_, ClipError>(Given { vectors: Vectors { image, text }, kept })
         });
-        let targets = futures::future::try_join_all(given).await.map_err(|e| failure(&e))?;
+        let targets = futures::future::try_join_all(given).await;
+        // A tower that is gone is an outage for the item; the dispatcher notices and stops the worker.
+        let targets = targets.map_err(|error| of_clip(&error).at(Stage::Embed))?;
         Ok(Embedded { targets, media, text_sha256, image_by })
     }
 
@@ -169,7 +172,7 @@ impl Embed {
                     true => picture_bytes(&bytes, pixels_max, decode_bytes_max, &preprocesses(&owned, &wanted)),
                     false => Ok(0),
                 };
-                let taken = taken.map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
+                let taken = taken.map_err(|error| of_picture(&error).at(Stage::Embed))?;
                 Ok((sha256, wanted, taken))
             })
             .await?;
@@ -196,8 +199,8 @@ impl Embed {
                 // Held until all of it is done, even if nobody waits for it any more.
                 let _reserved = reserved;
                 let models = preprocesses(&owned, &wanted);
-                let picture = decode_picture(&bytes, pixels_max, &models)
-                    .map_err(|e| Failure::permanent(Stage::Embed, e.reason, e.message))?;
+                let picture =
+                    decode_picture(&bytes, pixels_max, &models).map_err(|error| of_picture(&error).at(Stage::Embed))?;
                 let mut pixels = models.iter().map(|model| model.apply(&picture));
                 let pixels: Vec<_> = wanted.iter().map(|wanted| if *wanted { pixels.next() } else { None }).collect();
                 Ok((picture.width, picture.height, picture.mime, pixels))
@@ -222,8 +225,8 @@ impl Embed {
         });
         // Whatever panics on hostile bytes has lost this picture, not the worker.
         done.await.unwrap_or_else(|_| {
-            let message = "the picture broke its decoder; please report the file and the log line before this";
-            Err(Failure::permanent(Stage::Embed, "image_undecodable", message))
+            let broken = Fault::new(PictureReason::Undecodable, "the picture broke its decoder");
+            Err(broken.hint("please report the file and the log line before this").at(Stage::Embed))
         })
     }
 }
@@ -235,12 +238,6 @@ fn preprocesses<'a>(targets: &'a [Target], wanted: &[bool]) -> Vec<&'a Preproces
 
 fn no_pixels(targets: &[Target]) -> Vec<Option<Pixels>> {
     vec![const { None }; targets.len()]
-}
-
-fn failure(error: &ClipError) -> Failure {
-    // A tower that is gone is an outage for the item; the dispatcher notices and stops the worker.
-    let message = error.to_string();
-    Failure { stage: Stage::Embed, class: error.class(), reason: error.reason(), message, retry_after: None }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::dispatch::{Dispatcher, End, Ended, Handler, Leaving};
 use super::keys::Job;
 use super::watermark::Assignment;
-use crate::domain::{Message, Outcome, PointId, TopicPartition};
+use crate::domain::{Failure, Message, Outcome, PointId, TopicPartition};
 
 impl<H: Handler> Dispatcher<H> {
     pub(super) fn on_ended(&mut self, ended: Ended) {
@@ -104,13 +104,12 @@ impl<H: Handler> Dispatcher<H> {
     fn settle(&mut self, message: &Message, bytes: usize, outcome: &Outcome) {
         self.forget(bytes);
         self.flood_gate.settled(outcome);
-        if let Outcome::DeadLettered(failure) = outcome {
-            tracing::warn!(position = %message.position, stage = %failure.stage, class = %failure.class,
-                reason = failure.reason, "dead letter: {}", failure.message);
+        if let Outcome::DeadLettered(Failure { stage, fault }) = outcome {
+            tracing::warn!(position = %message.position, %stage, class = %fault.class, reason = fault.reason.as_str(),
+                "dead letter: {fault}");
         }
-        if let Outcome::PutOff(failure) = outcome {
-            tracing::debug!(position = %message.position, stage = %failure.stage, reason = failure.reason,
-                "put off: {}", failure.message);
+        if let Outcome::PutOff(Failure { stage, fault }) = outcome {
+            tracing::debug!(position = %message.position, %stage, reason = fault.reason.as_str(), "put off: {fault}");
         }
         self.progress.settle(matches!(outcome, Outcome::DeadLettered(_)));
         self.metrics.settled(outcome);

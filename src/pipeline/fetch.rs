@@ -13,11 +13,5 @@ pub async fn fetch(media: &MediaClient, url: &MediaUrl, known: Option<&MediaReco
         }),
         None => media.fetch(url).await.map(Picture::Fetched),
     };
-    fetched.map_err(|e| Failure {
-        stage: Stage::Fetch,
-        class: e.class,
-        reason: e.reason,
-        message: e.message,
-        retry_after: e.retry_after,
-    })
+    fetched.map_err(|fault| fault.at(Stage::Fetch))
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use crate::config::PipelineSettings;
-use crate::domain::{Failure, Outcome};
+use crate::domain::{AnyReason, Explain, Failure, Finding, Outcome};
 
 /// Settled messages over which the share is taken; none is taken before there are so many.
 const WINDOW: usize = 1_000;
@@ -17,7 +17,7 @@ const WINDOW: usize = 1_000;
 pub struct Flood {
     pub of: FloodOf,
     /// What the last one died of.
-    pub reason: &'static str,
+    pub reason: AnyReason,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,18 +26,24 @@ pub enum FloodOf {
     Share { dead: usize, of: usize },
 }
 
-impl fmt::Display for Flood {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Explain for Flood {
+    fn explain(&self) -> Finding {
         let (found, limit) = match self.of {
             FloodOf::InRow(messages) => (format!("{messages} messages in a row"), "dead_letters_in_row_max"),
             FloodOf::Share { dead, of } => (format!("{dead} of the last {of} messages"), "dead_letters_percent_max"),
         };
-        write!(
-            f,
+        let message = format!(
             "{found} became dead letters, the last one by {}, which looks like a wrong topic, a changed format, or something \
-             that all of them need; see the dead letters, then start again (limit: pipeline.{limit})",
+             that all of them need",
             self.reason
-        )
+        );
+        Finding::new(message).hint(format!("see the dead letters, then start again (limit: pipeline.{limit})"))
+    }
+}
+
+impl fmt::Display for Flood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explain().fmt(f)
     }
 }
 
@@ -50,7 +56,8 @@ pub struct FloodGate {
     /// Whether they became dead letters; the latest ones, at most `window`.
     latest: VecDeque<bool>,
     dead: usize,
-    reason: &'static str,
+    /// What the last one died of.
+    reason: Option<AnyReason>,
 }
 
 impl FloodGate {
@@ -62,13 +69,15 @@ impl FloodGate {
             in_row: 0,
             latest: VecDeque::new(),
             dead: 0,
-            reason: "",
+            reason: None,
         }
     }
 
     pub fn settled(&mut self, outcome: &Outcome) {
         match outcome {
-            Outcome::DeadLettered(Failure { reason, .. }) => (self.in_row, self.reason) = (self.in_row + 1, reason),
+            Outcome::DeadLettered(Failure { fault, .. }) => {
+                (self.in_row, self.reason) = (self.in_row + 1, Some(fault.reason));
+            }
             Outcome::Indexed | Outcome::Deleted => self.in_row = 0,
             _ => {}
         }
@@ -82,7 +91,7 @@ impl FloodGate {
 
     /// What is too much now, if anything.
     pub fn flood(&self) -> Option<Flood> {
-        let flood = |of| Some(Flood { of, reason: self.reason });
+        let flood = |of| Some(Flood { of, reason: self.reason? });
         if self.in_row_max > 0 && self.in_row >= self.in_row_max {
             return flood(FloodOf::InRow(self.in_row));
         }
@@ -97,7 +106,7 @@ impl FloodGate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Class, Stage};
+    use crate::domain::{Class, Fault, MediaReason, Stage};
 
     fn gate(in_row_max: u64, percent_max: usize) -> FloodGate {
         let settings = PipelineSettings {
@@ -109,7 +118,7 @@ mod tests {
     }
 
     fn dead(class: Class) -> Outcome {
-        Outcome::DeadLettered(Failure { class, ..Failure::permanent(Stage::Fetch, "test", "no") })
+        Outcome::DeadLettered(Fault::new(MediaReason::HttpStatus, "no").class(class).at(Stage::Fetch))
     }
 
     fn of(gate: &FloodGate) -> Option<FloodOf> {

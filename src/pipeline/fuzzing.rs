@@ -37,8 +37,9 @@ pub fn message(data: &[u8]) {
     let keys = KeySettings { format, ..KeySettings::default() };
     match decode(&message, default_op, &keys) {
         Err(failure) => {
-            assert!(failure.message.chars().count() <= MESSAGE_CHARS_MAX, "{}", failure.message);
-            assert!(!failure.message.chars().any(is_invisible), "{:?}", failure.message);
+            let text = failure.fault.to_string();
+            assert!(text.chars().count() <= MESSAGE_CHARS_MAX, "{text}");
+            assert!(!text.chars().any(is_invisible), "{text:?}");
         }
         Ok(request) => {
             assert!(!request.asset.as_str().is_empty());

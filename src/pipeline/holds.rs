@@ -51,7 +51,7 @@ impl Hold {
             *hold = Some(Self { holds: holds.clone(), stage });
         }
         // Under the lock, so that the end of another item's hold cannot come between.
-        holds.health.outage(stage.as_str(), failure.reason, failure.message.clone());
+        holds.health.outage(stage, failure.fault.reason, failure.fault.to_string());
     }
 
     /// Waits before the next attempt: at most `wait`, and less when another item's attempt succeeds, since what was down
@@ -74,7 +74,7 @@ impl Drop for Hold {
             held.insert(self.stage, left);
         } else {
             held.remove(&self.stage);
-            self.holds.health.over(self.stage.as_str());
+            self.holds.health.over(self.stage);
         }
     }
 }

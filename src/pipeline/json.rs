@@ -10,6 +10,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::domain::DecodeReason;
 use crate::domain::memory::{MEMBER_BYTES, MEMBERS_MIN, VALUE_BYTES};
 use crate::redact;
 
@@ -36,7 +37,7 @@ pub(super) enum Unreadable {
     /// Not JSON, or not an object.
     Json(serde_json::Error),
     /// JSON that is refused, with a reason of its own.
-    Refused { reason: &'static str, message: String },
+    Refused { reason: DecodeReason, message: String },
 }
 
 /// # Errors
@@ -105,7 +106,7 @@ fn odd(number: &str) -> Option<Odd> {
 
 #[derive(Debug)]
 struct Refused {
-    reason: &'static str,
+    reason: DecodeReason,
     /// What is wrong, after the path.
     what: String,
     /// Steps from the place outwards.
@@ -134,7 +135,7 @@ struct State {
 
 impl State {
     /// Notes why, for [`object`] to say instead of the error that is returned.
-    fn refuse<E: serde::de::Error>(&mut self, reason: &'static str, what: String, at: Option<&str>) -> E {
+    fn refuse<E: serde::de::Error>(&mut self, reason: DecodeReason, what: String, at: Option<&str>) -> E {
         let path = at.map(|name| format!(".{name}")).into_iter().collect();
         self.refused = Some(Refused { reason, what, path });
         E::custom("refused")
@@ -178,7 +179,7 @@ impl<'de> Visitor<'de> for Members<'_> {
             }
             // At most as many as are known.
             if fields.known.iter().any(|(known, _)| *known == name) {
-                return Err(self.state.borrow_mut().refuse("message_invalid", twice(), Some(&name)));
+                return Err(self.state.borrow_mut().refuse(DecodeReason::MessageInvalid, twice(), Some(&name)));
             }
             match map.next_value_seed(Strict { state: self.state }) {
                 Ok(value) => fields.known.push((name, value)),
@@ -221,7 +222,7 @@ impl Strict<'_> {
                             i64::MIN,
                             i64::MAX
                         );
-                        Err(state.refuse("integer_out_of_range", what, None))
+                        Err(state.refuse(DecodeReason::IntegerOutOfRange, what, None))
                     }
                 }
             }
@@ -234,7 +235,7 @@ impl Strict<'_> {
         state.depth += 1;
         if state.depth > DEPTH_MAX {
             let what = format!("is nested deeper than {DEPTH_MAX} levels; flatten it, or store it as a string");
-            return Err(state.refuse("nested_too_deep", what, None));
+            return Err(state.refuse(DecodeReason::NestedTooDeep, what, None));
         }
         Ok(())
     }
@@ -252,7 +253,7 @@ impl Strict<'_> {
                 "takes the message beyond {} MiB in memory; expected less: keep long lists of numbers or objects elsewhere",
                 MEMORY_BYTES_MAX / (1024 * 1024)
             );
-            return Err(state.refuse("message_too_large", what, None));
+            return Err(state.refuse(DecodeReason::MessageTooLarge, what, None));
         }
         Ok(())
     }
@@ -329,7 +330,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
             if members.contains_key(&name) {
-                return Err(self.state.borrow_mut().refuse("message_invalid", twice(), Some(&name)));
+                return Err(self.state.borrow_mut().refuse(DecodeReason::MessageInvalid, twice(), Some(&name)));
             }
             match map.next_value_seed(Strict { state: self.state }) {
                 Ok(value) => {

@@ -4,7 +4,7 @@ fn read(text: &str) -> Result<Fields, Unreadable> {
     object(text.as_bytes(), &["a", "b"])
 }
 
-fn refused(text: &str) -> (&'static str, String) {
+fn refused(text: &str) -> (DecodeReason, String) {
     match read(text) {
         Err(Unreadable::Refused { reason, message }) => (reason, message),
         other => panic!("{text}: {other:?}"),
@@ -15,18 +15,22 @@ fn refused(text: &str) -> (&'static str, String) {
 fn what_is_refused_is_named_by_its_path() {
     let deep = |levels: usize| format!(r#"{{"a": {}{}}}"#, "[".repeat(levels), "]".repeat(levels));
     let cases = [
-        (r#"{"a": 1, "a": 2}"#.to_owned(), "message_invalid", r#"field "a" comes twice"#),
-        (r#"{"a": {"x": [1, {"y": 1, "y": 1}]}}"#.to_owned(), "message_invalid", r#"field "a.x[1].y" comes twice"#),
-        (r#"{"a": {"": 1, "": 1}}"#.to_owned(), "message_invalid", r#"field "a." comes twice"#),
+        (r#"{"a": 1, "a": 2}"#.to_owned(), DecodeReason::MessageInvalid, r#"field "a" comes twice"#),
+        (
+            r#"{"a": {"x": [1, {"y": 1, "y": 1}]}}"#.to_owned(),
+            DecodeReason::MessageInvalid,
+            r#"field "a.x[1].y" comes twice"#,
+        ),
+        (r#"{"a": {"": 1, "": 1}}"#.to_owned(), DecodeReason::MessageInvalid, r#"field "a." comes twice"#),
         (
             r#"{"b": ["1e5", -1.5, {"n": 9223372036854775808}]}"#.to_owned(),
-            "integer_out_of_range",
+            DecodeReason::IntegerOutOfRange,
             r#"field "b[2].n" is the integer 9223372036854775808; expected one from -9223372036854775808"#,
         ),
-        (r#"{"a": 1e3, "b": -9223372036854775809}"#.to_owned(), "integer_out_of_range", "field \"b\" is"),
-        (format!(r#"{{"a": 1{}}}"#, "0".repeat(200)), "integer_out_of_range", "0…; expected"),
-        (deep(DEPTH_MAX + 1), "nested_too_deep", "is nested deeper than 24 levels"),
-        (deep(120), "nested_too_deep", "field \"a[0][0]"),
+        (r#"{"a": 1e3, "b": -9223372036854775809}"#.to_owned(), DecodeReason::IntegerOutOfRange, "field \"b\" is"),
+        (format!(r#"{{"a": 1{}}}"#, "0".repeat(200)), DecodeReason::IntegerOutOfRange, "0…; expected"),
+        (deep(DEPTH_MAX + 1), DecodeReason::NestedTooDeep, "is nested deeper than 24 levels"),
+        (deep(120), DecodeReason::NestedTooDeep, "field \"a[0][0]"),
     ];
     for (text, reason, part) in cases {
         let found = refused(&text);
@@ -51,7 +55,7 @@ fn what_takes_much_more_memory_than_text_is_refused_before_it_does() {
     {
         assert!(read(&list(item, fits)).is_ok(), "{item}");
         let (reason, message) = refused(&list(item, fits_not));
-        assert_eq!(reason, "message_too_large");
+        assert_eq!(reason, DecodeReason::MessageTooLarge);
         assert!(message.contains("field \"a") && message.contains("64 MiB"), "{message}");
     }
     assert!(read(&format!(r#"{{"a": "{}"}}"#, "x".repeat(20_000_000))).is_ok(), "text is as large as it is");

@@ -27,6 +27,7 @@
 
 mod asset_key;
 mod attempts;
+pub(crate) mod clip_fault;
 mod decode;
 mod dispatch;
 mod embed;
@@ -70,7 +71,10 @@ pub use trial::Trial;
 use crate::clip::Clip;
 use crate::config::{KeySettings, PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
-use crate::domain::{Failure, Guard, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage, Stamp};
+use crate::domain::{
+    DecodeReason, Explain, Failure, Fault, Finding, Guard, IngestRequest, Message, ModelId, Op, Outcome,
+    PipelineReason, PointId, Recorded, Stage, Stamp,
+};
 use crate::media::{MediaClient, Standing};
 use crate::redact;
 use crate::shutdown::Shutdown;
@@ -93,18 +97,32 @@ pub enum PipelineError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// A stage is broken for good; what was in flight is not committed and will be delivered again.
-    #[error("a stage broke: {0}; this is a bug, please report it with the log lines before it")]
+    #[error("{}", self.explain())]
     Broken(String),
     /// A model's sessions do not work any more; what was in flight is not committed and will be delivered again.
-    #[error(
-        "{0}; what is in flight is delivered again to the next worker. See the log for the first of these errors, and the \
-             device or the memory that the model runs on (limit: clip.recovery_max_ms)"
-    )]
+    #[error("{}", self.explain())]
     Model(String),
     #[error("{0}")]
     Flood(Flood),
-    #[error("stopped by a second signal before work in flight was drained")]
+    #[error("{}", self.explain())]
     Forced,
+}
+
+impl Explain for PipelineError {
+    fn explain(&self) -> Finding {
+        match self {
+            Self::Source(error) => error.explain(),
+            Self::Broken(why) => Finding::new(format!("a stage broke: {why}"))
+                .hint("this is a bug, please report it with the log lines before it"),
+            Self::Model(why) => Finding::new(format!("{why}; what is in flight is delivered again to the next worker"))
+                .hint(
+                    "see the log for the first of these errors, and the device or the memory that the model runs on \
+                     (limit: clip.recovery_max_ms)",
+                ),
+            Self::Flood(flood) => flood.explain(),
+            Self::Forced => Finding::new("stopped by a second signal before work in flight was drained"),
+        }
+    }
 }
 
 /// Everything a pipeline is made of.
@@ -317,9 +335,9 @@ impl Stages {
         if self.attempts.run(Stage::Recall, ask).await? {
             return Ok(());
         }
-        let message = "a newer patch of the asset was written while this message waited in a retry topic; send the asset \
-                       anew, or replay this letter if it may overwrite the patch";
-        Err(GaveUp { failure: Failure::permanent(Stage::Upsert, "overtaken", message), attempts: 1 })
+        let message = "a newer patch of the asset was written while this message waited in a retry topic";
+        let failure = Fault::new(PipelineReason::Overtaken, message).at(Stage::Upsert);
+        Err(GaveUp { failure, attempts: 1 })
     }
 
     /// Fetches, embeds and writes, except for what is `known`. `None`: a point has changed that this relied on.
@@ -375,7 +393,7 @@ impl Stages {
                     redact::excerpt(&model.to_string(), 80),
                     known.join(", ")
                 );
-                Failure::permanent(Stage::Decode, "model_not_configured", message)
+                refusal::fail(DecodeReason::ModelNotConfigured, message)
             })
         };
         models.iter().map(find).collect()

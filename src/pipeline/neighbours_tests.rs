@@ -1,6 +1,7 @@
 //! What one neighbour (a host, a tenant, an asset, a partition) does to the others.
 
 use super::*;
+use crate::domain::StoreReason;
 
 /// Long enough for what would go wrong to do so.
 async fn for_a_while() {
@@ -157,7 +158,7 @@ async fn what_everybody_needs_is_waited_for_within_the_window() {
     let rig = Rig::new(settings(4));
     // As when the store is down: each is retried in its place.
     (0..50).for_each(|n| rig.message(n, &format!("tenant/{n}"), "wait"));
-    rig.health.outage("upsert", "store_unreachable", "down");
+    rig.health.outage(Stage::Upsert, StoreReason::Unreachable, "down");
     rig.handler.until(|h| h.started.lock().unwrap().len() == 4).await;
     for_a_while().await;
     let shown = rig.metrics.encode();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::adaptive::{Gate, Load};
+use crate::domain::StoreReason;
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
 
@@ -35,8 +36,8 @@ impl Pace {
 fn load<T>(result: &Result<T, StoreError>) -> Load {
     let Err(error) = result else { return Load::Fine };
     match error.reason {
-        "store_busy" => Load::Over { pause: error.retry_after },
-        "store_timeout" | "store_update_incomplete" => Load::Over { pause: None },
+        StoreReason::Busy => Load::Over { pause: error.retry_after },
+        StoreReason::Timeout | StoreReason::UpdateIncomplete => Load::Over { pause: None },
         _ => Load::Unknown,
     }
 }
@@ -46,6 +47,7 @@ mod tests {
     use std::future::ready;
 
     use super::*;
+    use crate::domain::Reason;
 
     #[tokio::test]
     async fn a_busy_store_gets_fewer_writes_and_the_pause_that_it_asks_for() {
@@ -58,21 +60,70 @@ mod tests {
             line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
         };
         assert_eq!(limit(), 8);
-        let down = StoreError::outage("store_unreachable", "down");
+        let down = StoreError::new(StoreReason::Unreachable, "down");
         pace.run(ready(Err::<(), _>(down))).await.unwrap_err();
         assert_eq!(limit(), 8, "an outage is not load");
         let retry_after = Some(Duration::from_secs(3600));
-        let busy = StoreError { retry_after, ..StoreError::transient("store_busy", "slow down") };
+        let busy = StoreError::new(StoreReason::Busy, "slow down").retry_after(retry_after);
         pace.run(ready(Err::<(), _>(busy))).await.unwrap_err();
         assert_eq!(limit(), 4);
         let mut next = Box::pin(pace.run(ready(Ok(()))));
         assert!(futures::poll!(&mut next).is_pending(), "paused");
         next.await.unwrap();
-        pace.run(ready(Err::<(), _>(StoreError::outage("store_timeout", "late")))).await.unwrap_err();
+        pace.run(ready(Err::<(), _>(StoreError::new(StoreReason::Timeout, "late")))).await.unwrap_err();
         assert_eq!(limit(), 2);
         for _ in 0..100 {
             pace.run(ready(Ok(()))).await.unwrap();
         }
         assert_eq!(limit(), 2, "one at a time is no reason for more");
+    }
+
+    #[test]
+    fn a_reason_is_load_or_says_nothing_of_it() {
+        let wait = Some(Duration::from_secs(7));
+        for reason in StoreReason::ALL {
+            let expected = match reason {
+                StoreReason::Busy => Load::Over { pause: wait },
+                StoreReason::Timeout | StoreReason::UpdateIncomplete => Load::Over { pause: None },
+                StoreReason::Conflict
+                | StoreReason::Limited
+                | StoreReason::Rejected
+                | StoreReason::TooLarge
+                | StoreReason::PointTwice
+                | StoreReason::IntegerTooLarge
+                | StoreReason::FilterInvalid
+                | StoreReason::PathInvalid
+                | StoreReason::Unreachable
+                | StoreReason::Unauthorized
+                | StoreReason::Unsupported
+                | StoreReason::VersionUnsupported
+                | StoreReason::Failed
+                | StoreReason::Refuses
+                | StoreReason::Full
+                | StoreReason::IndexMissing
+                | StoreReason::AnswerInvalid
+                | StoreReason::UrlInvalid
+                | StoreReason::SettingsInvalid
+                | StoreReason::CollectionMissing
+                | StoreReason::CollectionDiffers
+                | StoreReason::CollectionNameInvalid
+                | StoreReason::CollectionNameTaken
+                | StoreReason::DefinitionInvalid
+                | StoreReason::ForeignPoint
+                | StoreReason::FingerprintInvalid
+                | StoreReason::Locked
+                | StoreReason::Closed
+                | StoreReason::DiskFull
+                | StoreReason::FilesUnusable
+                | StoreReason::FormatUnknown
+                | StoreReason::Panicked
+                | StoreReason::CloseHangs
+                | StoreReason::ReaderGone
+                | StoreReason::WriterGone => Load::Unknown,
+            };
+            let error = StoreError::new(*reason, "x").retry_after(wait);
+            assert_eq!(load(&Err::<(), _>(error)), expected, "{reason}");
+        }
+        assert_eq!(load(&Ok(())), Load::Fine);
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::MissedTickBehavior;
 
+use crate::domain::Reason;
 use crate::store::Store;
 
 /// Rare beside the retention, and often enough that few tombstones go at once.
@@ -23,7 +24,7 @@ pub async fn run(store: Arc<dyn Store>, collection: String, retention_s: u64) {
             Ok(0) => {}
             Ok(purged) => tracing::info!(collection, purged, "tombstones purged"),
             Err(error) => {
-                tracing::warn!(collection, reason = error.reason, "tombstones stay for now: {}", error.message);
+                tracing::warn!(collection, reason = error.reason.as_str(), "tombstones stay for now: {error}");
             }
         }
     }

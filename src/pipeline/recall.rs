@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::domain::{Failure, Guard, MediaRecord, Payload, PointId, Recorded, Stage, Stamp};
+use crate::domain::{Failure, Guard, MediaRecord, Payload, PointId, Recorded, Stage, Stamp, StoreReason};
 use crate::store::{Store, StoreError};
 
 /// Reads the records of one collection, in batches that form from what is waiting.
@@ -39,7 +39,7 @@ impl Recall {
     /// What is recorded about the point; of a tombstone only what orders writes.
     pub async fn recall(&self, id: PointId) -> Result<Recorded, Failure> {
         let (reply, answer) = oneshot::channel();
-        let gone = || StoreError::outage("reader_gone", "the reader of a collection is gone");
+        let gone = || StoreError::new(StoreReason::ReaderGone, "the reader of a collection is gone");
         let at = |error: StoreError| error.at(Stage::Recall);
         self.queue.send(Question { id, reply }).await.map_err(|_| at(gone()))?;
         answer.await.unwrap_or_else(|_| Err(gone())).map_err(at)

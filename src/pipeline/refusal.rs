@@ -1,11 +1,11 @@
 //! How decoding says no.
 
-use crate::domain::{Failure, Stage};
+use crate::domain::{DecodeReason, Failure, Fault, Stage};
 
 /// Longest quoted value in a failure, in characters.
 pub(super) const QUOTED_CHARS_MAX: usize = 80;
 
 /// Of a message that can never be read.
-pub(super) fn fail(reason: &'static str, message: impl Into<String>) -> Failure {
-    Failure::permanent(Stage::Decode, reason, message)
+pub(super) fn fail(reason: DecodeReason, message: impl Into<String>) -> Failure {
+    Fault::new(reason, message).at(Stage::Decode)
 }

@@ -3,19 +3,11 @@
 
 use super::attempts::Attempts;
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
-use crate::domain::{Class, Failure, Stage};
+use crate::domain::Stage;
 
 /// Returns once the letter is safe. Dead letters that cannot be written are an outage: the message is held.
 pub async fn bury(attempts: &Attempts, dead_letters: &dyn DeadLetters, letter: &DeadLetter) -> Sent {
-    let send = || async {
-        dead_letters.send(letter).await.map_err(|e| Failure {
-            stage: Stage::Settle,
-            class: Class::Outage,
-            reason: "dead_letter_unavailable",
-            message: e.to_string(),
-            retry_after: None,
-        })
-    };
+    let send = || async { dead_letters.send(letter).await.map_err(|fault| fault.at(Stage::Settle)) };
     // Outages are held for as long as they last, so this ends with success only.
     let Ok(sent) = attempts.run(Stage::Settle, send).await else {
         unreachable!("every failure of a dead letter is an outage");
@@ -34,7 +26,7 @@ mod tests {
     use super::*;
     use crate::config::PipelineSettings;
     use crate::dead_letter::DeadLetterError;
-    use crate::domain::Message;
+    use crate::domain::{DeadLetterReason, DecodeReason, Fault, Message};
     use crate::telemetry::Health;
 
     #[derive(Default)]
@@ -52,7 +44,7 @@ mod tests {
                 return Ok(Sent::DeadLetter);
             }
             self.refused.fetch_add(1, Ordering::AcqRel);
-            Err(DeadLetterError("down".into()))
+            Err(DeadLetterError::new(DeadLetterReason::Unavailable, "down"))
         }
     }
 
@@ -64,7 +56,7 @@ mod tests {
         let attempts = Attempts::new(&settings, health.clone(), Arc::default());
         let letter = DeadLetter {
             message: Message::empty("t", 0, 0),
-            failure: Failure::permanent(Stage::Decode, "test", "no"),
+            failure: Fault::new(DecodeReason::MessageInvalid, "no").at(Stage::Decode),
             attempts: 1,
         };
         let held = tokio::spawn({
@@ -79,7 +71,7 @@ mod tests {
         };
         tokio::time::timeout(patience, refused).await.expect("it tries on, far beyond attempts_max");
         assert!(!held.is_finished());
-        assert_eq!(health.reasons(), [("settle", "down".to_owned())]);
+        assert_eq!(health.reasons(), [(Stage::Settle.into(), "down".to_owned())]);
         letters.up.store(true, Ordering::Release);
         tokio::time::timeout(patience, held).await.expect("it goes on by itself").unwrap();
         assert_eq!(letters.taken.load(Ordering::Acquire), 1);

@@ -4,10 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::watermark::{Oldest, Watermarks};
-use crate::domain::Stage;
-use crate::telemetry::Health;
+use crate::domain::{PipelineReason, Stage};
+use crate::telemetry::{Component, Health};
 
-const COMPONENT: &str = "in_flight";
 /// How many partitions are named.
 const NAMED_MAX: usize = 3;
 
@@ -26,15 +25,14 @@ impl Stuck {
         if self.after.is_zero() {
             return;
         }
-        let outages: Vec<&str> = self.health.reasons().into_iter().map(|(component, _)| component).collect();
+        let out: Vec<Stage> =
+            self.health.reasons().into_iter().filter_map(|(component, _)| component.stage()).collect();
         let mut stuck: Vec<_> = watermarks
             .oldest()
-            .filter(|oldest| {
-                now.saturating_duration_since(oldest.taken_at) >= self.after && !explained(oldest, &outages)
-            })
+            .filter(|oldest| now.saturating_duration_since(oldest.taken_at) >= self.after && !explained(oldest, &out))
             .collect();
         if stuck.is_empty() {
-            return self.health.over(COMPONENT);
+            return self.health.over(Component::InFlight);
         }
         stuck.sort_by_key(|oldest| oldest.taken_at);
         let named: Vec<_> = stuck.iter().take(NAMED_MAX).map(|oldest| told(oldest, now)).collect();
@@ -45,16 +43,16 @@ impl Stuck {
              process (limit: pipeline.stalled_after_ms)",
             named.join(", ")
         );
-        self.health.outage(COMPONENT, "message_stuck", why);
+        self.health.outage(Component::InFlight, PipelineReason::MessageStuck, why);
     }
 }
 
 /// Whether `/readyz` names the reason already: the stage has an outage, or, for a message that waits for its turn or for an earlier
 /// one of its asset, any stage has.
-fn explained(oldest: &Oldest, outages: &[&str]) -> bool {
+fn explained(oldest: &Oldest, out: &[Stage]) -> bool {
     match oldest.flight.stage() {
-        Some(stage) => outages.contains(&stage.as_str()),
-        None => Stage::ALL.iter().any(|stage| outages.contains(&stage.as_str())),
+        Some(stage) => out.contains(&stage),
+        None => !out.is_empty(),
     }
 }
 
@@ -70,7 +68,7 @@ fn told(oldest: &Oldest, now: Instant) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Message, TopicPartition};
+    use crate::domain::{MediaReason, Message, TopicPartition};
     use crate::pipeline::flight;
     use crate::pipeline::watermark::Taken;
 
@@ -94,10 +92,10 @@ mod tests {
         stuck.look(&watermarks, late);
         assert!(health.reasons()[0].1.contains("in stage fetch for 6"), "{health:?}");
 
-        health.outage("fetch", "s3_credentials_refused", "no");
+        health.outage(Stage::Fetch, MediaReason::S3CredentialsRefused, "no");
         stuck.look(&watermarks, late);
-        assert_eq!(health.reasons(), [("fetch", "no".to_owned())], "named already");
-        health.over("fetch");
+        assert_eq!(health.reasons(), [(Stage::Fetch.into(), "no".to_owned())], "named already");
+        health.over(Stage::Fetch);
         stuck.look(&watermarks, late);
         assert_eq!(health.reasons().len(), 1);
         watermarks.settle(&message);

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
 use crate::config::KeySettings;
-use crate::domain::{AssetId, Failure, IngestRequest, Message};
+use crate::domain::{AssetId, DecodeReason, Failure, IngestRequest, Message};
 use crate::redact;
 
 use super::refusal::{QUOTED_CHARS_MAX, fail};
@@ -89,7 +89,7 @@ pub(super) fn unknown(request: &IngestRequest, why: &str) -> Failure {
          delete by a message with \"op\": \"delete\" and \"tenant\"",
         redact::excerpt(request.asset.as_str(), QUOTED_CHARS_MAX)
     );
-    fail("tenant_unknown", message)
+    fail(DecodeReason::TenantUnknown, message)
 }
 
 #[cfg(test)]
@@ -122,8 +122,8 @@ mod tests {
         assert_eq!(tombstone("a"), Ok(()));
         tenants.note(&with_body(), &request("a", Some("acme"))).unwrap();
         let failure = tombstone("a").unwrap_err();
-        assert_eq!(failure.reason, "tenant_unknown");
-        assert!(failure.message.contains("kafka.tenant_header"), "{failure}");
+        assert_eq!(failure.fault.reason, DecodeReason::TenantUnknown.into());
+        assert!(failure.fault.message.contains("kafka.tenant_header"), "{failure}");
         assert_eq!(tombstone("b"), Ok(()));
         // A body says what it means.
         tenants.note(&with_body(), &request("a", None)).unwrap();

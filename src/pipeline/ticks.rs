@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::dispatch::{Dispatcher, Handler};
-use crate::domain::Stage;
+use crate::domain::{PipelineReason, Stage};
+use crate::telemetry::Component;
 
 /// How often progress is mentioned in the log.
 const REPORT: Duration = Duration::from_secs(60);
@@ -22,8 +23,8 @@ impl<H: Handler> Dispatcher<H> {
         self.stuck.look(&self.watermarks, Instant::now());
         self.health.remind(self.in_flight, self.progress.settled());
         // Hosts have neighbours; the other stages are everybody's.
-        let shared = |component: &str| Stage::ALL.iter().any(|s| *s != Stage::Fetch && s.as_str() == component);
-        self.is_out = self.health.reasons().iter().any(|(component, _)| shared(component));
+        let is_shared = |component| matches!(component, Component::Stage(stage) if stage != Stage::Fetch);
+        self.is_out = self.health.reasons().into_iter().any(|(component, _)| is_shared(component));
         if self.reported.elapsed() >= REPORT {
             self.report(lag.iter().map(|(_, messages)| messages).sum());
         }
@@ -65,10 +66,10 @@ impl<H: Handler> Dispatcher<H> {
         match self.source.commit(offsets.clone()).await {
             Ok(()) => {
                 self.metrics.committed();
-                self.health.over("commit");
+                self.health.over(Component::Commit);
             }
             Err(why) => {
-                self.health.outage("commit", "commit_failed", why.to_string());
+                self.health.outage(Component::Commit, PipelineReason::CommitFailed, why.to_string());
                 self.watermarks.not_committed(&offsets);
             }
         }

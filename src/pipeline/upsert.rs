@@ -14,9 +14,9 @@ use crate::clip::Clip;
 use crate::config::StoreSettings;
 use crate::domain::{
     Deletion, Failure, Guard, IngestRequest, Message, Op, Patch, Payload, Point, PointId, Record, Recorded, Stage,
-    Stamp, Write,
+    Stamp, StoreReason, Write,
 };
-use crate::store::{STORE_CONFLICT, Store, StoreError, Written};
+use crate::store::{Store, StoreError, Written};
 use crate::telemetry::Metrics;
 
 /// One model with the collection that it fills and the tasks that write to it.
@@ -76,7 +76,7 @@ impl Lane {
 
     async fn write(&self, write: Write) -> Result<Written, StoreError> {
         let (reply, written) = oneshot::channel();
-        let gone = || StoreError::outage("writer_gone", format!("the writer of {} is gone", self.clip.id()));
+        let gone = || StoreError::new(StoreReason::WriterGone, format!("the writer of {} is gone", self.clip.id()));
         self.queue.send(Ticket { write, reply }).await.map_err(|_| gone())?;
         written.await.map_err(|_| gone())?
     }
@@ -132,7 +132,7 @@ pub async fn write(lanes: &[&Lane], writes: &[Write]) -> Result<Option<Written>,
     match futures::future::try_join_all(written).await {
         Ok(written) if written.contains(&Written::Applied) => Ok(Some(Written::Applied)),
         Ok(_) => Ok(Some(Written::Stale)),
-        Err(e) if relies && e.reason == STORE_CONFLICT => Ok(None),
+        Err(e) if relies && e.reason == StoreReason::Conflict => Ok(None),
         Err(e) => Err(e.at(Stage::Upsert)),
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{AssetId, Class, Embedding, Fingerprint, Modality, Origin, Position, Vectors};
+use crate::domain::{AssetId, Class, Embedding, Fingerprint, Modality, Origin, Position, StoreReason, Vectors};
 use crate::store::{CollectionDefinition, CollectionSpec, EmbeddedStore};
 
 const COLLECTION: &str = "c";
@@ -130,7 +130,7 @@ async fn a_point_that_the_store_rejects_is_alone_in_failing() {
             match (n, written) {
                 (4, Err(error)) => assert_eq!(error.class, Class::Permanent, "{error}"),
                 (7, Err(error)) => {
-                    assert_eq!((error.class, error.reason), (Class::Transient, crate::store::STORE_CONFLICT));
+                    assert_eq!((error.class, error.reason), (Class::Transient, StoreReason::Conflict));
                 }
                 (_, written) => assert_eq!(written.unwrap(), Written::Applied, "p{n} {guard:?}"),
             }
@@ -149,7 +149,7 @@ async fn a_missing_collection_fails_all_as_an_outage() {
         let writes = (0..3).map(|n| upsert(&format!("p{n}"), Some(1), n, &[1.0; 4])).collect();
         for written in settle(&lost, writes).await {
             let error = written.unwrap_err();
-            assert_eq!((error.class, error.reason), (Class::Outage, "collection_missing"));
+            assert_eq!((error.class, error.reason), (Class::Outage, StoreReason::CollectionMissing));
         }
     }
     store.close().await.unwrap();

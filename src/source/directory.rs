@@ -11,7 +11,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::lines::{EPOCH, advance, assigned};
 use super::{Demand, Source, SourceError, SourceEvent};
-use crate::domain::{Message, Position, TopicPartition};
+use crate::domain::{Message, Position, SourceReason, TopicPartition};
 
 /// Files that are taken for pictures whatever is in them: one that is none is a failure.
 const PICTURE_EXTENSIONS: [&str; 11] =
@@ -65,10 +65,11 @@ impl DirectorySource {
     /// Starts the walk; call it within a tokio runtime.
     ///
     /// # Errors
-    /// `Fatal` when `root` is not a directory that can be read.
+    /// When `root` is not a directory that can be read.
     pub fn new(root: &Path, walk: Walk) -> Result<Self, SourceError> {
         let fatal = |why: String| {
-            SourceError::Fatal(format!("{:?}: {why}; give a directory that can be read", root.to_string_lossy()))
+            SourceError::new(SourceReason::FileUnreadable, format!("{:?}: {why}", root.to_string_lossy()))
+                .hint("give a directory that can be read")
         };
         let absolute = root.canonicalize().map_err(|error| fatal(error.to_string()))?;
         std::fs::read_dir(&absolute).map_err(|error| fatal(error.to_string()))?;
@@ -377,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_directory_is_named() {
         match DirectorySource::new(Path::new("/no/such/folder"), WALK) {
-            Err(SourceError::Fatal(text)) => assert!(text.contains("/no/such/folder"), "{text}"),
+            Err(error) => assert!(error.message.contains("/no/such/folder"), "{error}"),
             other => panic!("{other:?}"),
         }
     }

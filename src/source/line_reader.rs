@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
 use super::SourceError;
 use super::encoding::{Encoding, Transcoder};
+use crate::domain::SourceReason;
 use crate::redact;
 
 /// A longer line is not read into memory.
@@ -71,7 +72,7 @@ impl LineReader {
     }
 
     /// # Errors
-    /// `Fatal` when the file cannot be opened.
+    /// When the file cannot be opened.
     pub async fn open(path: &Path) -> Result<Self, SourceError> {
         let name = path.to_string_lossy();
         let file = tokio::fs::File::open(path).await.map_err(|error| unreadable(&name, &error))?;
@@ -85,7 +86,7 @@ impl LineReader {
     /// Reads the beginning, unless it was read.
     ///
     /// # Errors
-    /// `Fatal` for what cannot be read, and for what is no text of lines, such as a compressed file.
+    /// For what cannot be read, and for what is no text of lines, such as a compressed file.
     pub async fn begin(&mut self) -> Result<(), SourceError> {
         while !self.begun {
             let (chunk, name) = (self.reader.fill_buf().await, &self.name);
@@ -108,8 +109,8 @@ impl LineReader {
                 self.taken = BOM.len();
             }
             if let Some((kind, next)) = no_lines(&self.text[self.taken..]) {
-                let message = format!("{:?} is {kind}; expected JSON Lines, one message per line: {next}", self.name);
-                return Err(SourceError::Fatal(message));
+                let message = format!("{:?} is {kind}; expected JSON Lines, one message per line", self.name);
+                return Err(SourceError::new(SourceReason::FileUnreadable, message).hint(next));
             }
         }
         Ok(())
@@ -190,7 +191,8 @@ impl LineReader {
 }
 
 fn unreadable(name: &str, error: &io::Error) -> SourceError {
-    SourceError::Fatal(format!("{name:?} cannot be read: {error}; check the path and its permissions"))
+    SourceError::new(SourceReason::FileUnreadable, format!("{name:?} cannot be read: {error}"))
+        .hint("check the path and its permissions")
 }
 
 /// What a file is that cannot be a message per line, by its beginning, and what to do with it.

@@ -68,7 +68,10 @@ async fn what_is_no_text_of_lines_is_named() {
         for capacity in [1, 4096] {
             let reader = BufReader::with_capacity(capacity, io::Cursor::new(bytes.to_vec()));
             match all(LineReader::new("test", reader)).await {
-                Err(SourceError::Fatal(text)) => assert!(text.contains(kind) && text.contains(next), "{text}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.contains(kind) && text.contains(next), "{text}");
+                }
                 other => panic!("{kind}: {other:?}"),
             }
         }

@@ -40,7 +40,7 @@ impl LinesSource {
     }
 
     /// # Errors
-    /// `Fatal` when the file cannot be opened, or is by its beginning no text of lines.
+    /// When the file cannot be opened, or is by its beginning no text of lines.
     pub async fn open(path: &Path) -> Result<Self, SourceError> {
         let mut lines = LineReader::open(path).await?;
         lines.begin().await?;
@@ -144,7 +144,7 @@ mod tests {
         }
         assert_eq!(committed.load(Ordering::Acquire), 3);
         match LinesSource::open(Path::new("/no/such/file.jsonl")).await {
-            Err(SourceError::Fatal(text)) => assert!(text.contains("/no/such/file.jsonl"), "{text}"),
+            Err(error) => assert!(error.message.contains("/no/such/file.jsonl"), "{error}"),
             _ => panic!("a missing file was opened"),
         }
     }

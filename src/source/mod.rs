@@ -21,7 +21,7 @@ pub use self::lines::LinesSource;
 pub use self::produce::{ProduceError, Producer, ensure_topics};
 pub use self::trials::{Trials, Tried};
 
-use crate::domain::{Message, TopicPartition};
+use crate::domain::{Fault, Message, SourceReason, TopicPartition};
 
 /// What a source tells the pipeline.
 #[derive(Debug)]
@@ -107,12 +107,6 @@ pub trait Source: Send {
     async fn close(self: Box<Self>) -> Result<(), SourceError>;
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// Cannot go on: wrong topic, refused credentials, unreadable file. Names the next step.
-    #[error("{0}")]
-    Fatal(String),
-    /// A call failed that may succeed later, for example a commit while the coordinator moves.
-    #[error("{0}")]
-    Temporary(String),
-}
+/// Why a source cannot go on: wrong topic, refused credentials, unreadable file. `Transient`: a call failed that may succeed
+/// later, for example a commit while the coordinator moves.
+pub type SourceError = Fault<SourceReason>;

@@ -13,6 +13,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use crate::config::KafkaSettings;
+use crate::domain::Finding;
 use crate::kafka_client;
 use crate::redact;
 
@@ -20,10 +21,8 @@ use crate::redact;
 const QUEUE_WAIT: Duration = Duration::from_millis(5);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Names the topic, what the broker said and the next step.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ProduceError(String);
+/// Names the topic and what the broker said.
+pub type ProduceError = Finding;
 
 /// Sends messages with many in flight; cheap to clone. Idempotent and `acks=all`: what is acknowledged is stored once,
 /// in the order of `send` per key.
@@ -35,7 +34,7 @@ pub struct Producer {
 
 /// Why the brokers do not let us in, in librdkafka's words with the next step. A delivery only says that its time ran
 /// out.
-type Noted = Arc<Mutex<Option<String>>>;
+type Noted = Arc<Mutex<Option<Finding>>>;
 
 struct Noting {
     noted: Noted,
@@ -79,7 +78,7 @@ impl Producer {
         let context = Noting { noted: noted.clone(), settings: settings.clone() };
         FutureProducer::from_config_and_context(&config, context)
             .map(|producer| Self { producer, noted })
-            .map_err(|error| ProduceError(kafka_client::creation_error(&error)))
+            .map_err(|error| kafka_client::creation_error(&error))
     }
 
     /// Takes the message over, waiting while the queue is full, and returns what becomes of it: partition and offset
@@ -131,9 +130,10 @@ impl Producer {
             match delivery.await {
                 Ok(Ok(delivery)) => Ok((delivery.partition, delivery.offset)),
                 Ok(Err((error, _))) => Err(refused(&topic, &error, &noted)),
-                Err(_) => Err(ProduceError(format!(
-                    "a message to topic {topic:?} was not delivered: the producer was closed; flush it first"
-                ))),
+                Err(_) => {
+                    let message = format!("a message to topic {topic:?} was not delivered: the producer was closed");
+                    Err(ProduceError::new(message).hint("flush it first"))
+                }
             }
         })
     }
@@ -146,14 +146,12 @@ impl Producer {
         let producer = self.producer.clone();
         let flushed = tokio::task::spawn_blocking(move || {
             producer.flush(timeout).map_err(|error| {
-                ProduceError(format!(
-                    "{} messages are not delivered after {} s: {error}; check kafka.brokers and the topic",
-                    producer.in_flight_count(),
-                    timeout.as_secs()
-                ))
+                let (left, seconds) = (producer.in_flight_count(), timeout.as_secs());
+                ProduceError::new(format!("{left} messages are not delivered after {seconds} s: {error}"))
+                    .hint("check kafka.brokers and the topic")
             })
         });
-        flushed.await.unwrap_or_else(|error| Err(ProduceError(format!("flushing the producer failed: {error}"))))
+        flushed.await.unwrap_or_else(|error| Err(ProduceError::new(format!("flushing the producer failed: {error}"))))
     }
 }
 
@@ -162,9 +160,9 @@ fn refused(topic: &str, error: &KafkaError, noted: &Noted) -> ProduceError {
     if code == Some(RDKafkaErrorCode::MessageTimedOut)
         && let Some(why) = noted.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
     {
-        return ProduceError(format!("topic {topic:?} does not take a message: {why}"));
+        return Finding { message: format!("topic {topic:?} does not take a message: {}", why.message), ..why.clone() };
     }
-    let next = match code {
+    let hint = match code {
         Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => "create the topic",
         Some(RDKafkaErrorCode::UnknownPartition) => "the topic has fewer partitions than it had",
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => "make the message smaller, or raise the topic's limit",
@@ -172,7 +170,7 @@ fn refused(topic: &str, error: &KafkaError, noted: &Noted) -> ProduceError {
         _ => "check kafka.brokers and that they are up",
     };
     let what = code.map_or_else(|| error.to_string(), |code| code.to_string());
-    ProduceError(format!("topic {topic:?} does not take a message: {}; {next}", redact::cut(&what, 300)))
+    ProduceError::new(format!("topic {topic:?} does not take a message: {}", redact::cut(&what, 300))).hint(hint)
 }
 
 /// Creates the topics that are missing, with the brokers' default replication. Those that exist stay as they are.
@@ -181,13 +179,13 @@ fn refused(topic: &str, error: &KafkaError, noted: &Noted) -> ProduceError {
 /// # Errors
 /// A broker that cannot be reached or that refuses a topic; names each.
 pub async fn ensure_topics(settings: &KafkaSettings, topics: &[&str], partitions: i32) -> Result<(), ProduceError> {
-    let admin = kafka_client::admin(settings).await.map_err(ProduceError)?;
+    let admin = kafka_client::admin(settings).await?;
     // -1: the broker's `default.replication.factor` (KIP-464).
     let wanted: Vec<_> =
         topics.iter().map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))).collect();
     let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT)).operation_timeout(Some(ADMIN_TIMEOUT));
     let answers = admin.create_topics(&wanted, &options).await.map_err(|error| {
-        ProduceError(format!("topics cannot be created: {error}; check kafka.brokers and that they are up"))
+        ProduceError::new(format!("topics cannot be created: {error}")).hint("check kafka.brokers and that they are up")
     })?;
     let refused: Vec<String> = answers
         .into_iter()
@@ -198,6 +196,7 @@ pub async fn ensure_topics(settings: &KafkaSettings, topics: &[&str], partitions
     if refused.is_empty() {
         Ok(())
     } else {
-        Err(ProduceError(format!("the broker does not create {}; check its permissions", refused.join(", "))))
+        Err(ProduceError::new(format!("the broker does not create {}", refused.join(", ")))
+            .hint("check this user's permissions"))
     }
 }

@@ -6,7 +6,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::domain::{Deletion, Guard, Modality, Patch, Payload, Point, PointId, RESERVED_KEY, Record, Vectors, Write};
+use crate::domain::{
+    Deletion, Guard, Modality, Patch, Payload, Point, PointId, RESERVED_KEY, Record, StoreReason, Vectors, Write,
+};
 use crate::redact;
 
 /// A buried asset has none.
@@ -53,7 +55,7 @@ impl<'a> Batch<'a> {
         for write in writes {
             if !ids.insert(write.id()) {
                 let message = format!("a batch has two writes of point {}; expected one per point", write.id());
-                return Err(StoreError::permanent("point_twice_in_batch", message));
+                return Err(StoreError::new(StoreReason::PointTwice, message));
             }
             match write {
                 Write::Upsert(Point { id, vectors, kept, payload, record }) => {
@@ -199,7 +201,7 @@ fn too_large(id: PointId, path: &str, found: u64) -> StoreError {
         redact::cut(path, 100),
         i64::MAX
     );
-    StoreError::permanent("payload_integer_too_large", message)
+    StoreError::new(StoreReason::IntegerTooLarge, message)
 }
 
 #[cfg(test)]
@@ -235,7 +237,7 @@ mod tests {
     #[test]
     fn two_writes_of_one_point_are_refused() {
         let error = Batch::new(&[patch("a", json!({})), patch("a", json!({}))], Guard::Off).unwrap_err();
-        assert_eq!(error.reason, "point_twice_in_batch");
+        assert_eq!(error.reason, StoreReason::PointTwice);
         assert!(Batch::new(&[patch("a", json!({})), patch("b", json!({}))], Guard::Off).is_ok());
     }
 
@@ -243,7 +245,7 @@ mod tests {
     fn integers_beyond_i64_are_refused_by_path_and_the_largest_passes() {
         assert!(Batch::new(&[patch("a", json!({ "n": i64::MAX, "m": i64::MIN }))], Guard::Off).is_ok());
         let error = Batch::new(&[patch("a", json!({ "a": [{ "b": u64::MAX }] }))], Guard::Off).unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Permanent, "payload_integer_too_large"));
+        assert_eq!((error.class, error.reason), (Class::Permanent, StoreReason::IntegerTooLarge));
         assert!(error.message.contains("`a.b` is 18446744073709551615"), "{}", error.message);
     }
 

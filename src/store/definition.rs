@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::StoreError;
+use crate::domain::StoreReason;
 use crate::redact;
 
 /// `migrations/0001_collection.toml`, which also documents every key.
@@ -94,8 +95,10 @@ impl CollectionDefinition {
     /// Reads a definition file. The error names file, line, key, what was found and what was expected.
     pub fn from_file(path: &Path) -> Result<Self, StoreError> {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| invalid(format!("cannot read the collection definition {file}: {e}; set store.collection_definition to a readable file, or remove it to use the built-in definition")))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            invalid(format!("cannot read the collection definition {file}: {e}"))
+                .hint("set store.collection_definition to a readable file, or remove it to use the built-in definition")
+        })?;
         Self::parse(&text, &file)
     }
 
@@ -139,7 +142,7 @@ impl CollectionDefinition {
 }
 
 fn invalid(message: String) -> StoreError {
-    StoreError::outage("collection_definition_invalid", message)
+    StoreError::new(StoreReason::DefinitionInvalid, message)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use qdrant_client::qdrant::{
 use serde_json::{Map, Value};
 
 use super::StoreError;
+use crate::domain::StoreReason;
 use crate::redact;
 
 mod field;
@@ -17,12 +18,7 @@ const DEPTH_MAX: usize = 16;
 
 /// Reads `filter`; the error (`filter_invalid`) names the path, what was found and what was expected.
 pub(super) fn parse(filter: &Value) -> Result<Filter, StoreError> {
-    read_filter(filter, &At::root()).map_err(|problem| {
-        StoreError::permanent(
-            "filter_invalid",
-            format!("{problem}; see Qdrant's documentation of filters in REST form"),
-        )
-    })
+    read_filter(filter, &At::root()).map_err(|problem| StoreError::new(StoreReason::FilterInvalid, problem))
 }
 
 /// Where in the filter the reader is.

@@ -1,7 +1,6 @@
 //! Port: where points go and are found again. Adapters: a Qdrant server over gRPC, and Qdrant's engine in process.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::{StoreKind, StoreSettings};
 use crate::domain::{
-    AssetId, Class, Embedding, Failure, Fingerprint, Guard, Modality, Payload, PointId, RESERVED_KEY, Stage, Write,
+    AssetId, Class, Embedding, Fault, Fingerprint, Guard, Modality, Payload, PointId, RESERVED_KEY, StoreReason, Write,
 };
 
 mod batch;
@@ -133,79 +132,43 @@ pub struct StoredPoint {
     pub payload: Payload,
 }
 
-/// Reason of failures that mean: read the point again, and do what it then needs.
-pub const STORE_CONFLICT: &str = "store_conflict";
-
-/// `message` names the collection, what was found, what was expected and the next step.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct StoreError {
-    /// `Permanent` means that the store rejects this very batch (a point in it is invalid); everything shared (down,
-    /// unauthorised, collection missing or different) is an `Outage`; `Transient` is busy or interrupted.
-    pub class: Class,
-    pub reason: &'static str,
-    pub message: String,
-    pub retry_after: Option<Duration>,
-}
+/// The message names the collection, what was found and what was expected. `Permanent` means that the store rejects this very
+/// batch (a point in it is invalid); everything shared (down, unauthorised, collection missing or different) is an `Outage`;
+/// `Transient` is busy or interrupted.
+pub type StoreError = Fault<StoreReason>;
 
 impl StoreError {
-    fn new(class: Class, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { class, reason, message: message.into(), retry_after: None }
-    }
-
-    pub(crate) fn outage(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::new(Class::Outage, reason, message)
-    }
-
-    pub(crate) fn transient(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::new(Class::Transient, reason, message)
-    }
-
-    pub(crate) fn permanent(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::new(Class::Permanent, reason, message)
-    }
-
-    /// What it means for a message in `stage`.
-    pub(crate) fn at(self, stage: Stage) -> Failure {
-        let Self { class, reason, message, retry_after } = self;
-        Failure { stage, class, reason, message, retry_after }
-    }
-
     /// Of one point: its message is to be processed anew.
     pub(crate) fn conflict(id: PointId, collection: &str) -> Self {
         let message = format!(
             "point {id} of collection {collection} was changed by another writer, or is gone; the message is tried again"
         );
-        Self::transient(STORE_CONFLICT, message)
+        Self::new(StoreReason::Conflict, message)
     }
 
     /// Whether one point of a batch is the reason, so that the others pass without it.
     pub(crate) fn is_about_a_point(&self) -> bool {
-        self.class == Class::Permanent || self.reason == STORE_CONFLICT
+        self.class == Class::Permanent || self.reason == StoreReason::Conflict
     }
 
     fn closed() -> Self {
-        Self::outage("store_closed", "the store is closed; open it again")
+        Self::new(StoreReason::Closed, "the store is closed")
     }
 
     fn collection_missing(collection: &str) -> Self {
-        let message = format!("collection {collection} does not exist; index something first");
-        Self::outage("collection_missing", message)
+        Self::new(StoreReason::CollectionMissing, format!("collection {collection} does not exist"))
     }
 
     /// Our ids are UUIDs; a number is a point of someone else.
     fn foreign_point(id: u64) -> Self {
         let message = format!("the collection holds point {id}, which clipstream did not write; expected UUIDs only");
-        Self::outage("foreign_point", message)
+        Self::new(StoreReason::ForeignPoint, message)
     }
 
     /// Refusal of a collection that was filled otherwise than `differences` allow.
     fn collection_differs(collection: &str, differences: &[String]) -> Self {
-        let message = format!(
-            "collection {collection} does not fit the model: {}; use the model that filled it, or another collection (store.catalog, store.collection_template)",
-            differences.join("; ")
-        );
-        Self::outage("collection_differs", message)
+        let message = format!("collection {collection} does not fit the model: {}", differences.join("; "));
+        Self::new(StoreReason::CollectionDiffers, message)
     }
 }
 

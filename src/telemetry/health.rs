@@ -2,7 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::component::Component;
 use super::liveness::{Liveness, Pulse};
+use crate::domain::AnyReason;
 
 /// At most one line about a component in this time, its end aside.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -26,14 +28,14 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct State {
-    unready: BTreeMap<&'static str, Reason>,
-    spoken: BTreeMap<&'static str, Spoken>,
+    unready: BTreeMap<Component, Reason>,
+    spoken: BTreeMap<Component, Spoken>,
 }
 
 #[derive(Debug)]
 struct Reason {
     /// Of an outage.
-    code: Option<&'static str>,
+    code: Option<AnyReason>,
     why: String,
     since: Instant,
 }
@@ -50,22 +52,22 @@ struct Spoken {
 
 impl State {
     /// Other components that are out for this reason.
-    fn others(&self, component: &str, code: &str) -> impl Iterator<Item = &'static str> {
+    fn others(&self, component: Component, code: AnyReason) -> impl Iterator<Item = Component> {
         let others =
             self.unready.iter().filter(move |(other, reason)| **other != component && reason.code == Some(code));
         others.map(|(other, _)| *other)
     }
 
-    fn is_begun(&self, component: &str) -> bool {
-        self.spoken.get(component).is_some_and(|spoken| spoken.begun)
+    fn is_begun(&self, component: Component) -> bool {
+        self.spoken.get(&component).is_some_and(|spoken| spoken.begun)
     }
 
     /// The component's end is that of an outage that began elsewhere.
-    fn inherit(&mut self, component: &'static str, since: Instant) {
-        if let Some(reason) = self.unready.get_mut(component) {
+    fn inherit(&mut self, component: Component, since: Instant) {
+        if let Some(reason) = self.unready.get_mut(&component) {
             reason.since = reason.since.min(since);
         }
-        if let Some(spoken) = self.spoken.get_mut(component) {
+        if let Some(spoken) = self.spoken.get_mut(&component) {
             spoken.begun = true;
         }
     }
@@ -110,27 +112,27 @@ impl Health {
     }
 
     /// Part of the process's own life (starting, stopping), which is not an outage and not logged here.
-    pub fn unready(&self, component: &'static str, why: impl Into<String>) {
+    pub fn unready(&self, component: Component, why: impl Into<String>) {
         self.lock().unready.insert(component, Reason { code: None, why: why.into(), since: Instant::now() });
     }
 
     /// The end of [`Self::unready`].
-    pub fn ready(&self, component: &'static str) {
-        self.lock().unready.remove(component);
+    pub fn ready(&self, component: Component) {
+        self.lock().unready.remove(&component);
     }
 
     /// An outage begins or goes on. `reason`: a short stable code.
-    pub fn outage(&self, component: &'static str, reason: &'static str, why: impl Into<String>) {
-        self.outage_at(component, reason, why.into(), Instant::now());
+    pub fn outage(&self, component: impl Into<Component>, reason: impl Into<AnyReason>, why: impl Into<String>) {
+        self.outage_at(component.into(), reason.into(), why.into(), Instant::now());
     }
 
-    fn outage_at(&self, component: &'static str, reason: &'static str, why: String, now: Instant) {
+    fn outage_at(&self, component: Component, reason: AnyReason, why: String, now: Instant) {
         let mut state = self.lock();
-        if let Some(known) = state.unready.get_mut(component) {
+        if let Some(known) = state.unready.get_mut(&component) {
             (known.code, known.why) = (Some(reason), why);
             return;
         }
-        let spoken = state.spoken.get(component).copied();
+        let spoken = state.spoken.get(&component).copied();
         let is_known = state.others(component, reason).any(|other| state.is_begun(other));
         let news = !is_known && spoken.is_none_or(|spoken| now.duration_since(spoken.at) >= self.reminder);
         let spoken = match spoken {
@@ -142,15 +144,20 @@ impl Health {
         state.unready.insert(component, Reason { code: Some(reason), why, since: now });
         drop(state);
         if let Some(why) = line {
-            tracing::error!(component, reason, "outage, holding messages: {why}");
+            tracing::error!(
+                component = component.as_str(),
+                reason = reason.as_str(),
+                "outage, holding messages: {why}"
+            );
         }
     }
 
     /// The end of [`Self::outage`], if there was one.
-    pub fn over(&self, component: &'static str) {
+    pub fn over(&self, component: impl Into<Component>) {
+        let component = component.into();
         let mut state = self.lock();
-        let Some(reason) = state.unready.remove(component) else { return };
-        let said = state.spoken.get_mut(component).is_some_and(|spoken| std::mem::replace(&mut spoken.begun, false));
+        let Some(reason) = state.unready.remove(&component) else { return };
+        let said = state.spoken.get_mut(&component).is_some_and(|spoken| std::mem::replace(&mut spoken.begun, false));
         // The same outage goes on elsewhere: its end is said there.
         let heir = reason.code.filter(|_| said).and_then(|code| state.others(component, code).next());
         if let Some(heir) = heir {
@@ -159,7 +166,8 @@ impl Health {
         }
         drop(state);
         if said {
-            tracing::info!(component, lasted_ms = reason.since.elapsed().as_millis() as u64, "outage is over");
+            let lasted_ms = reason.since.elapsed().as_millis() as u64;
+            tracing::info!(component = component.as_str(), lasted_ms, "outage is over");
         }
     }
 
@@ -178,18 +186,18 @@ impl Health {
             // All that is in the way, in one line.
             let (mut components, mut whys, mut codes) = (Vec::new(), Vec::new(), BTreeSet::new());
             for (component, reason) in unready.iter().filter(|(_, reason)| reason.code.is_some()) {
-                components.push(*component);
+                components.push(component.as_str());
                 let is_first = codes.insert(reason.code);
                 if is_first {
                     whys.push(reason.why.as_str());
                 }
-                spoken.insert(component, Spoken { at: now, begun: is_first, unsaid: 0 });
+                spoken.insert(*component, Spoken { at: now, begun: is_first, unsaid: 0 });
             }
             lines.push((components.join(", "), format!("still unready: {}", whys.join("; and "))));
         }
         for (component, spoken) in spoken.iter_mut().filter(|(_, spoken)| is_due(spoken) && spoken.unsaid > 0) {
             let line = format!("ready now, unready {} more times in the last minute", spoken.unsaid);
-            lines.push(((*component).to_owned(), line));
+            lines.push((component.as_str().to_owned(), line));
             *spoken = Spoken { at: now, begun: false, unsaid: 0 };
         }
         drop(state);
@@ -203,7 +211,7 @@ impl Health {
     }
 
     /// Component and reason, in order of name; empty when ready.
-    pub fn reasons(&self) -> Vec<(&'static str, String)> {
+    pub fn reasons(&self) -> Vec<(Component, String)> {
         self.lock().unready.iter().map(|(component, reason)| (*component, reason.why.clone())).collect()
     }
 
@@ -227,6 +235,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{MediaReason, Stage, StoreReason};
     use crate::telemetry::log_lines::LogLines;
 
     #[test]
@@ -234,13 +243,13 @@ mod tests {
         let (health, log, start) = (Health::new(), LogLines::start(), Instant::now());
         for second in 0..3600 {
             let now = start + Duration::from_secs(second);
-            health.outage_at("upsert", "store_unreachable", "no answer".into(), now);
-            health.outage_at("upsert", "store_unreachable", "no answer".into(), now);
+            health.outage_at(Stage::Upsert.into(), StoreReason::Unreachable.into(), "no answer".into(), now);
+            health.outage_at(Stage::Upsert.into(), StoreReason::Unreachable.into(), "no answer".into(), now);
             health.remind_at(256, 0, now);
         }
-        assert_eq!(health.reasons(), [("upsert", "no answer".to_owned())]);
-        health.over("upsert");
-        health.over("upsert");
+        assert_eq!(health.reasons(), [(Stage::Upsert.into(), "no answer".to_owned())]);
+        health.over(Stage::Upsert);
+        health.over(Stage::Upsert);
         assert_eq!(log.count("outage, holding messages"), 1);
         assert_eq!(log.count("still unready"), 59);
         assert_eq!(log.count("outage is over"), 1);
@@ -252,18 +261,18 @@ mod tests {
         let (health, log, start) = (Health::new(), LogLines::start(), Instant::now());
         for second in 0..600 {
             let now = start + Duration::from_secs(second);
-            health.outage_at("recall", "store_unreachable", "no answer to a read".into(), now);
-            health.outage_at("upsert", "store_unreachable", "no answer to a write".into(), now);
-            health.outage_at("fetch", "s3_unreachable", "no S3".into(), now);
+            health.outage_at(Stage::Recall.into(), StoreReason::Unreachable.into(), "no answer to a read".into(), now);
+            health.outage_at(Stage::Upsert.into(), StoreReason::Unreachable.into(), "no answer to a write".into(), now);
+            health.outage_at(Stage::Fetch.into(), MediaReason::S3Unreachable.into(), "no S3".into(), now);
             health.remind_at(256, 7, now);
         }
         assert_eq!(health.reasons().len(), 3);
         assert_eq!(log.count("outage, holding messages"), 2, "{:?}", log.all());
         assert_eq!(log.count("still unready: no S3; and no answer to a read"), 9, "{:?}", log.all());
-        health.over("recall");
+        health.over(Stage::Recall);
         assert_eq!(log.count("outage is over"), 0, "the store is still away");
-        health.over("upsert");
-        health.over("fetch");
+        health.over(Stage::Upsert);
+        health.over(Stage::Fetch);
         assert_eq!(log.count("outage is over"), 2);
         assert_eq!(log.all().len(), 13);
     }
@@ -273,9 +282,9 @@ mod tests {
         let (health, log, start) = (Health::new(), LogLines::start(), Instant::now());
         for second in 0..600 {
             let now = start + Duration::from_secs(second);
-            health.outage_at("upsert", "store_busy", "busy".into(), now);
+            health.outage_at(Stage::Upsert.into(), StoreReason::Busy.into(), "busy".into(), now);
             assert_eq!(health.reasons().len(), 1, "readiness is not delayed");
-            health.over("upsert");
+            health.over(Stage::Upsert);
             assert!(health.reasons().is_empty());
             health.remind_at(1, 0, now);
         }

@@ -25,6 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Health, Metrics, Pulse};
+use crate::domain::{Explain, Finding};
 
 /// Value of the `Server` header, by which `clipstream check` knows a worker that is already there.
 pub const SERVER: &str = concat!("clipstream/", env!("CARGO_PKG_VERSION"));
@@ -46,10 +47,16 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 const JSON_LINES: &str = "application/jsonl";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The address cannot be listened on. Names the address and the next step.
+/// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ListenError(String);
+#[error(transparent)]
+pub struct ListenError(Finding);
+
+impl Explain for ListenError {
+    fn explain(&self) -> Finding {
+        self.0.clone()
+    }
+}
 
 #[derive(Clone)]
 struct Shared {
@@ -73,10 +80,10 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(SocketAddr, oneshot::Receiver<()>), ListenError> {
     let unusable = |error: std::io::Error| {
-        ListenError(format!(
-            "cannot listen on {address} for metrics and health: {error}; stop what uses it, or set telemetry.listen \
-             to another IP address:port (empty: not served)"
-        ))
+        let found = Finding::new(format!("cannot listen on {address} for metrics and health: {error}"));
+        ListenError(
+            found.hint("stop what uses it, or set telemetry.listen to another IP address:port (empty: not served)"),
+        )
     };
     let listener = StdListener::bind(address).map_err(unusable)?;
     listener.set_nonblocking(true).map_err(unusable)?;
@@ -238,7 +245,7 @@ async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
         return reply(StatusCode::OK, TEXT, format!("ready\n{notes}"));
     }
     let lines = reasons.iter().map(|(component, reason)| {
-        let line = serde_json::json!({ "component": component, "reason": reason });
+        let line = serde_json::json!({ "component": component.as_str(), "reason": reason });
         format!("{line}\n")
     });
     reply(StatusCode::SERVICE_UNAVAILABLE, JSON_LINES, lines.collect())
@@ -250,6 +257,7 @@ mod tests {
     use std::net::TcpStream as StdStream;
 
     use super::*;
+    use crate::domain::Stage;
 
     async fn fetch(address: SocketAddr, path: &str) -> (u16, String, String) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -286,10 +294,13 @@ mod tests {
         assert!(text.ends_with("# EOF\n"), "{text}");
 
         assert_eq!(fetch(address, "/readyz").await.0, 200);
-        health.unready("store", "qdrant does not answer");
+        health.unready(Stage::Upsert.into(), "qdrant does not answer");
         let (status, _, text) = fetch(address, "/readyz").await;
-        assert_eq!((status, text.as_str()), (503, "{\"component\":\"store\",\"reason\":\"qdrant does not answer\"}\n"));
-        health.ready("store");
+        assert_eq!(
+            (status, text.as_str()),
+            (503, "{\"component\":\"upsert\",\"reason\":\"qdrant does not answer\"}\n")
+        );
+        health.ready(Stage::Upsert.into());
         assert_eq!(fetch(address, "/readyz").await.2, "ready\n");
         health.note("model a/b", "fp32 on cpu");
         assert_eq!(fetch(address, "/readyz").await.2, "ready\nmodel a/b: fp32 on cpu\n");

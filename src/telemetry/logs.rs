@@ -10,6 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, TelemetrySettings, log_filter};
+use crate::domain::{Explain, Finding};
 
 /// Crates that log requests, headers or signatures as they go over the wire: nothing of theirs below `info` is logged,
 /// whatever the filter says, because no text of theirs is known to be without secrets.
@@ -18,10 +19,16 @@ const WIRE: [&str; 8] = ["h2", "hyper", "opentelemetry", "reqwest", "rustls", "t
 /// whoever asked them reports the beginning and the end of the trouble.
 const AWS: &str = "aws_";
 
-/// The message names what was found, what was expected and the next step.
+/// Logging cannot be started.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct LogError(String);
+#[error(transparent)]
+pub struct LogError(Finding);
+
+impl Explain for LogError {
+    fn explain(&self) -> Finding {
+        self.0.clone()
+    }
+}
 
 /// Starts logging to standard error; to be called once, before the first Kafka client is made, since librdkafka takes
 /// its level from the filter at that time. Colours on terminals only, and not when `NO_COLOR` is set
@@ -36,9 +43,9 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = log_filter(&settings.log_filter).map_err(|e| {
-        let hint = e.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
         let found = crate::redact::cut(&settings.log_filter, 80);
-        LogError(format!("telemetry.log_filter is {found:?}; expected {}{hint}", e.expected))
+        let message = format!("telemetry.log_filter is {found:?}; expected {}", e.expected);
+        LogError(Finding { message, hint: e.hint.map(Into::into) })
     })?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     // Asked for only where it can matter: it takes part in every decision.
@@ -49,7 +56,9 @@ where
         LogFormat::Text => logs.finish().with(wire).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).finish().with(wire).try_init(),
     };
-    started.map_err(|error| LogError(format!("logging cannot be started: {error}; it may be started once only")))
+    started.map_err(|error| {
+        LogError(Finding::new(format!("logging cannot be started: {error}; it may be started once only")))
+    })
 }
 
 fn is_fit_to_log(event: &Metadata<'_>) -> bool {

@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::domain::{Class, Modality, Outcome, Precision, Stage, TopicPartition, UnchangedBy};
+use crate::domain::{Class, Failure, Modality, Outcome, Precision, Stage, TopicPartition, UnchangedBy};
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
@@ -147,9 +147,13 @@ impl Metrics {
         self.messages.get_or_create(&[("outcome", outcome.as_str().into())]).inc();
     }
 
-    pub fn failed(&self, stage: Stage, class: Class, reason: &'static str) {
-        let labels =
-            [("stage", stage.as_str().into()), ("class", class.as_str().into()), ("reason", reason.to_owned())];
+    pub fn failed(&self, failure: &Failure) {
+        let Failure { stage, fault } = failure;
+        let labels = [
+            ("stage", stage.as_str().into()),
+            ("class", fault.class.as_str().into()),
+            ("reason", fault.reason.as_str().into()),
+        ];
         self.failures.get_or_create(&labels).inc();
     }
 

@@ -1,5 +1,6 @@
 //! What the process says about itself: metrics, health, logs. Names and labels are a contract (`docs/operations.md`).
 
+mod component;
 mod health;
 mod http;
 mod liveness;
@@ -8,6 +9,7 @@ pub(crate) mod log_lines;
 mod logs;
 mod metrics;
 
+pub use component::Component;
 pub use health::Health;
 pub use http::{ListenError, SERVER, serve};
 pub use liveness::{Pulse, Working};

@@ -3,24 +3,29 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::domain::Finding;
+
 /// The certificates of the PEM file that the setting `key` names, as they stand in it: at least one, and each readable.
 /// Reads the file while it waits; such files are small and read at the start.
 ///
 /// # Errors
-/// One line that names the setting, the file and the next step.
-pub fn authority(key: &str, file: &str) -> Result<Vec<u8>, String> {
+/// Names the setting, the file and the next step.
+pub fn authority(key: &str, file: &str) -> Result<Vec<u8>, Finding> {
     let pem = std::fs::read(file).map_err(|why| {
-        format!("{key} {file} cannot be read: {why}; expected a PEM file of certificates: check the path")
+        Finding::new(format!("{key} {file} cannot be read: {why}; expected a PEM file of certificates"))
+            .hint("check the path")
     })?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        certificate.map_err(|why| format!("{key} {file} is no PEM file of certificates: {why}; export it again"))?;
+        certificate.map_err(|why| {
+            Finding::new(format!("{key} {file} is no PEM file of certificates: {why}")).hint("export it again")
+        })?;
         count += 1;
     }
     if count == 0 {
-        return Err(format!(
+        return Err(Finding::new(format!(
             "{key} {file} holds no certificate; expected PEM, which begins with -----BEGIN CERTIFICATE-----"
-        ));
+        )));
     }
     Ok(pem)
 }
@@ -33,7 +38,7 @@ mod tests {
     fn a_file_without_a_certificate_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.pem").display().to_string();
-        let error = authority("store.ca_file", &file).unwrap_err();
+        let error = authority("store.ca_file", &file).unwrap_err().to_string();
         assert!(error.contains("store.ca_file") && error.contains("cannot be read"), "{error}");
         for (content, part) in [
             ("", "holds no certificate"),
@@ -41,7 +46,7 @@ mod tests {
             ("-----BEGIN CERTIFICATE-----\nAAAA\n", "is no PEM file"),
         ] {
             std::fs::write(&file, content).unwrap();
-            let error = authority("store.ca_file", &file).unwrap_err();
+            let error = authority("store.ca_file", &file).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains(&file), "{error}");
         }
     }

@@ -1,7 +1,7 @@
 //! Failures that are this process's own: its file descriptors, its memory or its disk are used up. Whoever was talked to
 //! when that happened, a media host for example, is not to blame, and no item is: it is an outage until there is room again.
 //!
-//! Ports ask [`used_up`] before they blame a peer, and give the failure the class of an outage with [`UsedUp::reason`].
+//! Ports ask [`used_up`] before they blame a peer, and make the failure an outage.
 
 use std::error::Error;
 use std::fmt;
@@ -26,7 +26,7 @@ const SHADOW: Duration = Duration::from_secs(1);
 /// When descriptors were last found to be short.
 static SHORT_AT: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// What is used up. Its text names that and the next step.
+/// What is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsedUp {
     Descriptors,
@@ -36,16 +36,6 @@ pub enum UsedUp {
 }
 
 impl UsedUp {
-    /// Short stable code in snake case, for metrics and filters.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Descriptors => "descriptors_used_up",
-            Self::Memory => "memory_used_up",
-            Self::Disk => "disk_full",
-            Self::ReadOnlyDisk => "disk_read_only",
-        }
-    }
-
     /// By the number or kind of one error.
     fn of(error: &io::Error) -> Option<Self> {
         match (error.raw_os_error(), error.kind()) {
@@ -61,13 +51,10 @@ impl UsedUp {
 impl fmt::Display for UsedUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Descriptors => {
-                "this process has no file descriptors left; raise its limit (ulimit -n, LimitNOFILE=), or lower \
-                 media.per_host_concurrency and pipeline.in_flight_max"
-            }
-            Self::Memory => "the system has no memory left for this process; give it more, or lower what docs/operations.md lists under Sizing",
-            Self::Disk => "the disk is full, or its quota; make room",
-            Self::ReadOnlyDisk => "the disk is read-only; mount it writable",
+            Self::Descriptors => "this process has no file descriptors left",
+            Self::Memory => "the system has no memory left for this process",
+            Self::Disk => "the disk is full, or its quota",
+            Self::ReadOnlyDisk => "the disk is read-only",
         })
     }
 }

@@ -12,13 +12,13 @@ use crate::budget::Budget;
 use crate::clip::{Clip, ClipError};
 use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
-use crate::domain::{ModelId, Op};
+use crate::domain::{Explain, Finding, ModelId, Op, StoreReason};
 use crate::media::{MediaClient, MediaError};
 use crate::pipeline::{self, Limits, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
 use crate::source::{KafkaSource, Source, SourceError, Trials};
 use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Component, Health, Metrics};
 
 /// Everything between the two ends of a worker: models, media, store and its collections.
 pub struct Worker {
@@ -43,12 +43,29 @@ pub enum WorkerError {
     Source(#[from] SourceError),
     #[error(transparent)]
     DeadLetter(#[from] DeadLetterError),
-    #[error("no model is configured; set clip.models, for example \"ViT-B-32/openai\"")]
+    #[error("{}", self.explain())]
     NoModel,
-    #[error("loading a model broke: {0}")]
+    #[error("{}", self.explain())]
     Broken(String),
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+}
+
+impl Explain for WorkerError {
+    fn explain(&self) -> Finding {
+        match self {
+            Self::Model(error) => error.explain(),
+            Self::Media(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Source(error) => error.explain(),
+            Self::DeadLetter(error) => error.explain(),
+            Self::NoModel => {
+                Finding::new("no model is configured").hint("set clip.models, for example \"ViT-B-32/openai\"")
+            }
+            Self::Broken(why) => Finding::new(format!("loading a model broke: {why}")),
+            Self::Pipeline(error) => error.explain(),
+        }
+    }
 }
 
 impl Worker {
@@ -112,7 +129,7 @@ impl Worker {
         let closed = tokio::time::timeout(STORE_CLOSE_MAX, self.store.close()).await;
         let closed = closed.unwrap_or_else(|_| {
             let seconds = STORE_CLOSE_MAX.as_secs();
-            Err(StoreError::outage("store_close_hangs", format!("the store did not close within {seconds} s")))
+            Err(StoreError::new(StoreReason::CloseHangs, format!("the store did not close within {seconds} s")))
         });
         // On a thread that may be left behind: a tower that hangs in a run does not end.
         let models = tokio::task::spawn_blocking(move || drop(self));
@@ -173,9 +190,9 @@ impl Worker {
             metrics: self.metrics.clone(),
             progress,
         };
-        self.health.ready("worker");
+        self.health.ready(Component::Worker);
         let ended = pipeline::run(source, parts).await;
-        self.health.unready("worker", "stopping");
+        self.health.unready(Component::Worker, "stopping");
         Ok(ended?)
     }
 }

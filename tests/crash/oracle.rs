@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use clipstream::domain::StoreReason;
 use clipstream::store::StoredPoint;
 use rdkafka::message::{Headers, Message as _};
 use serde_json::Value;
@@ -99,7 +100,7 @@ async fn find(world: &World) -> Found {
     let page = match world.store.scroll(&world.collection, None, 1_000).await {
         Ok(page) => page,
         // The worker died before it made the collection.
-        Err(error) if error.reason == "collection_missing" => Vec::new(),
+        Err(error) if error.reason == StoreReason::CollectionMissing => Vec::new(),
         Err(error) => panic!("{error}"),
     };
     let mut points = BTreeMap::new();

@@ -11,10 +11,10 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use clipstream::config::{DeadLetterSettings, KafkaSettings, OauthSettings, PipelineSettings};
 use clipstream::dead_letter::{DeadLetter, DeadLetters, KafkaDeadLetters};
-use clipstream::domain::{Failure, Message, Position, Stage};
+use clipstream::domain::{DecodeReason, Fault, Message, Position, Stage};
 use clipstream::redact::Secret;
 use clipstream::source::{Demand, KafkaSource, Producer, Source, SourceEvent, ensure_topics};
-use clipstream::telemetry::{Health, Metrics};
+use clipstream::telemetry::{Component, Health, Metrics};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
@@ -181,7 +181,7 @@ async fn all_clients_work(settings: KafkaSettings, test: &str) {
         retry: None,
         suspicion: None,
     };
-    let failure = Failure::permanent(Stage::Decode, "json_invalid", "no JSON");
+    let failure = Fault::new(DecodeReason::MessageNotJson, "no JSON").at(Stage::Decode);
     letters.send(&DeadLetter { message, failure, attempts: 1 }).await.expect("the letter is delivered");
     let found =
         KafkaSource::check(&settings, &[], DRAIN, vec![dead, "absent".into()]).await.expect("the broker lets us in");
@@ -274,7 +274,7 @@ async fn credentials_that_are_refused_during_a_run_are_an_outage_and_nothing_is_
     // Tokens last for 5 s, and the broker asks for them again after 3 s.
     endpoint.expired.store(true, Ordering::Relaxed);
     let deadline = Instant::now() + PATIENCE;
-    while !health.reasons().iter().any(|(component, _)| *component == "kafka") {
+    while !health.reasons().iter().any(|(component, _)| *component == Component::Kafka) {
         assert!(Instant::now() < deadline, "the worker never became unready");
         poll(&mut source).await;
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clipstream::config::{DeadLetterSettings, KafkaSettings};
 use clipstream::dead_letter::read::{Found, Start, from_topics};
 use clipstream::dead_letter::{self, DeadLetter, DeadLetters, KafkaDeadLetters, Sent, StoredLetter, TopicFacts};
-use clipstream::domain::{Failure, Message, Position, Stage};
+use clipstream::domain::{DecodeReason, Fault, Message, Position, Stage};
 use rand::RngCore;
 use rdkafka::message::Message as _;
 
@@ -52,7 +52,7 @@ impl World {
                 retry: None,
                 suspicion: None,
             },
-            failure: Failure::permanent(Stage::Decode, "message_not_json", "expected an object"),
+            failure: Fault::new(DecodeReason::MessageNotJson, "expected an object").at(Stage::Decode),
             attempts: 1,
         }
     }

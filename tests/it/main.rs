@@ -26,6 +26,7 @@ mod qdrant_endpoint;
 mod qdrant_endpoint_test;
 mod qdrant_security;
 mod qdrant_server;
+mod reasons;
 mod retries;
 mod s3;
 mod secrets;

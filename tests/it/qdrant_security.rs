@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clipstream::config::{StoreKind, StoreSettings};
-use clipstream::domain::Class;
+use clipstream::domain::{Class, StoreReason};
 use clipstream::redact::Secret;
 use clipstream::store::{QdrantStore, Store, StoreError};
 
@@ -41,7 +41,7 @@ async fn an_authority_of_ones_own_and_a_key_let_us_in() {
     store.check().await.expect("it is trusted");
     // Behind the key, unlike the health check.
     let error = store.fingerprint("absent").await.expect_err("there is nothing yet");
-    assert_eq!(error.reason, "collection_missing", "{}", error.message);
+    assert_eq!(error.reason, StoreReason::CollectionMissing, "{}", error.message);
 }
 
 #[tokio::test]
@@ -51,24 +51,32 @@ async fn refusals_name_the_setting_and_not_the_key() {
     let right = settings(&endpoint);
     let file = |name: &str| Some(fixture(name).display().to_string());
     let cases = [
-        (StoreSettings { ca_file: file("other-ca.pem"), ..right.clone() }, "store_unreachable", "store.ca_file"),
-        (StoreSettings { ca_file: None, ..right.clone() }, "store_unreachable", "store.ca_file"),
-        (StoreSettings { ca_file: file("server.key"), ..right.clone() }, "store_settings_invalid", "no certificate"),
-        (StoreSettings { ca_file: file("absent.pem"), ..right.clone() }, "store_settings_invalid", "cannot be read"),
+        (StoreSettings { ca_file: file("other-ca.pem"), ..right.clone() }, StoreReason::Unreachable, "store.ca_file"),
+        (StoreSettings { ca_file: None, ..right.clone() }, StoreReason::Unreachable, "store.ca_file"),
+        (
+            StoreSettings { ca_file: file("server.key"), ..right.clone() },
+            StoreReason::SettingsInvalid,
+            "no certificate",
+        ),
+        (
+            StoreSettings { ca_file: file("absent.pem"), ..right.clone() },
+            StoreReason::SettingsInvalid,
+            "cannot be read",
+        ),
         (
             StoreSettings { api_key: Some(Secret::new("hunter2\n")), ..right.clone() },
-            "store_settings_invalid",
+            StoreReason::SettingsInvalid,
             "store.api_key",
         ),
     ];
     for (settings, reason, part) in cases {
         let error = check(&settings).await.expect_err("it is refused");
         assert_eq!((error.reason, error.class), (reason, Class::Outage), "{}", error.message);
-        assert!(error.message.contains(part) && !error.message.contains("hunter2"), "{}", error.message);
+        assert!(error.to_string().contains(part) && !error.to_string().contains("hunter2"), "{}", error.message);
     }
     let wrong = StoreSettings { api_key: Some(Secret::new("hunter2")), ..right };
     let store = QdrantStore::connect(&wrong).expect("the settings are well formed");
     let error = store.fingerprint("absent").await.expect_err("the key is wrong");
-    assert_eq!((error.reason, error.class), ("store_unauthorized", Class::Outage), "{}", error.message);
-    assert!(error.message.contains("store.api_key") && !error.message.contains("hunter2"), "{}", error.message);
+    assert_eq!((error.reason, error.class), (StoreReason::Unauthorized, Class::Outage), "{}", error.message);
+    assert!(error.to_string().contains("store.api_key") && !error.to_string().contains("hunter2"), "{}", error.message);
 }

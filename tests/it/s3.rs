@@ -6,7 +6,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use clipstream::budget::Budget;
 use clipstream::config::{MediaSettings, S3Allowed};
-use clipstream::domain::{Class, MediaRecord, MediaUrl, UnchangedBy};
+use clipstream::domain::{Class, MediaReason, MediaRecord, MediaUrl, UnchangedBy};
 use clipstream::media::{Fetch, Media, MediaClient, MediaError};
 use clipstream::telemetry::Metrics;
 
@@ -120,12 +120,12 @@ async fn objects_versions_and_refusals() {
     let wrong_key = Credentials::new("nobody", &s3.secret_key, None, None, "test");
     let wrong_secret = Credentials::new(&s3.access_key, "wrong", None, None, "test");
     let cases = [
-        (s3.credentials(), format!("s3://{bucket}/absent"), Class::Permanent, "s3_no_such_key"),
-        (s3.credentials(), format!("s3://{bucket}-absent/x"), Class::Permanent, "s3_no_such_bucket"),
-        (s3.credentials(), format!("s3://{bucket}/large"), Class::Permanent, "media_too_large"),
-        (s3.credentials(), format!("s3://{bucket}/empty"), Class::Permanent, "media_empty"),
-        (wrong_key, url.clone(), Class::Outage, "s3_credentials_refused"),
-        (wrong_secret, url.clone(), Class::Outage, "s3_credentials_refused"),
+        (s3.credentials(), format!("s3://{bucket}/absent"), Class::Permanent, MediaReason::S3NoSuchKey),
+        (s3.credentials(), format!("s3://{bucket}-absent/x"), Class::Permanent, MediaReason::S3NoSuchBucket),
+        (s3.credentials(), format!("s3://{bucket}/large"), Class::Permanent, MediaReason::TooLarge),
+        (s3.credentials(), format!("s3://{bucket}/empty"), Class::Permanent, MediaReason::Empty),
+        (wrong_key, url.clone(), Class::Outage, MediaReason::S3CredentialsRefused),
+        (wrong_secret, url.clone(), Class::Outage, MediaReason::S3CredentialsRefused),
     ];
     for (credentials, url, class, reason) in cases {
         let error = s3.fetch(credentials, &url).await.unwrap_err();
@@ -163,9 +163,14 @@ async fn messages_read_what_is_listed_and_what_was_stored_packed() {
     assert_eq!(&fetch("public/a.png").await.unwrap().bytes[..], b"picture");
     for key in ["private/a.png", "public/../private/a.png", "public/./../private/a.png"] {
         let error = fetch(key).await.unwrap_err();
-        assert_eq!((error.class, error.reason), (Class::Permanent, "s3_bucket_forbidden"), "{key}: {}", error.message);
+        assert_eq!(
+            (error.class, error.reason),
+            (Class::Permanent, MediaReason::S3BucketForbidden),
+            "{key}: {}",
+            error.message
+        );
     }
     let absent = fetch("public/a%2Fb.png").await.unwrap_err();
-    assert_eq!(absent.reason, "s3_no_such_key");
+    assert_eq!(absent.reason, MediaReason::S3NoSuchKey);
     assert!(absent.message.ends_with(&format!("s3://{bucket}/public/a/b.png")), "{}", absent.message);
 }

@@ -12,11 +12,12 @@ use axum::http::Uri;
 use clipstream::api::Embedder;
 use clipstream::config::{ModelEntry, Settings, StoreKind};
 use clipstream::dead_letter::FileDeadLetters;
+use clipstream::domain::Stage;
 use clipstream::pipeline::{Progress, Summary};
 use clipstream::shutdown::Shutdown;
 use clipstream::source::LinesSource;
 use clipstream::store::{CollectionDefinition, CollectionSpec, StoredPoint};
-use clipstream::telemetry::{Health, Metrics};
+use clipstream::telemetry::{Component, Health, Metrics};
 use clipstream::worker::Worker;
 use qdrant_client::Qdrant;
 use serde_json::json;
@@ -205,7 +206,7 @@ async fn a_write_that_fails_for_one_model_holds_the_message() {
     let seen = async {
         let deadline = Instant::now() + PATIENCE;
         // The first model's collection has it, and still it is not settled: the stage says that it is held.
-        while world.health.reasons().iter().all(|(component, _)| *component != "upsert")
+        while world.health.reasons().iter().all(|(component, _)| *component != Component::Stage(Stage::Upsert))
             || worker.store().count(first).await.unwrap() == 0
         {
             assert!(Instant::now() < deadline, "no outage: {:?}", world.health.reasons());

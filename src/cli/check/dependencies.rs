@@ -9,11 +9,12 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
 use super::super::output::counted;
-use super::{Checklist, DEADLINE, Fault, Verdict};
+use super::{Checklist, DEADLINE, Verdict};
 use crate::budget::Budget;
 use crate::clip::{self, Clip};
 use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, StoreSettings, is_pattern};
 use crate::dead_letter::{self, TopicFacts};
+use crate::domain::{Explain, Finding, Reason, StoreReason};
 use crate::media::MediaClient;
 use crate::source::{KafkaSource, Removed};
 use crate::store::{self, CollectionDefinition, Store};
@@ -23,7 +24,7 @@ use crate::telemetry::Metrics;
 const MODEL_DEADLINE: Duration = Duration::from_secs(180);
 
 /// A result that several checks wait for.
-type Common<T> = Shared<BoxFuture<'static, Result<T, Fault>>>;
+type Common<T> = Shared<BoxFuture<'static, Result<T, Finding>>>;
 
 /// Every dependency of a worker with these settings.
 pub(super) fn all(settings: &Settings) -> Checklist {
@@ -37,7 +38,8 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     checks.add("onnxruntime", onnxruntime(settings.clip.clone()));
     if settings.clip.models.is_empty() {
         checks.add("models", async {
-            Err(Fault::new("clip.models is empty", "set clip.models, for example ViT-B-32/openai=models/vit-b-32"))
+            Err(Finding::new("clip.models is empty")
+                .hint("set clip.models, for example ViT-B-32/openai=models/vit-b-32"))
         });
     }
     let store = opened(settings.clone());
@@ -77,7 +79,7 @@ async fn kafka(settings: Settings) -> Verdict {
     let drain_deadline = Duration::from_millis(settings.pipeline.drain_deadline_ms);
     let retries = settings.dead_letter.retry_topics(&settings.kafka.topics);
     let found = KafkaSource::check(&settings.kafka, &retries, drain_deadline, dead_letters.clone()).await;
-    let found = found.map_err(|error| Fault::from_error(&error))?;
+    let found = found.map_err(|error| error.explain())?;
     let topics: Vec<String> =
         found.topics.iter().map(|(topic, n)| format!("{topic} ({})", counted(*n as u64, "partition"))).collect();
     let absent = found.absent.join(", ");
@@ -93,10 +95,8 @@ async fn kafka(settings: Settings) -> Verdict {
              themselves (auto.create.topics.enable); better create it"
         ),
         (false, Some(false)) => {
-            return Err(Fault::new(
-                format!("there is no dead-letter topic {absent}, and the brokers create none by themselves"),
-                "create it, or set dead_letter.topic to one that is there",
-            ));
+            let message = format!("there is no dead-letter topic {absent}, and the brokers create none by themselves");
+            return Err(Finding::new(message).hint("create it, or set dead_letter.topic to one that is there"));
         }
     };
     let mut told = format!("{}, topics {}; {dead_letters}", counted(found.brokers as u64, "broker"), topics.join(", "));
@@ -141,10 +141,10 @@ async fn dead_letter_notes(settings: &Settings, topics: &[String]) -> Vec<String
 
 async fn media(settings: MediaSettings) -> Verdict {
     let budget = Budget::new(settings.media_bytes_max);
-    let client = MediaClient::new(&settings, budget, Arc::default()).await.map_err(|e| Fault::from_error(&e))?;
+    let client = MediaClient::new(&settings, budget, Arc::default()).await.map_err(|e| e.explain())?;
     let s3 = match &settings.s3_endpoint {
         Some(endpoint) => {
-            let found = client.check_s3().await.map_err(|e| Fault::from_error(&e))?;
+            let found = client.check_s3().await.map_err(|e| e.explain())?;
             format!("S3 at {}: {found}", crate::redact::url(endpoint))
         }
         None if settings.s3_anonymous || !settings.s3_buckets.is_empty() => {
@@ -157,13 +157,13 @@ async fn media(settings: MediaSettings) -> Verdict {
 }
 
 async fn onnxruntime(settings: ClipSettings) -> Verdict {
-    off_the_async_threads(move || clip::load_runtime(&settings).map_err(|e| Fault::from_error(&e))).await
+    off_the_async_threads(move || clip::load_runtime(&settings).map_err(|e| e.explain())).await
 }
 
 fn loaded(entry: ModelEntry, settings: ClipSettings) -> Common<Arc<Clip>> {
     let load = move || {
         let clip = Clip::load(&entry, &settings, Arc::new(Metrics::default()));
-        clip.map(Arc::new).map_err(|e| Fault::from_error(&e))
+        clip.map(Arc::new).map_err(|e| e.explain())
     };
     off_the_async_threads(load).boxed().shared()
 }
@@ -180,17 +180,16 @@ async fn described(model: Common<Arc<Clip>>) -> Verdict {
 fn opened(settings: Settings) -> Common<(Arc<dyn Store>, String)> {
     let open = async move {
         if let Some(path) = &settings.store.collection_definition {
-            CollectionDefinition::from_file(path).map_err(|e| Fault::from_error(&e))?;
+            CollectionDefinition::from_file(path).map_err(|e| e.explain())?;
         }
         let store = store::open(&settings.store).await.map_err(|e| match (e.reason, settings.store.kind) {
             // A worker's own folder, most of the time.
-            ("store_locked", StoreKind::Embedded) => Fault::new(
-                format!("the store in {} is in use by another process", settings.store.path.display()),
-                "stop that clipstream, if it is not the one you ask for, or set store.path",
-            ),
-            _ => Fault::from_error(&e),
+            (StoreReason::Locked, StoreKind::Embedded) => {
+                e.explain().hint("stop that clipstream, if it is not the one you ask for, or set store.path")
+            }
+            _ => e.explain(),
         })?;
-        let what = store.check().await.map_err(|e| Fault::from_error(&e))?;
+        let what = store.check().await.map_err(|e| e.explain())?;
         Ok((store, what))
     };
     open.boxed().shared()
@@ -198,42 +197,39 @@ fn opened(settings: Settings) -> Common<(Arc<dyn Store>, String)> {
 
 /// One node of the store, whatever the others do.
 async fn node(settings: StoreSettings) -> Verdict {
-    let store = store::open(&settings).await.map_err(|e| Fault::from_error(&e))?;
-    store.check().await.map_err(|e| Fault::from_error(&e))
+    let store = store::open(&settings).await.map_err(|e| e.explain())?;
+    store.check().await.map_err(|e| e.explain())
 }
 
 /// Whether the model may write to its collection.
 async fn collection(name: String, model: Common<Arc<Clip>>, store: Common<(Arc<dyn Store>, String)>) -> Verdict {
-    let unknown = |what: &str| Fault::new(format!("not compared: {what}"), format!("see the result for the {what}"));
+    let unknown =
+        |what: &str| Finding::new(format!("not compared: {what}")).hint(format!("see the result for the {what}"));
     let (store, _) = store.await.map_err(|_| unknown("store"))?;
     let recorded = match store.fingerprint(&name).await {
-        Err(e) if e.reason == "collection_missing" => {
+        Err(e) if e.reason == StoreReason::CollectionMissing => {
             return Ok("not there yet; the first run or index creates it".into());
         }
-        recorded => recorded.map_err(|e| Fault::from_error(&e))?,
+        recorded => recorded.map_err(|e| e.explain())?,
     };
     let Some(recorded) = recorded else {
-        return Err(Fault::new(
-            "it records no model: clipstream did not create it",
-            "set store.catalog or store.collection_template to another name",
-        ));
+        return Err(Finding::new("it records no model: clipstream did not create it")
+            .hint("set store.catalog or store.collection_template to another name"));
     };
     let clip = model.await.map_err(|_| unknown("model"))?;
     let differences = clip.fingerprint().differences(&recorded);
     if !differences.is_empty() {
-        return Err(Fault::new(
-            format!("another model filled it: {}", differences.join("; ")),
-            "use the model that filled it, or another collection (store.catalog, store.collection_template)",
-        ));
+        let hint = StoreReason::CollectionDiffers.hint().unwrap_or_default();
+        return Err(Finding::new(format!("another model filled it: {}", differences.join("; "))).hint(hint));
     }
-    let points = store.count(&name).await.map_err(|e| Fault::from_error(&e))?;
+    let points = store.count(&name).await.map_err(|e| e.explain())?;
     Ok(format!("{} of this model", counted(points, "point")))
 }
 
 async fn off_the_async_threads<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    let broke = |e: tokio::task::JoinError| Fault::new(format!("it broke: {e}"), "see the line before this one");
+    work: impl FnOnce() -> Result<T, Finding> + Send + 'static,
+) -> Result<T, Finding> {
+    let broke = |e: tokio::task::JoinError| Finding::new(format!("it broke: {e}")).hint("see the line before this one");
     tokio::task::spawn_blocking(work).await.map_err(broke)?
 }
 
@@ -246,8 +242,8 @@ async fn telemetry_address(address: SocketAddr) -> Verdict {
     if error.kind() == ErrorKind::AddrInUse && is_clipstream(address).await {
         return Ok(format!("{address} is served by a clipstream that is running"));
     }
-    let next_step = "stop what uses it, or set telemetry.listen to another IP address:port (empty: not served)";
-    Err(Fault::new(format!("cannot listen on {address}: {error}"), next_step))
+    Err(Finding::new(format!("cannot listen on {address}: {error}"))
+        .hint("stop what uses it, or set telemetry.listen to another IP address:port (empty: not served)"))
 }
 
 async fn is_clipstream(address: SocketAddr) -> bool {
@@ -276,8 +272,8 @@ mod tests {
                 drop(socket)
             }
         });
-        let fault = telemetry_address(taken).await.unwrap_err();
-        assert!(fault.reason.contains(&taken.to_string()), "{fault:?}");
+        let found = telemetry_address(taken).await.unwrap_err();
+        assert!(found.message.contains(&taken.to_string()), "{found:?}");
         closing.abort();
 
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

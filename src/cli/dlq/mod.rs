@@ -32,6 +32,6 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 
 impl From<DeadLetterError> for CliError {
     fn from(error: DeadLetterError) -> Self {
-        Self::new(Exit::Unavailable, error.to_string())
+        Self::of(Exit::Unavailable, &error)
     }
 }

@@ -12,7 +12,6 @@ use super::selection::{self, Selected, cursor};
 use crate::dead_letter::StoredLetter;
 use crate::dead_letter::read::Start;
 use crate::domain::Position;
-use crate::redact;
 use crate::shutdown::Shutdown;
 use crate::source::{ProduceError, Producer};
 
@@ -234,6 +233,6 @@ impl Report {
     }
 }
 
-fn unavailable(error: impl std::fmt::Display) -> CliError {
-    CliError::new(Exit::Unavailable, redact::cut(&error.to_string(), 500))
+fn unavailable(error: ProduceError) -> CliError {
+    CliError::of(Exit::Unavailable, &error)
 }

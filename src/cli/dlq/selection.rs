@@ -7,10 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::output::counted;
 use super::super::{CliError, Exit};
-use crate::config::Settings;
+use crate::config::{Settings, nearest};
 use crate::dead_letter::read::{self, Found, Letters, Start, Unreadable};
 use crate::dead_letter::{Selection, StoredLetter};
-use crate::domain::{Class, Position, Stage};
+use crate::domain::{AnyReason, Class, Position, Stage};
 
 // Both verbs have arguments of their own beside these, and clap names a group after a struct.
 #[derive(Debug, clap::Args)]
@@ -32,8 +32,8 @@ pub struct Args {
     ])]
     stage: Vec<String>,
     /// Only with this reason, such as http_not_found; several with commas
-    #[arg(long, value_delimiter = ',')]
-    reason: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_parser = parse_reason)]
+    reason: Vec<AnyReason>,
     /// Only messages that came from this topic; several with commas
     #[arg(long, value_name = "TOPIC", value_delimiter = ',')]
     source_topic: Vec<String>,
@@ -74,7 +74,7 @@ impl Args {
         let selection = Selection {
             classes: self.class.clone(),
             stages: self.stage.clone(),
-            reasons: self.reason.clone(),
+            reasons: self.reason.iter().map(ToString::to_string).collect(),
             source_topics: self.source_topic.clone(),
             since: self.since,
             until: self.until,
@@ -142,6 +142,13 @@ pub fn cursor(next: &BTreeMap<(String, i32), i64>) -> Option<String> {
     Some(parts.collect::<Vec<_>>().join(",")).filter(|cursor| !cursor.is_empty())
 }
 
+fn parse_reason(text: &str) -> Result<AnyReason, String> {
+    AnyReason::from_code(text).ok_or_else(|| match nearest(text, AnyReason::all().map(AnyReason::as_str)) {
+        Some(near) => format!("no such reason; did you mean {near}?"),
+        None => "no such reason; docs/messages.md lists them".to_owned(),
+    })
+}
+
 fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Ok(at.to_utc());
@@ -173,6 +180,7 @@ fn parse_start(text: &str) -> Result<(String, i32, i64), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::MediaReason;
 
     #[test]
     fn times_are_absolute_or_ago() {
@@ -183,6 +191,13 @@ mod tests {
         for wrong in ["", "h", "2", "-2h", "2w", "99999999999999999999d", "9223372036854775807d", "yesterday", "2 ü"] {
             assert!(parse_time(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_reason_is_one_of_those_that_there_are() {
+        assert_eq!(parse_reason("http_not_found"), Ok(MediaReason::HttpNotFound.into()));
+        assert_eq!(parse_reason("http_notfound").unwrap_err(), "no such reason; did you mean http_not_found?");
+        assert!(parse_reason("zebra").unwrap_err().contains("docs/messages.md"));
     }
 
     #[test]

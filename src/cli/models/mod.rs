@@ -11,7 +11,7 @@ use clap::Subcommand;
 
 use super::{CliError, Exit, Global};
 use crate::config::ClipSettings;
-use crate::domain::ModelId;
+use crate::domain::{Class, HubReason, ModelId};
 use crate::hub::HubError;
 
 /// Lists, downloads, inspects and verifies models
@@ -49,13 +49,14 @@ fn directory_of(id: &ModelId, settings: &ClipSettings) -> std::path::PathBuf {
 impl From<HubError> for CliError {
     fn from(error: HubError) -> Self {
         let code = match error.reason {
-            "hub_settings_invalid" | "hub_repository_invalid" | "hub_precision_missing" | "hub_directory_taken" => {
-                Exit::Usage
-            }
-            "hub_offline" => Exit::Unavailable,
-            _ if error.transient => Exit::Unavailable,
+            HubReason::SettingsInvalid
+            | HubReason::RepositoryInvalid
+            | HubReason::PrecisionMissing
+            | HubReason::DirectoryTaken => Exit::Usage,
+            HubReason::Offline => Exit::Unavailable,
+            _ if error.class == Class::Transient => Exit::Unavailable,
             _ => Exit::Failed,
         };
-        Self::new(code, error.message)
+        Self::of(code, &error)
     }
 }

@@ -64,7 +64,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let mut pulled = hub.pull(&pull, &screen).await;
     for other in others {
         match &pulled {
-            Err(error) if error.is_of_repository() => {
+            Err(error) if error.reason.is_of_repository() => {
                 screen.note(&format!("{error}; trying {}", other.repositories.join(" and ")));
             }
             _ => break,

@@ -7,6 +7,7 @@ mod retries;
 mod tests;
 mod topic;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use self::retries::Retries;
 use self::topic::Compacted;
 pub use self::topic::{TopicFacts, describe};
 use super::letter::Reporter;
-use super::{DeadLetter, DeadLetterError, DeadLetters, Sent};
+use super::{DeadLetter, DeadLetterError, DeadLetters, Sent, unavailable};
 use crate::config::{DeadLetterSettings, KafkaSettings};
 use crate::kafka_client;
 use crate::redact;
@@ -133,10 +134,10 @@ impl DeadLetters for KafkaDeadLetters {
 }
 
 fn refused(kind: &str, topic: &str, letter: &DeadLetter, refusal: &Refusal) -> DeadLetterError {
-    let next = match refusal.code {
+    let hint: Cow<'static, str> = match refusal.code {
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
             let bytes = letter.message.memory_bytes();
-            format!("its message has {bytes} bytes, with headers: raise the topic's max.message.bytes")
+            format!("its message has {bytes} bytes, with headers: raise the topic's max.message.bytes").into()
         }
         Some(RDKafkaErrorCode::InvalidRecord) => {
             "turn off the validation of schemas by the broker (confluent.value.schema.validation) for this topic: a letter \
@@ -155,5 +156,5 @@ fn refused(kind: &str, topic: &str, letter: &DeadLetter, refusal: &Refusal) -> D
         _ => "check that the topic exists and has enough in-sync replicas, and that the brokers are up".into(),
     };
     let what = redact::cut(&refusal.what, 300);
-    DeadLetterError(format!("the {kind} topic {topic:?} does not take a letter: {what}; {next}"))
+    unavailable(format!("the {kind} topic {topic:?} does not take a letter: {what}")).hint(hint)
 }

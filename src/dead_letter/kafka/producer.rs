@@ -9,6 +9,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
 
 use crate::dead_letter::DeadLetterError;
+use crate::domain::DeadLetterReason;
 use crate::kafka_client::{self, Quiet};
 
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,6 +80,7 @@ impl Producer {
 }
 
 fn create(config: &ClientConfig) -> Result<FutureProducer<Quiet>, DeadLetterError> {
-    FutureProducer::from_config_and_context(config, Quiet)
-        .map_err(|error: KafkaError| DeadLetterError(kafka_client::creation_error(&error)))
+    FutureProducer::from_config_and_context(config, Quiet).map_err(|error: KafkaError| {
+        DeadLetterError::found(DeadLetterReason::Unavailable, kafka_client::creation_error(&error))
+    })
 }

@@ -25,7 +25,8 @@ impl Retries {
 
     /// Where the message is to wait, if it may succeed later.
     pub fn next(&self, letter: &DeadLetter) -> Option<&str> {
-        let next = self.next.get(&*letter.message.position.topic).filter(|_| letter.failure.class == Class::Transient);
+        let next =
+            self.next.get(&*letter.message.position.topic).filter(|_| letter.failure.fault.class == Class::Transient);
         next.map(String::as_str)
     }
 

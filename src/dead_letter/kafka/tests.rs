@@ -12,7 +12,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use super::*;
 use crate::dead_letter::StoredLetter;
 use crate::dead_letter::read::{Found, Start, from_topics};
-use crate::domain::{Class, Failure, Message, Position, Stage};
+use crate::domain::{Class, Fault, MediaReason, Message, Position, Stage};
 
 fn letter(value: Option<&'static [u8]>, headers: Vec<(String, Option<Bytes>)>) -> DeadLetter {
     DeadLetter {
@@ -28,7 +28,7 @@ fn letter(value: Option<&'static [u8]>, headers: Vec<(String, Option<Bytes>)>) -
             retry: None,
             suspicion: None,
         },
-        failure: Failure::permanent(Stage::Fetch, "http_not_found", "image \"https://x/a.jpg\": 404"),
+        failure: Fault::new(MediaReason::HttpNotFound, "image \"https://x/a.jpg\": 404").at(Stage::Fetch),
         attempts: 2,
     }
 }
@@ -89,7 +89,7 @@ async fn a_letter_is_the_message_and_the_reason_of_its_last_failure() {
         ("__connect.errors.stage", "fetch"),
         ("__connect.errors.class.name", "clipstream.fetch"),
         ("__connect.errors.exception.class.name", "http_not_found"),
-        ("__connect.errors.exception.message", "image \"https://x/a.jpg\": 404"),
+        ("__connect.errors.exception.message", "image \"https://x/a.jpg\": 404; check that the file is still there"),
         ("clipstream.errors.class", "permanent"),
         ("clipstream.errors.attempts", "2"),
         ("clipstream.errors.message_timestamp", "1700000000123"),
@@ -116,7 +116,7 @@ async fn what_failed_transiently_goes_through_its_retry_topics_first() {
     let letters = KafkaDeadLetters::new(&settings, &topics).expect("a producer");
     let mut letter = letter(Some(b"{}"), vec![("traceparent".to_owned(), Some(Bytes::from_static(b"00-ab")))]);
     assert_eq!(letters.send(&letter).await.expect("taken"), Sent::DeadLetter, "it can never succeed");
-    letter.failure.class = Class::Transient;
+    letter.failure.fault.class = Class::Transient;
     let first = letter.message.origin();
     // As the consumer of a retry topic makes a message of what is in it.
     let back = |found: &OwnedMessage| {
@@ -252,7 +252,7 @@ async fn what_no_retry_topic_can_hold_becomes_a_dead_letter() {
     let topics = DeadLetterSettings { retry_delays_s: vec![60], ..DeadLetterSettings::default() };
     let letters = KafkaDeadLetters::new(&settings, &topics).expect("a producer");
     let mut letter = letter(Some(b"{}"), Vec::new());
-    letter.failure.class = Class::Transient;
+    letter.failure.fault.class = Class::Transient;
     refuse_produce(&cluster, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     assert_eq!(letters.send(&letter).await.expect("taken"), Sent::DeadLetter);
     assert_eq!(letters.send(&letter).await.expect("taken"), Sent::PutOff);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminOptions, ResourceSpecifier};
 
 use crate::config::KafkaSettings;
+use crate::domain::Finding;
 use crate::kafka_client;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,12 +27,13 @@ pub struct TopicFacts {
 ///
 /// # Errors
 /// No answer within 5 s, or no right to ask (DESCRIBE_CONFIGS on the topic).
-pub async fn describe(settings: &KafkaSettings, topic: &str) -> Result<TopicFacts, String> {
+pub async fn describe(settings: &KafkaSettings, topic: &str) -> Result<TopicFacts, Finding> {
     let admin = kafka_client::admin(settings).await?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let resource = [ResourceSpecifier::Topic(topic)];
-    let answers = admin.describe_configs(&resource, &options).await.map_err(|error| error.to_string())?;
-    let found = answers.into_iter().next().ok_or("no answer")?.map_err(|code| code.to_string())?;
+    let answers = admin.describe_configs(&resource, &options).await.map_err(|error| Finding::new(error.to_string()))?;
+    let found = answers.into_iter().next().ok_or_else(|| Finding::new("no answer"))?;
+    let found = found.map_err(|code| Finding::new(code.to_string()))?;
     let entries = found.entry_map();
     let value = |name: &str| entries.get(name).and_then(|entry| entry.value.as_deref());
     Ok(TopicFacts {
@@ -56,7 +58,7 @@ impl Compacted {
         match describe(settings, topic).await {
             Ok(facts) => facts.is_compacted,
             Err(why) => {
-                tracing::debug!(topic, why, "the topic's settings are not known");
+                tracing::debug!(topic, %why, "the topic's settings are not known");
                 known.is_some_and(|(_, is)| is)
             }
         }

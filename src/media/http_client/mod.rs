@@ -28,6 +28,7 @@ use connection::{Connector, Stale};
 use super::MediaError;
 use super::resolver::CheckedResolver;
 use crate::config::MediaSettings;
+use crate::domain::MediaReason;
 use crate::redact;
 
 /// How long a connection is kept that nobody uses.
@@ -56,7 +57,7 @@ impl HttpClient {
     ) -> Result<Self, MediaError> {
         let user_agent = HeaderValue::from_str(&settings.user_agent).map_err(|_| {
             let message = "media.user_agent: expected printable ASCII, as a header needs";
-            MediaError::permanent("media_settings_invalid", message)
+            MediaError::new(MediaReason::SettingsInvalid, message)
         })?;
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);

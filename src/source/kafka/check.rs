@@ -14,7 +14,7 @@ use super::context::Context;
 use super::note::Note;
 use super::{reach, starts};
 use crate::config::{KafkaSettings, RetryTopic};
-use crate::domain::TopicPartition;
+use crate::domain::{SourceReason, TopicPartition};
 use crate::kafka_client::{self, OffsetEntry};
 use crate::source::{KafkaSource, SourceError};
 
@@ -68,10 +68,11 @@ impl KafkaSource {
             let (note, events) = std::sync::mpsc::channel();
             let consumer: BaseConsumer<Context> =
                 BaseConsumer::from_config_and_context(&config, Context::new(note, Default::default()))
-                    .map_err(|error| SourceError::Fatal(kafka_client::creation_error(&error)))?;
+                    .map_err(|error| super::unmade(&error))?;
             reach::reach(&consumer, &events, &of_brokers, REACH_MAX)?;
             let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| {
-                SourceError::Fatal(format!("the brokers do not list their topics: {error}; see their logs"))
+                let message = format!("the brokers do not list their topics: {error}");
+                SourceError::new(SourceReason::KafkaUnreachable, message).hint("see their logs")
             })?;
             let partitions = |topic: &str| {
                 let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none())?;
@@ -80,11 +81,9 @@ impl KafkaSource {
             let topics: Vec<(String, usize)> =
                 of_brokers.topics.iter().filter_map(|t| Some((t.clone(), partitions(t)?))).collect();
             let (removed, made_anew) = behind(&consumer, &topics).map_err(|error| {
-                SourceError::Fatal(format!(
-                    "the brokers do not say what group {:?} has read: {error}; check that its coordinator is up, and that \
-                     this user may DESCRIBE the group and the topics",
-                    of_brokers.group_id
-                ))
+                let message = format!("the brokers do not say what group {:?} has read: {error}", of_brokers.group_id);
+                SourceError::new(SourceReason::KafkaStart, message)
+                    .hint("check that its coordinator is up, and that this user may DESCRIBE the group and the topics")
             })?;
             let found = KafkaFound {
                 brokers: metadata.brokers().len(),
@@ -97,7 +96,7 @@ impl KafkaSource {
             Ok((found, metadata.brokers().first().map(|broker| broker.id())))
         });
         let (mut found, broker) =
-            asked.await.map_err(|error| SourceError::Fatal(format!("asking Kafka broke: {error}")))??;
+            asked.await.map_err(|error| super::broken(format!("asking Kafka broke: {error}")))??;
         if let (false, Some(broker)) = (found.absent.is_empty(), broker) {
             found.creates_topics = creates_topics(settings, broker).await;
         }

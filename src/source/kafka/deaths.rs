@@ -217,7 +217,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::domain::{Failure, Stage};
+    use crate::domain::{Fault, PipelineReason, Stage};
 
     #[derive(Default)]
     struct Asked(Mutex<Vec<(i64, oneshot::Sender<Tried>)>>);
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!((world.offsets(), world.asked.count()), (vec![], 0), "it is in flight");
         drop(first);
         assert!(world.offsets().is_empty());
-        let why = Failure::permanent(Stage::Embed, "kills_worker", "it does");
+        let why = Fault::new(PipelineReason::KillsWorker, "it does").at(Stage::Embed);
         world.asked.answer(101, Tried::Condemned(why.clone()));
         let (condemned, _) = world.due();
         assert_eq!(condemned[0].suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()), Some(why));

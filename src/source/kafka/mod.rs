@@ -59,6 +59,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
 pub use self::check::{KafkaFound, Removed};
@@ -73,7 +74,7 @@ use self::starts::Reset;
 use self::trouble::Trouble;
 use super::{Demand, Source, SourceError, SourceEvent, Trials};
 use crate::config::{KafkaSettings, OffsetReset, PipelineSettings, RetryTopic, is_pattern};
-use crate::domain::TopicPartition;
+use crate::domain::{Class, Finding, SourceReason, TopicPartition};
 use crate::kafka_client;
 use crate::shutdown::LEAVE_GROUP_MAX;
 use crate::telemetry::{Health, Metrics, Pulse};
@@ -118,7 +119,7 @@ impl KafkaSource {
     /// the brokers, a topic or the group refuse to serve.
     ///
     /// # Errors
-    /// `Fatal`: a refused property, no broker within 15 s, refused credentials, a missing topic.
+    /// A refused property, no broker within 15 s, refused credentials, a missing topic.
     pub async fn connect(
         settings: &KafkaSettings,
         retry_topics: Vec<RetryTopic>,
@@ -206,11 +207,11 @@ impl KafkaSource {
         std::thread::Builder::new()
             .name("kafka-consumer".into())
             .spawn(thread)
-            .map_err(|error| SourceError::Fatal(format!("no thread for the Kafka consumer: {error}")))?;
+            .map_err(|error| broken(format!("no thread for the Kafka consumer: {error}")))?;
         match wait_joined.await {
             Ok(Ok(())) => Ok(Self { handover, left }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(SourceError::Fatal(match handover.next(Demand::ControlOnly).await {
+            Err(_) => Err(broken(match handover.next(Demand::ControlOnly).await {
                 Err(why) => why,
                 Ok(_) => "the Kafka consumer's thread ended while connecting".into(),
             })),
@@ -249,14 +250,14 @@ fn join(
     let (note, events) = mpsc::channel();
     let leaving = Arc::new(AtomicBool::new(false));
     let context = Context::new(note, leaving.clone());
-    let consumer = BaseConsumer::from_config_and_context(config, context)
-        .map_err(|error| SourceError::Fatal(kafka_client::creation_error(&error)))?;
+    let consumer = BaseConsumer::from_config_and_context(config, context).map_err(|error| unmade(&error))?;
     reach::reach(&consumer, &events, settings, connect_max)?;
     let reset = learn_reset(&consumer, settings, connect_max)?;
     let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
-    consumer
-        .subscribe(&topics)
-        .map_err(|error| SourceError::Fatal(format!("cannot subscribe to {topics:?}: {error}; check kafka.topics")))?;
+    consumer.subscribe(&topics).map_err(|error| {
+        let message = format!("cannot subscribe to {topics:?}: {error}");
+        SourceError::new(SourceReason::KafkaTopic, message).hint("check kafka.topics")
+    })?;
     let pulse = Pulse::new("the Kafka consumer's thread");
     health.watch(pulse.clone());
     Ok(Joined { consumer, events, leaving, reset, trouble: Trouble::new(health), pulse })
@@ -301,12 +302,13 @@ fn learn_reset(
         match Reset::learn(of, consumer, &settings.topics) {
             Ok(reset) => return Ok(reset),
             Err(error) if start.elapsed() > deadline => {
-                return Err(SourceError::Fatal(format!(
-                    "the brokers do not say where the topics end, or what group {:?} has read of them, within {} s: \
-                     {error}; check that every partition has a leader, and that this user may DESCRIBE the group",
+                let message = format!(
+                    "the brokers do not say where the topics end, or what group {:?} has read of them, within {} s: {error}",
                     settings.group_id,
                     deadline.as_secs()
-                )));
+                );
+                return Err(SourceError::new(SourceReason::KafkaStart, message)
+                    .hint("check that every partition has a leader, and that this user may DESCRIBE the group"));
             }
             // A coordinator that moves, or is elected for a new group.
             Err(error) => tracing::debug!(target: "librdkafka", %error, "no offsets yet"),
@@ -362,12 +364,14 @@ fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result
         config.set(LEFT_OUT, left_out(settings.properties.get(LEFT_OUT)));
     }
     if settings.topics.is_empty() {
-        return Err(SourceError::Fatal("kafka.topics is empty; name at least one topic".into()));
+        let empty = SourceError::new(SourceReason::KafkaSettingsInvalid, "kafka.topics is empty");
+        return Err(empty.hint("name at least one topic"));
     }
     let drain_ms = u64::try_from(drain_deadline.as_millis()).unwrap_or(u64::MAX);
     settings.check_drain(drain_ms).map_err(|wrong| {
-        let hint = wrong.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-        SourceError::Fatal(format!("pipeline.drain_deadline_ms is {drain_ms}; expected {}{hint}", wrong.expected))
+        let message = format!("pipeline.drain_deadline_ms is {drain_ms}; expected {}", wrong.expected);
+        let finding = Finding { message, hint: wrong.hint.map(Into::into) };
+        SourceError::found(SourceReason::KafkaSettingsInvalid, finding)
     })?;
     Ok(config)
 }
@@ -375,11 +379,11 @@ fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result
 #[async_trait]
 impl Source for KafkaSource {
     async fn next(&mut self, demand: Demand) -> Result<SourceEvent, SourceError> {
-        self.handover.next(demand).await.map_err(SourceError::Fatal)
+        self.handover.next(demand).await.map_err(broken)
     }
 
     async fn commit(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), SourceError> {
-        self.handover.commit(offsets).map_err(SourceError::Fatal)
+        self.handover.commit(offsets).map_err(broken)
     }
 
     fn hold_back(&mut self, partitions: &BTreeSet<TopicPartition>) {
@@ -396,16 +400,25 @@ impl Source for KafkaSource {
 
     async fn close(mut self: Box<Self>) -> Result<(), SourceError> {
         self.handover.close();
-        match tokio::time::timeout(LEAVE_GROUP_MAX, &mut self.left).await {
-            Ok(Ok(result)) => result.map_err(SourceError::Temporary),
+        let left = match tokio::time::timeout(LEAVE_GROUP_MAX, &mut self.left).await {
+            Ok(Ok(result)) => result,
             // The thread always answers before it ends.
-            Ok(Err(_)) => Err(SourceError::Temporary("the Kafka consumer's thread ended without a word".into())),
-            Err(_) => Err(SourceError::Temporary(format!(
+            Ok(Err(_)) => Err("the Kafka consumer's thread ended without a word".into()),
+            Err(_) => Err(format!(
                 "the Kafka consumer did not leave the group within {} s; the broker will notice by its session timeout",
                 LEAVE_GROUP_MAX.as_secs()
-            ))),
-        }
+            )),
+        };
+        left.map_err(|why| broken(why).class(Class::Transient))
     }
+}
+
+fn unmade(error: &KafkaError) -> SourceError {
+    SourceError::found(SourceReason::KafkaSettingsInvalid, kafka_client::creation_error(error))
+}
+
+fn broken(why: String) -> SourceError {
+    SourceError::new(SourceReason::ConsumerFailed, why)
 }
 
 impl Drop for KafkaSource {

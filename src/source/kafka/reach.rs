@@ -7,6 +7,7 @@ use rdkafka::metadata::Metadata;
 
 use super::context::ClientEvent;
 use crate::config::{KafkaSettings, is_pattern};
+use crate::domain::SourceReason;
 use crate::kafka_client;
 use crate::redact;
 use crate::source::SourceError;
@@ -41,8 +42,8 @@ pub(super) fn topic_problem(metadata: &Metadata, topic: Option<&str>) -> Option<
 /// Waits until a broker answers and describes every topic.
 ///
 /// # Errors
-/// `Fatal` past the deadline, and at once where waiting cannot help (refused credentials, a topic that is closed to
-/// this user or does not exist). Each names the next step.
+/// Past the deadline, and at once where waiting cannot help (refused credentials, a topic that is closed to
+/// this user or does not exist).
 pub(super) fn reach<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     events: &Receiver<ClientEvent>,
@@ -60,7 +61,7 @@ pub(super) fn reach<C: ConsumerContext>(
                 Ok(metadata) => match topic_problem(&metadata, topic) {
                     None => break,
                     Some((code, problem)) if is_final(code) || start.elapsed() > TOPIC_GRACE.min(deadline) => {
-                        return Err(SourceError::Fatal(topic_error(code, &problem)));
+                        return Err(topic_error(code, problem));
                     }
                     Some(_) => answered = true,
                 },
@@ -74,10 +75,11 @@ pub(super) fn reach<C: ConsumerContext>(
             for event in events.try_iter() {
                 if let ClientEvent::Error { code, reason } = event {
                     if matches!(code, RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) {
-                        return Err(SourceError::Fatal(kafka_client::refused(settings, &reason)));
+                        let refused = kafka_client::refused(settings, &reason);
+                        return Err(SourceError::found(SourceReason::KafkaRefused, refused));
                     }
-                    if let Some(why) = kafka_client::untrusted(settings, &reason) {
-                        return Err(SourceError::Fatal(why));
+                    if let Some(untrusted) = kafka_client::untrusted(settings, &reason) {
+                        return Err(SourceError::found(SourceReason::KafkaRefused, untrusted));
                     }
                     if code != RDKafkaErrorCode::AllBrokersDown {
                         (last_reason, explained) = (reason, true);
@@ -85,13 +87,14 @@ pub(super) fn reach<C: ConsumerContext>(
                 }
             }
             if !answered && start.elapsed() > deadline {
-                return Err(SourceError::Fatal(format!(
-                    "no Kafka broker of [{}] answered within {} s: {}; check kafka.brokers, kafka.security_protocol \
-                     and that the brokers are up",
+                let message = format!(
+                    "no Kafka broker of [{}] answered within {} s: {}",
                     redact::cut(&settings.brokers.join(", "), 200),
                     deadline.as_secs(),
                     redact::cut(&last_reason, 300)
-                )));
+                );
+                return Err(SourceError::new(SourceReason::KafkaUnreachable, message)
+                    .hint("check kafka.brokers, kafka.security_protocol and that the brokers are up"));
             }
         }
     }
@@ -102,14 +105,14 @@ fn is_final(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic)
 }
 
-fn topic_error(code: RDKafkaErrorCode, problem: &str) -> String {
-    match code {
+fn topic_error(code: RDKafkaErrorCode, problem: String) -> SourceError {
+    SourceError::new(SourceReason::KafkaTopic, problem).hint(match code {
         RDKafkaErrorCode::TopicAuthorizationFailed => {
-            format!("{problem}; grant this user READ and DESCRIBE on the topic, or correct kafka.topics")
+            "grant this user READ and DESCRIBE on the topic, or correct kafka.topics"
         }
         RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
-            format!("{problem}; create the topic, or correct kafka.topics")
+            "create the topic, or correct kafka.topics"
         }
-        _ => format!("{problem}; correct kafka.topics, or look into the broker's log"),
-    }
+        _ => "correct kafka.topics, or look into the broker's log",
+    })
 }

@@ -3,9 +3,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::TopicPartition;
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Component, Health, Metrics};
 
-const COMPONENT: &str = "kafka_skipped";
 /// How long `/readyz` says that messages were skipped. Nothing brings them back, so it is a matter of being seen: longer than
 /// the minute or so in which monitoring looks, shorter than the ten minutes after which a Kubernetes rollout is given up.
 const SAID_FOR: Duration = Duration::from_secs(300);
@@ -53,7 +52,7 @@ impl Skipped {
 
     fn tell(&self) {
         if self.recent.is_empty() {
-            return self.health.ready(COMPONENT);
+            return self.health.ready(Component::KafkaSkipped);
         }
         let named: Vec<_> = self.recent.iter().rev().take(NAMED_MAX).map(|(_, what)| what.as_str()).collect();
         let more = self.recent.len().saturating_sub(NAMED_MAX);
@@ -64,13 +63,13 @@ impl Skipped {
             named.join("; "),
             SAID_FOR.as_secs()
         );
-        self.health.unready(COMPONENT, why);
+        self.health.unready(Component::KafkaSkipped, why);
     }
 }
 
 impl Drop for Skipped {
     fn drop(&mut self) {
-        self.health.ready(COMPONENT);
+        self.health.ready(Component::KafkaSkipped);
     }
 }
 

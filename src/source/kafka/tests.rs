@@ -10,6 +10,7 @@ use rdkafka::types::RDKafkaRespErr;
 use super::*;
 use crate::domain::Message;
 use crate::source::Producer;
+use crate::telemetry::Component;
 
 const PARTITIONS: i32 = 3;
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -334,7 +335,7 @@ async fn the_brokers_absence_shows_in_health_and_passes() {
     seen.read(&mut source, |seen| seen.count() == 10).await;
     bench.cluster.broker_down(-1).expect("the mock broker stops");
     let health = bench.health.clone();
-    seen.read(&mut source, |_| health.reasons().iter().any(|(component, _)| *component == "kafka")).await;
+    seen.read(&mut source, |_| health.reasons().iter().any(|(component, _)| *component == Component::Kafka)).await;
     bench.cluster.broker_up(-1).expect("the mock broker starts");
     seen.read(&mut source, |_| health.reasons().is_empty()).await;
     bench.produce(10..20).await;
@@ -363,7 +364,7 @@ async fn a_partition_that_brings_nothing_is_named_until_it_does() {
         health
             .reasons()
             .iter()
-            .any(|(component, why)| *component == "kafka" && why.contains("assets[0] brought nothing"))
+            .any(|(component, why)| *component == Component::Kafka && why.contains("assets[0] brought nothing"))
     };
     seen.read(&mut source, named).await;
     let why = health.reasons().remove(0).1;
@@ -379,7 +380,7 @@ async fn what_cannot_work_is_said_at_connect_with_the_next_step() {
         let metrics = Arc::new(Metrics::default());
         let waits = Waits { connect: Duration::from_millis(1500), ..waits(drain) };
         match KafkaSource::start(settings, Vec::new(), waits, Health::new(), metrics, Limits::default()).await {
-            Err(SourceError::Fatal(text)) => text,
+            Err(error) => error.to_string(),
             other => panic!("{other:?}"),
         }
     };

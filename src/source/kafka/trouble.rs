@@ -5,11 +5,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::reach::{questions, topic_problem};
+use crate::domain::SourceReason;
 use crate::kafka_client;
 use crate::redact;
-use crate::telemetry::Health;
+use crate::telemetry::{Component, Health};
 
-const COMPONENT: &str = "kafka";
 /// How often a probe looks whether the trouble is over, and how long one may hold up the thread.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -32,14 +32,14 @@ enum Kind {
 }
 
 impl Kind {
-    fn code(self) -> &'static str {
+    fn reason(self) -> SourceReason {
         match self {
-            Self::Connection => "kafka_unreachable",
-            Self::Topic => "kafka_topic",
-            Self::Group => "kafka_group",
-            Self::Start => "kafka_start",
-            Self::Commits => "kafka_commits",
-            Self::Silence => "partition_silent",
+            Self::Connection => SourceReason::KafkaUnreachable,
+            Self::Topic => SourceReason::KafkaTopic,
+            Self::Group => SourceReason::KafkaGroup,
+            Self::Start => SourceReason::KafkaStart,
+            Self::Commits => SourceReason::KafkaCommits,
+            Self::Silence => SourceReason::PartitionSilent,
         }
     }
 }
@@ -147,7 +147,7 @@ impl Trouble {
     }
 
     fn begin(&mut self, kind: Kind, why: String) {
-        self.health.outage(COMPONENT, kind.code(), why.clone());
+        self.health.outage(Component::Kafka, kind.reason(), why.clone());
         self.reasons.insert(kind, why);
     }
 
@@ -168,8 +168,8 @@ impl Trouble {
             return;
         }
         match self.reasons.iter().next() {
-            Some((kind, why)) => self.health.outage(COMPONENT, kind.code(), why.clone()),
-            None => self.health.over(COMPONENT),
+            Some((kind, why)) => self.health.outage(Component::Kafka, kind.reason(), why.clone()),
+            None => self.health.over(Component::Kafka),
         }
     }
 
@@ -201,7 +201,7 @@ impl Drop for Trouble {
     /// A consumer that is gone says nothing about readiness any more; whoever ended it does.
     fn drop(&mut self) {
         if !self.reasons.is_empty() {
-            self.health.over(COMPONENT);
+            self.health.over(Component::Kafka);
         }
     }
 }

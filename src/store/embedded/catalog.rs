@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Fingerprint;
+use crate::domain::{Fingerprint, StoreReason};
 use crate::store::StoreError;
 
 const CATALOG_FILE: &str = "store.json";
@@ -43,12 +43,8 @@ impl Catalog {
         };
         let catalog: Self = serde_json::from_str(&text).map_err(|e| unusable(&path, "read", &e))?;
         if catalog.format != FORMAT {
-            let message = format!(
-                "{}: found format {}, expected {FORMAT}; use the clipstream that wrote it, or another store.path",
-                path.display(),
-                catalog.format
-            );
-            return Err(StoreError::outage("store_format_unknown", message));
+            let message = format!("{}: found format {}, expected {FORMAT}", path.display(), catalog.format);
+            return Err(StoreError::new(StoreReason::FormatUnknown, message));
         }
         Ok(catalog)
     }
@@ -95,20 +91,15 @@ pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            let message = format!(
-                "the store in {} is in use by another process; stop that clipstream, or set another store.path",
-                folder.display()
-            );
-            Err(StoreError::outage("store_locked", message))
+            let message = format!("the store in {} is in use by another process", folder.display());
+            Err(StoreError::new(StoreReason::Locked, message))
         }
         Err(TryLockError::Error(e)) => Err(unusable(&path, "lock", &e)),
     }
 }
 
 pub(super) fn unusable(path: &Path, verb: &str, error: &dyn std::fmt::Display) -> StoreError {
-    let message =
-        format!("cannot {verb} {}: {error}; check store.path, its permissions and free space", path.display());
-    StoreError::outage("store_files_unusable", message)
+    StoreError::new(StoreReason::FilesUnusable, format!("cannot {verb} {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -136,7 +127,7 @@ mod tests {
         let found = Catalog::read(folder.path()).unwrap();
         assert_eq!(found.resolve("alias").unwrap(), "a");
         assert_eq!(found.resolve("a").unwrap(), "a");
-        assert_eq!(found.resolve("dangling").unwrap_err().reason, "collection_missing");
+        assert_eq!(found.resolve("dangling").unwrap_err().reason, StoreReason::CollectionMissing);
     }
 
     #[test]
@@ -144,7 +135,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(CATALOG_FILE);
         fs::write(&path, r#"{"format": 2, "collections": {}, "aliases": {}}"#).unwrap();
-        assert_eq!(Catalog::read(folder.path()).unwrap_err().reason, "store_format_unknown");
+        assert_eq!(Catalog::read(folder.path()).unwrap_err().reason, StoreReason::FormatUnknown);
         fs::write(&path, "{").unwrap();
         assert!(Catalog::read(folder.path()).unwrap_err().message.contains("store.json"));
     }

@@ -23,7 +23,7 @@ use qdrant_edge::EdgeShard;
 use super::catalog::unusable;
 use super::convert;
 use super::room::{Room, Sizes, Taken};
-use crate::domain::{Fingerprint, Guard, PointId, Recorded, Write};
+use crate::domain::{Fingerprint, Guard, PointId, Reason, Recorded, StoreReason, Write};
 use crate::store::batch::Batch;
 use crate::store::guard::{admit, looks};
 use crate::store::{CollectionDefinition, StoreError, Written};
@@ -184,7 +184,7 @@ impl Collection {
             shard.flush();
             outcome.map_err(|e| convert::error(&e, &self.name))
         };
-        if outcome.as_ref().is_err_and(|e| e.reason == "store_failed") {
+        if outcome.as_ref().is_err_and(|e| e.reason == StoreReason::Failed) {
             self.reopen(writer)?;
         }
         outcome
@@ -203,7 +203,7 @@ impl Collection {
                 // The points are there; until it is made up for, searches read all vectors.
                 Err(error) => {
                     let collection = &self.name;
-                    tracing::warn!(collection, reason = error.reason, "the index is put off: {}", error.message);
+                    tracing::warn!(collection, reason = error.reason.as_str(), "the index is put off: {error}");
                     writer.points_since_optimize -= OPTIMIZE_AFTER_POINTS / 10;
                 }
             }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use qdrant_edge as edge;
 use serde_json::Value;
 
-use crate::domain::{Fingerprint, Modality, Payload, PointId, RESERVED_KEY, Vectors};
+use crate::domain::{Fingerprint, Modality, Payload, PointId, RESERVED_KEY, StoreReason, Vectors};
 use crate::store::batch::{Batch, Change, user_payload, whole_payload};
 use crate::store::definition::SCALAR_QUANTILE;
 use crate::store::{
@@ -62,10 +62,7 @@ pub(super) fn create_index(index: &PayloadIndex) -> Result<edge::UpdateOperation
 
 pub(super) fn path(path: &str) -> Result<edge::JsonPath, StoreError> {
     path.parse().map_err(|()| {
-        StoreError::permanent(
-            "payload_path_invalid",
-            format!("{path:?} is no payload path; expected one such as \"a.b\""),
-        )
+        StoreError::new(StoreReason::PathInvalid, format!("{path:?} is no payload path; expected one such as \"a.b\""))
     })
 }
 
@@ -172,7 +169,7 @@ pub(super) fn read_filter(value: &Value) -> Result<edge::Filter, StoreError> {
     // Ours first: its errors name the path, and both stores then accept the same filters.
     filter::parse(value)?;
     serde_json::from_value(value.clone())
-        .map_err(|e| StoreError::permanent("filter_invalid", format!("the engine cannot read the filter: {e}")))
+        .map_err(|e| StoreError::new(StoreReason::FilterInvalid, format!("the engine cannot read the filter: {e}")))
 }
 
 pub(super) fn id(id: PointId) -> edge::PointId {
@@ -228,12 +225,10 @@ pub(super) fn error(error: &edge::OperationError, collection: &str) -> StoreErro
         | E::MissingRangeIndexForOrderBy { .. }
         | E::MissingMapIndexForFacet { .. }
         | E::VariableTypeError { .. }
-        | E::NonFiniteNumber { .. } => StoreError::permanent("store_rejected", message),
-        E::PointIdError { .. } | E::Cancelled { .. } | E::Timeout { .. } => {
-            StoreError::transient("store_busy", message)
-        }
+        | E::NonFiniteNumber { .. } => StoreError::new(StoreReason::Rejected, message),
+        E::PointIdError { .. } | E::Cancelled { .. } | E::Timeout { .. } => StoreError::new(StoreReason::Busy, message),
         E::ServiceError { .. } | E::InconsistentStorage { .. } | E::OutOfMemory { .. } => {
-            StoreError::outage("store_failed", format!("{message}; check store.path and free space and memory"))
+            StoreError::new(StoreReason::Failed, message).hint("check store.path and free space and memory")
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{
     CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, Written, fingerprint_differences, not_tombstones,
     of_tenants, tombstones_before,
 };
-use crate::domain::{AssetId, Fingerprint, Guard, Payload, PointId, Write};
+use crate::domain::{AssetId, Fingerprint, Guard, Payload, PointId, StoreReason, Write};
 use crate::redact;
 
 mod catalog;
@@ -98,9 +98,8 @@ async fn blocking<T: Send + 'static>(
                     .unwrap_or_else(|| "no message".to_owned()),
                 Err(e) => e.to_string(),
             };
-            let message =
-                format!("the embedded engine panicked: {}; check the free space of store.path", redact::cut(&why, 300));
-            Err(StoreError::outage("store_panicked", message))
+            let message = format!("the embedded engine panicked: {}", redact::cut(&why, 300));
+            Err(StoreError::new(StoreReason::Panicked, message))
         }
     }
 }
@@ -144,7 +143,7 @@ impl Inner {
                             "{} is an alias of {target}; expected a free name for a new collection (store.collection_template)",
                             spec.name
                         );
-                        return Err(StoreError::outage("collection_name_taken", message));
+                        return Err(StoreError::new(StoreReason::CollectionNameTaken, message));
                     }
                     let folder = self.folder(&spec.name);
                     let collection =
@@ -199,7 +198,7 @@ fn check_name(name: &str) -> Result<(), StoreError> {
         "collection name {:?}; expected 1 to {NAME_BYTES_MAX} of A-Z, a-z, 0-9, `-`, `_` and `.`, not starting with `.` (store.catalog, store.collection_template)",
         redact::cut(name, 100)
     );
-    Err(StoreError::outage("collection_name_invalid", message))
+    Err(StoreError::new(StoreReason::CollectionNameInvalid, message))
 }
 
 #[async_trait]

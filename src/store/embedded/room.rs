@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::catalog::unusable;
+use crate::domain::StoreReason;
 use crate::store::StoreError;
 
 /// What opening a collection writes: its configuration anew, a page here and there. Less than the reserve, so that what is stored
@@ -65,12 +66,12 @@ impl Room {
 
     fn full(&self, free: u64, expected: u64, what_for: &str) -> StoreError {
         let message = format!(
-            "the disk of {} is full: {} are free, expected {} {what_for}; make room there",
+            "the disk of {} is full: {} are free, expected {} {what_for}",
             self.folder.display(),
             mebibytes(free),
             mebibytes(expected)
         );
-        StoreError::outage("store_disk_full", message)
+        StoreError::new(StoreReason::DiskFull, message)
     }
 }
 
@@ -149,7 +150,7 @@ mod tests {
         let half = fs4::available_space(folder.path()).unwrap() / 2;
         let room = Room::new(folder.path(), half / 2);
         let taken = room.take(half).unwrap();
-        assert_eq!(room.take(half).err().unwrap().reason, "store_disk_full");
+        assert_eq!(room.take(half).err().unwrap().reason, StoreReason::DiskFull);
         drop(taken);
         room.take(half).unwrap();
     }

@@ -14,11 +14,11 @@ use uuid::Uuid;
 use super::client::Client;
 use super::{QdrantStore, error, operations};
 use crate::domain::{
-    AssetId, Class, Deletion, Embedding, Guard, MediaRecord, Modality, Patch, Payload, Point, PointId, Record, Vectors,
-    Write,
+    AssetId, Class, Deletion, Embedding, Guard, MediaRecord, Modality, Patch, Payload, Point, PointId, Record,
+    StoreReason, Vectors, Write,
 };
 use crate::store::batch::Batch;
-use crate::store::{STORE_CONFLICT, StoreError, Written};
+use crate::store::{StoreError, Written};
 
 /// Not the namespace of assets' points, so that the points that are tried are nobody's.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8d1c_55a5_0c5e_5f0d_9b27_6c1f_3a90_71e4);
@@ -88,7 +88,7 @@ impl QdrantStore {
         let doing = format!("try a write to collection {collection} that is known to be good");
         match self.update(client, collection, operations, super::ordering(guard), &doing).await {
             // The points are not there, as they should be.
-            Err(error) if error.reason == STORE_CONFLICT => Ok(()),
+            Err(error) if error.reason == StoreReason::Conflict => Ok(()),
             result => result,
         }
     }
@@ -145,7 +145,7 @@ fn vectors_of(write: &Write) -> Option<&Vectors> {
 /// Like `write` in all that the server's rules are about, with nothing of what came with its message. Version and position
 /// stay: the filters that they become are as long as those of the message.
 fn good_write(write: &Write, id: PointId, dimension: usize) -> Result<Write, StoreError> {
-    let impossible = |what: String| StoreError::outage("store_failed", format!("no good write can be made: {what}"));
+    let impossible = |what: String| StoreError::new(StoreReason::Failed, format!("no good write can be made: {what}"));
     let asset = AssetId::new("clipstream: a write that is tried").map_err(|e| impossible(e.to_string()))?;
     let like = write.record();
     let record = Record {

@@ -1,6 +1,7 @@
 //! Qdrant's calls over channels of our own. `qdrant_client::Qdrant` opens its channels itself and trusts the system's
 //! authorities only; its generated services take any channel.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,22 +22,17 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
+use super::error;
 use super::nodes::{Home, Nodes};
 use crate::config::StoreSettings;
+use crate::domain::{Finding, StoreReason};
 use crate::redact::{self, Secret};
+use crate::store::StoreError;
 use crate::tls;
 
 /// Longest wait for a connection; a request may take all of `store.timeout_ms`.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 const API_KEY: &str = "api-key";
-
-/// Why the settings allow no client.
-pub(super) enum Unusable {
-    /// Redacted, and why.
-    Url(String, String),
-    /// `store.ca_file` or `store.api_key`; says which.
-    Setting(String),
-}
 
 /// A handle on shared connections; cheap to clone. Its calls go to one node of the cluster for as long as that can serve
 /// them, so that what one call shows is true for the next.
@@ -49,18 +45,21 @@ pub(super) struct Client {
 
 impl Client {
     /// Connects with the first calls, and again after a connection broke.
-    pub fn new(settings: &StoreSettings) -> Result<Self, Unusable> {
+    ///
+    /// # Errors
+    /// `store_url_invalid`, or `store_settings_invalid` for `store.ca_file` and `store.api_key`.
+    pub fn new(settings: &StoreSettings) -> Result<Self, StoreError> {
         let endpoints = settings.urls().map(|url| Ok((redact::url(url), endpoint(url, settings)?)));
-        let endpoints = endpoints.collect::<Result<Vec<_>, Unusable>>()?;
+        let endpoints = endpoints.collect::<Result<Vec<_>, StoreError>>()?;
         if endpoints.is_empty() {
-            return Err(Unusable::Url(String::new(), "it is empty".to_owned()));
+            return Err(error::invalid_url("", &"it is empty"));
         }
         let api_key = match &settings.api_key {
             None => None,
             Some(key) => {
                 let mut key = MetadataValue::try_from(Secret::expose(key)).map_err(|_| {
-                    let why = "store.api_key has characters that no header can carry; copy it again";
-                    Unusable::Setting(why.to_owned())
+                    let message = "store.api_key has characters that no header can carry";
+                    StoreError::new(StoreReason::SettingsInvalid, message).hint("copy it again")
                 })?;
                 key.set_sensitive(true);
                 Some(key)
@@ -132,30 +131,31 @@ impl Client {
 }
 
 /// One address, with what the settings say of all.
-fn endpoint(url: &str, settings: &StoreSettings) -> Result<Endpoint, Unusable> {
+fn endpoint(url: &str, settings: &StoreSettings) -> Result<Endpoint, StoreError> {
     let timeout = Duration::from_millis(settings.timeout_ms);
-    let unusable = |why: String| Unusable::Url(redact::url(url), why);
+    let invalid = |why: &dyn Display| error::invalid_url(&redact::url(url), why);
+    let unusable = |found| StoreError::found(StoreReason::SettingsInvalid, found);
     let endpoint = Endpoint::from_shared(url.to_owned())
         .and_then(|endpoint| endpoint.user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION"))))
-        .map_err(|why| unusable(why.to_string()))?
+        .map_err(|why| invalid(&why))?
         .timeout(timeout)
         .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX));
     match endpoint.uri().scheme_str() {
         Some("https") => {
             let trust = match &settings.ca_file {
                 Some(file) => {
-                    let pem = tls::authority("store.ca_file", file).map_err(Unusable::Setting)?;
+                    let pem = tls::authority("store.ca_file", file).map_err(unusable)?;
                     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
                 }
                 None => ClientTlsConfig::new().with_native_roots(),
             };
             endpoint.tls_config(trust).map_err(|why| {
-                let why = redact::root_cause(&why);
-                Unusable::Setting(format!("TLS cannot be set up: {why}; check store.url and store.ca_file"))
+                let found = Finding::new(format!("TLS cannot be set up: {}", redact::root_cause(&why)));
+                unusable(found.hint("check store.url and store.ca_file"))
             })
         }
         Some("http") => Ok(endpoint),
-        _ => Err(unusable("it has no http:// or https://".to_owned())),
+        _ => Err(invalid(&"it has no http:// or https://")),
     }
 }
 

@@ -6,7 +6,7 @@ use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::vector_output::Vector as VectorOut;
 use qdrant_client::qdrant::{self as proto, NamedVectors, RetrievedPoint, ScoredPoint, Value, Vector, VectorsOutput};
 
-use crate::domain::{Modality, Payload, PointId, RESERVED_KEY, Vectors};
+use crate::domain::{Modality, Payload, PointId, RESERVED_KEY, StoreReason, Vectors};
 use crate::redact;
 use crate::store::{Hit, StoreError, StoredPoint};
 
@@ -32,13 +32,13 @@ fn own_id(id: Option<proto::PointId>) -> Result<PointId, StoreError> {
     match id.and_then(|id| id.point_id_options) {
         Some(PointIdOptions::Uuid(text)) => match uuid::Uuid::parse_str(&text) {
             Ok(id) => Ok(PointId::from(id)),
-            Err(_) => Err(StoreError::outage(
-                "store_answer_invalid",
+            Err(_) => Err(StoreError::new(
+                StoreReason::AnswerInvalid,
                 format!("Qdrant answered with point id {:?}; expected a UUID", redact::cut(&text, 60)),
             )),
         },
         Some(PointIdOptions::Num(n)) => Err(StoreError::foreign_point(n)),
-        None => Err(StoreError::outage("store_answer_invalid", "Qdrant answered with a point without id")),
+        None => Err(StoreError::new(StoreReason::AnswerInvalid, "Qdrant answered with a point without id")),
     }
 }
 

@@ -23,31 +23,26 @@ use qdrant_client::qdrant::UpdateStatus;
 use tonic::{Code, Status};
 
 use super::nodes::CONNECT_FAILED;
-use crate::domain::Class;
+use crate::domain::StoreReason;
 use crate::redact;
-use crate::store::{STORE_CONFLICT, StoreError};
+use crate::store::StoreError;
 
 /// Message of the status that tonic gives to a request that its own timeout ended.
 const CLIENT_TIMEOUT: &str = "Timeout expired";
 /// Marks `ResourceExhausted` that is no rate limit (`INSUFFICIENT_STORAGE_METADATA_KEY` in Qdrant's types.rs, from 1.19).
 const QUOTA_REACHED: &str = "qdrant-insufficient-storage";
-/// Reason of failures that half of the batch may not have.
-pub(super) const LIMITED: &str = "store_limited";
-/// Reason of what the store refuses to whoever asks.
-pub(super) const REFUSES: &str = "store_refuses";
-
 /// `doing` says what was tried, with the collection, for example `write to catalog__a`.
 pub(super) fn from_client(error: QdrantError, url: &str, doing: &str) -> StoreError {
     match error {
         QdrantError::ResponseError { status } => from_status(&status, url, doing),
         QdrantError::ResourceExhaustedError { status, retry_after_seconds } => {
             let retry_after = Some(Duration::from_secs(retry_after_seconds));
-            StoreError { retry_after, ..from_status(&status, url, doing) }
+            from_status(&status, url, doing).retry_after(retry_after)
         }
         QdrantError::InvalidUri(e) => invalid_url(url, &e),
         other => {
             let message = format!("Qdrant at {url}, {doing}: {}", redact::cut(&other.to_string(), 300));
-            StoreError::outage("store_failed", message)
+            StoreError::new(StoreReason::Failed, message)
         }
     }
 }
@@ -55,61 +50,40 @@ pub(super) fn from_client(error: QdrantError, url: &str, doing: &str) -> StoreEr
 pub(super) fn invalid_url(url: &str, error: &dyn std::fmt::Display) -> StoreError {
     let message =
         format!("store.url is {url:?}: {error}; expected Qdrant's gRPC address, for example http://localhost:6334");
-    StoreError::outage("store_url_invalid", message)
+    StoreError::new(StoreReason::UrlInvalid, message)
 }
 
 fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
     let said = redact::cut(status.message(), 300);
-    let message = |hint: &str| format!("Qdrant at {url}, {doing}: {said}{hint}");
+    let of = |reason| StoreError::new(reason, format!("Qdrant at {url}, {doing}: {said}"));
     match status.code() {
-        _ if is_too_large(status) => StoreError::permanent(
-            "store_too_large",
-            message(
-                "; where that is one point alone, make its payload smaller, or raise the server's limit or its proxy's",
-            ),
-        ),
-        Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => {
-            StoreError::permanent("store_rejected", message(""))
+        _ if is_too_large(status) => of(StoreReason::TooLarge),
+        Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => of(StoreReason::Rejected),
+        Code::ResourceExhausted if status.metadata().contains_key(QUOTA_REACHED) => {
+            of(StoreReason::Full).hint("make room on the server, or raise its quota: writes go on by themselves then")
         }
-        Code::ResourceExhausted if status.metadata().contains_key(QUOTA_REACHED) => StoreError::outage(
-            "store_full",
-            message("; make room on the server, or raise its quota: writes go on by themselves then"),
-        ),
-        Code::ResourceExhausted if !status.metadata().contains_key("retry-after") => StoreError::transient(
-            LIMITED,
-            message("; where that is one point alone, raise the rate limits in the collection's strict mode"),
-        ),
-        Code::ResourceExhausted => StoreError::transient("store_busy", message("")),
-        Code::Cancelled if status.message() == CLIENT_TIMEOUT => {
-            StoreError::outage("store_timeout", message("; check the server's load, or raise store.timeout_ms"))
-        }
-        Code::Aborted | Code::Cancelled => StoreError::transient("store_busy", message("")),
+        Code::ResourceExhausted if !status.metadata().contains_key("retry-after") => of(StoreReason::Limited),
+        Code::ResourceExhausted => of(StoreReason::Busy),
+        Code::Cancelled if status.message() == CLIENT_TIMEOUT => of(StoreReason::Timeout),
+        Code::Aborted | Code::Cancelled => of(StoreReason::Busy),
         // A point that another worker deleted between the steps of a patch; everything else that is not found is shared.
-        Code::NotFound if is_missing_point(status) => StoreError::transient(STORE_CONFLICT, message("")),
-        Code::NotFound => StoreError::outage("collection_missing", message("; index something first")),
-        Code::Unauthenticated | Code::PermissionDenied => {
-            StoreError::outage("store_unauthorized", message("; check store.api_key and its rights (it must write)"))
-        }
-        Code::Unimplemented => StoreError::outage(
-            "store_unsupported",
-            message("; check that store.url is the gRPC port of Qdrant 1.17 or newer"),
-        ),
-        Code::DeadlineExceeded => {
-            StoreError::outage("store_timeout", message("; check the server's load, or raise store.timeout_ms"))
-        }
+        Code::NotFound if is_missing_point(status) => of(StoreReason::Conflict),
+        Code::NotFound => of(StoreReason::CollectionMissing),
+        Code::Unauthenticated | Code::PermissionDenied => of(StoreReason::Unauthorized),
+        Code::Unimplemented => of(StoreReason::Unsupported),
+        Code::DeadlineExceeded => of(StoreReason::Timeout),
         _ if said.starts_with(CONNECT_FAILED) => {
             // Without the system's number, which differs from one system to the next.
             let cause = said[CONNECT_FAILED.len()..].split(" (os error ").next().unwrap_or_default();
-            let check = match cause.contains("certificate") {
-                true => "check store.ca_file and the server's certificate",
-                false => "check store.url and that the server runs",
-            };
-            StoreError::outage("store_unreachable", format!("cannot reach Qdrant at {url} ({doing}): {cause}; {check}"))
+            let message = format!("cannot reach Qdrant at {url} ({doing}): {cause}");
+            let unreachable = StoreError::new(StoreReason::Unreachable, message);
+            match cause.contains("certificate") {
+                true => unreachable.hint("check store.ca_file and the server's certificate"),
+                false => unreachable,
+            }
         }
-        Code::Unavailable => {
-            StoreError::outage("store_unreachable", message("; check store.url and that the server runs"))
-        }
-        _ => StoreError::outage("store_failed", message("; see the server's log")),
+        Code::Unavailable => of(StoreReason::Unreachable),
+        _ => of(StoreReason::Failed).hint("see the server's log"),
     }
 }
 
@@ -129,15 +103,15 @@ pub(super) fn refused_to_all(error: StoreError) -> StoreError {
     let said = error.message;
     // Only what to do next follows from the words.
     let says = |part: &str| said.contains(part);
-    let (reason, next_step) = if says("Index required but not found") {
-        ("store_index_missing", "index that field (store.collection_definition), or set store.guard to check")
+    let reason = if says("Index required but not found") {
+        StoreReason::IndexMissing
     } else if says("imit") || says("usage is at") || says("maximum number of") {
-        ("store_full", "raise that limit (the collection's strict mode, the server's quota), or make room")
+        StoreReason::Full
     } else {
-        (REFUSES, "see the server's log, and whether the collection's settings were changed")
+        StoreReason::Refuses
     };
-    let message = format!("{said}; this concerns every message, so all are held; {next_step}");
-    StoreError { class: Class::Outage, reason, message, ..error }
+    let message = format!("{said}; this concerns every message, so all are held");
+    StoreError::new(reason, message).retry_after(error.retry_after)
 }
 
 /// Whether the request has more bytes than somebody on the way takes; the message says how many. tonic: `OutOfRange`,
@@ -160,11 +134,11 @@ pub(super) fn check_completed(status: i32, url: &str, doing: &str) -> Result<(),
         Ok(status) => {
             let message =
                 format!("Qdrant at {url}, {doing}: found update status {}, expected Completed", status.as_str_name());
-            Err(StoreError::transient("store_update_incomplete", message))
+            Err(StoreError::new(StoreReason::UpdateIncomplete, message))
         }
         Err(_) => {
             let message = format!("Qdrant at {url}, {doing}: found update status {status}, expected Completed (2)");
-            Err(StoreError::transient("store_update_incomplete", message))
+            Err(StoreError::new(StoreReason::UpdateIncomplete, message))
         }
     }
 }
@@ -172,6 +146,7 @@ pub(super) fn check_completed(status: i32, url: &str, doing: &str) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Class;
 
     fn class_of(code: Code, message: &str) -> Class {
         from_client(Status::new(code, message).into(), "http://q:6334", "write").class
@@ -210,7 +185,7 @@ mod tests {
         ];
         for (code, message) in said {
             let error = from_client(Status::new(code, message).into(), "http://q:6334", "write");
-            assert_eq!((error.class, error.reason), (Class::Permanent, "store_too_large"), "{code:?}");
+            assert_eq!((error.class, error.reason), (Class::Permanent, StoreReason::TooLarge), "{code:?}");
             assert!(error.message.contains(message), "{}", error.message);
         }
         assert_eq!(class_of(Code::ResourceExhausted, "too many requests"), Class::Transient);
@@ -219,17 +194,17 @@ mod tests {
     #[test]
     fn what_is_refused_to_all_is_an_outage_with_a_next_step() {
         let said = [
-            ("Bad request: Max points count limit of 100 reached!", "store_full", "raise that limit"),
-            ("Bad request: Disk usage is at 96% of total capacity, exceeding", "store_full", "make room"),
-            ("Bad request: Index required but not found for \"a\"", "store_index_missing", "index that field"),
-            ("Bad request: of a kind that comes with a later version", REFUSES, "see the server's log"),
+            ("Bad request: Max points count limit of 100 reached!", StoreReason::Full, "raise that limit"),
+            ("Bad request: Disk usage is at 96% of total capacity, exceeding", StoreReason::Full, "make room"),
+            ("Bad request: Index required but not found for \"a\"", StoreReason::IndexMissing, "index that field"),
+            ("Bad request: of a kind that comes with a later version", StoreReason::Refuses, "see the server's log"),
         ];
         for (message, reason, next_step) in said {
             let rejected = from_client(Status::invalid_argument(message).into(), "http://q:6334", "write");
             assert_eq!(rejected.class, Class::Permanent, "{message}");
             let error = refused_to_all(rejected);
             assert_eq!((error.class, error.reason), (Class::Outage, reason));
-            assert!(error.message.contains(message) && error.message.contains(next_step), "{error}");
+            assert!(error.message.contains(message) && error.to_string().contains(next_step), "{error}");
         }
     }
 
@@ -243,9 +218,9 @@ mod tests {
             let error = from_client(status.into(), "http://q:6334", "write");
             (error.class, error.reason)
         };
-        assert_eq!(exhausted("retry-after"), (Class::Transient, "store_busy"));
-        assert_eq!(exhausted(""), (Class::Transient, LIMITED));
-        assert_eq!(exhausted(QUOTA_REACHED), (Class::Outage, "store_full"));
+        assert_eq!(exhausted("retry-after"), (Class::Transient, StoreReason::Busy));
+        assert_eq!(exhausted(""), (Class::Transient, StoreReason::Limited));
+        assert_eq!(exhausted(QUOTA_REACHED), (Class::Outage, StoreReason::Full));
     }
 
     #[test]

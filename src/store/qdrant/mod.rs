@@ -22,7 +22,7 @@ use super::{
     tombstones_before,
 };
 use crate::config::StoreSettings;
-use crate::domain::{AssetId, Class, Fingerprint, Guard, Payload, PointId, Recorded, Write};
+use crate::domain::{AssetId, Class, Fingerprint, Guard, Payload, PointId, Reason, Recorded, StoreReason, Write};
 
 mod blame;
 mod client;
@@ -35,7 +35,7 @@ mod records;
 mod setup;
 mod verify;
 
-use client::{Client, Unusable};
+use client::Client;
 use verify::Known;
 
 /// The client reconnects and sends a request once more by itself when the connection broke or a request timed out, and asks
@@ -56,10 +56,7 @@ impl QdrantStore {
     /// # Errors
     /// `store_url_invalid`, or `store_settings_invalid` for `store.ca_file` and `store.api_key`.
     pub fn connect(settings: &StoreSettings) -> Result<Self, StoreError> {
-        let client = Client::new(settings).map_err(|unusable| match unusable {
-            Unusable::Url(url, why) => error::invalid_url(&url, &why),
-            Unusable::Setting(why) => StoreError::outage("store_settings_invalid", why),
-        })?;
+        let client = Client::new(settings)?;
         let url = client.urls().collect::<Vec<_>>().join(", ");
         if settings.api_key.is_some() && settings.urls().any(is_open) {
             tracing::warn!(url, "store.api_key is sent without TLS, for everybody on the way to read: use https");
@@ -97,7 +94,7 @@ impl QdrantStore {
                     self.update(client, collection, || vec![withdrawal.clone()], ordering(guard), &doing).await
             {
                 // It stays until somebody writes the point again, who then forgets what its vectors embed: nothing is wrong.
-                tracing::debug!(collection, reason = also.reason, "a claim stays behind: {}", also.message);
+                tracing::debug!(collection, reason = also.reason.as_str(), "a claim stays behind: {also}");
             }
             return Err(error);
         }
@@ -129,7 +126,7 @@ impl QdrantStore {
         };
         let response = client.update_points_batch(request).await.map_err(|e| {
             let error = self.failed(e, doing);
-            if error.reason == "collection_missing" {
+            if error.reason == StoreReason::CollectionMissing {
                 self.known.doubt(collection);
             }
             error
@@ -141,7 +138,7 @@ impl QdrantStore {
                 self.url,
                 response.result.len()
             );
-            return Err(StoreError::transient("store_update_incomplete", message));
+            return Err(StoreError::new(StoreReason::UpdateIncomplete, message));
         }
         response.result.iter().try_for_each(|result| error::check_completed(result.status, &self.url, doing))
     }
@@ -152,7 +149,7 @@ impl QdrantStore {
         let response = self.client()?.count(request).await.map_err(|e| self.failed_for_all(e, &doing))?;
         response.result.map(|result| result.count).ok_or_else(|| {
             let message = format!("Qdrant at {}, {doing}: found no result, expected a count", self.url);
-            StoreError::outage("store_answer_invalid", message)
+            StoreError::new(StoreReason::AnswerInvalid, message)
         })
     }
 
@@ -217,7 +214,7 @@ impl Store for QdrantStore {
             match self.apply(&client, collection, writes, guard).await {
                 Ok(some) => written.extend(some),
                 // More than the collection's rate limit ever allows at once.
-                Err(error) if error.reason == error::LIMITED && writes.len() > 1 => {
+                Err(error) if error.reason == StoreReason::Limited && writes.len() > 1 => {
                     let (some, others) = writes.split_at(writes.len() / 2);
                     open.extend([others, some]);
                 }

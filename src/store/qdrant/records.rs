@@ -9,7 +9,7 @@ use qdrant_client::qdrant::{
 
 use super::client::Client;
 use super::{QdrantStore, convert, error};
-use crate::domain::{Payload, PointId, RESERVED_KEY};
+use crate::domain::{Payload, PointId, RESERVED_KEY, StoreReason};
 use crate::store::StoreError;
 
 /// What most replicas of a shard agree on counts: one that confirms is enough for a write (`write_consistency_factor` is 1 by
@@ -35,7 +35,7 @@ impl QdrantStore {
                 Ok(points) => {
                     records.extend(points.into_iter().map(convert::record).collect::<Result<Vec<_>, _>>()?);
                 }
-                Err(error) if error.reason == error::LIMITED && ids.len() > 1 => {
+                Err(error) if error.reason == StoreReason::Limited && ids.len() > 1 => {
                     let (some, others) = ids.split_at(ids.len() / 2);
                     open.extend([others, some]);
                 }

@@ -11,7 +11,7 @@ use qdrant_client::qdrant::{
 
 use super::client::Client;
 use super::{QdrantStore, error};
-use crate::domain::{Class, Fingerprint, Modality};
+use crate::domain::{Class, Fingerprint, Modality, Reason, StoreReason};
 use crate::store::definition::SCALAR_QUANTILE;
 use crate::store::{
     CollectionDefinition, CollectionSpec, PayloadIndexKind, Quantization, StoreError, fingerprint_differences,
@@ -68,7 +68,7 @@ impl QdrantStore {
         for (url, said) in self.versions().await? {
             match said {
                 Ok(version) => check_version(&url, &version)?,
-                Err(error) => tracing::warn!(node = url, reason = error.reason, "{}", error.message),
+                Err(error) => tracing::warn!(node = url, reason = error.reason.as_str(), "{error}"),
             }
         }
         Ok(())
@@ -78,7 +78,7 @@ impl QdrantStore {
         match client.collection_info(collection).await {
             Ok(response) => Ok(response.result),
             Err(e) => match self.failed_for_all(e, &format!("read about collection {collection}")) {
-                missing if missing.reason == "collection_missing" => Ok(None),
+                missing if missing.reason == StoreReason::CollectionMissing => Ok(None),
                 other => Err(other),
             },
         }
@@ -95,10 +95,8 @@ impl QdrantStore {
                     return Ok(());
                 }
                 // A definition that the server refuses concerns every message, not the one at hand.
-                Err(StoreError {
-                    class: if error.class == Class::Permanent { Class::Outage } else { error.class },
-                    ..error
-                })
+                let class = if error.class == Class::Permanent { Class::Outage } else { error.class };
+                Err(error.class(class))
             }
         }
     }
@@ -152,7 +150,7 @@ impl QdrantStore {
             (None, Err(e)) => Err(self.failed_for_all(e, &format!("create alias {alias} of collection {collection}"))),
             (None, Ok(_)) => {
                 let message = format!("Qdrant at {} created alias {alias} and does not list it", self.url);
-                Err(StoreError::transient("store_busy", message))
+                Err(StoreError::new(StoreReason::Busy, message))
             }
         }
     }
@@ -168,7 +166,7 @@ fn check_version(url: &str, version: &str) -> Result<(), StoreError> {
         Some(found) if found < VERSION_MIN => {
             let (major, minor) = VERSION_MIN;
             let message = format!("Qdrant at {url}: found version {version}, expected {major}.{minor} or newer");
-            Err(StoreError::outage("store_version_unsupported", message))
+            Err(StoreError::new(StoreReason::VersionUnsupported, message))
         }
         _ => Ok(()),
     }
@@ -202,8 +200,9 @@ fn create_request(spec: &CollectionSpec) -> Result<CreateCollection, StoreError>
         (modality.as_str().to_owned(), params)
     };
     let map = Modality::ALL.into_iter().map(params).collect();
-    let fingerprint = serde_json::to_value(&spec.fingerprint)
-        .map_err(|e| StoreError::outage("fingerprint_invalid", format!("cannot write the model's fingerprint: {e}")))?;
+    let fingerprint = serde_json::to_value(&spec.fingerprint).map_err(|e| {
+        StoreError::new(StoreReason::FingerprintInvalid, format!("cannot write the model's fingerprint: {e}"))
+    })?;
     let quantization = match quantization {
         Quantization::None => None,
         Quantization::ScalarInt8 => Some(QuantizationConfig {
@@ -252,7 +251,7 @@ fn fingerprint(info: &CollectionInfo) -> Result<Option<Fingerprint>, StoreError>
         let message = format!(
             "the collection's metadata key {FINGERPRINT_KEY} cannot be read: {e}; expected what clipstream wrote"
         );
-        StoreError::outage("fingerprint_invalid", message)
+        StoreError::new(StoreReason::FingerprintInvalid, message)
     })
 }
 

@@ -60,13 +60,10 @@ pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
 /// its model behind that works.
 fn answer(ended: Result<(), Failure>) -> Answer {
     match ended {
-        Err(failure) if failure.stage == Stage::Embed && failure.class == Class::Outage => {
+        Err(failure) if failure.stage == Stage::Embed && failure.fault.class == Class::Outage => {
             // Memory that cannot be had is nobody's fault that asks for it.
-            if clip::is_of_memory(&failure.message) {
-                Answer::Survived
-            } else {
-                Answer::Broken { why: failure.message }
-            }
+            let why = failure.fault.to_string();
+            if clip::is_of_memory(&why) { Answer::Survived } else { Answer::Broken { why } }
         }
         Ok(()) | Err(_) => Answer::Survived,
     }
@@ -118,9 +115,10 @@ fn lines() -> std::io::Result<mpsc::UnboundedReceiver<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{ClipReason, Fault};
 
     fn failed(stage: Stage, class: Class, message: &str) -> Result<(), Failure> {
-        Err(Failure { class, ..Failure::permanent(stage, "test", message) })
+        Err(Fault::new(ClipReason::SessionFailed, message).class(class).at(stage))
     }
 
     #[test]

@@ -16,13 +16,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{Answer, line_of};
-use crate::domain::{Failure, Message, Stage};
+use crate::domain::{Fault, Message, PipelineReason, Stage};
 use crate::redact;
 use crate::source::{Trials, Tried};
 use crate::telemetry::Metrics;
 
-/// The reason of these dead letters.
-const KILLS_WORKER: &str = "kills_worker";
 /// A process that has nothing to do ends after this time: it holds a model's memory.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether anybody still waits.
@@ -202,11 +200,10 @@ impl Thread {
         let Some(Death { how, stage }) = deaths.last() else { return Tried::Unknown };
         let why = format!(
             "it ended {} processes in a row that had nothing else to do and were well before, the last one in stage {stage}: \
-             {how}; see what is special about it, and replay the letter once that does no harm any more (limit: \
-             pipeline.deaths_max)",
+             {how}",
             deaths.len()
         );
-        Tried::Condemned(Failure::permanent(*stage, KILLS_WORKER, why))
+        Tried::Condemned(Fault::new(PipelineReason::KillsWorker, why).at(*stage))
     }
 
     /// A process that is well. `Err(None)`: nobody waits for it any more.

@@ -1,6 +1,7 @@
 //! With shell scripts in the place of the process that tries messages.
 
 use super::*;
+use crate::domain::PipelineReason;
 
 const READY: &str = r#"echo '{"trial":"ready"}'; "#;
 const ENTERED: &str = r#"read -r line; echo '{"trial":"entered","stage":"embed"}'; "#;
@@ -49,8 +50,11 @@ fn a_message_that_ends_three_processes_of_its_own_is_condemned_once_another_is_w
     ] {
         let mut bench = Bench::new(&dies(how));
         let Tried::Condemned(failure) = bench.settle() else { panic!("{how}") };
-        assert_eq!((failure.reason, failure.stage), (KILLS_WORKER, Stage::Embed));
-        assert!(failure.message.contains(told) && failure.message.contains("it ended 3 processes"), "{failure}");
+        assert_eq!((failure.fault.reason, failure.stage), (PipelineReason::KillsWorker.into(), Stage::Embed));
+        assert!(
+            failure.fault.message.contains(told) && failure.fault.message.contains("it ended 3 processes"),
+            "{failure}"
+        );
         assert_eq!(bench.starts(), 4, "{how}: the last one for what is known to be good");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clipstream::config::DeadLetterSettings;
 use clipstream::dead_letter::{DeadLetter, DeadLetters, FileDeadLetters, KafkaDeadLetters};
-use clipstream::domain::{Class, Failure, Message, Position, Stage};
+use clipstream::domain::{Failure, Fault, MediaReason, Message, Position, Stage};
 use clipstream::source::Producer;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -34,12 +34,15 @@ fn letter(topic: &str, offset: i64, failure: Failure) -> DeadLetter {
     DeadLetter { message, failure, attempts: 1 }
 }
 
+/// What a letter says of [`not_found`]: with the next step.
+const NOT_FOUND: &str = "image \"https://x/a.jpg\": 404; check that the file is still there";
+
 fn not_found() -> Failure {
-    Failure::permanent(Stage::Fetch, "http_not_found", "image \"https://x/a.jpg\": 404")
+    Fault::new(MediaReason::HttpNotFound, "image \"https://x/a.jpg\": 404").at(Stage::Fetch)
 }
 
 fn slow() -> Failure {
-    Failure { class: Class::Transient, ..Failure::permanent(Stage::Fetch, "fetch_timeout", "slow") }
+    Fault::new(MediaReason::FetchTimeout, "slow").at(Stage::Fetch)
 }
 
 /// A topic with a dead-letter topic of its own.
@@ -135,7 +138,7 @@ async fn letters_are_listed_and_filtered() {
     assert_eq!(first["letter"], json!({ "topic": topics.dead, "partition": 0, "offset": 0 }));
     assert_eq!(first["source"], json!({ "topic": topics.source, "partition": 0, "offset": 0 }));
     let said = ["key", "class", "stage", "reason", "message"].map(|name| first[name].as_str().unwrap());
-    assert_eq!(said, ["key-0", "permanent", "fetch", "http_not_found", "image \"https://x/a.jpg\": 404"]);
+    assert_eq!(said, ["key-0", "permanent", "fetch", "http_not_found", NOT_FOUND]);
     assert_eq!((&first["attempts"], &first["replays"]), (&1.into(), &0.into()));
     assert_eq!((&first["timestamp_ms"], first.get("value")), (&1_700_000_000_000_i64.into(), None));
 
@@ -145,7 +148,7 @@ async fn letters_are_listed_and_filtered() {
         lines.iter().map(|line| line["letter"]["offset"].as_i64().unwrap()).collect()
     };
     assert_eq!(offsets(&["--class", "transient"]), [1]);
-    assert_eq!(offsets(&["--reason", "http_not_found,other", "--stage", "fetch"]), [0, 2]);
+    assert_eq!(offsets(&["--reason", "http_not_found,http_gone", "--stage", "fetch"]), [0, 2]);
     assert_eq!(offsets(&["--stage", "decode,embed"]), [0; 0]);
     assert_eq!(offsets(&["--source-topic", &topics.source, "--limit", "2"]), [0, 1]);
     assert_eq!(offsets(&["--source-topic", "elsewhere"]), [0; 0]);
@@ -228,6 +231,13 @@ async fn where_a_letter_cannot_go_is_said_and_it_is_offered_again() {
     let ran = topics.run(&["replay", "--json", "--from", &format!("{}:0:1", topics.dead)]).ended(3);
     assert_eq!(ran.lines()[0]["next"], format!("{}:0:1", topics.dead));
     ran.says("partition");
+}
+
+#[test]
+fn a_misspelt_reason_is_an_error_with_the_nearest_one() {
+    run(&["dlq", "list", "--file", "-", "--reason", "fetch_timeout,http_notfound"])
+        .ended(2)
+        .says("did you mean http_not_found?");
 }
 
 #[tokio::test(flavor = "multi_thread")]

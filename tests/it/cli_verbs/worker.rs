@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clipstream::domain::{Class, Modality, Outcome, Precision, Stage, TopicPartition, UnchangedBy};
+use clipstream::domain::{Class, Fault, MediaReason, Modality, Outcome, Precision, Stage, TopicPartition, UnchangedBy};
 use clipstream::source::Producer;
 use clipstream::telemetry::{Metrics, TowerInfo};
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ async fn serves_logs_and_stops_as_documented() {
 fn every_metric_is_documented() {
     let metrics = Metrics::default();
     metrics.settled(&Outcome::Indexed);
-    metrics.failed(Stage::Fetch, Class::Transient, "fetch_timeout");
+    metrics.failed(&Fault::new(MediaReason::FetchTimeout, "late").at(Stage::Fetch));
     metrics.retried(Stage::Fetch, Class::Transient);
     metrics.stage(Stage::Fetch, Duration::from_millis(1));
     metrics.upsert_batch("catalog", 1, Duration::from_millis(1));

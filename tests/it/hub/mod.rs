@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use clipstream::config::HubSettings;
-use clipstream::domain::Precision;
 use clipstream::domain::registry::{Layout, Pin};
+use clipstream::domain::{Class, HubReason, Precision};
 use clipstream::hub::{Hub, HubError, Origin, Progress, Pull, Pulled};
 use clipstream::redact::Secret;
 use serde_json::json;
@@ -182,8 +182,8 @@ async fn a_later_pull_goes_on_where_an_earlier_one_ended() {
     world.settings.attempts_max = 1;
     world.hub.breaks(GRAPH, &[Fault::Cut(20_000)]);
     let error = world.pull(&world.wanted()).await.unwrap_err();
-    assert!(error.transient && error.message.contains("it resumes"), "{error}");
-    assert!(!error.message.contains("signature-of-the-cdn"), "{error}");
+    assert!(error.class == Class::Transient && error.to_string().contains("it resumes"), "{error}");
+    assert!(!error.to_string().contains("signature-of-the-cdn"), "{error}");
     world.is_not_there();
     world.pull(&world.wanted()).await.unwrap();
     world.is_whole();
@@ -214,7 +214,7 @@ async fn a_wrong_checksum_is_never_put_in_place() {
         let world = World::new().await;
         world.hub.breaks(path, &[Fault::Garble, Fault::Garble]);
         let error = world.pull(&world.wanted()).await.unwrap_err();
-        assert_eq!(error.reason, "hub_checksum_wrong", "{error}");
+        assert_eq!(error.reason, HubReason::ChecksumWrong, "{error}");
         world.is_not_there();
         // The line was at fault, and is well again.
         world.pull(&world.wanted()).await.unwrap();
@@ -222,7 +222,7 @@ async fn a_wrong_checksum_is_never_put_in_place() {
     }
     let world = World::new().await;
     world.hub.breaks(GRAPH, &[Fault::Longer]);
-    assert_eq!(world.pull(&world.wanted()).await.unwrap_err().reason, "hub_size_wrong");
+    assert_eq!(world.pull(&world.wanted()).await.unwrap_err().reason, HubReason::SizeWrong);
     world.is_not_there();
 }
 
@@ -234,7 +234,7 @@ async fn a_mirror_that_lists_names_only_is_checked_all_the_same() {
         world.hub.is_terse(tree);
         world.hub.breaks(GRAPH, &[Fault::Garble, Fault::Garble]);
         let error = world.pull(&world.wanted()).await.unwrap_err();
-        assert_eq!(error.reason, "hub_checksum_wrong", "{error}");
+        assert_eq!(error.reason, HubReason::ChecksumWrong, "{error}");
         world.is_not_there();
         world.hub.breaks(GRAPH, &[Fault::Cut(20_000)]);
         world.pull(&world.wanted()).await.unwrap();
@@ -253,33 +253,33 @@ async fn a_busy_hub_is_waited_for_as_long_as_it_asks() {
     world.settings.attempts_max = 2;
     world.hub.breaks(GRAPH, &[Fault::Status(503, &[]), Fault::Status(503, &[])]);
     let error = world.pull(&world.wanted()).await.unwrap_err();
-    assert!(error.transient && error.reason == "hub_busy", "{error}");
+    assert_eq!((error.class, error.reason), (Class::Transient, HubReason::Busy), "{error}");
 }
 
 #[tokio::test]
 async fn a_refusal_says_what_to_do() {
     let mut world = World::new().await;
     for (status, code, reason, part) in [
-        (401, "RepoNotFound", "hub_unauthorized", "set HF_TOKEN or hub.token if it is private"),
-        (403, "GatedRepo", "hub_gated", "accept its conditions"),
-        (404, "RevisionNotFound", "hub_revision_missing", "check --revision"),
-        (404, "", "hub_not_found", "check the repository's name"),
-        (400, "", "hub_status", "check hub.endpoint"),
+        (401, "RepoNotFound", HubReason::Unauthorized, "set HF_TOKEN or hub.token if it is private"),
+        (403, "GatedRepo", HubReason::Gated, "accept its conditions"),
+        (404, "RevisionNotFound", HubReason::RevisionMissing, "check --revision"),
+        (404, "", HubReason::NotFound, "check the repository's name"),
+        (400, "", HubReason::Status, "check hub.endpoint"),
     ] {
         world.hub.lists(REPOSITORY, status, code, json!({}));
         let error = world.pull(&world.wanted()).await.unwrap_err();
         assert_eq!(error.reason, reason, "{error}");
-        assert!(error.message.contains(part) && error.message.contains(REPOSITORY), "{error}");
+        assert!(error.to_string().contains(part) && error.to_string().contains(REPOSITORY), "{error}");
     }
     world.settings.token = Some(Secret::new("hf_secret"));
     world.hub.lists(REPOSITORY, 401, "", json!({}));
     let error = world.pull(&world.wanted()).await.unwrap_err();
-    assert!(error.message.contains("the token (HF_TOKEN, hub.token) may not read it"), "{error}");
+    assert!(error.to_string().contains("the token (HF_TOKEN, hub.token) may not read it"), "{error}");
     world.is_not_there();
     world.settings.endpoint = "http://127.0.0.1:1".into();
     world.settings.attempts_max = 1;
     let error = world.pull(&world.wanted()).await.unwrap_err();
-    assert!(error.message.contains("cannot connect"), "{error}");
+    assert!(error.to_string().contains("cannot connect"), "{error}");
 }
 
 #[tokio::test]
@@ -294,7 +294,7 @@ async fn listings_that_are_none_or_leave_the_folder_are_refused() {
     ] {
         world.hub.lists(REPOSITORY, 200, "", answer);
         let error = world.pull(&world.wanted()).await.unwrap_err();
-        assert!(error.message.contains(part), "{error}");
+        assert!(error.to_string().contains(part), "{error}");
         world.is_not_there();
     }
 }
@@ -304,7 +304,7 @@ async fn offline_nobody_is_asked_and_what_is_there_is_enough() {
     let mut world = World::new().await;
     world.settings.offline = true;
     let error = world.pull(&world.wanted()).await.unwrap_err();
-    assert_eq!(error.reason, "hub_offline", "{error}");
+    assert_eq!(error.reason, HubReason::Offline, "{error}");
     assert_eq!(world.hub.seen(), []);
     world.settings.offline = false;
     world.pull(&world.wanted()).await.unwrap();
@@ -323,7 +323,7 @@ async fn another_precision_is_added_from_the_same_commit() {
     std::fs::write(own("notes/mine.txt"), "mine").unwrap();
     std::fs::write(own("visual/model_int8.onnx"), "mine").unwrap();
     let error = world.pull(&int8).await.unwrap_err();
-    assert!(error.message.contains("its visual/model_int8.onnx is not the repository's"), "{error}");
+    assert!(error.to_string().contains("its visual/model_int8.onnx is not the repository's"), "{error}");
     std::fs::remove_file(own("visual/model_int8.onnx")).unwrap();
     let pulled = world.pull(&int8).await.unwrap();
     assert_eq!(pulled.record.precisions, ["fp32", "int8"]);
@@ -335,7 +335,7 @@ async fn another_precision_is_added_from_the_same_commit() {
     assert_eq!(lists, ["list main".to_owned(), format!("list {COMMIT}"), format!("list {COMMIT}")]);
     let fp16 = Pull { precision: Precision::Fp16, ..world.wanted() };
     let error = world.pull(&fp16).await.unwrap_err();
-    assert!(error.message.contains("has the precisions fp32, int8, not fp16"), "{error}");
+    assert!(error.to_string().contains("has the precisions fp32, int8, not fp16"), "{error}");
 }
 
 #[tokio::test]
@@ -344,19 +344,19 @@ async fn a_directory_with_something_else_is_replaced_only_by_force() {
     std::fs::create_dir_all(world.directory()).unwrap();
     std::fs::write(world.directory().join("own.onnx"), "mine").unwrap();
     let error = world.pull(&world.wanted()).await.unwrap_err();
-    assert_eq!(error.reason, "hub_directory_taken", "{error}");
+    assert_eq!(error.reason, HubReason::DirectoryTaken, "{error}");
     assert_eq!(files(&world.directory()), ["own.onnx"]);
     let forced = Pull { force: true, ..world.wanted() };
     // Not even by force where it is no model.
     let error = world.pull(&forced).await.unwrap_err();
-    assert!(error.message.contains("has no model, and is not replaced; remove it"), "{error}");
+    assert!(error.to_string().contains("has no model, and is not replaced; remove it"), "{error}");
     assert_eq!(files(&world.directory()), ["own.onnx"]);
     std::fs::write(world.directory().join("visual.onnx"), "mine").unwrap();
     world.pull(&forced).await.unwrap();
     world.is_whole();
     // Damage is seen, and put right the same way.
     std::fs::write(world.directory().join(GRAPH), "cut").unwrap();
-    assert!(world.pull(&world.wanted()).await.unwrap_err().message.contains("another size"));
+    assert!(world.pull(&world.wanted()).await.unwrap_err().to_string().contains("another size"));
     world.pull(&forced).await.unwrap();
     world.is_whole();
 }
@@ -420,8 +420,8 @@ async fn what_differs_from_its_pin_is_not_put_in_place() {
         let world = World::new().await;
         let pins = pinned(&[(path, was)]);
         let error = world.pull(&Pull { pins, ..world.wanted() }).await.unwrap_err();
-        assert!(["hub_pin_differs", "hub_checksum_wrong"].contains(&error.reason), "{error}");
-        assert!(error.message.contains(path) && !error.is_of_repository(), "{error}");
+        assert!([HubReason::PinDiffers, HubReason::ChecksumWrong].contains(&error.reason), "{error}");
+        assert!(error.to_string().contains(path) && !error.reason.is_of_repository(), "{error}");
         world.is_not_there();
         // Somebody has looked, and takes it.
         let revision = Some("main".to_owned());
@@ -431,6 +431,6 @@ async fn what_differs_from_its_pin_is_not_put_in_place() {
     let world = World::new().await;
     let pins: &[Pin] = vec![Pin { commit: "89abcdef0123456789abcdef0123456789abcdef", ..pinned(&[])[0] }].leak();
     let error = world.pull(&Pull { pins, ..world.wanted() }).await.unwrap_err();
-    assert!(error.message.contains("was asked for"), "another commit: {error}");
+    assert!(error.to_string().contains("was asked for"), "another commit: {error}");
     world.is_not_there();
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clipstream::domain::{Guard, Modality, Vectors, Write};
+use clipstream::domain::{Guard, Modality, StoreReason, Vectors, Write};
 use clipstream::store::Written::{Applied, Conflict, Stale};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::read_consistency::Value;
@@ -142,7 +142,10 @@ async fn records_are_what_most_replicas_agree_on() {
     assert_eq!(distinct(faults.take_consistencies()), [most, quorum, None]);
     // Other failures are no reason to believe fewer.
     faults.refuse_reads_of([most].into(), Status::unavailable("down"));
-    assert_eq!(f.store.write(&f.collection, &[write], Guard::Strict).await.unwrap_err().reason, "store_unreachable");
+    assert_eq!(
+        f.store.write(&f.collection, &[write], Guard::Strict).await.unwrap_err().reason,
+        StoreReason::Unreachable
+    );
     assert!(faults.take_consistencies().iter().all(|asked| *asked == most));
     f.end().await;
 }

@@ -1,6 +1,6 @@
 //! What only the embedded engine has: files of its own.
 
-use clipstream::domain::{Class, Guard, Modality, Write};
+use clipstream::domain::{Class, Guard, Modality, StoreReason, Write};
 use clipstream::store::{EmbeddedStore, Store};
 use serde_json::json;
 
@@ -65,8 +65,11 @@ async fn a_second_process_is_told_who_has_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(dir.path(), 0).await.unwrap();
     let Err(error) = EmbeddedStore::open(dir.path(), 0).await else { panic!("opened twice") };
-    assert_eq!((error.class, error.reason), (Class::Outage, "store_locked"));
-    assert!(error.message.contains("in use by another process") && error.message.contains("store.path"), "{error}");
+    assert_eq!((error.class, error.reason), (Class::Outage, StoreReason::Locked));
+    assert!(
+        error.to_string().contains("in use by another process") && error.to_string().contains("store.path"),
+        "{error}"
+    );
     store.close().await.unwrap();
     EmbeddedStore::open(dir.path(), 0).await.unwrap().close().await.unwrap();
 }
@@ -88,7 +91,11 @@ async fn names_that_leave_the_folder_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(dir.path(), 0).await.unwrap();
     for name in ["../up", "a/b", "", ".hidden", "ünï", "a b"] {
-        assert_eq!(store.ensure(&spec(name, DIMENSION)).await.unwrap_err().reason, "collection_name_invalid", "{name}");
+        assert_eq!(
+            store.ensure(&spec(name, DIMENSION)).await.unwrap_err().reason,
+            StoreReason::CollectionNameInvalid,
+            "{name}"
+        );
     }
     store.close().await.unwrap();
 }
@@ -109,9 +116,9 @@ async fn without_room_on_the_disk_writes_are_held_and_searches_go_on() {
         full.ensure(&spec("another", DIMENSION)).await.unwrap_err(),
     ];
     for error in refusals {
-        assert_eq!((error.class, error.reason), (Class::Outage, "store_disk_full"));
+        assert_eq!((error.class, error.reason), (Class::Outage, StoreReason::DiskFull));
         for said in [&dir.path().display().to_string(), "are free, expected", "store.disk_free_bytes_min"] {
-            assert!(error.message.contains(said), "{error}");
+            assert!(error.to_string().contains(said), "{error}");
         }
     }
     let hits = full.search(NAME, &query(&[2.0, 1.0, 1.0, 1.0], Modality::Image, None)).await.unwrap();

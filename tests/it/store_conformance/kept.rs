@@ -1,6 +1,6 @@
 //! Vectors that a write relies on instead of bringing them.
 
-use clipstream::domain::{Guard, MediaRecord, Modality, Vectors, Write};
+use clipstream::domain::{Guard, MediaRecord, Modality, StoreReason, Vectors, Write};
 use clipstream::store::Written::{self, Applied, Conflict};
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ fn both(asset: &str, payload: Value) -> Write {
 async fn fate(f: &Fixture, write: Write, guard: Guard) -> Written {
     match f.store.write(&f.collection, &[write], guard).await {
         Ok(written) => written[0],
-        Err(error) if error.reason == "store_conflict" => Conflict,
+        Err(error) if error.reason == StoreReason::Conflict => Conflict,
         Err(error) => panic!("{error}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Several writers of the same points at once, in seeded random order.
 
-use clipstream::domain::{Guard, Vectors, Write};
+use clipstream::domain::{Guard, StoreReason, Vectors, Write};
 use clipstream::store::Written;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -31,7 +31,7 @@ pub async fn settle(f: &Fixture, mut batch: Vec<Write>) -> usize {
                 let open = batch.into_iter().zip(written).filter(|(_, written)| *written == Written::Conflict);
                 batch = open.map(|(write, _)| write).collect();
             }
-            Err(error) => assert_eq!(error.reason, "store_conflict", "{error}"),
+            Err(error) => assert_eq!(error.reason, StoreReason::Conflict, "{error}"),
         }
         if batch.is_empty() {
             return conflicts;

@@ -1,4 +1,4 @@
-use clipstream::domain::{Class, Embedding, Fingerprint, Guard, Modality, Vectors};
+use clipstream::domain::{Class, Embedding, Fingerprint, Guard, Modality, StoreReason, Vectors};
 use clipstream::store::{self, Written};
 use serde_json::json;
 
@@ -13,16 +13,16 @@ pub async fn another_fingerprint_is_refused_with_every_difference(f: &Fixture) {
     other.fingerprint =
         Fingerprint { checkpoint: "other".into(), dimension: 8, graph: "g1".into(), ..other.fingerprint };
     let error = f.store.ensure(&other).await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Outage, "collection_differs"));
+    assert_eq!((error.class, error.reason), (Class::Outage, StoreReason::CollectionDiffers));
     for part in [
         f.collection.as_str(),
         "checkpoint: found none, expected other",
         "dimension: found 4, expected 8",
         "graph: found g0, expected g1",
     ] {
-        assert!(error.message.contains(part), "{part:?} is not in {:?}", error.message);
+        assert!(error.to_string().contains(part), "{part:?} is not in {:?}", error.message);
     }
-    assert!(!error.message.contains("tokenizer"), "{}", error.message);
+    assert!(!error.to_string().contains("tokenizer"), "{}", error.message);
 }
 
 pub async fn a_missing_collection_is_an_outage_and_named(f: &Fixture) {
@@ -37,8 +37,8 @@ pub async fn a_missing_collection_is_an_outage_and_named(f: &Fixture) {
         f.store.fingerprint(&name).await.unwrap_err(),
     ];
     for error in errors {
-        assert_eq!((error.class, error.reason), (Class::Outage, "collection_missing"), "{error}");
-        assert!(error.message.contains(&name), "{error}");
+        assert_eq!((error.class, error.reason), (Class::Outage, StoreReason::CollectionMissing), "{error}");
+        assert!(error.to_string().contains(&name), "{error}");
     }
 }
 
@@ -46,11 +46,11 @@ pub async fn bad_points_are_permanent(f: &Fixture) {
     let wrong = Vectors { image: Some(Embedding::normalised(vec![1.0; 3]).unwrap()), text: None };
     let error = f.store.write(&f.collection, &[upsert("a", wrong, json!({}))], Guard::Check).await.unwrap_err();
     assert_eq!(error.class, Class::Permanent, "{error}");
-    assert!(error.message.contains('4') && error.message.contains('3'), "{error}");
+    assert!(error.to_string().contains('4') && error.to_string().contains('3'), "{error}");
     let large = json!({"n": u64::MAX});
     let error =
         f.store.write(&f.collection, &[upsert("a", Vectors::default(), large)], Guard::Check).await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Permanent, "payload_integer_too_large"));
+    assert_eq!((error.class, error.reason), (Class::Permanent, StoreReason::IntegerTooLarge));
     // The store still works.
     f.write(&[upsert("b", vectors(Some(&[1.0, 0.0, 0.0, 0.0]), None), json!({}))]).await;
     assert!(f.point("b").await.is_some());
@@ -102,8 +102,8 @@ pub async fn bad_filters_are_named(f: &Fixture) {
     let filter = json!({"must": [{"key": "lang", "matches": {"value": "en"}}]});
     let query = query(&[1.0, 0.0, 0.0, 0.0], Modality::Image, Some(filter));
     let error = f.store.search(&f.collection, &query).await.unwrap_err();
-    assert_eq!((error.class, error.reason), (Class::Permanent, "filter_invalid"));
-    assert!(error.message.contains("filter.must[0]: unknown key `matches`"), "{error}");
+    assert_eq!((error.class, error.reason), (Class::Permanent, StoreReason::FilterInvalid));
+    assert!(error.to_string().contains("filter.must[0]: unknown key `matches`"), "{error}");
 }
 
 pub async fn two_workers_may_create_at_once(f: &Fixture) {
@@ -128,7 +128,7 @@ pub async fn an_alias_is_set_once_and_usable(f: &Fixture) {
     assert_eq!(f.store.count(&alias).await.unwrap(), 1);
     assert_eq!(f.store.fingerprint(&alias).await.unwrap(), Some(f.spec().fingerprint));
     let error = f.store.ensure_alias(&format!("{alias}2"), "no_such_collection").await.unwrap_err();
-    assert_eq!(error.reason, "collection_missing", "{error}");
+    assert_eq!(error.reason, StoreReason::CollectionMissing, "{error}");
 }
 
 pub async fn close_is_idempotent_and_final(f: &Fixture) {
@@ -136,7 +136,7 @@ pub async fn close_is_idempotent_and_final(f: &Fixture) {
     assert!(f.store.check().await.unwrap().contains("drant"));
     f.store.close().await.unwrap();
     f.store.close().await.unwrap();
-    assert_eq!(f.store.count(&f.collection).await.unwrap_err().reason, "store_closed");
+    assert_eq!(f.store.count(&f.collection).await.unwrap_err().reason, StoreReason::Closed);
     // What was written is found by the next store.
     let again = store::open(&f.settings).await.unwrap();
     assert_eq!(again.count(&f.collection).await.unwrap(), 1);

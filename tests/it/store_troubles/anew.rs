@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use clipstream::domain::{Guard, Write};
+use clipstream::domain::{Guard, StoreReason, Write};
 use clipstream::store;
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{
@@ -41,7 +41,7 @@ async fn a_collection_that_was_made_anew_is_left_alone_until_it_is_ours_again() 
         f.guarded(&[price(1)], guard).await;
         client.delete_collection(&f.collection).await.unwrap();
         let error = f.store.write(&f.collection, &[price(2)], guard).await.unwrap_err();
-        assert_outage(&error, "collection_missing", &[f.collection.as_str()]);
+        assert_outage(&error, StoreReason::CollectionMissing, &[f.collection.as_str()]);
 
         for (dimension, found) in
             [(128, "found 128 dimensions, expected 4"), (DIMENSION as u64, "fingerprint: found none")]
@@ -53,7 +53,7 @@ async fn a_collection_that_was_made_anew_is_left_alone_until_it_is_ours_again() 
                 f.store.records(&f.collection, &[id("p1")]).await.unwrap_err(),
             ];
             for error in &errors {
-                assert_outage(error, "collection_differs", &[f.collection.as_str(), found]);
+                assert_outage(error, StoreReason::CollectionDiffers, &[f.collection.as_str(), found]);
             }
             assert_eq!(points(&client, &f.collection).await, 0);
             client.delete_collection(&f.collection).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_collection_that_is_made_anew_unseen_is_found_before_long() {
             Err(error) => break error,
         }
     };
-    assert_outage(&error, "collection_differs", &["found 128 dimensions, expected 4"]);
+    assert_outage(&error, StoreReason::CollectionDiffers, &["found 128 dimensions, expected 4"]);
     let client = f.server.as_ref().unwrap().client();
     let written = points(&client, &f.collection).await;
     for n in 3..50 {
@@ -105,7 +105,7 @@ async fn a_vector_that_does_not_fit_any_more_blames_the_collection() {
     double.put_aside(&f.collection);
     double.supplant(&f.collection, 128);
     let error = f.store.write(&f.collection, &[text(2)], Guard::Check).await.unwrap_err();
-    assert_outage(&error, "collection_differs", &["found 128 dimensions, expected 4"]);
+    assert_outage(&error, StoreReason::CollectionDiffers, &["found 128 dimensions, expected 4"]);
     assert_eq!(double.put_back(&f.collection), 0);
     f.write(&[text(2)]).await;
     f.end().await;

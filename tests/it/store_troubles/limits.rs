@@ -1,4 +1,4 @@
-use clipstream::domain::{Class, Guard, Modality, Write};
+use clipstream::domain::{Class, Guard, Modality, StoreReason, Write};
 use clipstream::store::{PayloadIndex, PayloadIndexKind, StoreError};
 use qdrant_client::qdrant::StrictModeConfig;
 use serde_json::json;
@@ -42,7 +42,7 @@ async fn a_full_collection_is_an_outage_and_no_points_fault() {
             let server = f.server.as_ref().unwrap();
             limit(server, &f.collection, limits.clone()).await;
             let full = until_refused(&f, guard, |n| point(100 + n)).await;
-            assert_outage(&full, "store_full", &["limit of", "reached", "all are held", "raise that limit"]);
+            assert_outage(&full, StoreReason::Full, &["limit of", "reached", "all are held", "raise that limit"]);
             // Whatever is written, as long as it takes room: batches, patches of new points and of old ones.
             let before = f.count().await;
             for writes in [
@@ -51,7 +51,7 @@ async fn a_full_collection_is_an_outage_and_no_points_fault() {
                 vec![patch("p1", vectors(Some(&V), None), json!({ "m": 1 }))],
             ] {
                 let error = f.store.write(&f.collection, &writes, guard).await.unwrap_err();
-                assert_outage(&error, "store_full", &[f.collection.as_str()]);
+                assert_outage(&error, StoreReason::Full, &[f.collection.as_str()]);
             }
             // What frees room is taken all the same, and what was tried has left nothing behind.
             assert_eq!(f.guarded(&[delete("p0")], Guard::Off).await.len(), 1);
@@ -93,7 +93,7 @@ async fn a_filter_that_needs_an_index_concerns_everybody() {
     limit(f.server.as_ref().unwrap(), &f.collection, limits).await;
     let write = patch("a", vectors(Some(&V), None), json!({}));
     let error = f.store.write(&f.collection, std::slice::from_ref(&write), Guard::Strict).await.unwrap_err();
-    assert_outage(&error, "store_index_missing", &["for \"clipstream.", "store.collection_definition"]);
+    assert_outage(&error, StoreReason::IndexMissing, &["for \"clipstream.", "store.collection_definition"]);
     f.write(&[write]).await;
     f.end().await;
 }
@@ -111,7 +111,7 @@ async fn a_rate_limit_below_the_batch_lets_parts_through() {
     let error = f.store.write(&f.collection, &batch, Guard::Check).await.unwrap_err();
     assert_eq!(
         (error.class, error.reason, error.retry_after.is_some()),
-        (Class::Transient, "store_busy", true),
+        (Class::Transient, StoreReason::Busy, true),
         "{error}"
     );
     assert_eq!(f.count().await, 64);
@@ -121,7 +121,7 @@ async fn a_rate_limit_below_the_batch_lets_parts_through() {
     let error = f.store.records(&f.collection, &ids).await.unwrap_err();
     assert_eq!(
         (error.class, error.reason, error.retry_after.is_some()),
-        (Class::Transient, "store_busy", true),
+        (Class::Transient, StoreReason::Busy, true),
         "{error}"
     );
     f.end().await;
@@ -135,7 +135,7 @@ async fn an_index_too_many_is_no_messages_fault() {
     let mut spec = f.spec();
     spec.definition.payload_indexes.push(PayloadIndex { field: "lang".into(), kind: PayloadIndexKind::Keyword });
     let error = f.store.ensure(&spec).await.unwrap_err();
-    assert_outage(&error, "store_full", &["maximum number of payload indices", "lang"]);
+    assert_outage(&error, StoreReason::Full, &["maximum number of payload indices", "lang"]);
     f.end().await;
 }
 
@@ -155,7 +155,7 @@ async fn no_trouble_of_a_server_or_cluster_is_blamed_on_a_point() {
                 double.faults().refuse(WRITE, MANY, status.clone());
                 let error = f.store.write(&f.collection, std::slice::from_ref(&write), guard).await.unwrap_err();
                 assert_eq!(error.class, Class::Outage, "{name}: {error}");
-                assert!(error.message.contains(status.message()), "{name}: {error}");
+                assert!(error.to_string().contains(status.message()), "{name}: {error}");
                 double.faults().clear();
                 f.guarded(&[write], guard).await;
             }
@@ -211,6 +211,6 @@ async fn a_read_that_is_refused_is_no_messages_fault() {
     let refused = Status::invalid_argument("Bad request: Limit exceeded 256 > 100 for \"limit\". Help: Reduce it.");
     double.faults().refuse("Points/Get", MANY, refused);
     let error = f.store.records(&f.collection, &[id("a")]).await.unwrap_err();
-    assert_outage(&error, "store_full", &["Limit exceeded 256 > 100"]);
+    assert_outage(&error, StoreReason::Full, &["Limit exceeded 256 > 100"]);
     f.end().await;
 }

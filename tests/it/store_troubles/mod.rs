@@ -8,7 +8,7 @@ mod limits;
 mod nodes;
 mod worker;
 
-use clipstream::domain::Class;
+use clipstream::domain::{Class, StoreReason};
 use clipstream::store::StoreError;
 use qdrant_client::qdrant::{StrictModeConfig, UpdateCollectionBuilder};
 
@@ -29,9 +29,9 @@ async fn limit(server: &Server, collection: &str, limits: StrictModeConfig) {
         .unwrap();
 }
 
-fn assert_outage(error: &StoreError, reason: &str, said: &[&str]) {
+fn assert_outage(error: &StoreError, reason: StoreReason, said: &[&str]) {
     assert_eq!((error.class, error.reason), (Class::Outage, reason), "{error}");
     for part in said {
-        assert!(error.message.contains(part), "{part:?} is not in {error}");
+        assert!(error.to_string().contains(part), "{part:?} is not in {error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clipstream::config::{StoreKind, StoreSettings};
-use clipstream::domain::{Guard, Write};
+use clipstream::domain::{Guard, StoreReason, Write};
 use clipstream::store::{self, Store};
 use serde_json::json;
 
@@ -55,7 +55,7 @@ async fn while_one_is_away_the_others_serve() {
 
     drop(a);
     let error = store.write(NAME, &[point(1)], Guard::Strict).await.unwrap_err();
-    assert_outage(&error, "store_unreachable", &[&url, "store.url"]);
+    assert_outage(&error, StoreReason::Unreachable, &[&url, "store.url"]);
     store.close().await.unwrap();
 }
 
@@ -85,7 +85,7 @@ async fn what_one_cannot_serve_is_asked_of_the_next() {
         a.faults().refuse(call, MANY, Trouble::NoActiveReplica.status());
         b.faults().refuse(call, MANY, Trouble::NoActiveReplica.status());
         let error = store.write(NAME, &[point(1)], Guard::Strict).await.unwrap_err();
-        assert_outage(&error, "store_failed", &["has no active replica"]);
+        assert_outage(&error, StoreReason::Failed, &["has no active replica"]);
         a.faults().clear();
         b.faults().clear();
     }

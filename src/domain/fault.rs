@@ -1,0 +1,133 @@
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{AnyReason, Class, Explain, Failure, Finding, Reason, Stage};
+
+/// Why something failed: what every port says of it, whatever its reasons are.
+///
+/// `message` names field, value (cut, redacted) and what was expected; `hint` is the next step. Both are safe to log and to put into
+/// a dead letter. The text of a fault is both.
+#[derive(Clone, Debug)]
+pub struct Fault<R = AnyReason> {
+    pub class: Class,
+    pub reason: R,
+    pub message: String,
+    pub hint: Option<Cow<'static, str>>,
+    /// The other side asked to wait this long before the next attempt.
+    pub retry_after: Option<Duration>,
+    /// What brought it about, for those who walk the chain of errors.
+    pub source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl<R: Reason> Fault<R> {
+    /// With the class and the hint that its reason normally has.
+    pub fn new(reason: R, message: impl Into<String>) -> Self {
+        Self {
+            class: reason.class(),
+            reason,
+            message: message.into(),
+            hint: reason.hint().map(Cow::Borrowed),
+            retry_after: None,
+            source: None,
+        }
+    }
+
+    /// What somebody found who does not know what it means here.
+    pub fn found(reason: R, finding: Finding) -> Self {
+        let fault = Self::new(reason, finding.message);
+        match finding.hint {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        }
+    }
+}
+
+impl<R> Explain for Fault<R> {
+    fn explain(&self) -> Finding {
+        Finding { message: self.message.clone(), hint: self.hint.clone() }
+    }
+}
+
+impl<R> Fault<R> {
+    pub fn class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
+    pub fn hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    pub fn retry_after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
+    }
+
+    pub fn caused_by(self, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Arc::new(source)), ..self }
+    }
+
+    /// What it means for a message in `stage`.
+    pub fn at(self, stage: Stage) -> Failure
+    where
+        R: Into<AnyReason>,
+    {
+        let Self { class, reason, message, hint, retry_after, source } = self;
+        Failure { stage, fault: Fault { class, reason: reason.into(), message, hint, retry_after, source } }
+    }
+}
+
+impl<R> fmt::Display for Fault<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explain().fmt(f)
+    }
+}
+
+impl<R: fmt::Debug> Error for Fault<R> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// By all that is said of it: causes cannot be compared.
+impl<R: PartialEq> PartialEq for Fault<R> {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |fault: &Self| (fault.class, fault.retry_after);
+        said(self) == said(other)
+            && self.reason == other.reason
+            && self.message == other.message
+            && self.hint == other.hint
+    }
+}
+
+impl<R: Eq> Eq for Fault<R> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::MediaReason;
+
+    #[test]
+    fn a_fault_has_the_class_and_the_hint_of_its_reason_unless_it_is_told_another() {
+        let fault = Fault::new(MediaReason::HttpThrottled, "https://x/: HTTP 429");
+        assert_eq!((fault.class, fault.retry_after), (Class::Transient, None));
+        assert_eq!(fault.to_string(), "https://x/: HTTP 429; lower media.per_host_concurrency if this goes on");
+        let other = fault.clone().class(Class::Outage).hint("wait");
+        assert_eq!((other.class, other.to_string().as_str()), (Class::Outage, "https://x/: HTTP 429; wait"));
+        assert_ne!(fault, other);
+        assert_eq!(Fault::new(MediaReason::BodyIncomplete, "half").to_string(), "half");
+    }
+
+    #[test]
+    fn a_failure_is_a_fault_in_a_stage_and_keeps_its_cause() {
+        let cause = std::io::Error::other("reset");
+        let wait = Some(Duration::from_secs(7));
+        let fault = Fault::new(MediaReason::BodyIncomplete, "half").retry_after(wait).caused_by(cause);
+        let failure = fault.at(Stage::Fetch);
+        assert_eq!(failure.fault.reason, AnyReason::Media(MediaReason::BodyIncomplete));
+        assert_eq!(failure.to_string(), "fetch failed (transient, body_incomplete): half");
+        assert_eq!(failure.fault.retry_after, wait);
+        assert_eq!(failure.source().unwrap().to_string(), "reset");
+    }
+}

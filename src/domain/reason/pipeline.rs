@@ -1,0 +1,16 @@
+use super::reasons;
+
+reasons! {
+    /// What the pipeline itself finds.
+    PipelineReason {
+        /// The message ended several processes that had nothing else to do.
+        KillsWorker = "kills_worker", Permanent,
+            "see what is special about it, and replay the letter once that does no harm any more (limit: pipeline.deaths_max)";
+        /// Newer patches came while the message was in a retry topic.
+        Overtaken = "overtaken", Permanent,
+            "send the asset anew, or replay this letter if it may overwrite the patch";
+        /// A message is not settled, and no outage explains it.
+        MessageStuck = "message_stuck", Outage;
+        CommitFailed = "commit_failed", Outage;
+    }
+}

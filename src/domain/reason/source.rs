@@ -1,0 +1,26 @@
+use super::reasons;
+
+reasons! {
+    /// Why no messages come, or why their offsets are not committed.
+    SourceReason {
+        // While messages are consumed.
+        /// No broker can be talked to.
+        KafkaUnreachable = "kafka_unreachable", Outage;
+        /// A topic is missing or closed to us.
+        KafkaTopic = "kafka_topic", Outage;
+        /// The group refuses us.
+        KafkaGroup = "kafka_group", Outage;
+        /// It is not known where partitions begin.
+        KafkaStart = "kafka_start", Outage;
+        KafkaCommits = "kafka_commits", Outage;
+        /// A partition brings nothing although there is more.
+        PartitionSilent = "partition_silent", Outage;
+
+        // What a source ends with.
+        KafkaRefused = "kafka_refused", Permanent;
+        KafkaSettingsInvalid = "kafka_settings_invalid", Permanent;
+        /// The consumer's thread has ended.
+        ConsumerFailed = "kafka_consumer_failed", Permanent;
+        FileUnreadable = "source_unreadable", Permanent;
+    }
+}
