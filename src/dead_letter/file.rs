@@ -35,7 +35,7 @@ impl FileDeadLetters {
     /// When the file cannot be opened for appending.
     pub fn new(path: Option<&Path>) -> Result<Self, DeadLetterError> {
         let Some(path) = path else { return Ok(Self { target: Target::StandardError }) };
-        let file = open(path).map_err(|error| unwritable(path, &error))?;
+        let file = open(path).map_err(|error| unwritable(path, error))?;
         Ok(Self { target: Target::File { path: path.to_owned(), file: Arc::new(Mutex::new(file)) } })
     }
 }
@@ -69,9 +69,11 @@ fn was_moved(_: &Path, _: &File) -> bool {
     false
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> DeadLetterError {
+fn unwritable(path: &Path, error: io::Error) -> DeadLetterError {
     let path = path.to_string_lossy();
-    unavailable(format!("the dead-letter file {path:?} cannot be written: {error}")).hint("check dead_letter.file")
+    unavailable(format!("the dead-letter file {path:?} cannot be written: {error}"))
+        .hint("check dead_letter.file")
+        .caused_by(error)
 }
 
 #[async_trait]
@@ -94,7 +96,7 @@ impl DeadLetters for FileDeadLetters {
                     }
                     append(&mut file, line.as_bytes())
                 })();
-                written.map_err(|error| unwritable(&path, &error))
+                written.map_err(|error| unwritable(&path, error))
             }
         });
         let failed = |error| Err(unavailable(format!("writing a dead letter failed: {error}")));

@@ -43,7 +43,7 @@ mod tests {
         ] {
             let error = HubError::disk(Path::new("/models/x"), &Error::from(kind));
             assert_eq!(error.reason, reason);
-            assert!(error.class == Class::Permanent && error.message.contains("/models/x"), "{error}");
+            assert!(error.class == Class::Permanent && error.to_string().contains("/models/x"), "{error}");
             assert!(error.to_string().contains(part), "{error}");
         }
     }

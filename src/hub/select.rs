@@ -273,7 +273,7 @@ mod tests {
         );
         let error = select(Layout::Xenova, &listings, Precision::Fp16).unwrap_err();
         assert_eq!(error.reason, HubReason::PrecisionMissing);
-        assert!(error.message.contains("has the precisions fp32, int8, not fp16"), "{error}");
+        assert!(error.to_string().contains("has the precisions fp32, int8, not fp16"), "{error}");
     }
 
     #[test]
@@ -299,9 +299,9 @@ mod tests {
     fn what_is_missing_is_named() {
         let weights = [listing("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", &["open_clip_pytorch_model.bin"])];
         let error = layout_of(&weights).unwrap_err();
-        assert!(error.message.contains("has no ONNX graphs") && error.message.contains("export"), "{error}");
+        assert!(error.to_string().contains("has no ONNX graphs") && error.to_string().contains("export"), "{error}");
         let untokenized = [listing("a/b", &["visual/model.onnx", "textual/model.onnx", "visual/preprocess_cfg.json"])];
         let error = select(Layout::Immich, &untokenized, Precision::Fp32).unwrap_err();
-        assert!(error.message.contains("a/b has no textual/tokenizer.json"), "{error}");
+        assert!(error.to_string().contains("a/b has no textual/tokenizer.json"), "{error}");
     }
 }

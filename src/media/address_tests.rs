@@ -195,6 +195,6 @@ fn bad_entries_are_named() {
         let error =
             AddressPolicy::new(&MediaSettings { allow_hosts: vec![entry.to_owned()], ..MediaSettings::default() })
                 .unwrap_err();
-        assert!(error.message.contains(&format!("\"{entry}\"")), "{}", error.message);
+        assert!(error.to_string().contains(&format!("\"{entry}\"")), "{}", error.message);
     }
 }

@@ -68,7 +68,7 @@ async fn what_stalls_ends_and_gives_way_sooner_where_others_wait() {
     let stalled = || chunks(&["few"]).chain(stream::pending());
     let error = read(None, bounds, &budget, stalled()).await.unwrap_err();
     assert_eq!(error.reason, MediaReason::BodyStalled);
-    assert!(error.message.contains("media.idle_timeout_ms"), "{}", error.message);
+    assert!(error.to_string().contains("media.idle_timeout_ms"), "{}", error.message);
     assert_eq!(budget.bytes_held(), 0);
 
     // Three that stall have all that may begin; the next one waits for them, and not until they are over.
@@ -77,7 +77,7 @@ async fn what_stalls_ends_and_gives_way_sooner_where_others_wait() {
     let good = read(None, bounds, &budget, chunks(&["picture"]));
     let (stalled, good) = futures::future::join(fill, good).await;
     let gave_way =
-        |error: &MediaError| error.reason == MediaReason::BodyStalled && error.message.contains("others waited");
+        |error: &MediaError| error.reason == MediaReason::BodyStalled && error.to_string().contains("others waited");
     assert!(stalled.iter().all(|read| read.as_ref().is_err_and(gave_way)), "{stalled:?}");
     assert_eq!(&good.unwrap().0[..], b"picture");
 }

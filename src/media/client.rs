@@ -240,7 +240,7 @@ mod tests {
         for (url, reason, part) in cases {
             let error = client.fetch(&MediaUrl::new(url)).await.unwrap_err();
             assert_eq!((error.reason, error.class), (reason, Class::Permanent), "{url}");
-            assert!(error.message.contains(part) && !error.message.contains("pw"), "{}", error.message);
+            assert!(error.to_string().contains(part) && !error.to_string().contains("pw"), "{}", error.message);
         }
         // With what comes along when a URL is copied.
         let media = client.fetch(&MediaUrl::new("\u{FEFF} \tdata:image/png;base64,aGVsbG8= \r\n")).await.unwrap();
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(trimmed(" s3://bucket/key \n"), "s3://bucket/key ", "a key may end with a blank");
         let error = client.fetch(&MediaUrl::new("C:\\pics\\a.png")).await.unwrap_err();
         assert!(
-            error.reason == MediaReason::SchemeUnsupported && error.message.contains("Windows drive"),
+            error.reason == MediaReason::SchemeUnsupported && error.to_string().contains("Windows drive"),
             "{}",
             error.message
         );

@@ -118,7 +118,7 @@ mod tests {
         for (url, reason, part) in cases {
             let error = get(url).await.unwrap_err();
             assert_eq!(error.reason, reason, "{url}");
-            assert!(error.message.contains(part) && !error.message.contains("secret"), "{}", error.message);
+            assert!(error.to_string().contains(part) && !error.to_string().contains("secret"), "{}", error.message);
         }
     }
 }

@@ -54,6 +54,6 @@ mod tests {
         let deadline = Deadline::after(Duration::from_millis(1));
         let error = deadline.run("u", "reading", std::future::pending::<()>()).await.unwrap_err();
         assert_eq!((error.class, error.reason), (Class::Transient, MediaReason::FetchTimeout));
-        assert!(error.message.contains("1 ms (while reading)"), "{}", error.message);
+        assert!(error.to_string().contains("1 ms (while reading)"), "{}", error.message);
     }
 }

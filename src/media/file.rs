@@ -166,9 +166,9 @@ mod tests {
     async fn refused_without_roots_and_roots_must_exist() {
         let folder = tempfile::tempdir().unwrap();
         let error = get(&fetcher(&[]), &folder.path().join("x")).await.unwrap_err();
-        assert!(error.message.contains("media.allow_file_roots"), "{}", error.message);
+        assert!(error.to_string().contains("media.allow_file_roots"), "{}", error.message);
         let absent = folder.path().join("absent").to_str().unwrap().to_owned();
         let error = FileFetcher::new(&[absent], Budget::new(1), Bounds::new(1, Duration::ZERO)).unwrap_err();
-        assert!(error.message.contains("/absent\""), "{}", error.message);
+        assert!(error.to_string().contains("/absent\""), "{}", error.message);
     }
 }

@@ -150,9 +150,9 @@ impl HttpFetcher {
             Ok(response) => response,
             Err(Ok(why)) => return Err(http_error::invalid_url(at.as_str(), &why)),
             Err(Err(error)) => {
-                let found = http_error::of_request(&shown, &error);
                 // A certificate of another host is trusted, but nobody's here.
                 let clear = http_error::is_wrong_name(&error);
+                let found = http_error::of_request(&shown, &error).caused_by(error);
                 return Err(if clear { found } else { self.blame(at, &shown, found).await });
             }
         };

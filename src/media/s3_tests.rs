@@ -141,7 +141,7 @@ async fn answers_have_a_class_and_a_reason() {
         assert_eq!(server.requests(), 1, "the pipeline retries, not the SDK");
         assert_eq!(error.retry_after, text.contains("Retry-After").then_some(Duration::from_secs(7)));
         if let Some((_, region)) = text.split_once("x-amz-bucket-region: ") {
-            assert!(error.message.contains(&region[..9]), "{}", error.message);
+            assert!(error.to_string().contains(&region[..9]), "{}", error.message);
         }
     }
 }
@@ -188,7 +188,7 @@ async fn messages_may_name_what_is_listed() {
         if error.reason != MediaReason::UrlInvalid {
             assert_eq!(error.reason, MediaReason::S3BucketForbidden, "{url}");
             assert!(
-                error.message.contains("media.s3_buckets") && !error.message.contains("one.jpg\""),
+                error.to_string().contains("media.s3_buckets") && !error.to_string().contains("one.jpg\""),
                 "{}",
                 error.message
             );
@@ -207,7 +207,7 @@ async fn without_a_list_the_machines_own_credentials_are_lent_to_nobody() {
     let aws = MediaSettings { s3_region: Some("eu-central-1".into()), ..MediaSettings::default() };
     let error = get(&aws, "s3://bucket/key").await.unwrap_err();
     assert_eq!((error.class, error.reason), (Class::Permanent, MediaReason::S3BucketForbidden), "{}", error.message);
-    assert!(error.message.contains("media.s3_buckets is not set"), "{}", error.message);
+    assert!(error.to_string().contains("media.s3_buckets is not set"), "{}", error.message);
     for (open, warns) in [
         (settings(1), true),
         (MediaSettings { s3_anonymous: true, ..aws.clone() }, false),
@@ -250,9 +250,13 @@ async fn a_key_that_is_encoded_is_named_as_the_reason() {
         assert_eq!((error.class, error.reason), (Class::Permanent, MediaReason::S3NoSuchKey));
         match hint {
             Some(decoded) => {
-                assert!(error.message.contains("not decoded") && error.message.ends_with(decoded), "{}", error.message)
+                assert!(
+                    error.to_string().contains("not decoded") && error.message.ends_with(decoded),
+                    "{}",
+                    error.message
+                )
             }
-            None => assert!(!error.message.contains("decoded"), "{}", error.message),
+            None => assert!(!error.to_string().contains("decoded"), "{}", error.message),
         }
     }
 }

@@ -89,10 +89,10 @@ async fn another_authority_is_named_as_the_reason() {
             "{}",
             error.message
         );
-        assert!(error.message.contains("media.ca_file"), "{}", error.message);
+        assert!(error.to_string().contains("media.ca_file"), "{}", error.message);
         let error = fetch(ca, |_| "s3://bucket/a.jpg".to_owned()).await.unwrap_err();
         assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::S3Unreachable), "{}", error.message);
-        assert!(error.message.contains("media.ca_file"), "{}", error.message);
+        assert!(error.to_string().contains("media.ca_file"), "{}", error.message);
     }
 }
 
@@ -102,5 +102,9 @@ async fn a_file_that_holds_no_certificate_is_refused_at_the_start() {
     let made = MediaClient::new(&settings, Budget::new(1), Arc::new(Metrics::default())).await;
     let error = made.err().unwrap();
     assert_eq!(error.reason, MediaReason::SettingsInvalid);
-    assert!(error.message.contains("media.ca_file") && error.message.contains("no certificate"), "{}", error.message);
+    assert!(
+        error.to_string().contains("media.ca_file") && error.to_string().contains("no certificate"),
+        "{}",
+        error.message
+    );
 }

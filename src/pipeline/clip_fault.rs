@@ -27,3 +27,34 @@ impl Explain for ClipError {
 fn named<R: Reason>(code: &str) -> Option<R> {
     R::ALL.iter().copied().find(|reason| reason.as_str() == code)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use regex::Regex;
+
+    use super::*;
+
+    fn sources(folder: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => sources(&path, text),
+                false => text.push_str(&std::fs::read_to_string(path).unwrap()),
+            }
+        }
+    }
+
+    #[test]
+    fn every_reason_of_clip_has_its_name_here() {
+        let mut text = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/clip"), &mut text);
+        let code = Regex::new(r#"(?:::load\(|::item\(|reason: )\s*"([a-z_]+)""#).unwrap();
+        let codes: Vec<&str> = code.captures_iter(&text).map(|found| found.get(1).unwrap().as_str()).collect();
+        assert!(codes.len() > 20, "{codes:?}");
+        for code in codes {
+            assert!(named::<ClipReason>(code).is_some() || named::<PictureReason>(code).is_some(), "{code}");
+        }
+    }
+}

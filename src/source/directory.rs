@@ -378,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_directory_is_named() {
         match DirectorySource::new(Path::new("/no/such/folder"), WALK) {
-            Err(error) => assert!(error.message.contains("/no/such/folder"), "{error}"),
+            Err(error) => assert!(error.to_string().contains("/no/such/folder"), "{error}"),
             other => panic!("{other:?}"),
         }
     }

@@ -75,7 +75,7 @@ impl LineReader {
     /// When the file cannot be opened.
     pub async fn open(path: &Path) -> Result<Self, SourceError> {
         let name = path.to_string_lossy();
-        let file = tokio::fs::File::open(path).await.map_err(|error| unreadable(&name, &error))?;
+        let file = tokio::fs::File::open(path).await.map_err(|error| unreadable(&name, error))?;
         Ok(Self::new(&name, BufReader::with_capacity(64 * 1024, file)))
     }
 
@@ -90,7 +90,7 @@ impl LineReader {
     pub async fn begin(&mut self) -> Result<(), SourceError> {
         while !self.begun {
             let (chunk, name) = (self.reader.fill_buf().await, &self.name);
-            let chunk = chunk.map_err(|error| unreadable(name, &error))?;
+            let chunk = chunk.map_err(|error| unreadable(name, error))?;
             let (is_end, length) = (chunk.is_empty(), chunk.len());
             self.text.extend_from_slice(chunk);
             self.reader.as_mut().consume(length);
@@ -131,7 +131,7 @@ impl LineReader {
             return Ok(());
         }
         let (chunk, name) = (self.reader.fill_buf().await, &self.name);
-        let raw = chunk.map_err(|error| unreadable(name, &error))?.to_vec();
+        let raw = chunk.map_err(|error| unreadable(name, error))?.to_vec();
         self.reader.as_mut().consume(raw.len());
         self.text.clear();
         self.taken = 0;
@@ -190,9 +190,10 @@ impl LineReader {
     }
 }
 
-fn unreadable(name: &str, error: &io::Error) -> SourceError {
+fn unreadable(name: &str, error: io::Error) -> SourceError {
     SourceError::new(SourceReason::FileUnreadable, format!("{name:?} cannot be read: {error}"))
         .hint("check the path and its permissions")
+        .caused_by(error)
 }
 
 /// What a file is that cannot be a message per line, by its beginning, and what to do with it.

@@ -144,7 +144,7 @@ mod tests {
         }
         assert_eq!(committed.load(Ordering::Acquire), 3);
         match LinesSource::open(Path::new("/no/such/file.jsonl")).await {
-            Err(error) => assert!(error.message.contains("/no/such/file.jsonl"), "{error}"),
+            Err(error) => assert!(error.to_string().contains("/no/such/file.jsonl"), "{error}"),
             _ => panic!("a missing file was opened"),
         }
     }

@@ -246,7 +246,7 @@ mod tests {
         assert!(Batch::new(&[patch("a", json!({ "n": i64::MAX, "m": i64::MIN }))], Guard::Off).is_ok());
         let error = Batch::new(&[patch("a", json!({ "a": [{ "b": u64::MAX }] }))], Guard::Off).unwrap_err();
         assert_eq!((error.class, error.reason), (Class::Permanent, StoreReason::IntegerTooLarge));
-        assert!(error.message.contains("`a.b` is 18446744073709551615"), "{}", error.message);
+        assert!(error.to_string().contains("`a.b` is 18446744073709551615"), "{}", error.message);
     }
 
     #[test]

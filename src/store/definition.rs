@@ -182,8 +182,8 @@ mod tests {
     #[test]
     fn a_missing_file_is_named_with_the_next_step() {
         let error = CollectionDefinition::from_file(Path::new("no/such/file.toml")).unwrap_err();
-        assert!(error.message.contains("no/such/file.toml"), "{}", error.message);
-        assert!(error.message.contains("store.collection_definition"), "{}", error.message);
+        assert!(error.to_string().contains("no/such/file.toml"), "{}", error.message);
+        assert!(error.to_string().contains("store.collection_definition"), "{}", error.message);
     }
 
     #[test]

@@ -137,6 +137,6 @@ mod tests {
         fs::write(&path, r#"{"format": 2, "collections": {}, "aliases": {}}"#).unwrap();
         assert_eq!(Catalog::read(folder.path()).unwrap_err().reason, StoreReason::FormatUnknown);
         fs::write(&path, "{").unwrap();
-        assert!(Catalog::read(folder.path()).unwrap_err().message.contains("store.json"));
+        assert!(Catalog::read(folder.path()).unwrap_err().to_string().contains("store.json"));
     }
 }

@@ -186,7 +186,7 @@ mod tests {
         for (code, message) in said {
             let error = from_client(Status::new(code, message).into(), "http://q:6334", "write");
             assert_eq!((error.class, error.reason), (Class::Permanent, StoreReason::TooLarge), "{code:?}");
-            assert!(error.message.contains(message), "{}", error.message);
+            assert!(error.to_string().contains(message), "{}", error.message);
         }
         assert_eq!(class_of(Code::ResourceExhausted, "too many requests"), Class::Transient);
     }
@@ -204,7 +204,7 @@ mod tests {
             assert_eq!(rejected.class, Class::Permanent, "{message}");
             let error = refused_to_all(rejected);
             assert_eq!((error.class, error.reason), (Class::Outage, reason));
-            assert!(error.message.contains(message) && error.to_string().contains(next_step), "{error}");
+            assert!(error.to_string().contains(message) && error.to_string().contains(next_step), "{error}");
         }
     }
 
@@ -237,7 +237,7 @@ mod tests {
         for status in [UpdateStatus::Acknowledged, UpdateStatus::ClockRejected, UpdateStatus::WaitTimeout] {
             let error = check_completed(status.into(), "u", "write").unwrap_err();
             assert_eq!(error.class, Class::Transient);
-            assert!(error.message.contains(status.as_str_name()));
+            assert!(error.to_string().contains(status.as_str_name()));
         }
         assert!(check_completed(99, "u", "d").is_err());
     }
