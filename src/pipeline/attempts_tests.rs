@@ -11,7 +11,7 @@ fn attempts(health: &Health) -> Attempts {
 }
 
 fn failure(stage: Stage, class: Class) -> Failure {
-    Fault::new(MediaReason::HttpServerError, "no").class(class).at(stage)
+    Fault::new(MediaReason::HttpFailed, "no").class(class).at(stage)
 }
 
 #[tokio::test]

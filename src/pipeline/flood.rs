@@ -137,7 +137,7 @@ mod tests {
             gate.settled(&dead(class));
             assert_eq!(of(&gate), (n == 2).then_some(FloodOf::InRow(3)));
         }
-        assert!(gate.flood().unwrap().to_string().contains("the last one by test"));
+        assert!(gate.flood().unwrap().to_string().contains("the last one by http_status"));
     }
 
     #[test]
