@@ -88,5 +88,5 @@ fn what_is_not_configured_is_named() {
     command.env("CLIPSTREAM_ORT_DYLIB", "/nowhere/libonnxruntime.so");
     let ran = finish(command, b"").ended(3);
     ran.says("CLIPSTREAM_ORT_DYLIB names /nowhere/libonnxruntime.so, which is not a file");
-    assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 1));
+    assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 2), "what is wrong, and the hint");
 }

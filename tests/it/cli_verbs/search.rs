@@ -45,7 +45,7 @@ fn by_text_by_picture_and_with_a_filter() {
 fn what_cannot_be_searched_is_explained() {
     let home = Home::new();
     let ran = home.run(&["search", "a dog", "--json"]).ended(1);
-    ran.says("collection catalog__demo-emoji__v1 does not exist in the store; index something first");
+    ran.says("collection catalog__demo-emoji__v1 does not exist in the store\nhint: index something first");
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 1));
 
     let home = indexed();
