@@ -46,7 +46,7 @@ fn what_cannot_be_searched_is_explained() {
     let home = Home::new();
     let ran = home.run(&["search", "a dog", "--json"]).ended(1);
     ran.says("collection catalog__demo-emoji__v1 does not exist in the store\nhint: index something first");
-    assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 1));
+    assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 2));
 
     let home = indexed();
     let ran = home.run(&["search", "a dog", "--filter", "{\"must\""]).ended(2);
