@@ -8,9 +8,10 @@ use futures::stream;
 use serde::Serialize;
 
 use super::{BenchError, catalog, median, read};
-use crate::clip::{Clip, ClipError, ModelAlone, Pixels};
+use crate::clip::{Clip, ClipError, ModelAlone};
 use crate::config::{ClipSettings, ModelEntry, Settings};
 use crate::domain::{Embedding, Modality, ModelId, Precision};
+use crate::picture::Pixels;
 
 /// One model through its queue, and ONNX Runtime alone, over batch sizes, threads and precisions.
 pub struct EmbedBench {

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
+use super::ClipError;
 use super::directory::{ModelFiles, sha256};
 use super::graph::combined_output;
 use super::load::CLIP_TOKENIZER;
 use super::onnx::{GraphFacts, Onnx};
-use super::{ClipError, Preprocess};
 use crate::domain::{Activation, Fingerprint, Modality, ModelId};
+use crate::picture::Preprocess;
 
 /// Both towers.
 pub(super) struct ModelFacts {

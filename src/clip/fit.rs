@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::directory::{ModelFiles, json_of};
 use super::facts::ModelFacts;
 use super::manifest::Manifest;
-use super::{ClipError, Preprocess, Tokenizer};
+use super::{ClipError, Tokenizer};
 use crate::config::ActivationMismatch;
 use crate::domain::registry::{self, Checkpoint};
 use crate::domain::{Activation, Modality, ModelId};
+use crate::picture::Preprocess;
 
 /// Rows of the token embedding of every CLIP that has OpenAI's vocabulary (`vocab_size` in OpenCLIP's configurations).
 const CLIP_VOCABULARY: u64 = 49_408;

@@ -8,13 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::ClipError;
-use super::Pixels;
 use super::directory::text_of;
 use super::load::Opened;
 use super::probes::Probes;
 use super::providers::Active;
 use super::tower::Tower as _;
 use crate::domain::{Decoding, Embedding, Modality, Orientation, Precision};
+use crate::picture::Pixels;
 
 /// The form of the file that is read here.
 const FORMAT: u32 = 1;

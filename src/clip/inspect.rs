@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::ClipError;
 use super::directory::{self, ModelFiles};
 use super::facts::ModelFacts;
 use super::fit::Known;
 use super::load::{Opened, preprocessing};
 use super::manifest::Manifest;
 use super::onnx::{GraphFacts, Port};
-use super::{ClipError, Preprocess};
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{Activation, Fingerprint, Modality, ModelId, Precision};
+use crate::picture::Preprocess;
 
 /// A model's files, and what its graphs say of themselves.
 #[derive(Clone, Debug, Serialize)]

@@ -14,9 +14,10 @@ use super::probes::Probes;
 use super::providers::{Providers, with_own_caches};
 use super::session::{CareOf, Reopen, Sessions};
 use super::tower::{ImageTower, TextTower};
-use super::{Clip, ClipError, Pixels, Preprocess, Runs, Tokenizer, runtime};
+use super::{Clip, ClipError, Runs, Tokenizer, runtime};
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{Fingerprint, Modality, ModelId};
+use crate::picture::{Pixels, Preprocess};
 use crate::telemetry::Metrics;
 
 /// CLIP's own vocabulary, the same for all of its checkpoints, for directories that have none.

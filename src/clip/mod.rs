@@ -4,7 +4,6 @@
 //! tower is run by threads of its own; callers from many tasks share batches.
 
 mod alone;
-mod area;
 mod blame;
 mod directory;
 mod ends;
@@ -21,8 +20,6 @@ mod load;
 mod manifest;
 mod onnx;
 mod opener;
-mod picture;
-mod preprocess;
 mod probes;
 mod providers;
 mod runs;
@@ -40,8 +37,6 @@ pub use alone::ModelAlone;
 pub use error::{ClipError, is_of_memory};
 pub use inspect::{Inspection, TowerInspection, inspect, model_of, precisions_of};
 pub use onnx::Port;
-pub use picture::{Picture, PictureError, decode_picture, picture_bytes, sniff_picture};
-pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
 pub use providers::Active;
 pub use runs::Runs;
 pub use tokenize::{Tokenizer, TokenizerError};
@@ -49,6 +44,7 @@ pub use verify::{Case, Verification, verify};
 
 use crate::config::ClipSettings;
 use crate::domain::{Embedding, Fingerprint, ModelId};
+use crate::picture::{Pixels, Preprocess};
 use crate::telemetry::Pulse;
 use engine::Engine;
 use opener::Opener;

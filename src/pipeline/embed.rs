@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use crate::budget::Budget;
-use crate::clip::{Clip, ClipError, Pixels, Preprocess, decode_picture, picture_bytes};
+use crate::clip::{Clip, ClipError};
 use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, UnchangedBy, Vectors};
 use crate::media::Media;
+use crate::picture::{Pixels, Preprocess, decode_picture, picture_bytes};
 use crate::telemetry::Pulse;
 
 /// Decodes and preprocesses on threads of its own. They are few and live long: buffers of megabytes are then reused, where

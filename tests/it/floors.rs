@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Floor, and the folders on it. Floors exist before the folders on them do.
-const FLOORS: [(u8, &[&str]); 7] = [
+const FLOORS: [(u8, &[&str]); 8] = [
     (0, &["domain"]),
     (
         1,
         &["adaptive", "budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry", "tls", "used_up"],
     ),
-    (2, &["source", "media", "clip", "store", "dead_letter", "hub"]),
-    (3, &["pipeline"]),
-    (4, &["worker", "api"]),
-    (5, &["demo", "bench"]),
-    (6, &["cli"]),
+    (2, &["picture"]),
+    (3, &["source", "media", "clip", "store", "dead_letter", "hub"]),
+    (4, &["pipeline"]),
+    (5, &["worker", "api"]),
+    (6, &["demo", "bench"]),
+    (7, &["cli"]),
 ];
 
 /// Uses on the same floor that are meant: (user, used). Tools that hold nothing and start nothing, and the settings of

@@ -4,11 +4,11 @@ use ort::session::{HasSelectedOutputs, RunOptions, Session};
 
 use super::super::ClipError;
 use super::super::graph::{ImageSignature, PixelType, one_line};
-use super::super::preprocess::Pixels;
 use super::super::providers::{ImageShapes, OnSession};
 use super::buffers::PixelBuffer;
 use super::{Tower, in_runs, only, vectors};
 use crate::domain::{Embedding, Modality};
+use crate::picture::Pixels;
 
 /// Pixels in, vectors out.
 pub(in crate::clip) struct ImageTower {

@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-use clipstream::clip::{Preprocess, decode_picture, picture_bytes};
 use clipstream::domain::{Decoding, Orientation};
+use clipstream::picture::{Preprocess, decode_picture, picture_bytes};
 use serde_json::{Value, json};
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 use zlib_rs::{DeflateConfig, compress_slice};

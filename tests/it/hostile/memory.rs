@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use clipstream::clip::Preprocess;
+use clipstream::picture::Preprocess;
 use rdkafka::message::{Headers, Message as _};
 use serde_json::json;
 use tempfile::TempDir;
