@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 use super::ClipError;
 use super::directory::{ModelFiles, sha256};
 use super::graph::combined_output;
-use super::load::CLIP_TOKENIZER;
 use super::onnx::{GraphFacts, Onnx};
 use crate::domain::{Activation, Fingerprint, Modality, ModelId};
 use crate::picture::Preprocess;
+use crate::tokenize::open_clip;
 
 /// Both towers.
 pub(super) struct ModelFacts {
@@ -106,6 +106,6 @@ impl ModelFacts {
 fn tokenizer_sha256(files: &ModelFiles) -> Result<String, ClipError> {
     match &files.tokenizer {
         Some(file) => sha256(std::slice::from_ref(file)),
-        None => Ok(format!("{:x}", Sha256::digest(CLIP_TOKENIZER))),
+        None => Ok(format!("{:x}", Sha256::digest(open_clip::VOCABULARY))),
     }
 }

@@ -6,14 +6,15 @@
 
 use serde_json::{Value, json};
 
+use super::ClipError;
 use super::directory::{ModelFiles, json_of};
 use super::facts::ModelFacts;
 use super::manifest::Manifest;
-use super::{ClipError, Tokenizer};
 use crate::config::ActivationMismatch;
 use crate::domain::registry::{self, Checkpoint};
 use crate::domain::{Activation, Modality, ModelId};
 use crate::picture::Preprocess;
+use crate::tokenize::Tokenizer;
 
 /// Rows of the token embedding of every CLIP that has OpenAI's vocabulary (`vocab_size` in OpenCLIP's configurations).
 const CLIP_VOCABULARY: u64 = 49_408;

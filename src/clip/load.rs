@@ -14,14 +14,12 @@ use super::probes::Probes;
 use super::providers::{Providers, with_own_caches};
 use super::session::{CareOf, Reopen, Sessions};
 use super::tower::{ImageTower, TextTower};
-use super::{Clip, ClipError, Runs, Tokenizer, runtime};
+use super::{Clip, ClipError, Runs, runtime};
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{Fingerprint, Modality, ModelId};
 use crate::picture::{Pixels, Preprocess};
 use crate::telemetry::Metrics;
-
-/// CLIP's own vocabulary, the same for all of its checkpoints, for directories that have none.
-pub(super) const CLIP_TOKENIZER: &[u8] = include_bytes!("../../demo/model/textual/tokenizer.json");
+use crate::tokenize::Tokenizer;
 
 impl Clip {
     /// Finds ONNX Runtime and the model's files, opens the sessions and runs each tower once. Blocking, up to

@@ -27,7 +27,6 @@ mod runtime;
 mod session;
 #[cfg(test)]
 mod test_graph;
-mod tokenize;
 mod tower;
 mod verify;
 
@@ -39,13 +38,13 @@ pub use inspect::{Inspection, TowerInspection, inspect, model_of, precisions_of}
 pub use onnx::Port;
 pub use providers::Active;
 pub use runs::Runs;
-pub use tokenize::{Tokenizer, TokenizerError};
 pub use verify::{Case, Verification, verify};
 
 use crate::config::ClipSettings;
 use crate::domain::{Embedding, Fingerprint, ModelId};
 use crate::picture::{Pixels, Preprocess};
 use crate::telemetry::Pulse;
+use crate::tokenize::Tokenizer;
 use engine::Engine;
 use opener::Opener;
 use tower::{ImageTower, TextTower};

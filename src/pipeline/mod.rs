@@ -1,7 +1,7 @@
 //! From a message to a point, and back to a committed offset.
 //!
 //! ```text
-//!            Source                                  (floor 2: Kafka, JSON Lines, a directory)
+//!            Source                                  (floor 3: Kafka, JSON Lines, a directory)
 //!              │ messages, while there is room: held_messages_max messages, media_in_flight_bytes_max bytes
 //!              ▼
 //!   dispatch ─ decode ─ keys ─ turns                 one task owns all order; what waits for a neighbour waits here

@@ -10,7 +10,7 @@ const FLOORS: [(u8, &[&str]); 8] = [
         1,
         &["adaptive", "budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry", "tls", "used_up"],
     ),
-    (2, &["picture"]),
+    (2, &["picture", "tokenize"]),
     (3, &["source", "media", "clip", "store", "dead_letter", "hub"]),
     (4, &["pipeline"]),
     (5, &["worker", "api"]),

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{TokenizerError, pieces};
+use super::pieces;
+use crate::tokenize::TokenizerError;
 
 /// What `tokenizer.json` calls the special tokens; a file converted from OpenCLIP's vocabulary has OpenCLIP's names.
 const SOT_NAMES: [&str; 2] = [pieces::SOT, "<|startoftext|>"];

@@ -7,8 +7,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
-use super::TokenizerError;
 use super::vocabulary::{END_OF_WORD, Vocabulary};
+use crate::tokenize::TokenizerError;
 
 /// Longest piece that is encoded, in bytes; the rest of a longer one is not looked at. Its first tokens do not depend on what
 /// is that far ahead: for a pair to keep its neighbour from merging it needs a lower rank, and so on from pair to pair.

@@ -3,10 +3,10 @@
 use serde::Deserialize;
 
 use super::*;
+use crate::tokenize::Tokenizer;
 
 fn tokenizer() -> Tokenizer {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/textual/tokenizer.json");
-    Tokenizer::from_file(path, 77).unwrap()
+    Tokenizer::from_bytes(VOCABULARY, 77).unwrap()
 }
 
 #[derive(Deserialize)]
@@ -81,6 +81,13 @@ fn what_needs_no_repair_is_the_same_when_it_is_repaired() {
         let repaired = ftfy::fixed(&plain, true);
         assert!(python::split(&repaired).eq(python::split(&plain)), "{plain:?} becomes {repaired:?}");
     }
+}
+
+/// It has a copy: a model's directory is whole without this library.
+#[test]
+fn the_demo_model_has_this_vocabulary() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/textual/tokenizer.json");
+    assert!(std::fs::read(path).unwrap() == VOCABULARY, "{path} differs from the library's own");
 }
 
 #[test]

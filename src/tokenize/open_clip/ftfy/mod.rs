@@ -12,7 +12,6 @@ mod utf8;
 use std::borrow::Cow;
 
 use super::{entities, python};
-pub(super) use characters::c1_as_windows_1252;
 
 /// Longest part of a line that is fixed at once, in characters (`max_decode_length`).
 const SEGMENT_CHARS_MAX: usize = 1_000_000;

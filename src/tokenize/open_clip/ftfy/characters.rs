@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::pages::WINDOWS_1252;
+use crate::tokenize::open_clip::windows_1252::c1_as_windows_1252;
 
 /// `ANSI_RE`; its `\d` are the decimal digits of Unicode 14, Python 3.11's.
 static TERMINAL_ESCAPE: LazyLock<Regex> =
@@ -39,18 +39,6 @@ pub(super) fn fixed(text: &str) -> Cow<'_, str> {
     }
     out.retain(|c| !is_removed(c));
     Cow::Owned(out)
-}
-
-pub(super) fn is_c1(c: char) -> bool {
-    matches!(c, '\u{80}'..='\u{9f}')
-}
-
-/// A C1 control as the character that its byte has in (sloppy) windows-1252; any other as it is.
-pub(in super::super) fn c1_as_windows_1252(c: char) -> char {
-    if !is_c1(c) {
-        return c;
-    }
-    WINDOWS_1252.chars().nth(c as usize - 0x80).unwrap_or(c)
 }
 
 /// `uncurl_quotes`, and the line breaks that are one character.

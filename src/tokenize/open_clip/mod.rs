@@ -14,19 +14,19 @@ mod merges;
 mod pieces;
 mod python;
 mod vocabulary;
-
-use std::path::Path;
+mod windows_1252;
 
 use merges::Merges;
 use vocabulary::Vocabulary;
 
-/// Why a tokenizer cannot be used. Names the file, what was wrong and the next step.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TokenizerError(String);
+use super::TokenizerError;
+
+/// CLIP's own vocabulary as a `tokenizer.json`, the same for all of OpenAI's and OpenCLIP's checkpoints: for models that come
+/// without one.
+pub const VOCABULARY: &[u8] = include_bytes!("tokenizer.json");
 
 /// CLIP's byte-pair encoding of one model. Shared freely between threads.
-pub struct Tokenizer {
+pub struct OpenClip {
     merges: Merges,
     sot: i64,
     eot: i64,
@@ -34,28 +34,13 @@ pub struct Tokenizer {
     context_length: usize,
 }
 
-impl Tokenizer {
-    /// From a `tokenizer.json`; `context_length` is the text tower's (77 for CLIP), both special tokens included.
+impl OpenClip {
+    /// From the content of a `tokenizer.json`; `context_length` is the text tower's (77 for CLIP), both special tokens
+    /// included.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is no tokenizer, or not one of CLIP's.
-    pub fn from_file(path: impl AsRef<Path>, context_length: usize) -> Result<Self, TokenizerError> {
-        let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|error| {
-            TokenizerError(format!(
-                "{}: {error}; expected the model's tokenizer.json: copy it into the model directory",
-                path.display()
-            ))
-        })?;
-        Self::from_bytes(&bytes, context_length).map_err(|error| TokenizerError(format!("{}: {error}", path.display())))
-    }
-
-    /// From the content of a `tokenizer.json`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::from_file`], without the file's name.
+    /// It is no tokenizer, or not one of CLIP's.
     pub fn from_bytes(bytes: &[u8], context_length: usize) -> Result<Self, TokenizerError> {
         if context_length < 2 {
             return Err(TokenizerError(format!("context length {context_length}, expected at least 2")));

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use htmlize::ENTITIES;
 
+use super::windows_1252::c1_as_windows_1252;
+
 /// Longest name of an entity that the two look at, in characters.
 const NAME_CHARS_MAX: usize = 32;
 const CLOSED_NAME_CHARS_MAX: usize = 24;
@@ -121,7 +123,7 @@ fn number(text: &str) -> Option<(u32, usize)> {
 fn character(code: u32) -> Option<char> {
     match code {
         0 => Some('\u{fffd}'),
-        0x80..=0x9f => char::from_u32(code).map(super::ftfy::c1_as_windows_1252),
+        0x80..=0x9f => char::from_u32(code).map(c1_as_windows_1252),
         0x1..=0x8 | 0xb | 0xe..=0x1f | 0x7f | 0xfdd0..=0xfdef => None,
         _ if code & 0xfffe == 0xfffe && code <= 0x10_ffff => None,
         _ => Some(char::from_u32(code).unwrap_or('\u{fffd}')),
