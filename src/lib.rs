@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
 //! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`used_up`]: tools everyone may use |
-//! | 2 | [`picture`], [`tokenize`]: trades that know no runtime |
+//! | 2 | [`picture`], [`tokenize`], [`model`]: trades that know no runtime |
 //! | 3 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
 //! | 4 | [`pipeline`]: from a message to a point, stage by stage |
 //! | 5 | [`worker`], [`api`]: services that assemble ports and pipeline |
@@ -26,6 +26,7 @@ pub mod domain;
 pub mod hub;
 pub mod kafka_client;
 pub mod media;
+pub mod model;
 pub mod picture;
 pub mod pipeline;
 pub mod redact;

@@ -5,28 +5,22 @@
 
 mod alone;
 mod blame;
-mod directory;
+mod compare;
 mod ends;
 mod engine;
 mod error;
-mod facts;
-mod fit;
 #[cfg(test)]
 mod fixture_tests;
-mod golden;
 mod graph;
 mod inspect;
 mod load;
-mod manifest;
-mod onnx;
+mod open;
 mod opener;
 mod probes;
 mod providers;
 mod runs;
 mod runtime;
 mod session;
-#[cfg(test)]
-mod test_graph;
 mod tower;
 mod verify;
 
@@ -34,8 +28,7 @@ use std::sync::Arc;
 
 pub use alone::ModelAlone;
 pub use error::{ClipError, is_of_memory};
-pub use inspect::{Inspection, TowerInspection, inspect, model_of, precisions_of};
-pub use onnx::Port;
+pub use inspect::{Inspection, TowerInspection, inspect};
 pub use providers::Active;
 pub use runs::Runs;
 pub use verify::{Case, Verification, verify};

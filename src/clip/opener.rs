@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use super::ClipError;
-use super::directory::ModelFiles;
-use super::fit;
 use super::graph::{self, Source};
 use super::providers::{Active, ImageShapes, Providers, TextShapes, Tried, image_profiles, text_profiles};
 use super::tower::{ImageTower, TextTower, Tolerance};
 use crate::config::ClipSettings;
 use crate::domain::{Embedding, Modality, Precision};
+use crate::model::{ModelFiles, check_vocabulary};
 use crate::tokenize::{Tokenizer, TokenizerError, open_clip};
 
 /// Texts of several lengths, longest last, that the text tower is tried with. The vectors of padded and real length are
@@ -149,7 +148,7 @@ impl Opener {
             |session, provider| {
                 let signature = graph::text_signature(&session)?;
                 let shapes = TextShapes::new(provider, self.settings(), context_length);
-                TextTower::new(session, signature, context_length, shapes)
+                TextTower::new(session, signature, context_length, self.files.padding_id, shapes)
             },
             |tower, provider| {
                 let tokenizer = match tokenizer {
@@ -177,7 +176,7 @@ impl Opener {
             None => Tokenizer::from_bytes(open_clip::VOCABULARY, context_length),
         }
         .map_err(unusable)?;
-        fit::check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;
+        check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;
         Ok(tokenizer)
     }
 }

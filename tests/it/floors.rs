@@ -10,7 +10,7 @@ const FLOORS: [(u8, &[&str]); 8] = [
         1,
         &["adaptive", "budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry", "tls", "used_up"],
     ),
-    (2, &["picture", "tokenize"]),
+    (2, &["picture", "tokenize", "model"]),
     (3, &["source", "media", "clip", "store", "dead_letter", "hub"]),
     (4, &["pipeline"]),
     (5, &["worker", "api"]),
@@ -20,11 +20,13 @@ const FLOORS: [(u8, &[&str]); 8] = [
 
 /// Uses on the same floor that are meant: (user, used). Tools that hold nothing and start nothing, and the settings of
 /// the tool itself.
-const SIDEWAYS: [(&str, &str); 7] = [
+const SIDEWAYS: [(&str, &str); 9] = [
     ("config", "redact"),
     ("kafka_client", "config"),
     ("kafka_client", "redact"),
     ("kafka_client", "tls"),
+    ("model", "picture"),
+    ("model", "tokenize"),
     ("telemetry", "config"),
     ("telemetry", "redact"),
     ("used_up", "redact"),

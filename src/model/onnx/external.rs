@@ -5,13 +5,13 @@ use std::path::{Component, Path, PathBuf};
 
 use super::file::unusable;
 use super::proto::TensorProto;
-use crate::clip::ClipError;
+use crate::model::ModelError;
 
 /// One file of external weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::clip) struct ExternalFile {
-    pub(in crate::clip) path: PathBuf,
-    pub(in crate::clip) bytes: u64,
+pub(crate) struct ExternalFile {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
 }
 
 /// The files that `tensors` of `graph` refer to, by name, each checked.
@@ -21,7 +21,7 @@ pub(in crate::clip) struct ExternalFile {
 pub(super) fn files<'a>(
     graph: &Path,
     tensors: impl Iterator<Item = &'a TensorProto>,
-) -> Result<Vec<ExternalFile>, ClipError> {
+) -> Result<Vec<ExternalFile>, ModelError> {
     let mut needed: BTreeMap<&str, u64> = BTreeMap::new();
     for tensor in tensors.filter(|t| t.is_external()) {
         let entries = tensor.external();
@@ -51,7 +51,7 @@ pub(super) fn files<'a>(
     needed.into_iter().map(|(location, needed)| file(graph, &folder.join(location), needed)).collect()
 }
 
-fn file(graph: &Path, path: &Path, needed: u64) -> Result<ExternalFile, ClipError> {
+fn file(graph: &Path, path: &Path, needed: u64) -> Result<ExternalFile, ModelError> {
     let graph_name = graph.file_name().unwrap_or_default().to_string_lossy();
     let found = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),

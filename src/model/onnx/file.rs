@@ -8,13 +8,13 @@ use memmap2::Mmap;
 use prost::Message;
 
 use super::proto::ModelProto;
-use crate::clip::ClipError;
+use crate::model::ModelError;
 
 /// `ModelProto`'s fields; another number at the start is some other file.
 const MODEL_FIELDS: [u64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26];
 
 /// Maps the file: weights are read only where they are looked at, so that gigabytes cost nothing.
-pub(super) fn map(path: &Path) -> Result<Bytes, ClipError> {
+pub(super) fn map(path: &Path) -> Result<Bytes, ModelError> {
     let cannot = |e: std::io::Error| unusable(path, format!("cannot be read: {e}"), "fetch it again");
     let file = File::open(path).map_err(cannot)?;
     if file.metadata().map_err(cannot)?.len() == 0 {
@@ -28,7 +28,7 @@ pub(super) fn map(path: &Path) -> Result<Bytes, ClipError> {
 }
 
 /// Decodes the file's protobuf message.
-pub(super) fn decode(path: &Path, bytes: &Bytes) -> Result<ModelProto, ClipError> {
+pub(super) fn decode(path: &Path, bytes: &Bytes) -> Result<ModelProto, ModelError> {
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(unusable(path, "is Git LFS's pointer to the file", "run git lfs pull, or fetch it again"));
     }
@@ -58,8 +58,8 @@ pub(super) fn decode(path: &Path, bytes: &Bytes) -> Result<ModelProto, ClipError
 }
 
 /// `FILE FOUND; NEXT STEP`.
-pub(super) fn unusable(path: &Path, found: impl std::fmt::Display, next_step: &str) -> ClipError {
-    ClipError::load("model_unusable", format!("{} {found}; {next_step}", path.display()))
+pub(super) fn unusable(path: &Path, found: impl std::fmt::Display, next_step: &str) -> ModelError {
+    ModelError::new("model_unusable", format!("{} {found}; {next_step}", path.display()))
 }
 
 /// What the outermost fields say about the file's length.

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::clip::ClipError;
+use crate::model::ModelError;
 use crate::redact;
 
-pub(in crate::clip) fn text_of(file: &Path) -> Result<String, ClipError> {
+pub(crate) fn text_of(file: &Path) -> Result<String, ModelError> {
     std::fs::read_to_string(file).map_err(|e| unreadable(file, &e))
 }
 
-pub(in crate::clip) fn json_of(file: &Path) -> Result<Value, ClipError> {
+pub(crate) fn json_of(file: &Path) -> Result<Value, ModelError> {
     serde_json::from_str(&text_of(file)?).map_err(|e| unreadable(file, &e))
 }
 
-pub(in crate::clip) fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> ClipError {
-    ClipError::load("model_unusable", format!("{} cannot be read: {error}; fetch it again", file.display()))
+pub(crate) fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> ModelError {
+    ModelError::new("model_unusable", format!("{} cannot be read: {error}; fetch it again", file.display()))
 }
 
 /// What is in a directory, by name.
@@ -42,7 +42,7 @@ pub(super) fn listing(directory: &Path) -> String {
 }
 
 /// SHA-256 (hex) of the files' contents, one after the other: `cat FILES | sha256sum`.
-pub(in crate::clip) fn sha256(files: &[PathBuf]) -> Result<String, ClipError> {
+pub(crate) fn sha256(files: &[PathBuf]) -> Result<String, ModelError> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     for file in files {

@@ -11,7 +11,7 @@ use prost::Message;
 use super::Onnx;
 use super::file::unusable;
 use super::proto::{GraphProto, ModelProto, NodeProto};
-use crate::clip::ClipError;
+use crate::model::ModelError;
 
 /// `ModelProto` with its parts left encoded: on the wire, a message in a message is bytes.
 #[derive(Clone, PartialEq, Message)]
@@ -49,7 +49,7 @@ struct EncodedGraph {
 ///
 /// # Errors
 /// There is no such output.
-pub(in crate::clip) fn extract(onnx: &Onnx, output: &str) -> Result<Vec<u8>, ClipError> {
+pub(crate) fn extract(onnx: &Onnx, output: &str) -> Result<Vec<u8>, ModelError> {
     let wrong = |what: String| unusable(&onnx.path, what, "export the two towers apart");
     let model = EncodedModel::decode(onnx.bytes.clone()).map_err(|e| wrong(format!("is corrupt ({e})")))?;
     let (Some(graph), Some(encoded)) = (&onnx.model.graph, model.graph) else {

@@ -1,4 +1,4 @@
-//! Whether what a directory has belongs together, and to the checkpoint that it is said to be.
+//! Checks that the files of a directory match each other and the checkpoint that they are said to be.
 //!
 //! Graphs of one model with another's activation, constants or vocabulary run without an error and give vectors that look
 //! right. So everything that is known beforehand is compared: OpenCLIP's own table (`domain::registry`), what our export
@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::ClipError;
+use super::ModelError;
 use super::directory::{ModelFiles, json_of};
 use super::facts::ModelFacts;
 use super::manifest::Manifest;
@@ -23,7 +23,7 @@ const ACTIVATION_STEP: &str = "pull another repository or export the model again
                                clip.activation_mismatch = \"accept\" to use it as it is";
 
 /// What is known beforehand.
-pub(super) struct Known {
+pub(crate) struct Known {
     id: ModelId,
     checkpoint: Option<&'static Checkpoint>,
     claims: Vec<Claim>,
@@ -42,7 +42,7 @@ struct Claim {
 impl Known {
     /// # Errors
     /// `clipstream.json` cannot be read, or names another model of OpenCLIP's table.
-    pub(super) fn of(id: &ModelId, files: &ModelFiles) -> Result<Self, ClipError> {
+    pub(crate) fn of(id: &ModelId, files: &ModelFiles) -> Result<Self, ModelError> {
         let checkpoint = registry::find(id);
         let mut claims = Vec::new();
         if let Some(row) = checkpoint {
@@ -57,7 +57,7 @@ impl Known {
         if let Some(path) = &files.manifest {
             let manifest = Manifest::read(path)?;
             if let Some(other) = manifest.model().filter(|other| checkpoint.is_some() && other != id) {
-                return Err(ClipError::load(
+                return Err(ModelError::new(
                     "model_mismatch",
                     format!("{} is of {other}, expected {id}; correct clip.models", path.display()),
                 ));
@@ -87,11 +87,11 @@ impl Known {
     ///
     /// # Errors
     /// They differ, unless that is accepted: then it is a warning.
-    pub(super) fn check_activation(
+    pub(crate) fn check_activation(
         &self,
         facts: &ModelFacts,
         mismatch: ActivationMismatch,
-    ) -> Result<Option<String>, ClipError> {
+    ) -> Result<Option<String>, ModelError> {
         for modality in self.unrecognised(facts) {
             tracing::warn!(
                 model = %self.id, %modality,
@@ -102,7 +102,7 @@ impl Known {
         let problem = self.activation_problem(facts);
         if let Some(problem) = &problem {
             if mismatch == ActivationMismatch::Refuse {
-                return Err(ClipError::load("activation_mismatch", format!("{problem}; {ACTIVATION_STEP}")));
+                return Err(ModelError::new("activation_mismatch", format!("{problem}; {ACTIVATION_STEP}")));
             }
             tracing::warn!(model = %self.id, "{problem}; accepted by clip.activation_mismatch");
         }
@@ -110,14 +110,14 @@ impl Known {
     }
 
     /// The towers in which no activation is recognised, though the checkpoint's is known: nothing can be said of them.
-    pub(super) fn unrecognised(&self, facts: &ModelFacts) -> Vec<Modality> {
+    pub(crate) fn unrecognised(&self, facts: &ModelFacts) -> Vec<Modality> {
         let is_known = self.claims.iter().any(|claim| claim.activation.is_some());
         let is_empty = |modality: &Modality| facts.tower(*modality).activations.is_empty();
         Modality::ALL.into_iter().filter(|_| is_known).filter(is_empty).collect()
     }
 
     /// The same without the next step.
-    pub(super) fn activation_problem(&self, facts: &ModelFacts) -> Option<String> {
+    pub(crate) fn activation_problem(&self, facts: &ModelFacts) -> Option<String> {
         let expectations = self.claims.iter().filter_map(|claim| Some((&claim.by, claim.activation?)));
         for (by, expected) in expectations {
             for modality in Modality::ALL {
@@ -136,10 +136,27 @@ impl Known {
     }
 
     /// The checkpoint's own preprocessing, in OpenCLIP's form, for a directory that has none.
-    pub(super) fn preprocessing(&self) -> Option<String> {
+    fn preprocessing(&self) -> Option<String> {
         let mut own = json!({});
         write_preprocessing(self.checkpoint?, &mut own);
         Some(own.to_string())
+    }
+
+    /// What the directory says about preprocessing, or OpenCLIP's table where it says nothing.
+    pub(crate) fn preprocess(&self, files: &ModelFiles) -> Result<Preprocess, ModelError> {
+        let unsupported = |message| ModelError::new("preprocess_unsupported", message);
+        let id = &self.id;
+        let (json, from) = match (&files.preprocess, self.preprocessing()) {
+            (Some(file), _) => (file.json.clone(), file.path.display().to_string()),
+            (None, Some(own)) => (own, format!("OpenCLIP's table for {id}")),
+            (None, None) => {
+                return Err(unsupported(format!(
+                    "nothing says how to preprocess for {id}, which is not in OpenCLIP's table either; write \
+                     preprocess_cfg.json beside the graphs, as OpenCLIP's get_model_preprocess_cfg gives it"
+                )));
+            }
+        };
+        Preprocess::from_json(&json).map_err(|e| unsupported(format!("{from}: {e}")))
     }
 
     /// Compares what the directory says about preprocessing with the checkpoint's own.
@@ -147,7 +164,7 @@ impl Known {
     /// # Errors
     /// They would treat pictures differently: conversions are often published with OpenAI's constants whatever the
     /// checkpoint has.
-    pub(super) fn check_preprocessing(&self, files: &ModelFiles, found: &Preprocess) -> Result<(), ClipError> {
+    pub(crate) fn check_preprocessing(&self, files: &ModelFiles, found: &Preprocess) -> Result<(), ModelError> {
         let (Some(row), Some(file)) = (self.checkpoint, &files.preprocess) else { return Ok(()) };
         // Keys that the table does not have, such as a background, are the operator's.
         let mut own: Value = serde_json::from_str(&file.json).unwrap_or_else(|_| json!({}));
@@ -157,7 +174,7 @@ impl Known {
         if found == expected {
             return Ok(());
         }
-        Err(ClipError::load(
+        Err(ModelError::new(
             "preprocess_mismatch",
             format!(
                 "{} preprocesses otherwise than OpenCLIP does for {}: found {found}, expected {expected}; correct the \
@@ -172,7 +189,7 @@ impl Known {
     ///
     /// # Errors
     /// Something differs: these are another model's graphs.
-    pub(super) fn check_sizes(&self, dimension: usize, image: [usize; 2], context: usize) -> Result<(), ClipError> {
+    pub(crate) fn check_sizes(&self, dimension: usize, image: [usize; 2], context: usize) -> Result<(), ModelError> {
         for claim in &self.claims {
             let sizes = [
                 ("vectors of", "values", dimension, claim.dimension),
@@ -182,7 +199,7 @@ impl Known {
             ];
             for (what, unit, found, expected) in sizes {
                 if let Some(expected) = expected.filter(|expected| *expected != found) {
-                    return Err(ClipError::load(
+                    return Err(ModelError::new(
                         "model_mismatch",
                         format!(
                             "the graphs have {what} {found} {unit}, expected {expected} as {} has; correct clip.models, \
@@ -201,8 +218,8 @@ impl Known {
 ///
 /// # Errors
 /// One is not; or there is no tokenizer, and CLIP's own would not fit.
-pub(super) fn check_vocabulary(files: &ModelFiles, tokenizer: &Tokenizer, rows: Option<u64>) -> Result<(), ClipError> {
-    let unfit = |message| Err(ClipError::load("tokenizer_mismatch", message));
+pub(crate) fn check_vocabulary(files: &ModelFiles, tokenizer: &Tokenizer, rows: Option<u64>) -> Result<(), ModelError> {
+    let unfit = |message| Err(ModelError::new("tokenizer_mismatch", message));
     let graph = files.text_graph.display();
     let Some(file) = &files.tokenizer else {
         return match rows {

@@ -16,53 +16,59 @@
 //! length. In the directory itself, `golden.json` has vectors to compare with, and `clipstream.json` says what
 //! was exported, and how.
 
+mod candidates;
 mod files;
-mod layouts;
 mod preprocess;
 
 use std::path::{Path, PathBuf};
 
-pub(super) use files::{json_of, sha256, text_of};
-pub(super) use preprocess::PreprocessFile;
+pub(crate) use files::{json_of, sha256, text_of};
+pub(crate) use preprocess::PreprocessFile;
 
+use self::candidates::Candidate;
 use self::files::listing;
-use self::layouts::{Candidate, LAYOUTS};
-use super::ClipError;
+use super::ModelError;
+use super::layouts::{CONFIG, GOLDEN, LAYOUTS, MANIFEST, OPEN_CLIP_HUB};
 use crate::domain::{ModelId, Precision, registry};
 use crate::redact;
 
 /// CLIP's own, for layouts that do not say.
 const CONTEXT_LENGTH: usize = 77;
 
+/// What fills a row of ids behind its text: OpenCLIP's own (`tokenize` in `open_clip/tokenizer.py`).
+const PADDING_ID: i64 = 0;
+
 /// Longer contexts than any CLIP has; keeps a wrong number from asking for gigabytes.
 const CONTEXT_LENGTH_MAX: usize = 8192;
 
 /// Where the files of one model are. All exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ModelFiles {
-    pub(super) layout: &'static str,
-    pub(super) image_graph: PathBuf,
+pub(crate) struct ModelFiles {
+    pub(crate) layout: &'static str,
+    pub(crate) image_graph: PathBuf,
     /// The same file as `image_graph` where one graph has both towers.
-    pub(super) text_graph: PathBuf,
-    pub(super) precision: Precision,
+    pub(crate) text_graph: PathBuf,
+    pub(crate) precision: Precision,
     /// All that both towers are there in.
-    pub(super) precisions: Vec<Precision>,
+    pub(crate) precisions: Vec<Precision>,
     /// None: the layout has none, and CLIP's own vocabulary is meant.
-    pub(super) tokenizer: Option<PathBuf>,
-    pub(super) context_length: usize,
+    pub(crate) tokenizer: Option<PathBuf>,
+    pub(crate) context_length: usize,
+    /// What fills a row of ids behind its text.
+    pub(crate) padding_id: i64,
     /// What the model was made with, in OpenCLIP's or Hugging Face's words.
-    pub(super) config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// None: the layout has none, and the checkpoint's own is meant.
-    pub(super) preprocess: Option<PreprocessFile>,
+    pub(crate) preprocess: Option<PreprocessFile>,
     /// Vectors that OpenCLIP gave, to compare with.
-    pub(super) golden: Option<PathBuf>,
+    pub(crate) golden: Option<PathBuf>,
     /// `clipstream.json`, what our export tool says of its files.
-    pub(super) manifest: Option<PathBuf>,
+    pub(crate) manifest: Option<PathBuf>,
 }
 
 impl ModelFiles {
     /// Whether one graph has both towers.
-    pub(super) fn is_combined(&self) -> bool {
+    pub(crate) fn is_combined(&self) -> bool {
         self.image_graph == self.text_graph
     }
 }
@@ -71,8 +77,8 @@ impl ModelFiles {
 ///
 /// # Errors
 /// No layout is there as a whole; or one is, but not in `precision`: the error lists those that are.
-pub(super) fn find(id: &ModelId, directory: &Path, precision: Precision) -> Result<ModelFiles, ClipError> {
-    let candidates = LAYOUTS.iter().map(|layout| layout.look(directory)).collect::<Result<Vec<_>, _>>()?;
+pub(crate) fn find(id: &ModelId, directory: &Path, precision: Precision) -> Result<ModelFiles, ModelError> {
+    let candidates = LAYOUTS.iter().map(|layout| Candidate::look(layout, directory)).collect::<Result<Vec<_>, _>>()?;
     let has = |candidate: &&Candidate| candidate.graphs.iter().any(|(p, _)| *p == precision);
     let whole = candidates.iter().filter(|c| c.missing.is_empty());
     if let Some(candidate) = whole.clone().find(has) {
@@ -80,7 +86,7 @@ pub(super) fn find(id: &ModelId, directory: &Path, precision: Precision) -> Resu
     }
     if let Some(other) = whole.clone().next() {
         let there: Vec<_> = other.graphs.iter().map(|(p, _)| p.as_str()).collect();
-        return Err(ClipError::load(
+        return Err(ModelError::new(
             "precision_missing",
             format!(
                 "{} ({} layout) has no {precision} graphs; there is {}; set clip.precision to one of these, or export \
@@ -93,7 +99,7 @@ pub(super) fn find(id: &ModelId, directory: &Path, precision: Precision) -> Resu
     }
     let pull = registry::find(id).map_or(String::new(), |_| format!("clipstream models pull {id}, or "));
     let message = format!("{}; next: {pull}correct clip.models", missing(directory, &candidates));
-    Err(ClipError::load("model_missing", message))
+    Err(ModelError::new("model_missing", message))
 }
 
 /// What is wrong with a directory that has no layout as a whole: the nearest one and what it lacks, if anything of one is there.
@@ -119,17 +125,13 @@ fn missing(directory: &Path, candidates: &[Candidate]) -> String {
     }
 }
 
-fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result<ModelFiles, ClipError> {
+fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result<ModelFiles, ModelError> {
     let precisions = candidate.graphs.iter().map(|(p, _)| *p).collect();
     let graphs = candidate.graphs.iter().find(|(p, _)| *p == precision).map(|(_, graphs)| graphs.clone());
     let Some([image_graph, text_graph]) = graphs else {
-        return Err(ClipError::load("precision_missing", format!("{} has no {precision} graphs", directory.display())));
+        return Err(ModelError::new("precision_missing", format!("{} has no {precision} graphs", directory.display())));
     };
-    let configs = [
-        directory.join("config.json"),
-        candidate.text_folder.join("config.json"),
-        directory.join(preprocess::OPEN_CLIP_HUB),
-    ];
+    let configs = [directory.join(CONFIG), candidate.text_folder.join(CONFIG), directory.join(OPEN_CLIP_HUB)];
     let mut context_length = None;
     for config in configs.iter().filter(|c| c.is_file()) {
         context_length = context_length.or(context_length_of(config)?);
@@ -144,15 +146,16 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
         precisions,
         tokenizer: candidate.tokenizer.clone(),
         context_length: context_length.unwrap_or(CONTEXT_LENGTH),
+        padding_id: PADDING_ID,
         config,
         preprocess: candidate.preprocess.as_deref().map(PreprocessFile::read).transpose()?,
-        golden: own("golden.json"),
-        manifest: own("clipstream.json"),
+        golden: own(GOLDEN),
+        manifest: own(MANIFEST),
     })
 }
 
 /// OpenCLIP's `text_cfg.context_length`, or Hugging Face's `max_position_embeddings`.
-fn context_length_of(file: &Path) -> Result<Option<usize>, ClipError> {
+fn context_length_of(file: &Path) -> Result<Option<usize>, ModelError> {
     let config = json_of(file)?;
     let places = [
         "/text_cfg/context_length",
@@ -165,7 +168,7 @@ fn context_length_of(file: &Path) -> Result<Option<usize>, ClipError> {
     };
     match length.as_u64().and_then(|length| usize::try_from(length).ok()) {
         Some(length) if (2..=CONTEXT_LENGTH_MAX).contains(&length) => Ok(Some(length)),
-        _ => Err(ClipError::load(
+        _ => Err(ModelError::new(
             "model_unusable",
             format!(
                 "{} has {} {}, expected 2 to {CONTEXT_LENGTH_MAX}; take the file from the same export as the graphs",

@@ -5,7 +5,7 @@ use super::*;
 const PROCESSOR: &str = r#"{"do_resize": true, "size": 224, "do_center_crop": true, "crop_size": 224, "do_normalize": true,
     "resample": 3, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}"#;
 
-fn find(directory: &Path, precision: Precision) -> Result<ModelFiles, ClipError> {
+fn find(directory: &Path, precision: Precision) -> Result<ModelFiles, ModelError> {
     super::find(&"ViT-B-32/openai".parse().unwrap(), directory, precision)
 }
 
@@ -68,7 +68,7 @@ fn a_pair_is_found_and_its_preprocessing_translated() {
     assert_eq!(preprocess["std"], json!([0.25, 0.25, 0.25]));
 
     write(root.path(), &[("other-vision/model.onnx", "")]);
-    assert_eq!(find(root.path(), Precision::Fp32).unwrap_err().reason(), "model_ambiguous");
+    assert_eq!(find(root.path(), Precision::Fp32).unwrap_err().reason, "model_ambiguous");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_precision_is_chosen_or_those_there_are_listed() {
     assert_eq!(files.precisions, [Precision::Fp32, Precision::Int8]);
 
     let error = find(root.path(), Precision::Fp16).unwrap_err();
-    assert_eq!(error.reason(), "precision_missing");
+    assert_eq!(error.reason, "precision_missing");
     let error = error.to_string();
     assert!(error.contains("(Optimum layout) has no fp16 graphs; there is fp32, int8; set clip.precision"), "{error}");
 
@@ -167,7 +167,7 @@ fn a_directory_that_is_none_is_said_in_few_words() {
     ];
     for (name, part) in cases {
         let error = find(&root.path().join(name), Precision::Fp32).unwrap_err();
-        assert_eq!(error.reason(), "model_missing");
+        assert_eq!(error.reason, "model_missing");
         let error = error.to_string();
         assert!(error.contains(part) && error.len() < 300, "{error}");
     }

@@ -6,29 +6,29 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::ClipError;
+use super::ModelError;
+use super::combined::combined_output;
 use super::directory::{ModelFiles, sha256};
-use super::graph::combined_output;
 use super::onnx::{GraphFacts, Onnx};
 use crate::domain::{Activation, Fingerprint, Modality, ModelId};
 use crate::picture::Preprocess;
 use crate::tokenize::open_clip;
 
 /// Both towers.
-pub(super) struct ModelFacts {
-    pub(super) image: GraphFacts,
-    pub(super) text: GraphFacts,
+pub(crate) struct ModelFacts {
+    pub(crate) image: GraphFacts,
+    pub(crate) text: GraphFacts,
     /// Graphs and their external weights, image tower first; each once.
     graph_files: Vec<PathBuf>,
     /// Size of them all.
-    pub(super) size_bytes: u64,
+    pub(crate) size_bytes: u64,
     sha256: OnceCell<String>,
 }
 
 impl ModelFacts {
     /// Reads both graphs, and checks that they are whole and that their external weights are there. Milliseconds,
     /// whatever the size.
-    pub(super) fn read(files: &ModelFiles) -> Result<Self, ClipError> {
+    pub(crate) fn read(files: &ModelFiles) -> Result<Self, ModelError> {
         let onnx = Onnx::open(&files.image_graph)?;
         let mut all = onnx.files();
         let (image, text) = if files.is_combined() {
@@ -49,7 +49,7 @@ impl ModelFacts {
         })
     }
 
-    pub(super) fn tower(&self, modality: Modality) -> &GraphFacts {
+    pub(crate) fn tower(&self, modality: Modality) -> &GraphFacts {
         match modality {
             Modality::Image => &self.image,
             Modality::Text => &self.text,
@@ -57,7 +57,7 @@ impl ModelFacts {
     }
 
     /// SHA-256 (hex) over all files. Reading a large model takes seconds: the first call does it.
-    pub(super) fn sha256(&self) -> Result<&str, ClipError> {
+    pub(crate) fn sha256(&self) -> Result<&str, ModelError> {
         if let Some(known) = self.sha256.get() {
             return Ok(known);
         }
@@ -66,13 +66,13 @@ impl ModelFacts {
     }
 
     /// What makes the model's vectors comparable.
-    pub(super) fn fingerprint(
+    pub(crate) fn fingerprint(
         &self,
         id: &ModelId,
         dimension: usize,
         preprocess: &Preprocess,
         files: &ModelFiles,
-    ) -> Result<Fingerprint, ClipError> {
+    ) -> Result<Fingerprint, ModelError> {
         Ok(Fingerprint {
             variant: id.variant.clone(),
             checkpoint: id.checkpoint.clone(),
@@ -86,7 +86,7 @@ impl ModelFacts {
     }
 
     /// For the fingerprint: `gelu`, or each tower's where they differ; none where no activation is recognised.
-    pub(super) fn activation(&self) -> Option<String> {
+    pub(crate) fn activation(&self) -> Option<String> {
         let all: BTreeSet<Activation> =
             [&self.image, &self.text].into_iter().flat_map(|t| t.activations.keys().copied()).collect();
         let list =
@@ -103,7 +103,7 @@ impl ModelFacts {
 }
 
 /// SHA-256 (hex) of the tokenizer's file.
-fn tokenizer_sha256(files: &ModelFiles) -> Result<String, ClipError> {
+fn tokenizer_sha256(files: &ModelFiles) -> Result<String, ModelError> {
     match &files.tokenizer {
         Some(file) => sha256(std::slice::from_ref(file)),
         None => Ok(format!("{:x}", Sha256::digest(open_clip::VOCABULARY))),

@@ -5,28 +5,29 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::ClipError;
+use super::ModelError;
 use super::directory::{sha256, text_of};
+use super::layouts::MANIFEST;
 use crate::domain::{Activation, ModelId, Precision};
 
 /// The form of the file that is read here.
 const FORMAT: u32 = 1;
 
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     format: u32,
     /// `VARIANT/CHECKPOINT`.
     model: String,
-    pub(super) dimension: usize,
-    pub(super) image_size: usize,
-    pub(super) context_length: usize,
-    pub(super) activation: Activation,
+    pub(crate) dimension: usize,
+    pub(crate) image_size: usize,
+    pub(crate) context_length: usize,
+    pub(crate) activation: Activation,
     /// Where the weights are from: the checkpoint's name, `random seed N`, or `file SHA256`.
     #[serde(default)]
-    pub(super) weights: String,
+    pub(crate) weights: String,
     /// Those that both towers have graphs of.
     #[serde(default)]
-    pub(super) precisions: Vec<Precision>,
+    pub(crate) precisions: Vec<Precision>,
     /// Every file of the model, relative to the directory.
     #[serde(default)]
     files: BTreeMap<String, FileRecord>,
@@ -39,10 +40,10 @@ struct FileRecord {
 }
 
 impl Manifest {
-    pub(super) fn read(path: &Path) -> Result<Self, ClipError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ModelError> {
         let unusable = |what: String| {
             let next_step = "export the model again, or remove the file, and with it what it says of the others";
-            ClipError::load("model_unusable", format!("{} {what}; {next_step}", path.display()))
+            ModelError::new("model_unusable", format!("{} {what}; {next_step}", path.display()))
         };
         let manifest: Self =
             serde_json::from_str(&text_of(path)?).map_err(|e| unusable(format!("is not a model's manifest: {e}")))?;
@@ -55,13 +56,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    pub(super) fn model(&self) -> Option<ModelId> {
+    pub(crate) fn model(&self) -> Option<ModelId> {
         self.model.parse().ok()
     }
 
     /// What is wrong with the files of `directory`: each absent, shorter, longer or changed one, with what was found and
     /// expected. Reads all of them.
-    pub(super) fn problems(&self, directory: &Path) -> Vec<String> {
+    pub(crate) fn problems(&self, directory: &Path) -> Vec<String> {
         self.files
             .iter()
             .filter_map(|(name, record)| Some(format!("{name} {}", record.problem(directory, name)?)))
@@ -69,7 +70,7 @@ impl Manifest {
     }
 
     /// How many files are listed.
-    pub(super) fn file_count(&self) -> usize {
+    pub(crate) fn file_count(&self) -> usize {
         self.files.len()
     }
 }
@@ -92,6 +93,21 @@ impl FileRecord {
             Ok(_) => None,
         }
     }
+}
+
+/// The id that a directory's `clipstream.json` names.
+pub fn model_of(directory: &Path) -> Option<ModelId> {
+    manifest_of(directory)?.model()
+}
+
+/// The precisions that a directory's `clipstream.json` names.
+pub fn precisions_of(directory: &Path) -> Option<Vec<Precision>> {
+    Some(manifest_of(directory)?.precisions).filter(|precisions| !precisions.is_empty())
+}
+
+fn manifest_of(directory: &Path) -> Option<Manifest> {
+    let path = directory.join(MANIFEST);
+    if path.is_file() { Manifest::read(&path).ok() } else { None }
 }
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ pub(super) use extract::extract;
 use self::file::unusable;
 use self::proto::{ElementType, ModelProto, TensorProto, ValueInfoProto};
 use self::wiring::Wiring;
-use super::ClipError;
+use super::ModelError;
+use super::outputs::OUTPUT_NAMES;
 use crate::domain::Activation;
 
 /// Operators whose weights or activations are 8 bits or fewer.
@@ -55,7 +56,7 @@ impl std::fmt::Display for Port {
 }
 
 /// A graph's file, mapped and decoded.
-pub(super) struct Onnx {
+pub(crate) struct Onnx {
     path: PathBuf,
     bytes: Bytes,
     model: ModelProto,
@@ -64,34 +65,34 @@ pub(super) struct Onnx {
 
 /// What [`Onnx`] says of a graph, or of the part of it that makes one output.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct GraphFacts {
-    pub(super) ir_version: i64,
+pub(crate) struct GraphFacts {
+    pub(crate) ir_version: i64,
     /// Domain (empty: ONNX's own) and version.
-    pub(super) opsets: Vec<(String, i64)>,
-    pub(super) producer: String,
-    pub(super) inputs: Vec<Port>,
-    pub(super) outputs: Vec<Port>,
+    pub(crate) opsets: Vec<(String, i64)>,
+    pub(crate) producer: String,
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
     /// The output that is the vector.
-    pub(super) embedding: Option<Port>,
+    pub(crate) embedding: Option<Port>,
     /// Weights by element type, in elements.
-    pub(super) weights: BTreeMap<&'static str, u64>,
+    pub(crate) weights: BTreeMap<&'static str, u64>,
     /// Nodes by operator, local functions in place of their calls.
-    pub(super) operators: BTreeMap<String, usize>,
+    pub(crate) operators: BTreeMap<String, usize>,
     /// How often each activation is computed; several kinds in odd graphs, none in those of another architecture.
-    pub(super) activations: BTreeMap<Activation, usize>,
-    pub(super) normalised: bool,
-    pub(super) quantised: bool,
+    pub(crate) activations: BTreeMap<Activation, usize>,
+    pub(crate) normalised: bool,
+    pub(crate) quantised: bool,
     /// Rows of the token embedding; none for image towers, and where the look-up is not recognised.
-    pub(super) vocabulary: Option<u64>,
+    pub(crate) vocabulary: Option<u64>,
 }
 
 impl GraphFacts {
-    pub(super) fn parameters(&self) -> u64 {
+    pub(crate) fn parameters(&self) -> u64 {
         self.weights.values().sum()
     }
 
     /// Version of ONNX's own operators.
-    pub(super) fn opset(&self) -> i64 {
+    pub(crate) fn opset(&self) -> i64 {
         self.opsets
             .iter()
             .find(|(domain, _)| domain.is_empty() || domain == "ai.onnx")
@@ -105,7 +106,7 @@ impl Onnx {
     /// # Errors
     /// The file is no ONNX model, truncated or corrupt; its external weights are not there, or too short. Each names the
     /// file, what was found and expected, and the next step.
-    pub(super) fn open(path: &Path) -> Result<Self, ClipError> {
+    pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
         let bytes = file::map(path)?;
         let model = file::decode(path, &bytes)?;
         let tensors = || tensors(&model);
@@ -169,7 +170,7 @@ fn facts(model: &ModelProto) -> GraphFacts {
         *operators.entry(node.op_type.clone()).or_default() += 1;
     }
     let is_vector = |port: &&Port| port.axes.len() == 2 && port.element.starts_with('f');
-    let embedding = super::graph::OUTPUT_NAMES.iter().find_map(|n| outputs.iter().find(|o| o.name == *n));
+    let embedding = OUTPUT_NAMES.iter().find_map(|n| outputs.iter().find(|o| o.name == *n));
     let embedding = embedding.or_else(|| outputs.iter().find(is_vector)).cloned();
     let ids = inputs.iter().filter(|i| matches!(i.element, "i32" | "i64") && !i.name.contains("mask"));
     GraphFacts {

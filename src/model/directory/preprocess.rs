@@ -11,24 +11,21 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::files::{json_of, text_of};
-use crate::clip::ClipError;
+use crate::model::ModelError;
+use crate::model::layouts::{HUGGING_FACE, OPEN_CLIP_HUB};
 use crate::redact;
-
-pub(super) const OPEN_CLIP: &str = "preprocess_cfg.json";
-pub(super) const OPEN_CLIP_HUB: &str = "open_clip_config.json";
-pub(super) const HUGGING_FACE: &str = "preprocessor_config.json";
 
 /// What a model's directory says about preprocessing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::clip) struct PreprocessFile {
-    pub(in crate::clip) path: PathBuf,
+pub(crate) struct PreprocessFile {
+    pub(crate) path: PathBuf,
     /// Its content in OpenCLIP's form, translated where the file has another.
-    pub(in crate::clip) json: String,
+    pub(crate) json: String,
 }
 
 impl PreprocessFile {
     /// Reads one of the files above, told apart by name.
-    pub(super) fn read(path: &Path) -> Result<Self, ClipError> {
+    pub(super) fn read(path: &Path) -> Result<Self, ModelError> {
         let json = match path.file_name().and_then(|n| n.to_str()) {
             Some(HUGGING_FACE) => translated(path, open_clip_form)?,
             Some(OPEN_CLIP_HUB) => translated(path, hub_form)?,
@@ -38,9 +35,9 @@ impl PreprocessFile {
     }
 }
 
-fn translated(path: &Path, translate: fn(&Value) -> Result<Value, String>) -> Result<String, ClipError> {
+fn translated(path: &Path, translate: fn(&Value) -> Result<Value, String>) -> Result<String, ModelError> {
     let translated = translate(&json_of(path)?)
-        .map_err(|problem| ClipError::load("preprocess_unsupported", format!("{}: {problem}", path.display())))?;
+        .map_err(|problem| ModelError::new("preprocess_unsupported", format!("{}: {problem}", path.display())))?;
     Ok(translated.to_string())
 }
 

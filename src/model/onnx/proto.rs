@@ -7,208 +7,208 @@ use bytes::Bytes;
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct ModelProto {
+pub(crate) struct ModelProto {
     #[prost(int64, tag = "1")]
-    pub(in crate::clip) ir_version: i64,
+    pub(crate) ir_version: i64,
     #[prost(string, tag = "2")]
-    pub(in crate::clip) producer_name: String,
+    pub(crate) producer_name: String,
     #[prost(string, tag = "3")]
-    pub(in crate::clip) producer_version: String,
+    pub(crate) producer_version: String,
     #[prost(message, optional, tag = "7")]
-    pub(in crate::clip) graph: Option<GraphProto>,
+    pub(crate) graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
-    pub(in crate::clip) opset_import: Vec<OperatorSetIdProto>,
+    pub(crate) opset_import: Vec<OperatorSetIdProto>,
     #[prost(message, repeated, tag = "25")]
-    pub(in crate::clip) functions: Vec<FunctionProto>,
+    pub(crate) functions: Vec<FunctionProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct OperatorSetIdProto {
+pub(crate) struct OperatorSetIdProto {
     /// Empty: ONNX's own operators.
     #[prost(string, tag = "1")]
-    pub(in crate::clip) domain: String,
+    pub(crate) domain: String,
     #[prost(int64, tag = "2")]
-    pub(in crate::clip) version: i64,
+    pub(crate) version: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct GraphProto {
+pub(crate) struct GraphProto {
     #[prost(message, repeated, tag = "1")]
-    pub(in crate::clip) node: Vec<NodeProto>,
+    pub(crate) node: Vec<NodeProto>,
     #[prost(string, tag = "2")]
-    pub(in crate::clip) name: String,
+    pub(crate) name: String,
     #[prost(message, repeated, tag = "5")]
-    pub(in crate::clip) initializer: Vec<TensorProto>,
+    pub(crate) initializer: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
-    pub(in crate::clip) input: Vec<ValueInfoProto>,
+    pub(crate) input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
-    pub(in crate::clip) output: Vec<ValueInfoProto>,
+    pub(crate) output: Vec<ValueInfoProto>,
 }
 
 /// A local function of the model, as PyTorch's newer exporter writes modules and operators.
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct FunctionProto {
+pub(crate) struct FunctionProto {
     #[prost(string, tag = "1")]
-    pub(in crate::clip) name: String,
+    pub(crate) name: String,
     #[prost(string, repeated, tag = "4")]
-    pub(in crate::clip) input: Vec<String>,
+    pub(crate) input: Vec<String>,
     #[prost(string, repeated, tag = "5")]
-    pub(in crate::clip) output: Vec<String>,
+    pub(crate) output: Vec<String>,
     #[prost(message, repeated, tag = "7")]
-    pub(in crate::clip) node: Vec<NodeProto>,
+    pub(crate) node: Vec<NodeProto>,
     #[prost(string, tag = "10")]
-    pub(in crate::clip) domain: String,
+    pub(crate) domain: String,
     /// Attributes with the value that they have where a call gives none.
     #[prost(message, repeated, tag = "11")]
-    pub(in crate::clip) attribute_proto: Vec<AttributeProto>,
+    pub(crate) attribute_proto: Vec<AttributeProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct NodeProto {
+pub(crate) struct NodeProto {
     #[prost(string, repeated, tag = "1")]
-    pub(in crate::clip) input: Vec<String>,
+    pub(crate) input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
-    pub(in crate::clip) output: Vec<String>,
+    pub(crate) output: Vec<String>,
     #[prost(string, tag = "4")]
-    pub(in crate::clip) op_type: String,
+    pub(crate) op_type: String,
     #[prost(message, repeated, tag = "5")]
-    pub(in crate::clip) attribute: Vec<AttributeProto>,
+    pub(crate) attribute: Vec<AttributeProto>,
     #[prost(string, tag = "7")]
-    pub(in crate::clip) domain: String,
+    pub(crate) domain: String,
 }
 
 impl NodeProto {
-    pub(in crate::clip) fn attribute(&self, name: &str) -> Option<&AttributeProto> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.attribute.iter().find(|a| a.name == name)
     }
 
     /// The graphs that the node contains (of `If`, `Loop`, `Scan`).
-    pub(in crate::clip) fn subgraphs(&self) -> impl Iterator<Item = &GraphProto> {
+    pub(crate) fn subgraphs(&self) -> impl Iterator<Item = &GraphProto> {
         self.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs))
     }
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct AttributeProto {
+pub(crate) struct AttributeProto {
     #[prost(string, tag = "1")]
-    pub(in crate::clip) name: String,
+    pub(crate) name: String,
     #[prost(float, tag = "2")]
-    pub(in crate::clip) f: f32,
+    pub(crate) f: f32,
     #[prost(int64, tag = "3")]
-    pub(in crate::clip) i: i64,
+    pub(crate) i: i64,
     #[prost(bytes = "bytes", tag = "4")]
-    pub(in crate::clip) s: Bytes,
+    pub(crate) s: Bytes,
     #[prost(message, optional, tag = "5")]
-    pub(in crate::clip) t: Option<TensorProto>,
+    pub(crate) t: Option<TensorProto>,
     #[prost(message, optional, tag = "6")]
-    pub(in crate::clip) g: Option<GraphProto>,
+    pub(crate) g: Option<GraphProto>,
     #[prost(float, repeated, tag = "7")]
-    pub(in crate::clip) floats: Vec<f32>,
+    pub(crate) floats: Vec<f32>,
     #[prost(message, repeated, tag = "11")]
-    pub(in crate::clip) graphs: Vec<GraphProto>,
+    pub(crate) graphs: Vec<GraphProto>,
     /// Its `AttributeType`.
     #[prost(int32, tag = "20")]
-    pub(in crate::clip) r#type: i32,
+    pub(crate) r#type: i32,
     /// In a function's body: the attribute of the call whose value this one has.
     #[prost(string, tag = "21")]
-    pub(in crate::clip) ref_attr_name: String,
+    pub(crate) ref_attr_name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct TensorProto {
+pub(crate) struct TensorProto {
     #[prost(int64, repeated, tag = "1")]
-    pub(in crate::clip) dims: Vec<i64>,
+    pub(crate) dims: Vec<i64>,
     #[prost(int32, tag = "2")]
-    pub(in crate::clip) data_type: i32,
+    pub(crate) data_type: i32,
     // The typed fields are declared `[packed = true]`: one run of bytes each, which is left encoded.
     #[prost(bytes = "bytes", tag = "4")]
-    pub(in crate::clip) float_data: Bytes,
+    pub(crate) float_data: Bytes,
     #[prost(bytes = "bytes", tag = "5")]
-    pub(in crate::clip) int32_data: Bytes,
+    pub(crate) int32_data: Bytes,
     #[prost(string, tag = "8")]
-    pub(in crate::clip) name: String,
+    pub(crate) name: String,
     #[prost(bytes = "bytes", tag = "9")]
-    pub(in crate::clip) raw_data: Bytes,
+    pub(crate) raw_data: Bytes,
     #[prost(bytes = "bytes", tag = "10")]
-    pub(in crate::clip) double_data: Bytes,
+    pub(crate) double_data: Bytes,
     #[prost(message, repeated, tag = "13")]
-    pub(in crate::clip) external_data: Vec<StringStringEntryProto>,
+    pub(crate) external_data: Vec<StringStringEntryProto>,
     /// 1: the data is in the file that `external_data` names.
     #[prost(int32, tag = "14")]
-    pub(in crate::clip) data_location: i32,
+    pub(crate) data_location: i32,
 }
 
 impl TensorProto {
     /// Number of elements; none where the shape is no shape.
-    pub(in crate::clip) fn elements(&self) -> Option<u64> {
+    pub(crate) fn elements(&self) -> Option<u64> {
         self.dims.iter().try_fold(1u64, |n, dim| n.checked_mul(u64::try_from(*dim).ok()?))
     }
 
     /// Bytes of the elements in `raw_data` or a file of their own.
-    pub(in crate::clip) fn data_bytes(&self) -> Option<u64> {
+    pub(crate) fn data_bytes(&self) -> Option<u64> {
         Some(self.elements()?.checked_mul(ElementType(self.data_type).bits()?)?.div_ceil(8))
     }
 
-    pub(in crate::clip) fn is_external(&self) -> bool {
+    pub(crate) fn is_external(&self) -> bool {
         self.data_location == 1
     }
 
-    pub(in crate::clip) fn external(&self) -> HashMap<&str, &str> {
+    pub(crate) fn external(&self) -> HashMap<&str, &str> {
         self.external_data.iter().map(|e| (e.key.as_str(), e.value.as_str())).collect()
     }
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct StringStringEntryProto {
+pub(crate) struct StringStringEntryProto {
     #[prost(string, tag = "1")]
-    pub(in crate::clip) key: String,
+    pub(crate) key: String,
     #[prost(string, tag = "2")]
-    pub(in crate::clip) value: String,
+    pub(crate) value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct ValueInfoProto {
+pub(crate) struct ValueInfoProto {
     #[prost(string, tag = "1")]
-    pub(in crate::clip) name: String,
+    pub(crate) name: String,
     #[prost(message, optional, tag = "2")]
-    pub(in crate::clip) r#type: Option<TypeProto>,
+    pub(crate) r#type: Option<TypeProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct TypeProto {
+pub(crate) struct TypeProto {
     #[prost(message, optional, tag = "1")]
-    pub(in crate::clip) tensor_type: Option<TensorTypeProto>,
+    pub(crate) tensor_type: Option<TensorTypeProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct TensorTypeProto {
+pub(crate) struct TensorTypeProto {
     #[prost(int32, tag = "1")]
-    pub(in crate::clip) elem_type: i32,
+    pub(crate) elem_type: i32,
     #[prost(message, optional, tag = "2")]
-    pub(in crate::clip) shape: Option<TensorShapeProto>,
+    pub(crate) shape: Option<TensorShapeProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct TensorShapeProto {
+pub(crate) struct TensorShapeProto {
     #[prost(message, repeated, tag = "1")]
-    pub(in crate::clip) dim: Vec<DimensionProto>,
+    pub(crate) dim: Vec<DimensionProto>,
 }
 
 /// A size, or a name for a free one, or neither.
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::clip) struct DimensionProto {
+pub(crate) struct DimensionProto {
     #[prost(int64, optional, tag = "1")]
-    pub(in crate::clip) dim_value: Option<i64>,
+    pub(crate) dim_value: Option<i64>,
     #[prost(string, optional, tag = "2")]
-    pub(in crate::clip) dim_param: Option<String>,
+    pub(crate) dim_param: Option<String>,
 }
 
 /// `TensorProto.DataType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::clip) struct ElementType(pub(in crate::clip) i32);
+pub(crate) struct ElementType(pub(crate) i32);
 
 impl ElementType {
-    pub(in crate::clip) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self.0 {
             1 => "f32",
             2 => "u8",
@@ -243,7 +243,7 @@ impl ElementType {
     }
 
     /// Whether tensors of it are weights; wider integers are shapes and indices.
-    pub(in crate::clip) fn is_weight(self) -> bool {
+    pub(crate) fn is_weight(self) -> bool {
         matches!(self.name(), "f32" | "f16" | "bf16" | "f64" | "f8" | "u8" | "i8" | "u4" | "i4")
     }
 }

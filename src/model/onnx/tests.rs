@@ -3,7 +3,7 @@ use prost::Message;
 
 use super::proto::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 use super::*;
-use crate::clip::test_graph::{F16, F32, I64, TestGraph, channel_means, node, write};
+use crate::model::test_graph::{F16, F32, I64, TestGraph, channel_means, node, write};
 
 fn graph() -> TestGraph {
     TestGraph::default().input("x", F32, &[Err("batch"), Ok(4)]).output("y", F32, &[Err("batch"), Ok(4)])
