@@ -139,10 +139,11 @@ pub struct TowerFiles {
     /// The graph without its precision and `.onnx`, for example `visual/model`.
     pub graph: String,
     /// What must be beside it.
-    pub needed: String,
+    pub needed: Vec<String>,
 }
 
-/// Files of every layout that are taken where a repository has them.
+/// Files of every layout that are taken where a repository has them: the context length, and what our own exports say about
+/// themselves.
 pub const OPTIONAL: [&str; 3] = [CONFIG, MANIFEST, GOLDEN];
 
 /// The layouts that the hub has in one repository, or in a pair of them.
@@ -158,7 +159,7 @@ pub fn repositories(layout: Layout) -> Vec<Repository> {
             let is_root = hub.is_pair || place.folder.is_empty();
             let inside = |name: &str| if is_root { name.to_owned() } else { format!("{}/{name}", place.folder) };
             let needed = if hub.is_beside_root { beside.to_owned() } else { inside(beside) };
-            TowerFiles { graph: inside(place.stem), needed }
+            TowerFiles { graph: inside(place.stem), needed: vec![needed] }
         };
         let (image, text) = (tower(&row.image, row.preprocess[0]), tower(&row.text, TOKENIZER));
         if hub.is_pair {
@@ -182,7 +183,7 @@ mod tests {
     use crate::domain::registry;
 
     fn repository(folder: &'static str, towers: &[[&str; 2]]) -> Repository {
-        let tower = |[graph, needed]: &[&str; 2]| TowerFiles { graph: (*graph).into(), needed: (*needed).into() };
+        let tower = |[graph, needed]: &[&str; 2]| TowerFiles { graph: (*graph).into(), needed: vec![(*needed).into()] };
         Repository { folder, towers: towers.iter().map(tower).collect() }
     }
 
@@ -219,7 +220,9 @@ mod tests {
             for (name, repository) in source.repositories().zip(repositories) {
                 for (file, _) in registry::pins().iter().filter(|pin| pin.repository == name).flat_map(|pin| pin.files)
                 {
-                    let is_known = |tower: &TowerFiles| file.starts_with(&tower.graph) || *file == tower.needed;
+                    let is_known = |tower: &TowerFiles| {
+                        file.starts_with(&tower.graph) || tower.needed.iter().any(|needed| needed == file)
+                    };
                     assert!(repository.towers.iter().any(is_known), "{name} has {file} pinned");
                 }
             }
@@ -249,7 +252,7 @@ mod tests {
             let row = row.unwrap_or_else(|| panic!("docs/models.md has no row of {layout}"));
             for tower in repositories(layout).iter().flat_map(|repository| &repository.towers) {
                 assert!(row.contains(&format!("`{}.onnx`", tower.graph)), "{row}");
-                assert!(row.contains(&format!("`{}`", tower.needed)), "{row}");
+                assert!(tower.needed.iter().all(|file| row.contains(&format!("`{file}`"))), "{row}");
             }
         }
     }
