@@ -2,6 +2,7 @@
 //! how dead letters are read back (`read`).
 
 mod file;
+mod found;
 mod kafka;
 mod letter;
 mod parts;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::attempts::Tried;
 use super::flight::Flight;
-use super::turns::Lane;
+use super::lane::Lane;
 use crate::domain::{IngestRequest, Message, Op, PointId};
 
 /// A decoded message on its way.

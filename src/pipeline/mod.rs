@@ -40,6 +40,7 @@ pub mod fuzzing;
 mod holds;
 mod json;
 mod keys;
+mod lane;
 mod malformed;
 mod pace;
 mod pauses;
