@@ -1,7 +1,7 @@
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::*;
-use crate::domain::{AssetId, Message, Op, Payload};
+use crate::domain::{AssetId, IngestRequest, Message, Op, Payload};
 use crate::pipeline::attempts::Tried;
 use crate::pipeline::flight::Flight;
 
