@@ -5,6 +5,7 @@
 
 use crate::domain::Class;
 use crate::model::ModelError;
+use crate::picture::PictureError;
 
 /// The reason of a vector that is none: NaN, infinite, or nothing but zeros.
 pub(super) const EMBEDDING_INVALID: &str = "embedding_invalid";
@@ -85,6 +86,13 @@ impl ClipError {
 impl From<ModelError> for ClipError {
     fn from(error: ModelError) -> Self {
         Self::load(error.reason, error.message)
+    }
+}
+
+/// The same file fails again, with any model.
+impl From<PictureError> for ClipError {
+    fn from(error: PictureError) -> Self {
+        Self::item(error.reason, error.message)
     }
 }
 

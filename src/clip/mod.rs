@@ -16,6 +16,7 @@ mod inspect;
 mod load;
 mod open;
 mod opener;
+mod picture_pool;
 mod probes;
 mod providers;
 mod runs;
@@ -26,9 +27,12 @@ mod verify;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 pub use alone::ModelAlone;
 pub use error::{ClipError, is_of_memory};
 pub use inspect::{Inspection, TowerInspection, inspect};
+pub use picture_pool::{PictureLimits, PicturePool, PreparedPicture, Preprocessed};
 pub use providers::Active;
 pub use runs::Runs;
 pub use verify::{Case, Verification, verify};
@@ -109,6 +113,14 @@ impl Clip {
         // Here, so that a wrong picture never costs its neighbours a run.
         ImageTower::check(self.image_size, &pixels)?;
         self.image.embed(pixels).await
+    }
+
+    /// The unit vector of a picture's file, decoded and preprocessed by `pool`.
+    pub async fn embed_image(&self, file: Bytes, pool: &PicturePool) -> Result<Embedding, ClipError> {
+        let preprocess = self.preprocess.clone();
+        let made = pool.preprocess(file, move |_| vec![preprocess]).await?;
+        let pixels = made.picture.and_then(|picture| picture.pixels.into_iter().next());
+        self.embed_pixels(pixels.ok_or(ClipError::Stopped)?).await
     }
 
     /// The unit vector of a text, cut at the model's context length as OpenCLIP cuts it. Joins the next batch.

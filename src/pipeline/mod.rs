@@ -63,12 +63,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub use asset_key::write as write_key;
-pub use embed::{Embed, Embedded, Limits, Picture, Target};
+pub use embed::{Embed, Embedded, Picture, Target};
 pub use flood::{Flood, FloodOf};
 pub use progress::{Progress, Summary};
 pub use trial::Trial;
 
-use crate::clip::Clip;
+use crate::clip::{Clip, PicturePool};
 use crate::config::{KeySettings, PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::{Failure, Guard, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage, Stamp};
@@ -118,8 +118,8 @@ pub struct Parts {
     pub keys: KeySettings,
     /// Whether messages may come back late, from retry topics.
     pub retries: bool,
-    /// Bounds on decoding pictures.
-    pub pictures: Limits,
+    /// What decodes and preprocesses pictures.
+    pub pictures: Arc<PicturePool>,
     /// Each model with the collection that it fills.
     pub models: Vec<(Arc<Clip>, String)>,
     pub media: MediaClient,
@@ -140,9 +140,7 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
         let lane = Lane::new(clip, collection.clone(), &parts.store, &parts.store_settings, pause_max, &parts.metrics);
         Route { collection, lane, recall }
     };
-    let embed =
-        Embed::new(parts.pictures).map_err(|e| PipelineError::Broken(format!("no threads to preprocess on: {e}")))?;
-    embed.pulses().iter().for_each(|pulse| parts.health.watch(pulse.clone()));
+    parts.pictures.pulses().iter().for_each(|pulse| parts.health.watch(pulse.clone()));
     let stages = Stages {
         topic_ops: parts.topic_ops,
         tenants: Tenants::new(&parts.keys),
@@ -154,7 +152,7 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
         guard: parts.store_settings.guard,
         metrics: parts.metrics.clone(),
         media: parts.media,
-        embed,
+        embed: Embed::new(parts.pictures),
         dead_letters: parts.dead_letters,
         attempts,
     };

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rayon::ThreadPoolBuildError;
-
-use super::embed::{Embed, Limits, Target};
+use super::embed::{Embed, Target};
 use super::{decode, fetch};
 use crate::budget::Budget;
-use crate::clip::Clip;
+use crate::clip::{Clip, PicturePool};
 use crate::config::KeySettings;
 use crate::domain::{Failure, Message, Op, Recorded, Stage};
 use crate::media::MediaClient;
@@ -25,17 +23,15 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// # Errors
-    /// When the threads cannot be started.
     pub fn new(
         topic_ops: BTreeMap<String, Op>,
         keys: KeySettings,
         models: Vec<Arc<Clip>>,
         media: MediaClient,
         media_budget: Budget,
-        pictures: Limits,
-    ) -> Result<Self, ThreadPoolBuildError> {
-        Ok(Self { topic_ops, keys, models, media, media_budget, embed: Embed::new(pictures)? })
+        pictures: Arc<PicturePool>,
+    ) -> Self {
+        Self { topic_ops, keys, models, media, media_budget, embed: Embed::new(pictures) }
     }
 
     /// Does once what the pipeline does between source and store, whatever the store has. `entered` hears of each stage before it

@@ -9,12 +9,12 @@ use std::time::Duration;
 pub use trial::{TrialCommand, TrialProcesses, TrialSettings, answer_trials};
 
 use crate::budget::Budget;
-use crate::clip::{Clip, ClipError};
+use crate::clip::{Clip, ClipError, PictureLimits, PicturePool};
 use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::{ModelId, Op};
 use crate::media::{MediaClient, MediaError};
-use crate::pipeline::{self, Limits, Parts, PipelineError, Progress, Summary};
+use crate::pipeline::{self, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
 use crate::source::{KafkaSource, Source, SourceError, Trials};
 use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
@@ -163,7 +163,7 @@ impl Worker {
             topic_ops: topic_ops(&self.settings),
             keys,
             retries: !retry_topics(&self.settings).is_empty(),
-            pictures: picture_limits(&self.settings),
+            pictures: picture_pool(&self.settings)?,
             models: self.models.clone(),
             media: self.media.clone(),
             store: self.store.clone(),
@@ -193,12 +193,9 @@ fn topic_ops(settings: &Settings) -> BTreeMap<String, Op> {
     topic_ops
 }
 
-fn picture_limits(settings: &Settings) -> Limits {
-    Limits {
-        threads: settings.clip.preprocess_threads(),
-        pixels_max: settings.media.pixels_max,
-        decode_bytes_max: settings.clip.decode_bytes_max(),
-    }
+fn picture_pool(settings: &Settings) -> Result<Arc<PicturePool>, WorkerError> {
+    let pool = PicturePool::new(PictureLimits::of(settings));
+    pool.map(Arc::new).map_err(|e| WorkerError::Broken(format!("no threads to preprocess on: {e}")))
 }
 
 /// A pattern in `kafka.topics` may match the dead-letter topics of what it matches, whose letters would then die again and

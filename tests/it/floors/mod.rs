@@ -51,6 +51,7 @@ const ORDERS: [(&[&str], &[&str]); 4] = [
         &["clip"],
         &[
             "error",
+            "picture_pool",
             "graph",
             "runtime",
             "providers",
