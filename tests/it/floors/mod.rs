@@ -107,6 +107,15 @@ fn nobody_looks_up_or_sideways() {
     assert!(unused.is_empty(), "nobody looks sideways like this any more: {unused:?}");
 }
 
+/// Pictures, tokens and model files are tried and fuzzed without ONNX Runtime.
+#[test]
+fn only_clip_knows_the_runtime() {
+    let modules = modules();
+    let knows = |code: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "ort");
+    let users = modules.iter().filter(|(name, module)| name[0] != "clip" && knows(&module.code));
+    assert_eq!(users.map(|(_, module)| module.file.display().to_string()).collect::<Vec<_>>(), [""; 0]);
+}
+
 /// A use of one module of a folder by another, with the line that has it.
 fn within(modules: &Modules, folder: &[String]) -> BTreeMap<(String, String), String> {
     let mut uses = BTreeMap::new();

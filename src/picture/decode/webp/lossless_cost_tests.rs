@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
+use crate::picture::decode::webp::{container, lossless_stream};
 use crate::picture::samples::Samples;
 use crate::picture::{decode_picture, picture_bytes};
 
@@ -152,10 +153,10 @@ fn pictures_of_encoders_cost_little_more_than_their_pixels() {
                 continue;
             }
             let bytes = std::fs::read(&path).unwrap();
-            let frame = super::super::container::read(&bytes).unwrap().frame;
+            let frame = container::read(&bytes).unwrap().frame;
             let taken = picture_bytes(&bytes, PIXELS_MAX, u64::MAX, &[]);
             assert!(taken.is_ok(), "{}: {taken:?}", path.display());
-            let Some(stream) = super::super::lossless_stream(frame.coded) else { continue };
+            let Some(stream) = lossless_stream(frame.coded) else { continue };
             let head = Head::read(stream, frame.width, frame.height).unwrap();
             let pixels = u64::from(frame.width) * u64::from(frame.height);
             assert!(head.groups <= 2_600 && head.bytes() < pixels + 200_000, "{}: {head:?}", path.display());
