@@ -138,6 +138,9 @@ pub async fn run(
                 sleep(Duration::from_millis(500)).await;
             }
             let refused = refusals.writes_refused()?;
+            if refused == 0 {
+                journal.violation("a read-only disk refused no write".to_owned());
+            }
             refusals.set_read_only(false)?;
             committed(&mut shell, broker, &disk, "with a disk that is writable again").await?;
             Some(refused)

@@ -91,6 +91,11 @@ impl Named {
         }
     }
 
+    /// Whether the worker consumes that has taken the place of one that was told to end.
+    fn has_another(&self) -> bool {
+        self.pool.process(0).is_some()
+    }
+
     /// It answers nobody for a while, and half of the time not the worker either that is started meanwhile, and has seen no host
     /// serve. (A name that is denied to that one is a wrong name, as far as anybody knows.)
     async fn resolver(&self, world: &World, fault: Fault) -> Result<(), Error> {
@@ -102,7 +107,7 @@ impl Named {
         let before = self.refusals.names_refused()?;
         self.refusals.set_names(names)?;
         if anew && self.pool.terminate(fault.pick).is_some() {
-            until(START_MAX, || self.pool.serves()).await;
+            until(START_MAX, || self.has_another()).await;
         }
         sleep(fault.lasts.max(SHORT_MIN)).await;
         let refused = self.refusals.names_refused()? > before;
@@ -124,11 +129,10 @@ impl Named {
         }
         sleep(fault.lasts / 2).await;
         let before = self.pool.refused_for("media.ca_file");
-        let refused = match self.pool.terminate(fault.pick) {
-            Some(_) => until(START_MAX, || self.pool.refused_for("media.ca_file") > before).await,
-            None => false,
-        };
-        if self.pool.serves() {
+        let is_refused = || self.pool.refused_for("media.ca_file") > before;
+        let ended = self.pool.terminate(fault.pick).is_some();
+        let refused = ended && until(START_MAX, || is_refused() || self.has_another()).await && is_refused();
+        if ended && !refused && self.has_another() {
             world.journal.violation("a worker consumes that was started without its media.ca_file".to_owned());
         }
         sleep(fault.lasts / 2).await;
@@ -144,10 +148,8 @@ impl Named {
     async fn authorities_of_others(&self, world: &World, fault: Fault) -> Result<(), Error> {
         let (pem, before) = (fs::read(&self.ca_file)?, self.front.distrusted());
         self.trust(&fs::read(front::fixture("other-ca.pem"))?)?;
-        let distrusted = match self.pool.terminate(fault.pick) {
-            Some(_) => until(START_MAX, || self.front.distrusted() > before).await,
-            None => false,
-        };
+        let ended = self.pool.terminate(fault.pick).is_some();
+        let distrusted = ended && until(START_MAX, || self.front.distrusted() > before).await;
         sleep(fault.lasts.max(SHORT_MIN)).await;
         self.trust(&pem)?;
         if distrusted {
