@@ -245,9 +245,12 @@ impl S3Fetcher {
     }
 
     /// Gives up a client whose credentials do not work: the SDK reads a profile's file once, and keeps what other
-    /// providers gave until it expires. So that an outage of credentials ends when they are replaced, without a restart.
+    /// providers gave until it expires. So that an outage of credentials ends when they are replaced, without a restart. And one
+    /// that cannot reach the endpoint, perhaps because `media.ca_file` was wrong when it was made.
     async fn reconsider(&self, error: &MediaError) {
-        if matches!(error.reason, "s3_credentials_refused" | "s3_credentials_missing") {
+        let is_cut_off =
+            error.reason == "s3_unreachable" && error.class == Class::Outage && self.settings.ca_file.is_some();
+        if is_cut_off || matches!(error.reason, "s3_credentials_refused" | "s3_credentials_missing") {
             self.client.lock().await.take_if(|(_, since)| since.elapsed() >= self.refused_client_age_min);
         }
     }

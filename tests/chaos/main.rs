@@ -11,20 +11,24 @@ mod disk;
 mod ending;
 mod expected;
 mod faults;
+mod front;
 mod journal;
 mod kinds;
 mod letters;
 mod logs;
 mod media;
 mod misdate;
+mod named;
 mod oracle;
 mod outages;
 mod plan;
+mod preload;
 mod proxy;
 #[path = "../it/qdrant_endpoint/mod.rs"]
 mod qdrant_endpoint;
 #[path = "../it/qdrant_server.rs"]
 mod qdrant_server;
+mod refusals;
 mod report;
 mod services;
 mod settings;

@@ -45,8 +45,8 @@ struct State {
     running: Vec<Worker>,
     target: usize,
     started: u32,
-    /// Starts that ended because a dependency was away.
-    refused_starts: u64,
+    /// Those whose start ended because a dependency was away.
+    refused_starts: Vec<u32>,
     not_before: Option<Instant>,
     /// Exit codes of workers whose runtime was lost.
     lost: BTreeMap<u32, Option<i32>>,
@@ -93,8 +93,14 @@ impl Pool {
         self.state().target = target;
     }
 
-    pub fn refused_starts(&self) -> u64 {
-        self.state().refused_starts
+    pub fn refused_starts(&self) -> usize {
+        self.state().refused_starts.len()
+    }
+
+    /// Starts that ended because a dependency was away, and said this.
+    pub fn refused_for(&self, what: &str) -> usize {
+        let refused = self.state().refused_starts.clone();
+        refused.into_iter().filter(|number| self.says(*number, what)).count()
     }
 
     /// Looks after the workers once: buries the dead, starts one where one is missing.
@@ -138,7 +144,7 @@ impl Pool {
             Some(0 | UNAVAILABLE) if worker.ended_by_us => {}
             None if worker.ended_by_us => {}
             Some(UNAVAILABLE) if !served => {
-                state.refused_starts += 1;
+                state.refused_starts.push(worker.number);
                 state.not_before = Some(Instant::now() + RESTART_PAUSE);
             }
             // librdkafka goes by leaders' epochs, which begin anew with a topic: a broker that was killed before that had higher
