@@ -139,7 +139,13 @@ pub async fn full_disk(
     settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let catalog = how.settings.iter().find_map(|(key, value)| (key == "store.catalog").then_some(value));
     let environment: Vec<_> = how.environment.iter().filter(|(name, _)| name.starts_with("AWS")).cloned().collect();
-    let disk = Disk { folder: &folder, settings: &settings, environment: &environment, group: DISK_GROUP };
+    let disk = Disk {
+        folder: &folder,
+        program: &how.program,
+        settings: &settings,
+        environment: &environment,
+        group: DISK_GROUP,
+    };
     let workload = std::sync::Mutex::new(workload);
     let send = async |count: usize| {
         for _ in 0..count {

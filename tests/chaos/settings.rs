@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::Error;
-use crate::campaign::{Guard, Plan};
+use crate::campaign::{Guard, MODEL, Plan};
 use crate::clock;
 use crate::faults::{Links, SESSION_TIMEOUT};
 use crate::services::Services;
 use crate::shared::{self, StandIn};
 use crate::topics::{RETRY_DELAYS_S, Topic};
-use crate::workers::WorkerSettings;
+use crate::workers::{MODEL_FOLDER, WorkerSettings};
 
 pub const GROUP: &str = "chaos";
 pub const LATEST_GROUP: &str = "chaos-latest";
@@ -26,7 +26,7 @@ pub fn of_workers(
     let ops: Vec<String> = Topic::ALL.iter().map(|t| format!("{}={}", t.name(), t.default_op())).collect();
     let session_timeout_ms = SESSION_TIMEOUT.as_millis().to_string();
     let settings = [
-        ("clip.models", "demo-emoji/v1=demo/model"),
+        ("clip.models", &format!("{MODEL}={MODEL_FOLDER}")),
         // Several workers share few cores.
         ("clip.intra_op_threads", "1"),
         ("clip.preprocess_threads", "1"),
@@ -70,6 +70,7 @@ pub fn of_workers(
         settings.push((RETRY_DELAYS.to_owned(), delays.join(",")));
     }
     Ok(WorkerSettings {
+        program: plan.worker.clone(),
         settings,
         environment: [
             ("CLIPSTREAM__KAFKA__TOPIC_OPS", ops.join(",")),
@@ -102,6 +103,7 @@ pub fn of_latest(workers: &WorkerSettings) -> WorkerSettings {
     let environment =
         workers.environment.iter().filter(|(name, _)| name.starts_with("AWS") || name.contains("API_KEY"));
     WorkerSettings {
+        program: workers.program.clone(),
         settings,
         environment: environment.cloned().collect(),
         log_folder: workers.log_folder.clone(),
