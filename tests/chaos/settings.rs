@@ -25,8 +25,9 @@ pub fn of_workers(
     let names: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
     let ops: Vec<String> = Topic::ALL.iter().map(|t| format!("{}={}", t.name(), t.default_op())).collect();
     let session_timeout_ms = SESSION_TIMEOUT.as_millis().to_string();
+    let models = format!("{MODEL}={MODEL_FOLDER}");
     let settings = [
-        ("clip.models", &format!("{MODEL}={MODEL_FOLDER}")),
+        ("clip.models", models.as_str()),
         // Several workers share few cores.
         ("clip.intra_op_threads", "1"),
         ("clip.preprocess_threads", "1"),
