@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -73,6 +73,8 @@ pub struct Plan {
     pub retries: bool,
     /// Part of the names of the faults that are wanted.
     pub only: String,
+    /// What the workers run.
+    pub worker: PathBuf,
 }
 
 /// `None`: this machine has no Kafka or no S3 server.

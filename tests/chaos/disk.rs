@@ -75,6 +75,7 @@ pub struct Outcome {
 /// A worker's settings for the embedded store at `folder`.
 pub struct Disk<'a> {
     pub folder: &'a Path,
+    pub program: &'a Path,
     pub settings: &'a [(String, String)],
     pub environment: &'a [(String, String)],
     pub group: &'a str,
@@ -273,7 +274,7 @@ struct Shell {
 
 impl Shell {
     fn open(disk: &Disk<'_>) -> Result<Option<Self>, Error> {
-        let worker = clipstream();
+        let worker = clipstream(disk.program, disk.folder);
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"]).arg(disk.folder);
         command.arg(worker.get_program()).args(worker.get_args());
@@ -282,7 +283,7 @@ impl Shell {
         }
         command.envs(worker.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.envs(disk.environment.iter().map(|(k, v)| (k, v)));
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.current_dir(disk.folder).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

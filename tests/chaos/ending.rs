@@ -150,6 +150,7 @@ pub async fn failing_disk(
     let environment: Vec<_> = environment.chain(refusals.iter().flat_map(Refusals::environment)).collect();
     let disk = Disk {
         folder: &folder,
+        program: &how.program,
         settings: &settings,
         environment: &environment,
         group: DISK_GROUP,

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use crate::Error;
-use crate::campaign::{Guard, Plan};
+use crate::campaign::{Guard, MODEL, Plan};
 use crate::clock;
 use crate::faults::{Links, SESSION_TIMEOUT};
 use crate::refusals::Refusals;
 use crate::services::Services;
 use crate::shared::{self, StandIn};
 use crate::topics::{RETRY_DELAYS_S, Topic};
-use crate::workers::WorkerSettings;
+use crate::workers::{MODEL_FOLDER, WorkerSettings};
 
 pub const GROUP: &str = "chaos";
 pub const LATEST_GROUP: &str = "chaos-latest";
@@ -27,8 +27,9 @@ pub fn of_workers(
     let names: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
     let ops: Vec<String> = Topic::ALL.iter().map(|t| format!("{}={}", t.name(), t.default_op())).collect();
     let session_timeout_ms = SESSION_TIMEOUT.as_millis().to_string();
+    let models = format!("{MODEL}={MODEL_FOLDER}");
     let settings = [
-        ("clip.models", "demo-emoji/v1=demo/model"),
+        ("clip.models", models.as_str()),
         // Several workers share few cores.
         ("clip.intra_op_threads", "1"),
         ("clip.preprocess_threads", "1"),
@@ -72,6 +73,7 @@ pub fn of_workers(
         settings.push((RETRY_DELAYS.to_owned(), delays.join(",")));
     }
     Ok(WorkerSettings {
+        program: plan.worker.clone(),
         settings,
         environment: [
             ("CLIPSTREAM__KAFKA__TOPIC_OPS", ops.join(",")),
@@ -125,6 +127,7 @@ fn of_another(workers: &WorkerSettings, own: &[(&str, &str)], first: u32) -> Wor
     let environment =
         workers.environment.iter().filter(|(name, _)| name.starts_with("AWS") || name.contains("API_KEY"));
     WorkerSettings {
+        program: workers.program.clone(),
         settings,
         environment: environment.cloned().collect(),
         log_folder: workers.log_folder.clone(),
