@@ -16,7 +16,7 @@ use crate::worker_failures::Topic;
 use crate::worker_process::{Process, set};
 
 /// For how long hostile pictures come; unset: one round of them. Then it also says how it went every ten seconds.
-const MINUTES: &str = "CLIPSTREAM_TEST_HOSTILE_MINUTES";
+pub const MINUTES: &str = "CLIPSTREAM_TEST_HOSTILE_MINUTES";
 
 const MIB: u64 = 1024 * 1024;
 const PIXELS_MAX: u64 = 4_000_000;
