@@ -5,8 +5,8 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
-//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`used_up`]: tools everyone may use |
-//! | 2 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
+//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`used_up`], [`encoding`]: tools everyone may use |
+//! | 2 | [`source`], [`format`](mod@format), [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
 //! | 3 | [`pipeline`]: from a message to a point, stage by stage |
 //! | 4 | [`worker`], [`api`]: services that assemble ports and pipeline |
 //! | 5 | [`demo`], [`mod@bench`]: whole jobs made of those services |
@@ -22,6 +22,8 @@ pub mod config;
 pub mod dead_letter;
 pub mod demo;
 pub mod domain;
+pub mod encoding;
+pub mod format;
 pub mod hub;
 pub mod kafka_client;
 pub mod media;

@@ -12,7 +12,8 @@ use crate::budget::Budget;
 use crate::clip::{Clip, ClipError};
 use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
-use crate::domain::{ModelId, Op};
+use crate::domain::ModelId;
+use crate::format::{Format, Reader};
 use crate::media::{MediaClient, MediaError};
 use crate::pipeline::{self, Limits, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
@@ -160,8 +161,7 @@ impl Worker {
         let parts = Parts {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
-            topic_ops: topic_ops(&self.settings),
-            keys,
+            reader: reader(&self.settings, keys),
             retries: !retry_topics(&self.settings).is_empty(),
             pictures: picture_limits(&self.settings),
             models: self.models.clone(),
@@ -185,12 +185,12 @@ fn retry_topics(settings: &Settings) -> Vec<RetryTopic> {
 }
 
 /// Retry topics have that of the topic whose messages wait in them.
-fn topic_ops(settings: &Settings) -> BTreeMap<String, Op> {
+fn reader(settings: &Settings, keys: KeySettings) -> Reader {
     let mut topic_ops = settings.kafka.topic_ops.clone();
     for RetryTopic { name, source, .. } in retry_topics(settings) {
         topic_ops.extend(topic_ops.get(&source).map(|op| (name, *op)));
     }
-    topic_ops
+    Reader { format: Format::Json, topic_ops, keys }
 }
 
 fn picture_limits(settings: &Settings) -> Limits {

@@ -8,9 +8,9 @@ const FLOORS: [(u8, &[&str]); 7] = [
     (0, &["domain"]),
     (
         1,
-        &["adaptive", "budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry", "tls", "used_up"],
+        &["adaptive", "budget", "config", "encoding", "kafka_client", "redact", "retry", "shutdown", "telemetry", "tls", "used_up"],
     ),
-    (2, &["source", "media", "clip", "store", "dead_letter", "hub"]),
+    (2, &["source", "format", "media", "clip", "store", "dead_letter", "hub"]),
     (3, &["pipeline"]),
     (4, &["worker", "api"]),
     (5, &["demo", "bench"]),

@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use clipstream::config::{ModelEntry, Settings, StoreKind};
 use clipstream::dead_letter::FileDeadLetters;
 use clipstream::domain::{AssetId, Deletion, Fingerprint, Guard, Payload, PointId, Record, Write};
+use clipstream::format::Reader;
 use clipstream::pipeline::{self, Limits, Parts};
 use clipstream::shutdown::Shutdown;
 use clipstream::source::LinesSource;
@@ -149,8 +150,7 @@ impl World {
         let parts = Parts {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
-            topic_ops: BTreeMap::new(),
-            keys: Default::default(),
+            reader: Reader::default(),
             retries: false,
             pictures: Limits { threads: 1, pixels_max: self.settings.media.pixels_max, decode_bytes_max: 1 << 30 },
             models: worker.models().to_vec(),

@@ -34,8 +34,8 @@ pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     }
     let budget = Budget::new(settings.pipeline.media_in_flight_bytes_max);
     let media = MediaClient::new(&settings.media, budget.clone(), metrics).await?;
-    let (ops, keys, pictures) = (topic_ops(settings), settings.kafka.keys.clone(), picture_limits(settings));
-    let trial = Trial::new(ops, keys, models, media, budget, pictures);
+    let reader = reader(settings, settings.kafka.keys.clone());
+    let trial = Trial::new(reader, models, media, budget, picture_limits(settings));
     let trial = Arc::new(trial.map_err(|e| WorkerError::Broken(format!("no threads to preprocess on: {e}")))?);
     require_room(settings)?;
     let no_thread = |e: std::io::Error| WorkerError::Broken(format!("no thread: {e}"));
