@@ -6,7 +6,9 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::DeadLetter;
-use crate::kafka_client::{CONNECT_PREFIX, LEADER_EPOCH, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, REQUESTS, TOPIC_ID, request_numbers};
+use crate::kafka_client::{
+    CONNECT_PREFIX, LEADER_EPOCH, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, REQUESTS, TOPIC_ID, request_numbers,
+};
 
 /// How often a message was replayed. The message's own: it stays with it, also into its next dead letter.
 pub const REPLAYS: &str = "clipstream.replays";

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::letter::{KEY, Part, REPLAYS, TOMBSTONE, text};
 use crate::domain::Position;
-use crate::kafka_client::{self, CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, REQUESTS, is_failure_header};
+use crate::kafka_client::{
+    self, CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, REQUESTS, is_failure_header,
+};
 
 /// A dead letter as it is read back, from a topic or from a file. What it says of its failure is text that others may
 /// have written, Kafka Connect for example; what they left out is `None`.

@@ -3,9 +3,9 @@
 //! A message may bring any number of requests, also none. It is settled when all of them are; one dead letter tells of those that
 //! failed.
 
+mod framing;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
-mod framing;
 mod json;
 mod key;
 mod refusal;
@@ -92,7 +92,8 @@ mod tests {
     fn a_message_brings_as_many_requests_as_its_format_finds() {
         let requests = decoded(Format::Json, Some("{\"text\": \"x\"}")).unwrap();
         assert_eq!(requests.len(), 1);
-        let requests = decoded(Format::Lines, Some("{\"text\": \"x\"}\n{\"txt\": 1}\n{\"id\": \"b\", \"text\": \"y\"}\n"));
+        let requests =
+            decoded(Format::Lines, Some("{\"text\": \"x\"}\n{\"txt\": 1}\n{\"id\": \"b\", \"text\": \"y\"}\n"));
         let requests = requests.unwrap();
         assert_eq!(requests.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(requests[2].as_ref().unwrap().asset.as_str(), "b");

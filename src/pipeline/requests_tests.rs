@@ -46,7 +46,10 @@ async fn what_fails_of_a_message_is_one_dead_letter_and_the_rest_is_indexed() {
     let letters = handler.letters.lock().unwrap();
     assert_eq!((letters.len(), &letters[0].requests), (1, &vec![1, 2]));
     let told = &letters[0].failure.message;
-    assert!(told.starts_with("2 of 4 requests failed: request 2 (asset \"b\") in stage fetch, test: bad; request 3"), "{told}");
+    assert!(
+        told.starts_with("2 of 4 requests failed: request 2 (asset \"b\") in stage fetch, test: bad; request 3"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -85,7 +88,12 @@ async fn of_a_message_that_was_put_off_only_what_failed_is_tried_again() {
     let back = |offset, requests| {
         let retry = Some(Retry { origin: put_off.message.origin(), attempts: 5, requests });
         let position = Position { offset, ..put_off.message.position.clone() };
-        SourceEvent::Message(Message { position, retry, value: Some("a=ok;b=patch b;c=ok".into()), ..put_off.message.clone() })
+        SourceEvent::Message(Message {
+            position,
+            retry,
+            value: Some("a=ok;b=patch b;c=ok".into()),
+            ..put_off.message.clone()
+        })
     };
     rig.send(back(1, vec![1]));
     rig.until_indexed(3).await;

@@ -49,7 +49,11 @@ struct Failed {
 pub enum Closed {
     Done(Outcome),
     /// `asset`: as the request names it, where it could be decoded.
-    Failed { index: usize, asset: Option<String>, gave_up: GaveUp },
+    Failed {
+        index: usize,
+        asset: Option<String>,
+        gave_up: GaveUp,
+    },
     Left,
 }
 
@@ -117,7 +121,8 @@ impl Whole {
     fn letter(&self, mut failed: Vec<Failed>) -> Letter {
         failed.sort_by_key(|failed| failed.index);
         // One that may succeed later has the message tried again, where there are retry topics.
-        let told = failed.iter().position(|failed| failed.gave_up.failure.class == Class::Transient).unwrap_or_default();
+        let told =
+            failed.iter().position(|failed| failed.gave_up.failure.class == Class::Transient).unwrap_or_default();
         let requests = if self.requests > 1 { failed.iter().map(|failed| failed.index).collect() } else { Vec::new() };
         let attempts = failed.iter().map(|failed| failed.gave_up.attempts).max().unwrap_or(1);
         let message = (self.requests > 1).then(|| described(&failed, self.requests));
@@ -211,7 +216,9 @@ mod tests {
         let Some(Ending::Letter(letter)) = ends.last() else { panic!("a letter") };
         let text = letter.gave_up.failure.message;
         assert!(text.contains("request 10 (") && !text.contains("request 11 ("), "{text}");
-        assert!(text.ends_with("; and requests 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"));
+        assert!(text.ends_with(
+            "; and requests 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
+        ));
     }
 
     #[test]

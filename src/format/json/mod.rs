@@ -9,10 +9,9 @@ use std::fmt;
 use serde_json::Value;
 
 use self::fields::{Fields, Unreadable};
-use super::key::{self, Told};
+use super::key;
 use super::refusal::{QUOTED_CHARS_MAX, fail};
 use super::{Context, framing};
-use crate::config::KeySettings;
 use crate::domain::{
     AssetId, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Tenant, registry,
 };

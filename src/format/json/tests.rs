@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::config::KeySettings;
 use crate::domain::Position;
 use crate::format::Format;
 

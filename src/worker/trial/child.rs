@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::super::{WorkerError, load_models, picture_limits, topic_ops};
+use super::super::{WorkerError, load_models, picture_limits, reader};
 use super::watch::Watch;
 use super::{Answer, message_of};
 use crate::budget::Budget;
