@@ -5,9 +5,9 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
-//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`used_up`]: tools everyone may use |
+//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`used_up`], [`encoding`]: tools everyone may use |
 //! | 2 | [`picture`], [`tokenize`], [`model`]: trades that know no runtime |
-//! | 3 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
+//! | 3 | [`source`], [`format`](mod@format), [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
 //! | 4 | [`pipeline`]: from a message to a point, stage by stage |
 //! | 5 | [`worker`], [`api`]: services that assemble ports and pipeline |
 //! | 6 | [`demo`], [`mod@bench`]: whole jobs made of those services |
@@ -23,6 +23,8 @@ pub mod config;
 pub mod dead_letter;
 pub mod demo;
 pub mod domain;
+pub mod encoding;
+pub mod format;
 pub mod hub;
 pub mod kafka_client;
 pub mod media;

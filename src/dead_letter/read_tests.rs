@@ -26,6 +26,7 @@ fn letter(topic: &str, offset: i64) -> DeadLetter {
         },
         failure: Failure::permanent(Stage::Fetch, "http_not_found", "404"),
         attempts: 2,
+        requests: Vec::new(),
     }
 }
 

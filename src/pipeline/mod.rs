@@ -4,8 +4,8 @@
 //!            Source                                  (floor 3: Kafka, JSON Lines, a directory)
 //!              │ messages, while there is room: held_messages_max messages, media_in_flight_bytes_max bytes
 //!              ▼
-//!   dispatch ─ decode ─ keys ─ turns                 one task owns all order; what waits for a neighbour waits here
-//!              │ one task per message that runs: in_flight_max, at most one per asset
+//!   dispatch ─ format ─ keys ─ turns                 one task owns all order; what waits for a neighbour waits here
+//!              │ one task per request that runs: in_flight_max, at most one per asset
 //!              ▼
 //!            recall                                  reads what the collections record, batches from what is waiting
 //!              ▼
@@ -25,29 +25,21 @@
 //! the order of the arrows: when the dispatcher ends, its tasks are aborted, the writers' queues close, and the
 //! towers' threads are joined when the last lane is dropped.
 
-mod asset_key;
 mod attempts;
-mod decode;
 mod dispatch;
 mod embed;
 mod ended;
 mod fetch;
 mod flight;
 mod flood;
-mod framing;
-#[cfg(any(fuzzing, test))]
-pub mod fuzzing;
 mod holds;
-mod json;
 mod keys;
 mod lane;
-mod malformed;
 mod pace;
 mod pauses;
 mod progress;
 mod purge;
 mod recall;
-mod refusal;
 mod settle;
 mod stuck;
 mod tenants;
@@ -56,22 +48,22 @@ mod trial;
 mod turns;
 mod upsert;
 mod watermark;
+mod whole;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-pub use asset_key::write as write_key;
 pub use embed::{Embed, Embedded, Picture, Target};
 pub use flood::{Flood, FloodOf};
 pub use progress::{Progress, Summary};
 pub use trial::Trial;
 
 use crate::clip::{Clip, PicturePool};
-use crate::config::{KeySettings, PipelineSettings, StoreSettings};
+use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::{Failure, Guard, IngestRequest, Message, ModelId, Op, Outcome, PointId, Recorded, Stage, Stamp};
+use crate::format::{Reader, Requests};
 use crate::media::{MediaClient, Standing};
 use crate::redact;
 use crate::shutdown::Shutdown;
@@ -112,10 +104,7 @@ pub enum PipelineError {
 pub struct Parts {
     pub settings: PipelineSettings,
     pub store_settings: StoreSettings,
-    /// Default `op` by topic, retry topics included; `upsert` where a topic is not listed.
-    pub topic_ops: BTreeMap<String, Op>,
-    /// What keys and headers say of asset and tenant.
-    pub keys: KeySettings,
+    pub reader: Reader,
     /// Whether messages may come back late, from retry topics.
     pub retries: bool,
     /// What decodes and preprocesses pictures.
@@ -142,9 +131,8 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
     };
     parts.pictures.pulses().iter().for_each(|pulse| parts.health.watch(pulse.clone()));
     let stages = Stages {
-        topic_ops: parts.topic_ops,
-        tenants: Tenants::new(&parts.keys),
-        keys: parts.keys,
+        tenants: Tenants::new(&parts.reader.keys),
+        reader: parts.reader,
         store: parts.store.clone(),
         routes: parts.models.into_iter().map(route).collect(),
         skip_unchanged: parts.settings.skip_unchanged,
@@ -177,8 +165,7 @@ struct Route {
 
 /// The stages in order, as the dispatcher sees them.
 struct Stages {
-    topic_ops: BTreeMap<String, Op>,
-    keys: KeySettings,
+    reader: Reader,
     tenants: Tenants,
     store: Arc<dyn Store>,
     routes: Vec<Route>,
@@ -194,17 +181,19 @@ struct Stages {
 }
 
 impl Handler for Stages {
-    fn decode(&self, message: &Message) -> Result<IngestRequest, Failure> {
+    fn decode(&self, message: &Message) -> Result<Requests, Failure> {
         // Before anything else of it is looked at.
         if let Some(failure) = message.suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()) {
             return Err(failure);
         }
-        let default_op = self.topic_ops.get(&*message.position.topic).copied().unwrap_or(Op::Upsert);
-        let request = decode::decode(message, default_op, &self.keys)?;
-        self.tenants.note(message, &request)?;
-        // Asked for now, so that a request is either possible for all of its models or refused before any work.
-        self.routes_of(&request)?;
-        Ok(request)
+        let requests = self.reader.read(message)?;
+        let check = |request: IngestRequest| {
+            self.tenants.note(message, &request)?;
+            // Asked for now, so that a request is either possible for all of its models or refused before any work.
+            self.routes_of(&request)?;
+            Ok(request)
+        };
+        Ok(requests.into_iter().map(|request| request.and_then(check)).collect())
     }
 
     fn memory_bytes(&self, request: &IngestRequest) -> usize {
@@ -233,8 +222,8 @@ impl Handler for Stages {
         Ok(outcome)
     }
 
-    async fn bury(&self, letter: &DeadLetter) -> Sent {
-        settle::bury(&self.attempts, &*self.dead_letters, letter).await
+    async fn send_dead_letter(&self, letter: &DeadLetter) -> Sent {
+        settle::send_dead_letter(&self.attempts, &*self.dead_letters, letter).await
     }
 
     fn broken(&self) -> Option<PipelineError> {

@@ -1,20 +1,18 @@
 //! A message as far as its vectors and no further, with nothing else beside it: what is done in a process that it may end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::embed::{Embed, Target};
-use super::{decode, fetch};
+use super::fetch;
 use crate::budget::Budget;
 use crate::clip::{Clip, PicturePool};
-use crate::config::KeySettings;
-use crate::domain::{Failure, Message, Op, Recorded, Stage};
+use crate::domain::{Failure, IngestRequest, Message, Recorded, Stage};
+use crate::format::Reader;
 use crate::media::MediaClient;
 
 /// The stages of a trial.
 pub struct Trial {
-    topic_ops: BTreeMap<String, Op>,
-    keys: KeySettings,
+    reader: Reader,
     models: Vec<Arc<Clip>>,
     media: MediaClient,
     /// That `media` reserves from.
@@ -24,14 +22,13 @@ pub struct Trial {
 
 impl Trial {
     pub fn new(
-        topic_ops: BTreeMap<String, Op>,
-        keys: KeySettings,
+        reader: Reader,
         models: Vec<Arc<Clip>>,
         media: MediaClient,
         media_budget: Budget,
         pictures: Arc<PicturePool>,
     ) -> Self {
-        Self { topic_ops, keys, models, media, media_budget, embed: Embed::new(pictures) }
+        Self { reader, models, media, media_budget, embed: Embed::new(pictures) }
     }
 
     /// Does once what the pipeline does between source and store, whatever the store has. `entered` hears of each stage before it
@@ -41,8 +38,13 @@ impl Trial {
     /// The first failure, of any class.
     pub async fn run(&self, message: &Message, entered: impl Fn(Stage)) -> Result<(), Failure> {
         entered(Stage::Decode);
-        let default_op = self.topic_ops.get(&*message.position.topic).copied().unwrap_or(Op::Upsert);
-        let request = decode::decode(message, default_op, &self.keys)?;
+        for request in self.reader.read(message)? {
+            self.embed(&request?, &entered).await?;
+        }
+        Ok(())
+    }
+
+    async fn embed(&self, request: &IngestRequest, entered: &impl Fn(Stage)) -> Result<(), Failure> {
         let picture = match &request.image {
             Some(url) => {
                 entered(Stage::Fetch);

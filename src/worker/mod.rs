@@ -2,7 +2,6 @@
 
 mod trial;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,8 @@ use crate::budget::Budget;
 use crate::clip::{Clip, ClipError, PictureLimits, PicturePool};
 use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
-use crate::domain::{ModelId, Op};
+use crate::domain::ModelId;
+use crate::format::{Format, Reader};
 use crate::media::{MediaClient, MediaError};
 use crate::pipeline::{self, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
@@ -160,8 +160,7 @@ impl Worker {
         let parts = Parts {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
-            topic_ops: topic_ops(&self.settings),
-            keys,
+            reader: reader(&self.settings, keys),
             retries: !retry_topics(&self.settings).is_empty(),
             pictures: picture_pool(&self.settings)?,
             models: self.models.clone(),
@@ -185,12 +184,12 @@ fn retry_topics(settings: &Settings) -> Vec<RetryTopic> {
 }
 
 /// Retry topics have that of the topic whose messages wait in them.
-fn topic_ops(settings: &Settings) -> BTreeMap<String, Op> {
+fn reader(settings: &Settings, keys: KeySettings) -> Reader {
     let mut topic_ops = settings.kafka.topic_ops.clone();
     for RetryTopic { name, source, .. } in retry_topics(settings) {
         topic_ops.extend(topic_ops.get(&source).map(|op| (name, *op)));
     }
-    topic_ops
+    Reader { format: Format::Json, topic_ops, keys }
 }
 
 fn picture_pool(settings: &Settings) -> Result<Arc<PicturePool>, WorkerError> {

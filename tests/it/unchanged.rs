@@ -16,6 +16,7 @@ use clipstream::clip::{PictureLimits, PicturePool};
 use clipstream::config::{ModelEntry, Settings, StoreKind};
 use clipstream::dead_letter::FileDeadLetters;
 use clipstream::domain::{AssetId, Deletion, Fingerprint, Guard, Payload, PointId, Record, Write};
+use clipstream::format::Reader;
 use clipstream::pipeline::{self, Parts};
 use clipstream::shutdown::Shutdown;
 use clipstream::source::LinesSource;
@@ -152,8 +153,7 @@ impl World {
         let parts = Parts {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
-            topic_ops: BTreeMap::new(),
-            keys: Default::default(),
+            reader: Reader::default(),
             retries: false,
             pictures: Arc::new(PicturePool::new(pictures).unwrap()),
             models: worker.models().to_vec(),

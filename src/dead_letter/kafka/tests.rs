@@ -30,6 +30,7 @@ fn letter(value: Option<&'static [u8]>, headers: Vec<(String, Option<Bytes>)>) -
         },
         failure: Failure::permanent(Stage::Fetch, "http_not_found", "image \"https://x/a.jpg\": 404"),
         attempts: 2,
+        requests: Vec::new(),
     }
 }
 

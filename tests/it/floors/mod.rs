@@ -13,10 +13,10 @@ const FLOORS: [(u8, &[&str]); 8] = [
     (0, &["domain"]),
     (
         1,
-        &["adaptive", "budget", "config", "kafka_client", "redact", "retry", "shutdown", "telemetry", "tls", "used_up"],
+        &["adaptive", "budget", "config", "encoding", "kafka_client", "redact", "retry", "shutdown", "telemetry", "tls", "used_up"],
     ),
     (2, &["picture", "tokenize", "model"]),
-    (3, &["source", "media", "clip", "store", "dead_letter", "hub"]),
+    (3, &["source", "format", "media", "clip", "store", "dead_letter", "hub"]),
     (4, &["pipeline"]),
     (5, &["worker", "api"]),
     (6, &["demo", "bench"]),

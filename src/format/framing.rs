@@ -1,7 +1,7 @@
 //! What serializers and file formats put around or instead of JSON text, told from the first bytes.
 
+use crate::encoding::Encoding;
 use crate::redact;
-use crate::source::Encoding;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 

@@ -1,47 +1,39 @@
-//! Stage 1: bytes to an [`IngestRequest`]. Strict: what is not understood is an error, never dropped.
+//! Our own format: a message is one JSON object, and asks for one thing (`docs/messages.md`). Strict: what is not understood is
+//! an error, never dropped.
+
+mod fields;
+mod malformed;
 
 use std::fmt;
 
 use serde_json::Value;
 
-use crate::config::KeySettings;
+use self::fields::{Fields, Unreadable};
+use super::key;
+use super::refusal::{QUOTED_CHARS_MAX, fail};
+use super::{Context, framing};
 use crate::domain::{
     AssetId, Failure, IngestRequest, MediaUrl, Message, ModelId, Op, Payload, RESERVED_KEY, Tenant, registry,
 };
 use crate::redact;
-
-use super::asset_key::{self, Told};
-use super::json::{self, Fields, Unreadable};
-use super::refusal::{QUOTED_CHARS_MAX, fail};
-use super::{framing, malformed};
 
 const FIELDS: [&str; 8] = ["id", "op", "image", "text", "payload", "version", "models", "tenant"];
 
 /// Most models that one message names; no worker has as many.
 const MODELS_MAX: usize = 100;
 
-/// `default_op`: of messages that name none. `keys`: what message key and headers say of asset and tenant. A null value
-/// (tombstone) is a delete of the asset that the key names.
-pub fn decode(message: &Message, default_op: Op, keys: &KeySettings) -> Result<IngestRequest, Failure> {
-    let Some(value) = &message.value else {
-        let (asset, in_key) = asset_key::read(keys, message)?;
-        return Ok(IngestRequest {
-            asset,
-            tenant: tenant(keys, [("the header", asset_key::header(keys, message)?), ("the message key", in_key)])?,
-            op: Op::Delete,
-            image: None,
-            text: None,
-            payload: Payload::new(),
-            version: None,
-            models: None,
-        });
-    };
+/// `value`: of the message.
+///
+/// # Errors
+/// Permanent: what was found in the message, and what was expected.
+pub(super) fn decode(value: &[u8], message: &Message, context: &Context<'_>) -> Result<IngestRequest, Failure> {
+    let Context { default_op, keys } = *context;
     let text = framing::without(value);
-    let Fields { known, unknown: stranger } = json::object(text, &FIELDS).map_err(|error| match error {
+    let Fields { known, unknown: unknown_field } = fields::object(text, &FIELDS).map_err(|error| match error {
         Unreadable::Json(error) => not_json(value, text, &error),
         Unreadable::Refused { reason, message } => fail(reason, message),
     })?;
-    if let Some(name) = stranger {
+    if let Some(name) = unknown_field {
         return Err(unknown(&name));
     }
     let mut body = Body::default();
@@ -61,16 +53,16 @@ pub fn decode(message: &Message, default_op: Op, keys: &KeySettings) -> Result<I
     let in_body = body.tenant.take().map(Some);
     // A body that says it all needs no key; one that tells a tenant must not tell another one.
     let has_tenant = keys.template.has_tenant();
-    let (asset, in_key) = match (body.asset, asset_key::read(keys, message)) {
+    let (asset, in_key) = match (body.asset, key::read(keys, message)) {
         (Some(asset), _) if !has_tenant => (asset, None),
         (Some(asset), Err(_)) if in_body.is_some() => (asset, None),
         (_, Err(failure)) => return Err(failure),
         (asset, Ok((in_key, told))) => (asset.unwrap_or(in_key), told),
     };
     let told =
-        [("field \"tenant\"", in_body), ("the header", asset_key::header(keys, message)?), ("the message key", in_key)];
+        [("field \"tenant\"", in_body), ("the header", key::header(keys, message)?), ("the message key", in_key)];
     Ok(IngestRequest {
-        tenant: tenant(keys, told)?,
+        tenant: key::tenant(keys, told)?,
         asset,
         op,
         image: body.image,
@@ -79,38 +71,6 @@ pub fn decode(message: &Message, default_op: Op, keys: &KeySettings) -> Result<I
         version: body.version,
         models: body.models,
     })
-}
-
-/// The tenant that all who tell one agree on.
-fn tenant<const N: usize>(keys: &KeySettings, told: [(&str, Told); N]) -> Result<Option<Tenant>, Failure> {
-    let mut all = told.into_iter().filter_map(|(who, told)| Some((who, told?)));
-    let Some((first, tenant)) = all.next() else {
-        if !keys.tell_tenants() {
-            return Ok(None);
-        }
-        let place = match &keys.tenant_header {
-            Some(name) => format!("the header {:?} (kafka.tenant_header)", redact::cut(name, QUOTED_CHARS_MAX)),
-            None => format!("the form {} of the key (kafka.key_template)", keys.template),
-        };
-        return Err(fail(
-            "tenant_missing",
-            format!("no tenant; expected {place} to tell it, empty where there is none"),
-        ));
-    };
-    let shown = |tenant: &Option<Tenant>| {
-        tenant.as_ref().map_or("none".to_owned(), |t| format!("\"{}\"", redact::excerpt(t.as_str(), QUOTED_CHARS_MAX)))
-    };
-    match all.find(|(_, other)| *other != tenant) {
-        None => Ok(tenant),
-        Some((second, other)) => {
-            let message = format!(
-                "the tenant is {} in {first} and {} in {second}; expected the same",
-                shown(&tenant),
-                shown(&other)
-            );
-            Err(fail("tenant_conflict", message))
-        }
-    }
 }
 
 #[derive(Default)]
@@ -294,5 +254,4 @@ fn another_kind(text: &[u8]) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "decode_tests.rs"]
 mod tests;

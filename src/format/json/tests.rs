@@ -1,7 +1,9 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::config::KeySettings;
 use crate::domain::Position;
+use crate::format::Format;
 
 fn message(key: Option<&str>, value: Option<&[u8]>) -> Message {
     Message {
@@ -18,9 +20,15 @@ fn message(key: Option<&str>, value: Option<&[u8]>) -> Message {
     }
 }
 
+fn decoded_with(message: &Message, default_op: Op, keys: &KeySettings) -> Result<IngestRequest, Failure> {
+    let mut requests = Format::Json.decode(message, &Context { default_op, keys })?;
+    assert_eq!(requests.len(), 1);
+    requests.remove(0)
+}
+
 /// With the default settings.
 fn decode(message: &Message, default_op: Op) -> Result<IngestRequest, Failure> {
-    super::decode(message, default_op, &KeySettings::default())
+    decoded_with(message, default_op, &KeySettings::default())
 }
 
 fn decoded(value: &str) -> Result<IngestRequest, Failure> {
@@ -169,7 +177,7 @@ fn tenants_are_told_by_body_header_or_key_and_all_agree() {
             tenant.map(|name| ("tenant".to_owned(), Some(Bytes::from_static(name.as_bytes())))).into_iter().collect();
         Message { headers, ..message(Some(key), value.map(str::as_bytes)) }
     };
-    let told = |settings: &KeySettings, message: Message| match super::decode(&message, Op::Upsert, settings) {
+    let told = |settings: &KeySettings, message: Message| match decoded_with(&message, Op::Upsert, settings) {
         Ok(request) => {
             let tenant = request.tenant.as_ref().map_or("none", |tenant| tenant.as_str());
             format!("{tenant}: {}", request.asset)

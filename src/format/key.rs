@@ -3,15 +3,14 @@
 
 use serde_json::Value;
 
-use crate::config::{KeyFormat, KeySettings};
-use crate::domain::{AssetId, Failure, Message, Tenant};
-use crate::redact;
-
 use super::framing;
 use super::refusal::{QUOTED_CHARS_MAX, fail};
+use crate::config::{KeyFormat, KeySettings};
+use crate::domain::{AssetId, Failure, IngestRequest, Message, Op, Payload, Tenant};
+use crate::redact;
 
 /// What is said of a tenant: nothing, that there is none, or which.
-pub(super) type Told = Option<Option<Tenant>>;
+pub type Told = Option<Option<Tenant>>;
 
 /// # Errors
 /// No key, or one that the settings cannot read.
@@ -95,6 +94,53 @@ pub(super) fn header(settings: &KeySettings, message: &Message) -> Result<Told, 
         }
     }
     Ok(told)
+}
+
+/// The tenant that all who tell one agree on.
+pub(super) fn tenant<const N: usize>(keys: &KeySettings, told: [(&str, Told); N]) -> Result<Option<Tenant>, Failure> {
+    let mut all = told.into_iter().filter_map(|(who, told)| Some((who, told?)));
+    let Some((first, tenant)) = all.next() else {
+        if !keys.tell_tenants() {
+            return Ok(None);
+        }
+        let place = match &keys.tenant_header {
+            Some(name) => format!("the header {:?} (kafka.tenant_header)", redact::cut(name, QUOTED_CHARS_MAX)),
+            None => format!("the form {} of the key (kafka.key_template)", keys.template),
+        };
+        return Err(fail(
+            "tenant_missing",
+            format!("no tenant; expected {place} to tell it, empty where there is none"),
+        ));
+    };
+    let shown = |tenant: &Option<Tenant>| {
+        tenant.as_ref().map_or("none".to_owned(), |t| format!("\"{}\"", redact::excerpt(t.as_str(), QUOTED_CHARS_MAX)))
+    };
+    match all.find(|(_, other)| *other != tenant) {
+        None => Ok(tenant),
+        Some((second, other)) => {
+            let message = format!(
+                "the tenant is {} in {first} and {} in {second}; expected the same",
+                shown(&tenant),
+                shown(&other)
+            );
+            Err(fail("tenant_conflict", message))
+        }
+    }
+}
+
+/// What a null value asks for, in every format: the deletion of the asset that the key names.
+pub(super) fn tombstone(settings: &KeySettings, message: &Message) -> Result<IngestRequest, Failure> {
+    let (asset, in_key) = read(settings, message)?;
+    Ok(IngestRequest {
+        asset,
+        tenant: tenant(settings, [("the header", header(settings, message)?), ("the message key", in_key)])?,
+        op: Op::Delete,
+        image: None,
+        text: None,
+        payload: Payload::new(),
+        version: None,
+        models: None,
+    })
 }
 
 enum Found {
@@ -207,5 +253,5 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "asset_key_tests.rs"]
+#[path = "key_tests.rs"]
 mod tests;

@@ -58,7 +58,7 @@ impl fmt::Display for Encoding {
 /// Turns text that comes in pieces into UTF-8. What is no character (half of a surrogate pair, a cut end) becomes bytes that are no
 /// UTF-8 either, so that whoever reads them finds the damage.
 #[derive(Debug)]
-pub(super) struct Transcoder {
+pub struct Transcoder {
     encoding: Encoding,
     /// Of a unit that is not whole yet.
     rest: Vec<u8>,
@@ -67,11 +67,11 @@ pub(super) struct Transcoder {
 }
 
 impl Transcoder {
-    pub(super) fn new(encoding: Encoding) -> Self {
+    pub fn new(encoding: Encoding) -> Self {
         Self { encoding, rest: Vec::new(), high: None }
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for byte in bytes {
             self.rest.push(*byte);
             if self.rest.len() == self.encoding.unit_bytes() {
@@ -94,7 +94,7 @@ impl Transcoder {
     }
 
     /// At the end of the text.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.high.take().into_iter().for_each(|high| encode(high, out));
         if !self.rest.is_empty() {
             self.rest.clear();

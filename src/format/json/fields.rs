@@ -349,5 +349,5 @@ impl<'de> Visitor<'de> for Strict<'_> {
 }
 
 #[cfg(test)]
-#[path = "json_tests.rs"]
+#[path = "fields_tests.rs"]
 mod tests;

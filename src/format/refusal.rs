@@ -3,9 +3,9 @@
 use crate::domain::{Failure, Stage};
 
 /// Longest quoted value in a failure, in characters.
-pub(super) const QUOTED_CHARS_MAX: usize = 80;
+pub const QUOTED_CHARS_MAX: usize = 80;
 
 /// Of a message that can never be read.
-pub(super) fn fail(reason: &'static str, message: impl Into<String>) -> Failure {
+pub fn fail(reason: &'static str, message: impl Into<String>) -> Failure {
     Failure::permanent(Stage::Decode, reason, message)
 }

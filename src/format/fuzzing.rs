@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::decode::decode;
+use super::{Context, Format};
 use crate::config::{KeyFormat, KeySettings};
 use crate::domain::{Message, Op, Position};
 use crate::redact::is_invisible;
@@ -35,7 +35,9 @@ pub fn message(data: &[u8]) {
     let default_op = [Op::Upsert, Op::Patch, Op::Delete, Op::Upsert][usize::from(options & 3)];
     let format = [KeyFormat::Auto, KeyFormat::Text, KeyFormat::Json, KeyFormat::Integer][usize::from(options >> 4 & 3)];
     let keys = KeySettings { format, ..KeySettings::default() };
-    match decode(&message, default_op, &keys) {
+    let context = Context { default_op, keys: &keys };
+    let decoded = Format::Json.decode(&message, &context).and_then(|mut requests| requests.remove(0));
+    match decoded {
         Err(failure) => {
             assert!(failure.message.chars().count() <= MESSAGE_CHARS_MAX, "{}", failure.message);
             assert!(!failure.message.chars().any(is_invisible), "{:?}", failure.message);

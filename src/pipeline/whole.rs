@@ -1,0 +1,245 @@
+//! A message on its way, with all the requests that it brought. It is settled when each of them is done; what failed of it is
+//! told in one dead letter.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::attempts::GaveUp;
+use super::flight::Flight;
+use crate::domain::{Class, Failure, Message, Outcome};
+
+/// How many failed requests a dead letter describes; of the others it has the numbers.
+const DESCRIBED_MAX: usize = 10;
+
+/// Shared by the jobs of one message.
+#[derive(Debug)]
+pub struct Whole {
+    pub message: Message,
+    /// That of the message. Each job has one of its own, which shares fence and stage.
+    pub flight: Flight,
+    /// Requests that the message brought.
+    requests: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Requests that are not done.
+    open: usize,
+    /// Requests that a task works on.
+    running: usize,
+    failed: Vec<Failed>,
+    /// The most that became of a request.
+    most: Option<Outcome>,
+    /// A request was dropped: the next owner of the partition has all of the message again.
+    is_left: bool,
+}
+
+/// A request that failed for good.
+#[derive(Debug)]
+struct Failed {
+    index: usize,
+    /// As the request names it, where there is a request.
+    asset: Option<String>,
+    gave_up: GaveUp,
+}
+
+/// What has become of one request.
+#[derive(Debug)]
+pub enum Closed {
+    Done(Outcome),
+    /// `asset`: as the request names it, where it could be decoded.
+    Failed {
+        index: usize,
+        asset: Option<String>,
+        gave_up: GaveUp,
+    },
+    Left,
+}
+
+/// What becomes of the message, once nothing of it is open.
+#[derive(Debug)]
+pub enum Ending {
+    Settled(Outcome),
+    Letter(Letter),
+    Left,
+}
+
+/// What is to be told of a message in its dead letter.
+#[derive(Debug)]
+pub struct Letter {
+    pub gave_up: GaveUp,
+    /// Indices of the requests that failed, in order; empty where the message brought no more than one.
+    pub requests: Vec<usize>,
+}
+
+impl Whole {
+    /// `requests`: that it brought. `open`: of those, how many are to be done; each is closed once.
+    pub fn new(message: Message, flight: Flight, requests: usize, open: usize) -> Arc<Self> {
+        Arc::new(Self { message, flight, requests, state: Mutex::new(State { open, ..State::default() }) })
+    }
+
+    /// A request begins to run. Whether it is the only one that does.
+    pub fn start(&self) -> bool {
+        let mut state = self.lock();
+        state.running += 1;
+        state.running == 1
+    }
+
+    /// A request has ended to run. Whether none does now.
+    pub fn stop(&self) -> bool {
+        let mut state = self.lock();
+        state.running = state.running.saturating_sub(1);
+        state.running == 0
+    }
+
+    /// A request is not open any more. The ending of the message, if that was the last one.
+    pub fn close(&self, closed: Closed) -> Option<Ending> {
+        let mut state = self.lock();
+        match closed {
+            Closed::Done(outcome) => {
+                if state.most.as_ref().is_none_or(|most| rank(&outcome) > rank(most)) {
+                    state.most = Some(outcome);
+                }
+            }
+            Closed::Failed { index, asset, gave_up } => state.failed.push(Failed { index, asset, gave_up }),
+            Closed::Left => state.is_left = true,
+        }
+        state.open = state.open.saturating_sub(1);
+        if state.open > 0 {
+            return None;
+        }
+        Some(if state.is_left {
+            Ending::Left
+        } else if state.failed.is_empty() {
+            Ending::Settled(state.most.take().unwrap_or(Outcome::Empty))
+        } else {
+            Ending::Letter(self.letter(std::mem::take(&mut state.failed)))
+        })
+    }
+
+    fn letter(&self, mut failed: Vec<Failed>) -> Letter {
+        failed.sort_by_key(|failed| failed.index);
+        // One that may succeed later has the message tried again, where there are retry topics.
+        let told =
+            failed.iter().position(|failed| failed.gave_up.failure.class == Class::Transient).unwrap_or_default();
+        let requests = if self.requests > 1 { failed.iter().map(|failed| failed.index).collect() } else { Vec::new() };
+        let attempts = failed.iter().map(|failed| failed.gave_up.attempts).max().unwrap_or(1);
+        let message = (self.requests > 1).then(|| described(&failed, self.requests));
+        let failure = failed.swap_remove(told).gave_up.failure;
+        let failure = Failure { message: message.unwrap_or(failure.message), ..failure };
+        Letter { gave_up: GaveUp { failure, attempts }, requests }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the counts right: nothing between their updates can fail.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of several outcomes, the one that says the most of what was done is the message's.
+fn rank(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::Empty => 0,
+        Outcome::Superseded => 1,
+        Outcome::Stale => 2,
+        Outcome::Deleted => 3,
+        Outcome::Indexed => 4,
+        Outcome::DeadLettered(_) | Outcome::PutOff(_) => 5,
+    }
+}
+
+fn described(failed: &[Failed], of: usize) -> String {
+    let mut text = format!("{} of {of} requests failed", failed.len());
+    for (n, Failed { index, asset, gave_up: GaveUp { failure, .. } }) in failed.iter().take(DESCRIBED_MAX).enumerate() {
+        let asset = asset.as_ref().map_or_else(String::new, |asset| format!(" (asset \"{asset}\")"));
+        let Failure { stage, reason, message, .. } = failure;
+        let mark = if n == 0 { ":" } else { ";" };
+        // A `String` takes whatever is written to it.
+        let _ = write!(text, "{mark} request {}{asset} in stage {stage}, {reason}: {message}", index + 1);
+    }
+    let more: Vec<String> = failed.iter().skip(DESCRIBED_MAX).map(|failed| (failed.index + 1).to_string()).collect();
+    if !more.is_empty() {
+        let _ = write!(text, "; and requests {}", more.join(", "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Stage;
+
+    fn whole(requests: usize) -> Arc<Whole> {
+        Whole::new(Message::empty("t", 0, 0), Flight::default(), requests, requests)
+    }
+
+    fn failed(index: usize, class: Class, reason: &'static str, attempts: u32) -> Closed {
+        let failure = Failure { class, ..Failure::permanent(Stage::Fetch, reason, format!("{reason} said why")) };
+        Closed::Failed { index, asset: Some(format!("a{index}")), gave_up: GaveUp { failure, attempts } }
+    }
+
+    #[test]
+    fn it_ends_with_its_last_request_as_the_one_of_which_most_was_done() {
+        let message = whole(3);
+        assert!(message.close(Closed::Done(Outcome::Stale)).is_none());
+        assert!(message.close(Closed::Done(Outcome::Indexed)).is_none());
+        let ending = message.close(Closed::Done(Outcome::Superseded));
+        assert!(matches!(ending, Some(Ending::Settled(Outcome::Indexed))), "{ending:?}");
+    }
+
+    #[test]
+    fn one_letter_names_all_that_failed_and_what_may_pass_decides_what_becomes_of_it() {
+        let message = whole(4);
+        for closed in [
+            failed(3, Class::Transient, "fetch_timeout", 5),
+            Closed::Done(Outcome::Indexed),
+            failed(1, Class::Permanent, "http_not_found", 1),
+        ] {
+            assert!(message.close(closed).is_none());
+        }
+        let Some(Ending::Letter(letter)) = message.close(Closed::Done(Outcome::Deleted)) else { panic!("a letter") };
+        let GaveUp { failure, attempts } = letter.gave_up;
+        assert_eq!((letter.requests, attempts), (vec![1, 3], 5));
+        assert_eq!((failure.class, failure.reason), (Class::Transient, "fetch_timeout"));
+        assert_eq!(
+            failure.message,
+            "2 of 4 requests failed: request 2 (asset \"a1\") in stage fetch, http_not_found: http_not_found said why; \
+             request 4 (asset \"a3\") in stage fetch, fetch_timeout: fetch_timeout said why"
+        );
+    }
+
+    #[test]
+    fn a_letter_of_many_stays_short() {
+        let message = whole(30);
+        let ends = (0..30).filter_map(|index| message.close(failed(index, Class::Permanent, "http_gone", 1)));
+        let Some(Ending::Letter(letter)) = ends.last() else { panic!("a letter") };
+        let text = letter.gave_up.failure.message;
+        assert!(text.contains("request 10 (") && !text.contains("request 11 ("), "{text}");
+        assert!(text.ends_with(
+            "; and requests 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
+        ));
+    }
+
+    #[test]
+    fn one_request_alone_fails_in_its_own_words() {
+        let Some(Ending::Letter(letter)) = whole(1).close(failed(0, Class::Permanent, "http_gone", 2)) else {
+            panic!("a letter")
+        };
+        assert_eq!((letter.gave_up.failure.message.as_str(), letter.requests), ("http_gone said why", vec![]));
+    }
+
+    #[test]
+    fn what_was_dropped_in_part_is_dropped() {
+        let message = whole(3);
+        assert!(message.close(Closed::Left).is_none());
+        assert!(message.close(failed(1, Class::Permanent, "http_gone", 1)).is_none());
+        assert!(matches!(message.close(Closed::Done(Outcome::Indexed)), Some(Ending::Left)));
+    }
+
+    #[test]
+    fn its_bytes_are_of_what_runs_while_one_of_its_requests_does() {
+        let message = whole(2);
+        assert_eq!((message.start(), message.start(), message.stop(), message.stop()), (true, false, false, true));
+    }
+}
