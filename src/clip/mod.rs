@@ -40,7 +40,7 @@ pub use alone::ModelAlone;
 pub use error::{ClipError, is_of_memory};
 pub use inspect::{Inspection, TowerInspection, inspect, model_of, precisions_of};
 pub use onnx::Port;
-pub use picture::{Picture, PictureError, decode_picture, picture_bytes, sniff_picture};
+pub use picture::{JPEG_HAS_SIMD, Picture, PictureError, decode_picture, picture_bytes, sniff_picture};
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
 pub use providers::Active;
 pub use runs::Runs;

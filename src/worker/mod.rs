@@ -9,7 +9,7 @@ use std::time::Duration;
 pub use trial::{TrialCommand, TrialProcesses, TrialSettings, answer_trials};
 
 use crate::budget::Budget;
-use crate::clip::{Clip, ClipError};
+use crate::clip::{Clip, ClipError, JPEG_HAS_SIMD};
 use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::{ModelId, Op};
@@ -81,6 +81,11 @@ impl Worker {
         let media = MediaClient::new(&settings.media, budget, metrics.clone()).await?.with_pause_max(pause_max);
         if let Some(warning) = media.warning() {
             tracing::warn!("{warning}");
+        }
+        if !JPEG_HAS_SIMD {
+            tracing::warn!(
+                "this build decodes JPEG files without SIMD, which takes about twice as long: build it where nasm is installed"
+            );
         }
         Ok(Self { settings: settings.clone(), models, media, store, trials: None, health, metrics })
     }

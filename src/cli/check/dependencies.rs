@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, Shared};
 use super::super::output::counted;
 use super::{Checklist, DEADLINE, Fault, Verdict};
 use crate::budget::Budget;
-use crate::clip::{self, Clip};
+use crate::clip::{self, Clip, JPEG_HAS_SIMD};
 use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, StoreSettings, is_pattern};
 use crate::dead_letter::{self, TopicFacts};
 use crate::media::MediaClient;
@@ -35,6 +35,10 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     }
     checks.add("media", media(settings.media.clone()));
     checks.add("onnxruntime", onnxruntime(settings.clip.clone()));
+    checks.add("jpeg decoder", async {
+        let without = "libjpeg-turbo without SIMD, which takes about twice as long; build where nasm is installed";
+        Ok(if JPEG_HAS_SIMD { "libjpeg-turbo with SIMD" } else { without }.to_owned())
+    });
     if settings.clip.models.is_empty() {
         checks.add("models", async {
             Err(Fault::new("clip.models is empty", "set clip.models, for example ViT-B-32/openai=models/vit-b-32"))

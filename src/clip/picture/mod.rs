@@ -22,6 +22,7 @@ mod turn;
 mod webp;
 
 pub use error::PictureError;
+pub use turbo::HAS_SIMD as JPEG_HAS_SIMD;
 pub(in crate::clip) use samples::Samples;
 use samples::opaque_palette;
 use sniff::Format;
