@@ -1,15 +1,23 @@
 # The everyday commands. `make help` lists them.
 
 CARGO ?= cargo
+# Where `preflight` puts an assembler, if there is none.
+export PATH := $(PATH):$(shell scripts/nasm path)
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight onnxruntime demo test test-qdrant check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos outages sanitize
+.PHONY: help preflight onnxruntime build build-server demo test test-qdrant check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos outages sanitize
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
 
 demo: preflight onnxruntime ## index the demo catalog and search it; no servers needed
 	$(CARGO) run --locked --release -- demo
+
+build: preflight ## the release binary, stripped, in dist/; its symbols beside it
+	scripts/release
+
+build-server: preflight ## the same without the embedded store: half the build, for workers in front of a Qdrant server
+	scripts/release server
 
 # The servers run for as long as the tests do, unless `make services-up` started them before.
 test: preflight onnxruntime ## all tests, against real servers where this machine can have them

@@ -12,7 +12,7 @@ mod need;
 mod preprocess;
 mod samples;
 
-pub use decode::{Picture, sniff_picture};
+pub use decode::{JPEG_HAS_SIMD, Picture, sniff_picture};
 pub use error::PictureError;
 use preprocess::Models;
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};

@@ -14,14 +14,17 @@ use crate::domain::{
 
 mod batch;
 mod definition;
+#[cfg(feature = "embedded")]
 mod embedded;
 mod filter;
 mod guard;
+mod path;
 mod qdrant;
 
 pub use definition::{
     CollectionDefinition, HnswDefinition, PayloadIndex, PayloadIndexKind, Quantization, VectorsDefinition,
 };
+#[cfg(feature = "embedded")]
 pub use embedded::EmbeddedStore;
 pub use qdrant::QdrantStore;
 
@@ -30,7 +33,10 @@ pub use qdrant::QdrantStore;
 pub async fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match settings.kind {
         StoreKind::Qdrant => Arc::new(QdrantStore::connect(settings)?),
+        #[cfg(feature = "embedded")]
         StoreKind::Embedded => Arc::new(EmbeddedStore::open(&settings.path, settings.disk_free_bytes_min).await?),
+        #[cfg(not(feature = "embedded"))]
+        StoreKind::Embedded => return Err(StoreError::not_built()),
     })
 }
 
@@ -182,6 +188,13 @@ impl StoreError {
     /// Whether one point of a batch is the reason, so that the others pass without it.
     pub(crate) fn is_about_a_point(&self) -> bool {
         self.class == Class::Permanent || self.reason == STORE_CONFLICT
+    }
+
+    #[cfg(not(feature = "embedded"))]
+    fn not_built() -> Self {
+        let message = "store.kind is embedded, and this build has no embedded store; expected qdrant: set store.kind and \
+                       store.url, or take a build with the cargo feature `embedded`";
+        Self::outage("store_not_built", message)
     }
 
     fn closed() -> Self {

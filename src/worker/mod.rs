@@ -14,6 +14,7 @@ use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::ModelId;
 use crate::format::{Format, Reader};
 use crate::media::{MediaClient, MediaError};
+use crate::picture::JPEG_HAS_SIMD;
 use crate::pipeline::{self, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
 use crate::source::{KafkaSource, Source, SourceError, Trials};
@@ -81,6 +82,11 @@ impl Worker {
         let media = MediaClient::new(&settings.media, budget, metrics.clone()).await?.with_pause_max(pause_max);
         if let Some(warning) = media.warning() {
             tracing::warn!("{warning}");
+        }
+        if !JPEG_HAS_SIMD {
+            tracing::warn!(
+                "this build decodes JPEG files without SIMD, which takes about twice as long: build it where nasm is installed"
+            );
         }
         Ok(Self { settings: settings.clone(), models, media, store, trials: None, health, metrics })
     }

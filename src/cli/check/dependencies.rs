@@ -15,6 +15,7 @@ use crate::clip::{self, Clip};
 use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, StoreSettings, is_pattern};
 use crate::dead_letter::{self, TopicFacts};
 use crate::media::MediaClient;
+use crate::picture::JPEG_HAS_SIMD;
 use crate::source::{KafkaSource, Removed};
 use crate::store::{self, CollectionDefinition, Store};
 use crate::telemetry::Metrics;
@@ -35,6 +36,10 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     }
     checks.add("media", media(settings.media.clone()));
     checks.add("onnxruntime", onnxruntime(settings.clip.clone()));
+    checks.add("jpeg decoder", async {
+        let without = "libjpeg-turbo without SIMD, which takes about twice as long; build where nasm is installed";
+        Ok(if JPEG_HAS_SIMD { "libjpeg-turbo with SIMD" } else { without }.to_owned())
+    });
     if settings.clip.models.is_empty() {
         checks.add("models", async {
             Err(Fault::new("clip.models is empty", "set clip.models, for example ViT-B-32/openai=models/vit-b-32"))

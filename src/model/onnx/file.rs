@@ -10,8 +10,9 @@ use prost::Message;
 use super::proto::ModelProto;
 use crate::model::ModelError;
 
-/// `ModelProto`'s fields; another number at the start is some other file.
-const MODEL_FIELDS: [u64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26];
+/// `ModelProto`'s fields that a file begins with; another number there is some other file. Behind it, protobuf wants fields skipped
+/// that a reader does not know.
+const FIRST_FIELDS: [u64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26];
 
 /// Maps the file: weights are read only where they are looked at, so that gigabytes cost nothing.
 pub(super) fn map(path: &Path) -> Result<Bytes, ModelError> {
@@ -77,7 +78,7 @@ fn extent(bytes: &[u8]) -> Extent {
     let length = bytes.len() as u64;
     while at < length {
         let Some((key, after)) = varint(bytes, at) else { return Extent::Needs(length + 1) };
-        if !MODEL_FIELDS.contains(&(key >> 3)) {
+        if at == 0 && !FIRST_FIELDS.contains(&(key >> 3)) {
             return Extent::Foreign;
         }
         let end = match key & 7 {
@@ -89,6 +90,9 @@ fn extent(bytes: &[u8]) -> Extent {
                 Some((size, after)) => after.saturating_add(size),
                 None => return Extent::Needs(length + 1),
             },
+            1 => after + 8,
+            5 => after + 4,
+            // Groups, which ONNX has none of, and what is no wire type.
             _ => return Extent::Foreign,
         };
         if end > length {

@@ -286,6 +286,23 @@ fn what_is_no_model_is_named() {
     assert!(error.contains("absent.onnx cannot be read: "), "{error}");
 }
 
+/// Protobuf, "Unknown Fields": a reader skips what a later definition has added.
+#[test]
+fn fields_that_a_later_onnx_adds_are_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let mut bytes = quick_gelu(1.702).model().encode_to_vec();
+    // Field 99: a varint, eight bytes, a string of three, four bytes. A key is the number, then the wire type in three bits.
+    for (wire_type, value) in [(0, &[7][..]), (1, &[1; 8]), (2, &[3, b'n', b'e', b'w']), (5, &[1; 4])] {
+        bytes.extend([0x98 | wire_type, 0x06]);
+        bytes.extend(value);
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    Onnx::open(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(Onnx::open(&path).err().unwrap().to_string().contains("is truncated"));
+}
+
 #[test]
 fn one_tower_is_taken_out_of_two() {
     let folder = tempfile::tempdir().unwrap();

@@ -20,6 +20,7 @@ mod turbo;
 mod turn;
 mod webp;
 
+pub use turbo::HAS_SIMD as JPEG_HAS_SIMD;
 use turn::Turn;
 
 use super::area::{Region, Size};

@@ -8,6 +8,9 @@ use turbojpeg::{PixelFormat, raw};
 
 use crate::picture::area::{Region, Size};
 
+/// Whether libjpeg-turbo was built with its SIMD code (x86: with nasm). Without it a large JPEG takes about twice as long.
+pub const HAS_SIMD: bool = cfg!(not(jpeg_without_simd));
+
 /// More scans than any encoder writes. Every scan of a progressive file walks the whole picture again, however few bytes it
 /// has, so that large pictures have fewer: `SCANNED_PIXELS_MAX` over all scans, but not below `SCANS_MIN` (libjpeg's own
 /// script has 10, those of optimisers up to 20 or so).
