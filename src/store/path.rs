@@ -41,7 +41,9 @@ mod tests {
         for path in ["a", "a.b-c_d", "parts[].n", "a[0][12]", "\"a b\".\"\"", "größe", "clipstream.version"] {
             assert!(is_path(path), "{path}");
         }
-        for other in ["", ".", "a.", "a b", "a[", "a[-1]", "a[x]", "a]", "\"a", "\"a\\\"\"", "a[99999999999999999999]", "a..b"] {
+        for other in
+            ["", ".", "a.", "a b", "a[", "a[-1]", "a[x]", "a]", "\"a", "\"a\\\"\"", "a[99999999999999999999]", "a..b"]
+        {
             assert!(!is_path(other), "{other}");
         }
     }

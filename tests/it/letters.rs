@@ -54,6 +54,7 @@ impl World {
             },
             failure: Failure::permanent(Stage::Decode, "message_not_json", "expected an object"),
             attempts: 1,
+            requests: Vec::new(),
         }
     }
 
