@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clipstream::clip::{Preprocess, picture_bytes};
 use clipstream::config::{Layers, Settings};
+use clipstream::picture::{Preprocess, picture_bytes};
 use serde_json::json;
 use tempfile::TempDir;
 
