@@ -16,8 +16,8 @@ const PIXELS_MAX: u64 = 16 * 1024 * 1024;
 const START_TEXTS: usize = 2;
 const START_IMAGES: usize = 1;
 
-/// The lowest cosine that is accepted of an open model. Providers that round inside (`tensorrt.fp16`, `cuda.tf32`) come as close as half
-/// precision does, whatever the graph is in.
+/// The lowest cosine that is accepted of an open model. Providers that round inside (`tensorrt.fp16`, `cuda.tf32`) come as
+/// close as half precision does, whatever the graph is in.
 pub(super) fn floor(golden: &Golden, model: &Opened) -> f32 {
     let floor = golden.cosine_min(model.opener.files.precision);
     let is_exact = |active: &Active| model.opener.settings().is_exact(active.first());

@@ -1,5 +1,5 @@
-//! Decoding and preprocessing of pictures, on threads of their own. They are few and live long: buffers of megabytes are then
-//! reused, where a pool of many short-lived threads has the kernel clear new pages for every picture.
+//! Decoding and preprocessing of pictures, on threads of their own. They are few and live long: buffers of megabytes are
+//! then reused, where a pool of many short-lived threads has the kernel clear new pages for every picture.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -86,8 +86,8 @@ impl PicturePool {
         &self.pulses
     }
 
-    /// Decodes a picture's file once and preprocesses it for the models that `wanted` names, told of the file's SHA-256 (hex): of
-    /// what is known already nothing needs to be decoded.
+    /// Decodes a picture's file once, and preprocesses it for the models that `wanted` names. That is told the file's SHA-256
+    /// (hex): a picture whose vector is there already need not be decoded.
     ///
     /// # Errors
     /// It is no picture for us, or too large.

@@ -1,5 +1,5 @@
-//! Model files to facts: where the files of a model are, what its graphs compute, and whether all of it belongs together. Nothing
-//! here runs a model.
+//! Model files to facts: where the files of a model are, what its graphs compute, and whether they match. Nothing here
+//! runs a model.
 //!
 //! [`layouts`] is the one table of how directories and repositories lay out their files. [`directory`] finds them,
 //! [`onnx`] reads graphs, [`facts`] sums up both towers, [`consistency`] compares with what is known beforehand

@@ -1,5 +1,5 @@
-//! Who imports whom below `src/`, read from the code as text: every path that begins with `crate`, `super` or `self`, followed
-//! through the `use` lines of the modules on its way to where its name is at home.
+//! Who imports whom below `src/`, read from the code as text: every path that begins with `crate`, `super` or `self`,
+//! followed through the `use` lines of the modules on its way to where its name is at home.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

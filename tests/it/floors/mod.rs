@@ -1,5 +1,5 @@
-//! The floors of the code: a folder of `src/` uses itself and lower floors only; within a folder nobody imports in a circle, and
-//! where a folder has an order, it is kept.
+//! The floors of the code: a folder of `src/` uses itself and lower floors only. Within a folder nobody imports in a circle,
+//! and where a folder has an order, it is kept.
 
 mod imports;
 
