@@ -20,7 +20,8 @@ use crate::worker_failures::Topic;
 use crate::worker_process::{Process, set};
 
 const MIB: u64 = 1024 * 1024;
-const WORST: [&str; 3] = ["JPEG, progressive, 4:4:4", "PNG, RGBA of 16 bits, interlaced", "WebP, lossy with such alpha"];
+const WORST: [&str; 3] =
+    ["JPEG, progressive, 4:4:4", "PNG, RGBA of 16 bits, interlaced", "WebP, lossy with such alpha"];
 
 /// Settings, and how much memory they are made for.
 struct Setup {
