@@ -125,7 +125,9 @@ impl Faults {
     }
 
     pub(super) fn find(&self, id: &PointId) {
-        lost_index::text(id).is_some_and(|id| self.state().lost.remove(id));
+        if let Some(id) = lost_index::text(id) {
+            self.state().lost.remove(id);
+        }
     }
 
     pub fn clear(&self) {
