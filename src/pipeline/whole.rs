@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attempts::GaveUp;
 use super::flight::Flight;
-use crate::domain::{Class, Failure, Message, Outcome};
+use crate::domain::{Class, Failure, Message, Outcome, PointId};
 
-/// How many failed requests a dead letter describes; of the others it has the numbers.
+/// How many failed requests a dead letter describes.
 const DESCRIBED_MAX: usize = 10;
+/// How many are named: a letter's headers are not cut into parts. With more than so many, all are tried again.
+const NAMED_MAX: usize = 1_000;
 
 /// Shared by the jobs of one message.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ struct State {
     most: Option<Outcome>,
     /// A request was dropped: the next owner of the partition has all of the message again.
     is_left: bool,
+    /// Assets with a request that failed.
+    doubtful: Vec<PointId>,
 }
 
 /// A request that failed for good.
@@ -69,7 +73,7 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Letter {
     pub gave_up: GaveUp,
-    /// Indices of the requests that failed, in order; empty where the message brought no more than one.
+    /// Indices of the requests that failed, in order; empty where they all did, or too many to be named.
     pub requests: Vec<usize>,
 }
 
@@ -118,12 +122,25 @@ impl Whole {
         })
     }
 
+    /// A request for this asset has failed.
+    pub fn doubt(&self, asset: PointId) {
+        self.lock().doubtful.push(asset);
+    }
+
+    /// Whether one has, so that what comes after the message must not be written before the message's letter is safe: were the
+    /// message delivered again, it would be older than what is stored, and pass for settled.
+    pub fn doubts(&self, asset: PointId) -> bool {
+        self.lock().doubtful.contains(&asset)
+    }
+
     fn letter(&self, mut failed: Vec<Failed>) -> Letter {
         failed.sort_by_key(|failed| failed.index);
         // One that may succeed later has the message tried again, where there are retry topics.
         let told =
             failed.iter().position(|failed| failed.gave_up.failure.class == Class::Transient).unwrap_or_default();
-        let requests = if self.requests > 1 { failed.iter().map(|failed| failed.index).collect() } else { Vec::new() };
+        // Of a message that failed as a whole all are tried again, named or not.
+        let is_part = failed.len() < self.requests && failed.len() <= NAMED_MAX;
+        let requests = if is_part { failed.iter().map(|failed| failed.index).collect() } else { Vec::new() };
         let attempts = failed.iter().map(|failed| failed.gave_up.attempts).max().unwrap_or(1);
         let message = (self.requests > 1).then(|| described(&failed, self.requests));
         let failure = failed.swap_remove(told).gave_up.failure;
@@ -158,9 +175,8 @@ fn described(failed: &[Failed], of: usize) -> String {
         // A `String` takes whatever is written to it.
         let _ = write!(text, "{mark} request {}{asset} in stage {stage}, {reason}: {message}", index + 1);
     }
-    let more: Vec<String> = failed.iter().skip(DESCRIBED_MAX).map(|failed| (failed.index + 1).to_string()).collect();
-    if !more.is_empty() {
-        let _ = write!(text, "; and requests {}", more.join(", "));
+    if failed.len() > DESCRIBED_MAX {
+        let _ = write!(text, "; and {} more", failed.len() - DESCRIBED_MAX);
     }
     text
 }
