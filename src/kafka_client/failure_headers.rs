@@ -28,7 +28,10 @@ pub fn request_numbers(requests: &[usize]) -> String {
 /// What [`request_numbers`] gave; nothing where it is something else.
 pub fn read_request_numbers(text: &str) -> Vec<usize> {
     let index = |number: &str| number.parse::<usize>().ok()?.checked_sub(1);
-    text.split(',').map(index).collect::<Option<Vec<usize>>>().unwrap_or_default()
+    let mut requests = text.split(',').map(index).collect::<Option<Vec<usize>>>().unwrap_or_default();
+    requests.sort_unstable();
+    requests.dedup();
+    requests
 }
 
 /// Whether a header tells of an earlier failure. A message that fails again tells of its last one only.
@@ -105,6 +108,7 @@ mod tests {
             retry("assets", &headers(&[&WHOLE[..], &own].concat())).unwrap().requests
         };
         assert_eq!(requests(&request_numbers(&[1, 4, 11])), [1, 4, 11]);
+        assert_eq!(requests("5,2,2"), [1, 4]);
         for text in ["", "0", "1,x", "1,,2", "-1"] {
             assert!(requests(text).is_empty(), "{text:?} names none, so that all are done");
         }

@@ -22,7 +22,7 @@ use super::watermark::{Assignment, Taken, Watermarks};
 use super::whole::{Closed, Whole};
 use crate::config::PipelineSettings;
 use crate::dead_letter::{DeadLetter, Sent};
-use crate::domain::{Failure, IngestRequest, Message, Outcome};
+use crate::domain::{Failure, IngestRequest, Message, Outcome, PointId};
 use crate::format::Requests;
 use crate::media::Standing;
 use crate::shutdown::Shutdown;
@@ -93,12 +93,22 @@ pub struct Dispatcher<H> {
     pub(super) jobs: usize,
     /// Of `tasks`, those that send a dead letter.
     pub(super) letters: usize,
+    /// Assets that wait for a letter.
+    pub(super) held: Vec<Held>,
     pub(super) in_flight_bytes: usize,
     /// Dropped while draining.
     pub(super) left: u64,
     pub(super) flood_gate: FloodGate,
     pub(super) reported: Instant,
     pub(super) reported_settled: u64,
+}
+
+/// An asset whose next job runs once the letter of a message is safe.
+pub(super) struct Held {
+    pub whole: Arc<Whole>,
+    pub asset: PointId,
+    /// What that job begins with: what the one that failed had superseded.
+    pub revived: Vec<Job>,
 }
 
 /// Partitions that others will get, as they were assigned when we were told.
@@ -171,6 +181,7 @@ impl<H: Handler> Dispatcher<H> {
             in_flight: 0,
             jobs: 0,
             letters: 0,
+            held: Vec::new(),
             in_flight_bytes: 0,
             left: 0,
             flood_gate,
@@ -342,7 +353,9 @@ impl<H: Handler> Dispatcher<H> {
         if wanted.is_empty() {
             return self.settle(&whole, &Outcome::Empty);
         }
-        for (index, request) in requests.into_iter().enumerate().filter(|(index, _)| wanted.contains(index)) {
+        for (index, request) in
+            requests.into_iter().enumerate().filter(|(index, _)| wanted.binary_search(index).is_ok())
+        {
             match request {
                 Ok(request) => {
                     let (lane, bytes) =
@@ -393,8 +406,8 @@ impl<H: Handler> Dispatcher<H> {
     }
 }
 
-/// The indices of the requests that are to be done, of so many. A message that was put off says which; where it does not, or
-/// says what is not there, they all are.
+/// The indices of the requests that are to be done, of so many, in order. A message that was put off says which; where it names none
+/// that there is, they all are.
 fn wanted(message: &Message, of: usize) -> Vec<usize> {
     let failed = message.retry.iter().flat_map(|retry| &retry.requests).copied().filter(|index| *index < of);
     let failed: Vec<usize> = failed.collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::attempts::GaveUp;
-use super::dispatch::{Dispatcher, End, Ended, Handler, Leaving};
+use super::dispatch::{Dispatcher, End, Ended, Handler, Held, Leaving};
 use super::keys::Job;
 use super::watermark::Assignment;
 use super::whole::{Closed, Ending, Letter, Whole};
@@ -25,6 +25,7 @@ impl<H: Handler> Dispatcher<H> {
                     Some(Sent::PutOff) => self.settle(&whole, &Outcome::PutOff(failure)),
                     None => self.leave(&whole),
                 }
+                self.release(&whole);
             }
         }
     }
@@ -45,20 +46,42 @@ impl<H: Handler> Dispatcher<H> {
                 for older in job.superseded.drain(..) {
                     self.close_job(&older, Closed::Done(Outcome::Superseded));
                 }
+                self.hold_or_go_on(&job, Vec::new());
                 self.close_job(&job, Closed::Done(outcome));
-                self.go_on(job.request.point_id(), Vec::new());
             }
             End::GaveUp(gave_up) => {
                 // What it would have made needless counts again.
                 let revived = std::mem::take(&mut job.superseded);
+                job.whole.doubt(job.request.point_id());
+                self.hold_or_go_on(&job, revived);
                 let asset = Some(redact::excerpt(job.request.asset.as_str(), QUOTED_CHARS_MAX));
                 self.close_job(&job, Closed::Failed { index: job.index, asset, gave_up });
-                self.go_on(job.request.point_id(), revived);
             }
             End::Fenced => self.drop_job(*job),
         }
         if let Some(turn) = turn {
             self.turns.passed(&turn.host, false, now);
+        }
+    }
+
+    /// The asset of a job that has ended goes on; where a request of the job's message failed for it, not before the message's letter is
+    /// safe, unless the letter has to wait for another request of the same asset.
+    fn hold_or_go_on(&mut self, job: &Job, revived: Vec<Job>) {
+        let (whole, asset) = (&job.whole, job.request.point_id());
+        if whole.doubts(asset) && !self.keys.has_of(asset, whole) {
+            self.held.push(Held { whole: whole.clone(), asset, revived });
+        } else {
+            self.go_on(asset, revived);
+        }
+    }
+
+    /// The letter of a message is safe, or its partition is others'.
+    fn release(&mut self, whole: &Arc<Whole>) {
+        let is_of = |held: &Held| Arc::ptr_eq(&held.whole, whole);
+        let (free, held) = std::mem::take(&mut self.held).into_iter().partition(is_of);
+        self.held = held;
+        for Held { asset, revived, .. } in free {
+            self.go_on(asset, revived);
         }
     }
 
@@ -119,7 +142,10 @@ impl<H: Handler> Dispatcher<H> {
             None => {}
             Some(Ending::Settled(outcome)) => self.settle(whole, &outcome),
             Some(Ending::Letter(letter)) => self.send_dead_letter(whole.clone(), letter),
-            Some(Ending::Left) => self.leave(whole),
+            Some(Ending::Left) => {
+                self.leave(whole);
+                self.release(whole);
+            }
         }
     }
 

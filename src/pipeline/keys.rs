@@ -85,6 +85,13 @@ impl Keys {
         next
     }
 
+    /// Whether a request of this message waits for the asset, or is superseded by what does.
+    pub fn has_of(&self, asset: PointId, whole: &Arc<Whole>) -> bool {
+        let is_of = |job: &Job| Arc::ptr_eq(&job.whole, whole);
+        let mut waiting = self.busy.get(&asset).into_iter().flatten();
+        waiting.any(|job| is_of(job) || job.superseded.iter().any(is_of))
+    }
+
     /// Removes those that wait behind another one; not what they have superseded, which counts again.
     pub fn remove_where(&mut self, is_over: impl Fn(&Job) -> bool) -> Vec<Job> {
         let mut removed = Vec::new();

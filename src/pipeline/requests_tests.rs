@@ -78,6 +78,28 @@ async fn a_request_that_fails_does_not_wait_for_its_message_s_letter_with_those_
     assert_eq!(handler.letters.lock().unwrap()[0].requests, [0]);
 }
 
+/// Were the next one written first, and the process killed before the letter is there, the message would come again and pass for
+/// stale: neither indexed nor a letter.
+#[tokio::test]
+async fn an_asset_s_next_message_waits_until_the_letter_of_the_one_before_is_safe() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "held", "bad");
+    rig.message(1, "held", "patch");
+    rig.message(2, "other", "ok");
+    rig.until_indexed(1).await;
+    // Twice: to be processed, and to have its letter sent.
+    rig.handler.until(|h| h.started.lock().unwrap().iter().filter(|offset| **offset == 0).count() == 2).await;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(rig.indexed(), [(2, "ok".to_owned())]);
+    rig.handler.gate.notify_one();
+    rig.until_indexed(2).await;
+    let handler = rig.handler.clone();
+    assert_eq!(rig.end().await.unwrap(), Summary { settled: 3, dead_lettered: 1, abandoned: 0 });
+    assert_eq!(*handler.buried.lock().unwrap(), [0]);
+}
+
 #[tokio::test]
 async fn of_a_message_that_was_put_off_only_what_failed_is_tried_again() {
     let rig = Rig::new(PipelineSettings::default());

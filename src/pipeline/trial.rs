@@ -38,10 +38,16 @@ impl Trial {
     /// The first failure, of any class.
     pub async fn run(&self, message: &Message, entered: impl Fn(Stage)) -> Result<(), Failure> {
         entered(Stage::Decode);
+        let mut first = Ok(());
         for request in self.reader.read(message)? {
-            self.embed(&request?, &entered).await?;
+            // Whatever becomes of one, another one may be what ends processes.
+            let tried = match request {
+                Ok(request) => self.embed(&request, &entered).await,
+                Err(failure) => Err(failure),
+            };
+            first = first.and(tried);
         }
-        Ok(())
+        first
     }
 
     async fn embed(&self, request: &IngestRequest, entered: &impl Fn(Stage)) -> Result<(), Failure> {

@@ -232,9 +232,7 @@ mod tests {
         let Some(Ending::Letter(letter)) = ends.last() else { panic!("a letter") };
         let text = letter.gave_up.failure.message;
         assert!(text.contains("request 10 (") && !text.contains("request 11 ("), "{text}");
-        assert!(text.ends_with(
-            "; and requests 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
-        ));
+        assert!(text.ends_with("; and 20 more"), "{text}");
     }
 
     #[test]
