@@ -1,5 +1,5 @@
 //! The layouts of model files as a table: where each tower's graph is, what is beside it, and how repositories of the hub
-//! have them. [`directory`](super::directory) and `hub` read it; tests hold the registry, `docs/model-files.md` and
+//! have them. `directory` and `hub` read it; tests hold the registry, `docs/model-files.md` and
 //! `docs/models.md` to it. A new layout is a new row, and a variant of [`Layout`] where the hub has it.
 
 use crate::domain::registry::Layout;

@@ -1,9 +1,9 @@
 //! Model files to facts: where the files of a model are, what its graphs compute, and whether they match. Nothing here
 //! runs a model.
 //!
-//! [`layouts`] is the one table of how directories and repositories lay out their files. [`directory`] finds them,
-//! [`onnx`] reads graphs, [`facts`] sums up both towers, [`consistency`] compares with what is known beforehand
-//! ([`manifest`], the registry), [`golden`] holds the vectors that a running model must come to.
+//! [`layouts`] is the one table of how directories and repositories lay out their files. `directory` finds them,
+//! `onnx` reads graphs, `facts` sums up both towers, `consistency` compares with what is known beforehand
+//! (`manifest`, the registry), `golden` holds the vectors that a running model must come to.
 
 mod combined;
 mod consistency;

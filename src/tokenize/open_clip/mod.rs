@@ -4,8 +4,8 @@
 //! truncation are OpenCLIP's: the normalizer, pre-tokenizer and post-processor of such files differ from it in details
 //! that change ids.
 //!
-//! A text goes through [`clean`] (mojibake repaired by [`ftfy`], HTML entities resolved by [`entities`]), [`python`] (words in
-//! lower case), [`pieces`] (words cut as OpenCLIP's pattern cuts them) and [`merges`] (byte-pair encoding).
+//! A text goes through `clean` (mojibake repaired by `ftfy`, HTML entities resolved by `entities`), `python` (words in
+//! lower case), `pieces` (words cut as OpenCLIP's pattern cuts them) and `merges` (byte-pair encoding).
 
 mod clean;
 mod entities;

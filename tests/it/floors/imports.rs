@@ -57,8 +57,8 @@ impl Modules {
                     TestModule::File(path) => name_of(&file.with_file_name(path)),
                 });
             }
-            let uses = own.match_indices("use ").filter(|(at, _)| is_start(&own, *at));
-            let used = uses.flat_map(|(at, word)| tree(&own, at + word.len())).map(|leaf| (leaf.alias, leaf.path));
+            let uses = own.match_indices("use ").filter(|(at, _)| is_start(own, *at));
+            let used = uses.flat_map(|(at, word)| tree(own, at + word.len())).map(|leaf| (leaf.alias, leaf.path));
             all.insert(name, Module { file, used: used.collect(), own: own.to_owned(), code });
         }
         Self { all, tests }
