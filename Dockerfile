@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1.7
 #
-# Two targets around the same binary, which loads ONNX Runtime when it starts:
+# Two targets around the same binary, which loads ONNX Runtime when it starts and writes to a Qdrant server (it is built without the
+# embedded store):
 #   docker build --target cpu  -t clipstream:cpu  .     linux/amd64, linux/arm64; the default
 #   docker build --target cuda -t clipstream:cuda .     linux/amd64; CUDA 13, run with --gpus all
 
@@ -14,8 +15,8 @@ COPY . .
 # The caches live outside the layers, so the binary has to be copied out of the target folder.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --locked --release --bin clipstream \
-    && install -D target/release/clipstream /out/clipstream
+    cargo build --locked --release --bin clipstream --no-default-features \
+    && install -D --strip target/release/clipstream /out/clipstream
 
 # ONNX Runtime by the script that development machines use: the same version, the same sha256.
 FROM python:3.12.12-slim-bookworm AS wheels
@@ -53,6 +54,7 @@ COPY --from=files / /
 COPY --from=onnxruntime-cuda /opt/onnxruntime /opt/onnxruntime
 ENV CLIPSTREAM_ORT_DYLIB=/opt/onnxruntime/libonnxruntime.so \
     CLIPSTREAM__CLIP__PROVIDERS=cuda,cpu \
+    CLIPSTREAM__STORE__KIND=qdrant \
     CLIPSTREAM__TELEMETRY__LISTEN=0.0.0.0:9090
 USER 10001
 WORKDIR /var/lib/clipstream
@@ -72,6 +74,7 @@ RUN apt-get update \
 COPY --from=files / /
 COPY --from=onnxruntime-cpu /opt/onnxruntime /opt/onnxruntime
 ENV CLIPSTREAM_ORT_DYLIB=/opt/onnxruntime/libonnxruntime.so \
+    CLIPSTREAM__STORE__KIND=qdrant \
     CLIPSTREAM__TELEMETRY__LISTEN=0.0.0.0:9090
 USER 10001
 WORKDIR /var/lib/clipstream

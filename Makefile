@@ -1,15 +1,23 @@
 # The everyday commands. `make help` lists them.
 
 CARGO ?= cargo
+# Where `preflight` puts an assembler, if there is none.
+export PATH := $(PATH):$(shell scripts/nasm path)
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight onnxruntime demo test test-qdrant check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos outages
+.PHONY: help preflight onnxruntime build build-server demo test test-qdrant check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos outages sanitize
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
 
 demo: preflight onnxruntime ## index the demo catalog and search it; no servers needed
 	$(CARGO) run --locked --release -- demo
+
+build: preflight ## the release binary, stripped, in dist/; its symbols beside it
+	scripts/release
+
+build-server: preflight ## the same without the embedded store: half the build, for workers in front of a Qdrant server
+	scripts/release server
 
 # The servers run for as long as the tests do, unless `make services-up` started them before.
 test: preflight onnxruntime ## all tests, against real servers where this machine can have them
@@ -28,6 +36,10 @@ chaos: preflight onnxruntime ## the fault campaign: make chaos MINUTES=60 [SEED=
 
 outages: preflight onnxruntime ## everything a worker needs is away for MINUTES, each part for a worker of its own: make outages MINUTES=60
 	$(CARGO) test --locked --test chaos -- outages --minutes $(or $(MINUTES),60) $(if $(JSON),--json $(JSON))
+
+sanitize: preflight onnxruntime ## pictures, and the fault campaign, on a worker whose C code has the address sanitizer: make sanitize MINUTES=15 [SEED=7]
+	scripts/sanitize pictures $(PICTURES)
+	scripts/sanitize campaign --minutes $(or $(MINUTES),15) --seed $(or $(SEED),1) $(if $(JSON),--json $(JSON))
 
 check: preflight fmt clippy doc deny ## formatting, lints, documentation, licences
 

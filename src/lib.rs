@@ -5,12 +5,13 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
-//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`used_up`]: tools everyone may use |
-//! | 2 | [`source`], [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
-//! | 3 | [`pipeline`]: from a message to a point, stage by stage |
-//! | 4 | [`worker`], [`api`]: services that assemble ports and pipeline |
-//! | 5 | [`demo`], [`mod@bench`]: whole jobs made of those services |
-//! | 6 | [`cli`]: verbs, arguments, exit codes |
+//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`used_up`], [`encoding`]: tools everyone may use |
+//! | 2 | [`picture`], [`tokenize`], [`model`]: trades that know no runtime |
+//! | 3 | [`source`], [`format`](mod@format), [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
+//! | 4 | [`pipeline`]: from a message to a point, stage by stage |
+//! | 5 | [`worker`], [`api`]: services that assemble ports and pipeline |
+//! | 6 | [`demo`], [`mod@bench`]: whole jobs made of those services |
+//! | 7 | [`cli`]: verbs, arguments, exit codes |
 
 pub mod adaptive;
 pub mod api;
@@ -22,9 +23,13 @@ pub mod config;
 pub mod dead_letter;
 pub mod demo;
 pub mod domain;
+pub mod encoding;
+pub mod format;
 pub mod hub;
 pub mod kafka_client;
 pub mod media;
+pub mod model;
+pub mod picture;
 pub mod pipeline;
 pub mod redact;
 pub mod retry;
@@ -33,5 +38,6 @@ pub mod source;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod tokenize;
 pub mod used_up;
 pub mod worker;

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use clipstream::clip::{Preprocess, decode_picture};
+use clipstream::picture::{Preprocess, decode_picture};
 use clipstream::domain::{Decoding, Orientation};
 use libfuzzer_sys::fuzz_target;
 

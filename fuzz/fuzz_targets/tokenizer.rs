@@ -5,15 +5,14 @@
 
 use std::sync::OnceLock;
 
-use clipstream::clip::Tokenizer;
+use clipstream::tokenize::{Tokenizer, open_clip};
 use libfuzzer_sys::fuzz_target;
 
-const CLIP: &[u8] = include_bytes!("../../demo/model/textual/tokenizer.json");
 const CONTEXT_LENGTH: usize = 77;
 
 fn clip() -> &'static Tokenizer {
     static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
-    TOKENIZER.get_or_init(|| Tokenizer::from_bytes(CLIP, CONTEXT_LENGTH).expect("the demo model's tokenizer"))
+    TOKENIZER.get_or_init(|| Tokenizer::from_bytes(open_clip::VOCABULARY, CONTEXT_LENGTH).expect("CLIP's own"))
 }
 
 // A file where it begins with `{`, a text otherwise.

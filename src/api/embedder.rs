@@ -4,11 +4,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::budget::Budget;
-use crate::clip::{Clip, ClipError};
+use crate::clip::{Clip, ClipError, PictureLimits, PicturePool};
 use crate::config::Settings;
-use crate::domain::{Embedding, Explain, Failure, Finding, Fingerprint, MediaUrl, ModelId, Recorded};
-use crate::media::{Media, MediaClient, MediaError, Validators};
-use crate::pipeline::{Embed, Limits, Picture, Target};
+use crate::domain::{Embedding, Explain, Finding, Fingerprint, MediaUrl, ModelId};
+use crate::media::{MediaClient, MediaError};
 use crate::redact;
 use crate::telemetry::Metrics;
 
@@ -33,7 +32,7 @@ use crate::telemetry::Metrics;
 pub struct Embedder {
     clip: Arc<Clip>,
     media: MediaClient,
-    embed: Arc<Embed>,
+    pictures: Arc<PicturePool>,
     media_bytes_max: u64,
 }
 
@@ -85,8 +84,6 @@ pub enum EmbedError {
     /// The model that was asked for, or any, is missing from clip.models.
     #[error("{0}")]
     NotConfigured(Finding),
-    #[error("{}", .0.fault)]
-    Failed(#[from] Failure),
 }
 
 impl Explain for EmbedError {
@@ -96,7 +93,6 @@ impl Explain for EmbedError {
             Self::Media(error) => error.explain(),
             Self::Input(why) => Finding::new(why),
             Self::NotConfigured(finding) => finding.clone(),
-            Self::Failed(failure) => failure.fault.explain(),
         }
     }
 }
@@ -129,13 +125,9 @@ impl Embedder {
     /// # Errors
     /// When the threads that preprocess cannot be started.
     pub fn new(clip: Arc<Clip>, media: MediaClient, settings: &Settings) -> Result<Self, EmbedError> {
-        let limits = Limits {
-            threads: settings.clip.preprocess_threads(),
-            pixels_max: settings.media.pixels_max,
-            decode_bytes_max: settings.clip.decode_bytes_max(),
-        };
-        let embed = Embed::new(limits).map_err(|e| EmbedError::Input(format!("no threads to preprocess on: {e}")))?;
-        Ok(Self { clip, media, embed: Arc::new(embed), media_bytes_max: settings.media.media_bytes_max })
+        let pictures = PicturePool::new(PictureLimits::of(settings))
+            .map_err(|e| EmbedError::Input(format!("no threads to preprocess on: {e}")))?;
+        Ok(Self { clip, media, pictures: Arc::new(pictures), media_bytes_max: settings.media.media_bytes_max })
     }
 
     pub(super) fn clip(&self) -> &Arc<Clip> {
@@ -165,15 +157,15 @@ impl Embedder {
     }
 
     pub async fn embed_image(&self, image: ImageInput) -> Result<Embedding, EmbedError> {
-        let media = match image {
-            ImageInput::Url(url) => self.media.fetch(&url).await?,
-            ImageInput::Bytes(bytes) => unfetched(bytes),
-            ImageInput::Path(path) => self.read(&path).await?,
-        };
-        let target = Target::new(self.clip.clone(), &Recorded::default());
-        let embedded = self.embed.embed(&[target], Some(&Picture::Fetched(media)), None).await?;
-        let image = embedded.targets.into_iter().next().and_then(|given| given.vectors.image);
-        image.ok_or_else(|| EmbedError::Input("the model gave no vector for the picture".to_owned()))
+        match image {
+            ImageInput::Url(url) => {
+                // Held as long as its bytes are: they count against what is fetched at once.
+                let media = self.media.fetch(&url).await?;
+                Ok(self.clip.embed_image(media.bytes.clone(), &self.pictures).await?)
+            }
+            ImageInput::Bytes(bytes) => Ok(self.clip.embed_image(bytes, &self.pictures).await?),
+            ImageInput::Path(path) => Ok(self.clip.embed_image(self.read(&path).await?, &self.pictures).await?),
+        }
     }
 
     /// Many pictures, in order, each with its own result: one bad picture fails alone.
@@ -181,7 +173,7 @@ impl Embedder {
         futures::future::join_all(images.into_iter().map(|image| self.embed_image(image))).await
     }
 
-    async fn read(&self, path: &Path) -> Result<Media, EmbedError> {
+    async fn read(&self, path: &Path) -> Result<Bytes, EmbedError> {
         let shown = redact::cut(&path.display().to_string(), 200);
         let unreadable = |e: std::io::Error| EmbedError::Input(format!("cannot read {shown}: {e}"));
         let bytes_found = tokio::fs::metadata(path).await.map_err(unreadable)?.len();
@@ -191,11 +183,6 @@ impl Embedder {
                 self.media_bytes_max
             )));
         }
-        let bytes = tokio::fs::read(path).await.map_err(unreadable)?.into();
-        Ok(unfetched(bytes))
+        Ok(tokio::fs::read(path).await.map_err(unreadable)?.into())
     }
-}
-
-fn unfetched(bytes: Bytes) -> Media {
-    Media { bytes, validators: Validators::default(), url: String::new(), reservation: None }
 }

@@ -8,9 +8,10 @@ use futures::stream;
 use serde::Serialize;
 
 use super::{BenchError, catalog, median, read};
-use crate::clip::{Clip, ClipError, ModelAlone, Pixels};
+use crate::clip::{Clip, ClipError, ModelAlone};
 use crate::config::{ClipSettings, ModelEntry, Settings};
 use crate::domain::{ClipReason, Embedding, Modality, ModelId, Precision};
+use crate::picture::Pixels;
 use crate::pipeline::clip_fault::of_clip;
 
 /// One model through its queue, and ONNX Runtime alone, over batch sizes, threads and precisions.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{BenchError, median, photo, read, scratch};
-use crate::clip::{Clip, ClipError, Preprocess, decode_picture};
+use crate::clip::{Clip, ClipError};
 use crate::config::Settings;
 use crate::domain::{Decoding, Orientation};
+use crate::picture::{Preprocess, decode_picture};
 
 /// OpenCLIP's `preprocess_cfg` of ViT-B-32/openai.
 const VIT_B_32: &str = r#"{"size": [224, 224], "mode": "RGB", "mean": [0.48145466, 0.4578275, 0.40821073],
@@ -222,7 +223,7 @@ fn peer(python: &Path, image: &Path, repeat: usize) -> Result<PeerLine, BenchErr
 async fn agreement(clip: &Clip, catalog: &[PathBuf], pixels_max: u64) -> Result<Agreement, BenchError> {
     let enlarged = Preprocess::from_json(r#"{"size": 1536, "resize_mode": "squash", "background": [255, 255, 255]}"#)
         .map_err(|e| BenchError::Input(e.to_string()))?;
-    let failed = |e: crate::clip::PictureError| BenchError::Input(e.message);
+    let failed = |e: crate::picture::PictureError| BenchError::Input(e.message);
     let step = (catalog.len() / COMPARED).max(1);
     let mut jpegs = Vec::new();
     for path in catalog.iter().step_by(step).take(COMPARED) {

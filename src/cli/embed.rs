@@ -9,8 +9,8 @@ use serde_json::json;
 use super::{CliError, Exit, Global};
 use crate::api::{EmbedError, Embedder, ImageInput};
 use crate::domain::{Embedding, Explain, Finding, Modality, ModelId, registry};
+use crate::encoding::text_of;
 use crate::redact;
-use crate::source::text_of;
 
 /// Inputs under way at once: enough to fill a batch of either tower twice.
 const INPUTS_IN_FLIGHT: usize = 64;

@@ -133,7 +133,6 @@ impl From<EmbedError> for CliError {
         let code = match &error {
             EmbedError::Model(e) => unless_permanent(e.class()),
             EmbedError::Media(e) => unless_permanent(e.class),
-            EmbedError::Failed(e) => unless_permanent(e.fault.class),
             EmbedError::NotConfigured(_) => Exit::Usage,
             EmbedError::Input(_) => Exit::Failed,
         };

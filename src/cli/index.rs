@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::output::{counted, watch};
 use super::{CliError, Exit, Global, stop_on_signals};
-use crate::clip::sniff_picture;
 use crate::dead_letter::FileDeadLetters;
+use crate::picture::sniff_picture;
 use crate::pipeline::Progress;
 use crate::redact;
 use crate::source::{DirectorySource, LeftOut, LeftOutKind, LinesSource, Source, SourceError, Walk};

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::output::counted;
 use super::{CliError, Exit, Global, progress};
 use crate::config::{KeySettings, is_pattern};
-use crate::pipeline::write_key;
+use crate::format::write_key;
 use crate::redact;
 use crate::source::{Line, LineReader, ProduceError, Producer, SourceError};
 

@@ -2,9 +2,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::tower::{ImageTower, TextTower, Tower};
-use super::{Clip, ClipError, Pixels, Tokenizer};
+use super::{Clip, ClipError};
 use crate::config::ClipSettings;
 use crate::domain::Embedding;
+use crate::picture::Pixels;
+use crate::tokenize::Tokenizer;
 
 /// The model alone: towers of its own with the settings of the loaded model, driven without queue or pipeline. What a
 /// bench holds the pipeline against.

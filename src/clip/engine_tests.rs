@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::super::probes::Probes;
-use super::super::session::CareOf;
 use super::*;
+use crate::clip::probes::Probes;
+use crate::clip::session::CareOf;
 use crate::domain::Modality;
 
 /// Known to be good.

@@ -4,6 +4,8 @@
 //! files are quoted; nothing that came in a message is, except cut.
 
 use crate::domain::Class;
+use crate::model::ModelError;
+use crate::picture::PictureError;
 
 /// The reason of a vector that is none: NaN, infinite, or nothing but zeros.
 pub(super) const EMBEDDING_INVALID: &str = "embedding_invalid";
@@ -77,6 +79,20 @@ impl ClipError {
             Self::Run { .. } => Class::Transient,
             Self::Load { .. } | Self::Session { .. } | Self::Stopped => Class::Outage,
         }
+    }
+}
+
+/// What is wrong with a model's files is wrong with the model.
+impl From<ModelError> for ClipError {
+    fn from(error: ModelError) -> Self {
+        Self::load(error.reason, error.message)
+    }
+}
+
+/// The same file fails again, with any model.
+impl From<PictureError> for ClipError {
+    fn from(error: PictureError) -> Self {
+        Self::item(error.reason, error.message)
     }
 }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::test_graph::{F32, TestGraph};
 use super::*;
 use crate::config::{ActivationMismatch, ModelEntry};
 use crate::domain::{Activation, Precision};
+use crate::model::test_graph::{self, F32, TestGraph};
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
 
@@ -108,7 +108,7 @@ fn adds_bytes_exactly() -> bool {
 fn a_model_is_inspected_without_being_run() {
     let inspected = inspect(&fixture("xenova-combined"), &ClipSettings::default(), Precision::Fp32).unwrap();
     assert_eq!(inspected.problems, [""; 0]);
-    let ports = |ports: &[onnx::Port]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let ports = |ports: &[crate::model::Port]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(ports(&inspected.image.inputs), ["pixel_values f32[image_batch_size, num_channels, height, width]"]);
     assert_eq!(ports(&inspected.text.outputs), ["text_embeds f32[text_batch_size, 16]"]);
     assert_eq!(inspected.precisions, [Precision::Fp32, Precision::Int8]);

@@ -11,14 +11,9 @@ use ort::session::builder::SessionBuilder;
 use ort::value::{Outlet, TensorElementType};
 
 use super::ClipError;
-use super::onnx::{Onnx, extract};
 use crate::domain::Modality;
+use crate::model::{OUTPUT_NAMES, tower_of};
 use crate::redact;
-
-/// Outputs that are the embedding, by preference: OpenCLIP and Immich exports, then Optimum's and FastEmbed's, then
-/// merged ones. Graphs may give hidden states beside it.
-pub(super) const OUTPUT_NAMES: [&str; 5] =
-    ["image_embedding", "text_embedding", "image_embeds", "text_embeds", "embeddings"];
 
 /// What the export tool writes: old enough for any ONNX Runtime that is accepted here.
 const EXPORT_OPSET: u32 = 18;
@@ -112,8 +107,7 @@ pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &
     let session = match source.part {
         None => builder.commit_from_file(file),
         Some(modality) => {
-            let onnx = Onnx::open(file)?;
-            let model = extract(&onnx, &combined_output(&onnx, modality)?)?;
+            let model = tower_of(file, modality)?;
             // Where external weights are: the extracted model has no folder of its own.
             let folder = file.parent().unwrap_or(Path::new(".")).to_string_lossy();
             builder
@@ -146,35 +140,6 @@ fn refusal(message: &str, library: &Path) -> Option<(String, String)> {
              to a newer library"
         ),
     ))
-}
-
-/// The output of a graph with both towers that is one tower's embedding.
-pub(super) fn combined_output(onnx: &Onnx, modality: Modality) -> Result<String, ClipError> {
-    let outputs = onnx.outputs();
-    let words: &[&str] = match modality {
-        Modality::Image => &["image", "vision", "visual"],
-        Modality::Text => &["text"],
-    };
-    let is_embedding = |name: &str| !["logits", "hidden", "pooler"].iter().any(|word| name.contains(word));
-    let of_tower = |name: &str| words.iter().any(|word| name.contains(word));
-    let mut found = outputs.iter().filter(|o| o.axes.len() == 2 && of_tower(&o.name) && is_embedding(&o.name));
-    let preferred = OUTPUT_NAMES.iter().find_map(|name| outputs.iter().find(|o| o.name == *name && of_tower(name)));
-    match (preferred, found.next(), found.next()) {
-        (Some(output), ..) | (None, Some(output), None) => Ok(output.name.clone()),
-        _ => {
-            let found: Vec<_> = outputs.iter().map(ToString::to_string).collect();
-            Err(ClipError::load(
-                "model_unusable",
-                format!(
-                    "the graph's outputs are {}; expected one that is the {} embedding, [batch, dimension], for \
-                     example {}; export the two towers apart",
-                    found.join(", "),
-                    modality.as_str(),
-                    if modality == Modality::Image { "image_embeds" } else { "text_embeds" },
-                ),
-            ))
-        }
-    }
 }
 
 /// What an image tower takes and gives.

@@ -1,19 +1,16 @@
 //! What a model's directory has, without running it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::directory::{self, ModelFiles};
-use super::facts::ModelFacts;
-use super::fit::Known;
-use super::load::{Opened, preprocessing};
-use super::manifest::Manifest;
-use super::onnx::{GraphFacts, Port};
-use super::{ClipError, Preprocess};
+use super::ClipError;
+use super::open::Opened;
 use crate::config::{ClipSettings, ModelEntry};
-use crate::domain::{Activation, Fingerprint, Modality, ModelId, Precision};
+use crate::domain::{Activation, Fingerprint, Modality, Precision};
+use crate::model::{GraphFacts, Known, ModelFacts, ModelFiles, Port, find};
+use crate::picture::Preprocess;
 
 /// A model's files, and what its graphs say of themselves.
 #[derive(Clone, Debug, Serialize)]
@@ -79,11 +76,12 @@ pub struct TowerInspection {
 pub fn inspect(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Inspection, ClipError> {
     let settings = &ClipSettings { precision, ..settings.clone() };
     let directory = settings.model_directory(entry);
-    let files = directory::find(&entry.id, &directory, precision)?;
+    let files = find(&entry.id, &directory, precision)?;
     let facts = ModelFacts::read(&files)?;
     let known = Known::of(&entry.id, &files)?;
     let mut problems: Vec<String> = known.activation_problem(&facts).into_iter().collect();
-    let preprocess = preprocessing(&entry.id, &known, &files)
+    let preprocess = known
+        .preprocess(&files)
         .and_then(|found| known.check_preprocessing(&files, &found).map(|()| found))
         .map(|found| found.with(settings.orientation, settings.decoding))
         .map_err(|e| problems.push(e.to_string()))
@@ -113,21 +111,6 @@ pub fn inspect(entry: &ModelEntry, settings: &ClipSettings, precision: Precision
     })
 }
 
-/// The id that a directory's `clipstream.json` names.
-pub fn model_of(directory: &Path) -> Option<ModelId> {
-    manifest_of(directory)?.model()
-}
-
-/// The precisions that a directory's `clipstream.json` names.
-pub fn precisions_of(directory: &Path) -> Option<Vec<Precision>> {
-    Some(manifest_of(directory)?.precisions).filter(|precisions| !precisions.is_empty())
-}
-
-fn manifest_of(directory: &Path) -> Option<Manifest> {
-    let path = directory.join("clipstream.json");
-    if path.is_file() { Manifest::read(&path).ok() } else { None }
-}
-
 fn fingerprint(
     entry: &ModelEntry,
     settings: &ClipSettings,
@@ -139,7 +122,7 @@ fn fingerprint(
     let written = |facts: &GraphFacts| facts.embedding.as_ref()?.axes.last()?.parse::<usize>().ok();
     match (written(&facts.image), written(&facts.text)) {
         (Some(dimension), Some(other)) if dimension == other => {
-            facts.fingerprint(&entry.id, dimension, preprocess, files).map(Some)
+            Ok(Some(facts.fingerprint(&entry.id, dimension, preprocess, files)?))
         }
         _ => Opened::open(entry, settings)?.fingerprint(&entry.id).map(Some),
     }

@@ -4,52 +4,44 @@
 //! tower is run by threads of its own; callers from many tasks share batches.
 
 mod alone;
-mod area;
 mod blame;
-mod directory;
+mod compare;
 mod ends;
 mod engine;
 mod error;
-mod facts;
-mod fit;
 #[cfg(test)]
 mod fixture_tests;
-mod golden;
 mod graph;
 mod inspect;
 mod load;
-mod manifest;
-mod onnx;
+mod open;
 mod opener;
-mod picture;
-mod preprocess;
+mod picture_pool;
 mod probes;
 mod providers;
 mod runs;
 mod runtime;
 mod session;
-#[cfg(test)]
-mod test_graph;
-mod tokenize;
 mod tower;
 mod verify;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 pub use alone::ModelAlone;
 pub use error::{ClipError, is_of_memory};
-pub use inspect::{Inspection, TowerInspection, inspect, model_of, precisions_of};
-pub use onnx::Port;
-pub use picture::{Picture, PictureError, decode_picture, picture_bytes, sniff_picture};
-pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
+pub use inspect::{Inspection, TowerInspection, inspect};
+pub use picture_pool::{PictureLimits, PicturePool, PreparedPicture, Preprocessed};
 pub use providers::Active;
 pub use runs::Runs;
-pub use tokenize::{Tokenizer, TokenizerError};
 pub use verify::{Case, Verification, verify};
 
 use crate::config::ClipSettings;
 use crate::domain::{Embedding, Fingerprint, ModelId};
+use crate::picture::{Pixels, Preprocess};
 use crate::telemetry::Pulse;
+use crate::tokenize::Tokenizer;
 use engine::Engine;
 use opener::Opener;
 use tower::{ImageTower, TextTower};
@@ -121,6 +113,14 @@ impl Clip {
         // Here, so that a wrong picture never costs its neighbours a run.
         ImageTower::check(self.image_size, &pixels)?;
         self.image.embed(pixels).await
+    }
+
+    /// The unit vector of a picture's file, decoded and preprocessed by `pool`.
+    pub async fn embed_image(&self, file: Bytes, pool: &PicturePool) -> Result<Embedding, ClipError> {
+        let preprocess = self.preprocess.clone();
+        let made = pool.preprocess(file, move |_| vec![preprocess]).await?;
+        let pixels = made.picture.and_then(|picture| picture.pixels.into_iter().next());
+        self.embed_pixels(pixels.ok_or(ClipError::Stopped)?).await
     }
 
     /// The unit vector of a text, cut at the model's context length as OpenCLIP cuts it. Joins the next batch.

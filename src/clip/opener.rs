@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use super::directory::ModelFiles;
-use super::fit;
+use super::ClipError;
 use super::graph::{self, Source};
-use super::load::CLIP_TOKENIZER;
 use super::providers::{Active, ImageShapes, Providers, TextShapes, Tried, image_profiles, text_profiles};
 use super::tower::{ImageTower, TextTower, Tolerance};
-use super::{ClipError, Tokenizer, TokenizerError};
 use crate::config::ClipSettings;
 use crate::domain::{Embedding, Modality, Precision};
+use crate::model::{ModelFiles, check_vocabulary};
+use crate::tokenize::{Tokenizer, TokenizerError, open_clip};
 
 /// Texts of several lengths, longest last, that the text tower is tried with. The vectors of padded and real length are
 /// compared for each.
@@ -149,7 +148,7 @@ impl Opener {
             |session, provider| {
                 let signature = graph::text_signature(&session)?;
                 let shapes = TextShapes::new(provider, self.settings(), context_length);
-                TextTower::new(session, signature, context_length, shapes)
+                TextTower::new(session, signature, context_length, self.files.padding_id, shapes)
             },
             |tower, provider| {
                 let tokenizer = match tokenizer {
@@ -174,10 +173,10 @@ impl Opener {
     fn tokenizer(&self, context_length: usize) -> Result<Tokenizer, ClipError> {
         let tokenizer = match &self.files.tokenizer {
             Some(file) => Tokenizer::from_file(file, context_length),
-            None => Tokenizer::from_bytes(CLIP_TOKENIZER, context_length),
+            None => Tokenizer::from_bytes(open_clip::VOCABULARY, context_length),
         }
         .map_err(unusable)?;
-        fit::check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;
+        check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;
         Ok(tokenizer)
     }
 }

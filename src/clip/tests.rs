@@ -5,10 +5,10 @@ use std::path::Path;
 use futures::future::join_all;
 use serde_json::json;
 
-use super::test_graph::{F16, F32, I32, I64, Second, channel_means, token_sums};
 use super::tower::Tower as _;
 use super::*;
 use crate::config::{ModelEntry, Provider, ProviderEntry};
+use crate::model::test_graph::{self, F16, F32, I32, I64, Second, channel_means, token_sums};
 use crate::telemetry::Metrics;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");

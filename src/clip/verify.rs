@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::ClipError;
-use super::golden::{Compared, Golden};
-use super::load::Opened;
-use super::manifest::Manifest;
+use super::open::Opened;
+use super::{ClipError, compare};
 use crate::config::{ActivationMismatch, ClipSettings, ModelEntry};
 use crate::domain::{Modality, Precision};
+use crate::model::{Compared, Golden, Manifest, find};
 
 /// The result of [`verify`].
 #[derive(Clone, Debug, Serialize)]
@@ -58,7 +57,7 @@ pub struct Case {
 pub fn verify(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Verification, ClipError> {
     let directory = settings.model_directory(entry);
     let settings = &ClipSettings { precision, ..settings.clone() };
-    let files = super::directory::find(&entry.id, &directory, precision)?;
+    let files = find(&entry.id, &directory, precision)?;
     super::load_runtime(settings)?;
     let mut result = Verification {
         model: entry.id.to_string(),
@@ -115,14 +114,14 @@ impl Verification {
         if settings.activation_mismatch == ActivationMismatch::Refuse {
             self.problems.extend(model.activation_problem.clone());
         }
-        let compared = golden.compare(&mut model)?;
-        let floor = golden.floor(&model);
+        let compared = compare::compare(golden, &mut model)?;
+        let floor = compare::floor(golden, &model);
         let has_fp32 = precision != Precision::Fp32 && model.opener.files.precisions.contains(&Precision::Fp32);
         drop(model);
         let mut reference = Vec::new();
         if has_fp32 {
             let measured = ClipSettings { precision: Precision::Fp32, ..measured };
-            reference = golden.compare(&mut Opened::open(entry, &measured)?)?;
+            reference = compare::compare(golden, &mut Opened::open(entry, &measured)?)?;
         }
         self.problems.extend(compared.iter().filter_map(|c| c.problem(floor)));
         self.cases = (0..compared.len()).filter_map(|n| Some(case(compared.get(n)?, reference.get(n)))).collect();

@@ -5,8 +5,9 @@ use super::providers::{
     self, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
     TensorRtSettings,
 };
-use super::reader::{Expected, Reader, Review, Text};
+use super::reader::{Reader, Review};
 use super::store::StoreSettings;
+use super::text::{Expected, Text, text_by_name};
 use crate::domain::{Decoding, ModelId, Orientation, Precision, registry};
 
 /// Least memory for decoding that is chosen without being asked: a photo of 12 megapixels, whatever its kind.
@@ -91,6 +92,8 @@ impl ActivationMismatch {
         }
     }
 }
+
+text_by_name!(ActivationMismatch);
 
 impl ClipSettings {
     /// `models_directory`, resolved: without one `${XDG_CACHE_HOME:-$HOME/.cache}/clipstream/models`, beside ONNX Runtime's

@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::{Expected, Reader, Review};
+use super::reader::{Reader, Review};
+use super::text::Expected;
 use super::{KafkaSettings, OffsetReset, StoreSettings, is_pattern};
 use crate::domain::Guard;
 

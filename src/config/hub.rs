@@ -1,6 +1,7 @@
 use super::http_url;
 use super::layers::is_hugging_faces;
-use super::reader::{Expected, Reader, Review};
+use super::reader::{Reader, Review};
+use super::text::Expected;
 use crate::redact::Secret;
 
 /// `[hub]`: where `clipstream models pull` downloads models from. Endpoint, token and offline also come from

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use super::OauthSettings;
 use super::kafka_keys::KeySettings;
 use super::problem::nearest;
-use super::reader::{Expected, Reader, Review, Text, choice};
+use super::reader::{Reader, Review};
+use super::text::{Expected, Text, choice};
 use crate::domain::Op;
 use crate::redact::Secret;
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::reader::{Expected, Reader, Review, Text, choice};
+use super::reader::{Reader, Review};
+use super::text::{Expected, Text, choice};
 
 /// Of `[kafka]`: what message keys are, and where the tenant is told. The default leaves tenants to the messages' bodies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 use serde_json::{Value, json};
 use url::{Host, Url};
 
-use super::reader::{Expected, Reader, Review};
+use super::reader::{Reader, Review};
+use super::text::Expected;
 use crate::redact::Secret;
 
 /// `[kafka.oauth]`: where the token of the mechanism `OAUTHBEARER` comes from. Either a file that somebody else keeps

@@ -3,8 +3,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::http_url;
-use super::reader::{Expected, Reader, Review, Text};
+use super::reader::{Reader, Review};
 use super::s3_buckets::S3Allowed;
+use super::text::{Expected, Text};
 
 /// `[media]`: how pictures are fetched.
 #[derive(Clone, Debug)]

@@ -22,6 +22,7 @@ mod store;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod text;
 mod values;
 
 use ::config::{Map, Value, ValueKind};
@@ -40,11 +41,11 @@ pub use providers::{
     Arena, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
     TensorRtSettings,
 };
-pub use reader::Expected;
 pub use s3_buckets::S3Allowed;
 pub use show::{Effective, Entry};
 pub use store::{StoreKind, StoreSettings};
 pub use telemetry::{HUNG_AFTER_MS, LogFormat, TelemetrySettings, log_filter};
+pub use text::Expected;
 
 use reader::{Reader, Review};
 

@@ -1,5 +1,6 @@
 use super::KafkaSettings;
-use super::reader::{Expected, Reader, Review};
+use super::reader::{Reader, Review};
+use super::text::Expected;
 
 /// `[pipeline]`: bounds, retries and drain.
 #[derive(Clone, Debug)]

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::reader::{Expected, Reader, Review, Text, choice};
+use super::reader::{Reader, Review};
+use super::text::{Expected, Text, choice};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Provider {

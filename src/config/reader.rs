@@ -9,45 +9,9 @@ use config::{Map, Value, ValueKind};
 
 use super::problem::{Problem, nearest, quoted};
 use super::show::{Effective, Entry, text_as_toml};
+use super::text::{Expected, Text, choice};
 use super::values::{item, whole_number};
 use crate::redact::Secret;
-
-/// A value that is written as text. `parse` takes text that is not empty; `text` gives it back.
-pub trait Text: Sized {
-    fn parse(text: &str) -> Result<Self, Expected>;
-    fn text(&self) -> String;
-}
-
-/// What a value should have been.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected {
-    pub expected: String,
-    pub hint: Option<String>,
-}
-
-impl Expected {
-    pub fn new(expected: impl Into<String>) -> Self {
-        Self { expected: expected.into(), hint: None }
-    }
-
-    pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
-    }
-}
-
-/// One of a few words, with a "did you mean".
-pub fn choice<T: Copy>(text: &str, all: impl IntoIterator<Item = (&'static str, T)>) -> Result<T, Expected> {
-    let all: Vec<(&'static str, T)> = all.into_iter().collect();
-    if let Some((_, value)) = all.iter().find(|(name, _)| *name == text) {
-        return Ok(*value);
-    }
-    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-    let expected = Expected::new(format!("one of {}", names.join(", ")));
-    Err(match nearest(text, names) {
-        Some(name) => expected.hint(format!("did you mean {name}?")),
-        None => expected,
-    })
-}
 
 /// One section, while it is read.
 pub struct Reader {

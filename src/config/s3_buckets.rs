@@ -1,4 +1,4 @@
-use super::reader::{Expected, Text};
+use super::text::{Expected, Text};
 
 /// An entry of `media.s3_buckets`: what messages may name with `s3://`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
 use super::http_url;
-use super::reader::{Expected, Reader, Review, Text, choice};
+use super::reader::{Reader, Review};
+use super::text::{Expected, Text, choice};
 use crate::domain::{Guard, ModelId};
 use crate::redact::Secret;
 

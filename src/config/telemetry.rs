@@ -3,7 +3,8 @@ use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 
 use super::problem::nearest;
-use super::reader::{Expected, Reader, Review, Text, choice};
+use super::reader::{Reader, Review};
+use super::text::{Expected, Text, choice};
 
 /// The default of `telemetry.hung_after_ms`.
 pub const HUNG_AFTER_MS: u64 = 600_000;

@@ -288,7 +288,7 @@ fn retry_topics_are_refused_where_they_could_not_keep_order() {
 fn names_of_models_are_brought_into_one_form() {
     let models = |text: &str| {
         let loaded = Settings::load(Layers::default().with_flag("--set", format!("clip.models={text}")));
-        loaded.map(|settings| settings.clip.models.iter().map(reader::Text::text).collect::<Vec<_>>())
+        loaded.map(|settings| settings.clip.models.iter().map(text::Text::text).collect::<Vec<_>>())
     };
     assert_eq!(
         models("ViT-L/14,clip-ViT-B-32=m,ViT-B-32/laion2b-s34b-b79k,ours/v1=o").unwrap(),

@@ -2,13 +2,10 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 
 use config::{Value, ValueKind};
 
-use super::clip::ActivationMismatch;
-use super::reader::{Expected, Text, choice};
-use crate::domain::{Decoding, Orientation, Precision};
+use super::text::{Expected, Text};
 
 pub(super) fn item<T: Text>(value: &Value) -> Result<T, Expected> {
     match &value.kind {
@@ -73,40 +70,3 @@ fn in_base_unit(key: &str, value: &Value) -> Option<u64> {
     };
     number.checked_mul(factor)
 }
-
-impl Text for String {
-    fn parse(text: &str) -> Result<Self, Expected> {
-        Ok(text.to_owned())
-    }
-
-    fn text(&self) -> String {
-        self.clone()
-    }
-}
-
-impl Text for PathBuf {
-    fn parse(text: &str) -> Result<Self, Expected> {
-        Ok(Self::from(text))
-    }
-
-    fn text(&self) -> String {
-        self.display().to_string()
-    }
-}
-
-/// Choices that know all of themselves and their names.
-macro_rules! text_by_name {
-    ($($choice:ty),+) => {$(
-        impl Text for $choice {
-            fn parse(text: &str) -> Result<Self, Expected> {
-                choice(text, Self::ALL.map(|one| (one.as_str(), one)))
-            }
-
-            fn text(&self) -> String {
-                self.as_str().to_owned()
-            }
-        }
-    )+};
-}
-
-text_by_name!(ActivationMismatch, Decoding, Orientation, Precision);

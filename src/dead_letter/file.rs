@@ -15,7 +15,8 @@ use crate::domain::Failure;
 /// Dead letters as JSON Lines: in a file, each one synced to disk before `send` returns, or on standard error.
 ///
 /// `{"topic", "partition", "offset", "timestamp_ms", "key", "value", "headers": [[name, value]], "stage", "class",
-/// "reason", "message", "attempts", "failed_at"}`. Key, value and header values are strings, null where there is none,
+/// "reason", "message", "attempts", "failed_at"}`, and "requests" where the message brought several: the numbers, from 1, of those
+/// that failed. Key, value and header values are strings, null where there is none,
 /// and `{"base64": "…"}` where they are not UTF-8.
 #[derive(Clone, Debug)]
 pub struct FileDeadLetters {
@@ -137,7 +138,7 @@ fn append_locked(file: &mut File, line: &[u8]) -> io::Result<()> {
 fn describe(letter: &DeadLetter) -> Value {
     let (message, Failure { stage, fault }) = (&letter.message, &letter.failure);
     let headers = message.headers.iter().map(|(name, value)| json!([name, text(value.as_deref())]));
-    json!({
+    let mut line = json!({
         "topic": &*message.position.topic,
         "partition": message.position.partition,
         "offset": message.position.offset,
@@ -151,7 +152,11 @@ fn describe(letter: &DeadLetter) -> Value {
         "message": fault.to_string(),
         "attempts": letter.attempts,
         "failed_at": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
-    })
+    });
+    if !letter.requests.is_empty() {
+        line["requests"] = letter.requests.iter().map(|index| index + 1).collect();
+    }
+    line
 }
 
 #[cfg(test)]
@@ -177,6 +182,7 @@ mod tests {
             },
             failure: Fault::new(DecodeReason::MessageInvalid, "expected an object").at(Stage::Decode),
             attempts: 1,
+            requests: Vec::new(),
         }
     }
 

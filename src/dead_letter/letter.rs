@@ -6,7 +6,9 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::DeadLetter;
-use crate::kafka_client::{CONNECT_PREFIX, LEADER_EPOCH, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, TOPIC_ID};
+use crate::kafka_client::{
+    CONNECT_PREFIX, LEADER_EPOCH, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, REQUESTS, TOPIC_ID, request_numbers,
+};
 
 /// How often a message was replayed. The message's own: it stays with it, also into its next dead letter.
 pub const REPLAYS: &str = "clipstream.replays";
@@ -86,6 +88,9 @@ pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(St
         (MESSAGE_TIMESTAMP, origin.timestamp_ms.unwrap_or(NO_TIMESTAMP).to_string()),
     ];
     more.extend(origin.topic_id.map(|id| (TOPIC_ID, id.to_string())));
+    if !letter.requests.is_empty() {
+        more.push((REQUESTS, request_numbers(&letter.requests)));
+    }
     more.extend(origin.leader_epoch.map(|epoch| (LEADER_EPOCH, epoch.to_string())));
     let mut headers = position_headers(letter);
     headers.extend(reason.into_iter().map(connect));

@@ -2,6 +2,7 @@
 //! how dead letters are read back (`read`).
 
 mod file;
+mod found;
 mod kafka;
 mod letter;
 mod parts;
@@ -24,6 +25,8 @@ pub struct DeadLetter {
     pub failure: Failure,
     /// This time.
     pub attempts: u32,
+    /// Which of the message's requests failed, from 0, in order. Empty where it brought no more than one, or could not be read.
+    pub requests: Vec<usize>,
 }
 
 impl DeadLetter {

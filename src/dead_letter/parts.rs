@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use super::StoredLetter;
+use super::found::{Found, Unreadable};
 use super::letter::Part;
-use super::read::{Found, Unreadable};
 use crate::domain::Position;
 
 /// Letters of which parts are waited for at once. Their writers are as many as there are workers, mostly one.

@@ -17,6 +17,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use regex::Regex;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+pub use super::found::{Found, Unreadable};
 use super::parts::Assembly;
 use super::{DeadLetterError, StoredLetter};
 use crate::config::{DeadLetterSettings, KafkaSettings, is_pattern};
@@ -42,20 +43,6 @@ pub type Start = BTreeMap<(String, i32), i64>;
 
 /// Letters in the order of their partition, then the end of the channel; an error is the last item.
 pub type Letters = Receiver<Result<Found, DeadLetterError>>;
-
-/// What is read where a letter is expected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    Letter(Box<StoredLetter>),
-    Unreadable(Unreadable),
-}
-
-/// Something that was cut off while it was written. It does not keep others from being read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
-    pub position: Position,
-    pub why: String,
-}
 
 /// Reads topics of dead letters, one after the other, each up to its end as it is when its turn comes. Of a transaction
 /// nothing is read before it is committed.

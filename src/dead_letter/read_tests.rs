@@ -26,6 +26,7 @@ fn letter(topic: &str, offset: i64) -> DeadLetter {
         },
         failure: Fault::new(MediaReason::HttpNotFound, "404").at(Stage::Fetch),
         attempts: 2,
+        requests: Vec::new(),
     }
 }
 

@@ -51,6 +51,7 @@ mod tests {
             reason: Some("http_not_found".into()),
             message: None,
             attempts: None,
+            requests: Vec::new(),
             failed_at: DateTime::from_timestamp(100, 0),
         }
     }

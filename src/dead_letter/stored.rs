@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::letter::{KEY, Part, REPLAYS, TOMBSTONE, text};
 use crate::domain::Position;
-use crate::kafka_client::{self, CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, is_failure_header};
+use crate::kafka_client::{
+    self, CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, REQUESTS, is_failure_header,
+};
 
 /// A dead letter as it is read back, from a topic or from a file. What it says of its failure is text that others may
 /// have written, Kafka Connect for example; what they left out is `None`.
@@ -33,6 +35,8 @@ pub struct StoredLetter {
     pub reason: Option<String>,
     pub message: Option<String>,
     pub attempts: Option<u32>,
+    /// Which of the message's requests failed, from 0. Empty where it brought no more than one.
+    pub requests: Vec<usize>,
     pub failed_at: Option<DateTime<Utc>>,
 }
 
@@ -74,6 +78,7 @@ impl StoredLetter {
             reason,
             message: text,
             attempts: own("attempts").and_then(|n| n.parse().ok()),
+            requests: own(REQUESTS).as_deref().map(kafka_client::read_request_numbers).unwrap_or_default(),
             failed_at: own("timestamp").as_deref().and_then(time),
         };
         (letter, part)
@@ -104,6 +109,7 @@ impl StoredLetter {
             reason: Some(line.reason),
             message: Some(line.message),
             attempts: Some(line.attempts),
+            requests: line.requests.into_iter().filter_map(|number| number.checked_sub(1)).collect(),
             failed_at: time(&line.failed_at),
         })
     }
@@ -140,6 +146,7 @@ impl StoredLetter {
             "reason": self.reason,
             "message": self.message,
             "attempts": self.attempts,
+            "requests": self.requests.iter().map(|index| index + 1).collect::<Vec<_>>(),
             "failed_at": self.failed_at.map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true)),
             "replays": self.replays(),
         });
@@ -171,6 +178,9 @@ struct Line {
     reason: String,
     message: String,
     attempts: u32,
+    /// From 1.
+    #[serde(default)]
+    requests: Vec<usize>,
     failed_at: String,
 }
 

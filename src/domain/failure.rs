@@ -92,6 +92,8 @@ pub enum Outcome {
     Superseded,
     /// The store holds a newer `version`.
     Stale,
+    /// The message asked for nothing.
+    Empty,
     DeadLettered(Failure),
     /// It waits in a retry topic.
     PutOff(Failure),
@@ -105,6 +107,7 @@ impl Outcome {
             Self::Deleted => "deleted",
             Self::Superseded => "superseded",
             Self::Stale => "stale",
+            Self::Empty => "empty",
             Self::DeadLettered(_) => "dead_lettered",
             Self::PutOff(_) => "put_off",
         }

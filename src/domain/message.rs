@@ -42,6 +42,8 @@ pub struct Retry {
     pub origin: Origin,
     /// How often it was tried before it was put off.
     pub attempts: u32,
+    /// Which of the message's requests failed, from 0, in order: the others are done. Empty where it brought no more than one.
+    pub requests: Vec<usize>,
 }
 
 impl Retry {
@@ -110,7 +112,9 @@ mod tests {
         let id = |id: &str| -> Arc<str> { id.into() };
         let waited = |topic_id: Option<Arc<str>>| {
             let origin = Origin { topic_id, ..Message::empty("t", 0, 1).origin() };
-            move |now: Option<&Arc<str>>| Retry { origin, attempts: 1 }.in_topic(now).origin.successor
+            move |now: Option<&Arc<str>>| {
+                Retry { origin, attempts: 1, requests: Vec::new() }.in_topic(now).origin.successor
+            }
         };
         assert_eq!(waited(Some(id("a")))(Some(&id("b"))), Some(id("b")));
         assert_eq!(waited(Some(id("a")))(Some(&id("a"))), None, "it is the same");

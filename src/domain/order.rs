@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::payload::text;
 use super::{MediaRecord, Payload, Position};
 
 /// Where a write comes from: the message's place, and when it was produced.
@@ -207,10 +208,6 @@ impl Recorded {
     pub fn replaced(&self, mine: &Stamp) -> bool {
         self.base.as_ref().is_some_and(|base| base.is_newer_than(mine) || base.is_of_message(mine))
     }
-}
-
-pub(super) fn text(value: Option<&Value>) -> Option<String> {
-    value.and_then(Value::as_str).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,12 +1,6 @@
-use std::borrow::Cow;
+use serde_json::{Map, Value};
 
-use serde_json::{Map, Value, json};
-
-use super::order::text;
-use super::{AssetId, Embedding, Modality, Origin, PointId, Stamp, Tenant};
-
-/// A JSON object, as Qdrant keeps it.
-pub type Payload = Map<String, Value>;
+use super::{AssetId, Embedding, MediaRecord, Modality, Origin, Payload, PointId, Stamp, Tenant};
 
 /// The one top-level payload key that is ours; the user's keys stay beside it, so that filters stay natural.
 pub const RESERVED_KEY: &str = "clipstream";
@@ -143,48 +137,6 @@ pub struct Record {
     pub base: Option<Stamp>,
     /// RFC 3339, UTC.
     pub indexed_at: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaRecord {
-    /// Without credentials.
-    pub url: String,
-    pub etag: Option<String>,
-    /// The header as it came (RFC 9110, 8.8.2).
-    pub last_modified: Option<String>,
-    /// S3's version of the object.
-    pub version_id: Option<String>,
-    /// Hex, of the bytes as fetched.
-    pub sha256: String,
-    /// Pixels, before resizing.
-    pub width: u32,
-    pub height: u32,
-    /// By content, not by header.
-    pub mime: Cow<'static, str>,
-}
-
-impl MediaRecord {
-    fn to_payload(&self) -> Value {
-        let Self { url, etag, last_modified, version_id, sha256, width, height, mime } = self;
-        json!({
-            "url": url, "etag": etag, "last_modified": last_modified, "version_id": version_id,
-            "sha256": sha256, "width": width, "height": height, "mime": mime,
-        })
-    }
-
-    pub(super) fn read(value: &Value) -> Option<Self> {
-        let pixels = |key: &str| value.get(key)?.as_u64()?.try_into().ok();
-        Some(Self {
-            url: text(value.get("url"))?,
-            etag: text(value.get("etag")),
-            last_modified: text(value.get("last_modified")),
-            version_id: text(value.get("version_id")),
-            sha256: text(value.get("sha256"))?,
-            width: pixels("width")?,
-            height: pixels("height")?,
-            mime: text(value.get("mime"))?.into(),
-        })
-    }
 }
 
 impl Record {

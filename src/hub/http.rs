@@ -7,7 +7,7 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LO
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use super::HubError;
-use super::listing::hex;
+use super::hex::hex;
 use crate::config::HubSettings;
 use crate::domain::{Class, HubReason};
 use crate::redact;

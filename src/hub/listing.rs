@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use super::hex::hex;
 use super::{Hub, HubError};
 use crate::domain::registry::Pin;
 use crate::domain::{Class, HubReason};
@@ -171,11 +172,6 @@ fn known(bytes: Option<u64>, sha256: Option<&str>, git: Option<&str>) -> (Option
     let sha256 = sha256.and_then(|sha| hex(sha, 64)).map(Checksum::Sha256);
     let git = || git.filter(|_| bytes.is_some()).and_then(|id| hex(id, 40)).map(Checksum::GitBlob);
     (bytes, sha256.or_else(git))
-}
-
-/// `text` in lower case, if it is so many hexadecimal digits.
-pub(super) fn hex(text: &str, digits: usize) -> Option<String> {
-    (text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_ascii_lowercase())
 }
 
 impl From<Sibling> for RemoteFile {

@@ -8,6 +8,7 @@
 
 mod download;
 mod error;
+mod hex;
 mod http;
 mod listing;
 mod place;

@@ -6,12 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{HubError, record};
 use crate::domain::{HubReason, Precision};
-
-/// The folders of a model that have graphs, in all layouts; of a pair, what their names end in after a `-`.
-const FOLDERS: [&str; 5] = ["visual", "textual", "vision", "text", "onnx"];
-
-/// What graphs are called, without precision and `.onnx`.
-const GRAPHS: [&str; 6] = ["model", "visual", "textual", "text", "vision_model", "text_model"];
+use crate::model::layouts;
 
 pub(super) struct Place {
     pub directory: PathBuf,
@@ -107,17 +102,20 @@ pub(super) fn is_model(directory: &Path) -> bool {
     let is_graph = |name: &String| {
         let Some(name) = name.strip_suffix(".onnx") else { return false };
         let mut suffixes = Precision::ALL.into_iter().flat_map(Precision::suffixes);
-        suffixes.any(|suffix| name.strip_suffix(suffix).is_some_and(|stem| GRAPHS.contains(&stem)))
+        let is_known = |stem: &str| layouts::places().any(|place| place.stem == stem);
+        suffixes.any(|suffix| name.strip_suffix(suffix).is_some_and(is_known))
     };
     let has_graphs = |folder: &str| {
         let last = folder.rsplit_once('-').map_or(folder, |(_, last)| last);
-        FOLDERS.contains(&last) && names(&directory.join(folder)).iter().any(is_graph)
+        // An empty one is the directory itself.
+        let is_known = !last.is_empty() && layouts::places().any(|place| place.folder == last);
+        is_known && names(&directory.join(folder)).iter().any(is_graph)
     };
     let there = names(directory);
     std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
         || there
             .iter()
-            .any(|name| name == record::NAME || name == "clipstream.json" || is_graph(name) || has_graphs(name))
+            .any(|name| name == record::NAME || name == layouts::MANIFEST || is_graph(name) || has_graphs(name))
 }
 
 /// All that is below `directory`, folders before what is in them, and whether it is a folder.

@@ -5,6 +5,7 @@ use super::HubError;
 use super::listing::{Listing, RemoteFile};
 use crate::domain::registry::Layout;
 use crate::domain::{HubReason, Precision};
+use crate::model::layouts::{self, OPTIONAL};
 
 /// A file to have, and where it goes below the model's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,51 +16,12 @@ pub(super) struct Wanted<'a> {
     pub path: String,
 }
 
-/// Of one tower or of both: where the graph is, and what must be beside it.
-struct Role {
-    /// The graph without precision and `.onnx`, for example `visual/model`.
-    graph: &'static str,
-    needed: &'static [&'static str],
-}
-
-/// What each repository of the layout has, in the order of [`crate::domain::registry::Source::repositories`], and the folder
-/// that each goes to.
-fn roles(layout: Layout) -> &'static [(&'static str, &'static [Role])] {
-    match layout {
-        Layout::Immich => &[(
-            "",
-            &[
-                Role { graph: "visual/model", needed: &["visual/preprocess_cfg.json"] },
-                Role { graph: "textual/model", needed: &["textual/tokenizer.json"] },
-            ],
-        )],
-        Layout::FastEmbedPair => &[
-            ("vision", &[Role { graph: "model", needed: &["preprocessor_config.json"] }]),
-            ("text", &[Role { graph: "model", needed: &["tokenizer.json"] }]),
-        ],
-        Layout::Xenova => &[(
-            "",
-            &[
-                Role { graph: "onnx/vision_model", needed: &["preprocessor_config.json"] },
-                Role { graph: "onnx/text_model", needed: &["tokenizer.json"] },
-            ],
-        )],
-    }
-}
-
-/// Taken where they are there: the context length, and what our own exports say about themselves.
-const OPTIONAL: [&str; 3] = ["config.json", "clipstream.json", "golden.json"];
-
 /// The layout that a repository, or a pair of them, looks like.
 ///
 /// # Errors
 /// `hub_layout_unknown`, with the graphs that were found.
 pub(super) fn layout_of(listings: &[Listing]) -> Result<Layout, HubError> {
-    let candidates: &[Layout] = match listings.len() {
-        2 => &[Layout::FastEmbedPair],
-        _ => &[Layout::Immich, Layout::Xenova],
-    };
-    candidates.iter().copied().find(|layout| !precisions(*layout, listings).is_empty()).ok_or_else(|| {
+    layouts::on_hub(listings.len() == 2).find(|layout| !precisions(*layout, listings).is_empty()).ok_or_else(|| {
         let names: Vec<_> = listings.iter().map(|l| l.repository.as_str()).collect();
         HubError::new(
             HubReason::LayoutUnknown,
@@ -75,11 +37,12 @@ pub(super) fn layout_of(listings: &[Listing]) -> Result<Layout, HubError> {
 
 /// The precisions that the repositories have whole graphs of.
 fn precisions(layout: Layout, listings: &[Listing]) -> Vec<Precision> {
+    let repositories = layouts::repositories(layout);
     Precision::ALL
         .into_iter()
         .filter(|precision| {
-            listings.iter().zip(roles(layout)).all(|(listing, (_, roles))| {
-                roles.iter().all(|role| graph_of(listing, role.graph, *precision).is_some())
+            listings.iter().zip(&repositories).all(|(listing, repository)| {
+                repository.towers.iter().all(|tower| graph_of(listing, &tower.graph, *precision).is_some())
             })
         })
         .collect()
@@ -95,18 +58,19 @@ pub(super) fn select<'a>(
     precision: Precision,
 ) -> Result<Vec<Wanted<'a>>, HubError> {
     let mut wanted = Vec::new();
-    for (listing, (folder, roles)) in listings.iter().zip(roles(layout)) {
+    for (listing, repository) in listings.iter().zip(layouts::repositories(layout)) {
+        let folder = repository.folder;
         let mut take = |file: &'a RemoteFile| {
             let path = if folder.is_empty() { file.path.clone() } else { format!("{folder}/{}", file.path) };
             wanted.push(Wanted { repository: &listing.repository, commit: &listing.commit, file, path });
         };
-        for role in *roles {
-            let Some(graph) = graph_of(listing, role.graph, precision) else {
+        for tower in &repository.towers {
+            let Some(graph) = graph_of(listing, &tower.graph, precision) else {
                 return Err(no_graph(layout, listings, listing, precision));
             };
             take(graph);
             external_data(listing, &graph.path, precision).for_each(&mut take);
-            for name in role.needed {
+            for name in &tower.needed {
                 take(file(listing, name).ok_or_else(|| {
                     HubError::new(
                         HubReason::FileMissing,

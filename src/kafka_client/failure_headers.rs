@@ -17,6 +17,22 @@ pub const NO_TIMESTAMP: i64 = -1;
 pub const TOPIC_ID: &str = "topic_id";
 /// Of the partition's leader that took the message there.
 pub const LEADER_EPOCH: &str = "leader_epoch";
+/// Numbers, from 1, of the requests that failed, where the message brought several: `2,5`.
+pub const REQUESTS: &str = "requests";
+
+/// As the header has them. `requests`: from 0.
+pub fn request_numbers(requests: &[usize]) -> String {
+    requests.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// What [`request_numbers`] gave; nothing where it is something else.
+pub fn read_request_numbers(text: &str) -> Vec<usize> {
+    let index = |number: &str| number.parse::<usize>().ok()?.checked_sub(1);
+    let mut requests = text.split(',').map(index).collect::<Option<Vec<usize>>>().unwrap_or_default();
+    requests.sort_unstable();
+    requests.dedup();
+    requests
+}
 
 /// Whether a header tells of an earlier failure. A message that fails again tells of its last one only.
 pub fn is_failure_header(name: &str) -> bool {
@@ -47,6 +63,7 @@ pub fn retry(source: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry>
     Some(Retry {
         origin: Origin { position, topic_id, successor: None, leader_epoch, timestamp_ms },
         attempts: find(OWN_PREFIX, "attempts").and_then(|n| n.parse().ok()).unwrap_or(0),
+        requests: find(OWN_PREFIX, REQUESTS).map(read_request_numbers).unwrap_or_default(),
     })
 }
 
@@ -78,10 +95,23 @@ mod tests {
             leader_epoch: Some(7),
             timestamp_ms: Some(1_700_000_000_123),
         };
-        assert_eq!(retry, Retry { origin: origin.clone(), attempts: 5 });
+        assert_eq!(retry, Retry { origin: origin.clone(), attempts: 5, requests: Vec::new() });
         // Put off by an older release.
         let retry = super::retry("assets", &headers(&WHOLE[..5])).unwrap();
         assert_eq!(retry.origin, Origin { topic_id: None, leader_epoch: None, ..origin });
+    }
+
+    #[test]
+    fn a_message_that_was_put_off_says_which_of_its_requests_failed() {
+        let requests = |text: &str| {
+            let own = [("clipstream.errors.requests", text)];
+            retry("assets", &headers(&[&WHOLE[..], &own].concat())).unwrap().requests
+        };
+        assert_eq!(requests(&request_numbers(&[1, 4, 11])), [1, 4, 11]);
+        assert_eq!(requests("5,2,2"), [1, 4]);
+        for text in ["", "0", "1,x", "1,,2", "-1"] {
+            assert!(requests(text).is_empty(), "{text:?} names none, so that all are done");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ mod token;
 mod topic_ids;
 
 pub use failure_headers::{
-    CONNECT_PREFIX, LEADER_EPOCH, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, TOPIC_ID, is_failure_header, position,
-    retry,
+    CONNECT_PREFIX, LEADER_EPOCH, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, REQUESTS, TOPIC_ID, is_failure_header,
+    position, read_request_numbers, request_numbers, retry,
 };
 pub use log::{log_error, log_line};
 pub use offsets::{OffsetEntry, entries, known_begin, leader_epoch, list};

@@ -21,6 +21,7 @@ use hyper::body::{Body as _, Incoming};
 use url::{Host, Url};
 
 use super::address::{AddressPolicy, HostTrust};
+use super::authorities::Authorities;
 use super::body::{Announced, Body, Bounds};
 use super::conditional::{self, Condition};
 use super::deadline::Deadline;
@@ -28,7 +29,7 @@ use super::hosts::Hosts;
 use super::http_client::HttpClient;
 use super::http_error;
 use super::resolver::{CheckedResolver, Lookup, Names};
-use super::trust::{self, Trusted};
+use super::trust::Trusted;
 use super::unpack::Unpacker;
 use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
@@ -75,7 +76,8 @@ impl HttpFetcher {
         lookup: Arc<dyn Lookup>,
     ) -> Result<Self, MediaError> {
         let policy = Arc::new(AddressPolicy::new(settings)?);
-        let tls = trust::tls(settings.ca_file.as_deref())?;
+        let authorities = Authorities::read(settings.ca_file.as_deref())?;
+        let tls = authorities.client_config()?;
         let names = Names::new(lookup);
         let timeout = Duration::from_millis(settings.connect_timeout_ms.saturating_mul(4) / 5);
         let client = |trust| {
@@ -87,7 +89,7 @@ impl HttpFetcher {
             listed: client(HostTrust::Listed)?,
             policy,
             names,
-            trusted: Trusted::default(),
+            trusted: Trusted::new(authorities, Duration::from_millis(settings.host_outage_hold_ms)),
             hosts,
             budget,
             bounds: Bounds::new(settings.media_bytes_max, Duration::from_millis(settings.idle_timeout_ms)),
@@ -190,6 +192,7 @@ impl HttpFetcher {
             MediaReason::DnsUnanswered if self.names.is_away().await => {
                 http_error::resolver_away(shown, &error.message)
             }
+            MediaReason::DnsFailed if self.names.denies_all().await => http_error::resolver_denies(shown),
             MediaReason::TlsCertificateUntrusted => self.trusted.blame(at, error).await,
             _ => error,
         }

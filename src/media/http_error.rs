@@ -127,6 +127,13 @@ pub(super) fn resolver_away(shown: &str, why: &str) -> MediaError {
     MediaError::new(MediaReason::ResolverAway, message)
 }
 
+/// No name exists any more.
+pub(super) fn resolver_denies(shown: &str) -> MediaError {
+    let message =
+        format!("{shown}: the resolver says that the host's name does not exist, and the same of names that it knew");
+    MediaError::new(MediaReason::ResolverAway, message)
+}
+
 /// The policy does not let the host or its address be connected to.
 pub(super) fn refused(shown: &str, refusal: Refusal) -> MediaError {
     match refusal {

@@ -5,6 +5,7 @@
 //! arrive, memory reserved before it is used, and errors without secrets. What the bytes are is found out later.
 
 mod address;
+mod authorities;
 mod body;
 mod client;
 mod conditional;

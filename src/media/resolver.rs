@@ -16,6 +16,8 @@ use super::address::{AddressPolicy, HostTrust, Refusal};
 
 /// Names that were resolved lately and are asked for again where a resolver may be away.
 const GOOD_NAMES_MAX: usize = 3;
+/// So many of them that do not exist any more, and none that does, are the resolver's doing. One may have been given up.
+const DENIED_MIN: usize = 2;
 /// Asked for where no name is known to be good: it never exists (RFC 6761 §6.4), and a resolver that answers says so.
 const ABSENT_NAME: &str = "clipstream-probe.invalid.";
 /// How long one verdict about the resolver is everybody's.
@@ -112,14 +114,30 @@ impl Names {
         away
     }
 
-    async fn answers(&self) -> bool {
-        let good: Vec<String> = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.resolved_at.is_some_and(|at| at.elapsed() < self.verdict_age_max) {
-                return true;
-            }
-            known.good.iter().cloned().collect()
+    /// Whether names that were good do not exist any more, several and all of them: then it is not a wrong name that another one
+    /// does not.
+    pub(super) async fn denies_all(&self) -> bool {
+        let Some(good) = self.good_unless_resolved_lately().filter(|good| good.len() >= DENIED_MIN) else {
+            return false;
         };
+        for name in good {
+            match timeout(PROBE_TIMEOUT, self.addresses(&name)).await {
+                Ok(Ok(found)) if found.is_empty() => {}
+                Ok(Err(error)) if !is_unanswered(&error) => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    fn good_unless_resolved_lately(&self) -> Option<Vec<String>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = known.resolved_at.is_some_and(|at| at.elapsed() < self.verdict_age_max);
+        (!lately).then(|| known.good.iter().cloned().collect())
+    }
+
+    async fn answers(&self) -> bool {
+        let Some(good) = self.good_unless_resolved_lately() else { return true };
         if good.is_empty() {
             return self.answers_about(ABSENT_NAME).await;
         }
@@ -234,6 +252,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Server {
         away: std::sync::atomic::AtomicBool,
+        denies: std::sync::atomic::AtomicBool,
         asked: Mutex<Vec<String>>,
     }
 
@@ -243,7 +262,9 @@ mod tests {
             let away = self.away.load(std::sync::atomic::Ordering::SeqCst);
             Box::pin(std::future::ready(match (away, host.as_str()) {
                 (true, _) | (_, "servfail.test") => Err(io::Error::other(Unanswered("try again".into()))),
-                (_, "good.test") => Ok(vec![IpAddr::from([93, 184, 216, 34])]),
+                (_, "good.test" | "fine.test") if !self.denies.load(std::sync::atomic::Ordering::SeqCst) => {
+                    Ok(vec![IpAddr::from([93, 184, 216, 34])])
+                }
                 _ => Err(io::Error::other("no such name")),
             }))
         }
@@ -273,6 +294,23 @@ mod tests {
         server.away.store(false, std::sync::atomic::Ordering::SeqCst);
         names.verdict_age_max = Duration::ZERO;
         assert!(!names.is_away().await);
+    }
+
+    #[tokio::test]
+    async fn names_that_were_good_and_are_all_denied_are_the_resolvers_doing() {
+        let (server, mut names) = names();
+        names.verdict_age_max = Duration::ZERO;
+        let deny = |denies| server.denies.store(denies, std::sync::atomic::Ordering::SeqCst);
+        names.addresses("good.test").await.unwrap();
+        deny(true);
+        assert!(!names.denies_all().await, "one may have been given up");
+        deny(false);
+        names.addresses("fine.test").await.unwrap();
+        assert!(!names.denies_all().await);
+        deny(true);
+        assert!(names.denies_all().await);
+        server.away.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(!names.denies_all().await, "that is no answer");
     }
 
     #[tokio::test]

@@ -243,9 +243,13 @@ impl S3Fetcher {
     }
 
     /// Gives up a client whose credentials do not work: the SDK reads a profile's file once, and keeps what other
-    /// providers gave until it expires. So that an outage of credentials ends when they are replaced, without a restart.
+    /// providers gave until it expires. So that an outage of credentials ends when they are replaced, without a restart. And one
+    /// that cannot reach the endpoint, perhaps because `media.ca_file` was wrong when it was made.
     async fn reconsider(&self, error: &MediaError) {
-        if matches!(error.reason, MediaReason::S3CredentialsRefused | MediaReason::S3CredentialsMissing) {
+        let is_cut_off = error.reason == MediaReason::S3Unreachable
+            && error.class == Class::Outage
+            && self.settings.ca_file.is_some();
+        if is_cut_off || matches!(error.reason, MediaReason::S3CredentialsRefused | MediaReason::S3CredentialsMissing) {
             self.client.lock().await.take_if(|(_, since)| since.elapsed() >= self.refused_client_age_min);
         }
     }

@@ -1,57 +1,29 @@
-//! Whom TLS trusts: the system's certificate authorities and those of `media.ca_file`; and who is to blame where it trusts
-//! somebody no more: a host, or this process, whose certificate authorities or whose clock are wrong.
+//! Who is to blame where TLS does not trust somebody: a host, or this process, whose certificate authorities or whose clock are
+//! wrong.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::ClientConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls_platform_verifier::Verifier;
 use url::Url;
 
 use super::MediaError;
+use super::authorities::Authorities;
 use super::http_client::HttpClient;
 use super::http_error;
-use crate::domain::{Class, Finding, MediaReason};
-use crate::{redact, tls};
+use crate::domain::{Class, MediaReason};
 
 /// So many hosts whose certificates are not trusted, and none that is: it is not the hosts.
 const UNTRUSTED_MIN: usize = 3;
 /// For so long after a host was trusted, nobody asks whether any is.
 const TRUST_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// # Errors
-/// `media_settings_invalid` for a file that cannot be read or has no certificate; `media_client_failed` where the system has
-/// no certificate authorities at all.
-pub(super) fn tls(ca_file: Option<&str>) -> Result<ClientConfig, MediaError> {
-    let mut own = Vec::new();
-    if let Some(file) = ca_file {
-        let invalid = |found| MediaError::found(MediaReason::SettingsInvalid, found);
-        let pem = tls::authority("media.ca_file", file).map_err(invalid)?;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let broken = |error| invalid(Finding::new(format!("media.ca_file {file}: {}", redact::root_cause(&error))));
-            own.push(certificate.map_err(broken)?);
-        }
-    }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    config(own, provider).map_err(|error| {
-        let message = format!("TLS cannot be set up: {}", redact::root_cause(&error));
-        MediaError::new(MediaReason::ClientFailed, message)
-    })
-}
-
-fn config(own: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<ClientConfig, rustls::Error> {
-    let verifier = Verifier::new_with_extra_roots(own, provider.clone())?;
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
-}
-
 /// Whom TLS has trusted in this process. Clones are the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Trusted {
+    authorities: Arc<Authorities>,
+    /// How long nobody is blamed while few hosts are not trusted and none ever was.
+    hold: Duration,
     state: Arc<Mutex<State>>,
 }
 
@@ -60,6 +32,8 @@ struct State {
     last: Option<Good>,
     /// Names of hosts, since one was trusted; [`UNTRUSTED_MIN`] at most.
     untrusted: HashSet<String>,
+    /// When the first host was not trusted.
+    untrusted_since: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +44,10 @@ struct Good {
 }
 
 impl Trusted {
+    pub(super) fn new(authorities: Arc<Authorities>, hold: Duration) -> Self {
+        Self { authorities, hold, state: Arc::default() }
+    }
+
     /// `at` has answered over TLS.
     pub(super) fn note(&self, at: &Url, client: &HttpClient) {
         let mut state = self.lock();
@@ -83,24 +61,21 @@ impl Trusted {
     }
 
     /// `error`: the certificate of `at` is not trusted. As it is where another host's still is; as an outage where that of the
-    /// last host that was trusted is not any more. Where none ever was, as what may pass, and as an outage for several hosts.
+    /// last host that was trusted is not any more. Where none ever was, as an outage, for several hosts without end. Who may be
+    /// to blame are the certificate authorities that were read: they are read again.
     pub(super) async fn blame(&self, at: &Url, error: MediaError) -> MediaError {
         let host = at.host_str().unwrap_or_default();
-        let good = {
-            let mut state = self.lock();
-            match state.last.clone() {
-                Some(good) => good,
-                None => {
-                    if state.untrusted.len() < UNTRUSTED_MIN {
-                        state.untrusted.insert(host.to_owned());
-                    }
-                    let several = state.untrusted.len() >= UNTRUSTED_MIN;
-                    return if several { broken(&error) } else { error.class(Class::Transient) };
-                }
-            }
+        let Some(good) = self.last() else {
+            let holds = self.is_held(host);
+            self.authorities.read_again().await;
+            return if holds { broken(&error) } else { error.class(Class::Transient) };
         };
-        if good.since.elapsed() < TRUST_AGE_MAX || good.at.host_str() == Some(host) {
+        if good.since.elapsed() < TRUST_AGE_MAX {
+            return error;
+        }
+        if good.at.host_str() == Some(host) {
             // A host that has been trusted before is judged as one that has served.
+            self.authorities.read_again().await;
             return error;
         }
         match good.client.shake_hands(&good.at).await {
@@ -108,10 +83,27 @@ impl Trusted {
                 self.note(&good.at, &good.client);
                 error
             }
-            Err(why) if http_error::is_untrusted_certificate(&*why) => broken(&error),
+            Err(why) if http_error::is_untrusted_certificate(&*why) => {
+                self.authorities.read_again().await;
+                broken(&error)
+            }
             // Nobody knows.
             Err(_) => error.class(Class::Transient),
         }
+    }
+
+    fn last(&self) -> Option<Good> {
+        self.lock().last.clone()
+    }
+
+    /// Whether nobody is blamed yet for the certificate of `host`, where no host was ever trusted.
+    fn is_held(&self, host: &str) -> bool {
+        let mut state = self.lock();
+        if state.untrusted.len() < UNTRUSTED_MIN {
+            state.untrusted.insert(host.to_owned());
+        }
+        let since = *state.untrusted_since.get_or_insert_with(Instant::now);
+        state.untrusted.len() >= UNTRUSTED_MIN || since.elapsed() < self.hold
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -141,7 +133,12 @@ mod tests {
         let policy = Arc::new(AddressPolicy::new(&settings).unwrap());
         let names = Names::new(Arc::new(SystemLookup));
         let (trust, timeout) = (HostTrust::Listed, Duration::from_secs(5));
-        HttpClient::new(&settings, CheckedResolver { names, policy, trust, timeout }, &tls(None).unwrap()).unwrap()
+        let tls = Authorities::read(None).unwrap().client_config().unwrap();
+        HttpClient::new(&settings, CheckedResolver { names, policy, trust, timeout }, &tls).unwrap()
+    }
+
+    fn trusted(hold: Duration) -> Trusted {
+        Trusted::new(Authorities::read(None).unwrap(), hold)
     }
 
     fn url(host: &str) -> Url {
@@ -150,7 +147,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn nobody_is_blamed_for_a_certificate_until_another_ones_is_trusted() {
-        let trusted = Trusted::default();
+        let trusted = trusted(Duration::ZERO);
         for (host, class) in [
             ("a.test", Class::Transient),
             ("a.test", Class::Transient),
@@ -171,5 +168,16 @@ mod tests {
         server.join().unwrap();
         // It is gone: nobody knows.
         assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Transient);
+    }
+
+    #[tokio::test]
+    async fn one_host_that_is_not_trusted_is_held_while_none_ever_was() {
+        let trusted = trusted(Duration::from_secs(3600));
+        for _ in 0..2 {
+            let error = trusted.blame(&url("a.test"), untrusted()).await;
+            assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::TlsTrustBroken), "{}", error.message);
+        }
+        trusted.lock().untrusted_since = Instant::now().checked_sub(Duration::from_secs(3601));
+        assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Transient, "the hold is over");
     }
 }

@@ -1,10 +1,11 @@
-//! The reasons of models and pictures, which are text in `clip` still. To be replaced by `Fault`s of their own there.
+//! The reasons of models and pictures, which are text in `clip`, `model` and `picture` still. To be replaced by `Fault`s of their own there.
 
-use crate::clip::{ClipError, PictureError};
+use crate::clip::ClipError;
 use crate::domain::{ClipReason, Explain, Fault, Finding, PictureReason, Reason};
+use crate::picture::PictureError;
 
 pub(crate) fn of_clip(error: &ClipError) -> Fault<ClipReason> {
-    // A test finds every reason of `clip` among these.
+    // A test finds every reason of `clip` and `model` among these.
     let reason = named(error.reason()).unwrap_or(ClipReason::ModelUnusable);
     Fault::new(reason, error.to_string()).class(error.class())
 }
@@ -47,10 +48,12 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_of_clip_has_its_name_here() {
+    fn every_reason_of_clip_model_and_picture_has_its_name_here() {
         let mut text = String::new();
-        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/clip"), &mut text);
-        let code = Regex::new(r#"(?:::load\(|::item\(|reason: )\s*"([a-z_]+)""#).unwrap();
+        for folder in ["clip", "model", "picture"] {
+            sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder), &mut text);
+        }
+        let code = Regex::new(r#"(?:::load\(|::item\(|ModelError::new\(|reason: )\s*"([a-z_]+)""#).unwrap();
         let codes: Vec<&str> = code.captures_iter(&text).map(|found| found.get(1).unwrap().as_str()).collect();
         assert!(codes.len() > 20, "{codes:?}");
         for code in codes {

@@ -1,5 +1,5 @@
-//! The loop that owns all order: takes messages while there is room, starts at most one job per asset, settles what
-//! has ended (`ended`), commits the watermark (`ticks`), and answers assignments and revocations.
+//! The loop that owns all order: takes messages while there is room, makes a job of each of their requests, starts at most one
+//! job per asset, settles what has ended (`ended`), commits the watermark (`ticks`), and answers assignments and revocations.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,17 +10,20 @@ use tokio::time::MissedTickBehavior;
 
 use super::PipelineError;
 use super::attempts::{Aside, GaveUp, Stop, Tried};
-use super::flight::Turn;
+use super::flight::{Flight, Turn};
 use super::flood::{Flood, FloodGate};
 use super::keys::{Job, Keys};
+use super::lane::{Lane, Name};
 use super::pauses::Pauses;
 use super::progress::{Progress, Summary};
 use super::stuck::Stuck;
-use super::turns::{Lane, Name, Turns};
+use super::turns::Turns;
 use super::watermark::{Assignment, Taken, Watermarks};
+use super::whole::{Closed, Whole};
 use crate::config::PipelineSettings;
 use crate::dead_letter::{DeadLetter, Sent};
-use crate::domain::{Class, Failure, IngestRequest, Message, Outcome};
+use crate::domain::{Class, Failure, IngestRequest, Message, Outcome, PointId};
+use crate::format::Requests;
 use crate::media::Standing;
 use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceEvent};
@@ -31,7 +34,9 @@ const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is done with one message. The stages implement it; tests have their own.
 pub trait Handler: Send + Sync + 'static {
-    fn decode(&self, message: &Message) -> Result<IngestRequest, Failure>;
+    /// # Errors
+    /// When nothing of the message can be read.
+    fn decode(&self, message: &Message) -> Result<Requests, Failure>;
 
     /// Bytes that the request holds in memory on its way, its message left out.
     fn memory_bytes(&self, request: &IngestRequest) -> usize;
@@ -54,7 +59,7 @@ pub trait Handler: Send + Sync + 'static {
     fn broken(&self) -> Option<PipelineError>;
 
     /// Returns once the letter is safe, however long that takes.
-    fn bury(&self, letter: &DeadLetter) -> impl Future<Output = Sent> + Send;
+    fn send_dead_letter(&self, letter: &DeadLetter) -> impl Future<Output = Sent> + Send;
 }
 
 pub struct Dispatcher<H> {
@@ -82,8 +87,14 @@ pub struct Dispatcher<H> {
     pub(super) is_out: bool,
     pub(super) stuck: Stuck,
     pulse: Pulse,
-    /// What was taken and is not settled, running or not.
+    /// Messages that were taken and are not settled.
     pub(super) in_flight: usize,
+    /// Their requests that are not done, running or not.
+    pub(super) jobs: usize,
+    /// Of `tasks`, those that send a dead letter.
+    pub(super) letters: usize,
+    /// Assets that wait for a letter.
+    pub(super) held: Vec<Held>,
     pub(super) in_flight_bytes: usize,
     /// Dropped while draining.
     pub(super) left: u64,
@@ -92,28 +103,38 @@ pub struct Dispatcher<H> {
     pub(super) reported_settled: u64,
 }
 
+/// An asset whose next job runs once the letter of a message is safe.
+pub(super) struct Held {
+    pub whole: Arc<Whole>,
+    pub asset: PointId,
+    /// What that job begins with: what the one that failed had superseded.
+    pub revived: Vec<Job>,
+}
+
 /// Partitions that others will get, as they were assigned when we were told.
 pub(super) struct Leaving {
     pub revocation: Revocation,
     pub assignments: Vec<Assignment>,
 }
 
-/// A task's last words.
-#[expect(clippy::large_enum_variant, reason = "moved once; most are jobs, and a box for the others saves nothing")]
+/// What a task reports when it ends.
 pub(super) enum Ended {
     Job {
         job: Box<Job>,
         end: End,
     },
-    /// Never became a job: it could not be decoded.
-    Rejected {
-        message: Message,
-        end: End,
+    /// The dead letter of a message. `sent` is `None` where the partition belongs to others now.
+    Letter {
+        whole: Arc<Whole>,
+        failure: Failure,
+        sent: Option<Sent>,
     },
 }
 
+/// How a job has ended.
 pub(super) enum End {
-    Outcome(Outcome),
+    Done(Outcome),
+    GaveUp(GaveUp),
     /// It is run anew later.
     Aside(Aside),
     /// The partition belongs to others now; the message is theirs to process.
@@ -158,6 +179,9 @@ impl<H: Handler> Dispatcher<H> {
             stuck,
             pulse,
             in_flight: 0,
+            jobs: 0,
+            letters: 0,
+            held: Vec::new(),
             in_flight_bytes: 0,
             left: 0,
             flood_gate,
@@ -260,9 +284,9 @@ impl<H: Handler> Dispatcher<H> {
         may_wait && may_run && self.in_flight_bytes < bytes_max && !self.pauses.is_all(self.watermarks.len())
     }
 
-    /// Messages that were taken and do not run.
+    /// Requests that were taken and do not run.
     pub(super) fn waiting(&self) -> usize {
-        self.in_flight.saturating_sub(self.tasks.len())
+        (self.jobs + self.letters).saturating_sub(self.tasks.len())
     }
 
     fn on_event(&mut self, event: SourceEvent) -> Result<(), PipelineError> {
@@ -304,31 +328,13 @@ impl<H: Handler> Dispatcher<H> {
         self.progress.take();
         let partition = message.position.topic_partition();
         self.in_flight += 1;
-        let mut bytes = message.memory_bytes();
-        let decoded = self.handler.decode(&message);
-        bytes += decoded.as_ref().map_or(0, |request| self.handler.memory_bytes(request));
-        self.in_flight_bytes += bytes;
-        match decoded {
-            Ok(request) => {
-                let lane = Lane::of(&request, self.handler.host(&request));
-                let (tried, superseded) = (Tried::default(), Vec::new());
-                let job = Job { message, request, flight, bytes, lane, seq: 0, tried, superseded };
-                if let Some(job) = self.keys.enter(job) {
-                    self.turns.enter(Box::new(job));
-                }
-            }
+        self.in_flight_bytes += message.memory_bytes();
+        match self.handler.decode(&message) {
+            Ok(requests) => self.enter(message, &flight, requests),
             Err(failure) => {
                 self.metrics.failed(&failure);
-                self.running_bytes += bytes;
-                let handler = self.handler.clone();
-                self.tasks.spawn(async move {
-                    let letter = DeadLetter { message, failure, attempts: 1 };
-                    let end = match flight.carry(handler.bury(&letter)).await {
-                        Some(sent) => End::Outcome(failed(sent, letter.failure)),
-                        None => End::Fenced,
-                    };
-                    Ended::Rejected { message: letter.message, end }
-                });
+                let whole = Whole::new(message, flight, 1, 1);
+                self.close(&whole, Closed::Failed { index: 0, asset: None, gave_up: GaveUp { failure, attempts: 1 } });
             }
         }
         if self.watermarks.distance(&partition) >= self.settings.uncommitted_messages_max
@@ -337,6 +343,37 @@ impl<H: Handler> Dispatcher<H> {
             self.look_at_distances();
         }
         Ok(())
+    }
+
+    /// Makes jobs of what a message asks for.
+    fn enter(&mut self, message: Message, flight: &Flight, requests: Requests) {
+        let of = requests.len();
+        let wanted = wanted(&message, of);
+        let whole = Whole::new(message, flight.clone(), of, wanted.len());
+        if wanted.is_empty() {
+            return self.settle(&whole, &Outcome::Empty);
+        }
+        for (index, request) in
+            requests.into_iter().enumerate().filter(|(index, _)| wanted.binary_search(index).is_ok())
+        {
+            match request {
+                Ok(request) => {
+                    let (lane, bytes) =
+                        (Lane::of(&request, self.handler.host(&request)), self.handler.memory_bytes(&request));
+                    self.jobs += 1;
+                    self.in_flight_bytes += bytes;
+                    let (whole, flight, tried) = (whole.clone(), flight.part(), Tried::default());
+                    let job = Job { whole, index, request, flight, bytes, lane, seq: 0, tried, superseded: Vec::new() };
+                    if let Some(job) = self.keys.enter(job) {
+                        self.turns.enter(Box::new(job));
+                    }
+                }
+                Err(failure) => {
+                    self.metrics.failed(&failure);
+                    self.close(&whole, Closed::Failed { index, asset: None, gave_up: GaveUp { failure, attempts: 1 } });
+                }
+            }
+        }
     }
 
     /// Starts what may run, as far as there are places, and drops what will not run here any more.
@@ -359,7 +396,7 @@ impl<H: Handler> Dispatcher<H> {
         if let Some(host) = job.lane.host.clone() {
             job.flight.give(Turn { host, back: self.turns_back.0.clone() });
         }
-        self.running_bytes += job.bytes;
+        self.running_bytes += job.bytes + if job.whole.start() { job.whole.message.memory_bytes() } else { 0 };
         let handler = self.handler.clone();
         self.tasks.spawn(async move {
             let flight = job.flight.clone();
@@ -369,24 +406,23 @@ impl<H: Handler> Dispatcher<H> {
     }
 }
 
-/// The job's fate. Whatever fails for good becomes a dead letter, and counts as settled only once that is safe.
-async fn end<H: Handler>(handler: &H, job: &mut Job) -> End {
-    match handler.process(&job.request, &job.message, &mut job.tried).await {
-        Ok(outcome) => End::Outcome(outcome),
-        Err(Stop::Aside(aside)) => End::Aside(aside),
-        Err(Stop::GaveUp(GaveUp { failure, attempts })) => {
-            // Whatever held it is no reason to call a stage out any more.
-            job.tried = Tried::default();
-            let letter = DeadLetter { message: job.message.clone(), failure, attempts };
-            End::Outcome(failed(handler.bury(&letter).await, letter.failure))
-        }
-    }
+/// The indices of the requests that are to be done, of so many, in order. A message that was put off says which; where it names none
+/// that there is, they all are.
+fn wanted(message: &Message, of: usize) -> Vec<usize> {
+    let failed = message.retry.iter().flat_map(|retry| &retry.requests).copied().filter(|index| *index < of);
+    let failed: Vec<usize> = failed.collect();
+    if failed.is_empty() { (0..of).collect() } else { failed }
 }
 
-fn failed(sent: Sent, failure: Failure) -> Outcome {
-    match sent {
-        Sent::DeadLetter => Outcome::DeadLettered(failure),
-        Sent::PutOff => Outcome::PutOff(failure),
+async fn end<H: Handler>(handler: &H, job: &mut Job) -> End {
+    match handler.process(&job.request, &job.whole.message, &mut job.tried).await {
+        Ok(outcome) => End::Done(outcome),
+        Err(Stop::Aside(aside)) => End::Aside(aside),
+        Err(Stop::GaveUp(gave_up)) => {
+            // Whatever held it is no reason to call a stage out any more.
+            job.tried = Tried::default();
+            End::GaveUp(gave_up)
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::telemetry::Component;
 
 #[path = "neighbours_tests.rs"]
 mod neighbours;
+#[path = "requests_tests.rs"]
+mod requests;
 
 /// A source that the test feeds by hand and whose commits it reads.
 struct FakeSource {
@@ -65,13 +67,17 @@ impl Source for FakeSource {
 /// Values are instructions: `ok` is indexed, `bad` fails for good, `unreadable` does not decode, `panic` panics,
 /// `wait` is indexed once the gate opens, `out` once its host is back. A second word is the host, of which nothing bad is known
 /// unless its name begins with `bad`; it takes two fetches at once. The dead letter of the key `held` is safe once the gate opens.
-/// What a key has before a slash is its tenant.
+/// What a key has before a slash is its tenant. A value may hold several of them, apart by semicolons, each with a key of its own
+/// before `=`; `broken` does not decode, and `patch` supersedes nothing.
 #[derive(Default)]
 struct FakeHandler {
     gate: Notify,
     started: Mutex<Vec<i64>>,
     buried: Mutex<Vec<i64>>,
     running: Mutex<Vec<i64>>,
+    /// Offset and text of what was indexed.
+    indexed: Mutex<Vec<(i64, String)>>,
+    letters: Mutex<Vec<DeadLetter>>,
     is_back: AtomicBool,
     changed: Notify,
 }
@@ -89,23 +95,31 @@ impl FakeHandler {
 }
 
 impl Handler for FakeHandler {
-    fn decode(&self, message: &Message) -> Result<IngestRequest, Failure> {
-        let value = message.value.as_deref().unwrap_or_default();
-        if value == b"unreadable" {
-            return Err(Fault::new(DecodeReason::MessageInvalid, "unreadable").at(Stage::Decode));
+    fn decode(&self, message: &Message) -> Result<Requests, Failure> {
+        let value = std::str::from_utf8(message.value.as_deref().unwrap_or_default()).unwrap();
+        let unreadable = || Fault::new(DecodeReason::MessageInvalid, "unreadable").at(Stage::Decode);
+        if value == "unreadable" {
+            return Err(unreadable());
         }
         let key = String::from_utf8(message.key.clone().unwrap().to_vec()).unwrap();
-        let (tenant, asset) = key.split_once('/').map_or((None, &*key), |(tenant, asset)| (Some(tenant), asset));
-        Ok(IngestRequest {
-            asset: AssetId::new(asset).unwrap(),
-            tenant: tenant.map(|tenant| Tenant::new(tenant).unwrap()),
-            op: Op::Upsert,
-            image: None,
-            text: Some(String::from_utf8(value.to_vec()).unwrap()),
-            payload: Payload::new(),
-            version: None,
-            models: None,
-        })
+        let request = |text: &str| {
+            let (key, text) = text.split_once('=').unwrap_or((&*key, text));
+            let (tenant, asset) = key.split_once('/').map_or((None, key), |(tenant, asset)| (Some(tenant), asset));
+            if text == "broken" {
+                return Err(unreadable());
+            }
+            Ok(IngestRequest {
+                asset: AssetId::new(asset).unwrap(),
+                tenant: tenant.map(|tenant| Tenant::new(tenant).unwrap()),
+                op: if text.starts_with("patch") { Op::Patch } else { Op::Upsert },
+                image: None,
+                text: Some(text.to_owned()),
+                payload: Payload::new(),
+                version: None,
+                models: None,
+            })
+        };
+        Ok(value.split(';').filter(|text| !text.is_empty()).map(request).collect())
     }
 
     fn memory_bytes(&self, request: &IngestRequest) -> usize {
@@ -146,6 +160,7 @@ impl Handler for FakeHandler {
             self.gate.notified().await;
         }
         self.running.lock().unwrap().push(offset);
+        self.indexed.lock().unwrap().push((offset, request.text.clone().unwrap()));
         self.changed.notify_waiters();
         Ok(Outcome::Indexed)
     }
@@ -154,13 +169,14 @@ impl Handler for FakeHandler {
         None
     }
 
-    async fn bury(&self, letter: &DeadLetter) -> Sent {
+    async fn send_dead_letter(&self, letter: &DeadLetter) -> Sent {
         if letter.message.key.as_deref() == Some(b"held") {
             self.started.lock().unwrap().push(letter.message.position.offset);
             self.changed.notify_waiters();
             self.gate.notified().await;
         }
         self.buried.lock().unwrap().push(letter.message.position.offset);
+        self.letters.lock().unwrap().push(letter.clone());
         self.changed.notify_waiters();
         if letter.failure.fault.class == Class::Transient { Sent::PutOff } else { Sent::DeadLetter }
     }

@@ -1,41 +1,19 @@
 //! Stage 4: one unit vector per model and modality, where the point does not have it already. A picture is decoded once
 //! for all models.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
 
 use super::clip_fault::{of_clip, of_picture};
-use crate::budget::Budget;
-use crate::clip::{Clip, ClipError, Pixels, Preprocess, decode_picture, picture_bytes};
-use crate::domain::{Failure, Fault, MediaRecord, Modality, PictureReason, Recorded, Stage, UnchangedBy, Vectors};
+use crate::clip::{Clip, ClipError, PicturePool, PreparedPicture};
+use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, UnchangedBy, Vectors};
 use crate::media::Media;
-use crate::telemetry::Pulse;
+use crate::picture::{Pixels, Preprocess};
 
-/// Decodes and preprocesses on threads of its own. They are few and live long: buffers of megabytes are then reused, where
-/// a pool of many short-lived threads has the kernel clear new pages for every picture.
+/// What a picture and a text come to, for each model whose point does not have it.
 pub struct Embed {
-    threads: ThreadPool,
-    /// By thread.
-    pulses: Arc<[Pulse]>,
-    limits: Limits,
-    /// What all pictures that are being decoded may take together. Each reserves its own part before anything of it is
-    /// allocated, in the order in which they come: large ones wait for one another, and nobody overtakes them for ever.
-    budget: Budget,
-}
-
-/// Bounds on decoding.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Pictures at once.
-    pub threads: usize,
-    /// Of one picture.
-    pub pixels_max: u64,
-    /// Of all of them together, decoded and preprocessed.
-    pub decode_bytes_max: u64,
+    pictures: Arc<PicturePool>,
 }
 
 /// A model, and the content that its collection has the asset's vectors of already.
@@ -90,23 +68,13 @@ impl Embedded {
 }
 
 impl Embed {
-    /// # Errors
-    /// When the threads cannot be started.
-    pub fn new(limits: Limits) -> Result<Self, ThreadPoolBuildError> {
-        let count = limits.threads.max(1);
-        let threads = ThreadPoolBuilder::new().num_threads(count).thread_name(|n| format!("preprocess-{n}"));
-        let pulses = (0..count).map(|n| Pulse::new(format!("the decoder of pictures {n}"))).collect();
-        Ok(Self { threads: threads.build()?, pulses, limits, budget: Budget::new(limits.decode_bytes_max) })
+    pub fn new(pictures: Arc<PicturePool>) -> Self {
+        Self { pictures }
     }
 
     /// What pictures that are being decoded have reserved.
     pub fn bytes_held(&self) -> u64 {
-        self.budget.bytes_held()
-    }
-
-    /// The signs of life of the threads.
-    pub fn pulses(&self) -> &[Pulse] {
-        &self.pulses
+        self.pictures.bytes_held()
     }
 
     pub async fn embed(
@@ -118,7 +86,7 @@ impl Embed {
         let (media, image_by, pixels) = match picture {
             Some(Picture::Fetched(media)) => {
                 let (record, pixels) = self.preprocess(targets, media).await?;
-                (Some(record), UnchangedBy::Content, pixels)
+                (record, UnchangedBy::Content, pixels)
             }
             Some(Picture::Unchanged { record, by }) => (Some(record.clone()), *by, no_pixels(targets)),
             None => (None, UnchangedBy::Content, no_pixels(targets)),
@@ -155,85 +123,42 @@ impl Embed {
         Ok(Embedded { targets, media, text_sha256, image_by })
     }
 
-    /// Decodes once and preprocesses for every target that does not have the picture's vector already.
+    /// For every target that does not have the picture's vector already. No record: there are no targets.
     async fn preprocess(
         &self,
         targets: &[Target],
         media: &Media,
-    ) -> Result<(MediaRecord, Vec<Option<Pixels>>), Failure> {
-        let Limits { pixels_max, decode_bytes_max, .. } = self.limits;
-        let (bytes, owned) = (media.bytes.clone(), targets.to_vec());
-        let (sha256, wanted, taken) = self
-            .on_threads(move || {
-                let sha256 = hex(&Sha256::digest(&bytes));
-                let known = |target: &Target| target.media.as_ref().is_some_and(|media| media.sha256 == sha256);
-                let wanted: Vec<bool> = owned.iter().map(|target| !known(target)).collect();
-                let taken = match wanted.contains(&true) {
-                    true => picture_bytes(&bytes, pixels_max, decode_bytes_max, &preprocesses(&owned, &wanted)),
-                    false => Ok(0),
-                };
-                let taken = taken.map_err(|error| of_picture(&error).at(Stage::Embed))?;
-                Ok((sha256, wanted, taken))
-            })
-            .await?;
+    ) -> Result<(Option<MediaRecord>, Vec<Option<Pixels>>), Failure> {
+        let known = |target: &Target| target.media.as_ref().map(|media| media.sha256.clone());
+        let models: Vec<_> = targets.iter().map(|t| (known(t), t.clip.preprocess().clone())).collect();
+        let wanted = move |sha256: &str| -> Vec<Preprocess> {
+            let wanted = models.into_iter().filter(|(known, _)| known.as_deref() != Some(sha256));
+            wanted.map(|(_, preprocess)| preprocess).collect()
+        };
+        let made = self.pictures.preprocess(media.bytes.clone(), wanted).await;
+        let made = made.map_err(|error| of_picture(&error).at(Stage::Embed))?;
+        let (width, height, mime, pixels) = match (made.picture, targets.first().and_then(|t| t.media.clone())) {
+            (Some(PreparedPicture { width, height, mime, pixels }), _) => (width, height, mime.into(), pixels),
+            // All of them have it.
+            (None, Some(MediaRecord { width, height, mime, .. })) => (width, height, mime, Vec::new()),
+            (None, None) => return Ok((None, no_pixels(targets))),
+        };
+        let mut pixels = pixels.into_iter();
+        let is_known = |target: &Target| known(target).as_ref() == Some(&made.sha256);
+        let pixels = targets.iter().map(|target| if is_known(target) { None } else { pixels.next() }).collect();
         let (url, validators) = (media.url.clone(), media.validators.clone());
-        let record = |width, height, mime| MediaRecord {
+        let record = MediaRecord {
             url,
             etag: validators.etag,
             last_modified: validators.last_modified,
             version_id: validators.version_id,
-            sha256,
+            sha256: made.sha256,
             width,
             height,
             mime,
         };
-        if let Some(MediaRecord { width, height, mime, .. }) = targets.first().and_then(|t| t.media.clone())
-            && !wanted.contains(&true)
-        {
-            return Ok((record(width, height, mime), no_pixels(targets)));
-        }
-        let reserved = self.budget.reserve(taken).await;
-        let (bytes, owned) = (media.bytes.clone(), targets.to_vec());
-        let (width, height, mime, pixels) = self
-            .on_threads(move || {
-                // Held until all of it is done, even if nobody waits for it any more.
-                let _reserved = reserved;
-                let models = preprocesses(&owned, &wanted);
-                let picture =
-                    decode_picture(&bytes, pixels_max, &models).map_err(|error| of_picture(&error).at(Stage::Embed))?;
-                let mut pixels = models.iter().map(|model| model.apply(&picture));
-                let pixels: Vec<_> = wanted.iter().map(|wanted| if *wanted { pixels.next() } else { None }).collect();
-                Ok((picture.width, picture.height, picture.mime, pixels))
-            })
-            .await?;
-        Ok((record(width, height, mime.into()), pixels))
+        Ok((Some(record), pixels))
     }
-
-    async fn on_threads<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let (reply, done) = oneshot::channel();
-        let pulses = self.pulses.clone();
-        self.threads.spawn(move || {
-            let pulse = rayon::current_thread_index().and_then(|thread| pulses.get(thread));
-            let _working = pulse.map(Pulse::work);
-            // A panic drops `reply`, which tells the waiting message; nobody waits any more when it was fenced.
-            if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
-                let _ = reply.send(result);
-            }
-        });
-        // Whatever panics on hostile bytes has lost this picture, not the worker.
-        done.await.unwrap_or_else(|_| {
-            let broken = Fault::new(PictureReason::Undecodable, "the picture broke its decoder");
-            Err(broken.hint("please report the file and the log line before this").at(Stage::Embed))
-        })
-    }
-}
-
-/// Of the targets that want the picture's vector.
-fn preprocesses<'a>(targets: &'a [Target], wanted: &[bool]) -> Vec<&'a Preprocess> {
-    targets.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(target, _)| target.clip.preprocess()).collect()
 }
 
 fn no_pixels(targets: &[Target]) -> Vec<Option<Pixels>> {

@@ -12,19 +12,14 @@ tokio::task_local! {
     static CURRENT: Flight;
 }
 
-/// One message between being taken and being settled. Clones are the same flight.
+/// One message between being taken and being settled, or one of its requests. Clones are the same flight.
 #[derive(Clone, Debug, Default)]
 pub struct Flight {
     /// Cancelled when others own the message's partition: what is still in flight must not write any more.
     pub fence: CancellationToken,
-    place: Arc<Place>,
-}
-
-#[derive(Debug, Default)]
-struct Place {
     /// 0: no stage yet; otherwise one more than the stage's index in `Stage::ALL`.
-    stage: AtomicU8,
-    turn: Mutex<Option<Turn>>,
+    stage: Arc<AtomicU8>,
+    turn: Arc<Mutex<Option<Turn>>>,
 }
 
 /// Leave to ask a media host for a picture. It goes back as soon as the message is past its fetch.
@@ -37,7 +32,12 @@ pub struct Turn {
 
 impl Flight {
     pub fn new(fence: CancellationToken) -> Self {
-        Self { fence, place: Arc::default() }
+        Self { fence, ..Self::default() }
+    }
+
+    /// That of a request of the message: fence and stage are the message's, the turn is its own.
+    pub fn part(&self) -> Self {
+        Self { turn: Arc::default(), ..self.clone() }
     }
 
     /// Before it runs: it has this turn now.
@@ -52,17 +52,17 @@ impl Flight {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Turn>> {
         // Every change is one assignment.
-        self.place.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stage that was entered last; `None` while the message waits for its first turn, or for an earlier one of its asset.
+    /// The stage that was entered last, by any of its requests; `None` while the message waits for its first turn, or for an earlier one of its asset.
     pub fn stage(&self) -> Option<Stage> {
-        Stage::ALL.get(usize::from(self.place.stage.load(Ordering::Relaxed)).checked_sub(1)?).copied()
+        Stage::ALL.get(usize::from(self.stage.load(Ordering::Relaxed)).checked_sub(1)?).copied()
     }
 
     fn enter(&self, stage: Stage) {
         let index = Stage::ALL.iter().position(|s| *s == stage).unwrap_or_default();
-        self.place.stage.store(u8::try_from(index + 1).unwrap_or_default(), Ordering::Relaxed);
+        self.stage.store(u8::try_from(index + 1).unwrap_or_default(), Ordering::Relaxed);
         if !matches!(stage, Stage::Decode | Stage::Recall | Stage::Fetch)
             && let Some(Turn { host, back }) = self.take_turn()
         {
@@ -97,6 +97,20 @@ mod tests {
         flight.fence.cancel();
         assert!(flight.carry(std::future::pending::<()>()).await.is_none());
     }
+
+    #[tokio::test]
+    async fn a_request_has_a_turn_of_its_own_and_the_stage_of_its_message() {
+        let (back, mut gone) = tokio::sync::mpsc::unbounded_channel();
+        let message = Flight::default();
+        let (one, other) = (message.part(), message.part());
+        one.give(Turn { host: "h".into(), back });
+        other.carry(async { enter(Stage::Embed) }).await.unwrap();
+        assert_eq!(message.stage(), Some(Stage::Embed));
+        assert!(gone.try_recv().is_err() && one.take_turn().is_some());
+        message.fence.cancel();
+        assert!(one.carry(std::future::pending::<()>()).await.is_none());
+    }
+
     #[tokio::test]
     async fn a_turn_goes_back_once_the_fetch_is_over() {
         let (back, mut gone) = tokio::sync::mpsc::unbounded_channel();

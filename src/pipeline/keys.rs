@@ -1,20 +1,25 @@
-//! Per-key order: at most one message of an asset is in flight, later ones wait. A full upsert or delete supersedes
+//! Per-key order: at most one request for an asset is in flight, later ones wait. A full upsert or delete supersedes
 //! those that wait before it, but they are kept until it has succeeded: if it turns out broken, they still count.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::attempts::Tried;
 use super::flight::Flight;
-use super::turns::Lane;
-use crate::domain::{IngestRequest, Message, Op, PointId};
+use super::lane::Lane;
+use super::whole::Whole;
+use crate::domain::{IngestRequest, Op, PointId};
 
-/// A decoded message on its way.
+/// A request on its way.
 #[derive(Debug)]
 pub struct Job {
-    pub message: Message,
+    /// The message that brought it.
+    pub whole: Arc<Whole>,
+    /// Which of the message's requests it is, from 0.
+    pub index: usize,
     pub request: IngestRequest,
     pub flight: Flight,
-    /// What it is counted with among those in flight.
+    /// What it is counted with among those in flight, its message left out.
     pub bytes: usize,
     pub lane: Lane,
     /// Of those in its lane, when it came.
@@ -29,7 +34,7 @@ impl Job {
     /// Whether this job's result would be the same had `older` never been written.
     fn supersedes(&self, older: &Job) -> bool {
         // What was put off is older than what waits, whenever it comes.
-        let in_turn = self.message.retry.is_none();
+        let in_turn = self.whole.message.retry.is_none();
         let replaces_all = self.request.op != Op::Patch;
         let covers_models = self.request.models.is_none() || self.request.models == older.request.models;
         let newer = match (self.request.version, older.request.version) {
@@ -80,6 +85,13 @@ impl Keys {
         next
     }
 
+    /// Whether a request of this message waits for the asset, or is superseded by what does.
+    pub fn has_of(&self, asset: PointId, whole: &Arc<Whole>) -> bool {
+        let is_of = |job: &Job| Arc::ptr_eq(&job.whole, whole);
+        let mut waiting = self.busy.get(&asset).into_iter().flatten();
+        waiting.any(|job| is_of(job) || job.superseded.iter().any(is_of))
+    }
+
     /// Removes those that wait behind another one; not what they have superseded, which counts again.
     pub fn remove_where(&mut self, is_over: impl Fn(&Job) -> bool) -> Vec<Job> {
         let mut removed = Vec::new();
@@ -102,11 +114,16 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AssetId, Payload, Retry};
+    use crate::domain::{AssetId, Message, Payload, Retry};
 
     fn job(offset: i64, op: Op, version: Option<u64>) -> Job {
+        job_of(Message::empty("t", 0, offset), op, version)
+    }
+
+    fn job_of(message: Message, op: Op, version: Option<u64>) -> Job {
         Job {
-            message: Message::empty("t", 0, offset),
+            whole: Whole::new(message, Flight::default(), 1, 1),
+            index: 0,
             request: IngestRequest {
                 asset: AssetId::new("a").unwrap(),
                 tenant: None,
@@ -127,7 +144,7 @@ mod tests {
     }
 
     fn offsets(jobs: &[Job]) -> Vec<i64> {
-        jobs.iter().map(|j| j.message.position.offset).collect()
+        jobs.iter().map(|j| j.whole.message.position.offset).collect()
     }
 
     #[test]
@@ -137,8 +154,8 @@ mod tests {
         assert!(keys.enter(job(1, Op::Patch, None)).is_none());
         assert!(keys.enter(job(2, Op::Patch, None)).is_none());
         let asset = first.request.point_id();
-        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 1);
-        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 2);
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().whole.message.position.offset, 1);
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().whole.message.position.offset, 2);
         assert!(keys.leave(asset, Vec::new()).is_none());
         assert!(keys.enter(job(3, Op::Patch, None)).is_some());
     }
@@ -151,20 +168,20 @@ mod tests {
             assert!(keys.enter(j).is_none());
         }
         let last = keys.leave(asset, Vec::new()).unwrap();
-        assert_eq!(last.message.position.offset, 3);
+        assert_eq!(last.whole.message.position.offset, 3);
         assert_eq!(offsets(&last.superseded), [1, 2]);
         let revived = keys.leave(asset, last.superseded).unwrap();
-        assert_eq!(revived.message.position.offset, 1);
-        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 2);
+        assert_eq!(revived.whole.message.position.offset, 1);
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().whole.message.position.offset, 2);
         assert!(keys.leave(asset, Vec::new()).is_none());
     }
 
     #[test]
     fn what_was_put_off_supersedes_nothing_and_is_superseded() {
         let put_off = |offset| {
-            let mut job = job(offset, Op::Upsert, None);
-            job.message.retry = Some(Retry { origin: job.message.origin(), attempts: 5 });
-            job
+            let mut message = Message::empty("t", 0, offset);
+            message.retry = Some(Retry { origin: message.origin(), attempts: 5, requests: Vec::new() });
+            job_of(message, Op::Upsert, None)
         };
         let mut keys = Keys::default();
         let asset = keys.enter(job(7, Op::Upsert, None)).unwrap().request.point_id();
@@ -173,7 +190,7 @@ mod tests {
         assert_eq!(keys.leave(asset, Vec::new()).unwrap().superseded.len(), 0);
         keys.enter(job(9, Op::Upsert, None));
         let last = keys.leave(asset, Vec::new()).unwrap();
-        assert_eq!((last.message.position.offset, offsets(&last.superseded)), (9, vec![3]));
+        assert_eq!((last.whole.message.position.offset, offsets(&last.superseded)), (9, vec![3]));
     }
 
     #[test]
@@ -183,7 +200,7 @@ mod tests {
         keys.enter(job(1, Op::Upsert, Some(5)));
         keys.enter(job(2, Op::Upsert, Some(4)));
         let next = keys.leave(asset, Vec::new()).unwrap();
-        assert_eq!((next.message.position.offset, next.superseded.len()), (1, 0));
+        assert_eq!((next.whole.message.position.offset, next.superseded.len()), (1, 0));
     }
 
     #[test]
@@ -193,10 +210,10 @@ mod tests {
         for j in [job(1, Op::Patch, None), job(2, Op::Patch, None), job(3, Op::Upsert, None), job(4, Op::Patch, None)] {
             keys.enter(j);
         }
-        let removed = keys.remove_where(|job| job.message.position.offset % 2 == 1);
+        let removed = keys.remove_where(|job| job.whole.message.position.offset % 2 == 1);
         assert_eq!(offsets(&removed), [1, 3]);
-        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 2);
-        assert_eq!(keys.leave(asset, Vec::new()).unwrap().message.position.offset, 4);
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().whole.message.position.offset, 2);
+        assert_eq!(keys.leave(asset, Vec::new()).unwrap().whole.message.position.offset, 4);
         assert!(keys.leave(asset, Vec::new()).is_none());
     }
 }

@@ -1,11 +1,11 @@
 //! From a message to a point, and back to a committed offset.
 //!
 //! ```text
-//!            Source                                  (floor 2: Kafka, JSON Lines, a directory)
+//!            Source                                  (floor 3: Kafka, JSON Lines, a directory)
 //!              │ messages, while there is room: held_messages_max messages, media_in_flight_bytes_max bytes
 //!              ▼
-//!   dispatch ─ decode ─ keys ─ turns                 one task owns all order; what waits for a neighbour waits here
-//!              │ one task per message that runs: in_flight_max, at most one per asset
+//!   dispatch ─ format ─ keys ─ turns                 one task owns all order; what waits for a neighbour waits here
+//!              │ one task per request that runs: in_flight_max, at most one per asset
 //!              ▼
 //!            recall                                  reads what the collections record, batches from what is waiting
 //!              ▼
@@ -25,29 +25,22 @@
 //! the order of the arrows: when the dispatcher ends, its tasks are aborted, the writers' queues close, and the
 //! towers' threads are joined when the last lane is dropped.
 
-mod asset_key;
 mod attempts;
 pub(crate) mod clip_fault;
-mod decode;
 mod dispatch;
 mod embed;
 mod ended;
 mod fetch;
 mod flight;
 mod flood;
-mod framing;
-#[cfg(any(fuzzing, test))]
-pub mod fuzzing;
 mod holds;
-mod json;
 mod keys;
-mod malformed;
+mod lane;
 mod pace;
 mod pauses;
 mod progress;
 mod purge;
 mod recall;
-mod refusal;
 mod settle;
 mod stuck;
 mod tenants;
@@ -56,25 +49,25 @@ mod trial;
 mod turns;
 mod upsert;
 mod watermark;
+mod whole;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-pub use asset_key::write as write_key;
-pub use embed::{Embed, Embedded, Limits, Picture, Target};
+pub use embed::{Embed, Embedded, Picture, Target};
 pub use flood::{Flood, FloodOf};
 pub use progress::{Progress, Summary};
 pub use trial::Trial;
 
-use crate::clip::Clip;
-use crate::config::{KeySettings, PipelineSettings, StoreSettings};
+use crate::clip::{Clip, PicturePool};
+use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::{
     DecodeReason, Explain, Failure, Fault, Finding, Guard, IngestRequest, Message, ModelId, Op, Outcome,
     PipelineReason, PointId, Recorded, Stage, Stamp,
 };
+use crate::format::{Reader, Requests};
 use crate::media::{MediaClient, Standing};
 use crate::redact;
 use crate::shutdown::Shutdown;
@@ -129,14 +122,11 @@ impl Explain for PipelineError {
 pub struct Parts {
     pub settings: PipelineSettings,
     pub store_settings: StoreSettings,
-    /// Default `op` by topic, retry topics included; `upsert` where a topic is not listed.
-    pub topic_ops: BTreeMap<String, Op>,
-    /// What keys and headers say of asset and tenant.
-    pub keys: KeySettings,
+    pub reader: Reader,
     /// Whether messages may come back late, from retry topics.
     pub retries: bool,
-    /// Bounds on decoding pictures.
-    pub pictures: Limits,
+    /// What decodes and preprocesses pictures.
+    pub pictures: Arc<PicturePool>,
     /// Each model with the collection that it fills.
     pub models: Vec<(Arc<Clip>, String)>,
     pub media: MediaClient,
@@ -157,13 +147,10 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
         let lane = Lane::new(clip, collection.clone(), &parts.store, &parts.store_settings, pause_max, &parts.metrics);
         Route { collection, lane, recall }
     };
-    let embed =
-        Embed::new(parts.pictures).map_err(|e| PipelineError::Broken(format!("no threads to preprocess on: {e}")))?;
-    embed.pulses().iter().for_each(|pulse| parts.health.watch(pulse.clone()));
+    parts.pictures.pulses().iter().for_each(|pulse| parts.health.watch(pulse.clone()));
     let stages = Stages {
-        topic_ops: parts.topic_ops,
-        tenants: Tenants::new(&parts.keys),
-        keys: parts.keys,
+        tenants: Tenants::new(&parts.reader.keys),
+        reader: parts.reader,
         store: parts.store.clone(),
         routes: parts.models.into_iter().map(route).collect(),
         skip_unchanged: parts.settings.skip_unchanged,
@@ -171,7 +158,7 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
         guard: parts.store_settings.guard,
         metrics: parts.metrics.clone(),
         media: parts.media,
-        embed,
+        embed: Embed::new(parts.pictures),
         dead_letters: parts.dead_letters,
         attempts,
     };
@@ -196,8 +183,7 @@ struct Route {
 
 /// The stages in order, as the dispatcher sees them.
 struct Stages {
-    topic_ops: BTreeMap<String, Op>,
-    keys: KeySettings,
+    reader: Reader,
     tenants: Tenants,
     store: Arc<dyn Store>,
     routes: Vec<Route>,
@@ -213,17 +199,19 @@ struct Stages {
 }
 
 impl Handler for Stages {
-    fn decode(&self, message: &Message) -> Result<IngestRequest, Failure> {
+    fn decode(&self, message: &Message) -> Result<Requests, Failure> {
         // Before anything else of it is looked at.
         if let Some(failure) = message.suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()) {
             return Err(failure);
         }
-        let default_op = self.topic_ops.get(&*message.position.topic).copied().unwrap_or(Op::Upsert);
-        let request = decode::decode(message, default_op, &self.keys)?;
-        self.tenants.note(message, &request)?;
-        // Asked for now, so that a request is either possible for all of its models or refused before any work.
-        self.routes_of(&request)?;
-        Ok(request)
+        let requests = self.reader.read(message)?;
+        let check = |request: IngestRequest| {
+            self.tenants.note(message, &request)?;
+            // Asked for now, so that a request is either possible for all of its models or refused before any work.
+            self.routes_of(&request)?;
+            Ok(request)
+        };
+        Ok(requests.into_iter().map(|request| request.and_then(check)).collect())
     }
 
     fn memory_bytes(&self, request: &IngestRequest) -> usize {
@@ -252,8 +240,8 @@ impl Handler for Stages {
         Ok(outcome)
     }
 
-    async fn bury(&self, letter: &DeadLetter) -> Sent {
-        settle::bury(&self.attempts, &*self.dead_letters, letter).await
+    async fn send_dead_letter(&self, letter: &DeadLetter) -> Sent {
+        settle::send_dead_letter(&self.attempts, &*self.dead_letters, letter).await
     }
 
     fn broken(&self) -> Option<PipelineError> {
@@ -393,7 +381,7 @@ impl Stages {
                     redact::excerpt(&model.to_string(), 80),
                     known.join(", ")
                 );
-                refusal::fail(DecodeReason::ModelNotConfigured, message)
+                Fault::new(DecodeReason::ModelNotConfigured, message).at(Stage::Decode)
             })
         };
         models.iter().map(find).collect()

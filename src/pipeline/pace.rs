@@ -93,6 +93,7 @@ mod tests {
                 | StoreReason::IntegerTooLarge
                 | StoreReason::FilterInvalid
                 | StoreReason::PathInvalid
+                | StoreReason::NotBuilt
                 | StoreReason::Unreachable
                 | StoreReason::Unauthorized
                 | StoreReason::Unsupported

@@ -6,7 +6,7 @@ use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::Stage;
 
 /// Returns once the letter is safe. Dead letters that cannot be written are an outage: the message is held.
-pub async fn bury(attempts: &Attempts, dead_letters: &dyn DeadLetters, letter: &DeadLetter) -> Sent {
+pub async fn send_dead_letter(attempts: &Attempts, dead_letters: &dyn DeadLetters, letter: &DeadLetter) -> Sent {
     let send = || async { dead_letters.send(letter).await.map_err(|fault| fault.at(Stage::Settle)) };
     // Outages are held for as long as they last, so this ends with success only.
     let Ok(sent) = attempts.run(Stage::Settle, send).await else {
@@ -58,10 +58,11 @@ mod tests {
             message: Message::empty("t", 0, 0),
             failure: Fault::new(DecodeReason::MessageInvalid, "no").at(Stage::Decode),
             attempts: 1,
+            requests: Vec::new(),
         };
         let held = tokio::spawn({
             let letters = letters.clone();
-            async move { bury(&attempts, &*letters, &letter).await }
+            async move { send_dead_letter(&attempts, &*letters, &letter).await }
         });
         let patience = Duration::from_secs(60);
         let refused = async {

@@ -11,9 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::config::KeySettings;
 use crate::domain::{AssetId, DecodeReason, Failure, IngestRequest, Message};
+use crate::format::{QUOTED_CHARS_MAX, fail};
 use crate::redact;
-
-use super::refusal::{QUOTED_CHARS_MAX, fail};
 
 /// Assets of tenants that are remembered, far more than are in flight. Hashes of 8 bytes, in two places: about 6 MB.
 const SEEN_MAX: usize = 1 << 18;

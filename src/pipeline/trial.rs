@@ -1,22 +1,18 @@
 //! A message as far as its vectors and no further, with nothing else beside it: what is done in a process that it may end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rayon::ThreadPoolBuildError;
-
-use super::embed::{Embed, Limits, Target};
-use super::{decode, fetch};
+use super::embed::{Embed, Target};
+use super::fetch;
 use crate::budget::Budget;
-use crate::clip::Clip;
-use crate::config::KeySettings;
-use crate::domain::{Failure, Message, Op, Recorded, Stage};
+use crate::clip::{Clip, PicturePool};
+use crate::domain::{Failure, IngestRequest, Message, Recorded, Stage};
+use crate::format::Reader;
 use crate::media::MediaClient;
 
 /// The stages of a trial.
 pub struct Trial {
-    topic_ops: BTreeMap<String, Op>,
-    keys: KeySettings,
+    reader: Reader,
     models: Vec<Arc<Clip>>,
     media: MediaClient,
     /// That `media` reserves from.
@@ -25,17 +21,14 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// # Errors
-    /// When the threads cannot be started.
     pub fn new(
-        topic_ops: BTreeMap<String, Op>,
-        keys: KeySettings,
+        reader: Reader,
         models: Vec<Arc<Clip>>,
         media: MediaClient,
         media_budget: Budget,
-        pictures: Limits,
-    ) -> Result<Self, ThreadPoolBuildError> {
-        Ok(Self { topic_ops, keys, models, media, media_budget, embed: Embed::new(pictures)? })
+        pictures: Arc<PicturePool>,
+    ) -> Self {
+        Self { reader, models, media, media_budget, embed: Embed::new(pictures) }
     }
 
     /// Does once what the pipeline does between source and store, whatever the store has. `entered` hears of each stage before it
@@ -45,8 +38,19 @@ impl Trial {
     /// The first failure, of any class.
     pub async fn run(&self, message: &Message, entered: impl Fn(Stage)) -> Result<(), Failure> {
         entered(Stage::Decode);
-        let default_op = self.topic_ops.get(&*message.position.topic).copied().unwrap_or(Op::Upsert);
-        let request = decode::decode(message, default_op, &self.keys)?;
+        let mut first = Ok(());
+        for request in self.reader.read(message)? {
+            // Whatever becomes of one, another one may be what ends processes.
+            let tried = match request {
+                Ok(request) => self.embed(&request, &entered).await,
+                Err(failure) => Err(failure),
+            };
+            first = first.and(tried);
+        }
+        first
+    }
+
+    async fn embed(&self, request: &IngestRequest, entered: &impl Fn(Stage)) -> Result<(), Failure> {
         let picture = match &request.image {
             Some(url) => {
                 entered(Stage::Fetch);

@@ -257,6 +257,6 @@ fn answer(batch: Vec<Ticket>, result: &Result<Written, StoreError>) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "embedded"))]
 #[path = "upsert_tests.rs"]
 mod tests;

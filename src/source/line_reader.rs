@@ -8,8 +8,8 @@ use std::pin::Pin;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
 use super::SourceError;
-use super::encoding::{Encoding, Transcoder};
 use crate::domain::SourceReason;
+use crate::encoding::{Encoding, Transcoder};
 use crate::redact;
 
 /// A longer line is not read into memory.

@@ -2,7 +2,6 @@
 //! the offset up to which everything is settled.
 
 mod directory;
-mod encoding;
 mod kafka;
 mod line_reader;
 mod lines;
@@ -14,7 +13,6 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 pub use self::directory::{DirectorySource, LeftOut, LeftOutKind, Walk};
-pub use self::encoding::{Encoding, text_of};
 pub use self::kafka::{KafkaFound, KafkaSource, Removed};
 pub use self::line_reader::{Line, LineReader};
 pub use self::lines::LinesSource;

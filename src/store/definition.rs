@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::StoreError;
+use super::path::is_path;
 use crate::domain::StoreReason;
 use crate::redact;
 
@@ -124,7 +125,7 @@ impl CollectionDefinition {
         at_least("hnsw.m", Some(self.hnsw.m), 2)?;
         at_least("hnsw.ef_construct", Some(self.hnsw.ef_construct), 4)?;
         for (n, index) in self.payload_indexes.iter().enumerate() {
-            if index.field.parse::<qdrant_edge::JsonPath>().is_err() {
+            if !is_path(&index.field) {
                 let field = redact::cut(&index.field, 100);
                 return Err(format!(
                     "payload_index.field: found {field:?}, expected a payload path such as \"price\" or \"clipstream.version\""

@@ -224,6 +224,7 @@ mod tests {
         assert_eq!((parsed.must.len(), parsed.should.len(), parsed.must_not.len()), (7, 1, 0));
         assert_eq!(parsed.min_should.unwrap().min_count, 1);
         // What we accept, the embedded engine accepts.
+        #[cfg(feature = "embedded")]
         serde_json::from_value::<qdrant_edge::Filter>(filter).unwrap();
     }
 

@@ -13,14 +13,17 @@ use crate::domain::{
 
 mod batch;
 mod definition;
+#[cfg(feature = "embedded")]
 mod embedded;
 mod filter;
 mod guard;
+mod path;
 mod qdrant;
 
 pub use definition::{
     CollectionDefinition, HnswDefinition, PayloadIndex, PayloadIndexKind, Quantization, VectorsDefinition,
 };
+#[cfg(feature = "embedded")]
 pub use embedded::EmbeddedStore;
 pub use qdrant::QdrantStore;
 
@@ -29,7 +32,10 @@ pub use qdrant::QdrantStore;
 pub async fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match settings.kind {
         StoreKind::Qdrant => Arc::new(QdrantStore::connect(settings)?),
+        #[cfg(feature = "embedded")]
         StoreKind::Embedded => Arc::new(EmbeddedStore::open(&settings.path, settings.disk_free_bytes_min).await?),
+        #[cfg(not(feature = "embedded"))]
+        StoreKind::Embedded => return Err(StoreError::not_built()),
     })
 }
 
@@ -149,6 +155,12 @@ impl StoreError {
     /// Whether one point of a batch is the reason, so that the others pass without it.
     pub(crate) fn is_about_a_point(&self) -> bool {
         self.class == Class::Permanent || self.reason == StoreReason::Conflict
+    }
+
+    #[cfg(not(feature = "embedded"))]
+    fn not_built() -> Self {
+        let message = "store.kind is embedded, and this build has no embedded store; expected qdrant";
+        Self::new(StoreReason::NotBuilt, message)
     }
 
     fn closed() -> Self {

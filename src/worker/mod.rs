@@ -2,19 +2,20 @@
 
 mod trial;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use trial::{TrialCommand, TrialProcesses, TrialSettings, answer_trials};
 
 use crate::budget::Budget;
-use crate::clip::{Clip, ClipError};
+use crate::clip::{Clip, ClipError, PictureLimits, PicturePool};
 use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
-use crate::domain::{Explain, Finding, ModelId, Op, StoreReason};
+use crate::domain::{Explain, Finding, ModelId, StoreReason};
+use crate::format::{Format, Reader};
 use crate::media::{MediaClient, MediaError};
-use crate::pipeline::{self, Limits, Parts, PipelineError, Progress, Summary};
+use crate::picture::JPEG_HAS_SIMD;
+use crate::pipeline::{self, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
 use crate::source::{KafkaSource, Source, SourceError, Trials};
 use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
@@ -99,6 +100,11 @@ impl Worker {
         if let Some(warning) = media.warning() {
             tracing::warn!("{warning}");
         }
+        if !JPEG_HAS_SIMD {
+            tracing::warn!(
+                "this build decodes JPEG files without SIMD, which takes about twice as long: build it where nasm is installed"
+            );
+        }
         Ok(Self { settings: settings.clone(), models, media, store, trials: None, health, metrics })
     }
 
@@ -177,10 +183,9 @@ impl Worker {
         let parts = Parts {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
-            topic_ops: topic_ops(&self.settings),
-            keys,
+            reader: reader(&self.settings, keys),
             retries: !retry_topics(&self.settings).is_empty(),
-            pictures: picture_limits(&self.settings),
+            pictures: picture_pool(&self.settings)?,
             models: self.models.clone(),
             media: self.media.clone(),
             store: self.store.clone(),
@@ -202,20 +207,17 @@ fn retry_topics(settings: &Settings) -> Vec<RetryTopic> {
 }
 
 /// Retry topics have that of the topic whose messages wait in them.
-fn topic_ops(settings: &Settings) -> BTreeMap<String, Op> {
+fn reader(settings: &Settings, keys: KeySettings) -> Reader {
     let mut topic_ops = settings.kafka.topic_ops.clone();
     for RetryTopic { name, source, .. } in retry_topics(settings) {
         topic_ops.extend(topic_ops.get(&source).map(|op| (name, *op)));
     }
-    topic_ops
+    Reader { format: Format::Json, topic_ops, keys }
 }
 
-fn picture_limits(settings: &Settings) -> Limits {
-    Limits {
-        threads: settings.clip.preprocess_threads(),
-        pixels_max: settings.media.pixels_max,
-        decode_bytes_max: settings.clip.decode_bytes_max(),
-    }
+fn picture_pool(settings: &Settings) -> Result<Arc<PicturePool>, WorkerError> {
+    let pool = PicturePool::new(PictureLimits::of(settings));
+    pool.map(Arc::new).map_err(|e| WorkerError::Broken(format!("no threads to preprocess on: {e}")))
 }
 
 /// A pattern in `kafka.topics` may match the dead-letter topics of what it matches, whose letters would then die again and

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,13 +19,14 @@ use crate::journal::Journal;
 use crate::kinds::{Means, Schedule};
 use crate::logs::{Logs, latest, removed, transactions};
 use crate::media::{self, Media, Picture};
+use crate::named::{self, Named};
 use crate::oracle;
 use crate::plan::{Material, Workload};
 use crate::proxy::Proxy;
 use crate::qdrant_server::{self, Leftovers, Real};
 use crate::report::Report;
 use crate::services::Services;
-use crate::settings::{self, GROUP, LATEST_GROUP};
+use crate::settings::{self, GROUP, LATEST_GROUP, NAMED_GROUP};
 use crate::shared;
 use crate::store::StoreProcess;
 use crate::topics::{New, Topic, partitions_of};
@@ -72,6 +73,8 @@ pub struct Plan {
     pub retries: bool,
     /// Part of the names of the faults that are wanted.
     pub only: String,
+    /// What the workers run.
+    pub worker: PathBuf,
 }
 
 /// `None`: this machine has no Kafka or no S3 server.
@@ -104,14 +107,14 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     media_link.lead_to(picture_server.address);
     media::fill_bucket(&services).await?;
     let broker = Broker::connect(&services.kafka)?;
-    let all: Vec<Topic> = Topic::ALL.into_iter().chain([Topic::Latest, Topic::Disk]).collect();
+    let all: Vec<Topic> = Topic::ALL.into_iter().chain(Topic::APART).chain([Topic::Disk]).collect();
     broker.create(&New::with_letters(&all)).await?;
     if plan.retries {
         broker.create(&New::retries(&Topic::ALL)).await?;
     }
 
     let origin = format!("http://{}", media_link.address);
-    let pictures = pictures(&origin)?;
+    let mut pictures = pictures(&origin)?;
     let material = Material {
         texts: texts()?,
         pictures: pictures.keys().cloned().collect(),
@@ -119,17 +122,25 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
         bucket: media::BUCKET.to_owned(),
     };
     let late_writes = plan.guard == Guard::Strict;
-    let workload = |stream: u64| Workload::new(plan.seed ^ (stream << 32), material.clone(), late_writes);
+    let drawing_on = |stream: u64, of: &Material| Workload::new(plan.seed ^ (stream << 32), of.clone(), late_writes);
+    let workload = |stream: u64| drawing_on(stream, &material);
     let links = Links { kafka, store: store_link, media: media_link, s3 };
     let journal = Arc::new(Journal::new());
     let mut how = settings::of_workers(plan, &services, &links, &catalog, folder)?;
     if let Some(key) = theirs.as_ref().and_then(|real| real.api_key.clone()) {
         how.environment.push(("CLIPSTREAM__STORE__API_KEY".to_owned(), key));
     }
+    let named = Named::start(&how, folder, &journal).await?;
+    let of_named = named.as_ref().map(|named| {
+        let of = Material { pictures: named.pictures.keys().cloned().collect(), ..material.clone() };
+        (drawing_on(3, &of), named.pool.clone())
+    });
+    pictures.extend(named.iter().flat_map(|named| named.pictures.clone()));
     let means = Means {
         clocks: how.clocks.is_some(),
         runtimes: how.runtimes.is_some(),
         descriptors: shared::has_limits(),
+        names: named.is_some(),
         own_store: theirs.is_none(),
     };
     let mut of_latest = workload(2);
@@ -140,6 +151,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let world = Arc::new(World {
         pool: pool.clone(),
         latest: latest.clone(),
+        named,
         journal: journal.clone(),
         services,
         logs: Logs::new(workload(1), &broker, GROUP)?,
@@ -151,7 +163,8 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
         turns: Turns::default(),
     });
     removed::before(&world.logs, &broker).await?;
-    let tending = [&pool, &latest].map(|pool| tokio::spawn(tend(pool.clone(), journal.clone())));
+    let pools: Vec<_> = [&pool, &latest].into_iter().chain(of_named.as_ref().map(|(_, pool)| pool)).cloned().collect();
+    let tending: Vec<_> = pools.iter().map(|pool| tokio::spawn(tend(pool.clone(), journal.clone()))).collect();
 
     let over = Arc::new(AtomicBool::new(false));
     let sent = Arc::new(AtomicU64::new(0));
@@ -160,30 +173,39 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let producing = tokio::spawn(producing);
     let feeding = latest::feed(of_latest, broker.clone(), latest.clone(), over.clone(), journal.clone());
     let feeding = tokio::spawn(feeding);
+    let feeding_named = of_named.map(|(of, _)| tokio::spawn(named::feed(of, broker.clone(), over.clone())));
     let mut schedules = Schedule::of(plan, means)?;
     torment(&world, &mut schedules, plan, &sent).await?;
     over.store(true, Ordering::Relaxed);
     let mut workload = producing.await??;
     feeding.await??;
+    if let Some(feeding) = feeding_named {
+        feeding.await??;
+    }
 
     eprintln!("chaos: {:.0} s: faults are over, waiting for lag 0", journal.elapsed().as_secs_f64());
     journal.stop_waiting();
     let mut topics = partitions_of(&Topic::ALL, plan.retries);
     topics.retain(|(name, _)| Topic::HARMED.iter().all(|topic| topic.name() != name));
     topics.extend(world.logs.partitions());
-    let lags = [broker.lag(GROUP, topics)?, broker.lag(LATEST_GROUP, partitions_of(&[Topic::Latest], false))?];
+    let mut lags = vec![broker.lag(GROUP, topics)?, broker.lag(LATEST_GROUP, partitions_of(&[Topic::Latest], false))?];
+    if means.names {
+        lags.push(broker.lag(NAMED_GROUP, partitions_of(&[Topic::Named], false))?);
+    }
     for lag in &lags {
         settle(lag, &journal, SETTLE_MAX).await?;
     }
-    fresh(&mut workload, &broker).await?;
+    let apart = Topic::APART.into_iter().filter(|topic| means.names || *topic != Topic::Named);
+    fresh(&mut workload, &broker, Topic::ALL.into_iter().chain(apart)).await?;
     transactions::leave_behind(&world.logs, &broker).await?;
     for lag in &lags {
         settle(lag, &journal, FRESH_MAX).await?;
     }
     ending::retention(&broker, &journal).await?;
     tending.iter().for_each(tokio::task::JoinHandle::abort);
-    pool.end(STOP_MAX).await?;
-    latest.end(STOP_MAX).await?;
+    for pool in &pools {
+        pool.end(STOP_MAX).await?;
+    }
     let took = journal.elapsed();
 
     let (letters, expected) = ending::logs(&world, plan.retries, &latest_begins).await?;
@@ -198,7 +220,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let settings = StoreSettings { catalog, ..settings };
     let mut verdict = ending::judged(&expected, &settings, &pictures, &letters, &journal).await?;
     oracle::judge_skipped(&expected, &journal, &mut verdict);
-    let disk_refusals = ending::full_disk(&world, folder, workload, &pictures, &mut verdict).await?;
+    let disk_refusals = ending::failing_disk(&world, folder, workload, &pictures, &mut verdict).await?;
     Ok(Some(Report::of(plan, took, &world, &schedules, &expected, verdict, disk_refusals)))
 }
 
@@ -329,10 +351,10 @@ fn tell(world: &World, elapsed: Duration, messages: u64, kills: u64) {
 }
 
 /// A message for every partition must pass; the oracle looks at what came of them.
-async fn fresh(workload: &mut Workload, broker: &Broker) -> Result<(), Error> {
+async fn fresh(workload: &mut Workload, broker: &Broker, topics: impl IntoIterator<Item = Topic>) -> Result<(), Error> {
     // Another producer: one of the topics is not the one that it was.
     let producer = broker.anew()?;
-    for topic in Topic::ALL.into_iter().chain([Topic::Latest]) {
+    for topic in topics {
         for n in 0..30 {
             producer.send(&workload.fresh(topic, n)).await?;
         }

@@ -10,24 +10,15 @@ use tokio::time::sleep;
 use crate::Error;
 use crate::faults::World;
 use crate::kinds::{Fault, Kind};
+use crate::preload;
 
 /// How far a clock is set, in seconds: 5 minutes, 20 minutes (S3 refuses signatures that are 15 minutes off), 2 hours, a day,
 /// 30 days (beyond `store.tombstone_retention_s`).
 const JUMPS_S: [i64; 5] = [300, 1200, 7200, 86_400, 30 * 86_400];
 
-/// Compiles the library into `folder`. `None`, and it says so: this machine cannot, or it would not be loaded.
+/// The library in `folder`. `None`, and it says so: this machine cannot have it, or it would not be loaded.
 pub fn library(folder: &Path) -> Option<PathBuf> {
-    let library = folder.join("clock.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chaos/clock.c");
-    let compiled =
-        Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).args([source, "-ldl"]).output();
-    let why = match compiled {
-        Ok(output) if output.status.success() && cfg!(target_os = "linux") => return Some(library),
-        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-        Err(error) => format!("no C compiler: {error}"),
-    };
-    eprintln!("\n*** NO LINUX WITH GLIBC AND cc: the workers' clocks are NOT set wrong ***\n{why}\n");
-    None
+    preload::library(folder, "clock", "the workers' clocks are NOT set wrong")
 }
 
 /// Sets the clock of one worker forward or back.

@@ -1,11 +1,12 @@
-//! The full disk: a worker with the embedded store on a file system of its own that runs out of room, then has room again.
+//! The disk that fails: a worker with the embedded store on a file system of its own that runs out of room, then has room again;
+//! that becomes read-only, then is writable again.
 //!
 //! The file system is a tmpfs in a mount namespace (`unshare`), so that nothing else sees it; a shell in there obeys orders.
 //! Without room the worker stays alive, says on `/readyz` why it is not ready, and goes on by itself; one that is started
 //! then is refused with a reason. And everything is there in the end.
 //!
-//! A disk that is read-only is tried with a start alone: a file system whose files are open for writing, as those of a worker's
-//! store are, cannot be made so.
+//! A file system whose files are open for writing, as those of a worker's store are, cannot be remounted read-only. So it is
+//! a library that refuses the worker that runs its writes (`refusals.c`); one that is started has the real thing.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use tokio::time::sleep;
 use crate::Error;
 use crate::broker::Broker;
 use crate::journal::Journal;
+use crate::refusals::Refusals;
 use crate::topics::{Topic, partitions_of};
 use crate::workers::{clipstream, signal};
 
@@ -48,10 +50,12 @@ kill -KILL "$worker" 2>/dev/null
 /// What the worker leaves free of the file system's 256 MiB.
 pub const FREE_BYTES_MIN: u64 = 16 << 20;
 const FULL_FOR: Duration = Duration::from_secs(15);
+const READ_ONLY_FOR: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_secs(60);
 /// Exit code of a worker that lacks a dependency at its start, and of one that could not do all before its end.
 const UNAVAILABLE: &str = "3";
-/// What it gives as the reason.
+/// What it says on `/readyz`, and gives as the reason.
+const FULL: &str = "the disk of";
 const REASON: &str = "store_disk_full";
 /// As the system says it (EROFS in errno(3)).
 const READ_ONLY: &str = "Read-only file system";
@@ -61,7 +65,9 @@ const LINES_MAX: usize = 3;
 /// How it went.
 pub struct Outcome {
     /// Writes that were refused for want of room.
-    pub refusals: u64,
+    pub full: u64,
+    /// And because the disk was read-only, by the system; `None`: not tried.
+    pub read_only: Option<i64>,
     /// The embedded store, as it was left.
     pub store: PathBuf,
 }
@@ -69,9 +75,12 @@ pub struct Outcome {
 /// A worker's settings for the embedded store at `folder`.
 pub struct Disk<'a> {
     pub folder: &'a Path,
+    pub program: &'a Path,
     pub settings: &'a [(String, String)],
     pub environment: &'a [(String, String)],
     pub group: &'a str,
+    /// Makes it read-only.
+    pub refusals: Option<&'a Refusals>,
 }
 
 /// `None`: this machine has no mount namespaces for us.
@@ -91,7 +100,7 @@ pub async fn run(
     shell.order("fill", "full")?;
     send(600).await?;
     let page = log.address()?;
-    let said = unready(&mut shell, &page, &log).await?;
+    let said = unready(&mut shell, &page, &log, FULL).await?;
     for part in [disk.folder.join("store").display().to_string(), "store.disk_free_bytes_min".to_owned()] {
         if !said.contains(&part) {
             journal.violation(format!("on a full disk /readyz does not name {part}: {said}"));
@@ -116,10 +125,34 @@ pub async fn run(
         ));
     }
 
+    let read_only = match disk.refusals {
+        Some(refusals) => {
+            refusals.set_read_only(true)?;
+            send(300).await?;
+            unready(&mut shell, &page, &log, READ_ONLY).await?;
+            let since = Instant::now();
+            while since.elapsed() < READ_ONLY_FOR {
+                shell.alive(&log)?;
+                if !get(&page, "readyz").await?.contains(READ_ONLY) {
+                    journal.violation("on a read-only disk, /readyz does not say so".to_owned());
+                }
+                sleep(Duration::from_millis(500)).await;
+            }
+            let refused = refusals.writes_refused()?;
+            if refused == 0 {
+                journal.violation("a read-only disk refused no write".to_owned());
+            }
+            refusals.set_read_only(false)?;
+            committed(&mut shell, broker, &disk, "with a disk that is writable again").await?;
+            Some(refused)
+        }
+        None => None,
+    };
+
     // As an orchestrator may do: its end and its start on the full disk.
     shell.order("fill", "full")?;
     send(100).await?;
-    unready(&mut shell, &page, &log).await?;
+    unready(&mut shell, &page, &log, FULL).await?;
     let ended = shell.order("stop", "ended")?;
     shell.order("start", "started")?;
     let full = refused(&mut shell).await?;
@@ -145,7 +178,7 @@ pub async fn run(
         ));
     }
     shell.order("keep", "kept")?;
-    Ok(Some(Outcome { refusals, store: disk.folder.with_extension("kept") }))
+    Ok(Some(Outcome { full: refusals, read_only, store: disk.folder.with_extension("kept") }))
 }
 
 /// Waits until everything is committed, by the worker that runs.
@@ -167,19 +200,18 @@ async fn committed(shell: &mut Shell, broker: &Broker, disk: &Disk<'_>, when: &s
     }
 }
 
-/// Waits until the worker is unready for want of room; what it says then.
-async fn unready(shell: &mut Shell, page: &str, log: &Log) -> Result<String, Error> {
+/// Waits until the worker is unready for this reason; what it says then.
+async fn unready(shell: &mut Shell, page: &str, log: &Log, why: &str) -> Result<String, Error> {
     let deadline = Instant::now() + STEP;
     loop {
         shell.alive(log)?;
         let said = get(page, "readyz").await?;
-        if said.contains("the disk of") {
+        if said.contains(why) {
             return Ok(said);
         }
         if Instant::now() > deadline {
-            return Err(
-                format!("the disk is full, and after {STEP:?} /readyz says {said:?}; {}", log.0.display()).into()
-            );
+            let log = log.0.display();
+            return Err(format!("after {STEP:?} /readyz says {said:?}, expected {why:?}; {log}").into());
         }
         sleep(Duration::from_millis(200)).await;
     }
@@ -242,7 +274,7 @@ struct Shell {
 
 impl Shell {
     fn open(disk: &Disk<'_>) -> Result<Option<Self>, Error> {
-        let worker = clipstream();
+        let worker = clipstream(disk.program, disk.folder);
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"]).arg(disk.folder);
         command.arg(worker.get_program()).args(worker.get_args());
@@ -251,7 +283,7 @@ impl Shell {
         }
         command.envs(worker.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.envs(disk.environment.iter().map(|(k, v)| (k, v)));
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.current_dir(disk.folder).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -21,6 +21,7 @@ use crate::letters;
 use crate::media::Picture;
 use crate::oracle::{self, Evidence, Vectors, Verdict};
 use crate::plan::Workload;
+use crate::refusals::Refusals;
 use crate::settings::RETRY_DELAYS;
 use crate::topics::{New, Topic};
 
@@ -70,7 +71,7 @@ pub async fn retention(broker: &Broker, journal: &Journal) -> Result<(), Error> 
 /// Letters, and what must be in the store by what the logs say. `latest`: where the messages of that group begin.
 pub async fn logs(world: &World, retries: bool, latest: &[i64]) -> Result<(Vec<OwnedMessage>, Expected), Error> {
     let (broker, mut found, mut put_off) = (&world.broker, Vec::new(), 0);
-    for topic in Topic::ALL.into_iter().chain([Topic::Latest]) {
+    for topic in Topic::ALL.into_iter().chain(Topic::APART) {
         found.extend(broker.read(&topic.dead_letters()).await?);
     }
     for name in Topic::ALL.into_iter().flat_map(Topic::retries).filter(|_| retries) {
@@ -82,7 +83,7 @@ pub async fn logs(world: &World, retries: bool, latest: &[i64]) -> Result<(Vec<O
     for message in world.logs.removed() {
         expected.apply_removed(Topic::Removed, message)?;
     }
-    for topic in Topic::ALL {
+    for topic in Topic::ALL.into_iter().chain([Topic::Named]) {
         for message in broker.read(topic.name()).await? {
             expected.apply(topic, message)?;
         }
@@ -115,15 +116,22 @@ pub async fn judged(
     oracle::judge(&Evidence { expected, stored: &stored, vectors: &vectors, pictures, letters, journal })
 }
 
-/// A worker with the embedded store whose disk is full for a while. Adds what is wrong afterwards to the verdict; writes that
-/// the disk refused, `None` where this machine cannot do it.
-pub async fn full_disk(
+/// Writes that a disk refused; `None`: not tried, because this machine cannot do it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskRefusals {
+    pub full: Option<u64>,
+    pub read_only: Option<i64>,
+}
+
+/// A worker with the embedded store whose disk is full for a while, then read-only. Adds what is wrong afterwards to the verdict.
+pub async fn failing_disk(
     world: &World,
     folder: &Path,
     workload: Workload,
     pictures: &BTreeMap<String, Picture>,
     verdict: &mut Verdict,
-) -> Result<Option<u64>, Error> {
+) -> Result<DiskRefusals, Error> {
+    let refusals = Refusals::prepare(&folder.join("disk-refusals"), folder.join("disk"), "no disk becomes read-only")?;
     let (folder, broker) = (folder.join("disk"), &world.broker);
     let how = world.pool.settings();
     let others = ["kafka.topics", "kafka.group_id", "store.kind", "store.url", RETRY_DELAYS];
@@ -138,8 +146,16 @@ pub async fn full_disk(
     ];
     settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let catalog = how.settings.iter().find_map(|(key, value)| (key == "store.catalog").then_some(value));
-    let environment: Vec<_> = how.environment.iter().filter(|(name, _)| name.starts_with("AWS")).cloned().collect();
-    let disk = Disk { folder: &folder, settings: &settings, environment: &environment, group: DISK_GROUP };
+    let environment = how.environment.iter().filter(|(name, _)| name.starts_with("AWS")).cloned();
+    let environment: Vec<_> = environment.chain(refusals.iter().flat_map(Refusals::environment)).collect();
+    let disk = Disk {
+        folder: &folder,
+        program: &how.program,
+        settings: &settings,
+        environment: &environment,
+        group: DISK_GROUP,
+        refusals: refusals.as_ref(),
+    };
     let workload = std::sync::Mutex::new(workload);
     let send = async |count: usize| {
         for _ in 0..count {
@@ -149,8 +165,8 @@ pub async fn full_disk(
         broker.flush().await
     };
     let Some(outcome) = disk::run(disk, broker, &world.journal, send).await? else {
-        eprintln!("\n*** NO MOUNT NAMESPACES (unshare --mount): the full disk is NOT tried ***\n");
-        return Ok(None);
+        eprintln!("\n*** NO MOUNT NAMESPACES (unshare --mount): a disk that fails is NOT tried ***\n");
+        return Ok(DiskRefusals::default());
     };
     let mut expected = Expected::default();
     for message in broker.read(Topic::Disk.name()).await? {
@@ -164,5 +180,5 @@ pub async fn full_disk(
         ..StoreSettings::default()
     };
     verdict.add(judged(&expected, &store, pictures, &letters, &world.journal).await?);
-    Ok(Some(outcome.refusals))
+    Ok(DiskRefusals { full: Some(outcome.full), read_only: outcome.read_only })
 }

@@ -14,6 +14,7 @@ use crate::journal::Journal;
 use crate::kinds::{Fault, Kind};
 use crate::logs::Logs;
 use crate::media::{Media, Weather};
+use crate::named::Named;
 use crate::proxy::{Harm, Proxy};
 use crate::services::Services;
 use crate::shared;
@@ -32,6 +33,8 @@ pub struct World {
     pub pool: Arc<Pool>,
     /// The group that begins at the end.
     pub latest: Arc<Pool>,
+    /// The group whose pictures come from hosts with names.
+    pub named: Option<Named>,
     pub journal: Arc<Journal>,
     pub services: Services,
     pub broker: Broker,
@@ -64,6 +67,12 @@ pub struct Turns {
 }
 
 impl World {
+    /// Of all groups.
+    pub fn pools(&self) -> impl Iterator<Item = &Pool> {
+        let named = self.named.as_ref().map(|named| &named.pool);
+        [&self.pool, &self.latest].into_iter().chain(named).map(|pool| &**pool)
+    }
+
     pub fn kills(&self) -> u64 {
         let injected = self.injected();
         [Kind::WorkerKill, Kind::LatestKill].iter().filter_map(|kind| injected.get(kind)).sum()
@@ -151,6 +160,12 @@ impl World {
             }
             RuntimeFails | RuntimeHangs | RuntimeLost => shared::runtime(&self, fault).await,
             DescriptorsUsedUp => shared::descriptors(&self, fault).await,
+            ResolverAway | ResolverHangs | ResolverDenies | AuthoritiesUnreadable | AuthoritiesOthers => {
+                match &self.named {
+                    Some(named) => named.inflict(&self, fault).await,
+                    None => Ok(()),
+                }
+            }
             TopicAnew | RecordsRemoved | PartitionAdded | Transactions => self.logs.inflict(&self, fault).await,
             LatestKill => {
                 if let Some(worker) = self.latest.kill(fault.pick) {

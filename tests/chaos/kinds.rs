@@ -73,6 +73,11 @@ kinds! {
     RuntimeHangs "model runtime hangs for a while" 1,
     RuntimeLost "model runtime fails and never recovers" 1,
     DescriptorsUsedUp "worker's file descriptors used up" 2,
+    ResolverAway "resolver away" 2,
+    ResolverHangs "resolver hangs" 1,
+    ResolverDenies "resolver denies every name" 1,
+    AuthoritiesUnreadable "certificate authorities unreadable at a start" 2,
+    AuthoritiesOthers "certificate authorities of others at a start" 2,
     TopicAnew "topic deleted and made anew" 2,
     RecordsRemoved "messages removed before they were read" 3,
     PartitionAdded "partition added" 2,
@@ -85,6 +90,12 @@ impl Kind {
     fn is_of_a_log(self) -> bool {
         use Kind::*;
         matches!(self, TopicAnew | RecordsRemoved | PartitionAdded | Transactions | LatestKill)
+    }
+
+    /// What is done to the group whose pictures come from hosts with names.
+    fn is_of_names(self) -> bool {
+        use Kind::*;
+        matches!(self, ResolverAway | ResolverHangs | ResolverDenies | AuthoritiesUnreadable | AuthoritiesOthers)
     }
 
     /// What only a store that is ours can be asked for. The proxy before it harms any.
@@ -125,6 +136,7 @@ pub struct Means {
     pub clocks: bool,
     pub runtimes: bool,
     pub descriptors: bool,
+    pub names: bool,
     pub own_store: bool,
 }
 
@@ -145,6 +157,7 @@ impl Schedule {
             Kind::ClockForward | Kind::ClockBack => means.clocks,
             Kind::RuntimeFails | Kind::RuntimeHangs | Kind::RuntimeLost => means.runtimes,
             Kind::DescriptorsUsedUp => means.descriptors,
+            kind if kind.is_of_names() => means.names,
             _ => true,
         };
         let only = plan.only.as_str();

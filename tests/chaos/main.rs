@@ -7,24 +7,30 @@
 mod broker;
 mod campaign;
 mod clock;
+mod cores;
+mod crash;
 mod disk;
 mod ending;
 mod expected;
 mod faults;
+mod front;
 mod journal;
 mod kinds;
 mod letters;
 mod logs;
 mod media;
 mod misdate;
+mod named;
 mod oracle;
 mod outages;
 mod plan;
+mod preload;
 mod proxy;
 #[path = "../it/qdrant_endpoint/mod.rs"]
 mod qdrant_endpoint;
 #[path = "../it/qdrant_server.rs"]
 mod qdrant_server;
+mod refusals;
 mod report;
 mod services;
 mod settings;
@@ -40,6 +46,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use campaign::{Enough, Guard, Plan};
+use workers::BUILT;
 
 /// Whatever ends a campaign early: a test program tells it and ends.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -82,6 +89,9 @@ struct Args {
     /// Only faults with this in their name, to look closer at one kind.
     #[arg(long, default_value = "")]
     only: String,
+    /// The program that the workers run, as one built with a sanitizer [default: the one built with this campaign]
+    #[arg(long, value_name = "PATH", default_value = BUILT, hide_default_value = true)]
+    worker: PathBuf,
     /// Where the result goes as well, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -93,6 +103,9 @@ struct Args {
 struct OutageArgs {
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
+    /// The program that the workers run, as one built with a sanitizer [default: the one built with this campaign]
+    #[arg(long, value_name = "PATH", default_value = BUILT, hide_default_value = true)]
+    worker: PathBuf,
     /// Where the result goes as well, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -129,13 +142,20 @@ fn run(args: Args) -> Result<ExitCode, Error> {
     if retries && guard != Guard::Strict {
         return Err("--retries takes --guard strict, as retry topics do".into());
     }
-    let plan = Plan { seed, workers, guard, enough, retries, only };
+    let worker = program(&args.worker)?;
+    let plan = Plan { seed, workers, guard, enough, retries, only, worker };
     finish(attempt(&plan, async |folder| campaign::run(&plan, folder).await)?, args.json)
 }
 
 fn outages(args: OutageArgs) -> Result<ExitCode, Error> {
-    let plan = outages::Plan { outage: Duration::try_from_secs_f64(args.minutes * 60.0)?, backoff_cap: None };
+    let outage = Duration::try_from_secs_f64(args.minutes * 60.0)?;
+    let plan = outages::Plan { outage, backoff_cap: None, worker: program(&args.worker)? };
     finish(attempt(&plan, async |folder| outages::run(&plan, folder).await)?, args.json)
+}
+
+/// Workers run in folders of their own.
+fn program(named: &Path) -> Result<PathBuf, Error> {
+    Ok(named.canonicalize().map_err(|e| format!("--worker {}: {e}; expected a program", named.display()))?)
 }
 
 /// What was asked for by name must be possible.
@@ -159,10 +179,10 @@ fn short() -> Result<ExitCode, Error> {
     };
     for (seed, guard, retries) in SHORT {
         let enough = Enough { duration: SHORT_FOR, messages: 0, kills: 0, duration_max: SHORT_FOR };
-        let plan = Plan { seed, workers: 2, guard, enough, retries, only: String::new() };
+        let plan = Plan { seed, workers: 2, guard, enough, retries, only: String::new(), worker: BUILT.into() };
         note(attempt(&plan, async |folder| campaign::run(&plan, folder).await)?.map(|report| report.is_clean()));
     }
-    let plan = outages::Plan { outage: SHORT_FOR, backoff_cap: Some(SHORT_BACKOFF_CAP) };
+    let plan = outages::Plan { outage: SHORT_FOR, backoff_cap: Some(SHORT_BACKOFF_CAP), worker: BUILT.into() };
     note(attempt(&plan, async |folder| outages::run(&plan, folder).await)?.map(|report| report.is_clean()));
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -181,6 +201,7 @@ fn attempt<R: Outcome>(
 ) -> Result<Option<R>, Error> {
     let folder = tempfile::Builder::new().prefix("clipstream-chaos-").tempdir()?;
     eprintln!("chaos: {plan:?}, in {}", folder.path().display());
+    cores::allow();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
     let ended = runtime.block_on(async {
         // Whatever ends the campaign drops it, and with it every process that it started.

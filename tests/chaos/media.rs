@@ -11,7 +11,8 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -80,6 +81,19 @@ fn folder() -> std::path::PathBuf {
 
 impl Media {
     pub async fn start() -> Result<Self, Error> {
+        Self::serving(|router| router).await
+    }
+
+    /// Each picture over a connection of its own, so that its host's name and certificate are asked for again.
+    pub async fn start_without_keepalive() -> Result<Self, Error> {
+        let close = async |mut response: Response| {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        };
+        Self::serving(|router| router.layer(map_response(close))).await
+    }
+
+    async fn serving(dressed: impl FnOnce(Router) -> Router) -> Result<Self, Error> {
         let (http, _) = names()?;
         let files = http.into_iter().map(|name| Ok((name.clone(), picture(&name)?)));
         let (weather, spoiled) = (watch::Sender::new(Weather::Fine), Arc::new(AtomicU64::new(0)));
@@ -90,7 +104,7 @@ impl Media {
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let router = Router::new().fallback(serve).with_state(served);
+        let router = dressed(Router::new().fallback(serve).with_state(served));
         let server = tokio::spawn(async move {
             // Ends with the campaign only.
             let _ = axum::serve(listener, router).await;

@@ -162,6 +162,15 @@ impl Workload {
         self.dated(message)
     }
 
+    /// The same, with a picture.
+    pub fn pictured(&mut self, topic: Topic) -> Planned {
+        self.serial += 1;
+        let key = format!("{}-{}", topic.name(), self.rng.random_range(0..400));
+        let body = json!({"op": "upsert", "image": self.picture(), "payload": self.payload("f", false)});
+        let message = planned(topic, key, &body);
+        self.dated(message)
+    }
+
     /// Everything that one life of a topic brings. Each of its assets is first written whole, so that nothing of an earlier
     /// life is left of it.
     pub fn life(&mut self, topic: Topic) -> Vec<Planned> {

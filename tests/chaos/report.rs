@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::campaign::{Guard, Plan};
+use crate::ending::DiskRefusals;
 use crate::expected::Expected;
 use crate::faults::World;
 use crate::kinds::{Kind, LUCK, Schedule};
 use crate::misdate::Misdate;
 use crate::oracle::Verdict;
+use crate::workers::Pool;
 
 /// One campaign, whatever came of it.
 pub struct Report {
@@ -32,12 +34,11 @@ pub struct Report {
     pub inversions: u64,
     /// Records of aborted transactions.
     pub aborted: u64,
-    pub refused_starts: u64,
+    pub refused_starts: usize,
     pub injected: BTreeMap<Kind, u64>,
     pub recoveries: BTreeMap<Kind, Vec<Duration>>,
     pub verdict: Verdict,
-    /// Writes that a full disk refused, and deaths of it; `None`: it could not be tried here.
-    pub disk_refusals: Option<u64>,
+    pub disk_refusals: DiskRefusals,
     /// What must not happen whatever the faults: workers that end by themselves, lag that stays, a fresh message that does not
     /// pass, a campaign that tested nothing.
     pub violations: Vec<String>,
@@ -51,7 +52,7 @@ impl Report {
         schedules: &[Schedule; 2],
         expected: &Expected,
         verdict: Verdict,
-        disk_refusals: Option<u64>,
+        disk_refusals: DiskRefusals,
     ) -> Self {
         let enough = plan.enough;
         let ((processed, replays), injected) = (world.journal.counts(), world.injected());
@@ -97,7 +98,7 @@ impl Report {
             misdated: expected.misdated.clone(),
             inversions: expected.inversions,
             aborted: expected.aborted,
-            refused_starts: world.pool.refused_starts(),
+            refused_starts: world.pools().map(Pool::refused_starts).sum(),
             injected,
             recoveries: world.journal.recoveries(),
             verdict,
@@ -144,7 +145,7 @@ impl Outcome for Report {
             "kills": self.injected.get(&Kind::WorkerKill), "faults": faults, "misdated": misdated, "inversions": self.inversions,
             "aborted": self.aborted, "skipped": self.verdict.skipped, "wrongly_dead": self.verdict.wrongly_dead,
             "put_off": self.put_off, "overtaken": self.overtaken,
-            "disk_refusals": self.disk_refusals, "refused_starts": self.refused_starts,
+            "disk_refusals": self.disk_refusals.full, "disk_refusals_read_only": self.disk_refusals.read_only, "refused_starts": self.refused_starts,
             "lost": self.verdict.lost, "doubled": self.verdict.doubled, "stale": self.verdict.stale,
             "wrong": self.verdict.wrong, "violations": self.violations.len(),
         })
@@ -164,8 +165,14 @@ impl Outcome for Report {
             let what = format!("message {}", kind.name());
             table.add_row([what, count.to_string(), String::new(), String::new()]);
         }
-        let full = self.disk_refusals.map_or("not tried".to_owned(), |count| count.to_string());
-        table.add_row(["embedded store's disk full (refusals)".to_owned(), full, String::new(), String::new()]);
+        let DiskRefusals { full, read_only } = self.disk_refusals;
+        let tried = |count: Option<String>| count.unwrap_or_else(|| "not tried".to_owned());
+        for (state, refusals) in
+            [("full", full.map(|n| n.to_string())), ("read-only", read_only.map(|n| n.to_string()))]
+        {
+            let what = format!("embedded store's disk {state} (refusals)");
+            table.add_row([what, tried(refusals), String::new(), String::new()]);
+        }
         right(&mut table, 1..4);
         println!("\n{table}\n");
         let mut table = Table::new();

@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use crate::Error;
-use crate::campaign::{Guard, Plan};
+use crate::campaign::{Guard, MODEL, Plan};
 use crate::clock;
 use crate::faults::{Links, SESSION_TIMEOUT};
+use crate::refusals::Refusals;
 use crate::services::Services;
 use crate::shared::{self, StandIn};
 use crate::topics::{RETRY_DELAYS_S, Topic};
-use crate::workers::WorkerSettings;
+use crate::workers::{MODEL_FOLDER, WorkerSettings};
 
 pub const GROUP: &str = "chaos";
 pub const LATEST_GROUP: &str = "chaos-latest";
+pub const NAMED_GROUP: &str = "chaos-named";
 pub const RETRY_DELAYS: &str = "dead_letter.retry_delays_s";
 
 pub fn of_workers(
@@ -25,8 +27,9 @@ pub fn of_workers(
     let names: Vec<&str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
     let ops: Vec<String> = Topic::ALL.iter().map(|t| format!("{}={}", t.name(), t.default_op())).collect();
     let session_timeout_ms = SESSION_TIMEOUT.as_millis().to_string();
+    let models = format!("{MODEL}={MODEL_FOLDER}");
     let settings = [
-        ("clip.models", "demo-emoji/v1=demo/model"),
+        ("clip.models", models.as_str()),
         // Several workers share few cores.
         ("clip.intra_op_threads", "1"),
         ("clip.preprocess_threads", "1"),
@@ -70,6 +73,7 @@ pub fn of_workers(
         settings.push((RETRY_DELAYS.to_owned(), delays.join(",")));
     }
     Ok(WorkerSettings {
+        program: plan.worker.clone(),
         settings,
         environment: [
             ("CLIPSTREAM__KAFKA__TOPIC_OPS", ops.join(",")),
@@ -88,24 +92,46 @@ pub fn of_workers(
 
 /// The same, of a group of its own that begins at the end of a topic of its own.
 pub fn of_latest(workers: &WorkerSettings) -> WorkerSettings {
-    let others = ["kafka.topics", "kafka.group_id", RETRY_DELAYS];
-    let mut settings: Vec<_> = workers.settings.iter().filter(|(key, _)| !others.contains(&&**key)).cloned().collect();
     let own = [
         ("kafka.topics", Topic::Latest.name()),
         ("kafka.group_id", LATEST_GROUP),
         ("kafka.auto_offset_reset", "latest"),
         ("pipeline.attempts_max", "1000"),
     ];
-    settings.retain(|(key, _)| own.iter().all(|(name, _)| name != key));
-    settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    // What it needs to know of operations is of other topics.
+    of_another(workers, &own, 10_000)
+}
+
+/// The same, of the group whose pictures come from hosts with names.
+pub fn of_named(workers: &WorkerSettings, refusals: &Refusals, ca_file: &Path) -> WorkerSettings {
+    let own = [
+        ("kafka.topics", Topic::Named.name()),
+        ("kafka.group_id", NAMED_GROUP),
+        ("media.allow_hosts", "localhost,.pictures.test"),
+        ("media.ca_file", &ca_file.display().to_string()),
+        // The hosts are never to blame, and the machine is busy.
+        ("media.connect_timeout_ms", "5000"),
+        ("media.fetch_timeout_ms", "60000"),
+        ("pipeline.attempts_max", "3"),
+    ];
+    let mut settings = of_another(workers, &own, 20_000);
+    settings.environment.extend(refusals.environment());
+    settings
+}
+
+/// The same, of a group with a topic of its own. `first`: what the numbers of its workers begin with.
+fn of_another(workers: &WorkerSettings, own: &[(&str, &str)], first: u32) -> WorkerSettings {
+    let is_others = |name: &str| name == RETRY_DELAYS || own.iter().any(|(own, _)| *own == name);
+    let mut settings: Vec<_> = workers.settings.iter().filter(|(name, _)| !is_others(name)).cloned().collect();
+    settings.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    // What the others need to know of operations is of other topics.
     let environment =
         workers.environment.iter().filter(|(name, _)| name.starts_with("AWS") || name.contains("API_KEY"));
     WorkerSettings {
+        program: workers.program.clone(),
         settings,
         environment: environment.cloned().collect(),
         log_folder: workers.log_folder.clone(),
-        first: 10_000,
+        first,
         clocks: None,
         runtimes: None,
     }

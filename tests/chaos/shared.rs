@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use crate::Error;
 use crate::faults::World;
 use crate::kinds::{Fault, Kind};
+use crate::preload;
 use crate::topics::Topic;
 
 /// The workers' `clip.recovery_max_ms`: a runtime that does not work for so long is given up.
@@ -37,18 +38,13 @@ impl StandIn {
     pub fn build(folder: &Path) -> Result<Option<Self>, Error> {
         let library = folder.join("libonnxruntime.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/faulty_runtime.c");
-        let compiled =
-            Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).args([source, "-ldl"]).output();
-        let why = match compiled {
-            Ok(output) if output.status.success() => {
-                let real = clipstream::clip::load_runtime(&Settings::default().clip)?;
-                return Ok(Some(Self { library, real }));
+        match preload::compile(Path::new(source), &library) {
+            Ok(()) => Ok(Some(Self { library, real: clipstream::clip::load_runtime(&Settings::default().clip)? })),
+            Err(why) => {
+                eprintln!("\n*** NO cc: the workers' model runtimes do NOT fail ***\n{why}\n");
+                Ok(None)
             }
-            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-            Err(error) => format!("no C compiler: {error}"),
-        };
-        eprintln!("\n*** NO cc: the workers' model runtimes do NOT fail ***\n{why}\n");
-        Ok(None)
+        }
     }
 
     /// Gives `command` a runtime of its own, which works until it is told otherwise. `folder`: of its faults.

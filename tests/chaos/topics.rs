@@ -31,6 +31,8 @@ pub enum Topic {
     Growing,
     /// Of the group that begins at the end.
     Latest,
+    /// Of the group whose pictures come from hosts with names.
+    Named,
     /// Of the worker whose disk is full.
     Disk,
     /// Of one of the workers that go through an hour's outage.
@@ -53,6 +55,8 @@ impl Topic {
         Self::Transactions,
         Self::Growing,
     ];
+    /// Those of workers beside them.
+    pub const APART: [Self; 2] = [Self::Latest, Self::Named];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -65,6 +69,7 @@ impl Topic {
             Self::Transactions => "transactions",
             Self::Growing => "growing",
             Self::Latest => "latest",
+            Self::Named => "named",
             Self::Disk => "disk",
             Self::Outage(name) => name,
         }
@@ -72,7 +77,7 @@ impl Topic {
 
     pub fn named(name: &str) -> Option<Self> {
         let outages = outages::topics().map(Self::Outage);
-        let all = Self::ALL.into_iter().chain([Self::Latest, Self::Disk]).chain(outages);
+        let all = Self::ALL.into_iter().chain(Self::APART).chain([Self::Disk]).chain(outages);
         all.into_iter().find(|topic| topic.name() == name)
     }
 

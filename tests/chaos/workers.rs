@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::Error;
 use crate::clock::Clock;
+use crate::crash::{self, Words};
 use crate::journal::Journal;
 use crate::shared::{Runtime, StandIn};
 
@@ -20,9 +22,14 @@ const RESTART_PAUSE: Duration = Duration::from_millis(1000);
 const UNAVAILABLE: i32 = 3;
 /// Exit code of a worker whose model does not work any more.
 const NO_MODEL: i32 = 6;
+/// As the system counts them (signal(7)).
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 
 /// How a worker is started.
 pub struct WorkerSettings {
+    /// What they run.
+    pub program: PathBuf,
     pub settings: Vec<(String, String)>,
     pub environment: Vec<(String, String)>,
     pub log_folder: PathBuf,
@@ -45,8 +52,8 @@ struct State {
     running: Vec<Worker>,
     target: usize,
     started: u32,
-    /// Starts that ended because a dependency was away.
-    refused_starts: u64,
+    /// Those whose start ended because a dependency was away.
+    refused_starts: Vec<u32>,
     not_before: Option<Instant>,
     /// Exit codes of workers whose runtime was lost.
     lost: BTreeMap<u32, Option<i32>>,
@@ -63,12 +70,13 @@ struct Worker {
     lost: bool,
     /// Where it serves its metrics, once it does.
     address: Arc<OnceLock<String>>,
-    reader: Option<std::thread::JoinHandle<()>>,
+    reader: Option<std::thread::JoinHandle<Words>>,
+    started: SystemTime,
     /// It has begun to consume.
     served: Arc<AtomicBool>,
     paused: bool,
-    /// We ended it.
-    ended_by_us: bool,
+    /// The signal that we ended it with.
+    sent: Option<i32>,
 }
 
 impl Pool {
@@ -93,8 +101,14 @@ impl Pool {
         self.state().target = target;
     }
 
-    pub fn refused_starts(&self) -> u64 {
-        self.state().refused_starts
+    pub fn refused_starts(&self) -> usize {
+        self.state().refused_starts.len()
+    }
+
+    /// Starts that ended because a dependency was away, and said this.
+    pub fn refused_for(&self, what: &str) -> usize {
+        let refused = self.state().refused_starts.clone();
+        refused.into_iter().filter(|number| self.says(*number, what)).count()
     }
 
     /// Looks after the workers once: buries the dead, starts one where one is missing.
@@ -107,13 +121,13 @@ impl Pool {
                 Some(status) => {
                     let mut worker = state.running.remove(at);
                     // Its output ends with it, and has its reason.
-                    let _ = worker.reader.take().map(std::thread::JoinHandle::join);
-                    self.judge(&worker, status, &mut state);
+                    let words = worker.reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+                    self.judge(&worker, status, &words, &mut state);
                 }
             }
         }
         let due = state.not_before.is_none_or(|when| Instant::now() >= when);
-        let staying = state.running.iter().filter(|worker| !worker.ended_by_us).count();
+        let staying = state.running.iter().filter(|worker| worker.sent.is_none()).count();
         if staying < state.target && due {
             let with_clock = state.running.iter().filter(|worker| worker.clock.is_some()).count();
             let with_runtime = state.running.iter().filter(|worker| worker.runtime.is_some()).count();
@@ -127,30 +141,46 @@ impl Pool {
         Ok(())
     }
 
-    fn judge(&self, worker: &Worker, status: ExitStatus, state: &mut State) {
+    fn judge(&self, worker: &Worker, status: ExitStatus, words: &Words, state: &mut State) {
         let served = worker.served.load(Ordering::Relaxed);
         if worker.lost {
             state.lost.insert(worker.number, status.code());
         }
+        let log = self.log(worker.number);
+        if let Some(report) = words.report() {
+            let what =
+                format!("worker {} ({status}): a sanitizer found this; its log: {}", worker.number, log.display());
+            return self.journal.violation(what + &report);
+        }
         match status.code() {
             Some(NO_MODEL) if worker.lost => {}
             // Past the drain deadline, or without the broker to commit to, it says so: what it leaves comes again.
-            Some(0 | UNAVAILABLE) if worker.ended_by_us => {}
-            None if worker.ended_by_us => {}
+            Some(0 | UNAVAILABLE) if worker.sent.is_some() => {}
+            None if worker.sent.is_some() && worker.sent == status.signal() => {}
             Some(UNAVAILABLE) if !served => {
-                state.refused_starts += 1;
+                state.refused_starts.push(worker.number);
                 state.not_before = Some(Instant::now() + RESTART_PAUSE);
             }
             // librdkafka goes by leaders' epochs, which begin anew with a topic: a broker that was killed before that had higher
             // ones. A process that begins anew knows none.
             Some(UNAVAILABLE) if self.says(worker.number, "does not follow to the topic") => {}
             _ => self.journal.violation(format!(
-                "worker {} ended by itself ({status}){}; its log: {}",
+                "worker {} ended by itself ({status}){}{}; its log: {}, and its last lines:{}{}",
                 worker.number,
                 if served { "" } else { " before it consumed anything" },
-                self.log(worker.number).display()
+                worker.sent.map_or_else(String::new, |sent| format!(" after it was sent signal {sent}")),
+                log.display(),
+                words.last(),
+                // Rare enough that all others may wait for it.
+                if status.core_dumped() { self.stack(worker) } else { String::new() },
             )),
         }
+    }
+
+    /// Where it was when it crashed.
+    fn stack(&self, worker: &Worker) -> String {
+        let (folder, file) = (self.folder(worker.number), self.log(worker.number).with_extension("stacks"));
+        format!("\n{}", crash::stack(&self.how.program, &folder, worker.started, &file))
     }
 
     /// Whether the log of a worker has it, whose output has ended.
@@ -159,7 +189,9 @@ impl Pool {
     }
 
     fn start(&self, number: u32, with_clock: bool, with_runtime: bool) -> Result<Worker, Error> {
-        let mut command = clipstream();
+        let folder = self.folder(number);
+        std::fs::create_dir_all(&folder)?;
+        let mut command = clipstream(&self.how.program, &folder);
         for (key, value) in &self.how.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
@@ -176,14 +208,17 @@ impl Pool {
             }
             _ => None,
         };
+        let started = SystemTime::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
         let (served, journal) = (Arc::new(AtomicBool::new(false)), self.journal.clone());
         let address = Arc::new(OnceLock::new());
         let (mut log, serves, is_at) = (File::create(self.log(number))?, served.clone(), address.clone());
         let reader = Some(std::thread::spawn(move || {
+            let mut words = Words::default();
             for line in stderr.lines().map_while(Result::ok) {
                 journal.line(number, &line);
+                words.hear(&line);
                 if line.contains(r#""message":"partitions assigned""#) {
                     serves.store(true, Ordering::Relaxed);
                 }
@@ -194,9 +229,15 @@ impl Pool {
                 // A full disk must not stop the campaign; the log is for people.
                 let _ = writeln!(log, "{line}");
             }
+            words
         }));
-        let (paused, ended_by_us, lost) = (false, false, false);
-        Ok(Worker { number, child, clock, runtime, lost, address, reader, served, paused, ended_by_us })
+        let (paused, sent, lost) = (false, None, false);
+        Ok(Worker { number, child, clock, runtime, lost, address, reader, started, served, paused, sent })
+    }
+
+    /// Where it runs, and leaves its core file. Its own: the file may have no other name.
+    fn folder(&self, number: u32) -> PathBuf {
+        self.how.log_folder.join(format!("worker-{number}"))
     }
 
     fn log(&self, number: u32) -> PathBuf {
@@ -206,7 +247,7 @@ impl Pool {
     /// kill -9 of one. `pick` chooses; `None`: there is none to choose.
     pub fn kill(&self, pick: usize) -> Option<u32> {
         self.one(pick, |worker| {
-            worker.ended_by_us = true;
+            worker.sent = Some(SIGKILL);
             // It may have ended this very moment.
             let _ = worker.child.kill();
         })
@@ -215,7 +256,7 @@ impl Pool {
     /// SIGTERM to one.
     pub fn terminate(&self, pick: usize) -> Option<u32> {
         self.one(pick, |worker| {
-            worker.ended_by_us = true;
+            worker.sent = Some(SIGTERM);
             signal(worker.child.id(), "TERM");
         })
     }
@@ -278,7 +319,7 @@ impl Pool {
 
     /// Whether it still runs.
     pub fn runs(&self, number: u32) -> bool {
-        self.state().running.iter().any(|worker| worker.number == number && !worker.ended_by_us)
+        self.state().running.iter().any(|worker| worker.number == number && worker.sent.is_none())
     }
 
     /// Whether one of them has begun to consume.
@@ -293,7 +334,7 @@ impl Pool {
 
     fn one_of(&self, pick: usize, fits: impl Fn(&Worker) -> bool, act: impl FnOnce(&mut Worker)) -> Option<u32> {
         let mut state = self.state();
-        let free = |w: &&mut Worker| !w.paused && !w.ended_by_us && w.served.load(Ordering::Relaxed) && fits(w);
+        let free = |w: &&mut Worker| !w.paused && w.sent.is_none() && w.served.load(Ordering::Relaxed) && fits(w);
         let mut candidates: Vec<&mut Worker> = state.running.iter_mut().filter(free).collect();
         let count = candidates.len();
         let worker = candidates.get_mut(pick % count.max(1))?;
@@ -306,8 +347,8 @@ impl Pool {
         self.set_target(0);
         while self.terminate(0).is_some() {}
         // What has not begun to consume is not asked: it is not among the candidates.
-        for worker in self.state().running.iter_mut().filter(|worker| !worker.ended_by_us) {
-            worker.ended_by_us = true;
+        for worker in self.state().running.iter_mut().filter(|worker| worker.sent.is_none()) {
+            worker.sent = Some(SIGTERM);
             signal(worker.child.id(), "TERM");
         }
         let deadline = Instant::now() + patience;
@@ -342,11 +383,18 @@ fn serving_at(line: &str) -> Option<String> {
     Some(event["address"].as_str()?.to_owned())
 }
 
-/// `clipstream run`, seen from the project's folder, with nothing in its environment but what it needs to find ONNX Runtime.
-pub fn clipstream() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_clipstream"));
-    command.arg("run").env_clear().current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    for name in ["HOME", "XDG_CACHE_HOME", "CLIPSTREAM_ORT_DYLIB", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"] {
+/// The worker that was built with this campaign.
+pub const BUILT: &str = env!("CARGO_BIN_EXE_clipstream");
+/// The demo's model, wherever a worker runs.
+pub const MODEL_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
+
+/// `clipstream run` in `folder`, with nothing in its environment but what it needs to find ONNX Runtime, and what a sanitizer
+/// is told.
+pub fn clipstream(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("run").env_clear().current_dir(folder);
+    let runtime = ["HOME", "XDG_CACHE_HOME", "CLIPSTREAM_ORT_DYLIB", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"];
+    for name in runtime.into_iter().chain(["ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS"]) {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

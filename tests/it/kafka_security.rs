@@ -182,7 +182,10 @@ async fn all_clients_work(settings: KafkaSettings, test: &str) {
         suspicion: None,
     };
     let failure = Fault::new(DecodeReason::MessageNotJson, "no JSON").at(Stage::Decode);
-    letters.send(&DeadLetter { message, failure, attempts: 1 }).await.expect("the letter is delivered");
+    letters
+        .send(&DeadLetter { message, failure, attempts: 1, requests: Vec::new() })
+        .await
+        .expect("the letter is delivered");
     let found =
         KafkaSource::check(&settings, &[], DRAIN, vec![dead, "absent".into()]).await.expect("the broker lets us in");
     assert_eq!((found.topics.len(), found.absent.as_slice()), (1, &["absent".to_owned()][..]));

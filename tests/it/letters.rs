@@ -54,6 +54,7 @@ impl World {
             },
             failure: Fault::new(DecodeReason::MessageNotJson, "expected an object").at(Stage::Decode),
             attempts: 1,
+            requests: Vec::new(),
         }
     }
 

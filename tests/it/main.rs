@@ -3,6 +3,7 @@
 mod cli_config;
 mod cli_verbs;
 mod contention;
+mod crashes;
 mod deploy;
 #[cfg(target_os = "linux")]
 mod descriptors;

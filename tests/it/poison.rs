@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clipstream::clip::Tokenizer;
+use clipstream::tokenize::{Tokenizer, open_clip};
 use rdkafka::message::{Headers, Message as _, OwnedMessage};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -32,8 +32,7 @@ const DIED: &str = "a process that tried the message died";
 const NOT_READY: &str = "no process becomes ready to try messages, which says nothing about them: they go on without a trial, one at a time";
 
 fn token() -> i64 {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model/textual/tokenizer.json");
-    let ids = Tokenizer::from_file(path, 77).unwrap().encode("volcano");
+    let ids = Tokenizer::from_bytes(open_clip::VOCABULARY, 77).unwrap().encode("volcano");
     let [_, token, _] = ids[..] else { panic!("more than one token: {ids:?}") };
     token
 }

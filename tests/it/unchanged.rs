@@ -12,10 +12,12 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use clipstream::clip::{PictureLimits, PicturePool};
 use clipstream::config::{ModelEntry, Settings, StoreKind};
 use clipstream::dead_letter::FileDeadLetters;
 use clipstream::domain::{AssetId, Deletion, Fingerprint, Guard, Payload, PointId, Record, Write};
-use clipstream::pipeline::{self, Limits, Parts};
+use clipstream::format::Reader;
+use clipstream::pipeline::{self, Parts};
 use clipstream::shutdown::Shutdown;
 use clipstream::source::LinesSource;
 use clipstream::store::{CollectionSpec, Hit, Query, Store, StoreError, StoredPoint, Written};
@@ -146,13 +148,14 @@ impl World {
         let worker = Worker::assemble(&self.settings, health.clone(), metrics.clone()).await.unwrap();
         let lines: String = messages.iter().map(|message| format!("{message}\n")).collect();
         let source = LinesSource::new("messages", std::io::Cursor::new(lines.into_bytes()));
+        let pixels_max = self.settings.media.pixels_max;
+        let pictures = PictureLimits { threads: 1, pixels_max, decode_bytes_max: 1 << 30 };
         let parts = Parts {
             settings: self.settings.pipeline.clone(),
             store_settings: self.settings.store.clone(),
-            topic_ops: BTreeMap::new(),
-            keys: Default::default(),
+            reader: Reader::default(),
             retries: false,
-            pictures: Limits { threads: 1, pixels_max: self.settings.media.pixels_max, decode_bytes_max: 1 << 30 },
+            pictures: Arc::new(PicturePool::new(pictures).unwrap()),
             models: worker.models().to_vec(),
             media: worker.media().clone(),
             store: wrap(worker.store().clone()),

@@ -16,6 +16,7 @@ use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind
 use crate::dead_letter::{self, TopicFacts};
 use crate::domain::{Explain, Finding, Reason, StoreReason};
 use crate::media::MediaClient;
+use crate::picture::JPEG_HAS_SIMD;
 use crate::source::{KafkaSource, Removed};
 use crate::store::{self, CollectionDefinition, Store};
 use crate::telemetry::Metrics;
@@ -36,6 +37,10 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     }
     checks.add("media", media(settings.media.clone()));
     checks.add("onnxruntime", onnxruntime(settings.clip.clone()));
+    checks.add("jpeg decoder", async {
+        let without = "libjpeg-turbo without SIMD, which takes about twice as long; build where nasm is installed";
+        Ok(if JPEG_HAS_SIMD { "libjpeg-turbo with SIMD" } else { without }.to_owned())
+    });
     if settings.clip.models.is_empty() {
         checks.add("models", async {
             Err(Finding::new("clip.models is empty")

@@ -6,11 +6,11 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use super::super::{CliError, Exit, Global};
-use crate::clip;
 use crate::config::ClipSettings;
 use crate::domain::ModelId;
 use crate::domain::registry::{self, Checkpoint};
 use crate::hub::Record;
+use crate::model::precisions_of;
 
 /// Lists the models that are known, and those of clip.models
 ///
@@ -117,6 +117,6 @@ fn here(directory: &Path) -> String {
 
 /// As the pull or the export wrote them down.
 fn precisions(directory: &Path) -> Option<Vec<String>> {
-    let exported = || clip::precisions_of(directory).map(|all| all.iter().map(ToString::to_string).collect());
+    let exported = || precisions_of(directory).map(|all| all.iter().map(ToString::to_string).collect());
     Record::read(directory).map(|record| record.precisions).or_else(exported)
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::super::{CliError, Exit};
-use crate::clip::{self, ClipError};
+use crate::clip::ClipError;
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{ModelId, Precision, registry};
+use crate::model::model_of;
 
 /// The graphs that a verb looks at.
 #[derive(Debug, clap::Args)]
@@ -70,7 +71,7 @@ fn of_directory(directory: &Path) -> ModelEntry {
         let slug = ModelId::slug(name);
         ModelId { variant: if slug.is_empty() { "model".to_owned() } else { slug }, checkpoint: "local".to_owned() }
     };
-    let id = clip::model_of(directory).or_else(|| registry::resolve(name).ok()).unwrap_or_else(unknown);
+    let id = model_of(directory).or_else(|| registry::resolve(name).ok()).unwrap_or_else(unknown);
     ModelEntry { id, directory: Some(PathBuf::from(directory)) }
 }
 

@@ -2,7 +2,7 @@
 //! it (ONNX Runtime, `TRTGenerateId`), Core ML's in a like way, neither by the weights: two checkpoints of one architecture
 //! would share an engine, and one of them would run with the other's weights.
 
-use super::super::ClipError;
+use crate::clip::ClipError;
 use crate::config::{ClipSettings, Provider};
 
 /// Digits of the graphs' digest that name a folder: enough for any number of models, and short.
@@ -10,7 +10,7 @@ const DIGITS: usize = 16;
 
 /// `settings` with each `cache_directory` of a wanted provider replaced by a folder of its own below it, which is there
 /// afterwards. `graphs_sha256` gives the digest of the graphs and their weights, in hex, where one is needed.
-pub(in crate::clip) fn with_own_caches<'d>(
+pub(crate) fn with_own_caches<'d>(
     mut settings: ClipSettings,
     graphs_sha256: impl Fn() -> Result<&'d str, ClipError>,
 ) -> Result<ClipSettings, ClipError> {

@@ -6,9 +6,9 @@ use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
 use tempfile::TempDir;
 
-use super::super::ClipError;
-use super::super::graph::{Source, commit, one_line};
-use super::super::runtime::Runtime;
+use crate::clip::ClipError;
+use crate::clip::graph::{Source, commit, one_line};
+use crate::clip::runtime::Runtime;
 use crate::config::{Arena, ClipSettings, ComputeUnits, Provider};
 
 /// A session, and the folder that the record of its first runs goes to, for providers that must show what they ran.
@@ -19,10 +19,10 @@ pub(super) struct Opened {
 
 /// TensorRT's optimisation profiles, as its provider takes them: `input:1x3x224x224,…`, one entry per input and profile.
 #[derive(Debug, Default)]
-pub(in crate::clip) struct Profiles {
-    pub(in crate::clip) min: String,
-    pub(in crate::clip) opt: String,
-    pub(in crate::clip) max: String,
+pub(crate) struct Profiles {
+    pub(crate) min: String,
+    pub(crate) opt: String,
+    pub(crate) max: String,
 }
 
 pub(super) fn builder(runtime: &Runtime, intra_op_threads: usize, cpu_only: bool) -> ort::Result<SessionBuilder> {

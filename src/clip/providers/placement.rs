@@ -7,7 +7,7 @@ use ort::session::Session;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::super::ClipError;
+use crate::clip::ClipError;
 use crate::config::Provider;
 
 /// What makes up nearly all the work of a CLIP tower. Shapes and gathers may run on the CPU beside a GPU, these may not.

@@ -1,8 +1,8 @@
 //! The shapes that towers run at, and what TensorRT is told of them. Providers differ in what a new shape costs: nothing
 //! much on the CPU and with CUDA, a compilation with MIGraphX, a kernel beside its best with TensorRT.
 
-use super::super::graph::{Axis, ImageSignature, TextSignature};
 use super::options::Profiles;
+use crate::clip::graph::{Axis, ImageSignature, TextSignature};
 use crate::config::{ClipSettings, Provider};
 
 /// Tokens of a batch are padded to a multiple of this: few enough shapes for ONNX Runtime to keep a memory plan of each,
@@ -58,31 +58,31 @@ fn lengths(provider: Provider, settings: &ClipSettings, context_length: usize) -
 
 /// How many rows a run of pictures has.
 #[derive(Clone, Debug, Default)]
-pub(in crate::clip) struct ImageShapes {
+pub(crate) struct ImageShapes {
     rows: Buckets,
 }
 
 impl ImageShapes {
-    pub(in crate::clip) fn new(provider: Provider, settings: &ClipSettings) -> Self {
+    pub(crate) fn new(provider: Provider, settings: &ClipSettings) -> Self {
         Self { rows: rows(provider, settings.image_batch_max) }
     }
 
     /// Rows for so many pictures, at least as many.
-    pub(in crate::clip) fn rows(&self, items: usize) -> usize {
+    pub(crate) fn rows(&self, items: usize) -> usize {
         self.rows.fit(items)
     }
 }
 
 /// How many rows and tokens a run of texts has, and which texts run together.
 #[derive(Clone, Debug)]
-pub(in crate::clip) struct TextShapes {
+pub(crate) struct TextShapes {
     rows: Buckets,
     lengths: Buckets,
     run_cost_tokens: usize,
 }
 
 impl TextShapes {
-    pub(in crate::clip) fn new(provider: Provider, settings: &ClipSettings, context_length: usize) -> Self {
+    pub(crate) fn new(provider: Provider, settings: &ClipSettings, context_length: usize) -> Self {
         Self {
             rows: rows(provider, settings.text_batch_max),
             lengths: lengths(provider, settings, context_length),
@@ -90,18 +90,18 @@ impl TextShapes {
         }
     }
 
-    pub(in crate::clip) fn rows(&self, items: usize) -> usize {
+    pub(crate) fn rows(&self, items: usize) -> usize {
         self.rows.fit(items)
     }
 
     /// Tokens that a run has whose longest text has `longest`.
-    pub(in crate::clip) fn length(&self, longest: usize) -> usize {
+    pub(crate) fn length(&self, longest: usize) -> usize {
         self.lengths.fit(longest)
     }
 
     /// Texts of these lengths in groups by place, shortest first, such that the work of all runs together is least: one
     /// long text does not make the run of the short ones long.
-    pub(in crate::clip) fn groups(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+    pub(crate) fn groups(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|place| lengths[*place]);
         // Ends of the stretches of `order` that have the same length of run: groups are made of whole stretches.
@@ -132,11 +132,7 @@ impl TextShapes {
 }
 
 /// The image tower's optimisation profiles: one per bucket of `tensorrt.image_batches`.
-pub(in crate::clip) fn image_profiles(
-    signature: &ImageSignature,
-    size: [usize; 2],
-    settings: &ClipSettings,
-) -> Profiles {
+pub(crate) fn image_profiles(signature: &ImageSignature, size: [usize; 2], settings: &ClipSettings) -> Profiles {
     let mut profiles = Profiles::default();
     if [signature.batch, signature.height, signature.width].iter().all(|axis| *axis != Axis::Free) {
         return profiles;
@@ -154,11 +150,7 @@ pub(in crate::clip) fn image_profiles(
 }
 
 /// The text tower's: one per bucket of `tensorrt.text_lengths`, each for any number of texts.
-pub(in crate::clip) fn text_profiles(
-    signature: &TextSignature,
-    context_length: usize,
-    settings: &ClipSettings,
-) -> Profiles {
+pub(crate) fn text_profiles(signature: &TextSignature, context_length: usize, settings: &ClipSettings) -> Profiles {
     let mut profiles = Profiles::default();
     if signature.batch != Axis::Free && signature.sequence != Axis::Free {
         return profiles;

@@ -5,7 +5,7 @@ use half::slice::HalfFloatSliceExt;
 use ort::session::SessionInputValue;
 use ort::value::TensorRef;
 
-use super::super::graph::{Float, Integer, PixelType};
+use crate::clip::graph::{Float, Integer, PixelType};
 
 /// Pixels.
 pub(super) enum PixelBuffer {
@@ -66,46 +66,50 @@ impl PixelBuffer {
     }
 }
 
-/// Token ids and attention masks. Padding is 0, as OpenCLIP pads (`tokenize` in `open_clip/tokenizer.py`).
+/// Token ids and attention masks, each with what fills a row behind its values.
 pub(super) enum Integers {
-    I32(Vec<i32>),
-    I64(Vec<i64>),
+    I32(Vec<i32>, i32),
+    I64(Vec<i64>, i64),
 }
 
 impl Integers {
-    pub(super) fn new(integer: Integer) -> Self {
+    pub(super) fn new(integer: Integer, padding: i64) -> Self {
         match integer {
-            Integer::I32 => Self::I32(Vec::new()),
-            Integer::I64 => Self::I64(Vec::new()),
+            Integer::I32 => Self::I32(Vec::new(), in_32_bits(padding)),
+            Integer::I64 => Self::I64(Vec::new(), padding),
         }
     }
 
     pub(super) fn clear(&mut self) {
         match self {
-            Self::I32(values) => values.clear(),
-            Self::I64(values) => values.clear(),
+            Self::I32(values, _) => values.clear(),
+            Self::I64(values, _) => values.clear(),
         }
     }
 
     pub(super) fn extend(&mut self, more: impl Iterator<Item = i64>) {
         match self {
-            // No vocabulary reaches i32::MAX: the graph refuses such an id as it would refuse the i64 one.
-            Self::I32(values) => values.extend(more.map(|id| i32::try_from(id).unwrap_or(i32::MAX))),
-            Self::I64(values) => values.extend(more),
+            Self::I32(values, _) => values.extend(more.map(in_32_bits)),
+            Self::I64(values, _) => values.extend(more),
         }
     }
 
     pub(super) fn pad(&mut self, length: usize) {
         match self {
-            Self::I32(values) => values.resize(length, 0),
-            Self::I64(values) => values.resize(length, 0),
+            Self::I32(values, padding) => values.resize(length, *padding),
+            Self::I64(values, padding) => values.resize(length, *padding),
         }
     }
 
     pub(super) fn tensor(&self, shape: [usize; 2]) -> ort::Result<SessionInputValue<'_>> {
         Ok(match self {
-            Self::I32(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
-            Self::I64(values) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
+            Self::I32(values, _) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
+            Self::I64(values, _) => TensorRef::from_array_view((shape, values.as_slice()))?.into(),
         })
     }
+}
+
+/// No vocabulary reaches `i32::MAX`: the graph refuses such an id as it would refuse the `i64` one.
+fn in_32_bits(id: i64) -> i32 {
+    i32::try_from(id).unwrap_or(i32::MAX)
 }

@@ -2,16 +2,16 @@ use std::hash::{DefaultHasher, Hasher};
 
 use ort::session::{HasSelectedOutputs, RunOptions, Session};
 
-use super::super::ClipError;
-use super::super::graph::{ImageSignature, PixelType, one_line};
-use super::super::preprocess::Pixels;
-use super::super::providers::{ImageShapes, OnSession};
 use super::buffers::PixelBuffer;
 use super::{Tower, in_runs, only, vectors};
+use crate::clip::ClipError;
+use crate::clip::graph::{ImageSignature, PixelType, one_line};
+use crate::clip::providers::{ImageShapes, OnSession};
 use crate::domain::{Embedding, Modality};
+use crate::picture::Pixels;
 
 /// Pixels in, vectors out.
-pub(in crate::clip) struct ImageTower {
+pub(crate) struct ImageTower {
     session: Session,
     signature: ImageSignature,
     outputs: RunOptions<HasSelectedOutputs>,
@@ -24,7 +24,7 @@ pub(in crate::clip) struct ImageTower {
 }
 
 impl ImageTower {
-    pub(in crate::clip) fn new(
+    pub(crate) fn new(
         session: Session,
         signature: ImageSignature,
         size: [usize; 2],
@@ -48,12 +48,12 @@ impl ImageTower {
 
     /// Vectors of preprocessed pictures, in order, in one run of the graph (or several where its batch is fixed). It
     /// blocks, and joins no queue: the model alone, as benches want it.
-    pub(in crate::clip) fn embed(&mut self, pictures: &[Pixels]) -> Result<Vec<Embedding>, ClipError> {
+    pub(crate) fn embed(&mut self, pictures: &[Pixels]) -> Result<Vec<Embedding>, ClipError> {
         self.run(&pictures.iter().collect::<Vec<_>>())?.into_iter().collect()
     }
 
     /// Whether a picture has the shape that the graph takes.
-    pub(in crate::clip) fn check(size: [usize; 2], pixels: &Pixels) -> Result<(), ClipError> {
+    pub(crate) fn check(size: [usize; 2], pixels: &Pixels) -> Result<(), ClipError> {
         let [height, width] = size;
         if [pixels.height, pixels.width] == size && pixels.data.len() == 3 * height * width {
             return Ok(());
@@ -71,13 +71,13 @@ impl ImageTower {
     }
 
     /// Whether the graph normalises by itself what it is given.
-    pub(in crate::clip) fn normalises(&self) -> bool {
+    pub(crate) fn normalises(&self) -> bool {
         self.signature.pixel_type == PixelType::Rgb
     }
 
     /// A picture to try the tower with. Its pixels are not all equal: some graphs normalise their input, and a flat
     /// picture would give a vector of nothing.
-    pub(in crate::clip) fn trial_picture(&self) -> Pixels {
+    pub(crate) fn trial_picture(&self) -> Pixels {
         let [height, width] = self.size;
         let (step, offset) = if self.normalises() { (36.0, 0.0) } else { (1.0 / 7.0, -0.4) };
         let data = (0..3 * height * width).map(|i| (i % 7) as f32 * step + offset).collect();

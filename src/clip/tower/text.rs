@@ -2,11 +2,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ort::session::{HasSelectedOutputs, RunOptions, Session};
 
-use super::super::ClipError;
-use super::super::graph::{Axis, Integer, TextSignature, one_line};
-use super::super::providers::{OnSession, TextShapes};
 use super::buffers::Integers;
 use super::{Tower, in_runs, only, vectors};
+use crate::clip::ClipError;
+use crate::clip::graph::{Axis, Integer, TextSignature, one_line};
+use crate::clip::providers::{OnSession, TextShapes};
 use crate::domain::{Embedding, Modality};
 
 /// Token ids in, vectors out.
@@ -14,7 +14,7 @@ use crate::domain::{Embedding, Modality};
 /// CLIP's text is causal and its vector is that of the end of the text, so padding behind it changes nothing, and a
 /// batch is run at the length of its longest text. Where the graph's length is fixed, or texts are pooled otherwise
 /// (SigLIP: both directions, last position), every text runs at the whole context length.
-pub(in crate::clip) struct TextTower {
+pub(crate) struct TextTower {
     session: Session,
     signature: TextSignature,
     outputs: RunOptions<HasSelectedOutputs>,
@@ -31,7 +31,7 @@ pub(in crate::clip) struct TextTower {
 
 /// How much a vector at real length may differ from the padded one and still be the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::clip) enum Tolerance {
+pub(crate) enum Tolerance {
     /// 1e-5 in every value: far above the rounding of full precision (1e-6), far below what a wrong pooling does (1e-1).
     Exact,
     /// For half and eight-bit precision, whose rounding depends on everything in the batch: a fraction of what tells two
@@ -43,16 +43,17 @@ pub(in crate::clip) enum Tolerance {
 const ROUNDED_FRACTION: f32 = 0.25;
 
 impl TextTower {
-    pub(in crate::clip) fn new(
+    pub(crate) fn new(
         session: Session,
         signature: TextSignature,
         context_length: usize,
+        padding_id: i64,
         shapes: TextShapes,
     ) -> Result<Self, ClipError> {
         let context_length = signature.sequence.fixed().map_or(context_length, |s| s.min(context_length));
         let outputs = only(&signature.output)?;
-        let ids = Integers::new(signature.ids.1);
-        let mask = Integers::new(signature.mask.as_ref().map_or(Integer::I64, |(_, integer)| *integer));
+        let ids = Integers::new(signature.ids.1, padding_id);
+        let mask = Integers::new(signature.mask.as_ref().map_or(Integer::I64, |(_, integer)| *integer), 0);
         Ok(Self {
             session,
             signature,
@@ -66,23 +67,23 @@ impl TextTower {
         })
     }
 
-    pub(in crate::clip) fn context_length(&self) -> usize {
+    pub(crate) fn context_length(&self) -> usize {
         self.context_length
     }
 
-    pub(in crate::clip) fn is_at_real_length(&self) -> bool {
+    pub(crate) fn is_at_real_length(&self) -> bool {
         self.at_real_length
     }
 
     /// Runs every text at the whole context length from now on: what real length is measured against.
-    pub(in crate::clip) fn pad_always(&mut self) {
+    pub(crate) fn pad_always(&mut self) {
         self.at_real_length = false;
     }
 
     /// Runs the probes (two or more different texts), up to `batch_max` together at the whole context length and each
     /// alone at its real length. From now on batches run at real length if the vectors are equal within `tolerance`, else at the whole
     /// length. Returns the padded vectors.
-    pub(in crate::clip) fn prove_real_length(
+    pub(crate) fn prove_real_length(
         &mut self,
         probes: &[&Vec<i64>],
         batch_max: usize,

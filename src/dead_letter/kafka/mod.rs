@@ -94,7 +94,7 @@ impl KafkaDeadLetters {
     }
 
     /// In the form that the topic takes.
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
+    async fn send_letter(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
         let topic = self.topics.topic_of(self.retries.source(&letter.message.position.topic));
         let bytes = letter.message.value.as_ref().map_or(0, |value| value.len());
         let mut form = Form { own_key: self.compacted.is(&self.kafka, &topic).await, part_bytes: None };
@@ -129,7 +129,7 @@ impl DeadLetters for KafkaDeadLetters {
         if self.put_off(letter).await? {
             return Ok(Sent::PutOff);
         }
-        self.bury(letter).await.map(|()| Sent::DeadLetter)
+        self.send_letter(letter).await.map(|()| Sent::DeadLetter)
     }
 }
 

@@ -30,6 +30,7 @@ fn letter(value: Option<&'static [u8]>, headers: Vec<(String, Option<Bytes>)>) -
         },
         failure: Fault::new(MediaReason::HttpNotFound, "image \"https://x/a.jpg\": 404").at(Stage::Fetch),
         attempts: 2,
+        requests: Vec::new(),
     }
 }
 

@@ -25,6 +25,10 @@ reasons! {
         FilterInvalid = "filter_invalid", Permanent, "see Qdrant's documentation of filters in REST form";
         PathInvalid = "payload_path_invalid", Permanent;
 
+        // This build.
+        NotBuilt = "store_not_built", Outage,
+            "set store.kind and store.url, or take a build with the cargo feature `embedded`";
+
         // The server.
         Unreachable = "store_unreachable", Outage, "check store.url and that the server runs";
         Unauthorized = "store_unauthorized", Outage, "check store.api_key and its rights (it must write)";

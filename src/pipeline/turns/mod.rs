@@ -15,35 +15,19 @@ mod order;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::hosts::{Host, Kind};
 use self::order::Order;
 use super::attempts::Aside;
 use super::keys::Job;
+use super::lane::{Lane, Name};
 use crate::config::PipelineSettings;
-use crate::domain::{IngestRequest, PointId};
+use crate::domain::PointId;
 use crate::media::Standing;
 
 /// Of the places, what doubtful hosts have while others wait.
 const DOUBTFUL_SHARE: usize = 4;
-
-pub type Name = Arc<str>;
-
-/// Whose a message is: those of the same tenant and host run in the order in which they came.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Lane {
-    pub tenant: Option<Name>,
-    pub host: Option<Name>,
-}
-
-impl Lane {
-    /// `host`: whose picture is asked for, if anybody is.
-    pub fn of(request: &IngestRequest, host: Option<String>) -> Self {
-        Self { tenant: request.tenant.as_ref().map(|tenant| tenant.as_str().into()), host: host.map(Name::from) }
-    }
-}
 
 pub struct Turns {
     /// What may be expected of a host.

@@ -1,9 +1,10 @@
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::*;
-use crate::domain::{AssetId, Message, Op, Payload};
+use crate::domain::{AssetId, IngestRequest, Message, Op, Payload};
 use crate::pipeline::attempts::Tried;
 use crate::pipeline::flight::Flight;
+use crate::pipeline::whole::Whole;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -61,7 +62,8 @@ impl Rig {
             };
             self.offset += 1;
             self.turns.enter(Box::new(Job {
-                message,
+                whole: Whole::new(message, Flight::default(), 1, 1),
+                index: 0,
                 request,
                 flight: Flight::default(),
                 bytes: 0,
@@ -109,7 +111,7 @@ fn tenants(jobs: &[Job]) -> Vec<&str> {
 }
 
 fn offsets(jobs: &[Job]) -> Vec<i64> {
-    jobs.iter().map(|job| job.message.position.offset).collect()
+    jobs.iter().map(|job| job.whole.message.position.offset).collect()
 }
 
 #[test]

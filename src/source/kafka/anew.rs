@@ -24,11 +24,6 @@ const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 /// which begin anew with the topic, and takes lower ones for old news.
 const FOLLOW_MAX: Duration = Duration::from_secs(30);
 
-/// Why the source ends where `auto.offset.reset` is `error`.
-pub(super) const REFUSED: &str = "a partition has no message at the group's offset any more, and auto.offset.reset refuses \
-     to choose another one; clipstream check says which, kafka-consumer-groups --reset-offsets sets it, or set \
-     kafka.auto_offset_reset to earliest";
-
 impl Poller {
     pub(super) fn identify_now_and_then(&mut self, now: Instant) {
         if self.state.ids_asked_at.is_none_or(|at| now >= at + IDS_INTERVAL) {

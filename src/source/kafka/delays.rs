@@ -158,7 +158,7 @@ mod tests {
         let put_off = |offset, age_s| {
             let mut message = message("t.retry.1", offset, age_s);
             let origin = crate::domain::Origin { topic_id: Some(id("old")), ..Message::empty("t", 0, 7).origin() };
-            message.retry = Some(Retry { origin, attempts: 1 });
+            message.retry = Some(Retry { origin, attempts: 1, requests: Vec::new() });
             message
         };
         let successor = |message: &Message| message.retry.as_ref().and_then(|retry| retry.origin.successor.clone());

@@ -12,19 +12,17 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::statistics::{self, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::anew::REFUSED;
 use super::commits::Commits;
 use super::context::{self, ClientEvent, Context, Rebalance};
 use super::deaths::{Care, Deaths};
 use super::delays::Delays;
 use super::handover::Handover;
 use super::owned::{Fetched, Owned, Place, Step};
-use super::revoking::Revoking;
+use super::revoking::{LAST_COMMIT_MAX, Revoking};
 use super::silence::{self, Silence};
 use super::skipped::Skipped;
-use super::starts::Reset;
+use super::starts::{REFUSED, Reset};
 use super::trouble::Trouble;
-use crate::config::LAST_COMMIT_MAX_MS;
 use crate::domain::{Message, Position, TopicPartition};
 use crate::kafka_client;
 use crate::telemetry::{Metrics, Pulse};
@@ -33,8 +31,6 @@ use crate::telemetry::{Metrics, Pulse};
 const POLL_MAX: Duration = Duration::from_millis(50);
 /// The same while a message is in hand, or held, and may go on at any moment.
 const POLL_WITH_MESSAGE_IN_HAND: Duration = Duration::from_millis(5);
-/// How long the last commit of partitions that go may take.
-pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_millis(LAST_COMMIT_MAX_MS);
 
 /// The consumer and everything that only its thread touches. `run` polls and never blocks for longer than
 /// [`POLL_MAX`] (half a second for each question that it asks the brokers: about a broken connection, a silent partition,

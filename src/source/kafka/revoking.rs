@@ -1,12 +1,15 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::oneshot::Receiver;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::commits::Commits;
-use super::poller::LAST_COMMIT_MAX;
+use crate::config::LAST_COMMIT_MAX_MS;
 use crate::domain::TopicPartition;
+
+/// How long the last commit of partitions that go may take.
+pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_millis(LAST_COMMIT_MAX_MS);
 
 /// A revocation that librdkafka waits for us to carry out: first the pipeline drains, then the last offsets are
 /// committed, each with its own deadline.

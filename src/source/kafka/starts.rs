@@ -15,6 +15,11 @@ use crate::kafka_client::{self, OffsetEntry, TopicIds};
 /// that of a Fetch request, which a broker keeps for up to `fetch.wait.max.ms` (500) where there is nothing to fetch.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Why the source ends where `auto.offset.reset` is `error`.
+pub(super) const REFUSED: &str = "a partition has no message at the group's offset any more, and auto.offset.reset refuses \
+     to choose another one; clipstream check says which, kafka-consumer-groups --reset-offsets sets it, or set \
+     kafka.auto_offset_reset to earliest";
+
 /// Where partitions begin that the group has no offset for.
 #[derive(Clone, Debug)]
 pub(super) enum Reset {

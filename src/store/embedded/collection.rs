@@ -57,6 +57,7 @@ pub(super) struct Collection {
 struct Writer {
     points_since_optimize: usize,
     bytes_since_open: usize,
+    is_closed: bool,
 }
 
 impl Collection {
@@ -88,7 +89,8 @@ impl Collection {
         let info = shard.info();
         // Two vectors per point at most; an estimate, so that an index that was due before a restart still comes.
         let indexed = info.indexed_vectors_count / 2;
-        let writer = Writer { points_since_optimize: info.points_count.saturating_sub(indexed), bytes_since_open: 0 };
+        let points_since_optimize = info.points_count.saturating_sub(indexed);
+        let writer = Writer { points_since_optimize, ..Writer::default() };
         Self {
             name: name.into(),
             path: path.into(),
@@ -238,6 +240,7 @@ impl Collection {
 
     fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
         match self.writer.lock() {
+            Ok(guard) if guard.is_closed => Err(StoreError::closed()),
             Ok(guard) if self.read_lock().is_some() => Ok(guard),
             // An earlier reopening failed; it may succeed now.
             Ok(mut guard) => self.reopen(&mut guard).map(|()| guard),
@@ -256,6 +259,10 @@ impl Collection {
 
     /// Runs `read` on the shard.
     pub fn read<T>(&self, read: impl FnOnce(&EdgeShard) -> edge::OperationResult<T>) -> Result<T, StoreError> {
+        if self.read_lock().is_none() {
+            // An earlier reopening failed. Those who read may be the only ones who are left to try again.
+            drop(self.writer()?);
+        }
         let guard = self.read_lock();
         read(guard.as_ref().ok_or_else(StoreError::closed)?).map_err(|e| convert::error(&e, &self.name))
     }
@@ -269,7 +276,9 @@ impl Collection {
     /// Flushes and lets go of the files.
     pub fn close(&self) {
         // A poisoned writer has nothing to lose: what it could not flush was never confirmed.
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.is_closed = true;
+        self.writer.clear_poison();
         drop(self.shard.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
@@ -307,99 +316,5 @@ fn trim_log(path: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::domain::{AssetId, Deletion, Embedding, Patch, Point, Record, Vectors};
-
-    const DIMENSION: usize = 512;
-
-    fn vector(n: usize) -> Option<Embedding> {
-        let values = (0..DIMENSION).map(|i| ((n * 31 + i * 17) % 101) as f32 - 50.0 + i as f32 / 600.0).collect();
-        Some(Embedding::normalised(values).unwrap())
-    }
-
-    fn point(n: usize, image: Option<Embedding>, text: Option<Embedding>) -> Point {
-        let asset = AssetId::new(format!("p{n}")).unwrap();
-        let id = PointId::of(None, &asset);
-        let record = Record {
-            asset,
-            tenant: None,
-            source: None,
-            version: None,
-            media: None,
-            text_sha256: None,
-            deleted_at: None,
-            base: None,
-            indexed_at: "2026-11-23T10:00:00Z".into(),
-        };
-        let payload = json!({ "n": n }).as_object().cloned().unwrap();
-        Point { id, vectors: Vectors { image, text }, kept: Vec::new(), payload, record }
-    }
-
-    /// A point that changes leaves its indexed segment, and on that way the engine keeps vectors that an upsert does
-    /// not mention unless they are deleted. Reopening with a trimmed log must not make new operations look old.
-    #[test]
-    fn changes_to_indexed_points_hold_and_survive_a_trimmed_log() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c");
-        let room = Arc::new(Room::new(folder.path(), 0));
-        let fingerprint = Fingerprint {
-            variant: "v".into(),
-            checkpoint: "c".into(),
-            dimension: DIMENSION,
-            preprocessing: "p".into(),
-            tokenizer: "t".into(),
-            graph: "g".into(),
-            activation: None,
-            precision: None,
-        };
-        let collection =
-            Collection::create("c", &path, &room, &fingerprint, &CollectionDefinition::built_in()).unwrap();
-        // Beyond the engine's indexing threshold (10 MB per vector), and several log files long.
-        for start in (0..6144).step_by(512) {
-            let writes: Vec<_> =
-                (start..start + 512).map(|n| Write::Upsert(point(n, vector(n), vector(n + 1)))).collect();
-            collection.write(&writes, Guard::Off).unwrap();
-        }
-        let closed = || {
-            fs::read_dir(path.join("wal"))
-                .unwrap()
-                .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("closed-"))
-                .count()
-        };
-        assert!(closed() > 1);
-        {
-            let mut writer = collection.writer().unwrap();
-            writer.points_since_optimize = OPTIMIZE_AFTER_POINTS;
-            writer.bytes_since_open = LOG_BYTES_MAX;
-            collection.maintain(&mut writer).unwrap();
-        }
-        assert_eq!(closed(), 1);
-        assert!(collection.read(|shard| Ok(shard.info().indexed_vectors_count)).unwrap() > 0, "nothing was indexed");
-        let patch = point(7, vector(11), None);
-        let Point { id, vectors, kept, payload, record } = patch;
-        let patch = Patch { id, vectors, kept, payload, record };
-        let Point { id, record, .. } = point(6, None, None);
-        let delete = Deletion { id, record };
-        let upsert = point(5, vector(9), None);
-        let (upserted, patched) = (upsert.id, patch.id);
-        collection.write(&[Write::Upsert(upsert), Write::Patch(patch), Write::Delete(delete)], Guard::Off).unwrap();
-        let ids = [upserted, patched].map(convert::id);
-        let found = collection.read(|shard| shard.retrieve(&ids, None, Some(edge::WithVector::Bool(true)))).unwrap();
-        let found: Vec<_> = found.into_iter().map(|r| convert::stored(r).unwrap()).collect();
-        let near = |found: &Option<Vec<f32>>, expected: Option<Embedding>| {
-            let found = Embedding::normalised(found.clone().unwrap()).unwrap();
-            assert!(found.cosine(&expected.unwrap()) > 0.9999);
-        };
-        near(&found[0].image, vector(9));
-        assert_eq!(found[0].text, None, "the upsert does not mention it");
-        near(&found[1].image, vector(11));
-        near(&found[1].text, vector(8));
-        let count = |c: &Collection| c.read(|s| s.count(edge::CountRequest { filter: None, exact: true })).unwrap();
-        assert_eq!(count(&collection), 6143);
-        collection.close();
-        assert_eq!(count(&Collection::load("c", &path, &room).unwrap()), 6143);
-    }
-}
+#[path = "collection_tests.rs"]
+mod tests;

@@ -22,11 +22,12 @@ use qdrant_client::QdrantError;
 use qdrant_client::qdrant::UpdateStatus;
 use tonic::{Code, Status};
 
-use super::nodes::CONNECT_FAILED;
 use crate::domain::StoreReason;
 use crate::redact;
 use crate::store::StoreError;
 
+/// How the message of a status begins that no server has sent: the connection could not be opened.
+pub(super) const CONNECT_FAILED: &str = "cannot connect: ";
 /// Message of the status that tonic gives to a request that its own timeout ended.
 const CLIENT_TIMEOUT: &str = "Timeout expired";
 /// Marks `ResourceExhausted` that is no rate limit (`INSUFFICIENT_STORAGE_METADATA_KEY` in Qdrant's types.rs, from 1.19).

@@ -29,6 +29,7 @@ mod client;
 mod condition;
 mod convert;
 mod error;
+mod index;
 mod nodes;
 mod operations;
 mod records;
@@ -104,6 +105,11 @@ impl QdrantStore {
         let stored: HashMap<_, _> = records.into_iter().map(|(id, record)| (id, Recorded::read(&record))).collect();
         for (write, written) in writes.iter().zip(&mut written).filter(|(write, _)| looks(write, guard)) {
             *written = outcome(write, stored.get(&write.id()), guard);
+        }
+        if guard == Guard::Strict {
+            let unmade = writes.iter().zip(&written).filter(|(_, written)| **written == Written::Conflict);
+            let unmade: Vec<_> = unmade.filter_map(|(write, _)| Some((write, stored.get(&write.id())?))).collect();
+            self.index_anew(client, collection, &unmade).await;
         }
         Ok(written)
     }

@@ -12,13 +12,11 @@ use qdrant_client::qdrant::qdrant_client::QdrantClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-use super::error;
+use super::error::{self, CONNECT_FAILED};
 use crate::redact;
 
 /// Connections to a node, used in turn: one carries many calls, but only one packet at a time.
 const CHANNELS: usize = 3;
-/// How the message of a status begins that no server has sent: the connection could not be opened.
-pub(super) const CONNECT_FAILED: &str = "cannot connect: ";
 /// How long a node that is away is left out before it is asked whether it is back, the first time and at most; doubled each
 /// time. While all are away, all are asked.
 const AWAY_MIN: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::super::{WorkerError, load_models, picture_limits, topic_ops};
+use super::super::{WorkerError, load_models, picture_pool, reader};
 use super::watch::Watch;
 use super::{Answer, message_of};
 use crate::budget::Budget;
@@ -34,9 +34,8 @@ pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     }
     let budget = Budget::new(settings.pipeline.media_in_flight_bytes_max);
     let media = MediaClient::new(&settings.media, budget.clone(), metrics).await?;
-    let (ops, keys, pictures) = (topic_ops(settings), settings.kafka.keys.clone(), picture_limits(settings));
-    let trial = Trial::new(ops, keys, models, media, budget, pictures);
-    let trial = Arc::new(trial.map_err(|e| WorkerError::Broken(format!("no threads to preprocess on: {e}")))?);
+    let (reader, pictures) = (reader(settings, settings.kafka.keys.clone()), picture_pool(settings)?);
+    let trial = Arc::new(Trial::new(reader, models, media, budget, pictures));
     require_room(settings)?;
     let no_thread = |e: std::io::Error| WorkerError::Broken(format!("no thread: {e}"));
     let reserved = {

@@ -7,7 +7,7 @@ mod parts;
 mod trial;
 mod worker;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -30,6 +30,8 @@ pub struct Plan {
     pub outage: Duration,
     /// The workers' `pipeline.backoff_cap_ms`; `None`: the default. Recovery takes up to that long.
     pub backoff_cap: Option<Duration>,
+    /// What the workers run.
+    pub worker: PathBuf,
 }
 
 impl Plan {

@@ -20,6 +20,7 @@ use crate::media::BUCKET;
 use crate::plan::{Material, Workload};
 use crate::proxy::Proxy;
 use crate::topics::{Topic, partitions_of};
+use crate::workers::MODEL_FOLDER;
 
 const BEFORE: usize = 200;
 /// At once, when the outage begins: so that some are in flight.
@@ -66,7 +67,7 @@ impl<'a> Running<'a> {
         };
         // What is not here has its default.
         let mut settings = vec![
-            ("clip.models", format!("{}=demo/model", campaign::MODEL)),
+            ("clip.models", format!("{}={MODEL_FOLDER}", campaign::MODEL)),
             // Several workers share few cores.
             ("clip.intra_op_threads", "1".to_owned()),
             ("clip.preprocess_threads", "1".to_owned()),
@@ -84,7 +85,7 @@ impl<'a> Running<'a> {
         ];
         settings.extend(plan.backoff_cap.map(|cap| ("pipeline.backoff_cap_ms", cap.as_millis().to_string())));
         let log = shared.folder.join(format!("{}.log", trial.topic));
-        let worker = Worker::start(&settings, &own.keys.environment(), &log)?;
+        let worker = Worker::start(&plan.worker, &settings, &own.keys.environment(), &log)?;
         let origin = format!("http://{}", own.media.address);
         let wanted = |url: &String| match trial.parts {
             [Part::Media] => url.starts_with("http:"),

@@ -1,6 +1,6 @@
 //! One worker that must live through everything: its process, its log, and what it says of itself.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
@@ -34,8 +34,15 @@ pub struct Health {
 }
 
 impl Worker {
-    pub fn start(settings: &[(&str, String)], environment: &[(String, String)], log: &Path) -> Result<Self, Error> {
-        let mut command = clipstream();
+    pub fn start(
+        program: &Path,
+        settings: &[(&str, String)],
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> Result<Self, Error> {
+        let folder = log.with_extension("run");
+        fs::create_dir_all(&folder)?;
+        let mut command = clipstream(program, &folder);
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }

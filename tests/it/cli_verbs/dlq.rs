@@ -31,7 +31,7 @@ fn letter(topic: &str, offset: i64, failure: Failure) -> DeadLetter {
         retry: None,
         suspicion: None,
     };
-    DeadLetter { message, failure, attempts: 1 }
+    DeadLetter { message, failure, attempts: 1, requests: Vec::new() }
 }
 
 /// What a letter says of [`not_found`]: with the next step.

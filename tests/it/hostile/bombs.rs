@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use clipstream::clip::{PictureError, Preprocess};
 use clipstream::domain::{Decoding, Orientation};
+use clipstream::picture::{PictureError, Preprocess};
 
 use super::formats::{picture, png_chunk, process, repair_png, set_tiff};
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use clipstream::clip::{PictureError, Preprocess, decode_picture};
 use clipstream::domain::{Decoding, Orientation};
+use clipstream::picture::{PictureError, Preprocess, decode_picture};
 
 /// Name and bytes of every fixture picture and of some of the demo catalog, in order of name.
 pub fn pictures() -> Vec<(String, Vec<u8>)> {

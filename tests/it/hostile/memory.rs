@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use clipstream::clip::Preprocess;
+use clipstream::picture::Preprocess;
 use rdkafka::message::{Headers, Message as _};
 use serde_json::json;
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ use crate::worker_failures::Topic;
 use crate::worker_process::{Process, set};
 
 /// For how long hostile pictures come; unset: one round of them. Then it also says how it went every ten seconds.
-const MINUTES: &str = "CLIPSTREAM_TEST_HOSTILE_MINUTES";
+pub const MINUTES: &str = "CLIPSTREAM_TEST_HOSTILE_MINUTES";
 
 const MIB: u64 = 1024 * 1024;
 const PIXELS_MAX: u64 = 4_000_000;

@@ -4,11 +4,13 @@
 mod bombs;
 mod costs;
 mod formats;
+mod kinds;
 mod lossless;
 mod memory;
 mod messages;
 mod mutate;
 mod mutations;
+mod peak;
 mod proxies;
 mod servers;
 mod sizing;

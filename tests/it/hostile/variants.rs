@@ -1,7 +1,7 @@
 //! Small pictures of every kind that files in the field have, whole and untidy, against what Pillow makes of them
 //! (`tools/fixture_variants.py` has written both).
 
-use clipstream::clip::{PictureError, Preprocess, decode_picture, picture_bytes};
+use clipstream::picture::{PictureError, Preprocess, decode_picture, picture_bytes};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 

@@ -21,6 +21,7 @@ mod collections;
 mod convert;
 mod engine;
 mod gate;
+mod lost_index;
 mod operations;
 mod points;
 mod reads;

@@ -169,7 +169,12 @@ impl Points for Service {
     ) -> Result<Response<proto::UpdateBatchResponse>, Status> {
         let start = Instant::now();
         let request = request.into_inner();
-        let steps = request.operations.into_iter().map(|operation| Step::Points(operation.operation)).collect();
+        let steps = request.operations.into_iter().map(|operation| {
+            let mut operation = operation.operation;
+            operation.iter_mut().for_each(|operation| self.faults.mislay(operation));
+            Step::Points(operation)
+        });
+        let steps = steps.collect();
         let result = self.update(target!(request), steps).await?;
         Ok(Response::new(proto::UpdateBatchResponse { result, time: seconds(start), usage: None }))
     }
@@ -194,7 +199,9 @@ impl Points for Service {
     async fn count(&self, request: Request<proto::CountPoints>) -> Result<Response<proto::CountResponse>, Status> {
         let start = Instant::now();
         let request = request.into_inner();
+        let is_hidden = self.faults.hides(request.filter.as_ref());
         let count = self.run(request.timeout, move |engine| reads::count(engine, request)).await?;
+        let count = if is_hidden { 0 } else { count };
         let result = Some(proto::CountResult { count });
         Ok(Response::new(proto::CountResponse { result, time: seconds(start), usage: None }))
     }

@@ -1,0 +1,95 @@
+//! An open model against the golden inputs of its directory.
+
+use super::ClipError;
+use super::open::Opened;
+use super::probes::Probes;
+use super::providers::Active;
+use super::tower::Tower as _;
+use crate::domain::{Decoding, Modality, Orientation, Precision};
+use crate::model::{Compared, Golden, GoldenImage};
+use crate::picture::Pixels;
+
+/// Golden pictures are small; a larger one is none of ours.
+const PIXELS_MAX: u64 = 16 * 1024 * 1024;
+
+/// What is run at every start: enough to see a wrong graph, tokenizer or preprocessing, whatever the model's size.
+const START_TEXTS: usize = 2;
+const START_IMAGES: usize = 1;
+
+/// The lowest cosine that is accepted of an open model. Providers that round inside (`tensorrt.fp16`, `cuda.tf32`) come as
+/// close as half precision does, whatever the graph is in.
+pub(super) fn floor(golden: &Golden, model: &Opened) -> f32 {
+    let floor = golden.cosine_min(model.opener.files.precision);
+    let is_exact = |active: &Active| model.opener.settings().is_exact(active.first());
+    if is_exact(&model.images.active) && is_exact(&model.texts.active) {
+        floor
+    } else {
+        floor.min(golden.cosine_min(Precision::Fp16))
+    }
+}
+
+/// Runs every input through the model.
+///
+/// # Errors
+/// A tower fails, or gives no vector (NaN, or all zeros).
+pub(super) fn compare(golden: &Golden, model: &mut Opened) -> Result<Vec<Compared>, ClipError> {
+    compare_first(golden, model, golden.images.len(), golden.texts.len())
+}
+
+/// Refuses a model whose vectors are not OpenCLIP's, by its first golden inputs.
+pub(super) fn self_test(golden: &Golden, model: &mut Opened) -> Result<(), ClipError> {
+    let floor = floor(golden, model);
+    let compared = compare_first(golden, model, START_IMAGES, START_TEXTS)?;
+    match compared.iter().find_map(|c| c.problem(floor)) {
+        None => Ok(()),
+        Some(problem) => Err(ClipError::load(
+            "golden_mismatch",
+            format!(
+                "the model does not give OpenCLIP's vectors ({}): {problem}; see clipstream models verify, and pull \
+                 or export the model again",
+                golden.path.display()
+            ),
+        )),
+    }
+}
+
+/// The first golden inputs with their vectors: what a session must come to at any time.
+pub(super) fn probes(golden: &Golden, model: &Opened) -> Result<(Probes<Pixels>, Probes<Vec<i64>>), ClipError> {
+    let floor = floor(golden, model);
+    let pixels = pixels(golden, model, START_IMAGES)?.into_iter();
+    let images = pixels.zip(&golden.images).map(|(pixels, image)| (pixels, image.vector.clone())).collect();
+    let texts = golden.texts.iter().take(START_TEXTS).map(|t| (model.tokenizer.encode(&t.text), t.vector.clone()));
+    Ok((Probes::golden(images, floor), Probes::golden(texts.collect(), floor)))
+}
+
+fn pixels(golden: &Golden, model: &Opened, images: usize) -> Result<Vec<Pixels>, ClipError> {
+    // As OpenCLIP does it, whatever the settings do to pictures otherwise.
+    let preprocess = model.preprocess.clone().with(Orientation::default(), Decoding::default());
+    let pixels = |image: &GoldenImage| {
+        preprocess.decode(&image.file, PIXELS_MAX).map_err(|e| {
+            ClipError::load("golden_unusable", format!("{}: picture {:?}: {e}", golden.path.display(), image.name))
+        })
+    };
+    golden.images.iter().take(images).map(pixels).collect()
+}
+
+fn compare_first(golden: &Golden, model: &mut Opened, images: usize, texts: usize) -> Result<Vec<Compared>, ClipError> {
+    let pixels = pixels(golden, model, images)?;
+    let tokens: Vec<_> = golden.texts.iter().take(texts).map(|t| model.tokenizer.encode(&t.text)).collect();
+
+    let (Some(images), Some(texts)) = (model.images.towers.first_mut(), model.texts.towers.first_mut()) else {
+        return Err(ClipError::Stopped);
+    };
+    let settings = model.opener.settings();
+    let image_vectors = images.run_in_batches(&pixels.iter().collect::<Vec<_>>(), settings.image_batch_max)?;
+    let text_vectors = texts.run_in_batches(&tokens.iter().collect::<Vec<_>>(), settings.text_batch_max)?;
+    let mut compared = Vec::new();
+    for (image, vector) in golden.images.iter().zip(image_vectors) {
+        compared.push(golden.compared(Modality::Image, &image.name, vector?, &image.vector, None)?);
+    }
+    for ((text, found), vector) in golden.texts.iter().zip(&tokens).zip(text_vectors) {
+        let differ = (*found != text.tokens).then(|| format!("found {found:?}, expected {:?}", text.tokens));
+        compared.push(golden.compared(Modality::Text, &text.text, vector?, &text.vector, differ)?);
+    }
+    Ok(compared)
+}

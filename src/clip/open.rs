@@ -1,0 +1,115 @@
+//! From a model's entry in the settings to open towers: files, ONNX Runtime, sessions, tokenizer, trial runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::opener::{Opener, Towers};
+use super::providers::{Providers, with_own_caches};
+use super::tower::{ImageTower, TextTower};
+use super::{ClipError, runtime};
+use crate::config::{ClipSettings, ModelEntry};
+use crate::domain::{Fingerprint, Modality, ModelId};
+use crate::model::{Known, ModelFacts, find};
+use crate::picture::Preprocess;
+use crate::tokenize::Tokenizer;
+
+/// A model whose towers are open and have run once, before they get threads.
+pub(super) struct Opened {
+    pub(super) directory: PathBuf,
+    pub(super) opener: Opener,
+    pub(super) facts: ModelFacts,
+    /// What is wrong with its activation, where that was accepted.
+    pub(super) activation_problem: Option<String>,
+    pub(super) preprocess: Preprocess,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) images: Towers<ImageTower>,
+    pub(super) texts: Towers<TextTower>,
+}
+
+impl Opened {
+    /// Every error is [`ClipError::Load`] and names the model and its directory.
+    pub(super) fn open(entry: &ModelEntry, settings: &ClipSettings) -> Result<Self, ClipError> {
+        let directory = settings.model_directory(entry);
+        Self::open_in(entry, settings, &directory).map_err(|e| named(&entry.id, &directory, e))
+    }
+
+    fn open_in(entry: &ModelEntry, settings: &ClipSettings, directory: &Path) -> Result<Self, ClipError> {
+        let files = find(&entry.id, directory, settings.precision)?;
+        // All that can be known without running anything comes first: a large model takes a while to open.
+        let facts = ModelFacts::read(&files)?;
+        let known = Known::of(&entry.id, &files)?;
+        let activation_problem = known.check_activation(&facts, settings.activation_mismatch)?;
+        let preprocess = known.preprocess(&files)?;
+        known.check_preprocessing(&files, &preprocess)?;
+        warn_of_fixed_batches(&entry.id, &facts);
+        let runtime = runtime::runtime(settings.onnxruntime.as_deref())?;
+        let opener = Opener {
+            providers: Providers::new(runtime, with_own_caches(settings.clone(), || Ok(facts.sha256()?))?),
+            image_size: preprocess.input_size().into(),
+            vocabulary: facts.text.vocabulary,
+            files,
+        };
+        let images = opener.image_towers()?;
+        let (texts, tokenizer) = opener.text_towers()?;
+        if images.dimension != texts.dimension {
+            return Err(ClipError::load(
+                "model_unusable",
+                format!(
+                    "the image tower gives {} values, the text tower {}; expected equal dimensions; take both from the \
+                     same export",
+                    images.dimension, texts.dimension
+                ),
+            ));
+        }
+        let context_length = texts.towers.first().map_or(0, TextTower::context_length);
+        known.check_sizes(images.dimension, opener.image_size, context_length)?;
+        let preprocess = preprocess.with(settings.orientation, settings.decoding);
+        let normalises = images.towers.first().is_some_and(ImageTower::normalises);
+        let preprocess = if normalises { preprocess.without_normalisation() } else { preprocess };
+        Ok(Self {
+            directory: directory.to_owned(),
+            opener,
+            facts,
+            activation_problem,
+            preprocess,
+            tokenizer,
+            images,
+            texts,
+        })
+    }
+
+    pub(super) fn fingerprint(&self, id: &ModelId) -> Result<Fingerprint, ClipError> {
+        Ok(self.facts.fingerprint(id, self.images.dimension, &self.preprocess, &self.opener.files)?)
+    }
+}
+
+/// A graph whose batch is fixed works, one piece after the other.
+fn warn_of_fixed_batches(id: &ModelId, facts: &ModelFacts) {
+    for modality in Modality::ALL {
+        let first_axis = facts.tower(modality).inputs.first().and_then(|input| input.axes.first()?.parse::<u64>().ok());
+        if let Some(batch) = first_axis {
+            tracing::warn!(
+                model = %id, %modality, batch,
+                "the graph's batch is fixed: it runs in pieces of this size, much slower than one run; export the model \
+                 again with a free batch (tools/export_openclip.py)"
+            );
+        }
+    }
+}
+
+/// An error of loading that says which model it is about.
+pub(super) fn named(id: &ModelId, directory: &Path, error: ClipError) -> ClipError {
+    let of_model = |message: String| format!("model {id} in {}: {message}", directory.display());
+    match error {
+        // That the library is missing or too old is no model's fault.
+        ClipError::Load { reason, .. } if reason.starts_with("onnxruntime_") => error,
+        ClipError::Load { reason, message } if !message.contains(&*directory.to_string_lossy()) => {
+            ClipError::Load { reason, message: of_model(message) }
+        }
+        ClipError::Item { message, .. } | ClipError::Run { message, .. } => {
+            let message = of_model(format!("the trial run failed: {message}; export the model again"));
+            ClipError::load("model_unusable", message)
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,148 @@
+//! Decoding and preprocessing of pictures, on threads of their own. They are few and live long: buffers of megabytes are
+//! then reused, where a pool of many short-lived threads has the kernel clear new pages for every picture.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use crate::budget::Budget;
+use crate::config::Settings;
+use crate::picture::{PictureError, Pixels, Preprocess, decode_picture, picture_bytes};
+use crate::telemetry::Pulse;
+
+/// One for all models: a picture is decoded once, however many want it.
+pub struct PicturePool {
+    threads: ThreadPool,
+    /// By thread.
+    pulses: Arc<[Pulse]>,
+    limits: PictureLimits,
+    /// What all pictures that are being decoded may take together. Each reserves its own part before anything of it is
+    /// allocated, in the order in which they come: large ones wait for one another, and nobody overtakes them for ever.
+    budget: Budget,
+}
+
+/// Bounds on decoding.
+#[derive(Clone, Copy, Debug)]
+pub struct PictureLimits {
+    /// Pictures at once.
+    pub threads: usize,
+    /// Of one picture.
+    pub pixels_max: u64,
+    /// Of all of them together, decoded and preprocessed.
+    pub decode_bytes_max: u64,
+}
+
+impl PictureLimits {
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            threads: settings.clip.preprocess_threads(),
+            pixels_max: settings.media.pixels_max,
+            decode_bytes_max: settings.clip.decode_bytes_max(),
+        }
+    }
+}
+
+/// What became of a picture's file.
+#[derive(Clone, Debug)]
+pub struct Preprocessed {
+    /// Of the file, in hex.
+    pub sha256: String,
+    /// None where no model wanted it.
+    pub picture: Option<PreparedPicture>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PreparedPicture {
+    /// Of the file, in pixels.
+    pub width: u32,
+    pub height: u32,
+    /// By content.
+    pub mime: &'static str,
+    /// For each model that wanted it, in their order.
+    pub pixels: Vec<Pixels>,
+}
+
+impl PicturePool {
+    /// # Errors
+    /// When the threads cannot be started.
+    pub fn new(limits: PictureLimits) -> Result<Self, ThreadPoolBuildError> {
+        let count = limits.threads.max(1);
+        let threads = ThreadPoolBuilder::new().num_threads(count).thread_name(|n| format!("preprocess-{n}"));
+        let pulses = (0..count).map(|n| Pulse::new(format!("the decoder of pictures {n}"))).collect();
+        Ok(Self { threads: threads.build()?, pulses, limits, budget: Budget::new(limits.decode_bytes_max) })
+    }
+
+    /// What pictures that are being decoded have reserved.
+    pub fn bytes_held(&self) -> u64 {
+        self.budget.bytes_held()
+    }
+
+    /// The signs of life of the threads.
+    pub fn pulses(&self) -> &[Pulse] {
+        &self.pulses
+    }
+
+    /// Decodes a picture's file once, and preprocesses it for the models that `wanted` names. That is told the file's SHA-256
+    /// (hex): a picture whose vector is there already need not be decoded.
+    ///
+    /// # Errors
+    /// It is no picture for us, or too large.
+    pub async fn preprocess(
+        &self,
+        file: Bytes,
+        wanted: impl FnOnce(&str) -> Vec<Preprocess> + Send + 'static,
+    ) -> Result<Preprocessed, PictureError> {
+        let PictureLimits { pixels_max, decode_bytes_max, .. } = self.limits;
+        let bytes = file.clone();
+        let (sha256, models, taken) = self
+            .on_threads(move || {
+                let sha256 = format!("{:x}", Sha256::digest(&bytes));
+                let models = wanted(&sha256);
+                let taken = match models.is_empty() {
+                    true => 0,
+                    false => picture_bytes(&bytes, pixels_max, decode_bytes_max, &models.iter().collect::<Vec<_>>())?,
+                };
+                Ok((sha256, models, taken))
+            })
+            .await?;
+        if models.is_empty() {
+            return Ok(Preprocessed { sha256, picture: None });
+        }
+        let reserved = self.budget.reserve(taken).await;
+        let picture = self
+            .on_threads(move || {
+                // Held until all of it is done, even if nobody waits for it any more.
+                let _reserved = reserved;
+                let picture = decode_picture(&file, pixels_max, &models.iter().collect::<Vec<_>>())?;
+                let pixels = models.iter().map(|model| model.apply(&picture)).collect();
+                Ok(PreparedPicture { width: picture.width, height: picture.height, mime: picture.mime, pixels })
+            })
+            .await?;
+        Ok(Preprocessed { sha256, picture: Some(picture) })
+    }
+
+    async fn on_threads<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, PictureError> + Send + 'static,
+    ) -> Result<T, PictureError> {
+        let (reply, done) = oneshot::channel();
+        let pulses = self.pulses.clone();
+        self.threads.spawn(move || {
+            let pulse = rayon::current_thread_index().and_then(|thread| pulses.get(thread));
+            let _working = pulse.map(Pulse::work);
+            // A panic drops `reply`, which tells the waiting caller; nobody waits any more when it was fenced.
+            if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
+                let _ = reply.send(result);
+            }
+        });
+        // Whatever panics on hostile bytes has lost this picture, not the process.
+        done.await.unwrap_or_else(|_| {
+            let message = "the picture broke its decoder; please report the file and the log line before this";
+            Err(PictureError { reason: "image_undecodable", message: message.to_owned() })
+        })
+    }
+}

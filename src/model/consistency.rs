@@ -1,0 +1,280 @@
+//! Checks that the files of a directory match each other and the checkpoint that they are said to be.
+//!
+//! Graphs of one model with another's activation, constants or vocabulary run without an error and give vectors that look
+//! right. So everything that is known beforehand is compared: OpenCLIP's own table (`domain::registry`), what our export
+//! tool wrote (`clipstream.json`), and what `config.json` says. A model of which nothing is known is taken as it is.
+
+use serde_json::{Value, json};
+
+use super::ModelError;
+use super::directory::{ModelFiles, json_of};
+use super::facts::ModelFacts;
+use super::manifest::Manifest;
+use crate::config::ActivationMismatch;
+use crate::domain::registry::{self, Checkpoint};
+use crate::domain::{Activation, Modality, ModelId};
+use crate::picture::Preprocess;
+use crate::tokenize::Tokenizer;
+
+/// Rows of the token embedding of every CLIP that has OpenAI's vocabulary (`vocab_size` in OpenCLIP's configurations).
+const CLIP_VOCABULARY: u64 = 49_408;
+
+const ACTIVATION_STEP: &str = "pull another repository or export the model again with tools/export_openclip.py, or set \
+                               clip.activation_mismatch = \"accept\" to use it as it is";
+
+/// What is known beforehand.
+pub(crate) struct Known {
+    id: ModelId,
+    checkpoint: Option<&'static Checkpoint>,
+    claims: Vec<Claim>,
+}
+
+/// What somebody says of the model.
+struct Claim {
+    /// Who says so, as a clause of an error.
+    by: String,
+    activation: Option<Activation>,
+    dimension: Option<usize>,
+    image_size: Option<usize>,
+    context_length: Option<usize>,
+}
+
+impl Known {
+    /// # Errors
+    /// `clipstream.json` cannot be read, or names another model of OpenCLIP's table.
+    pub(crate) fn of(id: &ModelId, files: &ModelFiles) -> Result<Self, ModelError> {
+        let checkpoint = registry::find(id);
+        let mut claims = Vec::new();
+        if let Some(row) = checkpoint {
+            claims.push(Claim {
+                by: format!("OpenCLIP's {id}"),
+                activation: Some(row.activation),
+                dimension: Some(row.dimension),
+                image_size: Some(row.image_size),
+                context_length: Some(row.context_length),
+            });
+        }
+        if let Some(path) = &files.manifest {
+            let manifest = Manifest::read(path)?;
+            if let Some(other) = manifest.model().filter(|other| checkpoint.is_some() && other != id) {
+                return Err(ModelError::new(
+                    "model_mismatch",
+                    format!("{} is of {other}, expected {id}; correct clip.models", path.display()),
+                ));
+            }
+            if manifest.weights.starts_with("random") {
+                tracing::warn!(model = %id, weights = manifest.weights, "the model's weights are random: it knows nothing");
+            }
+            claims.push(Claim {
+                by: path.display().to_string(),
+                activation: Some(manifest.activation),
+                dimension: Some(manifest.dimension),
+                image_size: Some(manifest.image_size),
+                context_length: Some(manifest.context_length),
+            });
+        }
+        if let Some(path) = &files.config
+            && let Some(activation) = declared(&json_of(path)?)
+        {
+            let by = path.display().to_string();
+            let (dimension, image_size, context_length) = (None, None, None);
+            claims.push(Claim { by, activation: Some(activation), dimension, image_size, context_length });
+        }
+        Ok(Self { id: id.clone(), checkpoint, claims })
+    }
+
+    /// Compares what the graphs compute with what the checkpoint was trained with; returns what was accepted.
+    ///
+    /// # Errors
+    /// They differ, unless that is accepted: then it is a warning.
+    pub(crate) fn check_activation(
+        &self,
+        facts: &ModelFacts,
+        mismatch: ActivationMismatch,
+    ) -> Result<Option<String>, ModelError> {
+        for modality in self.unrecognised(facts) {
+            tracing::warn!(
+                model = %self.id, %modality,
+                "no activation is recognised in the graph, so it is not known whether it is the checkpoint's; \
+                 clipstream models verify compares vectors, where the model has golden ones"
+            );
+        }
+        let problem = self.activation_problem(facts);
+        if let Some(problem) = &problem {
+            if mismatch == ActivationMismatch::Refuse {
+                return Err(ModelError::new("activation_mismatch", format!("{problem}; {ACTIVATION_STEP}")));
+            }
+            tracing::warn!(model = %self.id, "{problem}; accepted by clip.activation_mismatch");
+        }
+        Ok(problem)
+    }
+
+    /// The towers in which no activation is recognised, though the checkpoint's is known: nothing can be said of them.
+    pub(crate) fn unrecognised(&self, facts: &ModelFacts) -> Vec<Modality> {
+        let is_known = self.claims.iter().any(|claim| claim.activation.is_some());
+        let is_empty = |modality: &Modality| facts.tower(*modality).activations.is_empty();
+        Modality::ALL.into_iter().filter(|_| is_known).filter(is_empty).collect()
+    }
+
+    /// The same without the next step.
+    pub(crate) fn activation_problem(&self, facts: &ModelFacts) -> Option<String> {
+        let expectations = self.claims.iter().filter_map(|claim| Some((&claim.by, claim.activation?)));
+        for (by, expected) in expectations {
+            for modality in Modality::ALL {
+                let found = &facts.tower(modality).activations;
+                if let Some((other, times)) = found.iter().find(|(activation, _)| **activation != expected) {
+                    return Some(format!(
+                        "the {modality} tower's graph computes {} ({times} times), and {by} says that the checkpoint was \
+                         trained with {}: its vectors would look right and be wrong",
+                        other.label(),
+                        expected.label(),
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// The checkpoint's own preprocessing, in OpenCLIP's form, for a directory that has none.
+    fn preprocessing(&self) -> Option<String> {
+        let mut own = json!({});
+        write_preprocessing(self.checkpoint?, &mut own);
+        Some(own.to_string())
+    }
+
+    /// What the directory says about preprocessing, or OpenCLIP's table where it says nothing.
+    pub(crate) fn preprocess(&self, files: &ModelFiles) -> Result<Preprocess, ModelError> {
+        let unsupported = |message| ModelError::new("preprocess_unsupported", message);
+        let id = &self.id;
+        let (json, from) = match (&files.preprocess, self.preprocessing()) {
+            (Some(file), _) => (file.json.clone(), file.path.display().to_string()),
+            (None, Some(own)) => (own, format!("OpenCLIP's table for {id}")),
+            (None, None) => {
+                return Err(unsupported(format!(
+                    "nothing says how to preprocess for {id}, which is not in OpenCLIP's table either; write \
+                     preprocess_cfg.json beside the graphs, as OpenCLIP's get_model_preprocess_cfg gives it"
+                )));
+            }
+        };
+        Preprocess::from_json(&json).map_err(|e| unsupported(format!("{from}: {e}")))
+    }
+
+    /// Compares what the directory says about preprocessing with the checkpoint's own.
+    ///
+    /// # Errors
+    /// They would treat pictures differently: conversions are often published with OpenAI's constants whatever the
+    /// checkpoint has.
+    pub(crate) fn check_preprocessing(&self, files: &ModelFiles, found: &Preprocess) -> Result<(), ModelError> {
+        let (Some(row), Some(file)) = (self.checkpoint, &files.preprocess) else { return Ok(()) };
+        // Keys that the table does not have, such as a background, are the operator's.
+        let mut own: Value = serde_json::from_str(&file.json).unwrap_or_else(|_| json!({}));
+        write_preprocessing(row, &mut own);
+        let Ok(expected) = Preprocess::from_json(&own.to_string()) else { return Ok(()) };
+        let (found, expected) = (found.canonical(), expected.canonical());
+        if found == expected {
+            return Ok(());
+        }
+        Err(ModelError::new(
+            "preprocess_mismatch",
+            format!(
+                "{} preprocesses otherwise than OpenCLIP does for {}: found {found}, expected {expected}; correct the \
+                 file, or give the model an id of its own in clip.models",
+                file.path.display(),
+                self.id
+            ),
+        ))
+    }
+
+    /// Compares what the towers turned out to be with what is known.
+    ///
+    /// # Errors
+    /// Something differs: these are another model's graphs.
+    pub(crate) fn check_sizes(&self, dimension: usize, image: [usize; 2], context: usize) -> Result<(), ModelError> {
+        for claim in &self.claims {
+            let sizes = [
+                ("vectors of", "values", dimension, claim.dimension),
+                ("pictures of", "pixels", image[0], claim.image_size),
+                ("pictures of", "pixels", image[1], claim.image_size),
+                ("texts of", "tokens", context, claim.context_length),
+            ];
+            for (what, unit, found, expected) in sizes {
+                if let Some(expected) = expected.filter(|expected| *expected != found) {
+                    return Err(ModelError::new(
+                        "model_mismatch",
+                        format!(
+                            "the graphs have {what} {found} {unit}, expected {expected} as {} has; correct clip.models, \
+                             or pull or export the model again",
+                            claim.by
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the tokenizer's ids are rows of the text tower's token embedding.
+///
+/// # Errors
+/// One is not; or there is no tokenizer, and CLIP's own would not fit.
+pub(crate) fn check_vocabulary(files: &ModelFiles, tokenizer: &Tokenizer, rows: Option<u64>) -> Result<(), ModelError> {
+    let unfit = |message| Err(ModelError::new("tokenizer_mismatch", message));
+    let graph = files.text_graph.display();
+    let Some(file) = &files.tokenizer else {
+        return match rows {
+            Some(CLIP_VOCABULARY) => Ok(()),
+            rows => unfit(format!(
+                "{graph} has no tokenizer.json beside it, and its vocabulary is of {} tokens, not CLIP's own of \
+                 {CLIP_VOCABULARY}; copy the model's tokenizer.json there",
+                rows.map_or("an unknown number".to_owned(), |rows| rows.to_string())
+            )),
+        };
+    };
+    let Some(rows) = rows else { return Ok(()) };
+    let needed = tokenizer.vocabulary_size() as u64;
+    if needed > rows {
+        return unfit(format!(
+            "{} gives ids up to {}, the text tower {graph} knows {rows} tokens; expected ids below {rows}; take both \
+             files from the same export",
+            file.display(),
+            needed - 1,
+        ));
+    }
+    if needed < rows {
+        tracing::warn!(
+            tokenizer = %file.display(), ids = needed, rows,
+            "the text tower knows more tokens than the tokenizer: is it this model's?"
+        );
+    }
+    Ok(())
+}
+
+/// Sets the keys of a `preprocess_cfg.json` that a checkpoint decides.
+fn write_preprocessing(row: &Checkpoint, into: &mut Value) {
+    into["size"] = json!([row.image_size, row.image_size]);
+    into["mean"] = json!(row.mean);
+    into["std"] = json!(row.std);
+    into["interpolation"] = json!(row.interpolation);
+    into["resize_mode"] = json!(row.resize_mode);
+}
+
+/// What a `config.json` says about the activation. OpenCLIP's says `quick_gelu`; where it does not, the checkpoint
+/// decides, so that nothing is known. Hugging Face's has `hidden_act` for each tower, where they are alike.
+fn declared(config: &Value) -> Option<Activation> {
+    if config.get("quick_gelu") == Some(&json!(true)) || config.pointer("/model_cfg/quick_gelu") == Some(&json!(true)) {
+        return Some(Activation::QuickGelu);
+    }
+    let towers = ["/vision_config/hidden_act", "/text_config/hidden_act", "/hidden_act"];
+    let mut found = towers.iter().filter_map(|place| match config.pointer(place)?.as_str()? {
+        "quick_gelu" => Some(Activation::QuickGelu),
+        "gelu" => Some(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
+        _ => None,
+    });
+    let first = found.next()?;
+    found.all(|other| other == first).then_some(first)
+}
+
+#[cfg(test)]
+mod tests;

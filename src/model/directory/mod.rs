@@ -1,0 +1,184 @@
+//! The files of a model directory, as they are found on the hub.
+//!
+//! | layout | image tower | text tower | beside them |
+//! |---|---|---|---|
+//! | Immich, and our own exports | `visual/model.onnx` | `textual/model.onnx` | `visual/preprocess_cfg.json`, `textual/tokenizer.json` |
+//! | FastEmbed pair | `*-vision/model.onnx` | `*-text/model.onnx` | `*-vision/preprocessor_config.json`, `*-text/tokenizer.json` |
+//! | Optimum, as Xenova's | `onnx/vision_model.onnx` | `onnx/text_model.onnx` | `preprocessor_config.json`, `tokenizer.json` |
+//! | combined Optimum | `onnx/model.onnx` | the same | `preprocessor_config.json`, `tokenizer.json` |
+//! | open_clip_inference | `visual.onnx` | `text.onnx` | `open_clip_config.json`, `tokenizer.json` |
+//! | clip-as-service | `visual.onnx` | `textual.onnx` | nothing |
+//!
+//! Optimum's two are also taken without the folder `onnx`. A FastEmbed pair is two repositories (for example
+//! `Qdrant/clip-ViT-B-32-vision` and `-text`) below one directory; folders that are just `vision` and `text` are taken
+//! too. Other precisions are beside the graph of single precision: `model_fp16.onnx`; `model_int8.onnx`,
+//! `model_quantized.onnx` or `model_uint8.onnx`. `config.json`, beside the towers or the tokenizer, may give the context
+//! length. In the directory itself, `golden.json` has vectors to compare with, and `clipstream.json` says what
+//! was exported, and how.
+
+mod candidates;
+mod files;
+mod preprocess;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use files::{json_of, sha256, text_of};
+pub(crate) use preprocess::PreprocessFile;
+
+use self::candidates::Candidate;
+use self::files::listing;
+use super::ModelError;
+use super::layouts::{CONFIG, GOLDEN, LAYOUTS, MANIFEST, OPEN_CLIP_HUB};
+use crate::domain::{ModelId, Precision, registry};
+use crate::redact;
+
+/// CLIP's own, for layouts that do not say.
+const CONTEXT_LENGTH: usize = 77;
+
+/// What fills a row of ids behind its text: OpenCLIP's own (`tokenize` in `open_clip/tokenizer.py`).
+const PADDING_ID: i64 = 0;
+
+/// Longer contexts than any CLIP has; keeps a wrong number from asking for gigabytes.
+const CONTEXT_LENGTH_MAX: usize = 8192;
+
+/// Where the files of one model are. All exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModelFiles {
+    pub(crate) layout: &'static str,
+    pub(crate) image_graph: PathBuf,
+    /// The same file as `image_graph` where one graph has both towers.
+    pub(crate) text_graph: PathBuf,
+    pub(crate) precision: Precision,
+    /// All that both towers are there in.
+    pub(crate) precisions: Vec<Precision>,
+    /// None: the layout has none, and CLIP's own vocabulary is meant.
+    pub(crate) tokenizer: Option<PathBuf>,
+    pub(crate) context_length: usize,
+    /// What fills a row of ids behind its text.
+    pub(crate) padding_id: i64,
+    /// What the model was made with, in OpenCLIP's or Hugging Face's words.
+    pub(crate) config: Option<PathBuf>,
+    /// None: the layout has none, and the checkpoint's own is meant.
+    pub(crate) preprocess: Option<PreprocessFile>,
+    /// Vectors that OpenCLIP gave, to compare with.
+    pub(crate) golden: Option<PathBuf>,
+    /// `clipstream.json`, what our export tool says of its files.
+    pub(crate) manifest: Option<PathBuf>,
+}
+
+impl ModelFiles {
+    /// Whether one graph has both towers.
+    pub(crate) fn is_combined(&self) -> bool {
+        self.image_graph == self.text_graph
+    }
+}
+
+/// Finds the layout of `directory` and its files, with the graphs of `precision`. `id` is only for the next step.
+///
+/// # Errors
+/// No layout is there as a whole; or one is, but not in `precision`: the error lists those that are.
+pub(crate) fn find(id: &ModelId, directory: &Path, precision: Precision) -> Result<ModelFiles, ModelError> {
+    let candidates = LAYOUTS.iter().map(|layout| Candidate::look(layout, directory)).collect::<Result<Vec<_>, _>>()?;
+    let has = |candidate: &&Candidate| candidate.graphs.iter().any(|(p, _)| *p == precision);
+    let whole = candidates.iter().filter(|c| c.missing.is_empty());
+    if let Some(candidate) = whole.clone().find(has) {
+        return read(candidate, directory, precision);
+    }
+    if let Some(other) = whole.clone().next() {
+        let there: Vec<_> = other.graphs.iter().map(|(p, _)| p.as_str()).collect();
+        return Err(ModelError::new(
+            "precision_missing",
+            format!(
+                "{} ({} layout) has no {precision} graphs; there is {}; set clip.precision to one of these, or export \
+                 the model in {precision}",
+                directory.display(),
+                other.layout.name,
+                there.join(", "),
+            ),
+        ));
+    }
+    let pull = registry::find(id).map_or(String::new(), |_| format!("clipstream models pull {id}, or "));
+    let message = format!("{}; next: {pull}correct clip.models", missing(directory, &candidates));
+    Err(ModelError::new("model_missing", message))
+}
+
+/// What is wrong with a directory that has no layout as a whole: the nearest one and what it lacks, if anything of one is there.
+fn missing(directory: &Path, candidates: &[Candidate]) -> String {
+    let shown = directory.display();
+    if !directory.exists() {
+        return format!("no model in {shown}: there is no such directory");
+    }
+    if !directory.is_dir() {
+        return format!("no model in {shown}: it is a file, expected a directory");
+    }
+    let there = listing(directory);
+    // The first of those that are alike, as when they are tried.
+    let nearest = candidates.iter().rev().max_by_key(|c| (c.present, c.beside));
+    match nearest.filter(|c| c.present > 0) {
+        Some(nearest) => {
+            let (name, files) = (nearest.layout.name, nearest.missing.join(", "));
+            format!("no model in {shown}: nearest is the {name} layout, without {files}; there is {there}")
+        }
+        None => {
+            format!("no model in {shown}: no graph of a layout that is known (docs/model-files.md); there is {there}")
+        }
+    }
+}
+
+fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result<ModelFiles, ModelError> {
+    let precisions = candidate.graphs.iter().map(|(p, _)| *p).collect();
+    let graphs = candidate.graphs.iter().find(|(p, _)| *p == precision).map(|(_, graphs)| graphs.clone());
+    let Some([image_graph, text_graph]) = graphs else {
+        return Err(ModelError::new("precision_missing", format!("{} has no {precision} graphs", directory.display())));
+    };
+    let configs = [directory.join(CONFIG), candidate.text_folder.join(CONFIG), directory.join(OPEN_CLIP_HUB)];
+    let mut context_length = None;
+    for config in configs.iter().filter(|c| c.is_file()) {
+        context_length = context_length.or(context_length_of(config)?);
+    }
+    let config = configs.into_iter().find(|c| c.is_file());
+    let own = |name: &str| Some(directory.join(name)).filter(|file| file.is_file());
+    Ok(ModelFiles {
+        layout: candidate.layout.name,
+        image_graph,
+        text_graph,
+        precision,
+        precisions,
+        tokenizer: candidate.tokenizer.clone(),
+        context_length: context_length.unwrap_or(CONTEXT_LENGTH),
+        padding_id: PADDING_ID,
+        config,
+        preprocess: candidate.preprocess.as_deref().map(PreprocessFile::read).transpose()?,
+        golden: own(GOLDEN),
+        manifest: own(MANIFEST),
+    })
+}
+
+/// OpenCLIP's `text_cfg.context_length`, or Hugging Face's `max_position_embeddings`.
+fn context_length_of(file: &Path) -> Result<Option<usize>, ModelError> {
+    let config = json_of(file)?;
+    let places = [
+        "/text_cfg/context_length",
+        "/model_cfg/text_cfg/context_length",
+        "/text_config/max_position_embeddings",
+        "/max_position_embeddings",
+    ];
+    let Some((place, length)) = places.iter().find_map(|place| Some((place, config.pointer(place)?))) else {
+        return Ok(None);
+    };
+    match length.as_u64().and_then(|length| usize::try_from(length).ok()) {
+        Some(length) if (2..=CONTEXT_LENGTH_MAX).contains(&length) => Ok(Some(length)),
+        _ => Err(ModelError::new(
+            "model_unusable",
+            format!(
+                "{} has {} {}, expected 2 to {CONTEXT_LENGTH_MAX}; take the file from the same export as the graphs",
+                file.display(),
+                place.trim_start_matches('/').replace('/', "."),
+                redact::cut(&length.to_string(), 40),
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

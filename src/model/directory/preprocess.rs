@@ -1,0 +1,161 @@
+//! A directory's preprocessing, in OpenCLIP's words (`preprocess_cfg.json`).
+//!
+//! | file | written by |
+//! |---|---|
+//! | `preprocess_cfg.json` | OpenCLIP's `get_model_preprocess_cfg`: Immich, and our own exports |
+//! | `open_clip_config.json` | OpenCLIP's `push_to_hf_hub`, with `preprocess_cfg` in it; the size is the model's where it is left out |
+//! | `preprocessor_config.json` | Hugging Face's `CLIPImageProcessor` |
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::files::{json_of, text_of};
+use crate::model::ModelError;
+use crate::model::layouts::{HUGGING_FACE, OPEN_CLIP_HUB};
+use crate::redact;
+
+/// What a model's directory says about preprocessing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PreprocessFile {
+    pub(crate) path: PathBuf,
+    /// Its content in OpenCLIP's form, translated where the file has another.
+    pub(crate) json: String,
+}
+
+impl PreprocessFile {
+    /// Reads one of the files above, told apart by name.
+    pub(super) fn read(path: &Path) -> Result<Self, ModelError> {
+        let json = match path.file_name().and_then(|n| n.to_str()) {
+            Some(HUGGING_FACE) => translated(path, open_clip_form)?,
+            Some(OPEN_CLIP_HUB) => translated(path, hub_form)?,
+            _ => text_of(path)?,
+        };
+        Ok(Self { path: path.to_owned(), json })
+    }
+}
+
+fn translated(path: &Path, translate: fn(&Value) -> Result<Value, String>) -> Result<String, ModelError> {
+    let translated = translate(&json_of(path)?)
+        .map_err(|problem| ModelError::new("preprocess_unsupported", format!("{}: {problem}", path.display())))?;
+    Ok(translated.to_string())
+}
+
+/// `preprocess_cfg` of an `open_clip_config.json`.
+fn hub_form(found: &Value) -> Result<Value, String> {
+    let Some(Value::Object(preprocess)) = found.get("preprocess_cfg") else {
+        return Err(format!(
+            "preprocess_cfg is {}, expected an object like OpenCLIP's preprocess_cfg.json; fetch it again",
+            quoted(&found["preprocess_cfg"])
+        ));
+    };
+    let mut preprocess = preprocess.clone();
+    if !preprocess.contains_key("size")
+        && let Some(size) = found.pointer("/model_cfg/vision_cfg/image_size")
+    {
+        preprocess.insert("size".into(), size.clone());
+    }
+    Ok(preprocess.into())
+}
+
+/// A `CLIPImageProcessor`'s configuration in OpenCLIP's words. Only what means the same is translated: resize (shortest
+/// side, bicubic), centre crop, 1/255, mean and standard deviation.
+fn open_clip_form(found: &Value) -> Result<Value, String> {
+    processor_form(found)
+        .map_err(|problem| format!("{problem}; use a model whose CLIPImageProcessor does what CLIP's does"))
+}
+
+fn processor_form(found: &Value) -> Result<Value, String> {
+    for step in ["do_resize", "do_center_crop", "do_rescale", "do_normalize"] {
+        if found.get(step).is_some_and(|v| *v != json!(true)) {
+            return Err(format!("{step} is {}, expected true", quoted(&found[step])));
+        }
+    }
+    if let Some(factor) = found.get("rescale_factor")
+        && !factor.as_f64().is_some_and(|f| (f * 255.0 - 1.0).abs() < 1e-6)
+    {
+        return Err(format!("rescale_factor is {}, expected 1/255", quoted(factor)));
+    }
+    // Pillow's numbers of its resampling filters; CLIPImageProcessor's default is bicubic.
+    let interpolation = match found.get("resample").map(|r| (r, r.as_u64())) {
+        None | Some((_, Some(3))) => "bicubic",
+        Some((_, Some(2))) => "bilinear",
+        Some((other, _)) => return Err(format!("resample is {}, expected 3 (bicubic) or 2 (bilinear)", quoted(other))),
+    };
+    let side = |value: &Value| value.as_u64().or_else(|| value.get("shortest_edge")?.as_u64());
+    let pair = |value: &Value| Some((value.get("height")?.as_u64()?, value.get("width")?.as_u64()?));
+    // Without a crop size of its own, CLIPImageProcessor crops to what it resized to.
+    let crop = if found["crop_size"].is_null() { &found["size"] } else { &found["crop_size"] };
+    let (height, width) = pair(crop)
+        .or(side(crop).map(|s| (s, s)))
+        .ok_or_else(|| format!("crop_size is {}, expected pixels", quoted(crop)))?;
+    match side(&found["size"]) {
+        // OpenCLIP resizes the shortest side to the size that it crops.
+        Some(side) if side == height && side == width => {}
+        _ => {
+            return Err(format!(
+                "size is {}, expected a shortest_edge of {height}, equal to crop_size ({height}x{width})",
+                quoted(&found["size"])
+            ));
+        }
+    }
+    Ok(json!({
+        "size": [height, width],
+        "mode": "RGB",
+        "mean": found["image_mean"],
+        "std": found["image_std"],
+        "interpolation": interpolation,
+        "resize_mode": "shortest",
+        "fill_color": 0,
+    }))
+}
+
+fn quoted(value: &Value) -> String {
+    redact::cut(&value.to_string(), 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hugging_face() -> Value {
+        json!({
+            "do_resize": true, "size": 224, "do_center_crop": true, "crop_size": 224, "do_normalize": true, "resample": 3,
+            "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25],
+        })
+    }
+
+    #[test]
+    fn only_preprocessing_that_means_the_same_is_translated() {
+        let with = |key: &str, value: Value| {
+            let mut config = hugging_face();
+            config[key] = value;
+            open_clip_form(&config)
+        };
+        assert!(with("size", json!({"shortest_edge": 224})).is_ok());
+        assert!(with("crop_size", json!({"height": 224, "width": 224})).is_ok());
+        assert!(with("rescale_factor", json!(0.003_921_568_6)).is_ok());
+        assert_eq!(with("resample", json!(2)).unwrap()["interpolation"], "bilinear");
+        for (key, value) in [
+            ("do_center_crop", json!(false)),
+            ("rescale_factor", json!(1.0)),
+            ("resample", json!(1)),
+            ("size", json!({"shortest_edge": 256})),
+            ("size", json!({"height": 224, "width": 224})),
+            ("crop_size", json!("large")),
+        ] {
+            let problem = with(key, value).unwrap_err();
+            assert!(problem.contains("expected"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn the_hub_form_takes_the_models_size() {
+        let config =
+            json!({"model_cfg": {"vision_cfg": {"image_size": 336}}, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}});
+        assert_eq!(hub_form(&config), Ok(json!({"mean": [0.5, 0.5, 0.5], "size": 336})));
+        let own = json!({"model_cfg": {"vision_cfg": {"image_size": 336}}, "preprocess_cfg": {"size": [224, 224]}});
+        assert_eq!(hub_form(&own), Ok(json!({"size": [224, 224]})));
+        assert!(hub_form(&json!({"model_cfg": {}})).unwrap_err().contains("preprocess_cfg is null, expected"));
+    }
+}

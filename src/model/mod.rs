@@ -1,0 +1,31 @@
+//! Model files to facts: where the files of a model are, what its graphs compute, and whether they match. Nothing here
+//! runs a model.
+//!
+//! [`layouts`] is the one table of how directories and repositories lay out their files. `directory` finds them,
+//! `onnx` reads graphs, `facts` sums up both towers, `consistency` compares with what is known beforehand
+//! (`manifest`, the registry), `golden` holds the vectors that a running model must come to.
+
+mod combined;
+mod consistency;
+mod directory;
+mod error;
+mod facts;
+mod golden;
+pub mod layouts;
+mod manifest;
+mod onnx;
+mod outputs;
+#[cfg(test)]
+pub(crate) mod test_graph;
+
+pub(crate) use combined::tower_of;
+pub(crate) use consistency::{Known, check_vocabulary};
+pub(crate) use directory::{ModelFiles, find};
+pub use error::ModelError;
+pub(crate) use facts::ModelFacts;
+pub(crate) use golden::{Compared, Golden, GoldenImage};
+pub(crate) use manifest::Manifest;
+pub use manifest::{model_of, precisions_of};
+pub(crate) use onnx::GraphFacts;
+pub use onnx::Port;
+pub(crate) use outputs::OUTPUT_NAMES;

@@ -1,0 +1,152 @@
+//! Messages that bring several requests, or none.
+
+use super::*;
+use crate::domain::Retry;
+
+impl Rig {
+    fn indexed(&self) -> Vec<(i64, String)> {
+        self.handler.indexed.lock().unwrap().clone()
+    }
+
+    async fn until_indexed(&self, count: usize) {
+        let done = self.handler.until(|h| h.indexed.lock().unwrap().len() >= count);
+        tokio::time::timeout(Duration::from_secs(60), done).await.expect("they are done");
+    }
+
+    fn outcomes(&self, outcome: &str) -> u64 {
+        let shown = self.metrics.encode();
+        let label = format!("outcome=\"{outcome}\"");
+        let line = shown.lines().find(|line| line.starts_with("clipstream_messages_total{") && line.contains(&label));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_settled_when_all_of_its_requests_are() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "k", "a=ok;b=wait;c=ok");
+    rig.message(1, "d", "ok");
+    rig.until_indexed(3).await;
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 4).await;
+    assert_eq!((rig.committed(), rig.outcomes("indexed")), (None, 1), "b is not done");
+    rig.handler.gate.notify_one();
+    let (commits, metrics) = (rig.commits.clone(), rig.metrics.clone());
+    assert_eq!(rig.end().await.unwrap(), Summary { settled: 2, dead_lettered: 0, abandoned: 0 });
+    assert_eq!(commits.lock().unwrap()[&partition()], 2);
+    assert!(metrics.encode().contains("clipstream_messages_total{outcome=\"indexed\"} 2"));
+}
+
+#[tokio::test]
+async fn what_fails_of_a_message_is_one_dead_letter_and_the_rest_is_indexed() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "k", "a=ok;b=bad;c=broken;d=ok");
+    let handler = rig.handler.clone();
+    assert_eq!(rig.end().await.unwrap(), Summary { settled: 1, dead_lettered: 1, abandoned: 0 });
+    assert_eq!(handler.indexed.lock().unwrap().len(), 2);
+    let letters = handler.letters.lock().unwrap();
+    assert_eq!((letters.len(), &letters[0].requests), (1, &vec![1, 2]));
+    let told = &letters[0].failure.fault.message;
+    let expected = "2 of 4 requests failed: request 2 (asset \"b\") in stage fetch, http_not_found: bad; check that the file is \
+                    still there; request 3";
+    assert!(told.starts_with(expected), "{told}");
+}
+
+#[tokio::test]
+async fn an_asset_s_requests_are_done_in_order_within_a_message_and_between_messages() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "k", "a=wait;a=patch 1;b=patch 2;a=patch 3");
+    rig.message(1, "a", "patch 4");
+    rig.until_indexed(1).await;
+    assert_eq!(rig.indexed(), [(0, "patch 2".to_owned())], "the others wait for the first one of their asset");
+    rig.handler.gate.notify_one();
+    let handler = rig.handler.clone();
+    rig.end().await.unwrap();
+    let done = handler.indexed.lock().unwrap().clone();
+    let of_a: Vec<&str> = done.iter().map(|(_, text)| &**text).filter(|text| *text != "patch 2").collect();
+    assert_eq!(of_a, ["wait", "patch 1", "patch 3", "patch 4"]);
+}
+
+#[tokio::test]
+async fn a_request_that_fails_does_not_wait_for_its_message_s_letter_with_those_behind_it() {
+    let rig = Rig::new(PipelineSettings::default());
+    // The second request of `a` could never run if the first one waited for the letter, which tells of both.
+    rig.message(0, "k", "a=bad;a=patch");
+    rig.until_indexed(1).await;
+    let handler = rig.handler.clone();
+    rig.end().await.unwrap();
+    assert_eq!(handler.letters.lock().unwrap()[0].requests, [0]);
+}
+
+/// Were the next one written first, and the process killed before the letter is there, the message would come again and pass for
+/// stale: neither indexed nor a letter.
+#[tokio::test]
+async fn an_asset_s_next_message_waits_until_the_letter_of_the_one_before_is_safe() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "held", "bad");
+    rig.message(1, "held", "patch");
+    rig.message(2, "other", "ok");
+    rig.until_indexed(1).await;
+    // Twice: to be processed, and to have its letter sent.
+    rig.handler.until(|h| h.started.lock().unwrap().iter().filter(|offset| **offset == 0).count() == 2).await;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(rig.indexed(), [(2, "ok".to_owned())]);
+    rig.handler.gate.notify_one();
+    rig.until_indexed(2).await;
+    let handler = rig.handler.clone();
+    assert_eq!(rig.end().await.unwrap(), Summary { settled: 3, dead_lettered: 1, abandoned: 0 });
+    assert_eq!(*handler.buried.lock().unwrap(), [0]);
+}
+
+#[tokio::test]
+async fn of_a_message_that_was_put_off_only_what_failed_is_tried_again() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "k", "a=ok;b=late;c=ok");
+    rig.handler.until(|h| !h.letters.lock().unwrap().is_empty()).await;
+    let put_off = rig.handler.letters.lock().unwrap()[0].clone();
+    assert_eq!((put_off.failure.fault.class, put_off.requests.clone()), (Class::Transient, vec![1]));
+    let back = |offset, requests| {
+        let retry = Some(Retry { origin: put_off.message.origin(), attempts: 5, requests });
+        let position = Position { offset, ..put_off.message.position.clone() };
+        SourceEvent::Message(Message {
+            position,
+            retry,
+            value: Some("a=ok;b=patch b;c=ok".into()),
+            ..put_off.message.clone()
+        })
+    };
+    rig.send(back(1, vec![1]));
+    rig.until_indexed(3).await;
+    assert_eq!(rig.indexed()[2..], [(1, "patch b".to_owned())]);
+    // One that names none, or none that there is, is tried as a whole.
+    rig.send(back(2, vec![]));
+    rig.send(back(3, vec![7]));
+    let handler = rig.handler.clone();
+    assert_eq!(rig.end().await.unwrap().settled, 4);
+    assert_eq!(handler.indexed.lock().unwrap().len(), 3 + 3 + 3);
+}
+
+#[tokio::test]
+async fn a_message_that_asks_for_nothing_is_settled() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "k", "");
+    let (commits, metrics) = (rig.commits.clone(), rig.metrics.clone());
+    assert_eq!(rig.end().await.unwrap(), Summary { settled: 1, dead_lettered: 0, abandoned: 0 });
+    assert_eq!(commits.lock().unwrap()[&partition()], 1);
+    assert!(metrics.encode().contains("clipstream_messages_total{outcome=\"empty\"} 1"));
+}
+
+#[tokio::test]
+async fn a_partition_that_goes_waits_for_what_runs_of_a_message_and_leaves_the_rest() {
+    let settings = PipelineSettings { in_flight_max: 1, ..PipelineSettings::default() };
+    let rig = Rig::new(settings);
+    rig.message(0, "k", "a=wait;b=ok;c=ok");
+    rig.handler.until(|h| !h.started.lock().unwrap().is_empty()).await;
+    let (revocation, completed) = Revocation::new(vec![partition()]);
+    rig.send(SourceEvent::Revoking(revocation));
+    rig.handler.gate.notify_one();
+    assert!(completed.await.unwrap().is_empty(), "something of the message is left to the next owner");
+    assert_eq!(rig.indexed(), [(0, "wait".to_owned())]);
+    rig.end().await.unwrap();
+}

@@ -1,0 +1,29 @@
+//! Libraries of ours that stand between a worker and its system (`clock.c`, `refusals.c`).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The library of `NAME.c` beside this file, in `folder`. `None`, and it says what is not done for it: this machine cannot have
+/// it, or it would not be loaded.
+pub fn library(folder: &Path, name: &str, not_done: &str) -> Option<PathBuf> {
+    let library = folder.join(format!("{name}.so"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/chaos/{name}.c"));
+    match compile(&source, &library) {
+        Ok(()) if cfg!(target_os = "linux") => return Some(library),
+        Ok(()) => eprintln!("\n*** NO LINUX: {not_done} ***\n"),
+        Err(why) => eprintln!("\n*** NO LINUX WITH GLIBC AND cc: {not_done} ***\n{why}\n"),
+    }
+    None
+}
+
+/// # Errors
+/// What the compiler says, or that there is none.
+pub fn compile(source: &Path, library: &Path) -> Result<(), String> {
+    let compiled =
+        Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).args([library, source]).arg("-ldl").output();
+    match compiled {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Err(format!("no C compiler: {error}")),
+    }
+}
