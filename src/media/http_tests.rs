@@ -476,7 +476,7 @@ async fn untrusted_certificates_are_refused() {
     });
     let error = get(&settings(), &format!("https://127.0.0.1:{port}/")).await.unwrap_err();
     // Nobody has been trusted yet: it may be this machine's authorities.
-    assert_eq!((error.class, error.reason), (Class::Transient, "tls_certificate_untrusted"), "{}", error.message);
+    assert_eq!((error.class, error.reason), (Class::Outage, "tls_trust_broken"), "{}", error.message);
     server.join().unwrap();
 }
 
