@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::fmt;
 
-use super::Fault;
+use super::{AnyReason, Fault};
 
 /// Where in the pipeline a message is, or where it failed. In reading order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,38 +35,22 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What a failure means for the message, and for those behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// This item can never succeed (404, undecodable, bad schema): dead letter at once.
-    Permanent,
-    /// This item may succeed later (5xx, reset, timeout): retry with backoff, then dead letter.
-    Transient,
-    /// Something shared is down (store, broker, credentials): hold, keep retrying, never dead-letter.
-    Outage,
-}
-
-impl Class {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Permanent => "permanent",
-            Self::Transient => "transient",
-            Self::Outage => "outage",
-        }
-    }
-}
-
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// Why one attempt at a message failed, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub stage: Stage,
     pub fault: Fault,
+}
+
+impl<R> Fault<R> {
+    /// What it means for a message in `stage`.
+    pub fn at(self, stage: Stage) -> Failure
+    where
+        R: Into<AnyReason>,
+    {
+        let Self { class, reason, message, hint, retry_after, source } = self;
+        Failure { stage, fault: Fault { class, reason: reason.into(), message, hint, retry_after, source } }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -111,5 +95,25 @@ impl Outcome {
             Self::DeadLettered(_) => "dead_lettered",
             Self::PutOff(_) => "put_off",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::MediaReason;
+
+    #[test]
+    fn a_failure_is_a_fault_in_a_stage_and_keeps_its_cause() {
+        let cause = std::io::Error::other("reset");
+        let wait = Some(Duration::from_secs(7));
+        let fault = Fault::new(MediaReason::BodyIncomplete, "half").retry_after(wait).caused_by(cause);
+        let failure = fault.at(Stage::Fetch);
+        assert_eq!(failure.fault.reason, AnyReason::Media(MediaReason::BodyIncomplete));
+        assert_eq!(failure.to_string(), "fetch failed (transient, body_incomplete): half");
+        assert_eq!(failure.fault.retry_after, wait);
+        assert_eq!(failure.source().unwrap().to_string(), "reset");
     }
 }

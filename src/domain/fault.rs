@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AnyReason, Class, Explain, Failure, Finding, Reason, Stage};
+use super::{AnyReason, Class, Explain, Finding, Reason};
 
 /// Why something failed: what every port says of it, whatever its reasons are.
 ///
@@ -67,15 +67,6 @@ impl<R> Fault<R> {
     pub fn caused_by(self, source: impl Error + Send + Sync + 'static) -> Self {
         Self { source: Some(Arc::new(source)), ..self }
     }
-
-    /// What it means for a message in `stage`.
-    pub fn at(self, stage: Stage) -> Failure
-    where
-        R: Into<AnyReason>,
-    {
-        let Self { class, reason, message, hint, retry_after, source } = self;
-        Failure { stage, fault: Fault { class, reason: reason.into(), message, hint, retry_after, source } }
-    }
 }
 
 impl<R> fmt::Display for Fault<R> {
@@ -117,17 +108,5 @@ mod tests {
         assert_eq!((other.class, other.to_string().as_str()), (Class::Outage, "https://x/: HTTP 429; wait"));
         assert_ne!(fault, other);
         assert_eq!(Fault::new(MediaReason::BodyIncomplete, "half").to_string(), "half");
-    }
-
-    #[test]
-    fn a_failure_is_a_fault_in_a_stage_and_keeps_its_cause() {
-        let cause = std::io::Error::other("reset");
-        let wait = Some(Duration::from_secs(7));
-        let fault = Fault::new(MediaReason::BodyIncomplete, "half").retry_after(wait).caused_by(cause);
-        let failure = fault.at(Stage::Fetch);
-        assert_eq!(failure.fault.reason, AnyReason::Media(MediaReason::BodyIncomplete));
-        assert_eq!(failure.to_string(), "fetch failed (transient, body_incomplete): half");
-        assert_eq!(failure.fault.retry_after, wait);
-        assert_eq!(failure.source().unwrap().to_string(), "reset");
     }
 }

@@ -4,6 +4,7 @@
 //! message is an [`Outcome`], or a [`Failure`] that says which [`Stage`] gave up, in which [`Class`], and why.
 
 mod asset;
+mod class;
 mod embedding;
 mod failure;
 mod fault;
@@ -25,8 +26,9 @@ mod request;
 mod unchanged;
 
 pub use asset::{AssetId, InvalidAssetId, PointId, Tenant};
+pub use class::Class;
 pub use embedding::{Embedding, InvalidEmbedding, Modality};
-pub use failure::{Class, Failure, Outcome, Stage};
+pub use failure::{Failure, Outcome, Stage};
 pub use fault::Fault;
 pub use finding::{Explain, Finding};
 pub use fingerprint::Fingerprint;

@@ -498,12 +498,7 @@ async fn untrusted_certificates_are_refused() {
     });
     let error = get(&settings(), &format!("https://127.0.0.1:{port}/")).await.unwrap_err();
     // Nobody has been trusted yet: it may be this machine's authorities.
-    assert_eq!(
-        (error.class, error.reason),
-        (Class::Transient, MediaReason::TlsCertificateUntrusted),
-        "{}",
-        error.message
-    );
+    assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::TlsTrustBroken), "{}", error.message);
     server.join().unwrap();
 }
 

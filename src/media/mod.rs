@@ -20,6 +20,7 @@ mod http_error;
 mod resolver;
 mod s3;
 mod s3_error;
+mod s3_trust;
 #[cfg(test)]
 mod ssrf_tests;
 #[cfg(test)]

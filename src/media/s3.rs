@@ -22,11 +22,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::SharedCredentialsProvider;
-use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::types::RequestPayer;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use futures::TryStreamExt as _;
 use percent_encoding::percent_decode_str;
 use tokio::sync::Mutex;
@@ -35,12 +31,13 @@ use super::body::{Announced, Body, Bounds};
 use super::deadline::Deadline;
 use super::hosts::Hosts;
 use super::s3_error::{self, Endpoint};
+use super::s3_trust;
 use super::unpack::Unpacker;
 use super::{Answer, Fetched, MediaError, Validators};
 use crate::budget::Budget;
 use crate::config::MediaSettings;
 use crate::domain::{Class, MediaReason, UnchangedBy};
-use crate::{redact, tls};
+use crate::redact;
 
 /// Region that is signed for where an endpoint is configured and no region is found: what MinIO and its kin expect.
 const REGION_OF_ENDPOINTS: &str = "us-east-1";
@@ -307,11 +304,8 @@ impl S3Fetcher {
         } else if let Some(credentials) = &self.credentials {
             loader = loader.credentials_provider(credentials.clone());
         }
-        if let Some(file) = &settings.ca_file {
-            let pem = tls::authority("media.ca_file", file)
-                .map_err(|found| MediaError::found(MediaReason::SettingsInvalid, found).class(Class::Outage))?;
-            loader = loader.http_client(trusting(pem)?);
-        }
+        let is_plain = settings.s3_endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        loader = loader.http_client(s3_trust::http_client(settings.ca_file.as_deref(), !is_plain)?);
         let found = loader.load().await;
         if found.region().is_none() {
             let message = "no AWS region found in the environment, the profile or the instance";
@@ -319,16 +313,6 @@ impl S3Fetcher {
         }
         Ok(found)
     }
-}
-
-/// The SDK's own HTTP client, with these authorities beside the system's.
-fn trusting(pem: Vec<u8>) -> Result<SharedHttpClient, MediaError> {
-    let store = TrustStore::default().with_pem_certificate(pem);
-    let context = TlsContext::builder().with_trust_store(store).build().map_err(|error| {
-        let message = format!("TLS cannot be set up for S3: {}", redact::root_cause(&error));
-        MediaError::new(MediaReason::SettingsInvalid, message).class(Class::Outage).hint("check media.ca_file")
-    })?;
-    Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -32,8 +32,8 @@ struct State {
     last: Option<Good>,
     /// Names of hosts, since one was trusted; [`UNTRUSTED_MIN`] at most.
     untrusted: HashSet<String>,
-    /// When the first host was not trusted.
-    untrusted_since: Option<Instant>,
+    /// When hosts began not to be trusted, and when one was not last.
+    untrusted_since: Option<(Instant, Instant)>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +58,7 @@ impl Trusted {
         let Ok(origin) = Url::parse(&at.origin().ascii_serialization()) else { return };
         state.last = Some(Good { at: origin, client: client.clone(), since: Instant::now() });
         state.untrusted.clear();
+        state.untrusted_since = None;
     }
 
     /// `error`: the certificate of `at` is not trusted. As it is where another host's still is; as an outage where that of the
@@ -102,7 +103,10 @@ impl Trusted {
         if state.untrusted.len() < UNTRUSTED_MIN {
             state.untrusted.insert(host.to_owned());
         }
-        let since = *state.untrusted_since.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        // What was long ago is another trouble.
+        let before = state.untrusted_since.filter(|(_, last)| last.elapsed() < self.hold);
+        let (since, _) = *state.untrusted_since.insert((before.map_or(now, |(since, _)| since), now));
         state.untrusted.len() >= UNTRUSTED_MIN || since.elapsed() < self.hold
     }
 
@@ -177,7 +181,14 @@ mod tests {
             let error = trusted.blame(&url("a.test"), untrusted()).await;
             assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::TlsTrustBroken), "{}", error.message);
         }
-        trusted.lock().untrusted_since = Instant::now().checked_sub(Duration::from_secs(3601));
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        trusted.lock().untrusted_since = Some((ago(3601), ago(1)));
         assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Transient, "the hold is over");
+        trusted.lock().untrusted_since = Some((ago(9000), ago(3601)));
+        assert_eq!(
+            trusted.blame(&url("a.test"), untrusted()).await.class,
+            Class::Outage,
+            "another trouble, much later"
+        );
     }
 }

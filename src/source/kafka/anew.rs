@@ -22,7 +22,7 @@ const IDS_AGE_BEFORE_RETRIES: Duration = Duration::from_secs(1);
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 /// How long librdkafka may take to bring something of a topic made anew that has something. It goes by leaders' epochs,
 /// which begin anew with the topic, and takes lower ones for old news.
-const FOLLOW_MAX: Duration = Duration::from_secs(30);
+pub(super) const FOLLOW_MAX: Duration = Duration::from_secs(30);
 
 impl Poller {
     pub(super) fn identify_now_and_then(&mut self, now: Instant) {
@@ -51,6 +51,7 @@ impl Poller {
             Ok(found) => found,
             Err(error) => return tracing::debug!(%error, "no broker says which topics these are; asking again"),
         };
+        self.state.met.meet(&found);
         for (topic, id) in found {
             self.state.delays.identify(&topic, id.as_ref());
             if let Some(id) = &id

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::anew::FOLLOW_MAX;
 use super::context::{Rebalance, apply};
 use super::owned::Place;
 use super::poller::{Poller, Waiting, listing, partitions};
@@ -119,8 +120,15 @@ impl Poller {
             for (topic, id) in ids {
                 self.state.delays.identify(topic, id.as_ref());
             }
+            self.state.met.meet(ids);
             for start in starts {
                 self.own(start, ids, epoch);
+                // Also where the group's offset is of the new topic already.
+                if let Some(at) = start.at
+                    && self.state.met.is_another(&start.partition.topic, ids)
+                {
+                    self.state.followed.insert(start.partition.clone(), (Instant::now() + FOLLOW_MAX, at));
+                }
             }
             tracing::info!(epoch, partitions = %listed(&assigned), "partitions assigned");
             self.state.held_back.retain(|partition| !assigned.contains(partition));

@@ -37,6 +37,7 @@ mod deaths;
 mod delays;
 mod handover;
 mod held_back;
+mod met;
 mod note;
 mod owned;
 mod poller;

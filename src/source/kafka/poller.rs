@@ -17,6 +17,7 @@ use super::context::{self, ClientEvent, Context, Rebalance};
 use super::deaths::{Care, Deaths};
 use super::delays::Delays;
 use super::handover::Handover;
+use super::met::Met;
 use super::owned::{Fetched, Owned, Place, Step};
 use super::revoking::{LAST_COMMIT_MAX, Revoking};
 use super::silence::{self, Silence};
@@ -62,6 +63,7 @@ pub(super) struct State {
     pub some_begin: bool,
     /// Partitions of topics that were made anew: by when something must have come, and where they begin.
     pub followed: BTreeMap<TopicPartition, (Instant, i64)>,
+    pub met: Met,
     /// Counts assignments, and partitions that begin anew, from 1.
     pub epoch: u64,
     /// Polled, but there was no room: one message, or a few that were on their way when the partitions were paused.
