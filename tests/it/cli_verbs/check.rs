@@ -32,6 +32,7 @@ fn all_is_well_with_the_defaults() {
         "configuration",
         "media",
         "onnxruntime",
+        "jpeg decoder",
         "model demo-emoji/v1",
         "store",
         "collection catalog__demo-emoji__v1",
