@@ -14,11 +14,11 @@ pub(crate) fn of_picture(error: &PictureError) -> Fault<PictureReason> {
     Fault::new(named(error.reason).unwrap_or(PictureReason::Undecodable), error.message.clone())
 }
 
-/// The last clause of its message is the next step.
+/// The last clause of its message is the next step, but for an item's.
 impl Explain for ClipError {
     fn explain(&self) -> Finding {
         let text = self.to_string();
-        match text.rsplit_once("; ") {
+        match text.rsplit_once("; ").filter(|_| !matches!(self, Self::Item { .. })) {
             Some((message, hint)) => Finding::new(message).hint(hint.to_owned()),
             None => Finding::new(text),
         }
