@@ -189,6 +189,10 @@ mod tests {
         trusted.lock().untrusted_since = Some((ago(3601), ago(1)));
         assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Transient, "the hold is over");
         trusted.lock().untrusted_since = Some((ago(9000), ago(3601)));
-        assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Outage, "another trouble, much later");
+        assert_eq!(
+            trusted.blame(&url("a.test"), untrusted()).await.class,
+            Class::Outage,
+            "another trouble, much later"
+        );
     }
 }
