@@ -228,8 +228,8 @@ mod tests {
     #[test]
     fn a_letter_of_many_stays_short() {
         let message = whole(30);
-        let ends = (0..30).filter_map(|index| message.close(failed(index, Class::Permanent, "http_gone", 1)));
-        let Some(Ending::Letter(letter)) = ends.last() else { panic!("a letter") };
+        let ending = (0..30).find_map(|index| message.close(failed(index, Class::Permanent, "http_gone", 1)));
+        let Some(Ending::Letter(letter)) = ending else { panic!("a letter") };
         let text = letter.gave_up.failure.message;
         assert!(text.contains("request 10 (") && !text.contains("request 11 ("), "{text}");
         assert!(text.ends_with("; and 20 more"), "{text}");
