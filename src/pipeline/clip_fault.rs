@@ -19,7 +19,7 @@ impl Explain for ClipError {
     fn explain(&self) -> Finding {
         let text = self.to_string();
         match text.rsplit_once("; ").filter(|_| !matches!(self, Self::Item { .. })) {
-            Some((message, hint)) => Finding::new(message).hint(hint.to_owned()),
+            Some((message, hint)) => Finding::new(message).hint(hint.strip_prefix("next: ").unwrap_or(hint).to_owned()),
             None => Finding::new(text),
         }
     }
