@@ -1,7 +1,6 @@
 //! A picture that costs a JPEG decoder what a photo costs.
 
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use fastrand::Rng;
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
 use super::BenchError;
@@ -12,7 +11,7 @@ const LARGEST: usize = 1024;
 /// A JPEG of quality 92, 4:2:0: smooth noise on every scale from 2 to 1,024 pixels, whose strength falls with the scale as
 /// in photos, and a sensor's grain. About 1.5 bits per pixel, which for 12 megapixels is 2.3 MB.
 pub(super) fn jpeg(width: usize, height: usize, seed: u64) -> Result<Vec<u8>, BenchError> {
-    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rng = Rng::with_seed(seed);
     let mut sums = vec![[110f32; 3]; width * height];
     let mut step = LARGEST;
     while step >= 2 {
@@ -56,8 +55,8 @@ pub(super) fn encode(pixels: &[u8], width: usize, height: usize) -> Result<Vec<u
 }
 
 /// About normal, mean 0, deviation 1.
-fn noise(rng: &mut StdRng) -> f32 {
-    (0..3).map(|_| rng.random_range(-1.0..1.0f32)).sum()
+fn noise(rng: &mut Rng) -> f32 {
+    (0..3).map(|_| 2.0 * rng.f32() - 1.0).sum()
 }
 
 fn smooth(t: f32) -> f32 {

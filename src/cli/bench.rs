@@ -5,7 +5,6 @@ mod embed;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comfy_table::{Table, presets};
 
 use super::output::watch;
 use super::{CliError, Exit, Global, stop_on_signals};
@@ -129,8 +128,7 @@ async fn neighbours(bench: NeighboursBench, global: &Global) -> Result<(), CliEr
     drop(bar);
     let report = ended?;
     Ok(global.output().result(&report, || {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        let mut table = crate::cli::output::table();
         table.set_header(["bad hosts", "what", "good messages/s", "ratio"]);
         table.add_row([
             "0".to_owned(),
@@ -150,8 +148,7 @@ async fn preprocess(bench: PreprocessBench, global: &Global) -> Result<(), CliEr
     let settings = global.start_quiet()?;
     let report = bench.run(&settings).await?;
     Ok(global.output().result(&report, || {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        let mut table = crate::cli::output::table();
         table.set_header([
             "what",
             "pictures",

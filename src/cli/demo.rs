@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use comfy_table::{Table, presets};
-
 use super::output::watch;
 use super::{CliError, Exit, Global, stop_on_signals};
 use crate::demo::{self, DemoError, Options};
@@ -34,8 +32,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let report = ended?;
     let output = global.output();
     output.result(&report, || {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        let mut table = crate::cli::output::table();
         for (name, value) in report.figures() {
             table.add_row([name, value]);
         }

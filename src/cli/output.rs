@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -49,6 +50,16 @@ impl Output {
     pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) -> std::io::Result<()> {
         if self.json { self.json_line(value) } else { self.line(text()) }
     }
+}
+
+/// A table without lines, as wide as the terminal at most; in a pipe as wide as its contents.
+pub fn table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some((width, _)) = terminal_size::terminal_size_of(std::io::stdout()) {
+        table.set_width(width.0);
+    }
+    table
 }
 
 /// `1 message`, `2 messages`.

@@ -1,7 +1,6 @@
 //! `clipstream search`: by text or by picture.
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use super::{CliError, Exit, Global};
@@ -93,8 +92,7 @@ fn asset_id(hit: &Hit) -> String {
 }
 
 fn table(hits: &[Hit]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = crate::cli::output::table();
     table.set_header(["score", "id", "payload"]);
     for hit in hits {
         let payload = hit.payload.iter().filter(|(key, _)| *key != RESERVED_KEY);

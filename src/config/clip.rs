@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use super::demo_model;
 use super::machine::{self, cores};
 use super::providers::{
     self, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
@@ -17,7 +18,7 @@ const DECODE_BYTES_MIN: u64 = 128 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct ClipSettings {
     /// Models to embed with; the first is the default one, which the alias names and queries use. The default is the
-    /// small demo model of this project, seen from the project's folder.
+    /// small demo model of this project.
     pub models: Vec<ModelEntry>,
     /// Where a model without a directory of its own is looked for and pulled to, as `{variant}__{checkpoint}`; none: see
     /// [`ClipSettings::models_directory()`].
@@ -115,9 +116,17 @@ impl ClipSettings {
         }
     }
 
-    /// The entry's own directory, or the model's place below the models' directory.
+    /// The entry's own directory, or the model's place below the models' directory. The demo model is also found where it comes
+    /// with the program.
     pub fn model_directory(&self, entry: &ModelEntry) -> PathBuf {
-        entry.directory.clone().unwrap_or_else(|| self.models_directory().join(entry.id.directory_name()))
+        if let Some(directory) = &entry.directory {
+            return directory.clone();
+        }
+        let pulled = self.models_directory().join(entry.id.directory_name());
+        match entry.id == demo_model::id() && !pulled.is_dir() {
+            true => demo_model::find(demo_model::installed().as_deref()).unwrap_or(pulled),
+            false => pulled,
+        }
     }
 
     /// `intra_op_threads`, resolved: half of the cores, because the other half decodes. All models run at once on a
@@ -180,10 +189,7 @@ impl ClipSettings {
 impl Default for ClipSettings {
     fn default() -> Self {
         Self {
-            models: vec![ModelEntry {
-                id: ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into() },
-                directory: Some(PathBuf::from("demo/model")),
-            }],
+            models: vec![demo_model::id().into()],
             models_directory: None,
             onnxruntime: None,
             activation_mismatch: ActivationMismatch::Refuse,
@@ -278,7 +284,9 @@ impl ClipSettings {
             });
         }
         for entry in &self.models {
-            let known = entry.directory.is_some() || registry::find(&entry.id).is_some();
+            // Most verbs need no model: that the default one is not there is for those to say that do.
+            let known =
+                entry.directory.is_some() || registry::find(&entry.id).is_some() || entry.id == demo_model::id();
             review.expect(known || self.model_directory(entry).is_dir(), "clip.models", || {
                 let near = registry::resolve(&entry.id.to_string()).err().and_then(|unknown| unknown.nearest);
                 Expected::new(format!(

@@ -5,6 +5,7 @@
 
 mod clip;
 mod dead_letter;
+mod demo_model;
 mod hub;
 mod kafka;
 mod kafka_keys;

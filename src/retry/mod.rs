@@ -30,7 +30,7 @@ impl Backoff {
     pub fn next_wait(&mut self, retry_after: Option<Duration>) -> Duration {
         let ceiling = self.base.saturating_mul(1u32.checked_shl(self.attempt).unwrap_or(u32::MAX)).min(self.cap);
         self.attempt = self.attempt.saturating_add(1);
-        let jittered = ceiling.mul_f64(rand::random_range(0.5..=1.0));
+        let jittered = ceiling.mul_f64(0.5 + 0.5 * fastrand::f64());
         jittered.max(retry_after.unwrap_or_default()).min(self.cap)
     }
 

@@ -1,7 +1,5 @@
 use std::path::PathBuf;
 
-use comfy_table::{Table, presets};
-
 use super::super::{CliError, Global};
 use crate::bench::{BenchError, EmbedBench, EmbedReport};
 use crate::domain::{ModelId, Precision, registry};
@@ -75,8 +73,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 }
 
 fn table(rows: &[EmbedReport]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    let mut table = crate::cli::output::table();
     table.set_header([
         "tower",
         "precision",

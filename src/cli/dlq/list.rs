@@ -1,7 +1,6 @@
 //! `clipstream dlq list`: dead letters as a table or as JSON lines.
 
 use chrono::SecondsFormat;
-use comfy_table::{ContentArrangement, Table, presets};
 
 use super::super::output::counted;
 use super::super::{CliError, Exit, Global};
@@ -43,8 +42,7 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         }
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = crate::cli::output::table();
     table.set_header(["failed at", "letter", "source", "key", "class", "stage", "reason", "tries", "message"]);
     let mut matched = 0;
     while let Some(letter) = selected.next().await? {

@@ -1,7 +1,5 @@
 //! `clipstream models inspect`: what a model's graphs are.
 
-use comfy_table::{Table, presets};
-
 use super::super::{CliError, Global, Output};
 use super::named::Graphs;
 use crate::clip::{self, Inspection, TowerInspection};
@@ -28,8 +26,7 @@ fn show(inspection: &Inspection, output: Output) -> Result<(), CliError> {
         return Ok(output.json_line(inspection)?);
     }
     let i = inspection;
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    let mut table = crate::cli::output::table();
     let mut row = |name: &str, values: [String; 2]| {
         let [image, text] = values;
         table.add_row([name.to_owned(), image, text]);

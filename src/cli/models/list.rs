@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use super::super::{CliError, Exit, Global};
@@ -46,8 +45,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         }
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = crate::cli::output::table();
     table.set_header(["model", "dimension", "pixels", "activation", "ONNX from", "here"]);
     for row in &rows {
         table.add_row(row.cells(&settings.clip));

@@ -1,7 +1,5 @@
 //! `clipstream models verify`: whether a model gives OpenCLIP's vectors.
 
-use comfy_table::{Table, presets};
-
 use super::super::{CliError, Exit, Global, Output};
 use super::named::Graphs;
 use crate::clip::{self, Case, Verification};
@@ -61,8 +59,7 @@ fn show(verification: &Verification, output: Output) -> Result<(), CliError> {
 }
 
 fn cases(verification: &Verification) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    let mut table = crate::cli::output::table();
     let with_fp32 = verification.cosine_to_fp32_min.is_some();
     let mut header = vec!["", "input", "cosine"];
     header.extend(with_fp32.then_some("to fp32"));

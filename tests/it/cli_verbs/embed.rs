@@ -26,6 +26,14 @@ fn texts_come_back_in_order_with_unit_vectors() {
 }
 
 #[test]
+fn the_default_model_is_found_from_any_folder() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut command = clipstream(&["embed", "text", "a dog"]);
+    command.current_dir(elsewhere.path());
+    assert_eq!(finish(command, b"").ended(0).lines()[0]["model"], "demo-emoji/v1");
+}
+
+#[test]
 fn vectors_are_the_reference_models() {
     let fixture = std::fs::read_to_string(project().join("tests/fixtures/demo_vectors.json")).unwrap();
     let mut expected: Vec<Value> = serde_json::from_str(&fixture).unwrap();

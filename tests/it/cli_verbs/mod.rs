@@ -24,7 +24,7 @@ use serde_json::Value;
 /// What finds ONNX Runtime and the home folder; everything else in the environment is a test's own.
 const KEPT: [&str; 6] = ["HOME", "PATH", "XDG_CACHE_HOME", "CLIPSTREAM_ORT_DYLIB", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"];
 
-/// The binary in the project's folder, where the demo model is the default one.
+/// The binary, in the project's folder.
 fn clipstream(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clipstream"));
     command.current_dir(project()).env_clear().args(arguments).stdin(Stdio::null());

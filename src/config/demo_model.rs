@@ -1,0 +1,39 @@
+//! The default model: this project's small demo model, which is not published. It is there for a first look.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::ModelId;
+
+pub(super) fn id() -> ModelId {
+    ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into() }
+}
+
+/// The first folder that has it: `installed`, that of the sources this binary was built from, the working directory. So the verbs work
+/// from any folder, with a binary that `cargo install` moved, too.
+pub(super) fn find(installed: Option<&Path>) -> Option<PathBuf> {
+    let installed = installed.map(|models| models.join(id().directory_name()));
+    let sources = [env!("CARGO_MANIFEST_DIR"), "."].map(|folder| Path::new(folder).join("demo").join("model"));
+    installed.into_iter().chain(sources).find(|directory| directory.is_dir())
+}
+
+/// `../share/clipstream/models`, seen from the binary's folder: where a package puts models.
+pub(super) fn installed() -> Option<PathBuf> {
+    let binary = std::env::current_exe().ok()?;
+    Some(binary.parent()?.parent()?.join("share").join("clipstream").join("models"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_one_comes_first_and_that_of_the_sources_is_found_from_any_folder() {
+        let models = tempfile::tempdir().unwrap();
+        let of_sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model");
+        assert_eq!(find(Some(models.path())).as_deref(), Some(of_sources.as_path()));
+        assert_eq!(find(None).as_deref(), Some(of_sources.as_path()));
+        let installed = models.path().join("demo-emoji__v1");
+        std::fs::create_dir(&installed).unwrap();
+        assert_eq!(find(Some(models.path())), Some(installed));
+    }
+}
