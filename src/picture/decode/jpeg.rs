@@ -1,5 +1,5 @@
 //! JPEG, by libjpeg-turbo as in PIL: accurate integer transform, smooth chroma upsampling. Baseline, progressive and
-//! arithmetic-coded files, 8 bits per sample; every subsampling. In fast mode ordinary files go to [`reduced`] instead.
+//! arithmetic-coded files, 8 bits per sample; every subsampling.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use turbojpeg::PixelFormat;
 
 use super::jpeg_segments::segments;
 use super::turbo::{self, Colors, Decoder, Part};
-use super::{Checked, Decoded, Limit, PictureError, Samples, Turn, buffer, reduced};
+use super::{Checked, Decoded, Limit, PictureError, Samples, Turn, buffer};
 use crate::picture::area::{Region, Size};
 use crate::picture::format::Format;
 use crate::picture::need::Need;
@@ -81,10 +81,8 @@ impl<'a> Header<'a> {
     pub fn decode_bytes(&self, turn: Turn, need: &dyn Need) -> u64 {
         let whole = self.whole(turn, need);
         let pixels = whole.width as u64 * whole.height as u64;
-        // The fast decoder has planes beside what it makes of them.
-        let planes = if whole == self.header.size { 0 } else { pixels * self.channels() };
         let owned = if self.has_no_end { self.bytes.len() as u64 } else { 0 };
-        pixels * self.channels() + planes + self.coefficient_bytes + self.row_bytes() + owned
+        pixels * self.channels() + self.coefficient_bytes + self.row_bytes() + owned
     }
 
     /// Rows of blocks, before and after they are spread.
@@ -117,16 +115,12 @@ impl<'a> Header<'a> {
                 _ => Ok((held, data)),
             }
         };
-        let is_ordinary = matches!(header.colors, Colors::Grey | Colors::YCbCr) && header.block.is_some();
-        let quick = is_ordinary && reduction >= 4;
-        let small = if quick { reduced::decode(bytes, stored, reduction, needed) } else { None };
         // Where the end is missing, all of it is looked at.
         let part = if self.has_no_end { None } else { cut(header, reduction, whole, needed) };
-        let (held, mut data) = match (small, part) {
-            (Some(data), _) => Ok((needed, data)),
+        let (held, mut data) = match part {
             // Rare sampling factors look like common ones and cannot be cut after all.
-            (None, Some(region)) => fill(Some(region)).or_else(|_| fill(None)),
-            (None, None) => fill(None),
+            Some(region) => fill(Some(region)).or_else(|_| fill(None)),
+            None => fill(None),
         }
         .map_err(failed)?;
         let samples = match header.colors {

@@ -12,7 +12,6 @@ mod jpeg;
 mod jpeg_segments;
 mod png;
 mod pnm;
-mod reduced;
 mod rows;
 mod sniff;
 mod tiff;
