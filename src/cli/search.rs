@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+
 use super::{CliError, Exit, Global};
 use crate::api::{SearchRequest, Searcher};
 use crate::domain::{Modality, ModelId, RESERVED_KEY, registry};
