@@ -1,8 +1,8 @@
 //! `clipstream search`: by text or by picture.
 
 use clap::ValueEnum;
+use comfy_table::Table;
 use serde_json::{Value, json};
-
 
 use super::{CliError, Exit, Global};
 use crate::api::{SearchRequest, Searcher};
