@@ -23,11 +23,11 @@ pub async fn rate_alone(
             let bytes =
                 std::fs::read(path).map_err(|e| EmbedError::Input(format!("cannot read {}: {e}", path.display())))?;
             let pixels = clip.preprocess().decode(&bytes, pixels_max);
-            pixels.map_err(|e| EmbedError::Input(format!("{}: {}", path.display(), e.message)))
+            pixels.map_err(|e| ClipError::from(e.about(path.display())).into())
         };
         let pixels = pictures.iter().map(pixels).collect::<Result<Vec<_>, EmbedError>>()?;
         let seconds = ModelAlone::open(&clip, &clip_settings)?.time(&pixels, &texts)?.as_secs_f64();
         Ok((pixels.len() + texts.len()) as f64 / seconds)
     };
-    tokio::task::spawn_blocking(timed).await.map_err(|_| ClipError::Stopped)?
+    tokio::task::spawn_blocking(timed).await.map_err(|_| ClipError::stopped())?
 }

@@ -10,9 +10,8 @@ use serde::Serialize;
 use super::{BenchError, catalog, median, read};
 use crate::clip::{Clip, ClipError, ModelAlone};
 use crate::config::{ClipSettings, ModelEntry, Settings};
-use crate::domain::{ClipReason, Embedding, Modality, ModelId, Precision};
+use crate::domain::{Embedding, Modality, ModelId, ModelReason, Precision};
 use crate::picture::Pixels;
-use crate::pipeline::clip_fault::of_clip;
 
 /// One model through its queue, and ONNX Runtime alone, over batch sizes, threads and precisions.
 pub struct EmbedBench {
@@ -102,7 +101,9 @@ impl EmbedBench {
                         Ok((clip, alone))
                     });
                     let (clip, mut alone) = match opened {
-                        Err(error) if !is_asked && of_clip(&error).reason == ClipReason::PrecisionMissing => continue,
+                        Err(ClipError::Model(error)) if !is_asked && error.reason == ModelReason::PrecisionMissing => {
+                            continue;
+                        }
                         opened => opened?,
                     };
                     let pixels = pixels(&clip, &files, self.pictures, settings.media.pixels_max)?;

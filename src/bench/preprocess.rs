@@ -172,7 +172,7 @@ fn measure(what: &str, files: &[Vec<u8>], repeat: usize, pixels_max: u64) -> Res
             for _ in 0..repeat {
                 let start = Instant::now();
                 let picture = decode_picture(bytes, pixels_max, &[&to])
-                    .map_err(|e| BenchError::Input(format!("a picture of {what}: {}", e.message)))?;
+                    .map_err(|e| ClipError::from(e.about(format_args!("a picture of {what}"))))?;
                 let decoded = start.elapsed();
                 std::hint::black_box(to.apply(&picture));
                 drop(picture);
@@ -223,11 +223,10 @@ fn peer(python: &Path, image: &Path, repeat: usize) -> Result<PeerLine, BenchErr
 async fn agreement(clip: &Clip, catalog: &[PathBuf], pixels_max: u64) -> Result<Agreement, BenchError> {
     let enlarged = Preprocess::from_json(r#"{"size": 1536, "resize_mode": "squash", "background": [255, 255, 255]}"#)
         .map_err(|e| BenchError::Input(e.to_string()))?;
-    let failed = |e: crate::picture::PictureError| BenchError::Input(e.message);
     let step = (catalog.len() / COMPARED).max(1);
     let mut jpegs = Vec::new();
     for path in catalog.iter().step_by(step).take(COMPARED) {
-        let picture = decode_picture(&read(path)?, pixels_max, &[&enlarged]).map_err(failed)?;
+        let picture = decode_picture(&read(path)?, pixels_max, &[&enlarged]).map_err(ClipError::from)?;
         jpegs.push(photo::encode(&enlarged.rgb(&picture), 1536, 1536)?);
     }
     for (seed, (width, height)) in [(1600, 1200), (1200, 1600), (2048, 1024), (1500, 1500)].into_iter().enumerate() {
@@ -238,8 +237,8 @@ async fn agreement(clip: &Clip, catalog: &[PathBuf], pixels_max: u64) -> Result<
         let mut vectors = Vec::new();
         for decoding in Decoding::ALL {
             let preprocess = clip.preprocess().clone().with(Orientation::Ignore, decoding);
-            let embedded = clip.embed_pixels(preprocess.decode(jpeg, pixels_max).map_err(failed)?).await;
-            vectors.push(embedded.map_err(|e: ClipError| BenchError::Input(e.to_string()))?);
+            let embedded = clip.embed_pixels(preprocess.decode(jpeg, pixels_max).map_err(ClipError::from)?).await;
+            vectors.push(embedded?);
         }
         if let [exact, fast] = vectors.as_slice() {
             cosines.push(exact.cosine(fast));

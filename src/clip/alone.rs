@@ -40,7 +40,7 @@ impl ModelAlone {
         let (images, texts) = std::thread::scope(|scope| {
             let images = scope.spawn(|| run_all(image, pictures, image_batch));
             let texts = run_all(text, &tokens, text_batch);
-            (images.join().unwrap_or(Err(ClipError::Stopped)), texts)
+            (images.join().unwrap_or_else(|_| Err(ClipError::stopped())), texts)
         });
         images.and(texts)?;
         Ok(start.elapsed())

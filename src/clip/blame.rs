@@ -1,12 +1,12 @@
-//! Who is to blame when a run fails: the item, or the session that ran it.
+//! Whether the item or its session is to blame for a run that failed.
 //!
 //! An item that fails alone is blamed where the session does what it should for inputs that are known to be good. Three things are
 //! known to look like an item's fault and not to be one, or the other way round:
 //!
 //! - Everything fails but the known inputs: [`ROW_MAX`] different items in a row that fail alone, with no success between them,
 //!   are the session's fault.
-//! - Memory that cannot be had is nobody's fault that asks for it.
-//! - One item breaks every session that it meets: [`BREAKS_MAX`] sessions, each of which had worked for others first.
+//! - A lack of memory is not the fault of the item that asks for it.
+//! - One item breaks every session that runs it: [`BREAKS_MAX`] sessions, each of which had worked for other items first.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,26 +14,26 @@ use std::time::{Duration, Instant};
 use super::ClipError;
 use crate::retry::Backoff;
 
-/// As many as media hosts get (`media/host_health`).
+/// The limit that media hosts have, too (`media/host_health`).
 const ROW_MAX: usize = 8;
 const BREAKS_MAX: u32 = 3;
-/// Items remembered that were there when a session broke.
+/// Items that are remembered because a session broke while it ran them.
 const REMEMBERED_MAX: usize = 1024;
 
-/// Waits between two sessions that are opened anew in vain, the first aside, which is opened at once.
+/// Waits between attempts to open a session anew. The first attempt is made at once.
 const REOPEN_BASE: Duration = Duration::from_secs(1);
 const REOPEN_CAP: Duration = Duration::from_secs(30);
 
-/// Without a failure for this long, the next one is another story, also where no item came that could have succeeded.
+/// After this long without a failure, the next one counts as the first of a new row, even if no item came that could have succeeded.
 const CALM: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The item failed by itself; the session is good.
     Item,
-    /// The session does not work; the item is as good as any.
+    /// The session does not work; nothing speaks against the item.
     Session,
-    /// The item failed, and took the session with it, as it did with those before.
+    /// The item failed and broke the session, as it broke those before.
     Both,
 }
 
@@ -113,7 +113,7 @@ impl Blame {
         self.since.get_or_insert(now);
     }
 
-    /// A session is opened anew, or was in vain. How long to wait before that.
+    /// How long to wait before the next attempt to open a session anew.
     pub(super) fn reopening(&mut self) -> Duration {
         self.worked = false;
         let is_first = self.backoff.attempts() == 0;

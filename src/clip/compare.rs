@@ -5,11 +5,11 @@ use super::open::Opened;
 use super::probes::Probes;
 use super::providers::Active;
 use super::tower::Tower as _;
-use crate::domain::{Decoding, Modality, Orientation, Precision};
+use crate::domain::{Decoding, Fault, Modality, ModelReason, Orientation, Precision};
 use crate::model::{Compared, Golden, GoldenImage};
 use crate::picture::Pixels;
 
-/// Golden pictures are small; a larger one is none of ours.
+/// Golden pictures are small; a larger one was not written by the export tool.
 const PIXELS_MAX: u64 = 16 * 1024 * 1024;
 
 /// What is run at every start: enough to see a wrong graph, tokenizer or preprocessing, whatever the model's size.
@@ -42,14 +42,12 @@ pub(super) fn self_test(golden: &Golden, model: &mut Opened) -> Result<(), ClipE
     let compared = compare_first(golden, model, START_IMAGES, START_TEXTS)?;
     match compared.iter().find_map(|c| c.problem(floor)) {
         None => Ok(()),
-        Some(problem) => Err(ClipError::load(
-            "golden_mismatch",
-            format!(
-                "the model does not give OpenCLIP's vectors ({}): {problem}; see clipstream models verify, and pull \
-                 or export the model again",
-                golden.path.display()
-            ),
-        )),
+        Some(problem) => {
+            let message = format!("the model does not give OpenCLIP's vectors ({}): {problem}", golden.path.display());
+            Err(Fault::new(ModelReason::GoldenMismatch, message)
+                .hint("see clipstream models verify, and pull or export the model again")
+                .into())
+        }
     }
 }
 
@@ -67,7 +65,8 @@ fn pixels(golden: &Golden, model: &Opened, images: usize) -> Result<Vec<Pixels>,
     let preprocess = model.preprocess.clone().with(Orientation::default(), Decoding::default());
     let pixels = |image: &GoldenImage| {
         preprocess.decode(&image.file, PIXELS_MAX).map_err(|e| {
-            ClipError::load("golden_unusable", format!("{}: picture {:?}: {e}", golden.path.display(), image.name))
+            let message = format!("{}: picture {:?}: {}", golden.path.display(), image.name, e.message);
+            ClipError::from(Fault::new(ModelReason::GoldenUnusable, message))
         })
     };
     golden.images.iter().take(images).map(pixels).collect()
@@ -78,7 +77,7 @@ fn compare_first(golden: &Golden, model: &mut Opened, images: usize, texts: usiz
     let tokens: Vec<_> = golden.texts.iter().take(texts).map(|t| model.tokenizer.encode(&t.text)).collect();
 
     let (Some(images), Some(texts)) = (model.images.towers.first_mut(), model.texts.towers.first_mut()) else {
-        return Err(ClipError::Stopped);
+        return Err(ClipError::stopped());
     };
     let settings = model.opener.settings();
     let image_vectors = images.run_in_batches(&pixels.iter().collect::<Vec<_>>(), settings.image_batch_max)?;

@@ -1,10 +1,10 @@
 //! Batches from what is waiting: a bounded queue in front of threads that own a tower each.
 //!
 //! A thread blocks for the first item, takes whatever else is waiting up to the limit, and runs at once: under load
-//! batches fill by themselves, and a lone item never waits for company. Text and image have queues of their own.
+//! batches fill by themselves, and a lone item is never delayed to fill one. Text and image have queues of their own.
 //!
 //! Before an item is blamed for a failed run, its session is tried with inputs that are known to be good (`blame`). A session
-//! that fails those is opened anew by its thread (`session`); its items are told that they are not at fault, to come again.
+//! that fails those is opened anew by its thread (`session`); its items fail with an outage, so that their callers try them again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ClipError;
 use super::blame::Verdict;
-use super::ends::Ends;
-use super::session::{Care, Crew, Sessions};
+use super::running_threads::RunningThreads;
+use super::session::{Sessions, Shared, Supervised};
 use super::tower::Tower;
-use crate::domain::Embedding;
+use crate::domain::{ClipReason, Embedding, Fault};
 use crate::shutdown::TOWERS_CLOSE_MAX;
 use crate::telemetry::{Metrics, Pulse};
 
@@ -31,14 +31,14 @@ pub(super) struct Job<I> {
 
 type Queue<I> = Arc<Mutex<mpsc::Receiver<Job<I>>>>;
 
-/// Dropping it lets the runs under way end, answers no one else, and joins the threads; one that hangs is left behind after
-/// [`TOWERS_CLOSE_MAX`].
+/// Dropping it lets the runs under way end, answers no other items, and joins the threads; one that hangs is left behind
+/// after [`TOWERS_CLOSE_MAX`].
 pub(super) struct Engine<T: Tower> {
     queue: Option<mpsc::Sender<Job<T::Item>>>,
     threads: Vec<JoinHandle<()>>,
     alive: Arc<AtomicBool>,
-    crew: Arc<Crew>,
-    ends: Ends,
+    shared: Arc<Shared>,
+    running: RunningThreads,
     pulses: Vec<Pulse>,
 }
 
@@ -51,7 +51,7 @@ impl<T: Tower> Engine<T> {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, ClipError> {
         let batch_max = batch_max.max(1);
-        let Sessions { towers, care } = sessions;
+        let Sessions { towers, recovery } = sessions;
         // One batch waits while one runs; more would only add memory and delay.
         let (queue, waiting) = mpsc::channel(batch_max * towers.len().max(1));
         let waiting = Arc::new(Mutex::new(waiting));
@@ -60,32 +60,32 @@ impl<T: Tower> Engine<T> {
             queue: Some(queue),
             threads: Vec::new(),
             alive: alive.clone(),
-            crew: Arc::new(Crew::new(towers.len())),
-            ends: Ends::default(),
+            shared: Arc::new(Shared::new(towers.len())),
+            running: RunningThreads::default(),
             pulses: Vec::new(),
         };
         for (place, tower) in towers.into_iter().enumerate() {
             let pulse = Pulse::new(format!("the {} tower of {model}", T::MODALITY));
             engine.pulses.push(pulse.clone());
             let mut worker = Worker {
-                care: care.of(place, tower, pulse, engine.crew.clone()),
+                session: recovery.supervise(place, tower, pulse, engine.shared.clone()),
                 batch_max,
                 waiting: waiting.clone(),
                 alive: alive.clone(),
                 model: model.to_owned(),
                 metrics: metrics.clone(),
             };
-            let end = engine.ends.begin();
+            let running = engine.running.begin();
             let thread = std::thread::Builder::new()
                 .name(format!("embed-{}", T::MODALITY))
                 .spawn(move || {
-                    let _end = end;
+                    let _running = running;
                     worker.work();
-                    // Before the end is told: a session may take its time to close.
+                    // While the thread still counts as running: a session may take its time to close.
                     drop(worker);
                 })
                 .map_err(|e| {
-                    ClipError::load("thread_failed", format!("no thread for the {} tower: {e}", T::MODALITY))
+                    Fault::new(ClipReason::ThreadFailed, format!("no thread for the {} tower: {e}", T::MODALITY))
                 })?;
             engine.threads.push(thread);
         }
@@ -95,10 +95,10 @@ impl<T: Tower> Engine<T> {
     /// Waits for a place in the queue, then for the answer. A caller that goes away before its batch starts costs
     /// no run.
     pub(super) async fn embed(&self, item: T::Item) -> Answer {
-        let Some(queue) = self.queue.as_ref().filter(|_| self.is_alive()) else { return Err(ClipError::Stopped) };
+        let Some(queue) = self.queue.as_ref().filter(|_| self.is_alive()) else { return Err(ClipError::stopped()) };
         let (reply, answer) = oneshot::channel();
-        queue.send(Job { item, reply }).await.map_err(|_| ClipError::Stopped)?;
-        answer.await.unwrap_or(Err(ClipError::Stopped))
+        queue.send(Job { item, reply }).await.map_err(|_| ClipError::stopped())?;
+        answer.await.unwrap_or_else(|_| Err(ClipError::stopped()))
     }
 
     /// False once a thread has panicked.
@@ -108,7 +108,7 @@ impl<T: Tower> Engine<T> {
 
     /// Why no session works any more, once opening them anew has not helped for its bound.
     pub(super) fn given_up(&self) -> Option<String> {
-        self.crew.given_up()
+        self.shared.given_up()
     }
 
     /// The signs of life of its threads.
@@ -121,8 +121,8 @@ impl<T: Tower> Drop for Engine<T> {
     fn drop(&mut self) {
         // Nobody can wait for an answer any more: `embed` borrows the engine.
         self.queue = None;
-        self.crew.close();
-        if !self.ends.wait(TOWERS_CLOSE_MAX) {
+        self.shared.close();
+        if !self.running.wait_for_end(TOWERS_CLOSE_MAX) {
             tracing::warn!(
                 modality = %T::MODALITY,
                 "a tower is in a run that does not end within {} s, and is left behind",
@@ -131,14 +131,14 @@ impl<T: Tower> Drop for Engine<T> {
             return;
         }
         for thread in self.threads.drain(..) {
-            // A panic has been logged by the hook and told to the callers.
+            // The panic hook has logged a panic, and the callers have got an error.
             let _ = thread.join();
         }
     }
 }
 
 struct Worker<T: Tower> {
-    care: Care<T>,
+    session: Supervised<T>,
     batch_max: usize,
     waiting: Queue<T::Item>,
     alive: Arc<AtomicBool>,
@@ -149,8 +149,8 @@ struct Worker<T: Tower> {
 impl<T: Tower> Worker<T> {
     fn work(&mut self) {
         let mut batch = Vec::with_capacity(self.batch_max);
-        // Dropped before the batch: whoever loses an answer to a panic finds the engine dead already.
-        let _alarm = Alarm(self.alive.clone());
+        // Dropped before the batch: a caller whose answer is lost to a panic finds the engine dead already.
+        let _guard = DeadAfterPanic(self.alive.clone());
         loop {
             if !self.recover() {
                 return;
@@ -172,8 +172,8 @@ impl<T: Tower> Worker<T> {
     /// Opens the session anew, as often as it takes. False: the engine is closed.
     fn recover(&mut self) -> bool {
         let waiting = self.waiting.clone();
-        self.care.recover(&self.model, &self.metrics, |error| {
-            // Whoever waits for a session while there is none is told so, instead of waiting without a word.
+        self.session.recover(&self.model, &self.metrics, |error| {
+            // Without a session, items in the queue are answered with its failure instead of waiting for it.
             let Ok(mut waiting) = waiting.try_lock() else { return };
             while let Ok(job) = waiting.try_recv() {
                 let _ = job.reply.send(Err(error.clone()));
@@ -184,7 +184,7 @@ impl<T: Tower> Worker<T> {
     /// In the tower's groups; each is answered as soon as it has run.
     fn run(&mut self, batch: &mut Vec<Job<T::Item>>) {
         let items: Vec<_> = batch.iter().map(|job| &job.item).collect();
-        let groups = self.care.tower().map_or_else(Vec::new, |tower| tower.groups(&items));
+        let groups = self.session.tower().map_or_else(Vec::new, |tower| tower.groups(&items));
         if groups.len() < 2 {
             self.run_group(std::mem::take(batch));
             return;
@@ -196,10 +196,10 @@ impl<T: Tower> Worker<T> {
     }
 
     fn run_group(&mut self, batch: Vec<Job<T::Item>>) {
-        if let Some(told) = self.care.sick() {
-            // Behind a group that showed it.
+        if let Some(failure) = self.session.failure() {
+            // An earlier group of the same batch broke the session.
             for job in batch {
-                let _ = job.reply.send(Err(told.clone()));
+                let _ = job.reply.send(Err(failure.clone()));
             }
             return;
         }
@@ -217,7 +217,7 @@ impl<T: Tower> Worker<T> {
         let mut doubtful = Vec::new();
         for (job, answer) in batch.into_iter().zip(answers) {
             match answer {
-                // A neighbour may be the reason.
+                // Another item of the batch may be the reason.
                 Err(error) if !is_alone && error.is_of_run() => doubtful.push(job),
                 answer => self.answer(job, answer),
             }
@@ -229,7 +229,7 @@ impl<T: Tower> Worker<T> {
     fn run_alone(&mut self, batch: Vec<Job<T::Item>>) {
         for job in batch {
             let answer = match self.timed(std::slice::from_ref(&job)) {
-                Ok(mut answers) => answers.pop().unwrap_or(Err(ClipError::Stopped)),
+                Ok(mut answers) => answers.pop().unwrap_or_else(|| Err(ClipError::stopped())),
                 Err(error) => Err(error),
             };
             self.answer(job, answer);
@@ -238,12 +238,12 @@ impl<T: Tower> Worker<T> {
 
     fn answer(&mut self, job: Job<T::Item>, answer: Answer) {
         let answer = match answer {
-            Ok(vector) => self.care.checked(vector),
+            Ok(vector) => self.session.checked(vector),
             Err(error) => Err(error),
         };
         let answer = match answer {
             Ok(vector) => {
-                self.care.succeeded();
+                self.session.succeeded();
                 Ok(vector)
             }
             Err(error) if error.is_of_run() => Err(self.judged(&job.item, error)),
@@ -253,34 +253,36 @@ impl<T: Tower> Worker<T> {
         let _ = job.reply.send(answer);
     }
 
-    /// What an item that failed alone is told.
+    /// The answer to an item that failed alone.
     fn judged(&mut self, item: &T::Item, error: ClipError) -> ClipError {
         // It failed in a batch, behind one that broke the session.
-        if let Some(told) = self.care.sick() {
-            return told;
+        if let Some(failure) = self.session.failure() {
+            return failure;
         }
-        match self.care.judge(T::digest(item), &error) {
+        match self.session.judge(T::digest(item), &error) {
             Verdict::Item => error,
-            Verdict::Session => self.care.sick().unwrap_or(error),
-            Verdict::Both => ClipError::item(
-                "model_broken_by_item",
-                format!("the model's session breaks with this input, again and again, and works for others: {error}"),
-            ),
+            Verdict::Session => self.session.failure().unwrap_or(error),
+            Verdict::Both => {
+                let message = format!(
+                    "the model's session breaks with this input, again and again, and works for others: {error}"
+                );
+                Fault::new(ClipReason::BrokenByItem, message).into()
+            }
         }
     }
 
     fn timed(&mut self, batch: &[Job<T::Item>]) -> Result<Vec<Answer>, ClipError> {
         let start = Instant::now();
-        let answers = self.care.run(&batch.iter().map(|job| &job.item).collect::<Vec<_>>())?;
+        let answers = self.session.run(&batch.iter().map(|job| &job.item).collect::<Vec<_>>())?;
         self.metrics.embed_batch(&self.model, T::MODALITY, batch.len(), start.elapsed());
         Ok(answers)
     }
 }
 
 /// Marks the engine as dead when its thread unwinds.
-struct Alarm(Arc<AtomicBool>);
+struct DeadAfterPanic(Arc<AtomicBool>);
 
-impl Drop for Alarm {
+impl Drop for DeadAfterPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.store(false, Ordering::Release);

@@ -7,8 +7,8 @@ use futures::future::join_all;
 
 use super::*;
 use crate::clip::probes::Probes;
-use crate::clip::session::CareOf;
-use crate::domain::Modality;
+use crate::clip::session::Recovery;
+use crate::domain::{Class, Modality};
 
 /// Known to be good.
 const KNOWN: u8 = 250;
@@ -21,7 +21,7 @@ const NAN: u8 = 77;
 /// Leaves a session that works no more.
 const POISON: u8 = 99;
 
-/// What befalls the sessions, from outside.
+/// Faults that a test gives to all sessions.
 #[derive(Default)]
 struct World {
     /// Everything fails.
@@ -66,7 +66,7 @@ impl Tower for Fake {
         }
         let is_wrong = self.world.wrong.load(Ordering::Acquire);
         let answer = |item: &&u8| match **item {
-            NAN => Err(ClipError::item("embedding_invalid", "NaN")),
+            NAN => Err(Fault::new(ClipReason::EmbeddingInvalid, "NaN").into()),
             _ if is_wrong => Ok(Embedding::normalised(vec![-1.0, 100.0]).unwrap()),
             item => Ok(vector(item)),
         };
@@ -112,12 +112,12 @@ fn rig(batch_max: usize, recovery_max: Duration) -> Rig {
         Arc::new(move |place| {
             world.reopened.fetch_add(1, Ordering::AcqRel);
             if world.closed.load(Ordering::Acquire) {
-                return Err(ClipError::load("onnxruntime_failed", "no device"));
+                return Err(Fault::new(ClipReason::OnnxruntimeFailed, "no device").into());
             }
             Ok(open(place))
         })
     };
-    let sessions = Sessions { towers: vec![tower], care: CareOf { probes, reopen, recovery_max } };
+    let sessions = Sessions { towers: vec![tower], recovery: Recovery { probes, reopen, recovery_max } };
     let engine = Engine::start("test/fake", sessions, batch_max, &Arc::default()).unwrap();
     Rig { engine, world, permit: Some(permit), size }
 }
@@ -128,11 +128,11 @@ fn free(batch_max: usize) -> Rig {
 }
 
 impl Rig {
-    /// As the pipeline does it: what is nobody's fault is tried again.
+    /// As the pipeline does it: an item that is not at fault is tried again.
     async fn held(&self, item: u8) -> Answer {
         loop {
             match self.engine.embed(item).await {
-                Err(error) if error.reason() == "model_session_failed" => tokio::task::yield_now().await,
+                Err(error) if error.reason() == ClipReason::SessionFailed.into() => tokio::task::yield_now().await,
                 answer => return answer,
             }
         }
@@ -191,7 +191,7 @@ async fn a_bad_item_fails_alone() {
     let (first, rest) = tokio::join!(first, rest);
     assert_eq!(first.unwrap(), vector(1));
     assert_eq!(rest[0], Ok(vector(2)));
-    assert_eq!(rest[1].as_ref().unwrap_err().reason(), "model_run_failed");
+    assert_eq!(rest[1].as_ref().unwrap_err().reason(), ClipReason::RunFailed.into());
     assert_eq!(rest[2], Ok(vector(3)));
     assert_eq!(rest[3], Ok(vector(4)));
     // One, the batch of four that failed, and its items one by one.
@@ -205,7 +205,7 @@ async fn an_item_without_a_vector_is_blamed_where_good_ones_have_theirs() {
     let rig = free(4);
     for _ in 0..20 {
         let error = rig.engine.embed(NAN).await.unwrap_err();
-        assert_eq!((error.reason(), error.class()), ("embedding_invalid", crate::domain::Class::Permanent));
+        assert_eq!((error.reason(), error.class()), (ClipReason::EmbeddingInvalid.into(), Class::Permanent));
     }
     assert_eq!(rig.reopened(), 0);
 }
@@ -217,7 +217,7 @@ async fn a_session_that_fails_blames_nobody_and_is_opened_anew() {
     let answers = join_all((100..140).map(|item| rig.engine.embed(item))).await;
     for answer in answers {
         let error = answer.unwrap_err();
-        assert_eq!((error.reason(), error.class()), ("model_session_failed", crate::domain::Class::Outage), "{error}");
+        assert_eq!((error.reason(), error.class()), (ClipReason::SessionFailed.into(), Class::Outage), "{error}");
     }
     rig.world.broken.store(false, Ordering::Release);
     for (item, answer) in (100..140).zip(join_all((100..140).map(|item| rig.held(item))).await) {
@@ -232,7 +232,7 @@ async fn a_session_that_fails_blames_nobody_and_is_opened_anew() {
 async fn a_session_that_gives_wrong_vectors_is_found_when_an_item_fails() {
     let rig = free(1);
     rig.world.wrong.store(true, Ordering::Release);
-    assert_eq!(rig.engine.embed(BAD).await.unwrap_err().reason(), "model_session_failed");
+    assert_eq!(rig.engine.embed(BAD).await.unwrap_err().reason(), ClipReason::SessionFailed.into());
     rig.world.wrong.store(false, Ordering::Release);
     assert_eq!(rig.held(5).await, Ok(vector(5)));
 }
@@ -241,13 +241,17 @@ async fn a_session_that_gives_wrong_vectors_is_found_when_an_item_fails() {
 async fn everything_that_fails_but_the_known_input_is_the_sessions_fault() {
     let rig = free(1);
     rig.world.broken_for_items.store(true, Ordering::Release);
-    // Different ones in a row: the first few cannot be told from bad items yet.
-    let mut told = Vec::new();
+    // Different items in a row: the first few look like bad items.
+    let mut reasons = Vec::new();
     for item in 100..108 {
-        told.push(rig.engine.embed(item).await.unwrap_err().reason());
+        reasons.push(rig.engine.embed(item).await.unwrap_err().reason());
     }
-    assert_eq!(told.iter().filter(|reason| **reason == "model_session_failed").count(), 1, "{told:?}");
-    assert_eq!(rig.engine.embed(100).await.unwrap_err().reason(), "model_session_failed", "nor the earlier ones");
+    assert_eq!(reasons.iter().filter(|reason| **reason == ClipReason::SessionFailed.into()).count(), 1, "{reasons:?}");
+    assert_eq!(
+        rig.engine.embed(100).await.unwrap_err().reason(),
+        ClipReason::SessionFailed.into(),
+        "nor the earlier ones"
+    );
     rig.world.broken_for_items.store(false, Ordering::Release);
     assert_eq!(rig.held(100).await, Ok(vector(100)));
 }
@@ -255,13 +259,13 @@ async fn everything_that_fails_but_the_known_input_is_the_sessions_fault() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_item_that_breaks_every_session_is_blamed_in_the_end() {
     let rig = free(1);
-    let mut told = Vec::new();
-    while told.last() != Some(&"model_broken_by_item") {
-        assert!(told.len() < 10, "{told:?}");
+    let mut reasons = Vec::new();
+    while reasons.last() != Some(&ClipReason::BrokenByItem.into()) {
+        assert!(reasons.len() < 10, "{reasons:?}");
         assert_eq!(rig.held(1).await, Ok(vector(1)), "others go on");
-        told.push(rig.engine.embed(POISON).await.unwrap_err().reason());
+        reasons.push(rig.engine.embed(POISON).await.unwrap_err().reason());
     }
-    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(reasons.len(), 3, "{reasons:?}");
     assert_eq!(rig.held(2).await, Ok(vector(2)));
 }
 
@@ -271,14 +275,14 @@ async fn a_session_that_cannot_be_opened_anew_is_given_up_after_its_bound_and_tr
     rig.world.broken.store(true, Ordering::Release);
     rig.world.closed.store(true, Ordering::Release);
     let error = rig.engine.embed(1).await.unwrap_err();
-    assert_eq!(error.reason(), "model_session_failed");
+    assert_eq!(error.reason(), ClipReason::SessionFailed.into());
     while rig.engine.given_up().is_none() {
         tokio::task::yield_now().await;
     }
     let why = rig.engine.given_up().unwrap();
     assert!(why.contains("the text tower's session cannot be opened anew: no device"), "{why}");
     // Those who come meanwhile are not kept waiting.
-    assert_eq!(rig.engine.embed(2).await.unwrap_err().reason(), "model_session_failed");
+    assert_eq!(rig.engine.embed(2).await.unwrap_err().reason(), ClipReason::SessionFailed.into());
     rig.world.broken.store(false, Ordering::Release);
     rig.world.closed.store(false, Ordering::Release);
     assert_eq!(rig.held(3).await, Ok(vector(3)));
@@ -300,11 +304,11 @@ async fn an_engine_without_a_session_is_dropped_at_once() {
 async fn a_panic_stops_the_engine_and_hangs_nobody() {
     let rig = free(1);
     let answers = join_all([PANIC, 1, 2, 3].map(|i| rig.engine.embed(i))).await;
-    assert_eq!(answers[0], Err(ClipError::Stopped));
+    assert_eq!(answers[0], Err(ClipError::stopped()));
     assert!(!rig.engine.is_alive());
     let reasons: HashSet<_> = answers.iter().filter_map(|a| a.as_ref().err()).map(ClipError::reason).collect();
-    assert_eq!(reasons, HashSet::from(["model_stopped"]));
-    assert_eq!(rig.engine.embed(5).await, Err(ClipError::Stopped));
+    assert_eq!(reasons, HashSet::from([ClipReason::Stopped.into()]));
+    assert_eq!(rig.engine.embed(5).await, Err(ClipError::stopped()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,102 +1,90 @@
 //! Why a model could not be loaded, or an item not be embedded.
 //!
-//! Each error is one line that names what was found, what was expected and the next step. Paths of the operator's own
-//! files are quoted; nothing that came in a message is, except cut.
+//! Each error names what was found and what was expected. Paths of the operator's own files are quoted; nothing that came in
+//! a message is, except cut.
 
-use crate::domain::Class;
+use crate::domain::{AnyReason, Class, ClipReason, Explain, Fault, Finding};
 use crate::model::ModelError;
 use crate::picture::PictureError;
 
-/// The reason of a vector that is none: NaN, infinite, or nothing but zeros.
-pub(super) const EMBEDDING_INVALID: &str = "embedding_invalid";
-
-/// What went wrong, and for whom.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// What went wrong, by the trade that found it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClipError {
-    /// The model or ONNX Runtime cannot be used: the operator must act, no item is at fault.
-    #[error("{message}")]
-    Load { reason: &'static str, message: String },
-    /// This item can never be embedded with this model; others can.
-    #[error("{message}")]
-    Item { reason: &'static str, message: String },
-    /// ONNX Runtime failed on this item when it ran alone, and did what it should for an input that is known to be good. A
-    /// later attempt may succeed.
-    #[error("{message}")]
-    Run { reason: &'static str, message: String },
-    /// A session does not work any more: it fails for inputs that are known to be good, or for whatever it is given. No item
-    /// is at fault; the session is opened anew.
-    #[error("{message}")]
-    Session { reason: &'static str, message: String },
-    /// The model's threads have ended, after a panic or because the model was dropped.
-    #[error("the model has stopped: a thread of it ended; see the log before this line, then restart the process")]
-    Stopped,
+    /// The model's files cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A picture's file cannot be used, by any model.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// ONNX Runtime or a session failed, or the model has no vector for an item.
+    #[error(transparent)]
+    Clip(#[from] Fault<ClipReason>),
 }
 
 impl ClipError {
-    pub(super) fn load(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::Load { reason, message: message.into() }
-    }
-
-    pub(super) fn item(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::Item { reason, message: message.into() }
-    }
-
     pub(super) fn run(message: impl Into<String>) -> Self {
-        Self::Run { reason: "model_run_failed", message: message.into() }
+        Fault::new(ClipReason::RunFailed, message).into()
     }
 
     pub(super) fn session(message: impl Into<String>) -> Self {
-        Self::Session { reason: "model_session_failed", message: message.into() }
+        Fault::new(ClipReason::SessionFailed, message).into()
+    }
+
+    pub fn stopped() -> Self {
+        Fault::new(ClipReason::Stopped, "the model has stopped: one of its threads ended").into()
     }
 
     /// Whether this is said of an item and may be the session's fault: the run failed, or gave no vector. What we check by
     /// ourselves before a run is not.
     pub(super) fn is_of_run(&self) -> bool {
-        matches!(self, Self::Run { .. } | Self::Item { reason: EMBEDDING_INVALID, .. })
+        use ClipReason::{EmbeddingInvalid, RunFailed};
+        matches!(self, Self::Clip(fault) if matches!(fault.reason, RunFailed | EmbeddingInvalid))
     }
 
-    /// Whether memory could not be had, in ONNX Runtime's words and those of its providers: no input is larger than another,
-    /// so that is never an item's fault.
+    /// Whether memory was unavailable, in the words of ONNX Runtime and its providers. All inputs have the same size, so that
+    /// is never an item's fault.
     pub(super) fn is_of_memory(&self) -> bool {
-        matches!(self, Self::Run { message, .. } if is_of_memory(message))
+        matches!(self, Self::Clip(fault) if fault.reason == ClipReason::RunFailed && is_of_memory(&fault.message))
     }
 
-    /// Short stable code in snake case, for metrics and filters.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> AnyReason {
         match self {
-            Self::Load { reason, .. }
-            | Self::Item { reason, .. }
-            | Self::Run { reason, .. }
-            | Self::Session { reason, .. } => reason,
-            Self::Stopped => "model_stopped",
+            Self::Model(fault) => fault.reason.into(),
+            Self::Picture(fault) => fault.reason.into(),
+            Self::Clip(fault) => fault.reason.into(),
         }
     }
 
     /// What the failure means for the item and for those behind it.
     pub fn class(&self) -> Class {
         match self {
-            Self::Item { .. } => Class::Permanent,
-            Self::Run { .. } => Class::Transient,
-            Self::Load { .. } | Self::Session { .. } | Self::Stopped => Class::Outage,
+            Self::Model(fault) => fault.class,
+            Self::Picture(fault) => fault.class,
+            Self::Clip(fault) => fault.class,
+        }
+    }
+
+    /// The same among the failures of all ports.
+    pub fn into_fault(self) -> Fault {
+        match self {
+            Self::Model(fault) => fault.of_any(),
+            Self::Picture(fault) => fault.of_any(),
+            Self::Clip(fault) => fault.of_any(),
         }
     }
 }
 
-/// What is wrong with a model's files is wrong with the model.
-impl From<ModelError> for ClipError {
-    fn from(error: ModelError) -> Self {
-        Self::load(error.reason, error.message)
+impl Explain for ClipError {
+    fn explain(&self) -> Finding {
+        match self {
+            Self::Model(fault) => fault.explain(),
+            Self::Picture(fault) => fault.explain(),
+            Self::Clip(fault) => fault.explain(),
+        }
     }
 }
 
-/// The same file fails again, with any model.
-impl From<PictureError> for ClipError {
-    fn from(error: PictureError) -> Self {
-        Self::item(error.reason, error.message)
-    }
-}
-
-/// Whether an error's text says that memory could not be had.
+/// Whether an error's text says that memory was unavailable.
 pub fn is_of_memory(message: &str) -> bool {
     const WORDS: [&str; 7] = [
         "failed to allocate memory",
@@ -114,10 +102,11 @@ pub fn is_of_memory(message: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{ModelReason, PictureReason};
 
     /// Wordings of ONNX Runtime 1.22 to 1.27: its arena, its CPU allocator, CUDA, cuBLAS.
     #[test]
-    fn memory_that_cannot_be_had_is_told_from_other_failures() {
+    fn a_lack_of_memory_is_told_from_other_failures() {
         for message in [
             "Non-zero status code returned while running MatMul node. Failed to allocate memory for requested buffer of size 9437184",
             "bad allocation",
@@ -132,7 +121,39 @@ mod tests {
         );
         assert!(!other.is_of_memory());
         assert!(other.is_of_run());
-        assert!(ClipError::item(EMBEDDING_INVALID, "NaN").is_of_run());
-        assert!(!ClipError::item("tokens_wrong_length", "long").is_of_run());
+        assert!(ClipError::from(Fault::new(ClipReason::EmbeddingInvalid, "NaN")).is_of_run());
+        assert!(!ClipError::from(Fault::new(ClipReason::TokensWrongLength, "long")).is_of_run());
+    }
+
+    #[test]
+    fn the_hint_is_a_field_whatever_the_message_quotes() {
+        let error = ClipError::from(ModelError::new(ModelReason::Ambiguous, "a-vision; b-vision are alike"));
+        let Finding { message, hint } = error.explain();
+        assert_eq!(message, "a-vision; b-vision are alike");
+        assert_eq!(hint.as_deref(), Some("give each model a directory of its own"));
+        // No hint is found in words that stand behind a semicolon.
+        assert_eq!(ClipError::run("CUDA failure 2: out of memory ; GPU=0; stream 1").explain().hint, None);
+    }
+
+    #[test]
+    fn an_error_of_any_trade_keeps_its_reason_class_and_hint_as_a_failure() {
+        let errors: [ClipError; 3] = [
+            ModelError::new(ModelReason::PrecisionMissing, "no int8").hint("set clip.precision").into(),
+            PictureError::new(PictureReason::Undecodable, "half").into(),
+            ClipError::stopped(),
+        ];
+        let expected: [(AnyReason, Class); 3] = [
+            (ModelReason::PrecisionMissing.into(), Class::Outage),
+            (PictureReason::Undecodable.into(), Class::Permanent),
+            (ClipReason::Stopped.into(), Class::Outage),
+        ];
+        for (error, expected) in errors.into_iter().zip(expected) {
+            assert_eq!((error.reason(), error.class()), expected);
+            let (text, finding) = (error.to_string(), error.explain());
+            let fault = error.into_fault();
+            assert_eq!((fault.reason, fault.class), expected);
+            assert_eq!((fault.to_string(), fault.explain()), (text, finding));
+            assert!(fault.hint.is_some(), "{fault}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{ActivationMismatch, ModelEntry};
-use crate::domain::{Activation, Precision};
+use crate::domain::{Activation, AnyReason, ModelReason, Precision};
 use crate::model::test_graph::{self, F32, TestGraph};
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
@@ -37,7 +37,7 @@ fn load(entry: &ModelEntry) -> Result<Clip, ClipError> {
 }
 
 /// Why a copy is refused, relative to its folder.
-fn refused(folder: &tempfile::TempDir) -> (&'static str, String) {
+fn refused(folder: &tempfile::TempDir) -> (AnyReason, String) {
     let error = load(&entry(folder.path())).err().expect("it is refused");
     (error.reason(), error.to_string().replace(&format!("{}/", folder.path().display()), ""))
 }
@@ -130,12 +130,12 @@ fn a_model_is_inspected_without_being_run() {
 fn the_gelu_trap_is_refused_unless_it_is_accepted() {
     let trap = copy("gelu-trap");
     let (reason, message) = refused(&trap);
-    assert_eq!(reason, "activation_mismatch");
+    assert_eq!(reason, ModelReason::ActivationMismatch.into());
     assert!(message.contains("graph computes GELU"), "{message}");
     let accepting = ClipSettings { activation_mismatch: ActivationMismatch::Accept, ..ClipSettings::default() };
     // Its golden vectors see it as well.
     let error = Clip::load(&entry(trap.path()), &accepting, Arc::default()).err().unwrap();
-    assert_eq!(error.reason(), "golden_mismatch");
+    assert_eq!(error.reason(), ModelReason::GoldenMismatch.into());
     std::fs::remove_file(trap.path().join("golden.json")).unwrap();
     let accepted = Clip::load(&entry(trap.path()), &accepting, Arc::default()).unwrap();
     assert_eq!(accepted.fingerprint().activation.as_deref(), Some("gelu"));
@@ -163,7 +163,7 @@ fn a_model_that_misses_its_golden_vectors_does_not_start() {
         vector.rotate_left(1);
     });
     let (reason, message) = refused(&model);
-    assert_eq!(reason, "golden_mismatch");
+    assert_eq!(reason, ModelReason::GoldenMismatch.into());
     assert!(
         message.contains("does not give OpenCLIP's vectors (golden.json): image \"landscape.jpg\" has cosine "),
         "{message}"
@@ -173,7 +173,7 @@ fn a_model_that_misses_its_golden_vectors_does_not_start() {
     let tokens = copy("ours-quick-gelu");
     edit(&tokens, "golden.json", |golden| golden["texts"][1]["tokens"][1] = json!(7));
     let (reason, message) = refused(&tokens);
-    assert_eq!(reason, "golden_mismatch");
+    assert_eq!(reason, ModelReason::GoldenMismatch.into());
     assert!(message.contains("tokens of ") && message.contains(" differ: found [598, "), "{message}");
 
     for (change, said) in [
@@ -184,7 +184,7 @@ fn a_model_that_misses_its_golden_vectors_does_not_start() {
         let broken = copy("ours-quick-gelu");
         edit(&broken, "golden.json", |golden| *golden = change);
         let (reason, message) = refused(&broken);
-        assert_eq!(reason, "golden_unusable");
+        assert_eq!(reason, ModelReason::GoldenUnusable.into());
         assert!(message.contains(said), "{message}");
     }
     // The floor is the file's own, as long as it tells a right graph from a wrong one.
@@ -197,10 +197,10 @@ fn a_model_that_misses_its_golden_vectors_does_not_start() {
         });
         folder
     };
-    assert_eq!(refused(&with_floor(0.99999)).0, "golden_mismatch");
+    assert_eq!(refused(&with_floor(0.99999)).0, ModelReason::GoldenMismatch.into());
     assert!(load(&entry(with_floor(0.999).path())).is_ok());
     let (reason, message) = refused(&with_floor(-1.0));
-    assert_eq!(reason, "golden_unusable");
+    assert_eq!(reason, ModelReason::GoldenUnusable.into());
     assert!(message.contains("has cosine_min -1 for fp32, expected 0.999 to 1"), "{message}");
 }
 
@@ -234,7 +234,7 @@ fn broken_files_are_named() {
     let bytes = std::fs::read(&graph).unwrap();
     std::fs::write(&graph, &bytes[..bytes.len() / 2]).unwrap();
     let (reason, message) = refused(&cut);
-    assert_eq!(reason, "model_unusable");
+    assert_eq!(reason, ModelReason::Unusable.into());
     assert!(message.starts_with("textual/model.onnx is truncated: found "), "{message}");
 
     let lost = copy("ours-external-data");
@@ -254,7 +254,7 @@ fn broken_files_are_named() {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model/textual/tokenizer.json");
     std::fs::copy(demo, other.path().join("textual/tokenizer.json")).unwrap();
     let (reason, message) = refused(&other);
-    assert_eq!(reason, "tokenizer_mismatch");
+    assert_eq!(reason, ModelReason::TokenizerMismatch.into());
     assert!(
         message.contains("tokenizer.json gives ids up to 49407, the text tower ")
             && message.contains("knows 600 tokens"),
@@ -264,10 +264,10 @@ fn broken_files_are_named() {
     // The fixture without what a user adds: nothing says how to preprocess, and CLIP's vocabulary does not fit.
     let bare = copy("clip-as-service");
     std::fs::remove_file(bare.path().join("tokenizer.json")).unwrap();
-    assert_eq!(refused(&bare).0, "tokenizer_mismatch");
+    assert_eq!(refused(&bare).0, ModelReason::TokenizerMismatch.into());
     std::fs::remove_file(bare.path().join("preprocess_cfg.json")).unwrap();
     let (reason, message) = refused(&bare);
-    assert_eq!(reason, "preprocess_unsupported");
+    assert_eq!(reason, ModelReason::PreprocessUnsupported.into());
     assert!(message.contains("nothing says how to preprocess for tiny/test"), "{message}");
 }
 
@@ -282,7 +282,7 @@ fn graphs_newer_than_the_runtime_are_named_with_both_versions() {
         refused(&model)
     };
     let (reason, message) = newer(99, 8);
-    assert_eq!(reason, "model_unusable");
+    assert_eq!(reason, ModelReason::Unusable.into());
     assert!(
         message.starts_with("visual/model.onnx cannot be opened: found operator set 99, expected at most "),
         "{message}"
@@ -304,6 +304,6 @@ fn a_model_that_gives_no_numbers_does_not_start() {
         .output("image_embedding", F32, &[Err("batch"), Ok(3)])
         .write(&model.path().join("visual/model.onnx"));
     let (reason, message) = refused(&model);
-    assert_eq!(reason, "model_unusable");
+    assert_eq!(reason, ModelReason::Unusable.into());
     assert!(message.contains("the trial run failed: ") && message.contains("NaN"), "{message}");
 }

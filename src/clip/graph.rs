@@ -11,7 +11,7 @@ use ort::session::builder::SessionBuilder;
 use ort::value::{Outlet, TensorElementType};
 
 use super::ClipError;
-use crate::domain::Modality;
+use crate::domain::{Fault, Finding, Modality, ModelReason};
 use crate::model::{OUTPUT_NAMES, tower_of};
 use crate::redact;
 
@@ -117,14 +117,15 @@ pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &
         }
     };
     session.map_err(|e| {
-        let next_step = || (one_line(&e), "fetch it again, or export it again".to_owned());
-        let (found, next_step) = refusal(e.message(), library).unwrap_or_else(next_step);
-        ClipError::load("model_unusable", format!("{} cannot be opened: {found}; {next_step}", file.display()))
+        let finding = newer_than(library, e.message())
+            .unwrap_or_else(|| Finding::new(one_line(&e)).hint("fetch it again, or export it again"));
+        let subject = format!("{} cannot be opened", file.display());
+        Fault::found(ModelReason::Unusable, finding.about(subject)).into()
     })
 }
 
-/// ONNX Runtime's word that a graph is newer than the library, in ours: what was found, and the next step.
-fn refusal(message: &str, library: &Path) -> Option<(String, String)> {
+/// What ONNX Runtime says of a graph that is newer than the library, in our words; none: it says something else.
+fn newer_than(library: &Path, message: &str) -> Option<Finding> {
     let number = |after: &str| {
         let rest = message.split_once(after)?.1.trim_start();
         rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok()
@@ -133,13 +134,11 @@ fn refusal(message: &str, library: &Path) -> Option<(String, String)> {
         (Some(found), Some(most)) => ("operator set", found, most),
         _ => ("IR version", number("model IR version: ")?, number("max supported IR version: ")?),
     };
-    Some((
-        format!("found {what} {found}, expected at most {most} with {}", library.display()),
-        format!(
-            "export it again with operator set {EXPORT_OPSET}, as tools/export_openclip.py does, or set clip.onnxruntime \
-             to a newer library"
-        ),
-    ))
+    let message = format!("found {what} {found}, expected at most {most} with {}", library.display());
+    Some(Finding::new(message).hint(format!(
+        "export it again with operator set {EXPORT_OPSET}, as tools/export_openclip.py does, or set clip.onnxruntime to a \
+         newer library"
+    )))
 }
 
 /// What an image tower takes and gives.
@@ -225,13 +224,9 @@ fn axes<const N: usize>(outlet: &Outlet) -> Option<[Axis; N]> {
 
 fn unexpected(what: &str, found: &[Outlet], expected: &str) -> ClipError {
     let found: Vec<_> = found.iter().map(|o| format!("{} {}", o.name(), o.dtype())).collect();
-    ClipError::load(
-        "model_unusable",
-        format!(
-            "the graph's {what} are {}; expected {expected}; export it again with tools/export_openclip.py",
-            found.join(", ")
-        ),
-    )
+    Fault::new(ModelReason::Unusable, format!("the graph's {what} are {}; expected {expected}", found.join(", ")))
+        .hint("export it again with tools/export_openclip.py")
+        .into()
 }
 
 /// ONNX Runtime's messages may span lines.

@@ -71,7 +71,7 @@ pub struct TowerInspection {
 /// long its vectors are, the model is run once.
 ///
 /// # Errors
-/// There is no model, or a file is no ONNX graph, truncated, or its external weights are missing. What would have
+/// There is no model, or a file is not an ONNX graph, is truncated, or its external weights are missing. What would have
 /// the model refused for other reasons is in [`Inspection::problems`].
 pub fn inspect(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Inspection, ClipError> {
     let settings = &ClipSettings { precision, ..settings.clone() };

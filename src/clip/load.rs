@@ -7,7 +7,7 @@ use super::engine::Engine;
 use super::open::{Opened, named};
 use super::opener::Opener;
 use super::probes::Probes;
-use super::session::{CareOf, Reopen, Sessions};
+use super::session::{Recovery, Reopen, Sessions};
 use super::tower::{ImageTower, TextTower};
 use super::{Clip, ClipError, Runs, compare};
 use crate::config::{ClipSettings, ModelEntry};
@@ -18,7 +18,7 @@ use crate::telemetry::Metrics;
 
 impl Clip {
     /// Finds ONNX Runtime and the model's files, opens the sessions and runs each tower once. Blocking, up to
-    /// seconds: call it off the async threads. Every error is [`ClipError::Load`].
+    /// seconds: call it off the async threads. No item is to blame for any error.
     pub fn load(entry: &ModelEntry, settings: &ClipSettings, metrics: Arc<Metrics>) -> Result<Self, ClipError> {
         let mut opened = Opened::open(entry, settings)?;
         self_test(&mut opened, &entry.id)?;
@@ -43,10 +43,10 @@ impl Clip {
             let (opener, active, tokenizer) = (opener.clone(), runs.text.clone(), tokenizer.clone());
             Arc::new(move |place| opener.another_text_tower(&active, place, &tokenizer))
         };
-        let image = CareOf { probes: Arc::new(probe_images), reopen: reopen_image, recovery_max };
-        let text = CareOf { probes: Arc::new(probe_texts), reopen: reopen_text, recovery_max };
-        let image = Sessions { towers: images.towers, care: image };
-        let text = Sessions { towers: texts.towers, care: text };
+        let image = Recovery { probes: Arc::new(probe_images), reopen: reopen_image, recovery_max };
+        let text = Recovery { probes: Arc::new(probe_texts), reopen: reopen_text, recovery_max };
+        let image = Sessions { towers: images.towers, recovery: image };
+        let text = Sessions { towers: texts.towers, recovery: text };
         Ok(Self {
             id: entry.id.clone(),
             fingerprint,
@@ -85,7 +85,7 @@ fn probes(opened: &mut Opened, id: &ModelId) -> Result<(Probes<Pixels>, Probes<V
 
 fn probes_of_start(opened: &mut Opened) -> Result<(Probes<Pixels>, Probes<Vec<i64>>), ClipError> {
     let (Some(image), Some(text)) = (opened.images.towers.first_mut(), opened.texts.towers.first_mut()) else {
-        return Err(ClipError::Stopped);
+        return Err(ClipError::stopped());
     };
     let picture = image.trial_picture();
     Ok((Probes::of_start(image, vec![picture])?, Probes::of_start(text, Opener::probes(&opened.tokenizer))?))

@@ -6,7 +6,6 @@
 mod alone;
 mod blame;
 mod compare;
-mod ends;
 mod engine;
 mod error;
 #[cfg(test)]
@@ -19,6 +18,7 @@ mod opener;
 mod picture_pool;
 mod probes;
 mod providers;
+mod running_threads;
 mod runs;
 mod runtime;
 mod session;
@@ -87,13 +87,14 @@ impl Clip {
         &self.runs
     }
 
-    /// False once a thread of a tower has panicked. The model answers [`ClipError::Stopped`] from then on.
+    /// False once a thread of a tower has panicked. The model answers [`ClipReason::Stopped`](crate::domain::ClipReason::Stopped) from then on.
     pub fn is_alive(&self) -> bool {
         self.image.is_alive() && self.text.is_alive()
     }
 
     /// Why no session of a tower works any more, where opening them anew has not helped for `clip.recovery_max_ms`. What is
-    /// embedded meanwhile is answered with [`ClipError::Session`], and may succeed again.
+    /// embedded meanwhile is answered with
+    /// [`ClipReason::SessionFailed`](crate::domain::ClipReason::SessionFailed), and may succeed again.
     pub fn given_up(&self) -> Option<String> {
         self.image.given_up().or_else(|| self.text.given_up())
     }
@@ -120,7 +121,7 @@ impl Clip {
         let preprocess = self.preprocess.clone();
         let made = pool.preprocess(file, move |_| vec![preprocess]).await?;
         let pixels = made.picture.and_then(|picture| picture.pixels.into_iter().next());
-        self.embed_pixels(pixels.ok_or(ClipError::Stopped)?).await
+        self.embed_pixels(pixels.ok_or_else(ClipError::stopped)?).await
     }
 
     /// The unit vector of a text, cut at the model's context length as OpenCLIP cuts it. Joins the next batch.
@@ -130,7 +131,7 @@ impl Clip {
         } else {
             let (tokenizer, text) = (self.tokenizer.clone(), text.to_owned());
             let encoding = tokio::task::spawn_blocking(move || tokenizer.encode(&text));
-            encoding.await.map_err(|_| ClipError::Stopped)?
+            encoding.await.map_err(|_| ClipError::stopped())?
         };
         self.text.embed(tokens).await
     }
@@ -139,7 +140,7 @@ impl Clip {
 /// Finds and loads ONNX Runtime, as the first model would; returns the path of the library. Blocking.
 ///
 /// # Errors
-/// [`ClipError::Load`] where none is found, or the one that was asked for cannot be used.
+/// None is found, or the one that was asked for cannot be used.
 pub fn load_runtime(settings: &ClipSettings) -> Result<String, ClipError> {
     Ok(runtime::runtime(settings.onnxruntime.as_deref())?.path.display().to_string())
 }

@@ -8,7 +8,7 @@ use super::providers::{Providers, with_own_caches};
 use super::tower::{ImageTower, TextTower};
 use super::{ClipError, runtime};
 use crate::config::{ClipSettings, ModelEntry};
-use crate::domain::{Fingerprint, Modality, ModelId};
+use crate::domain::{Fault, Fingerprint, Modality, ModelId, ModelReason};
 use crate::model::{Known, ModelFacts, find};
 use crate::picture::Preprocess;
 use crate::tokenize::Tokenizer;
@@ -27,7 +27,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Every error is [`ClipError::Load`] and names the model and its directory.
+    /// No item is to blame for any error. Each names the model and its directory, but those of ONNX Runtime itself.
     pub(super) fn open(entry: &ModelEntry, settings: &ClipSettings) -> Result<Self, ClipError> {
         let directory = settings.model_directory(entry);
         Self::open_in(entry, settings, &directory).map_err(|e| named(&entry.id, &directory, e))
@@ -52,14 +52,11 @@ impl Opened {
         let images = opener.image_towers()?;
         let (texts, tokenizer) = opener.text_towers()?;
         if images.dimension != texts.dimension {
-            return Err(ClipError::load(
-                "model_unusable",
-                format!(
-                    "the image tower gives {} values, the text tower {}; expected equal dimensions; take both from the \
-                     same export",
-                    images.dimension, texts.dimension
-                ),
-            ));
+            let message = format!(
+                "the image tower gives {} values, the text tower {}; expected equal dimensions",
+                images.dimension, texts.dimension
+            );
+            return Err(Fault::new(ModelReason::Unusable, message).hint("take both from the same export").into());
         }
         let context_length = texts.towers.first().map_or(0, TextTower::context_length);
         known.check_sizes(images.dimension, opener.image_size, context_length)?;
@@ -99,17 +96,24 @@ fn warn_of_fixed_batches(id: &ModelId, facts: &ModelFacts) {
 
 /// An error of loading that says which model it is about.
 pub(super) fn named(id: &ModelId, directory: &Path, error: ClipError) -> ClipError {
-    let of_model = |message: String| format!("model {id} in {}: {message}", directory.display());
+    let model = format!("model {id} in {}", directory.display());
     match error {
-        // That the library is missing or too old is no model's fault.
-        ClipError::Load { reason, .. } if reason.starts_with("onnxruntime_") => error,
-        ClipError::Load { reason, message } if !message.contains(&*directory.to_string_lossy()) => {
-            ClipError::Load { reason, message: of_model(message) }
+        // That the library is missing or too old is not the model's fault.
+        ClipError::Clip(fault) if fault.reason.is_of_runtime() => fault.into(),
+        ClipError::Clip(fault) if fault.reason.is_of_item() => {
+            Fault::new(ModelReason::Unusable, format!("the trial run failed: {}", fault.message))
+                .hint("export the model again")
+                .about(model)
+                .into()
         }
-        ClipError::Item { message, .. } | ClipError::Run { message, .. } => {
-            let message = of_model(format!("the trial run failed: {message}; export the model again"));
-            ClipError::load("model_unusable", message)
-        }
-        other => other,
+        ClipError::Clip(fault) => about(model, directory, fault).into(),
+        ClipError::Model(fault) => about(model, directory, fault).into(),
+        // Not of the model: `compare` reports its golden pictures as golden.json's fault.
+        ClipError::Picture(fault) => fault.into(),
     }
+}
+
+/// Where the message names the directory already, the model is known by it.
+fn about<R>(model: String, directory: &Path, fault: Fault<R>) -> Fault<R> {
+    if fault.message.contains(&*directory.to_string_lossy()) { fault } else { fault.about(model) }
 }

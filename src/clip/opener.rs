@@ -7,9 +7,9 @@ use super::graph::{self, Source};
 use super::providers::{Active, ImageShapes, Providers, TextShapes, Tried, image_profiles, text_profiles};
 use super::tower::{ImageTower, TextTower, Tolerance};
 use crate::config::ClipSettings;
-use crate::domain::{Embedding, Modality, Precision};
+use crate::domain::{Embedding, Fault, Modality, ModelReason, Precision};
 use crate::model::{ModelFiles, check_vocabulary};
-use crate::tokenize::{Tokenizer, TokenizerError, open_clip};
+use crate::tokenize::{Tokenizer, open_clip};
 
 /// Texts of several lengths, longest last, that the text tower is tried with. The vectors of padded and real length are
 /// compared for each.
@@ -64,7 +64,7 @@ impl Opener {
             dimension = found;
             Ok(tried)
         })?;
-        let tokenizer = tokenizer.ok_or(ClipError::Stopped)?;
+        let tokenizer = tokenizer.ok_or_else(ClipError::stopped)?;
         Ok((Towers { towers, active, dimension }, tokenizer))
     }
 
@@ -94,7 +94,7 @@ impl Opener {
         PROBES.map(|text| tokenizer.encode(text)).into()
     }
 
-    /// The first session finds out which providers can be had; the others must have the same ones.
+    /// The first session finds out which providers are available; the others must have the same ones.
     fn on_all_devices<T>(
         &self,
         mut open: impl FnMut(u32, Option<&Active>) -> Result<Tried<T>, ClipError>,
@@ -175,12 +175,8 @@ impl Opener {
             Some(file) => Tokenizer::from_file(file, context_length),
             None => Tokenizer::from_bytes(open_clip::VOCABULARY, context_length),
         }
-        .map_err(unusable)?;
+        .map_err(|found| Fault::found(ModelReason::TokenizerUnusable, found))?;
         check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;
         Ok(tokenizer)
     }
-}
-
-fn unusable(error: TokenizerError) -> ClipError {
-    ClipError::load("tokenizer_unusable", error.to_string())
 }

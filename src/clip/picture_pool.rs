@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::budget::Budget;
 use crate::config::Settings;
+use crate::domain::PictureReason;
 use crate::picture::{PictureError, Pixels, Preprocess, decode_picture, picture_bytes};
 use crate::telemetry::Pulse;
 
@@ -21,7 +22,7 @@ pub struct PicturePool {
     pulses: Arc<[Pulse]>,
     limits: PictureLimits,
     /// What all pictures that are being decoded may take together. Each reserves its own part before anything of it is
-    /// allocated, in the order in which they come: large ones wait for one another, and nobody overtakes them for ever.
+    /// allocated, in the order in which they come: large ones wait for one another, and later ones cannot overtake them without end.
     budget: Budget,
 }
 
@@ -86,11 +87,11 @@ impl PicturePool {
         &self.pulses
     }
 
-    /// Decodes a picture's file once, and preprocesses it for the models that `wanted` names. That is told the file's SHA-256
-    /// (hex): a picture whose vector is there already need not be decoded.
+    /// Decodes a picture's file once, and preprocesses it for the models that `wanted` names. It gets the file's SHA-256 (hex),
+    /// so that a picture whose vector is there already need not be decoded.
     ///
     /// # Errors
-    /// It is no picture for us, or too large.
+    /// It is not a picture that can be embedded, or too large.
     pub async fn preprocess(
         &self,
         file: Bytes,
@@ -115,7 +116,7 @@ impl PicturePool {
         let reserved = self.budget.reserve(taken).await;
         let picture = self
             .on_threads(move || {
-                // Held until all of it is done, even if nobody waits for it any more.
+                // Held until all of it is done, even if the caller is gone.
                 let _reserved = reserved;
                 let picture = decode_picture(&file, pixels_max, &models.iter().collect::<Vec<_>>())?;
                 let pixels = models.iter().map(|model| model.apply(&picture)).collect();
@@ -134,15 +135,15 @@ impl PicturePool {
         self.threads.spawn(move || {
             let pulse = rayon::current_thread_index().and_then(|thread| pulses.get(thread));
             let _working = pulse.map(Pulse::work);
-            // A panic drops `reply`, which tells the waiting caller; nobody waits any more when it was fenced.
+            // A panic drops `reply`, which tells the waiting caller. A closed reply channel means that the job was fenced.
             if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
                 let _ = reply.send(result);
             }
         });
         // Whatever panics on hostile bytes has lost this picture, not the process.
         done.await.unwrap_or_else(|_| {
-            let message = "the picture broke its decoder; please report the file and the log line before this";
-            Err(PictureError { reason: "image_undecodable", message: message.to_owned() })
+            Err(PictureError::new(PictureReason::Undecodable, "the picture broke its decoder")
+                .hint("please report the file and the log line before this"))
         })
     }
 }

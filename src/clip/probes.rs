@@ -24,7 +24,7 @@ impl<I> Probes<I> {
 
     /// From what the tower gives now, having just been opened and tried.
     pub(super) fn of_start<T: Tower<Item = I>>(tower: &mut T, inputs: Vec<I>) -> Result<Self, ClipError> {
-        let vector = |input: I| Ok((tower.run(&[&input])?.pop().unwrap_or(Err(ClipError::Stopped))?, input));
+        let vector = |input: I| Ok((tower.run(&[&input])?.pop().unwrap_or_else(|| Err(ClipError::stopped()))?, input));
         let inputs = inputs.into_iter().map(vector).collect::<Result<Vec<_>, ClipError>>()?;
         let inputs = inputs.into_iter().map(|(vector, input)| (input, vector)).collect();
         Ok(Self { inputs, cosine_min: OWN_COSINE_MIN })
@@ -41,7 +41,7 @@ impl<I> Probes<I> {
     /// How the tower failed, or that it gave another vector.
     pub(super) fn prove<T: Tower<Item = I>>(&self, tower: &mut T) -> Result<(), ClipError> {
         for (input, expected) in &self.inputs {
-            let found = tower.run(&[input])?.pop().unwrap_or(Err(ClipError::Stopped))?;
+            let found = tower.run(&[input])?.pop().unwrap_or_else(|| Err(ClipError::stopped()))?;
             let is_alike = found.dimension() == expected.dimension() && found.cosine(expected) >= self.cosine_min;
             if !is_alike {
                 let message = format!(

@@ -13,7 +13,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Preferred providers that could not be had, each with its reason, each once.
+    /// Preferred providers that were unavailable, each with its reason, each once.
     pub fn left_out(&self) -> Vec<String> {
         let mut left_out: Vec<String> = Vec::new();
         for (provider, reason) in self.image.left_out.iter().chain(&self.text.left_out) {

@@ -17,6 +17,7 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 
 use super::ClipError;
+use crate::domain::{ClipReason, Fault};
 
 /// The version that `scripts/onnxruntime` fetches.
 const VERSION: &str = include_str!("../../config/onnxruntime.version");
@@ -33,7 +34,8 @@ const SYSTEM_FOLDERS: [&str; 7] = [
     "/opt/homebrew/lib",
 ];
 
-const NEXT_STEP: &str = "run scripts/onnxruntime, or set CLIPSTREAM_ORT_DYLIB to the library";
+/// The hint where there is no library, or none that works.
+const GET_LIBRARY: &str = "run scripts/onnxruntime, or set CLIPSTREAM_ORT_DYLIB to the library";
 
 /// The loaded library. It stays loaded until the process ends.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ pub(super) fn runtime(configured: Option<&Path>) -> Result<&'static Runtime, Cli
     let builder = tracing::subscriber::with_default(silent, || ort::init_from(&path));
     let builder = builder.map_err(|e| not_loaded(&path, &e))?;
     let environment = builder.with_name("clipstream").with_telemetry(false).build().map_err(|e| {
-        ClipError::load("onnxruntime_failed", format!("ONNX Runtime of {} did not start: {e}", path.display()))
+        Fault::new(ClipReason::OnnxruntimeFailed, format!("ONNX Runtime of {} did not start: {e}", path.display()))
     })?;
     // `ort` forwards everything to `tracing`; below warnings there are several lines per run.
     environment.set_log_level(LogLevel::Warning);
@@ -105,21 +107,17 @@ fn find(places: &Places) -> Result<PathBuf, ClipError> {
         return if path.is_file() {
             Ok(path.clone())
         } else {
-            Err(ClipError::load(
-                "onnxruntime_missing",
-                format!(
-                    "{who} names {}, which is not a file; expected ONNX Runtime's library; correct or unset it, or {NEXT_STEP}",
-                    path.display()
-                ),
-            ))
+            let message =
+                format!("{who} names {}, which is not a file; expected ONNX Runtime's library", path.display());
+            Err(Fault::new(ClipReason::OnnxruntimeMissing, message)
+                .hint(format!("correct or unset it, or {GET_LIBRARY}"))
+                .into())
         };
     }
     places.folders.iter().find_map(|folder| library_in(folder)).ok_or_else(|| {
         let looked: Vec<_> = places.folders.iter().map(|f| f.display().to_string()).collect();
-        ClipError::load(
-            "onnxruntime_missing",
-            format!("ONNX Runtime's library was not found in {}; {NEXT_STEP}", looked.join(", ")),
-        )
+        let message = format!("ONNX Runtime's library was not found in {}", looked.join(", "));
+        Fault::new(ClipReason::OnnxruntimeMissing, message).hint(GET_LIBRARY).into()
     })
 }
 
@@ -143,21 +141,20 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 
 fn not_loaded(path: &Path, error: &LoadDynamicError) -> ClipError {
     let path = path.display();
-    match error {
-        LoadDynamicError::BadVersion { version_str, .. } => ClipError::load(
-            "onnxruntime_too_old",
-            format!(
-                "{path} is ONNX Runtime {version_str}; version 1.{} or newer is needed; {NEXT_STEP}",
-                ort::MINOR_VERSION
-            ),
-        ),
+    let (reason, message) = match error {
+        LoadDynamicError::BadVersion { version_str, .. } => {
+            let minor = ort::MINOR_VERSION;
+            let message = format!("{path} is ONNX Runtime {version_str}; version 1.{minor} or newer is needed");
+            (ClipReason::OnnxruntimeTooOld, message)
+        }
         LoadDynamicError::MissingApi { .. } | LoadDynamicError::InvalidVersionString => {
-            ClipError::load("onnxruntime_failed", format!("{path} is a library, but not ONNX Runtime; {NEXT_STEP}"))
+            (ClipReason::OnnxruntimeFailed, format!("{path} is a library, but not ONNX Runtime"))
         }
         LoadDynamicError::Dlopen { error, .. } => {
-            ClipError::load("onnxruntime_failed", format!("{path} cannot be loaded ({error}); {NEXT_STEP}"))
+            (ClipReason::OnnxruntimeFailed, format!("{path} cannot be loaded ({error})"))
         }
-    }
+    };
+    Fault::new(reason, message).hint(GET_LIBRARY).into()
 }
 
 #[cfg(test)]
@@ -194,7 +191,7 @@ mod tests {
     fn what_is_missing_is_said_with_the_next_step() {
         let nowhere = Places { named: vec![], folders: vec!["/nowhere/a".into(), "/nowhere/b".into()] };
         let error = find(&nowhere).unwrap_err();
-        assert_eq!(error.reason(), "onnxruntime_missing");
+        assert_eq!(error.reason(), ClipReason::OnnxruntimeMissing.into());
         assert_eq!(
             error.to_string(),
             "ONNX Runtime's library was not found in /nowhere/a, /nowhere/b; run scripts/onnxruntime, or set \
@@ -210,7 +207,7 @@ mod tests {
         let path = PathBuf::from("/opt/libonnxruntime.so");
         let error = LoadDynamicError::BadVersion { version_str: "1.16.3".into(), path: path.clone() };
         let error = not_loaded(&path, &error);
-        assert_eq!(error.reason(), "onnxruntime_too_old");
+        assert_eq!(error.reason(), ClipReason::OnnxruntimeTooOld.into());
         assert!(
             error.to_string().starts_with("/opt/libonnxruntime.so is ONNX Runtime 1.16.3; version 1.22 or newer"),
             "{error}"
@@ -222,6 +219,6 @@ mod tests {
         let path = PathBuf::from("/opt/libother.so");
         let error = not_loaded(&path, &LoadDynamicError::MissingApi { path: path.clone() }).to_string();
         assert!(error.starts_with("/opt/libother.so is a library, but not ONNX Runtime"), "{error}");
-        assert!(error.ends_with(NEXT_STEP), "{error}");
+        assert!(error.ends_with(GET_LIBRARY), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The sessions behind an engine's threads: whether they work, and opening them anew where they do not.
+//! The sessions behind an engine's threads: whether they work, and how they are opened anew where they do not.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::ClipError;
 use super::blame::{Blame, Verdict};
 use super::probes::Probes;
 use super::tower::Tower;
-use crate::domain::Embedding;
+use crate::domain::{ClipReason, Embedding, Explain as _, Fault};
 use crate::telemetry::{Metrics, Pulse};
 
 /// How often a thread without a session looks at the queue.
@@ -19,36 +19,36 @@ pub(super) type Reopen<T> = Arc<dyn Fn(usize) -> Result<T, ClipError> + Send + S
 /// The towers of one engine, each for a thread of its own, and what it takes to keep them working.
 pub(super) struct Sessions<T: Tower> {
     pub(super) towers: Vec<T>,
-    pub(super) care: CareOf<T>,
+    pub(super) recovery: Recovery<T>,
 }
 
-/// The same for all towers of an engine.
-pub(super) struct CareOf<T: Tower> {
+/// How sessions are tried and opened anew; the same for all towers of an engine.
+pub(super) struct Recovery<T: Tower> {
     pub(super) probes: Arc<Probes<T::Item>>,
     pub(super) reopen: Reopen<T>,
-    /// How long a session is opened anew in vain before it is given up; zero: for ever.
+    /// How long attempts to open a session anew may fail before it is given up; zero: it never is.
     pub(super) recovery_max: Duration,
 }
 
-impl<T: Tower> CareOf<T> {
-    pub(super) fn of(&self, place: usize, tower: T, pulse: Pulse, crew: Arc<Crew>) -> Care<T> {
-        Care {
+impl<T: Tower> Recovery<T> {
+    pub(super) fn supervise(&self, place: usize, tower: T, pulse: Pulse, shared: Arc<Shared>) -> Supervised<T> {
+        Supervised {
             place,
             tower: Some(tower),
             probes: self.probes.clone(),
             reopen: self.reopen.clone(),
             recovery_max: self.recovery_max,
             blame: Blame::new(),
-            sick: None,
+            failure: None,
             pulse,
-            crew,
+            shared,
         }
     }
 }
 
 /// What the threads of an engine know of each other.
 #[derive(Debug)]
-pub(super) struct Crew {
+pub(super) struct Shared {
     state: Mutex<State>,
     closed: Condvar,
 }
@@ -57,18 +57,18 @@ pub(super) struct Crew {
 struct State {
     is_closed: bool,
     /// By thread: why its session does not work.
-    sick: Vec<Option<Sick>>,
+    broken: Vec<Option<Broken>>,
 }
 
 #[derive(Clone, Debug)]
-struct Sick {
+struct Broken {
     error: ClipError,
     is_given_up: bool,
 }
 
-impl Crew {
+impl Shared {
     pub(super) fn new(threads: usize) -> Self {
-        let state = State { is_closed: false, sick: vec![None; threads] };
+        let state = State { is_closed: false, broken: vec![None; threads] };
         Self { state: Mutex::new(state), closed: Condvar::new() }
     }
 
@@ -80,18 +80,18 @@ impl Crew {
     /// Why no thread's session works any more, where all are given up.
     pub(super) fn given_up(&self) -> Option<String> {
         let state = self.lock();
-        let all = state.sick.iter().all(|sick| sick.as_ref().is_some_and(|sick| sick.is_given_up));
-        let first = state.sick.first()?.as_ref()?;
-        all.then(|| first.error.to_string())
+        let all = state.broken.iter().all(|broken| broken.as_ref().is_some_and(|broken| broken.is_given_up));
+        let first = state.broken.first()?.as_ref()?;
+        all.then(|| first.error.explain().message)
     }
 
-    fn all_sick(&self) -> bool {
-        self.lock().sick.iter().all(Option::is_some)
+    fn all_broken(&self) -> bool {
+        self.lock().broken.iter().all(Option::is_some)
     }
 
-    fn set(&self, place: usize, sick: Option<Sick>) {
-        if let Some(slot) = self.lock().sick.get_mut(place) {
-            *slot = sick;
+    fn set(&self, place: usize, broken: Option<Broken>) {
+        if let Some(slot) = self.lock().broken.get_mut(place) {
+            *slot = broken;
         }
     }
 
@@ -107,8 +107,8 @@ impl Crew {
     }
 }
 
-/// One thread's session, under care.
-pub(super) struct Care<T: Tower> {
+/// One thread's session, which is replaced by a new one where it does not work.
+pub(super) struct Supervised<T: Tower> {
     place: usize,
     /// None while there is none that works.
     tower: Option<T>,
@@ -116,19 +116,20 @@ pub(super) struct Care<T: Tower> {
     reopen: Reopen<T>,
     recovery_max: Duration,
     blame: Blame,
-    /// What items are told until the session works again.
-    sick: Option<ClipError>,
+    /// What every item is answered with until the session works again.
+    failure: Option<ClipError>,
     pulse: Pulse,
-    crew: Arc<Crew>,
+    shared: Arc<Shared>,
 }
 
-impl<T: Tower> Care<T> {
+impl<T: Tower> Supervised<T> {
     pub(super) fn tower(&self) -> Option<&T> {
         self.tower.as_ref()
     }
 
-    pub(super) fn sick(&self) -> Option<ClipError> {
-        self.sick.clone()
+    /// Why the session does not work; none: it does.
+    pub(super) fn failure(&self) -> Option<ClipError> {
+        self.failure.clone()
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -137,11 +138,11 @@ impl<T: Tower> Care<T> {
 
     /// One run of the tower, unless it is known not to work.
     pub(super) fn run(&mut self, items: &[&T::Item]) -> Result<Vec<Result<Embedding, ClipError>>, ClipError> {
-        if let Some(told) = &self.sick {
-            return Err(told.clone());
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
         }
         let _working = self.pulse.work();
-        self.tower.as_mut().ok_or(ClipError::Stopped)?.run(items)
+        self.tower.as_mut().ok_or_else(ClipError::stopped)?.run(items)
     }
 
     /// A vector of the model's dimension.
@@ -157,42 +158,42 @@ impl<T: Tower> Care<T> {
     pub(super) fn judge(&mut self, digest: u64, error: &ClipError) -> Verdict {
         let proof = {
             let _working = self.pulse.work();
-            self.tower.as_mut().map_or(Err(ClipError::Stopped), |tower| self.probes.prove(tower))
+            self.tower.as_mut().map_or_else(|| Err(ClipError::stopped()), |tower| self.probes.prove(tower))
         };
         let verdict = self.blame.failed(digest, error, &proof, Instant::now());
         if verdict != Verdict::Item {
             let what = match &proof {
-                Err(_) => "so do inputs that it could do before".to_owned(),
-                Ok(()) if error.is_of_memory() => "no input takes more than another".to_owned(),
-                Ok(()) => "so did several different ones in a row".to_owned(),
+                Err(_) => "inputs that are known to be good fail, too",
+                Ok(()) if error.is_of_memory() => "no input takes more memory than another",
+                Ok(()) => "several different items in a row failed",
             };
-            self.fall_sick(ClipError::session(format!("{error}; {what}, so the session is opened anew")));
+            self.mark_broken(ClipError::session(format!("{error}; {what}, so the session is opened anew")));
             self.give_up_in_time();
         }
         verdict
     }
 
-    fn fall_sick(&mut self, error: ClipError) {
-        self.crew.set(self.place, Some(Sick { error: error.clone(), is_given_up: false }));
-        self.sick = Some(error);
+    fn mark_broken(&mut self, error: ClipError) {
+        self.shared.set(self.place, Some(Broken { error: error.clone(), is_given_up: false }));
+        self.failure = Some(error);
     }
 
-    /// Opens the session anew where it does not work, as often as it takes; `tell` those that wait meanwhile, where no
-    /// other thread has a session for them. False: the engine is closed.
-    pub(super) fn recover(&mut self, model: &str, metrics: &Metrics, tell: impl Fn(&ClipError)) -> bool {
-        while let Some(error) = self.sick.clone() {
+    /// Opens the session anew where it does not work, as often as it takes. Meanwhile, `answer_waiting` answers the items that
+    /// wait in the queue, where no other thread has a session for them. False: the engine is closed.
+    pub(super) fn recover(&mut self, model: &str, metrics: &Metrics, answer_waiting: impl Fn(&ClipError)) -> bool {
+        while let Some(error) = self.failure.clone() {
             let wait = self.blame.reopening();
-            // Whoever holds the messages says once a minute that it lasts.
+            // The pipeline logs once a minute that an outage lasts.
             let is_first = wait.is_zero();
             if is_first {
                 tracing::warn!(model, modality = %T::MODALITY, session = self.place, %error, "a session does not work");
             }
             let reopen_at = Instant::now() + wait;
             while let Some(left) = reopen_at.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                if self.crew.all_sick() {
-                    tell(&error);
+                if self.shared.all_broken() {
+                    answer_waiting(&error);
                 }
-                if self.crew.closed_within(left.min(LOOK_INTERVAL)) {
+                if self.shared.closed_within(left.min(LOOK_INTERVAL)) {
                     return false;
                 }
             }
@@ -201,9 +202,9 @@ impl<T: Tower> Care<T> {
             match self.reopened() {
                 Ok(tower) => {
                     self.tower = Some(tower);
-                    self.sick = None;
+                    self.failure = None;
                     metrics.reopened(model, T::MODALITY, true);
-                    self.crew.set(self.place, None);
+                    self.shared.set(self.place, None);
                     if is_first {
                         tracing::info!(model, modality = %T::MODALITY, session = self.place, "the session was opened anew");
                     }
@@ -211,8 +212,9 @@ impl<T: Tower> Care<T> {
                 Err(why) => {
                     metrics.reopened(model, T::MODALITY, false);
                     self.blame.session_failed(Instant::now());
-                    let message = format!("the {} tower's session cannot be opened anew: {why}", T::MODALITY);
-                    self.fall_sick(ClipError::session(message));
+                    let found =
+                        why.explain().about(format_args!("the {} tower's session cannot be opened anew", T::MODALITY));
+                    self.mark_broken(Fault::found(ClipReason::SessionFailed, found).into());
                     self.give_up_in_time();
                 }
             }
@@ -227,15 +229,16 @@ impl<T: Tower> Care<T> {
         Ok(tower)
     }
 
-    /// It goes on trying all the same: whoever asks may not want to end.
+    /// After `recovery_max`. The thread goes on trying: an embedder without a worker has nothing to end.
     fn give_up_in_time(&mut self) {
         let lasted = self.blame.lasted(Instant::now());
         if self.recovery_max.is_zero() || lasted < self.recovery_max {
             return;
         }
-        if let Some(why) = &self.sick {
-            let error = ClipError::session(format!("for {} s: {why}", lasted.as_secs()));
-            self.crew.set(self.place, Some(Sick { error, is_given_up: true }));
+        if let Some(why) = &self.failure {
+            let found = why.explain().about(format_args!("for {} s", lasted.as_secs()));
+            let error = Fault::found(ClipReason::SessionFailed, found).into();
+            self.shared.set(self.place, Some(Broken { error, is_given_up: true }));
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::tower::Tower as _;
 use super::*;
 use crate::config::{ModelEntry, Provider, ProviderEntry};
+use crate::domain::{Class, ClipReason};
 use crate::model::test_graph::{self, F16, F32, I32, I64, Second, channel_means, token_sums};
 use crate::telemetry::Metrics;
 
@@ -66,7 +67,7 @@ async fn a_picture_of_the_wrong_size_fails_alone() {
     let (good, bad) = tokio::join!(clip.embed_pixels(noise(1, 96)), clip.embed_pixels(noise(1, 32)));
     assert!(good.is_ok());
     let error = bad.unwrap_err();
-    assert_eq!((error.reason(), error.class()), ("pixels_wrong_size", crate::domain::Class::Permanent));
+    assert_eq!((error.reason(), error.class()), (ClipReason::PixelsWrongSize.into(), Class::Permanent));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +78,7 @@ async fn an_id_outside_the_vocabulary_fails_alone() {
     let answers = join_all([good.clone(), bad, good].map(|tokens| clip.text.embed(tokens))).await;
     let expected = clip.embed_text("cat").await.unwrap();
     assert!(close(answers[0].as_ref().unwrap(), &expected, 1e-5));
-    assert_eq!(answers[1].as_ref().unwrap_err().reason(), "model_run_failed");
+    assert_eq!(answers[1].as_ref().unwrap_err().reason(), ClipReason::RunFailed.into());
     assert!(close(answers[2].as_ref().unwrap(), &expected, 1e-5));
 }
 
@@ -151,9 +152,9 @@ fn a_provider_that_is_not_there_stops_the_start() {
     let providers = vec![ProviderEntry::required(Provider::OpenVino), ProviderEntry::required(Provider::Cpu)];
     // The CPU library has no OpenVINO, on any machine.
     let error = load(&demo_entry(), &ClipSettings { providers, ..ClipSettings::default() }).err().unwrap();
-    assert_eq!(error.reason(), "provider_unavailable");
+    assert_eq!(error.reason(), ClipReason::ProviderUnavailable.into());
     let said = error.to_string();
-    assert!(said.contains("execution provider openvino cannot be had: "), "{said}");
+    assert!(said.contains("execution provider openvino is unavailable: "), "{said}");
     assert!(said.contains("was built without it (no libonnxruntime_providers_openvino.so beside it)"), "{said}");
     assert!(said.ends_with("or write \"openvino:preferred\" in clip.providers to go on without it"), "{said}");
 }
@@ -267,7 +268,7 @@ fn graphs_that_do_not_fit_are_named() {
     let (folder, entry) = pair(channel_means(F32, Err("batch"), Ok(8)), text());
     std::fs::write(folder.path().join("clip-tiny-vision/model.onnx"), "nothing").unwrap();
     let error = load(&entry, &ClipSettings::default()).err().unwrap().to_string();
-    assert!(error.contains("clip-tiny-vision/model.onnx is no ONNX model: it does not begin as one"), "{error}");
+    assert!(error.contains("clip-tiny-vision/model.onnx is not an ONNX model: it does not begin as one"), "{error}");
     assert!(!error.contains('\n'), "{error}");
 }
 

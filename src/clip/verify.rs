@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::open::Opened;
 use super::{ClipError, compare};
 use crate::config::{ActivationMismatch, ClipSettings, ModelEntry};
-use crate::domain::{Modality, Precision};
+use crate::domain::{Explain as _, Finding, Modality, Precision};
 use crate::model::{Compared, Golden, Manifest, find};
 
 /// The result of [`verify`].
@@ -80,7 +80,9 @@ pub fn verify(entry: &ModelEntry, settings: &ClipSettings, precision: Precision)
     match &files.golden {
         Some(golden) => {
             if let Err(e) = result.compare(entry, settings, &Golden::read(golden)?, precision) {
-                result.problems.push(e.to_string());
+                let Finding { message, hint } = e.explain();
+                result.problems.push(message);
+                result.next_step = hint.map(Into::into);
             }
         }
         None => {

@@ -42,14 +42,10 @@ pub struct Failure {
     pub fault: Fault,
 }
 
-impl<R> Fault<R> {
+impl<R: Into<AnyReason>> Fault<R> {
     /// What it means for a message in `stage`.
-    pub fn at(self, stage: Stage) -> Failure
-    where
-        R: Into<AnyReason>,
-    {
-        let Self { class, reason, message, hint, retry_after, source } = self;
-        Failure { stage, fault: Fault { class, reason: reason.into(), message, hint, retry_after, source } }
+    pub fn at(self, stage: Stage) -> Failure {
+        Failure { stage, fault: self.of_any() }
     }
 }
 

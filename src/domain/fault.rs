@@ -64,6 +64,20 @@ impl<R> Fault<R> {
         Self { retry_after, ..self }
     }
 
+    /// With the name of what it is about before the message.
+    pub fn about(self, subject: impl fmt::Display) -> Self {
+        Self { message: format!("{subject}: {}", self.message), ..self }
+    }
+
+    /// The same among the failures of all ports.
+    pub fn of_any(self) -> Fault
+    where
+        R: Into<AnyReason>,
+    {
+        let Self { class, reason, message, hint, retry_after, source } = self;
+        Fault { class, reason: reason.into(), message, hint, retry_after, source }
+    }
+
     pub fn caused_by(self, source: impl Error + Send + Sync + 'static) -> Self {
         Self { source: Some(Arc::new(source)), ..self }
     }

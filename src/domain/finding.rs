@@ -18,6 +18,11 @@ impl Finding {
     pub fn hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
+
+    /// With the name of what it is about before the message.
+    pub fn about(self, subject: impl fmt::Display) -> Self {
+        Self { message: format!("{subject}: {}", self.message), ..self }
+    }
 }
 
 impl fmt::Display for Finding {

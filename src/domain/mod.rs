@@ -42,8 +42,8 @@ pub use point::{Deletion, Patch, Point, RESERVED_KEY, Record, Vectors, Write};
 pub use position::{Position, TopicPartition};
 pub use preprocessing::{Decoding, Orientation};
 pub use reason::{
-    AnyReason, ClipReason, DeadLetterReason, DecodeReason, HubReason, MediaReason, PictureReason, PipelineReason,
-    Reason, SourceReason, StoreReason,
+    AnyReason, ClipReason, DeadLetterReason, DecodeReason, HubReason, MediaReason, ModelReason, PictureReason,
+    PipelineReason, Reason, SourceReason, StoreReason,
 };
 pub use request::{IngestRequest, MediaUrl, Op};
 pub use unchanged::UnchangedBy;

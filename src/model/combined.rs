@@ -5,12 +5,12 @@ use std::path::Path;
 use super::ModelError;
 use super::onnx::{Onnx, extract};
 use super::outputs::OUTPUT_NAMES;
-use crate::domain::Modality;
+use crate::domain::{Modality, ModelReason};
 
 /// One tower of a combined graph's file, as a graph of its own.
 ///
 /// # Errors
-/// The file is no ONNX model, or has no output that is the tower's vector.
+/// The file is not an ONNX model, or has no output that is the tower's vector.
 pub(crate) fn tower_of(file: &Path, modality: Modality) -> Result<Vec<u8>, ModelError> {
     let onnx = Onnx::open(file)?;
     extract(&onnx, &combined_output(&onnx, modality)?)
@@ -31,16 +31,13 @@ pub(super) fn combined_output(onnx: &Onnx, modality: Modality) -> Result<String,
         (Some(output), ..) | (None, Some(output), None) => Ok(output.name.clone()),
         _ => {
             let found: Vec<_> = outputs.iter().map(ToString::to_string).collect();
-            Err(ModelError::new(
-                "model_unusable",
-                format!(
-                    "the graph's outputs are {}; expected one that is the {} embedding, [batch, dimension], for \
-                     example {}; export the two towers apart",
-                    found.join(", "),
-                    modality.as_str(),
-                    if modality == Modality::Image { "image_embeds" } else { "text_embeds" },
-                ),
-            ))
+            let message = format!(
+                "the graph's outputs are {}; expected one that is the {} embedding, [batch, dimension], for example {}",
+                found.join(", "),
+                modality.as_str(),
+                if modality == Modality::Image { "image_embeds" } else { "text_embeds" },
+            );
+            Err(ModelError::new(ModelReason::Unusable, message).hint("export the two towers apart"))
         }
     }
 }

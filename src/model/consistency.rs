@@ -12,15 +12,12 @@ use super::facts::ModelFacts;
 use super::manifest::Manifest;
 use crate::config::ActivationMismatch;
 use crate::domain::registry::{self, Checkpoint};
-use crate::domain::{Activation, Modality, ModelId};
+use crate::domain::{Activation, Modality, ModelId, ModelReason};
 use crate::picture::Preprocess;
 use crate::tokenize::Tokenizer;
 
 /// Rows of the token embedding of every CLIP that has OpenAI's vocabulary (`vocab_size` in OpenCLIP's configurations).
 const CLIP_VOCABULARY: u64 = 49_408;
-
-const ACTIVATION_STEP: &str = "pull another repository or export the model again with tools/export_openclip.py, or set \
-                               clip.activation_mismatch = \"accept\" to use it as it is";
 
 /// What is known beforehand.
 pub(crate) struct Known {
@@ -57,13 +54,11 @@ impl Known {
         if let Some(path) = &files.manifest {
             let manifest = Manifest::read(path)?;
             if let Some(other) = manifest.model().filter(|other| checkpoint.is_some() && other != id) {
-                return Err(ModelError::new(
-                    "model_mismatch",
-                    format!("{} is of {other}, expected {id}; correct clip.models", path.display()),
-                ));
+                let message = format!("{} is of {other}, expected {id}", path.display());
+                return Err(ModelError::new(ModelReason::Mismatch, message).hint("correct clip.models"));
             }
             if manifest.weights.starts_with("random") {
-                tracing::warn!(model = %id, weights = manifest.weights, "the model's weights are random: it knows nothing");
+                tracing::warn!(model = %id, weights = manifest.weights, "the model's weights are random: its vectors are meaningless");
             }
             claims.push(Claim {
                 by: path.display().to_string(),
@@ -102,7 +97,7 @@ impl Known {
         let problem = self.activation_problem(facts);
         if let Some(problem) = &problem {
             if mismatch == ActivationMismatch::Refuse {
-                return Err(ModelError::new("activation_mismatch", format!("{problem}; {ACTIVATION_STEP}")));
+                return Err(ModelError::new(ModelReason::ActivationMismatch, problem.clone()));
             }
             tracing::warn!(model = %self.id, "{problem}; accepted by clip.activation_mismatch");
         }
@@ -144,16 +139,17 @@ impl Known {
 
     /// What the directory says about preprocessing, or OpenCLIP's table where it says nothing.
     pub(crate) fn preprocess(&self, files: &ModelFiles) -> Result<Preprocess, ModelError> {
-        let unsupported = |message| ModelError::new("preprocess_unsupported", message);
+        let unsupported = |message| ModelError::new(ModelReason::PreprocessUnsupported, message);
         let id = &self.id;
         let (json, from) = match (&files.preprocess, self.preprocessing()) {
             (Some(file), _) => (file.json.clone(), file.path.display().to_string()),
             (None, Some(own)) => (own, format!("OpenCLIP's table for {id}")),
             (None, None) => {
-                return Err(unsupported(format!(
-                    "nothing says how to preprocess for {id}, which is not in OpenCLIP's table either; write \
-                     preprocess_cfg.json beside the graphs, as OpenCLIP's get_model_preprocess_cfg gives it"
-                )));
+                let message =
+                    format!("nothing says how to preprocess for {id}, which is not in OpenCLIP's table either");
+                return Err(unsupported(message).hint(
+                    "write preprocess_cfg.json beside the graphs, as OpenCLIP's get_model_preprocess_cfg gives it",
+                ));
             }
         };
         Preprocess::from_json(&json).map_err(|e| unsupported(format!("{from}: {e}")))
@@ -175,10 +171,9 @@ impl Known {
             return Ok(());
         }
         Err(ModelError::new(
-            "preprocess_mismatch",
+            ModelReason::PreprocessMismatch,
             format!(
-                "{} preprocesses otherwise than OpenCLIP does for {}: found {found}, expected {expected}; correct the \
-                 file, or give the model an id of its own in clip.models",
+                "{} preprocesses otherwise than OpenCLIP does for {}: found {found}, expected {expected}",
                 file.path.display(),
                 self.id
             ),
@@ -199,14 +194,10 @@ impl Known {
             ];
             for (what, unit, found, expected) in sizes {
                 if let Some(expected) = expected.filter(|expected| *expected != found) {
-                    return Err(ModelError::new(
-                        "model_mismatch",
-                        format!(
-                            "the graphs have {what} {found} {unit}, expected {expected} as {} has; correct clip.models, \
-                             or pull or export the model again",
-                            claim.by
-                        ),
-                    ));
+                    let message =
+                        format!("the graphs have {what} {found} {unit}, expected {expected} as {} has", claim.by);
+                    return Err(ModelError::new(ModelReason::Mismatch, message)
+                        .hint("correct clip.models, or pull or export the model again"));
                 }
             }
         }
@@ -219,27 +210,32 @@ impl Known {
 /// # Errors
 /// One is not; or there is no tokenizer, and CLIP's own would not fit.
 pub(crate) fn check_vocabulary(files: &ModelFiles, tokenizer: &Tokenizer, rows: Option<u64>) -> Result<(), ModelError> {
-    let unfit = |message| Err(ModelError::new("tokenizer_mismatch", message));
+    let unfit = |message, hint| Err(ModelError::new(ModelReason::TokenizerMismatch, message).hint(hint));
     let graph = files.text_graph.display();
     let Some(file) = &files.tokenizer else {
         return match rows {
             Some(CLIP_VOCABULARY) => Ok(()),
-            rows => unfit(format!(
-                "{graph} has no tokenizer.json beside it, and its vocabulary is of {} tokens, not CLIP's own of \
-                 {CLIP_VOCABULARY}; copy the model's tokenizer.json there",
-                rows.map_or("an unknown number".to_owned(), |rows| rows.to_string())
-            )),
+            rows => unfit(
+                format!(
+                    "{graph} has no tokenizer.json beside it, and its vocabulary is of {} tokens, not CLIP's own of \
+                     {CLIP_VOCABULARY}",
+                    rows.map_or("an unknown number".to_owned(), |rows| rows.to_string())
+                ),
+                "copy the model's tokenizer.json there",
+            ),
         };
     };
     let Some(rows) = rows else { return Ok(()) };
     let needed = tokenizer.vocabulary_size() as u64;
     if needed > rows {
-        return unfit(format!(
-            "{} gives ids up to {}, the text tower {graph} knows {rows} tokens; expected ids below {rows}; take both \
-             files from the same export",
-            file.display(),
-            needed - 1,
-        ));
+        return unfit(
+            format!(
+                "{} gives ids up to {}, the text tower {graph} knows {rows} tokens; expected ids below {rows}",
+                file.display(),
+                needed - 1,
+            ),
+            "take both files from the same export",
+        );
     }
     if needed < rows {
         tracing::warn!(

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::ModelError;
 use super::directory::text_of;
-use crate::domain::{Embedding, Modality, Precision};
+use crate::domain::{Embedding, Modality, ModelReason, Precision};
 
 /// The form of the file that is read here.
 const FORMAT: u32 = 1;
@@ -83,12 +83,10 @@ struct FileImage {
 
 impl Golden {
     /// # Errors
-    /// The file is no collection of golden vectors, or has none.
+    /// The file is not a collection of golden vectors, or has none.
     pub(crate) fn read(path: &Path) -> Result<Self, ModelError> {
-        let unusable = |what: String| {
-            let next_step = "export the model again, or remove the file: then nothing is verified";
-            ModelError::new("golden_unusable", format!("{} {what}; {next_step}", path.display()))
-        };
+        let unusable =
+            |what: String| ModelError::new(ModelReason::GoldenUnusable, format!("{} {what}", path.display()));
         let file: File =
             serde_json::from_str(&text_of(path)?).map_err(|e| unusable(format!("has no golden vectors: {e}")))?;
         if file.format != FORMAT {
@@ -149,10 +147,9 @@ impl Golden {
     ) -> Result<Compared, ModelError> {
         if vector.dimension() != expected.dimension() {
             return Err(ModelError::new(
-                "golden_mismatch",
+                ModelReason::GoldenMismatch,
                 format!(
-                    "the {modality} tower gives {} values, {} has vectors of {}; expected equal dimensions; pull or \
-                     export the model again",
+                    "the {modality} tower gives {} values, {} has vectors of {}; expected equal dimensions",
                     vector.dimension(),
                     self.path.display(),
                     expected.dimension()

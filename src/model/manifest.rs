@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::ModelError;
 use super::directory::{sha256, text_of};
 use super::layouts::MANIFEST;
-use crate::domain::{Activation, ModelId, Precision};
+use crate::domain::{Activation, ModelId, ModelReason, Precision};
 
 /// The form of the file that is read here.
 const FORMAT: u32 = 1;
@@ -42,8 +42,8 @@ struct FileRecord {
 impl Manifest {
     pub(crate) fn read(path: &Path) -> Result<Self, ModelError> {
         let unusable = |what: String| {
-            let next_step = "export the model again, or remove the file, and with it what it says of the others";
-            ModelError::new("model_unusable", format!("{} {what}; {next_step}", path.display()))
+            ModelError::new(ModelReason::Unusable, format!("{} {what}", path.display()))
+                .hint("export the model again, or remove the file, and with it what it says of the others")
         };
         let manifest: Self =
             serde_json::from_str(&text_of(path)?).map_err(|e| unusable(format!("is not a model's manifest: {e}")))?;

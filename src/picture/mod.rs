@@ -1,7 +1,7 @@
 //! Files to pixels: what is in a picture's file, and what an image tower takes of it.
 //!
 //! `decode` reads files in the modes of PIL; `preprocess` makes of them what OpenCLIP's eval transform makes. A decoder
-//! leaves out what nobody needs. It asks through the trait `need::Need`, and does not know whom. Nothing here runs a model,
+//! leaves out what is not needed. It asks through the trait `need::Need`, so that it depends on no model. Nothing here runs a model,
 //! waits, or has threads.
 
 mod area;

@@ -5,7 +5,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::area::Size;
 use super::*;
-use crate::domain::{Decoding, Orientation};
+use crate::domain::{Decoding, Orientation, PictureReason};
 
 const PIXELS_MAX: u64 = 1_000_000;
 
@@ -31,7 +31,7 @@ fn other_content_is_named() {
     ];
     for (bytes, found) in cases {
         let error = error(bytes, PIXELS_MAX);
-        assert_eq!(error.reason, "image_unsupported");
+        assert_eq!(error.reason, PictureReason::Unsupported);
         assert!(
             error.message.contains(found) && error.message.contains("JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or ICO"),
             "{error}"
@@ -55,8 +55,8 @@ fn every_format_is_found_by_its_content_and_capped_by_its_header() {
         let pixels = u64::from(found.width) * u64::from(found.height);
         assert!(decode_picture(&bytes, pixels, &[]).is_ok());
         let error = error(&bytes, pixels - 1);
-        assert_eq!(error.reason, "image_too_large", "{name}");
-        assert!(error.message.contains("media.pixels_max"), "{error}");
+        assert_eq!(error.reason, PictureReason::TooLarge, "{name}");
+        assert!(error.to_string().contains("media.pixels_max"), "{error}");
     }
 }
 
@@ -82,7 +82,7 @@ fn a_file_that_is_cut_off_is_an_error() {
         let bytes = picture(name);
         for percent in [10, 50, 90] {
             let error = error(&bytes[..bytes.len() * percent / 100], PIXELS_MAX);
-            assert_eq!(error.reason, "image_undecodable", "{name} at {percent} %");
+            assert_eq!(error.reason, PictureReason::Undecodable, "{name} at {percent} %");
         }
     }
     // The end of a JPEG alone is no part of its pixels, where they come row by row; all that is before it is.
@@ -140,10 +140,7 @@ fn damaged_jpegs_are_pictures_or_errors() {
                     assert_eq!(model.rgb(&picture).len(), 3 * height * width);
                     decoded += 1;
                 }
-                Err(error) => {
-                    assert!(error.reason.starts_with("image_"), "{error:?}");
-                    refused += 1;
-                }
+                Err(_) => refused += 1,
             }
         }
     }
@@ -160,13 +157,13 @@ fn a_jpeg_is_measured_by_its_header_before_anything_is_allocated() {
         let frame = bytes.windows(2).position(|pair| matches!(pair, [0xFF, 0xC0 | 0xC2])).expect("a frame header");
         bytes[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xDC, 0xFF, 0xDC]);
         let found = error(&bytes, 100_000_000);
-        assert_eq!(found.reason, "image_too_large");
+        assert_eq!(found.reason, PictureReason::TooLarge);
         assert!(found.message.contains("65500 x 65500"), "{found}");
         // Longer than that is no side to libjpeg, nor to PIL.
         bytes[frame + 5..frame + 9].fill(0xFF);
         assert!(error(&bytes, u64::MAX).message.contains("dimension is 65500"));
         bytes[frame + 5..frame + 7].fill(0);
-        assert_eq!(error(&bytes, 100_000_000).reason, "image_undecodable");
+        assert_eq!(error(&bytes, 100_000_000).reason, PictureReason::Undecodable);
     }
 }
 
@@ -181,7 +178,7 @@ fn kinds_of_jpeg_that_nobody_serves_are_named() {
     bytes[frame + 1] = 0xC1;
     bytes[frame + 4] = 12;
     let found = error(&bytes, PIXELS_MAX);
-    assert_eq!(found.reason, "image_unsupported");
+    assert_eq!(found.reason, PictureReason::Unsupported);
     assert!(found.message.contains("12 bits"), "{found}");
 }
 
@@ -196,7 +193,7 @@ fn endless_scans_are_refused() {
     }
     endless.extend_from_slice(&[0xFF, 0xD9]);
     let found = error(&endless, PIXELS_MAX);
-    assert_eq!(found.reason, "image_undecodable");
+    assert_eq!(found.reason, PictureReason::Undecodable);
     assert!(found.message.contains("scans"), "{found}");
 }
 

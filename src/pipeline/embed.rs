@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::clip_fault::{of_clip, of_picture};
 use crate::clip::{Clip, ClipError, PicturePool, PreparedPicture};
 use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, UnchangedBy, Vectors};
 use crate::media::Media;
@@ -119,7 +118,7 @@ impl Embed {
         });
         let targets = futures::future::try_join_all(given).await;
         // A tower that is gone is an outage for the item; the dispatcher notices and stops the worker.
-        let targets = targets.map_err(|error| of_clip(&error).at(Stage::Embed))?;
+        let targets = targets.map_err(|error| error.into_fault().at(Stage::Embed))?;
         Ok(Embedded { targets, media, text_sha256, image_by })
     }
 
@@ -136,7 +135,7 @@ impl Embed {
             wanted.map(|(_, preprocess)| preprocess).collect()
         };
         let made = self.pictures.preprocess(media.bytes.clone(), wanted).await;
-        let made = made.map_err(|error| of_picture(&error).at(Stage::Embed))?;
+        let made = made.map_err(|error| error.at(Stage::Embed))?;
         let (width, height, mime, pixels) = match (made.picture, targets.first().and_then(|t| t.media.clone())) {
             (Some(PreparedPicture { width, height, mime, pixels }), _) => (width, height, mime.into(), pixels),
             // All of them have it.

@@ -26,7 +26,6 @@
 //! towers' threads are joined when the last lane is dropped.
 
 mod attempts;
-pub(crate) mod clip_fault;
 mod dispatch;
 mod embed;
 mod ended;

@@ -1,4 +1,5 @@
-/// Why a tokenizer cannot be used. Names the file, what was wrong and the next step.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TokenizerError(pub(super) String);
+use crate::domain::Finding;
+
+/// Why a tokenizer cannot be used: the file, what was found and what was expected. What that means is for those to say who need
+/// the tokenizer.
+pub type TokenizerError = Finding;

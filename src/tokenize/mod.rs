@@ -21,16 +21,15 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is no tokenizer, or not one of CLIP's.
+    /// The file cannot be read, is not a tokenizer, or not one of CLIP's.
     pub fn from_file(path: impl AsRef<Path>, context_length: usize) -> Result<Self, TokenizerError> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|error| {
-            TokenizerError(format!(
-                "{}: {error}; expected the model's tokenizer.json: copy it into the model directory",
-                path.display()
-            ))
+            TokenizerError::new(format!("{error}, expected the model's tokenizer.json"))
+                .hint("copy it into the model directory")
+                .about(path.display())
         })?;
-        Self::from_bytes(&bytes, context_length).map_err(|error| TokenizerError(format!("{}: {error}", path.display())))
+        Self::from_bytes(&bytes, context_length).map_err(|error| error.about(path.display()))
     }
 
     /// From the content of a `tokenizer.json`.

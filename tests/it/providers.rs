@@ -29,7 +29,7 @@ fn a_required_provider_that_the_library_lacks_stops_with_the_next_step() {
     let said = said(&output);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(output.stdout.is_empty());
-    assert!(said.contains("execution provider openvino cannot be had: "), "{said}");
+    assert!(said.contains("execution provider openvino is unavailable: "), "{said}");
     assert!(said.contains("\"openvino:preferred\""), "{said}");
 }
 
@@ -114,7 +114,7 @@ mod without_what_they_need {
             let said = said(&output);
             assert_eq!(output.status.code(), Some(3), "{said}");
             assert!(output.stdout.is_empty());
-            assert!(said.contains(&format!("execution provider {provider} cannot be had")), "{said}");
+            assert!(said.contains(&format!("execution provider {provider} is unavailable")), "{said}");
             for needed in needs {
                 assert!(said.contains(needed), "{needed}: {said}");
             }
@@ -127,7 +127,7 @@ mod without_what_they_need {
         let output = embed(&[("clip.providers", "tensorrt:preferred,cuda:preferred,cpu")], Some(&library.path));
         let said = said(&output);
         assert_eq!(output.status.code(), Some(0), "{said}");
-        assert!(said.contains("a preferred execution provider cannot be had and is left out"), "{said}");
+        assert!(said.contains("a preferred execution provider is unavailable and is left out"), "{said}");
         assert!(said.contains("provider=tensorrt") && said.contains("provider=cuda"), "{said}");
         let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(line["embedding"].as_array().map(Vec::len), Some(256));

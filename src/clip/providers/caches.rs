@@ -4,6 +4,7 @@
 
 use crate::clip::ClipError;
 use crate::config::{ClipSettings, Provider};
+use crate::domain::{ClipReason, Fault};
 
 /// Digits of the graphs' digest that name a folder: enough for any number of models, and short.
 const DIGITS: usize = 16;
@@ -26,13 +27,8 @@ pub(crate) fn with_own_caches<'d>(
         folder.push(digest.get(..DIGITS).unwrap_or(digest));
         // TensorRT's provider makes no folder but the last one.
         std::fs::create_dir_all(&*folder).map_err(|e| {
-            ClipError::load(
-                "cache_unwritable",
-                format!(
-                    "{} cannot be made: {e}; correct clip.{provider}.cache_directory, or make it writable",
-                    folder.display()
-                ),
-            )
+            Fault::new(ClipReason::CacheUnwritable, format!("{} cannot be made: {e}", folder.display()))
+                .hint(format!("correct clip.{provider}.cache_directory, or make it writable"))
         })?;
     }
     Ok(settings)

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use super::options::needs;
 use crate::config::Provider;
+use crate::domain::Finding;
 
-/// What is missing, and the next step; none where nothing was found that is (or this is not Linux).
-pub(super) fn explain(provider: Provider, runtime: &Path) -> Option<String> {
+/// What is missing, and the next step. None: nothing was found that is, or this is not Linux.
+pub(super) fn explain(provider: Provider, runtime: &Path) -> Option<Finding> {
     let name = format!("libonnxruntime_providers_{}.so", library_of(provider)?);
     // ONNX Runtime looks for its providers beside itself.
     let library = runtime.canonicalize().ok()?.with_file_name(&name);
@@ -17,8 +18,8 @@ pub(super) fn explain(provider: Provider, runtime: &Path) -> Option<String> {
         return None;
     }
     if !library.is_file() {
-        let runtime = runtime.display();
-        return Some(format!("{runtime} was built without it (no {name} beside it); {}", needs(provider)));
+        let message = format!("{} was built without it (no {name} beside it)", runtime.display());
+        return Some(Finding::new(message).hint(needs(provider)));
     }
     let missing: Vec<String> =
         needed(&library).unwrap_or_default().into_iter().filter(|name| !can_be_loaded(name, &library)).collect();
@@ -29,7 +30,7 @@ pub(super) fn explain(provider: Provider, runtime: &Path) -> Option<String> {
     if missing.iter().any(|name| name.starts_with("libcuda.so")) {
         found.push_str(" (libcuda.so comes with the NVIDIA driver: is there a GPU in this machine?)");
     }
-    Some(format!("{found}; install them where the loader finds them (ldconfig, LD_LIBRARY_PATH)"))
+    Some(Finding::new(found).hint("install them where the loader finds them (ldconfig, LD_LIBRARY_PATH)"))
 }
 
 /// The middle of the library's name, for providers that are libraries of their own.
@@ -121,8 +122,8 @@ mod tests {
         std::fs::write(&runtime, "").unwrap();
         if cfg!(target_os = "linux") {
             let said = explain(Provider::Cuda, &runtime).unwrap();
-            assert!(said.contains("no libonnxruntime_providers_cuda.so beside it"), "{said}");
-            assert!(said.contains("scripts/onnxruntime --cuda"), "{said}");
+            assert!(said.message.contains("no libonnxruntime_providers_cuda.so beside it"), "{said}");
+            assert!(said.hint.as_ref().unwrap().contains("scripts/onnxruntime --cuda"), "{said}");
         }
         assert_eq!(explain(Provider::CoreMl, &runtime), None);
     }

@@ -1,8 +1,8 @@
 //! Execution providers: what runs a graph, in the order of the settings, and never another one in silence.
 //!
-//! A provider is had when three things hold: ONNX Runtime takes it and opens the graph with it (`options`), a trial run
+//! A provider is available when three things hold: ONNX Runtime takes it and opens the graph with it (`options`), a trial run
 //! succeeds, and that run's own record says that the provider did the work (`placement`): ONNX Runtime may accept a
-//! provider and still run the graph on the CPU. A required provider that is not had stops the start; a preferred one is
+//! provider and still run the graph on the CPU. A required provider that is unavailable stops the start; a preferred one is
 //! left out with a warning, and the next one is tried.
 
 mod caches;
@@ -22,6 +22,7 @@ use super::ClipError;
 use super::graph::{Source, one_line};
 use super::runtime::Runtime;
 use crate::config::{ClipSettings, Provider, ProviderEntry};
+use crate::domain::{ClipReason, Explain as _, Fault, Finding};
 use options::{Opened, Profiles};
 use placement::Placement;
 
@@ -32,7 +33,7 @@ pub struct Active {
     pub providers: Vec<Provider>,
     /// The GPUs, where the first one runs on those; else a single id that means nothing.
     pub devices: Vec<u32>,
-    /// Preferred ones that could not be had, each with its reason.
+    /// Preferred ones that were unavailable, each with the reason.
     pub left_out: Vec<(Provider, String)>,
 }
 
@@ -79,12 +80,12 @@ pub(super) struct Tried<T> {
     pub(super) active: Active,
 }
 
-/// Why a tower cannot be had with a list of providers.
-enum Fault {
-    /// This provider is not there, or did not do the work.
-    Of(Provider, String),
+/// Why a tower cannot be opened with a list of providers.
+enum Refusal {
+    /// This provider is unavailable, or did not do the work.
+    Provider(Provider, Finding),
     /// The graph failed: the providers' fault, or its own.
-    Unknown(ClipError),
+    Graph(ClipError),
 }
 
 impl Providers {
@@ -97,7 +98,7 @@ impl Providers {
     }
 
     /// Opens `source` on `device`, makes a tower of it and tries that: with the providers of the settings, less those
-    /// preferred ones that cannot be had; or with just those of an earlier session (`first`), which it goes with.
+    /// preferred ones that are unavailable; or with just those of an earlier session (`first`), which it goes with.
     ///
     /// `profiles` gives TensorRT's shape buckets, given the session of the CPU.
     pub(super) fn open<T: OnSession>(
@@ -115,16 +116,16 @@ impl Providers {
             let active: Vec<Provider> = wanted.iter().map(|entry| entry.provider).collect();
             let mut tried = || {
                 let Opened { session: opened, record } = self.session(source, &active, device, &profiles)?;
-                let mut tower = make(opened, first_of(&active)).map_err(Fault::Unknown)?;
-                trial(&mut tower, first_of(&active)).map_err(Fault::Unknown)?;
+                let mut tower = make(opened, first_of(&active)).map_err(Refusal::Graph)?;
+                trial(&mut tower, first_of(&active)).map_err(Refusal::Graph)?;
                 if let Some(record) = record {
-                    let placement = Placement::of(tower.session(), record).map_err(Fault::Unknown)?;
+                    let placement = Placement::of(tower.session(), record).map_err(Refusal::Graph)?;
                     tracing::info!(file = %source.file.display(), %placement, "where the graph's nodes run");
-                    placement.check(&active).map_err(|(provider, reason)| Fault::Of(provider, reason))?;
+                    placement.check(&active).map_err(|(provider, found)| Refusal::Provider(provider, found))?;
                 }
                 Ok(tower)
             };
-            let fault = match tried() {
+            let refusal = match tried() {
                 Ok(tower) => {
                     let mut providers = active;
                     if providers.last() != Some(&Provider::Cpu) {
@@ -133,36 +134,36 @@ impl Providers {
                     }
                     return Ok(Tried { tower, active: Active { providers, devices: vec![device], left_out } });
                 }
-                Err(fault) => fault,
+                Err(refusal) => refusal,
             };
-            let (provider, reason) = match fault {
-                Fault::Of(provider, reason) => (provider, reason),
-                Fault::Unknown(error) => {
+            let (provider, found) = match refusal {
+                Refusal::Provider(provider, found) => (provider, found),
+                Refusal::Graph(error) => {
                     let accelerators = || wanted.iter().filter(|entry| entry.provider != Provider::Cpu);
                     // Of several, one that may be left out is suspected first.
                     let suspect = accelerators().find(|entry| !entry.is_required).or_else(|| accelerators().next());
                     let Some(suspect) = suspect else { return Err(error) };
                     // A graph that the CPU cannot run either is at fault itself.
                     let opened =
-                        self.session(source, &[Provider::Cpu], device, &profiles).map_err(Fault::into_error)?;
+                        self.session(source, &[Provider::Cpu], device, &profiles).map_err(Refusal::into_error)?;
                     trial(&mut make(opened.session, Provider::Cpu)?, Provider::Cpu)?;
-                    (suspect.provider, error.to_string())
+                    (suspect.provider, error.explain())
                 }
             };
             let place = wanted.iter().position(|entry| entry.provider == provider);
             match place.map(|place| (place, wanted[place])) {
                 Some((place, entry)) if !entry.is_required => {
-                    tracing::warn!(%provider, reason, "a preferred execution provider cannot be had and is left out");
+                    tracing::warn!(%provider, reason = %found, "a preferred execution provider is unavailable and is left out");
                     wanted.remove(place);
-                    left_out.push((provider, reason));
+                    left_out.push((provider, found.to_string()));
                     if wanted.is_empty() {
                         wanted.push(ProviderEntry::required(Provider::Cpu));
                     }
                 }
                 _ => {
                     return Err(match first {
-                        None => unavailable(provider, &reason),
-                        Some(first) => not_again(provider, first, device, &reason),
+                        None => unavailable(provider, found),
+                        Some(first) => unavailable_again(provider, first, device, found),
                     });
                 }
             }
@@ -175,27 +176,28 @@ impl Providers {
         providers: &[Provider],
         device: u32,
         profiles: impl Fn(&Session) -> Result<Profiles, ClipError>,
-    ) -> Result<Opened, Fault> {
+    ) -> Result<Opened, Refusal> {
         let profiles = if providers.contains(&Provider::TensorRt) {
             // TensorRT wants to know the shapes before it sees the graph; the graph's inputs have the names for that.
-            let inspected = options::inspect(self.runtime, source).map_err(Fault::Unknown)?;
-            profiles(&inspected).map_err(Fault::Unknown)?
+            let inspected = options::inspect(self.runtime, source).map_err(Refusal::Graph)?;
+            profiles(&inspected).map_err(Refusal::Graph)?
         } else {
             Profiles::default()
         };
         let threads = self.settings.intra_op_threads();
         let mut builder = options::builder(self.runtime, threads, providers.iter().all(|p| *p == Provider::Cpu))
-            .map_err(|e| Fault::Unknown(options::refused(&e)))?;
+            .map_err(|e| Refusal::Graph(options::refused(&e)))?;
         for provider in providers {
             let registered = options::register(*provider, &self.settings, device, &profiles, &mut builder);
             registered.map_err(|e| {
-                let reason = missing::explain(*provider, &self.runtime.path).unwrap_or_else(|| {
-                    format!("{} says: {}; {}", self.runtime.path.display(), one_line(&e), options::needs(*provider))
+                let found = missing::explain(*provider, &self.runtime.path).unwrap_or_else(|| {
+                    let library = self.runtime.path.display();
+                    Finding::new(format!("{library} says: {}", one_line(&e))).hint(options::needs(*provider))
                 });
-                Fault::Of(*provider, reason)
+                Refusal::Provider(*provider, found)
             })?;
         }
-        options::open(self.runtime, builder, source, first_of(providers)).map_err(Fault::Unknown)
+        options::open(self.runtime, builder, source, first_of(providers)).map_err(Refusal::Graph)
     }
 }
 
@@ -203,39 +205,36 @@ fn first_of(providers: &[Provider]) -> Provider {
     providers.first().copied().unwrap_or(Provider::Cpu)
 }
 
-impl Fault {
+impl Refusal {
     fn into_error(self) -> ClipError {
         match self {
-            Self::Of(provider, reason) => unavailable(provider, &reason),
-            Self::Unknown(error) => error,
+            Self::Provider(provider, found) => unavailable(provider, found),
+            Self::Graph(error) => error,
         }
     }
 }
 
-fn unavailable(provider: Provider, reason: &str) -> ClipError {
-    ClipError::load(
-        "provider_unavailable",
-        format!(
-            "execution provider {provider} cannot be had: {reason}, or write \"{provider}:preferred\" in clip.providers \
-             to go on without it"
-        ),
-    )
+fn unavailable(provider: Provider, found: Finding) -> ClipError {
+    let Finding { message, hint } = found;
+    let hint = hint.map_or_else(String::new, |hint| format!("{hint}, or "));
+    Fault::new(ClipReason::ProviderUnavailable, format!("execution provider {provider} is unavailable: {message}"))
+        .hint(format!("{hint}write \"{provider}:preferred\" in clip.providers to go on without it"))
+        .into()
 }
 
 /// The settings' `:preferred` is of no use here: all sessions of a tower run on the same providers.
-fn not_again(provider: Provider, first: &Active, device: u32, reason: &str) -> ClipError {
-    let next_step = if first.devices.first() == Some(&device) {
+fn unavailable_again(provider: Provider, first: &Active, device: u32, found: Finding) -> ClipError {
+    let hint = if first.devices.first() == Some(&device) {
         "free memory on the device, or lower clip.sessions".to_owned()
     } else {
         format!("correct device {device}, or take it out of clip.device_ids")
     };
-    ClipError::load(
-        "provider_unavailable",
-        format!(
-            "execution provider {provider} runs a session, and cannot be had for one more on device {device}: {reason}; \
-             {next_step}"
-        ),
-    )
+    // What `found` advises is for a machine that has no such provider; here it runs already.
+    let message = format!(
+        "execution provider {provider} runs a session, and is unavailable for one more on device {device}: {}",
+        found.message
+    );
+    Fault::new(ClipReason::ProviderUnavailable, message).hint(hint).into()
 }
 
 #[cfg(test)]
@@ -245,10 +244,14 @@ mod tests {
     #[test]
     fn a_provider_that_fails_on_a_second_device_or_session_points_at_those() {
         let first = Active { providers: vec![Provider::Cuda, Provider::Cpu], devices: vec![0, 1], left_out: vec![] };
-        let device = not_again(Provider::Cuda, &first, 1, "no such device").to_string();
+        let again = |device, found: &str| {
+            let found = Finding::new(found).hint("install CUDA");
+            unavailable_again(Provider::Cuda, &first, device, found).to_string()
+        };
+        let device = again(1, "no such device");
         assert!(device.contains("on device 1: no such device; ") && device.contains("clip.device_ids"), "{device}");
-        let session = not_again(Provider::Cuda, &first, 0, "out of memory").to_string();
+        let session = again(0, "out of memory");
         assert!(session.contains("on device 0: out of memory; ") && session.contains("clip.sessions"), "{session}");
-        assert!(![device, session].iter().any(|message| message.contains("preferred")));
+        assert!(![device, session].iter().any(|message| message.contains("preferred") || message.contains("install")));
     }
 }

@@ -10,6 +10,7 @@ use crate::clip::ClipError;
 use crate::clip::graph::{Source, commit, one_line};
 use crate::clip::runtime::Runtime;
 use crate::config::{Arena, ClipSettings, ComputeUnits, Provider};
+use crate::domain::{ClipReason, Fault};
 
 /// A session, and the folder that the record of its first runs goes to, for providers that must show what they ran.
 pub(super) struct Opened {
@@ -45,7 +46,7 @@ pub(super) fn open(
     if first == Provider::Cpu {
         return Ok(Opened { session: commit(builder, source, &runtime.path)?, record: None });
     }
-    let no_record = |e: String| ClipError::load("onnxruntime_failed", format!("no record of a trial run: {e}"));
+    let no_record = |e: String| Fault::new(ClipReason::OnnxruntimeFailed, format!("no record of a trial run: {e}"));
     let folder = tempfile::tempdir().map_err(|e| no_record(e.to_string()))?;
     let builder = builder.with_profiling(folder.path().join("trial")).map_err(|e| no_record(e.to_string()))?;
     Ok(Opened { session: commit(builder, source, &runtime.path)?, record: Some(folder) })
@@ -59,7 +60,8 @@ pub(super) fn inspect(runtime: &Runtime, source: Source<'_>) -> Result<Session, 
 }
 
 pub(super) fn refused(error: &ort::Error) -> ClipError {
-    ClipError::load("onnxruntime_failed", format!("ONNX Runtime refused the session options: {}", one_line(error)))
+    let message = format!("ONNX Runtime refused the session options: {}", one_line(error));
+    Fault::new(ClipReason::OnnxruntimeFailed, message).into()
 }
 
 /// Fails where the library was built without the provider, or what it needs is not there. Other failures show only when
@@ -151,7 +153,7 @@ fn limited<T>(bytes_max: u64, provider: T, limit: impl Fn(T, usize) -> T) -> T {
     }
 }
 
-/// The next step for who has not got it.
+/// What to do where the provider is unavailable.
 pub(super) fn needs(provider: Provider) -> &'static str {
     match provider {
         Provider::Cpu => "use any build of ONNX Runtime",

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::clip::ClipError;
 use crate::config::Provider;
+use crate::domain::{ClipReason, Fault, Finding};
 
 /// What makes up nearly all the work of a CLIP tower. Shapes and gathers may run on the CPU beside a GPU, these may not.
 const HEAVY: [&str; 15] = [
@@ -56,17 +57,12 @@ impl Placement {
     /// Ends the session's record and reads it.
     pub(super) fn of(session: &mut Session, folder: TempDir) -> Result<Self, ClipError> {
         let failed = |what: String| {
-            ClipError::load(
-                "provider_unknown",
-                format!(
-                    "what ran the trial cannot be told: {what}; free space in the folder for temporary files (TMPDIR)"
-                ),
-            )
+            Fault::new(ClipReason::ProviderUnknown, format!("what ran the trial run is unknown: {what}"))
         };
         let file = session.end_profiling().map_err(|e| failed(e.to_string()))?;
         let record = std::fs::read(&file).map_err(|e| failed(format!("{file}: {e}")))?;
         drop(folder);
-        Self::read(&record).map_err(|e| failed(format!("{file}: {e}")))
+        Ok(Self::read(&record).map_err(|e| failed(format!("{file}: {e}")))?)
     }
 
     fn read(record: &[u8]) -> Result<Self, serde_json::Error> {
@@ -81,26 +77,22 @@ impl Placement {
         Ok(placement)
     }
 
-    /// Whether the first provider did the work; else which one is at fault, with reason and next step.
-    pub(super) fn check(&self, providers: &[Provider]) -> Result<(), (Provider, String)> {
+    /// Whether the first provider did the work; else which one is at fault, and why.
+    pub(super) fn check(&self, providers: &[Provider]) -> Result<(), (Provider, Finding)> {
         let Some(first) = providers.first().copied().filter(|p| *p != Provider::Cpu) else { return Ok(()) };
         let ran = self.nodes.get(name_of(first)).copied().unwrap_or(0);
         if ran == 0 {
-            let reason = format!(
-                "ONNX Runtime took it and ran nothing on it ({self}); use a graph with operators that it knows, such as \
-                 clip.precision = \"fp32\""
-            );
-            return Err((first, reason));
+            let finding = Finding::new(format!("ONNX Runtime took it and ran nothing on it ({self})"))
+                .hint("use a graph with operators that it knows, such as clip.precision = \"fp32\"");
+            return Err((first, finding));
         }
         // Core ML and OpenVINO take what they know and are meant to leave the rest.
         let takes_all = first.has_device_ids();
         if takes_all && self.heavy_on_cpu > 0 {
-            let reason = format!(
-                "{} matrix products or convolutions ran on the CPU beside it ({self}); use a graph with operators that \
-                 it knows, such as clip.precision = \"fp32\" or \"fp16\"",
-                self.heavy_on_cpu
-            );
-            return Err((first, reason));
+            let heavy = self.heavy_on_cpu;
+            let message = format!("{heavy} matrix products or convolutions ran on the CPU beside it ({self})");
+            let hint = "use a graph with operators that it knows, such as clip.precision = \"fp32\" or \"fp16\"";
+            return Err((first, Finding::new(message).hint(hint)));
         }
         if self.heavy_on_cpu > 0 {
             tracing::warn!(provider = %first, placement = %self, heavy_on_cpu = self.heavy_on_cpu,
@@ -147,9 +139,9 @@ mod tests {
     #[test]
     fn a_provider_that_ran_nothing_is_at_fault() {
         let placement = record(&[("Conv", "CPUExecutionProvider"), ("Add", "CPUExecutionProvider")]);
-        let (provider, reason) = placement.check(&[Provider::Cuda, Provider::Cpu]).unwrap_err();
+        let (provider, found) = placement.check(&[Provider::Cuda, Provider::Cpu]).unwrap_err();
         assert_eq!(provider, Provider::Cuda);
-        assert!(reason.contains("ran nothing on it (2 nodes on CPUExecutionProvider)"), "{reason}");
+        assert_eq!(found.message, "ONNX Runtime took it and ran nothing on it (2 nodes on CPUExecutionProvider)");
         assert_eq!(placement.check(&[Provider::Cpu]), Ok(()));
     }
 
@@ -158,7 +150,7 @@ mod tests {
         let (gpu, cpu) = ("CUDAExecutionProvider", "CPUExecutionProvider");
         let order = [Provider::Cuda, Provider::Cpu];
         assert_eq!(record(&[("MatMul", gpu), ("Gather", cpu), ("Shape", cpu)]).check(&order), Ok(()));
-        let (_, reason) = record(&[("Softmax", gpu), ("MatMul", cpu), ("Conv", cpu)]).check(&order).unwrap_err();
-        assert!(reason.starts_with("2 matrix products or convolutions ran on the CPU"), "{reason}");
+        let (_, found) = record(&[("Softmax", gpu), ("MatMul", cpu), ("Conv", cpu)]).check(&order).unwrap_err();
+        assert!(found.message.starts_with("2 matrix products or convolutions ran on the CPU"), "{found}");
     }
 }

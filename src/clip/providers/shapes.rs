@@ -1,4 +1,4 @@
-//! The shapes that towers run at, and what TensorRT is told of them. Providers differ in what a new shape costs: nothing
+//! The shapes that towers run at, and the profiles that TensorRT gets of them. Providers differ in what a new shape costs: nothing
 //! much on the CPU and with CUDA, a compilation with MIGraphX, a kernel beside its best with TensorRT.
 
 use super::options::Profiles;
@@ -67,7 +67,7 @@ impl ImageShapes {
         Self { rows: rows(provider, settings.image_batch_max) }
     }
 
-    /// Rows for so many pictures, at least as many.
+    /// Rows of a run of `items` pictures: at least as many.
     pub(crate) fn rows(&self, items: usize) -> usize {
         self.rows.fit(items)
     }

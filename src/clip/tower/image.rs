@@ -7,7 +7,7 @@ use super::{Tower, in_runs, only, vectors};
 use crate::clip::ClipError;
 use crate::clip::graph::{ImageSignature, PixelType, one_line};
 use crate::clip::providers::{ImageShapes, OnSession};
-use crate::domain::{Embedding, Modality};
+use crate::domain::{ClipReason, Embedding, Fault, Modality, ModelReason};
 use crate::picture::Pixels;
 
 /// Pixels in, vectors out.
@@ -32,14 +32,11 @@ impl ImageTower {
     ) -> Result<Self, ClipError> {
         let fixed = [signature.height.fixed().unwrap_or(size[0]), signature.width.fixed().unwrap_or(size[1])];
         if fixed != size {
-            return Err(ClipError::load(
-                "model_unusable",
-                format!(
-                    "the image tower takes {}x{} pixels, its preprocessing gives {}x{} (height x width); expected \
-                     equal sizes; take both files from the same export",
-                    fixed[0], fixed[1], size[0], size[1]
-                ),
-            ));
+            let message = format!(
+                "the image tower takes {}x{} pixels, its preprocessing gives {}x{} (height x width); expected equal sizes",
+                fixed[0], fixed[1], size[0], size[1]
+            );
+            return Err(Fault::new(ModelReason::Unusable, message).hint("take both files from the same export").into());
         }
         let outputs = only(&signature.output)?;
         let buffer = PixelBuffer::new(signature.pixel_type);
@@ -58,16 +55,13 @@ impl ImageTower {
         if [pixels.height, pixels.width] == size && pixels.data.len() == 3 * height * width {
             return Ok(());
         }
-        Err(ClipError::item(
-            "pixels_wrong_size",
-            format!(
-                "found {} values for {}x{} pixels, expected 3x{height}x{width} (channels, height, width); preprocess \
-                 with the same model",
-                pixels.data.len(),
-                pixels.height,
-                pixels.width
-            ),
-        ))
+        let message = format!(
+            "found {} values for {}x{} pixels, expected 3x{height}x{width} (channels, height, width)",
+            pixels.data.len(),
+            pixels.height,
+            pixels.width
+        );
+        Err(Fault::new(ClipReason::PixelsWrongSize, message).into())
     }
 
     /// Whether the graph normalises by itself what it is given.

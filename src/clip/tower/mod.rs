@@ -12,9 +12,8 @@ pub(super) use image::ImageTower;
 pub(super) use text::{TextTower, Tolerance};
 
 use super::ClipError;
-use super::error::EMBEDDING_INVALID;
 use super::graph::{Axis, Float, Output};
-use crate::domain::{Embedding, Modality};
+use crate::domain::{ClipReason, Embedding, Fault, Modality};
 
 /// What a queue's thread drives.
 pub(super) trait Tower: Send + 'static {
@@ -30,7 +29,7 @@ pub(super) trait Tower: Send + 'static {
         vec![(0..items.len()).collect()]
     }
 
-    /// As many runs as it takes for at most `batch_max` items (at least 1) in each: providers may be told of no more.
+    /// As many runs as it takes for at most `batch_max` items (at least 1) in each: providers may be set up for no more.
     fn run_in_batches(
         &mut self,
         items: &[&Self::Item],
@@ -71,13 +70,13 @@ fn in_runs<I>(
 }
 
 fn normalised(vector: Vec<f32>) -> Result<Embedding, ClipError> {
-    Embedding::normalised(vector).map_err(|e| ClipError::item(EMBEDDING_INVALID, e.to_string()))
+    Embedding::normalised(vector).map_err(|e| Fault::new(ClipReason::EmbeddingInvalid, e.to_string()).into())
 }
 
 /// Asks for the embedding alone, so that hidden states beside it are neither computed nor copied.
 fn only(output: &Output) -> Result<RunOptions<HasSelectedOutputs>, ClipError> {
     let options = RunOptions::new()
-        .map_err(|e| ClipError::load("onnxruntime_failed", format!("ONNX Runtime gave no run options: {e}")))?;
+        .map_err(|e| Fault::new(ClipReason::OnnxruntimeFailed, format!("ONNX Runtime gave no run options: {e}")))?;
     Ok(options.with_outputs(OutputSelector::no_default().with(&output.name)))
 }
 

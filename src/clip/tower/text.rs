@@ -7,7 +7,7 @@ use super::{Tower, in_runs, only, vectors};
 use crate::clip::ClipError;
 use crate::clip::graph::{Axis, Integer, TextSignature, one_line};
 use crate::clip::providers::{OnSession, TextShapes};
-use crate::domain::{Embedding, Modality};
+use crate::domain::{ClipReason, Embedding, Fault, Modality};
 
 /// Token ids in, vectors out.
 ///
@@ -108,7 +108,7 @@ impl TextTower {
         let differs = |this: &mut Self| -> Result<f32, ClipError> {
             let mut largest = 0.0_f32;
             for (probe, padded) in probes.iter().zip(&padded) {
-                let real = this.run(&[probe])?.pop().unwrap_or(Err(ClipError::Stopped))?;
+                let real = this.run(&[probe])?.pop().unwrap_or_else(|| Err(ClipError::stopped()))?;
                 largest = largest.max(difference(&real, padded));
             }
             Ok(largest)
@@ -130,10 +130,8 @@ impl TextTower {
     fn run_rows(&mut self, items: &[&Vec<i64>], rows: usize) -> Result<Vec<Vec<f32>>, ClipError> {
         let longest = items.iter().map(|i| i.len()).max().unwrap_or(0);
         if longest > self.context_length || items.iter().any(|i| i.is_empty()) {
-            return Err(ClipError::item(
-                "tokens_wrong_length",
-                format!("found a text of {longest} tokens, expected 1 to {}", self.context_length),
-            ));
+            let message = format!("found a text of {longest} tokens, expected 1 to {}", self.context_length);
+            return Err(Fault::new(ClipReason::TokensWrongLength, message).into());
         }
         let length = match self.signature.sequence {
             Axis::Fixed(length) => length,

@@ -1,4 +1,4 @@
-//! Reasons of failures, an enum for each port.
+//! Reasons of failures: an enum for each port, and for pictures and model files.
 //!
 //! A reason has a short stable code in snake case, which metrics, dead letters and `dlq --reason` show, the class that its
 //! failures normally have, and a hint where the next step is always the same. Code matches on the enum; the code is for readers
@@ -9,6 +9,7 @@ mod dead_letter;
 mod decode;
 mod hub;
 mod media;
+mod model;
 mod picture;
 mod pipeline;
 mod source;
@@ -21,6 +22,7 @@ pub use dead_letter::DeadLetterReason;
 pub use decode::DecodeReason;
 pub use hub::HubReason;
 pub use media::MediaReason;
+pub use model::ModelReason;
 pub use picture::PictureReason;
 pub use pipeline::PipelineReason;
 pub use source::SourceReason;
@@ -28,7 +30,7 @@ pub use store::StoreReason;
 
 use super::Class;
 
-/// What the reasons of all ports have in common.
+/// What all reasons have in common.
 pub trait Reason: Copy + fmt::Debug + Eq + 'static {
     const ALL: &'static [Self];
 
@@ -42,7 +44,7 @@ pub trait Reason: Copy + fmt::Debug + Eq + 'static {
     fn hint(self) -> Option<&'static str>;
 }
 
-/// Declares the reasons of one port, a line each: variant, code, class, and perhaps a hint.
+/// Declares an enum of reasons, a line each: variant, code, class, and perhaps a hint.
 macro_rules! reasons {
     (
         $(#[$about:meta])*
@@ -87,10 +89,10 @@ macro_rules! reasons {
 }
 use reasons;
 
-/// Declares the reasons that a message, or an outage, may have: those of every port that the pipeline drives.
+/// Declares the reasons that a message, or an outage, may have: those of whatever the pipeline drives.
 macro_rules! ports {
     ($($port:ident($reason:ident),)+) => {
-        /// A reason of any port.
+        /// Any of these reasons.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum AnyReason {
             $($port($reason),)+
@@ -121,6 +123,7 @@ ports! {
     Decode(DecodeReason),
     Media(MediaReason),
     Picture(PictureReason),
+    Model(ModelReason),
     Clip(ClipReason),
     Store(StoreReason),
     Source(SourceReason),

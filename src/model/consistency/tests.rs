@@ -26,7 +26,7 @@ fn a_graph_of_another_activation_is_refused_or_accepted_knowingly() {
         }
         let known = known("tiny/own", &files);
         let error = known.check_activation(&facts, ActivationMismatch::Refuse).unwrap_err();
-        assert_eq!(error.reason, "activation_mismatch");
+        assert_eq!(error.reason, ModelReason::ActivationMismatch);
         let error = error.to_string();
         assert!(error.starts_with("the image tower's graph computes GELU (2 times), and "), "{error}");
         assert!(
@@ -68,7 +68,7 @@ fn preprocessing_must_be_the_checkpoints() {
     let halves = json!({"size": 224, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]});
     assert!(with(halves.clone(), "ViT-L-14/laion2b_s32b_b82k").is_ok());
     let error = with(json!({"size": 224}), "ViT-L-14/laion2b_s32b_b82k").unwrap_err();
-    assert_eq!(error.reason, "preprocess_mismatch");
+    assert_eq!(error.reason, ModelReason::PreprocessMismatch);
     let error = error.to_string();
     assert!(error.contains("found 224x224 shortest bicubic mean=0.48145467,"), "{error}");
     assert!(error.contains("expected 224x224 shortest bicubic mean=0.5,0.5,0.5 std=0.5,0.5,0.5"), "{error}");
@@ -103,7 +103,7 @@ fn sizes_must_be_those_that_are_known() {
         ((16, [32, 32], 64), "texts of 64 tokens, expected 77 as "),
     ] {
         let error = tiny.check_sizes(sizes.0, sizes.1, sizes.2).unwrap_err();
-        assert_eq!(error.reason, "model_mismatch");
+        assert_eq!(error.reason, ModelReason::Mismatch);
         assert!(
             error.to_string().contains(found) && error.to_string().contains("clipstream.json has; correct"),
             "{error}"
@@ -124,7 +124,7 @@ fn the_tokenizer_must_fit_the_vocabulary() {
     assert_eq!(check_vocabulary(&files, &tokenizer, rows), Ok(()));
     assert_eq!(check_vocabulary(&files, &tokenizer, None), Ok(()));
     let error = check_vocabulary(&files, &tokenizer, Some(599)).unwrap_err();
-    assert_eq!(error.reason, "tokenizer_mismatch");
+    assert_eq!(error.reason, ModelReason::TokenizerMismatch);
     let error = error.to_string();
     assert!(
         error.contains("tokenizer.json gives ids up to 599, the text tower ") && error.contains("knows 599 tokens"),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::entries;
-use crate::domain::Precision;
+use crate::domain::{ModelReason, Precision};
 use crate::model::ModelError;
 use crate::model::layouts::{DirectoryLayout, Place, TOKENIZER};
 
@@ -84,13 +84,8 @@ fn folder(directory: &Path, name: &str) -> Result<Option<PathBuf>, ModelError> {
     let mut found: Vec<_> = entries(directory).into_iter().filter(ends_in).collect();
     if found.len() > 1 {
         let names: Vec<_> = found.iter().map(|p| p.display().to_string()).collect();
-        return Err(ModelError::new(
-            "model_ambiguous",
-            format!(
-                "{} are alike; expected one folder *-{name}; give each model a directory of its own",
-                names.join(", ")
-            ),
-        ));
+        let message = format!("{} are alike; expected one folder *-{name}", names.join(", "));
+        return Err(ModelError::new(ModelReason::Ambiguous, message));
     }
     Ok(found.pop())
 }

@@ -1,24 +1,28 @@
 //! Reading a model's files; what cannot be read is named.
 
+use std::error::Error;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::domain::ModelReason;
 use crate::model::ModelError;
 use crate::redact;
 
 pub(crate) fn text_of(file: &Path) -> Result<String, ModelError> {
-    std::fs::read_to_string(file).map_err(|e| unreadable(file, &e))
+    std::fs::read_to_string(file).map_err(|e| unreadable(file, e))
 }
 
 pub(crate) fn json_of(file: &Path) -> Result<Value, ModelError> {
-    serde_json::from_str(&text_of(file)?).map_err(|e| unreadable(file, &e))
+    serde_json::from_str(&text_of(file)?).map_err(|e| unreadable(file, e))
 }
 
-pub(crate) fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> ModelError {
-    ModelError::new("model_unusable", format!("{} cannot be read: {error}; fetch it again", file.display()))
+fn unreadable(file: &Path, error: impl Error + Send + Sync + 'static) -> ModelError {
+    ModelError::new(ModelReason::Unusable, format!("{} cannot be read: {error}", file.display()))
+        .hint("fetch it again")
+        .caused_by(error)
 }
 
 /// What is in a directory, by name.
@@ -46,9 +50,9 @@ pub(crate) fn sha256(files: &[PathBuf]) -> Result<String, ModelError> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     for file in files {
-        let mut reader = std::fs::File::open(file).map_err(|e| unreadable(file, &e))?;
+        let mut reader = std::fs::File::open(file).map_err(|e| unreadable(file, e))?;
         loop {
-            match reader.read(&mut buffer).map_err(|e| unreadable(file, &e))? {
+            match reader.read(&mut buffer).map_err(|e| unreadable(file, e))? {
                 0 => break,
                 n => digest.update(&buffer[..n]),
             }

@@ -29,7 +29,7 @@ use self::candidates::Candidate;
 use self::files::listing;
 use super::ModelError;
 use super::layouts::{CONFIG, GOLDEN, LAYOUTS, MANIFEST, OPEN_CLIP_HUB};
-use crate::domain::{ModelId, Precision, registry};
+use crate::domain::{ModelId, ModelReason, Precision, registry};
 use crate::redact;
 
 /// CLIP's own, for layouts that do not say.
@@ -86,20 +86,18 @@ pub(crate) fn find(id: &ModelId, directory: &Path, precision: Precision) -> Resu
     }
     if let Some(other) = whole.clone().next() {
         let there: Vec<_> = other.graphs.iter().map(|(p, _)| p.as_str()).collect();
-        return Err(ModelError::new(
-            "precision_missing",
-            format!(
-                "{} ({} layout) has no {precision} graphs; there is {}; set clip.precision to one of these, or export \
-                 the model in {precision}",
-                directory.display(),
-                other.layout.name,
-                there.join(", "),
-            ),
-        ));
+        let message = format!(
+            "{} ({} layout) has no {precision} graphs; there is {}",
+            directory.display(),
+            other.layout.name,
+            there.join(", "),
+        );
+        return Err(ModelError::new(ModelReason::PrecisionMissing, message)
+            .hint(format!("set clip.precision to one of these, or export the model in {precision}")));
     }
-    let pull = registry::find(id).map_or(String::new(), |_| format!("clipstream models pull {id}, or "));
-    let message = format!("{}; next: {pull}correct clip.models", missing(directory, &candidates));
-    Err(ModelError::new("model_missing", message))
+    let pull = registry::find(id).map_or(String::new(), |_| format!("run clipstream models pull {id}, or "));
+    Err(ModelError::new(ModelReason::Missing, missing(directory, &candidates))
+        .hint(format!("{pull}correct clip.models")))
 }
 
 /// What is wrong with a directory that has no layout as a whole: the nearest one and what it lacks, if anything of one is there.
@@ -129,7 +127,8 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
     let precisions = candidate.graphs.iter().map(|(p, _)| *p).collect();
     let graphs = candidate.graphs.iter().find(|(p, _)| *p == precision).map(|(_, graphs)| graphs.clone());
     let Some([image_graph, text_graph]) = graphs else {
-        return Err(ModelError::new("precision_missing", format!("{} has no {precision} graphs", directory.display())));
+        let message = format!("{} has no {precision} graphs", directory.display());
+        return Err(ModelError::new(ModelReason::PrecisionMissing, message));
     };
     let configs = [directory.join(CONFIG), candidate.text_folder.join(CONFIG), directory.join(OPEN_CLIP_HUB)];
     let mut context_length = None;
@@ -168,15 +167,16 @@ fn context_length_of(file: &Path) -> Result<Option<usize>, ModelError> {
     };
     match length.as_u64().and_then(|length| usize::try_from(length).ok()) {
         Some(length) if (2..=CONTEXT_LENGTH_MAX).contains(&length) => Ok(Some(length)),
-        _ => Err(ModelError::new(
-            "model_unusable",
-            format!(
-                "{} has {} {}, expected 2 to {CONTEXT_LENGTH_MAX}; take the file from the same export as the graphs",
+        _ => {
+            let message = format!(
+                "{} has {} {}, expected 2 to {CONTEXT_LENGTH_MAX}",
                 file.display(),
                 place.trim_start_matches('/').replace('/', "."),
                 redact::cut(&length.to_string(), 40),
-            ),
-        )),
+            );
+            Err(ModelError::new(ModelReason::Unusable, message)
+                .hint("take the file from the same export as the graphs"))
+        }
     }
 }
 

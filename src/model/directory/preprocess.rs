@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::files::{json_of, text_of};
+use crate::domain::{Finding, ModelReason};
 use crate::model::ModelError;
 use crate::model::layouts::{HUGGING_FACE, OPEN_CLIP_HUB};
 use crate::redact;
@@ -35,19 +36,20 @@ impl PreprocessFile {
     }
 }
 
-fn translated(path: &Path, translate: fn(&Value) -> Result<Value, String>) -> Result<String, ModelError> {
-    let translated = translate(&json_of(path)?)
-        .map_err(|problem| ModelError::new("preprocess_unsupported", format!("{}: {problem}", path.display())))?;
+fn translated(path: &Path, translate: fn(&Value) -> Result<Value, Finding>) -> Result<String, ModelError> {
+    let unsupported = |finding: Finding| ModelError::found(ModelReason::PreprocessUnsupported, finding);
+    let translated = translate(&json_of(path)?).map_err(|finding| unsupported(finding).about(path.display()))?;
     Ok(translated.to_string())
 }
 
 /// `preprocess_cfg` of an `open_clip_config.json`.
-fn hub_form(found: &Value) -> Result<Value, String> {
+fn hub_form(found: &Value) -> Result<Value, Finding> {
     let Some(Value::Object(preprocess)) = found.get("preprocess_cfg") else {
-        return Err(format!(
-            "preprocess_cfg is {}, expected an object like OpenCLIP's preprocess_cfg.json; fetch it again",
+        let message = format!(
+            "preprocess_cfg is {}, expected an object like OpenCLIP's preprocess_cfg.json",
             quoted(&found["preprocess_cfg"])
-        ));
+        );
+        return Err(Finding::new(message).hint("fetch it again"));
     };
     let mut preprocess = preprocess.clone();
     if !preprocess.contains_key("size")
@@ -60,9 +62,9 @@ fn hub_form(found: &Value) -> Result<Value, String> {
 
 /// A `CLIPImageProcessor`'s configuration in OpenCLIP's words. Only what means the same is translated: resize (shortest
 /// side, bicubic), centre crop, 1/255, mean and standard deviation.
-fn open_clip_form(found: &Value) -> Result<Value, String> {
-    processor_form(found)
-        .map_err(|problem| format!("{problem}; use a model whose CLIPImageProcessor does what CLIP's does"))
+fn open_clip_form(found: &Value) -> Result<Value, Finding> {
+    let hint = "use a model whose CLIPImageProcessor does what CLIP's does";
+    processor_form(found).map_err(|problem| Finding::new(problem).hint(hint))
 }
 
 fn processor_form(found: &Value) -> Result<Value, String> {
@@ -144,7 +146,7 @@ mod tests {
             ("size", json!({"height": 224, "width": 224})),
             ("crop_size", json!("large")),
         ] {
-            let problem = with(key, value).unwrap_err();
+            let problem = with(key, value).unwrap_err().message;
             assert!(problem.contains("expected"), "{problem}");
         }
     }
@@ -156,6 +158,6 @@ mod tests {
         assert_eq!(hub_form(&config), Ok(json!({"mean": [0.5, 0.5, 0.5], "size": 336})));
         let own = json!({"model_cfg": {"vision_cfg": {"image_size": 336}}, "preprocess_cfg": {"size": [224, 224]}});
         assert_eq!(hub_form(&own), Ok(json!({"size": [224, 224]})));
-        assert!(hub_form(&json!({"model_cfg": {}})).unwrap_err().contains("preprocess_cfg is null, expected"));
+        assert!(hub_form(&json!({"model_cfg": {}})).unwrap_err().message.contains("preprocess_cfg is null, expected"));
     }
 }

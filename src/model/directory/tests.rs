@@ -68,7 +68,7 @@ fn a_pair_is_found_and_its_preprocessing_translated() {
     assert_eq!(preprocess["std"], json!([0.25, 0.25, 0.25]));
 
     write(root.path(), &[("other-vision/model.onnx", "")]);
-    assert_eq!(find(root.path(), Precision::Fp32).unwrap_err().reason, "model_ambiguous");
+    assert_eq!(find(root.path(), Precision::Fp32).unwrap_err().reason, ModelReason::Ambiguous);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_precision_is_chosen_or_those_there_are_listed() {
     assert_eq!(files.precisions, [Precision::Fp32, Precision::Int8]);
 
     let error = find(root.path(), Precision::Fp16).unwrap_err();
-    assert_eq!(error.reason, "precision_missing");
+    assert_eq!(error.reason, ModelReason::PrecisionMissing);
     let error = error.to_string();
     assert!(error.contains("(Optimum layout) has no fp16 graphs; there is fp32, int8; set clip.precision"), "{error}");
 
@@ -158,16 +158,13 @@ fn what_is_missing_is_listed_beside_what_is_there() {
 fn a_directory_that_is_none_is_said_in_few_words() {
     let root = directory(&[("notes.txt", ""), ("empty/.keep", "")]);
     let cases = [
-        (
-            "nowhere",
-            ": there is no such directory; next: clipstream models pull ViT-B-32/openai, or correct clip.models",
-        ),
-        ("notes.txt", ": it is a file, expected a directory; next: "),
-        ("", ": no graph of a layout that is known (docs/model-files.md); there is empty/, notes.txt; next: "),
+        ("nowhere", ": there is no such directory; run clipstream models pull ViT-B-32/openai, or correct clip.models"),
+        ("notes.txt", ": it is a file, expected a directory; run "),
+        ("", ": no graph of a layout that is known (docs/model-files.md); there is empty/, notes.txt; run "),
     ];
     for (name, part) in cases {
         let error = find(&root.path().join(name), Precision::Fp32).unwrap_err();
-        assert_eq!(error.reason, "model_missing");
+        assert_eq!(error.reason, ModelReason::Missing);
         let error = error.to_string();
         assert!(error.contains(part) && error.len() < 300, "{error}");
     }

@@ -33,7 +33,7 @@ pub(super) fn files<'a>(
             Some(text) => text.parse::<u64>().map(Some).map_err(|_| corrupt(format!("has {key} {text:?}"))),
         };
         let location = *entries.get("location").ok_or_else(|| corrupt("names no file".to_owned()))?;
-        // ONNX Runtime refuses such a file as well, because it might be anybody's.
+        // ONNX Runtime refuses such a file as well: it might be any file of this machine.
         let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         if location.is_empty() || !inside {
             return Err(corrupt(format!("is in {location:?}, expected a file beside the graph or below it")));
@@ -55,12 +55,14 @@ fn file(graph: &Path, path: &Path, needed: u64) -> Result<ExternalFile, ModelErr
     let graph_name = graph.file_name().unwrap_or_default().to_string_lossy();
     let found = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
-        Ok(_) => return Err(unusable(path, format!("is no file; {graph_name} has weights in it"), "fetch it again")),
+        Ok(_) => {
+            return Err(unusable(path, format!("is not a file; {graph_name} has weights in it"), "fetch it again"));
+        }
         Err(e) => {
             return Err(unusable(
                 path,
                 format!("cannot be read: {e}; {graph_name} has {needed} bytes of weights in it"),
-                &format!("fetch it into the folder of {graph_name}, under this very name"),
+                format!("fetch it into the folder of {graph_name}, under this very name"),
             ));
         }
     };

@@ -1,5 +1,7 @@
 //! The bytes of an ONNX file, and why they cannot be used.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 
@@ -8,6 +10,7 @@ use memmap2::Mmap;
 use prost::Message;
 
 use super::proto::ModelProto;
+use crate::domain::ModelReason;
 use crate::model::ModelError;
 
 /// `ModelProto`'s fields that a file begins with; another number there is some other file. Behind it, protobuf wants fields skipped
@@ -33,8 +36,8 @@ pub(super) fn decode(path: &Path, bytes: &Bytes) -> Result<ModelProto, ModelErro
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(unusable(path, "is Git LFS's pointer to the file", "run git lfs pull, or fetch it again"));
     }
-    let no_model = |why: String| {
-        unusable(path, format!("is no ONNX model: {why}"), "fetch it again, or take the graph's own file")
+    let not_a_model = |why: String| {
+        unusable(path, format!("is not an ONNX model: {why}"), "fetch it again, or take the graph's own file")
     };
     match extent(bytes) {
         Extent::Whole => {}
@@ -46,21 +49,20 @@ pub(super) fn decode(path: &Path, bytes: &Bytes) -> Result<ModelProto, ModelErro
                 "fetch it again",
             ));
         }
-        Extent::Foreign => return Err(no_model("it does not begin as one".to_owned())),
+        Extent::Foreign => return Err(not_a_model("it does not begin as one".to_owned())),
     }
-    let model = ModelProto::decode(bytes.clone()).map_err(|e| no_model(format!("it is corrupt ({e})")))?;
+    let model = ModelProto::decode(bytes.clone()).map_err(|e| not_a_model(format!("it is corrupt ({e})")))?;
     if !model.graph.as_ref().is_some_and(|g| !g.node.is_empty() && !g.output.is_empty()) {
-        return Err(no_model("it has no graph".to_owned()));
+        return Err(not_a_model("it has no graph".to_owned()));
     }
     if model.opset_import.is_empty() {
-        return Err(no_model("it names no operator set, which comes after the graph: it is truncated".to_owned()));
+        return Err(not_a_model("it names no operator set, which comes after the graph: it is truncated".to_owned()));
     }
     Ok(model)
 }
 
-/// `FILE FOUND; NEXT STEP`.
-pub(super) fn unusable(path: &Path, found: impl std::fmt::Display, next_step: &str) -> ModelError {
-    ModelError::new("model_unusable", format!("{} {found}; {next_step}", path.display()))
+pub(super) fn unusable(path: &Path, found: impl Display, hint: impl Into<Cow<'static, str>>) -> ModelError {
+    ModelError::new(ModelReason::Unusable, format!("{} {found}", path.display())).hint(hint)
 }
 
 /// What the outermost fields say about the file's length.
@@ -92,7 +94,7 @@ fn extent(bytes: &[u8]) -> Extent {
             },
             1 => after + 8,
             5 => after + 4,
-            // Groups, which ONNX has none of, and what is no wire type.
+            // Groups, which ONNX does not use, and numbers that are not wire types.
             _ => return Extent::Foreign,
         };
         if end > length {

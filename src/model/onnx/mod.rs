@@ -104,8 +104,8 @@ impl Onnx {
     /// Maps and decodes a graph's file, and checks what it needs beside it.
     ///
     /// # Errors
-    /// The file is no ONNX model, truncated or corrupt; its external weights are not there, or too short. Each names the
-    /// file, what was found and expected, and the next step.
+    /// The file is not an ONNX model, truncated or corrupt; its external weights are missing, or too short. Each names the
+    /// file, what was found and what was expected.
     pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
         let bytes = file::map(path)?;
         let model = file::decode(path, &bytes)?;

@@ -257,7 +257,7 @@ fn what_is_no_model_is_named() {
     };
     let whole = quick_gelu(1.702).model().encode_to_vec();
     assert_eq!(refused(b""), "is empty; fetch it again");
-    assert!(refused(b"<!doctype html>").starts_with("is no ONNX model: it does not begin as one; "));
+    assert!(refused(b"<!doctype html>").starts_with("is not an ONNX model: it does not begin as one; "));
     assert!(refused(b"version https://git-lfs.github.com/spec/v1\n").starts_with("is Git LFS's pointer"));
     let cut = refused(&whole[..whole.len() / 2]);
     // The graph is followed by the operator set, 4 bytes.
@@ -272,7 +272,7 @@ fn what_is_no_model_is_named() {
     let mut corrupt = whole.clone();
     let middle = corrupt.len() / 2;
     corrupt[middle - 8..middle + 8].fill(0xff);
-    assert!(refused(&corrupt).starts_with("is no ONNX model: it is corrupt ("), "{}", refused(&corrupt));
+    assert!(refused(&corrupt).starts_with("is not an ONNX model: it is corrupt ("), "{}", refused(&corrupt));
     let no_graph = ModelProto {
         ir_version: 8,
         opset_import: vec![OperatorSetIdProto { version: 17, ..OperatorSetIdProto::default() }],

@@ -171,7 +171,7 @@ impl<'m> Inliner<'m> {
     }
 
     fn node(&mut self, node: NodeProto, depth: usize) {
-        // Calls count too: functions that call nothing but functions would be followed for ever.
+        // Calls count too: functions that call nothing but functions would be followed without end.
         if self.nodes.len() + self.calls >= NODES_MAX {
             return;
         }

@@ -1,7 +1,7 @@
 //! What a picture takes in memory: while it is decoded, turned, and made small for its models. The sum is reserved before
 //! any of it is allocated; `docs/operations.md` has the table that is made of the same numbers.
 
-use super::{Header, PictureError, Turn};
+use super::{ExifOrientation, Header, PictureError};
 use crate::picture::area::Size;
 use crate::picture::need::Need;
 
@@ -13,15 +13,15 @@ const DECODER_BYTES: u64 = 1024 * 1024;
 /// # Errors
 ///
 /// `image_undecodable` for a file that is damaged where it says what it takes.
-pub(super) fn bytes(header: &Header<'_>, turn: Turn, need: &dyn Need) -> Result<u64, PictureError> {
+pub(super) fn bytes(header: &Header<'_>, orientation: ExifOrientation, need: &dyn Need) -> Result<u64, PictureError> {
     let size = header.size().size();
     let (whole, pixel_bytes) = match header {
-        Header::Jpeg(jpeg) => (jpeg.whole(turn, need), jpeg.channels()),
+        Header::Jpeg(jpeg) => (jpeg.whole(orientation, need), jpeg.channels()),
         other => (size, other.pixel_bytes()),
     };
     let samples = whole.width as u64 * whole.height as u64 * pixel_bytes;
     let decoding = match header {
-        Header::Jpeg(header) => header.decode_bytes(turn, need),
+        Header::Jpeg(header) => header.decode_bytes(orientation, need),
         Header::WebP(header) => header.decode_bytes()?,
         Header::Tiff(header) => header.decode_bytes(),
         Header::Ico(header) => header.decode_bytes(),
@@ -30,8 +30,8 @@ pub(super) fn bytes(header: &Header<'_>, turn: Turn, need: &dyn Need) -> Result<
     // Two rows of it are held where rows are unpacked; a picture may be one row.
     let rows = 2 * 2 * 4 * size.width as u64;
     // A turned picture is a copy.
-    let turning = if turn.is_none() { samples } else { 2 * samples };
-    let upright = |size: Size| turn.size(size);
+    let turning = if orientation.is_upright() { samples } else { 2 * samples };
+    let upright = |size: Size| orientation.size(size);
     let made = need.bytes(upright(size), upright(whole), pixel_bytes as usize) as u64;
     Ok((decoding + rows).max(turning).max(samples + made) + DECODER_BYTES)
 }

@@ -51,7 +51,7 @@ impl<'a> Header<'a> {
                 (0, colors) => f64::from(colors).log2().ceil() as u32,
                 (bits, _) => u32::from(bits),
             };
-            // Of one colour PIL makes no bits at all, and so none of them is said.
+            // For one colour PIL computes 0 bits, which it takes for a depth that is not given.
             let depth = if depth == 0 { 256 } else { depth };
             Entry {
                 pixels: side(w) * side(h),

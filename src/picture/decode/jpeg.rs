@@ -7,7 +7,7 @@ use turbojpeg::PixelFormat;
 
 use super::jpeg_segments::segments;
 use super::turbo::{self, Colors, Decoder, Part};
-use super::{Checked, Decoded, Limit, PictureError, Samples, Turn, buffer};
+use super::{Checked, Decoded, ExifOrientation, Limit, PictureError, Samples, buffer};
 use crate::picture::area::{Region, Size};
 use crate::picture::format::Format;
 use crate::picture::need::Need;
@@ -67,19 +67,19 @@ impl<'a> Header<'a> {
         }
     }
 
-    fn reduction(&self, turn: Turn, need: &dyn Need) -> usize {
-        if self.header.lossless { 1 } else { reduction(need.reduction(turn.size(self.header.size))) }
+    fn reduction(&self, orientation: ExifOrientation, need: &dyn Need) -> usize {
+        if self.header.lossless { 1 } else { reduction(need.reduction(orientation.size(self.header.size))) }
     }
 
     /// Sides of what is decoded at most.
-    pub fn whole(&self, turn: Turn, need: &dyn Need) -> Size {
-        let (reduction, stored) = (self.reduction(turn, need), self.header.size);
+    pub fn whole(&self, orientation: ExifOrientation, need: &dyn Need) -> Size {
+        let (reduction, stored) = (self.reduction(orientation, need), self.header.size);
         Size { width: stored.width.div_ceil(reduction), height: stored.height.div_ceil(reduction) }
     }
 
     /// Bytes that are held at once while it is decoded, what is made of it included.
-    pub fn decode_bytes(&self, turn: Turn, need: &dyn Need) -> u64 {
-        let whole = self.whole(turn, need);
+    pub fn decode_bytes(&self, orientation: ExifOrientation, need: &dyn Need) -> u64 {
+        let whole = self.whole(orientation, need);
         let pixels = whole.width as u64 * whole.height as u64;
         let owned = if self.has_no_end { self.bytes.len() as u64 } else { 0 };
         pixels * self.channels() + self.coefficient_bytes + self.row_bytes() + owned
@@ -90,12 +90,12 @@ impl<'a> Header<'a> {
         self.header.size.width as u64 * self.channels() * ROWS_HELD
     }
 
-    pub fn decode(self, turn: Turn, need: &dyn Need) -> Result<Decoded, PictureError> {
+    pub fn decode(self, orientation: ExifOrientation, need: &dyn Need) -> Result<Decoded, PictureError> {
         let (size, header, stored) = (self.size, &self.header, self.header.size);
         let (bytes, decoder) = (&*self.bytes, &self.decoder);
         decoder.limit_memory(self.coefficient_bytes + self.row_bytes() + LIBRARY_BYTES).map_err(failed)?;
-        let (reduction, whole) = (self.reduction(turn, need), self.whole(turn, need));
-        let needed = turn.stored_region(whole, need.region(turn.size(stored), turn.size(whole)));
+        let (reduction, whole) = (self.reduction(orientation, need), self.whole(orientation, need));
+        let needed = orientation.stored_region(whole, need.region(orientation.size(stored), orientation.size(whole)));
         let (format, channels) = match header.colors {
             Colors::Grey => (PixelFormat::GRAY, 1),
             Colors::Rgb | Colors::YCbCr => (PixelFormat::RGB, 3),
@@ -107,7 +107,7 @@ impl<'a> Header<'a> {
             let warning = decoder.decode(bytes, Part { reduction, whole, region }, format, &mut data)?;
             // A part of the data may be damaged, as in PIL, but not missing.
             match warning {
-                // What lies between the last pixel and the end is none of it.
+                // Bytes between the last pixel and the end marker do not belong to the picture.
                 Some(warning) if self.has_no_end && !warning.contains("extraneous bytes before marker 0xd9") => {
                     Err(CUT_OFF.to_owned())
                 }
@@ -172,7 +172,7 @@ pub(super) enum StripColors {
     AsStored,
 }
 
-/// A strip or tile of a TIFF, `sides` wide and high, in so many channels: a file of its own, whose tables may be apart.
+/// A strip or tile of a TIFF, `sides` wide and high, with that number of channels: a file of its own, whose tables may be apart.
 /// What its own markers say about colours does not count: the TIFF's directory does.
 pub(super) fn strip(
     tables: &[u8],

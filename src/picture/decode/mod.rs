@@ -10,17 +10,17 @@ mod gif;
 mod ico;
 mod jpeg;
 mod jpeg_segments;
+mod orientation;
 mod png;
 mod pnm;
 mod rows;
 mod sniff;
 mod tiff;
 mod turbo;
-mod turn;
 mod webp;
 
+use orientation::ExifOrientation;
 pub use turbo::HAS_SIMD as JPEG_HAS_SIMD;
-use turn::Turn;
 
 use super::area::{Region, Size};
 use super::error::PictureError;
@@ -158,9 +158,9 @@ impl<'a> Header<'a> {
         }
     }
 
-    fn decode(self, turn: Turn, need: &dyn Need) -> Result<Decoded, PictureError> {
+    fn decode(self, orientation: ExifOrientation, need: &dyn Need) -> Result<Decoded, PictureError> {
         match self {
-            Self::Jpeg(header) => header.decode(turn, need),
+            Self::Jpeg(header) => header.decode(orientation, need),
             Self::Png(header) => header.decode(),
             Self::WebP(header) => header.decode(),
             Self::Gif(header) => header.decode(),
@@ -176,7 +176,7 @@ impl<'a> Header<'a> {
 struct Opened<'a> {
     format: Format,
     header: Header<'a>,
-    turn: Turn,
+    orientation: ExifOrientation,
 }
 
 impl<'a> Opened<'a> {
@@ -184,8 +184,8 @@ impl<'a> Opened<'a> {
         let format = sniff::format(bytes)?;
         // PIL turns a TIFF when it loads it, so OpenCLIP sees it upright; it leaves the other formats alone.
         let turned = need.orientation() == Orientation::Apply || format == Format::Tiff;
-        let turn = if turned { turn::read(format, bytes) } else { Turn::default() };
-        Ok(Self { format, header: Header::read(format, bytes, limit)?, turn })
+        let orientation = if turned { orientation::read(format, bytes) } else { ExifOrientation::default() };
+        Ok(Self { format, header: Header::read(format, bytes, limit)?, orientation })
     }
 }
 
@@ -208,7 +208,7 @@ pub(super) fn bytes_needed(
 ) -> Result<u64, PictureError> {
     guarded(|| {
         let opened = Opened::read(bytes, Limit { pixels_max }, need)?;
-        let (taken, size) = (cost::bytes(&opened.header, opened.turn, need)?, opened.header.size());
+        let (taken, size) = (cost::bytes(&opened.header, opened.orientation, need)?, opened.header.size());
         if taken > decode_bytes_max {
             return Err(PictureError::too_costly(size.width, size.height, taken, decode_bytes_max));
         }
@@ -223,8 +223,8 @@ pub(super) fn bytes_needed(
 /// See [`super::decode_picture`].
 pub(super) fn decode(bytes: &[u8], pixels_max: u64, need: &dyn Need) -> Result<Picture, PictureError> {
     guarded(|| {
-        let Opened { format, header, turn } = Opened::read(bytes, Limit { pixels_max }, need)?;
-        let Decoded { size, samples, whole, held } = header.decode(turn, need)?;
+        let Opened { format, header, orientation } = Opened::read(bytes, Limit { pixels_max }, need)?;
+        let Decoded { size, samples, whole, held } = header.decode(orientation, need)?;
         // What follows indexes by these sizes; no decoder is trusted to have kept them.
         if samples.len() != held.width * held.height * samples.channels() {
             return Err(PictureError::undecodable(format, "it holds fewer pixels than its header says"));
@@ -233,10 +233,10 @@ pub(super) fn decode(bytes: &[u8], pixels_max: u64, need: &dyn Need) -> Result<P
             width: size.width,
             height: size.height,
             mime: format.mime(),
-            size: turn.size(size.size()),
-            decoded: turn.size(whole),
-            held: turn.region(whole, held),
-            samples: turn.samples(samples, Size { width: held.width, height: held.height }),
+            size: orientation.size(size.size()),
+            decoded: orientation.size(whole),
+            held: orientation.region(whole, held),
+            samples: orientation.samples(samples, Size { width: held.width, height: held.height }),
         })
     })
 }

@@ -182,7 +182,7 @@ impl Decoder {
 
 impl Drop for Decoder {
     fn drop(&mut self) {
-        // SAFETY: made by `tj3Init`, and used by nobody after this.
+        // SAFETY: made by `tj3Init`, and not used after this.
         unsafe { raw::tj3Destroy(self.raw()) };
     }
 }

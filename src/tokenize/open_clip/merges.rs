@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
-use super::vocabulary::{END_OF_WORD, Vocabulary};
+use super::vocabulary::{DOWNLOAD_AGAIN, END_OF_WORD, Vocabulary};
 use crate::tokenize::TokenizerError;
 
 /// Longest piece that is encoded, in bytes; the rest of a longer one is not looked at. Its first tokens do not depend on what
@@ -39,7 +39,7 @@ struct Symbol {
 impl Merges {
     /// # Errors
     ///
-    /// The vocabulary is none of CLIP's: a byte or a part of a merge has no token, or a merge comes before its parts.
+    /// The vocabulary is not one of CLIP's: a byte or a part of a merge has no token, or a merge comes before its parts.
     pub(super) fn new(vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         let (mut inside, mut at_end) = ([0; 256], [0; 256]);
         for (byte, character) in bytes_to_unicode().into_iter().enumerate() {
@@ -55,11 +55,9 @@ impl Merges {
             let token = vocabulary.id(&format!("{left}{right}"))?;
             let parts_there = there.contains(&pair.0) && there.contains(&pair.1);
             if !parts_there || !there.insert(token) || ranks.insert(pair, rank).is_some() {
-                return Err(TokenizerError(format!(
-                    "merge {} of {left} and {right} {}: download the model's tokenizer.json again",
-                    rank + 1,
-                    if parts_there { "makes a token a second time" } else { "comes before its parts are made" }
-                )));
+                let what = if parts_there { "makes a token a second time" } else { "comes before its parts are made" };
+                return Err(TokenizerError::new(format!("merge {} of {left} and {right} {what}", rank + 1))
+                    .hint(DOWNLOAD_AGAIN));
             }
             made.push(token);
         }

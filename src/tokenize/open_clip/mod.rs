@@ -40,10 +40,10 @@ impl OpenClip {
     ///
     /// # Errors
     ///
-    /// It is no tokenizer, or not one of CLIP's.
+    /// It is not a tokenizer, or not one of CLIP's.
     pub fn from_bytes(bytes: &[u8], context_length: usize) -> Result<Self, TokenizerError> {
         if context_length < 2 {
-            return Err(TokenizerError(format!("context length {context_length}, expected at least 2")));
+            return Err(TokenizerError::new(format!("context length {context_length}, expected at least 2")));
         }
         let vocabulary = Vocabulary::from_json(bytes)?;
         Ok(Self {

@@ -15,6 +15,10 @@ const EOT_NAMES: [&str; 2] = [pieces::EOT, "<|endoftext|>"];
 /// What ends the last token of a word.
 pub(super) const END_OF_WORD: &str = "</w>";
 
+/// Hints.
+pub(super) const DOWNLOAD_AGAIN: &str = "download the model's tokenizer.json again";
+const USE_THE_MODELS_OWN: &str = "use the tokenizer.json of this CLIP model";
+
 pub(super) struct Vocabulary {
     ids: HashMap<String, u32>,
     added: Vec<Added>,
@@ -57,10 +61,8 @@ impl Vocabulary {
             Some("BPE") | None => {}
             Some(other) => {
                 let other = crate::redact::cut(other, 40);
-                return Err(TokenizerError(format!(
-                    "a tokenizer of type {other}, expected CLIP's byte-pair encoding (BPE): use the tokenizer.json of this \
-                     CLIP model"
-                )));
+                let message = format!("a tokenizer of type {other}, expected CLIP's byte-pair encoding (BPE)");
+                return Err(TokenizerError::new(message).hint(USE_THE_MODELS_OWN));
             }
         }
         let model: Model = serde_json::from_value(file.model).map_err(|e| not_a_tokenizer(&e))?;
@@ -68,10 +70,11 @@ impl Vocabulary {
             Merge::Parts(left, right) => Ok((left, right)),
             Merge::Line(line) => match line.split_once(' ') {
                 Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
-                None => Err(TokenizerError(format!(
-                    "merge {:?} has one part, expected two: download the model's tokenizer.json again",
-                    crate::redact::cut(&line, 40)
-                ))),
+                None => {
+                    let line = crate::redact::cut(&line, 40);
+                    let message = format!("merge {line:?} has one part, expected two");
+                    Err(TokenizerError::new(message).hint(DOWNLOAD_AGAIN))
+                }
             },
         });
         Ok(Self { ids: model.vocab, added: file.added_tokens, merges: merges.collect::<Result<_, _>>()? })
@@ -80,10 +83,8 @@ impl Vocabulary {
     /// The id of a token that CLIP's vocabulary has.
     pub(super) fn id(&self, token: &str) -> Result<u32, TokenizerError> {
         self.ids.get(token).copied().ok_or_else(|| {
-            TokenizerError(format!(
-                "no token {token} in the vocabulary, expected CLIP's byte-pair encoding: use the tokenizer.json of this \
-                 CLIP model"
-            ))
+            TokenizerError::new(format!("no token {token} in the vocabulary, expected CLIP's byte-pair encoding"))
+                .hint(USE_THE_MODELS_OWN)
         })
     }
 
@@ -114,5 +115,5 @@ impl Vocabulary {
 
 fn not_a_tokenizer(error: &serde_json::Error) -> TokenizerError {
     let error = crate::redact::cut(&error.to_string(), 200).to_string();
-    TokenizerError(format!("not a tokenizer.json of CLIP ({error}): download the model's tokenizer.json again"))
+    TokenizerError::new(format!("not a tokenizer.json of CLIP ({error})")).hint(DOWNLOAD_AGAIN)
 }

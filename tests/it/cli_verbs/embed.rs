@@ -74,6 +74,7 @@ fn a_bad_picture_fails_alone() {
         assert!(line["error"].as_str().unwrap().contains(part), "{line}");
         assert!(line.get("embedding").is_none());
     }
+    assert_eq!(lines[2]["hint"], "convert it to one of these formats");
     assert!(lines[3]["hint"].as_str().unwrap().contains("media.allow_hosts"), "{}", lines[3]);
     ran.says("3 inputs have no vector");
     for said in [&ran.stdout, &ran.stderr] {

@@ -120,7 +120,7 @@ fn a_model_directory_that_is_not_there_is_said_in_few_words() {
     let home = Home::new();
     let models = format!("clip.models=ViT-B-32/openai={}", home.text("nowhere"));
     let ran = home.run(&["index", "-", "--set", &models]).ended(3);
-    ran.says("there is no such directory\nhint: clipstream models pull ViT-B-32/openai");
+    ran.says("there is no such directory\nhint: run clipstream models pull ViT-B-32/openai");
     assert!(ran.stderr.len() < 400, "{}", ran.stderr);
 }
 

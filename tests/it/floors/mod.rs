@@ -72,7 +72,7 @@ const ORDERS: [(&[&str], &[&str]); 4] = [
             "probes",
             "blame",
             "session",
-            "ends",
+            "running_threads",
             "engine",
             "opener",
             "open",

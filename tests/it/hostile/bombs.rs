@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use clipstream::domain::{Decoding, Orientation};
+use clipstream::domain::{Decoding, Orientation, PictureReason};
 use clipstream::picture::{PictureError, Preprocess};
 
 use super::formats::{picture, png_chunk, process, repair_png, set_tiff};
@@ -25,7 +25,7 @@ fn decoded(bytes: &[u8]) -> Result<Vec<f32>, PictureError> {
 }
 
 #[track_caller]
-fn refused(bytes: &[u8], reason: &str, part: &str) {
+fn refused(bytes: &[u8], reason: PictureReason, part: &str) {
     let error = decoded(bytes).expect_err("a bomb");
     assert_eq!(error.reason, reason, "{error}");
     assert!(error.message.contains(part), "{error}");
@@ -87,10 +87,10 @@ fn sides_of_65535_are_refused_by_the_header() {
     for (format, bytes) in huge_sides() {
         match format {
             // A bound of libjpeg's own.
-            "jpeg" => refused(&bytes, "image_undecodable", "65500 pixels"),
+            "jpeg" => refused(&bytes, PictureReason::Undecodable, "65500 pixels"),
             // What its frame says is compared first.
-            "webp" => refused(&bytes, "image_undecodable", "another size than its header says"),
-            _ => refused(&bytes, "image_too_large", "65535 x 65535"),
+            "webp" => refused(&bytes, PictureReason::Undecodable, "another size than its header says"),
+            _ => refused(&bytes, PictureReason::TooLarge, "65535 x 65535"),
         }
     }
     // A screen that is small, and a frame that is not.
@@ -98,23 +98,23 @@ fn sides_of_65535_are_refused_by_the_header() {
     let frame = gif.iter().rposition(|b| *b == 0x2C).unwrap();
     let at = (13..gif.len()).find(|&at| gif[at] == 0x2C && gif[at + 1..at + 5] == [0; 4]).unwrap_or(frame);
     gif[at + 5..at + 9].fill(0xFF);
-    refused(&gif, "image_too_large", "65535 x 65535");
+    refused(&gif, PictureReason::TooLarge, "65535 x 65535");
 
     let mut bmp = picture("rgb.bmp");
     bmp[22..26].copy_from_slice(&huge.to_le_bytes());
     bmp[18..22].copy_from_slice(&i32::MIN.to_le_bytes());
-    refused(&bmp, "image_too_large", "2147483648 x 65535");
+    refused(&bmp, PictureReason::TooLarge, "2147483648 x 65535");
 
     let mut tiff = picture("rgb.tif");
     set_tiff(&mut tiff, 278, u32::MAX);
     set_tiff(&mut tiff, 256, u32::MAX);
     set_tiff(&mut tiff, 257, u32::MAX);
-    refused(&tiff, "image_too_large", "4294967295 x 4294967295");
+    refused(&tiff, PictureReason::TooLarge, "4294967295 x 4294967295");
 
     let mut webp = picture("lossy_alpha.webp");
     // More pixels than a WebP file may have, 2^32 - 1.
     webp[24..30].fill(0xFF);
-    refused(&webp, "image_undecodable", "WebP");
+    refused(&webp, PictureReason::Undecodable, "WebP");
 }
 
 /// The container says 1 x 1 or so, the frame in it 16383 x 16383: a decoder that believes the frame takes 400 MB.
@@ -123,7 +123,7 @@ fn webp_frames_beyond_their_canvas_are_refused_before_they_are_allocated() {
     let mut webp = picture("lossy_alpha.webp");
     let frame = webp.windows(3).position(|part| part == [0x9D, 0x01, 0x2A]).expect("a lossy frame");
     webp[frame + 3..frame + 7].copy_from_slice(&[0xFF, 0x3F, 0xFF, 0x3F]);
-    refused(&webp, "image_undecodable", "its frame has another size than its header says");
+    refused(&webp, PictureReason::Undecodable, "its frame has another size than its header says");
     // The same frame in an animation of one pixel.
     let chunk = |kind: &[u8; 4], body: &[u8]| {
         let mut chunk = [&kind[..], &(body.len() as u32).to_le_bytes(), body].concat();
@@ -134,14 +134,14 @@ fn webp_frames_beyond_their_canvas_are_refused_before_they_are_allocated() {
     let canvas = chunk(b"VP8X", &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let body =
         [&b"WEBP"[..], &canvas, &chunk(b"ANIM", &[0; 6]), &chunk(b"ANMF", &[&[0; 16][..], &lossy].concat())].concat();
-    refused(&chunk(b"RIFF", &body), "image_undecodable", "its first frame lies outside of the picture");
+    refused(&chunk(b"RIFF", &body), PictureReason::Undecodable, "its first frame lies outside of the picture");
 }
 
 #[test]
 fn compressed_zeros_cost_what_the_header_says() {
     let mut bomb = png_of_zeros(20_000);
     assert!(bomb.len() < 4_000_000, "{} bytes", bomb.len());
-    refused(&bomb, "image_too_large", "20000 x 20000");
+    refused(&bomb, PictureReason::TooLarge, "20000 x 20000");
     // The same data behind a header of one pixel: the rest of it is not unpacked.
     bomb[16..20].copy_from_slice(&1u32.to_be_bytes());
     bomb[20..24].copy_from_slice(&1u32.to_be_bytes());
@@ -159,7 +159,7 @@ fn compressed_zeros_cost_what_the_header_says() {
         match decoded(&bytes) {
             Ok(found) => assert_eq!(found, expected),
             // Colour profiles may come once.
-            Err(error) => assert_eq!(error.reason, "image_undecodable", "{error}"),
+            Err(error) => assert_eq!(error.reason, PictureReason::Undecodable, "{error}"),
         }
     }
 }
@@ -178,7 +178,7 @@ fn only_the_first_of_endless_frames_is_decoded() {
     // Nothing but extensions, for ever.
     let mut comments = gif[..table].to_vec();
     comments.extend([0x21, 0xFE, 1, b'x', 0].repeat(2_000_000));
-    refused(&comments, "image_undecodable", "GIF");
+    refused(&comments, PictureReason::Undecodable, "GIF");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn tiff_directories_cannot_ask_for_more_than_the_picture() {
     // The first one is all that is read.
     assert_eq!(decoded(&tiff).unwrap(), decoded(&original).unwrap());
     tiff[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-    refused(&tiff, "image_undecodable", "TIFF");
+    refused(&tiff, PictureReason::Undecodable, "TIFF");
     tiff[4..8].copy_from_slice(&(next as u32).to_le_bytes());
     let _ = decoded(&tiff);
 }
@@ -225,7 +225,7 @@ fn tiff_tiles_are_no_larger_than_their_picture_allows() {
     let at = super::formats::tiff_entry(&tiff, 284);
     tiff[at..at + 2].copy_from_slice(&323u16.to_le_bytes());
     set_tiff(&mut tiff, 323, 60_000);
-    refused(&tiff, "image_undecodable", "TIFF");
+    refused(&tiff, PictureReason::Undecodable, "TIFF");
 }
 
 /// Progressive files walk the whole picture for every scan; a scan may have a few bytes only.
@@ -239,7 +239,7 @@ fn jpeg_scans_are_counted() {
         endless.extend_from_slice(one);
     }
     endless.extend_from_slice(&[0xFF, 0xD9]);
-    refused(&endless, "image_undecodable", "scans");
+    refused(&endless, PictureReason::Undecodable, "scans");
 }
 
 /// Tables cost the fast decoder more than they cost the file.
@@ -268,9 +268,9 @@ fn drawings_are_refused_by_name() {
         "<?xml version='1.0'?><!DOCTYPE svg [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><svg>&a;</svg>",
         "\u{feff}  <!-- a comment --><SVG></SVG>",
     ] {
-        refused(text.as_bytes(), "image_unsupported", "an SVG drawing");
+        refused(text.as_bytes(), PictureReason::Unsupported, "an SVG drawing");
     }
-    refused(&[0x1F, 0x8B, 8, 0, 0, 0, 0, 0], "image_unsupported", "a gzip file");
+    refused(&[0x1F, 0x8B, 8, 0, 0, 0, 0, 0], PictureReason::Unsupported, "a gzip file");
 }
 
 /// The thinnest pictures that the cap allows: what is made of them is as small as of any other.

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use clipstream::domain::{Decoding, Orientation};
+use clipstream::domain::{Decoding, Orientation, PictureReason};
 use clipstream::picture::{Preprocess, decode_picture, picture_bytes};
 use serde_json::{Value, json};
 
@@ -124,8 +124,8 @@ fn the_thinnest_pictures_reserve_their_windows() {
     // Four weights per column, each once as a fraction and once as a whole number.
     assert!(reserved > 10_000_000 * 4 * 12, "{reserved}");
     let error = picture_bytes(&encoded, PIXELS_MAX, 100 << 20, &[&squash]).unwrap_err();
-    assert_eq!(error.reason, "image_too_large");
-    assert!(error.message.contains("clip.decode_bytes_max") && error.message.contains("10000000 x 1"), "{error}");
+    assert_eq!(error.reason, PictureReason::TooLarge);
+    assert!(error.to_string().contains("clip.decode_bytes_max") && error.message.contains("10000000 x 1"), "{error}");
 }
 
 /// What costs more than the whole budget is refused by its header; nothing is decoded for it.
@@ -136,7 +136,7 @@ fn a_picture_beyond_the_budget_names_the_setting() {
     let reserved = picture_bytes(&bytes, PIXELS_MAX, u64::MAX, &[&model]).unwrap();
     assert_eq!(picture_bytes(&bytes, PIXELS_MAX, reserved, &[&model]).unwrap(), reserved);
     let error = picture_bytes(&bytes, PIXELS_MAX, reserved - 1, &[&model]).unwrap_err();
-    assert_eq!(error.reason, "image_too_large");
-    assert!(error.message.contains("raise clip.decode_bytes_max"), "{error}");
+    assert_eq!(error.reason, PictureReason::TooLarge);
+    assert!(error.to_string().contains("raise clip.decode_bytes_max"), "{error}");
     assert!(decode_picture(&bytes, PIXELS_MAX, &[&model]).is_ok());
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use clipstream::domain::Reason as _;
 use clipstream::picture::Preprocess;
 use rdkafka::message::{Headers, Message as _};
 use serde_json::json;
@@ -162,7 +163,7 @@ async fn hostile_pictures_and_servers_cost_no_more_memory_than_the_settings_allo
             let dies = match process(&bytes, PIXELS_MAX, &model) {
                 _ if bytes.len() as u64 > MEDIA_BYTES_MAX => Some("media_too_large"),
                 Ok(_) => None,
-                Err(error) => Some(error.reason),
+                Err(error) => Some(error.reason.as_str()),
             };
             (name, Served::Picture(bytes), dies)
         })

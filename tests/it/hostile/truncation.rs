@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use clipstream::domain::PictureReason;
 use rayon::prelude::*;
 
 use super::formats::{models, pictures, process};
@@ -34,7 +35,7 @@ fn files_cut_off_at_every_kilobyte_are_refused_or_whole() {
                             continue;
                         }
                         Ok(_) => "another picture".to_owned(),
-                        Err(error) if ["image_undecodable", "image_unsupported"].contains(&error.reason) => {
+                        Err(error) if error.reason != PictureReason::TooLarge => {
                             refused += 1;
                             continue;
                         }

@@ -1,6 +1,7 @@
 //! Small pictures of every kind that files in the field have, whole and untidy, against what Pillow makes of them
 //! (`tools/fixture_variants.py` has written both).
 
+use clipstream::domain::PictureReason;
 use clipstream::picture::{PictureError, Preprocess, decode_picture, picture_bytes};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -72,16 +73,16 @@ fn upright(bytes: &[u8], width: u32, height: u32) -> [u32; 2] {
 }
 
 /// What Pillow opens and we do not, as `docs/exactness.md` says: the beginning of its name, and of our reason.
-const STRICTER: [(&str, &str); 8] = [
-    ("AVIF", "image_unsupported"),
-    ("DDS", "image_unsupported"),
-    ("JPEG2000", "image_unsupported"),
-    ("PCX", "image_unsupported"),
-    ("QOI", "image_unsupported"),
-    ("SGI", "image_unsupported"),
-    ("TGA", "image_unsupported"),
+const STRICTER: [(&str, PictureReason); 8] = [
+    ("AVIF", PictureReason::Unsupported),
+    ("DDS", PictureReason::Unsupported),
+    ("JPEG2000", PictureReason::Unsupported),
+    ("PCX", PictureReason::Unsupported),
+    ("QOI", PictureReason::Unsupported),
+    ("SGI", PictureReason::Unsupported),
+    ("TGA", PictureReason::Unsupported),
     // LAB, palettes with alpha, compressions that are rare.
-    ("tiff", "image_unsupported"),
+    ("tiff", PictureReason::Unsupported),
 ];
 
 /// Where Pillow's pixels are an accident of its unpackers, and ours are the picture (`docs/exactness.md`).
@@ -113,7 +114,8 @@ fn what_pillow_opens_is_opened_to_the_same_pixels() {
                 }
             }
             (Err(error), Some(_)) => {
-                let is_known = |&(start, reason): &(&str, &str)| name.starts_with(start) && error.reason == reason;
+                let is_known =
+                    |&(start, reason): &(&str, PictureReason)| name.starts_with(start) && error.reason == reason;
                 if STRICTER.iter().any(is_known) {
                     stricter += 1;
                 } else {
@@ -134,7 +136,7 @@ fn what_pillow_opens_is_opened_to_the_same_pixels() {
 fn what_is_not_read_is_not_called_damaged() {
     for variant in variants().iter().filter(|variant| variant.pixels.is_some()) {
         if let Err(error) = found(&variant.bytes()) {
-            assert_eq!(error.reason, "image_unsupported", "{}: {error}", variant.name);
+            assert_eq!(error.reason, PictureReason::Unsupported, "{}: {error}", variant.name);
         }
     }
 }

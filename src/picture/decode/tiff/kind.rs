@@ -121,7 +121,7 @@ impl Kind {
             (5, 1, 8, 5..=6, [UNSPECIFIED, ..]) if rest_is_nothing && stored == 4 + extra.len() => Mode::Cmyk,
             (6, 1, 8, 3, []) => match first(COMPRESSION, 1) {
                 7 => Mode::YCbCrJpeg,
-                // Thinned out chroma is only told apart by libtiff.
+                // Only libtiff recognises subsampled chroma.
                 1 if !planar => Mode::YCbCr,
                 _ if !planar && is_plain_ycbcr(directory) => Mode::YCbCrPacked,
                 _ => return None,

@@ -74,12 +74,12 @@ impl<'a> Header<'a> {
         // A strip or tile of JPEG is decoded as a whole, and put together with its tables before.
         let pieces = Pieces::of(self);
         let jpeg = if self.compression == JPEG { pieces.map_or(0, |p| p.jpeg_bytes(self)) } else { 0 };
-        // Turned round, bits of a strip are a copy.
+        // Reversing the bits of a strip makes a copy of it.
         let reversed = if self.kind.reversed { self.bytes.len() as u64 } else { 0 };
         samples + jpeg + reversed
     }
 
-    /// The bytes of a row of so many pixels of a plane.
+    /// How the samples of a row are stored, in one plane of the picture.
     fn layout(&self) -> Layout {
         let stored = if self.kind.planar { 1 } else { self.kind.stored };
         let kept = if self.kind.planar { 1 } else { self.kind.kept() };

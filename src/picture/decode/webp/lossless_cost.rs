@@ -1,4 +1,4 @@
-//! What a lossless stream (VP8L, or compressed ALPH) takes in its decoder beside pixels, told by its head alone: the
+//! What a lossless stream (VP8L, or compressed ALPH) takes in its decoder beside pixels, read from its head alone: the
 //! pictures that its transforms are made of, and its prefix codes. One of ten bytes may take 70 kB, and a stream may have
 //! 65,536 groups of five. RFC 9649, section 3; where files go beyond it, they are read as `image-webp` 0.2 reads them,
 //! whose memory this is.

@@ -4,7 +4,7 @@
 const LENGTH_ORDER: [usize; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 const LENGTH_MAX: usize = 15;
 
-/// The decoder has a table of `u32` for so many bits, and a tree for the rest of longer codes.
+/// The decoder has a table of `u32` that is indexed by this many bits, and a tree for the rest of longer codes.
 const TABLE_BITS: usize = 10;
 const NODE_BYTES: u64 = 16;
 

@@ -108,7 +108,7 @@ pub(super) fn span(filter: Filter, from: usize, to: usize, first: usize, count: 
     (windows(filter, from, to, first, 1).span().0, end)
 }
 
-/// Bytes of the windows of so many result samples of an axis, while they are made.
+/// Bytes of the windows of that many result samples of an axis, while they are made.
 pub(super) fn windows_bytes(filter: Filter, from: usize, to: usize, count: usize) -> usize {
     let taps = (2.0 * filter.support() * (from as f64 / to as f64).max(1.0)).ceil() as usize + 2;
     // In `f64`, and in fixed point with what the fast passes make of it; a vector that grows has up to as much again.

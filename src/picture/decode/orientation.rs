@@ -1,4 +1,4 @@
-//! Orientation: what a file's metadata says (EXIF tag 0x0112), and turning pixels and rectangles by it.
+//! Orientation: what a file's metadata says (EXIF tag 0x0112), and how pixels and rectangles are turned by it.
 
 use super::Samples;
 use super::jpeg_segments::segments;
@@ -7,13 +7,13 @@ use crate::picture::format::Format;
 
 /// How stored pixels become the picture as people see it: mirrored along x and y, then x and y exchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(super) struct ExifOrientation {
     mirror_x: bool,
     mirror_y: bool,
     exchange: bool,
 }
 
-impl Turn {
+impl ExifOrientation {
     /// By EXIF's number; none for a picture that is upright, and for numbers that mean nothing.
     fn from_exif(number: u32) -> Self {
         let (exchange, mirror_x, mirror_y) = match number {
@@ -29,7 +29,7 @@ impl Turn {
         Self { mirror_x, mirror_y, exchange }
     }
 
-    pub fn is_none(self) -> bool {
+    pub fn is_upright(self) -> bool {
         self == Self::default()
     }
 
@@ -56,7 +56,7 @@ impl Turn {
     }
 
     pub fn samples(self, samples: Samples, stored: Size) -> Samples {
-        if self.is_none() {
+        if self.is_upright() {
             return samples;
         }
         let bytes = |data: Vec<u8>, channels| match channels {
@@ -103,7 +103,7 @@ fn exchanged(region: Region) -> Region {
 }
 
 /// What the metadata of a file says. XMP is not read: cameras write EXIF.
-pub(super) fn read(format: Format, bytes: &[u8]) -> Turn {
+pub(super) fn read(format: Format, bytes: &[u8]) -> ExifOrientation {
     let number = match format {
         Format::Jpeg => jpeg(bytes),
         Format::Png => png(bytes),
@@ -111,7 +111,7 @@ pub(super) fn read(format: Format, bytes: &[u8]) -> Turn {
         Format::Tiff => tiff(bytes),
         Format::Gif | Format::Bmp | Format::Pnm | Format::Ico => None,
     };
-    number.map_or(Turn::default(), Turn::from_exif)
+    number.map_or(ExifOrientation::default(), ExifOrientation::from_exif)
 }
 
 /// The first APP1 segment that holds EXIF.
@@ -196,9 +196,9 @@ mod tests {
         ];
         let stored = Size { width: 3, height: 2 };
         for (number, (width, height), pixels) in expected {
-            let turn = Turn::from_exif(number);
-            assert_eq!(turn.size(stored), Size { width, height });
-            assert_eq!(turn.pixels::<1, u8>(&[1, 2, 3, 4, 5, 6], stored), pixels, "{number}");
+            let orientation = ExifOrientation::from_exif(number);
+            assert_eq!(orientation.size(stored), Size { width, height });
+            assert_eq!(orientation.pixels::<1, u8>(&[1, 2, 3, 4, 5, 6], stored), pixels, "{number}");
         }
     }
 
@@ -211,13 +211,13 @@ mod tests {
             (r.top..r.bottom()).flat_map(|y| pixels[y * stride + r.left..y * stride + r.right()].to_vec()).collect()
         };
         for number in 1..=8 {
-            let turn = Turn::from_exif(number);
-            let turned = turn.region(whole, part);
-            assert_eq!(turn.stored_region(whole, turned), part, "{number}");
-            let all = turn.pixels::<1, u8>(&stored, whole);
+            let orientation = ExifOrientation::from_exif(number);
+            let turned = orientation.region(whole, part);
+            assert_eq!(orientation.stored_region(whole, turned), part, "{number}");
+            let all = orientation.pixels::<1, u8>(&stored, whole);
             let size = Size { width: part.width, height: part.height };
-            let alone = turn.pixels::<1, u8>(&cut(&stored, 7, part), size);
-            assert_eq!(cut(&all, turn.size(whole).width, turned), alone, "{number}");
+            let alone = orientation.pixels::<1, u8>(&cut(&stored, 7, part), size);
+            assert_eq!(cut(&all, orientation.size(whole).width, turned), alone, "{number}");
         }
     }
 
@@ -230,6 +230,6 @@ mod tests {
         }
         assert_eq!(tiff(b"II*\0\xFF\xFF\xFF\xFF"), None);
         assert_eq!(tiff(b"MM\0+\0\x08\0\0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"), None);
-        assert_eq!(Turn::from_exif(9), Turn::default());
+        assert_eq!(ExifOrientation::from_exif(9), ExifOrientation::default());
     }
 }
