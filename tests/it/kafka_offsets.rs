@@ -24,11 +24,7 @@ struct World {
 impl World {
     /// `None` where there is no broker.
     async fn new(test: &str, partitions: i32) -> Option<Self> {
-        let kafka = Kafka::start(test);
-        if kafka.is_mock() {
-            eprintln!("*** {test} needs a real broker, and is left out ***");
-            return None;
-        }
+        let kafka = Kafka::real(test)?;
         let topic = format!("{test}-{}", uuid::Uuid::from_u128(rand::random()).simple());
         kafka.create_topic(&topic, partitions).await;
         let mut settings = KafkaSettings { topics: vec![topic.clone()], group_id: topic.clone(), ..kafka.settings() };

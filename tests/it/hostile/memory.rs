@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clipstream::picture::Preprocess;
+use clipstream_test_support::qdrant::QdrantEndpoint;
 use rdkafka::message::{Headers, Message as _};
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::formats::process;
 use super::servers::{self, Served};
-use crate::qdrant_endpoint::QdrantEndpoint;
 use crate::worker_failures::Topic;
 use crate::worker_process::{Process, set};
 

@@ -10,9 +10,8 @@ mod worker;
 
 use clipstream::domain::{Class, StoreReason};
 use clipstream::store::StoreError;
+use clipstream_test_support::qdrant::server::Server;
 use qdrant_client::qdrant::{StrictModeConfig, UpdateCollectionBuilder};
-
-use crate::qdrant_server::Server;
 
 /// The call that every write of ours is.
 const WRITE: &str = "Points/UpdateBatch";
