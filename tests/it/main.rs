@@ -20,6 +20,7 @@ mod kafka_source;
 mod letters;
 mod message_keys;
 mod model_vectors;
+mod needs;
 mod neighbours;
 mod poison;
 mod providers;

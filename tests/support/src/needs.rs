@@ -2,11 +2,14 @@
 //!
 //! A test that lacks something does less or nothing, and says so in a box: nobody should need Java for a first `cargo test`. Where
 //! that would hide a fault, `CLIPSTREAM_TEST_REQUIRE` names what has to be there, and the test fails instead: names of [`Need`] with
-//! commas between them, or `all`. `.ci/run` sets it to what the machine has the tools for.
+//! commas between them, or `all`, or `services` for the servers that `scripts/services` says it has started (`.ci/run`).
 
 /// See the module.
 pub const REQUIRE: &str = "CLIPSTREAM_TEST_REQUIRE";
+/// What `scripts/services` says that it has started.
+const STARTED: &str = "SERVICES";
 const ALL: &str = "all";
+const SERVICES: &str = "services";
 
 /// What a test may lack. Servers are called as in `scripts/services`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,10 @@ impl Need {
         Self::Vnni,
     ];
 
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|need| need.name() == name)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Kafka => "kafka",
@@ -78,24 +85,32 @@ impl Need {
 #[track_caller]
 pub fn go_without(need: Need, not_tried: &str) {
     let required = std::env::var(REQUIRE).unwrap_or_default();
-    match requires(&required, need) {
+    match requires(&required, &named(STARTED).unwrap_or_default(), need) {
         Ok(false) => eprintln!("\n*** NO {}: {not_tried} ***\n", need.name().to_uppercase()),
         Ok(true) => panic!("{REQUIRE}={required} asks for {}, which is not there: {not_tried}", need.name()),
         Err(unknown) => {
             let known = Need::ALL.map(Need::name).join(", ");
-            panic!("{REQUIRE} is {required:?}: found {unknown:?}, expected {ALL}, or some of {known}")
+            panic!("{REQUIRE} is {required:?}: found {unknown:?}, expected {ALL}, {SERVICES}, or some of {known}")
         }
     }
 }
 
-/// Whether `required`, the value of [`REQUIRE`], asks for `need`. An error is a name that nothing has.
-pub fn requires(required: &str, need: Need) -> Result<bool, String> {
-    let mut names = required.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let unknown = names.clone().find(|name| *name != ALL && Need::ALL.iter().all(|need| need.name() != *name));
-    match unknown {
-        Some(unknown) => Err(unknown.to_owned()),
-        None => Ok(names.any(|name| name == ALL || name == need.name())),
+/// Whether `required`, the value of [`REQUIRE`], asks for `need` where the servers `started` run. An error is a name that nothing
+/// has.
+pub fn requires(required: &str, started: &str, need: Need) -> Result<bool, String> {
+    let names = |list: &str| -> Vec<String> {
+        list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    };
+    let (required, started) = (names(required), names(started));
+    let is_known = |name: &String| [ALL, SERVICES].contains(&name.as_str()) || Need::named(name).is_some();
+    if let Some(unknown) = required.iter().chain(&started).find(|name| !is_known(name)) {
+        return Err(unknown.clone());
     }
+    Ok(required.iter().any(|name| match name.as_str() {
+        ALL => true,
+        SERVICES => started.iter().any(|name| name == need.name()),
+        name => name == need.name(),
+    }))
 }
 
 /// Value of `CLIPSTREAM_TEST_{name}`, as `scripts/services env` sets it.
