@@ -302,5 +302,4 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
-#[path = "http_tests.rs"]
 mod tests;
