@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::redact::Secret;
 use clipstream_test_support::qdrant::server::{self, Address, Leftovers};
+use clipstream_test_support::services::Services;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -26,7 +27,6 @@ use crate::oracle;
 use crate::plan::{Material, Workload};
 use crate::proxy::Proxy;
 use crate::report::Report;
-use crate::services::Services;
 use crate::settings::{self, GROUP, LATEST_GROUP, NAMED_GROUP};
 use crate::shared;
 use crate::store::StoreProcess;
@@ -83,9 +83,10 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let (kafka, store_link, media_link, s3) =
         (Proxy::bind().await?, Proxy::bind().await?, Proxy::bind().await?, Proxy::bind().await?);
     let (services_folder, proxy_port) = (folder.join("services"), kafka.address.port());
-    let services =
-        tokio::task::spawn_blocking(move || Services::up(&services_folder, proxy_port).map_err(|e| e.to_string()))
-            .await??;
+    let services = tokio::task::spawn_blocking(move || {
+        Services::up(&services_folder, Some(proxy_port)).map_err(|e| e.to_string())
+    })
+    .await??;
     let Some(services) = services else { return Ok(None) };
     kafka.lead_to(services.kafka_proxied.parse()?);
     s3.lead_to(services.s3.parse()?);

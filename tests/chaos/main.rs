@@ -28,7 +28,6 @@ mod preload;
 mod proxy;
 mod refusals;
 mod report;
-mod services;
 mod settings;
 mod shared;
 mod store;

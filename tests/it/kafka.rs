@@ -30,7 +30,7 @@ impl Kafka {
     /// `test`: who is named when there is no broker.
     pub fn start(test: &str) -> Self {
         if let Some(brokers) = needs::kafka(&format!("{test} runs on librdkafka's MOCK CLUSTER")) {
-            return Self { brokers: brokers.split(',').map(str::to_owned).collect(), mock: None };
+            return Self::at(&brokers);
         }
         let mock = MockCluster::new(1).expect("a mock cluster");
         Self { brokers: vec![mock.bootstrap_servers()], mock: Some(mock) }
@@ -38,8 +38,11 @@ impl Kafka {
 
     /// `None` where there is no broker, for tests that a mock cluster cannot have.
     pub fn real(test: &str) -> Option<Self> {
-        let brokers = needs::kafka(&format!("{test} is left out"))?;
-        Some(Self { brokers: brokers.split(',').map(str::to_owned).collect(), mock: None })
+        needs::kafka(&format!("{test} is left out")).map(|brokers| Self::at(&brokers))
+    }
+
+    pub fn at(brokers: &str) -> Self {
+        Self { brokers: brokers.split(',').map(str::to_owned).collect(), mock: None }
     }
 
     pub fn is_mock(&self) -> bool {

@@ -14,7 +14,6 @@ mod hostile;
 mod hub;
 mod kafka;
 mod kafka_offsets;
-mod kafka_offsets_worker;
 mod kafka_security;
 mod kafka_source;
 mod letters;
