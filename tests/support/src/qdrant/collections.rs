@@ -189,9 +189,9 @@ fn info(collection: &Collection) -> CollectionInfo {
 }
 
 fn change_aliases(engine: &Engine, actions: Vec<Action>) -> Result<(), Status> {
-    engine.change_aliases(|aliases, collection_exists| {
+    engine.change_aliases(|aliases, is_collection| {
         let free = |alias: &str| {
-            if collection_exists(alias) {
+            if is_collection(alias) {
                 return Err(collection_exists(alias));
             }
             Ok(())
@@ -199,7 +199,7 @@ fn change_aliases(engine: &Engine, actions: Vec<Action>) -> Result<(), Status> {
         for action in actions {
             match action {
                 Action::CreateAlias(create) => {
-                    if !collection_exists(&create.collection_name) {
+                    if !is_collection(&create.collection_name) {
                         return Err(no_collection(&create.collection_name));
                     }
                     free(&create.alias_name)?;
