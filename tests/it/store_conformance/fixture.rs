@@ -56,7 +56,7 @@ impl Fixture {
         fixture
     }
 
-    /// Of the test endpoint, where that is what there is.
+    /// Of the double, where that is what there is.
     pub fn faults(&self) -> Option<&Faults> {
         self.server.as_ref()?.double().map(QdrantEndpoint::faults)
     }
