@@ -1,9 +1,11 @@
-//! What this adapter looks for in the words of others: the only place where it knows any.
+//! Every text and metadata key of other programs that this adapter looks for.
 //!
-//! A status' code decides where it can (`error`). Words decide where one code has several meanings, and which next step is named.
-//! Each row says whose words they are and where they were read. Those of Qdrant are the same in 1.17.1, 1.18.3 and 1.19.0, unless
-//! the row says since when there are any. The tests' double of a server has its sentences from the same source, not from here, and
-//! the tests below compare the two. `make test-qdrant` tries both against real servers.
+//! A status code decides where it can (`error`). A text decides only where one code has several meanings, and which next step is
+//! suggested. Each entry names the program and the source file that it was read in. Qdrant's entries were read at v1.17.1, v1.18.3
+//! and v1.19.0, and are the same in all of them unless the entry says otherwise.
+//!
+//! The tests' double of a server (`tests/support`) has its sentences from the same source files, not from here, and the tests below
+//! compare the two. `make test-qdrant` tries both against real servers.
 
 use tonic::{Code, Status};
 
@@ -24,7 +26,7 @@ impl Wording {
         self.codes.contains(&status.code()) && self.is_in(status.message())
     }
 
-    /// For words whose code has been looked at before.
+    /// For a text whose code has been looked at before.
     pub fn is_in(&self, message: &str) -> bool {
         message.contains(self.part)
     }
@@ -88,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// The rows of Qdrant's, and what the double says where they are due.
+    /// Qdrant's entries, each with what the double says in that case.
     fn said() -> Vec<(Wording, Vec<Status>)> {
         let (disk, memory) = (Trouble::DiskLimit.status(), Trouble::MemoryLimit.status());
         let [limit, usage, maximum] = FULL;

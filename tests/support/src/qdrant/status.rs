@@ -1,10 +1,9 @@
-//! What the server answers instead of a result: every code and sentence of the double that is the server's own, and its source.
+//! Errors as the server answers them: code, text, and the source file that it was read in.
 //!
-//! All of it was read in Qdrant's source at v1.18.3 ([`super::IMITATES`]); v1.17.1 and v1.19.0 say the same where nothing else is
-//! noted. The sentences are written out here a second time on purpose: the adapter has its own list of the parts that it looks for
-//! (`src/store/qdrant/wordings.rs`), read in the same source, and a test there compares the two. So a mistake in one of them is
-//! found; what both have misread is found by the tests against real servers (`make test-qdrant`). Where a server says otherwise,
-//! this file is wrong.
+//! All were read in Qdrant's source at v1.18.3 ([`super::IMITATES`]); v1.17.1 and v1.19.0 say the same unless a note says otherwise.
+//! The texts stand here a second time on purpose. The adapter has a list of its own of the parts that it looks for
+//! (`src/store/qdrant/wordings.rs`), and a test there compares the two, so that a mistake in one of them is found. What both have
+//! misread is found by the tests against real servers (`make test-qdrant`). Where a server says otherwise, this file is wrong.
 //!
 //! Codes by lib/storage/src/content_manager/conversions.rs, beginnings (`Wrong input: `) by errors.rs beside it.
 
