@@ -84,7 +84,10 @@ async fn damaged_pictures_are_pixels_or_reasons() {
     assert_eq!(report["slow"], json!([]), "no picture takes longer than {PATIENCE_EACH:?}");
     // Otherwise the changes are too harsh or too mild.
     assert!(get("pixels") > count / 20 && get("refused") > count / 5, "{report}");
-    assert!(get("resident_kib") < RESIDENT_KIB_MAX, "{report}");
+    match get("resident_kib") {
+        0 => needs::go_without(Need::ResidentMemory, "what damaged pictures take is not measured"),
+        resident => assert!(resident < RESIDENT_KIB_MAX, "{report}"),
+    }
 }
 
 /// What the process reports of `count` files.
