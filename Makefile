@@ -5,7 +5,7 @@ CARGO ?= cargo
 export PATH := $(PATH):$(shell scripts/nasm path)
 
 .DEFAULT_GOAL := help
-.PHONY: help preflight onnxruntime build build-server demo test test-qdrant check fmt clippy doc deny bench-peers services-up services-down export-env parity fuzz chaos outages sanitize
+.PHONY: help preflight onnxruntime build build-server demo test test-qdrant check fmt clippy fuzz-check doc deny bench-peers services-up services-down export-env parity fuzz chaos outages sanitize
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
@@ -41,7 +41,7 @@ sanitize: preflight onnxruntime ## pictures, and the fault campaign, on a worker
 	scripts/sanitize pictures $(PICTURES)
 	scripts/sanitize campaign --minutes $(or $(MINUTES),15) --seed $(or $(SEED),1) $(if $(JSON),--json $(JSON))
 
-check: preflight fmt clippy doc deny ## formatting, lints, documentation, licences
+check: preflight fmt clippy fuzz-check doc deny ## formatting, lints, documentation, licences; that the fuzz targets compile
 
 bench-peers: preflight onnxruntime ## preprocessing next to Pillow + torchvision, on the same picture in one run
 	python=$$(scripts/export-env) && $(CARGO) run --locked --release -- bench preprocess --peers "$$python"
@@ -72,9 +72,14 @@ onnxruntime:
 
 fmt:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 
 clippy:
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# A package of its own with a lock file of its own, in the target folder of the main one: most of it is checked there already.
+fuzz-check:
+	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --no-default-features --target-dir "$${CARGO_TARGET_DIR:-target}"
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps

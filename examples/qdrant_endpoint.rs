@@ -7,10 +7,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Parser;
+use clipstream_test_support::qdrant::Options;
 use tokio::signal::unix::{SignalKind, signal};
-
-#[path = "../tests/it/qdrant_endpoint/mod.rs"]
-mod qdrant_endpoint;
 
 #[derive(Parser)]
 struct Args {
@@ -29,7 +27,7 @@ struct Args {
 async fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut options = qdrant_endpoint::Options::new(&args.dir).port(args.port);
+    let mut options = Options::new(&args.dir).port(args.port);
     if let Some(api_key) = &args.api_key {
         options = options.api_key(api_key);
     }

@@ -5,8 +5,8 @@
 
 use std::sync::OnceLock;
 
-use clipstream::picture::{Preprocess, decode_picture};
 use clipstream::domain::{Decoding, Orientation};
+use clipstream::picture::{Preprocess, decode_picture};
 use libfuzzer_sys::fuzz_target;
 
 /// 1 megapixel: larger pictures take the same ways, more slowly.

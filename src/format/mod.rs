@@ -4,7 +4,7 @@
 //! failed.
 
 mod framing;
-#[cfg(any(fuzzing, test))]
+#[cfg(any(feature = "fuzzing", test))]
 pub mod fuzzing;
 mod json;
 mod key;

@@ -4,7 +4,7 @@
 //! no step down from `https`. Bodies are asked for as they are (`Accept-Encoding: identity`); those that come packed all the
 //! same are unpacked as they are counted.
 
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 
 use std::sync::Arc;
@@ -302,5 +302,4 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
-#[path = "http_tests.rs"]
 mod tests;

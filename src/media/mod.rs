@@ -32,7 +32,7 @@ mod unpack;
 
 use bytes::Bytes;
 
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub use self::http::fuzzing;
 pub use client::MediaClient;
 pub use hosts::Standing;

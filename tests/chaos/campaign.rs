@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clipstream::config::{StoreKind, StoreSettings};
+use clipstream::redact::Secret;
+use clipstream_test_support::qdrant::server::{self, Address, Leftovers};
+use clipstream_test_support::services::Services;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -23,9 +26,7 @@ use crate::named::{self, Named};
 use crate::oracle;
 use crate::plan::{Material, Workload};
 use crate::proxy::Proxy;
-use crate::qdrant_server::{self, Leftovers, Real};
 use crate::report::Report;
-use crate::services::Services;
 use crate::settings::{self, GROUP, LATEST_GROUP, NAMED_GROUP};
 use crate::shared;
 use crate::store::StoreProcess;
@@ -82,16 +83,17 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let (kafka, store_link, media_link, s3) =
         (Proxy::bind().await?, Proxy::bind().await?, Proxy::bind().await?, Proxy::bind().await?);
     let (services_folder, proxy_port) = (folder.join("services"), kafka.address.port());
-    let services =
-        tokio::task::spawn_blocking(move || Services::up(&services_folder, proxy_port).map_err(|e| e.to_string()))
-            .await??;
+    let services = tokio::task::spawn_blocking(move || {
+        Services::up(&services_folder, Some(proxy_port)).map_err(|e| e.to_string())
+    })
+    .await??;
     let Some(services) = services else { return Ok(None) };
     kafka.lead_to(services.kafka_proxied.parse()?);
     s3.lead_to(services.s3.parse()?);
-    let theirs = Real::named();
+    let theirs = Address::named();
     // A server that was there before has names of others, and keeps ours unless they are deleted.
-    let catalog = theirs.as_ref().map_or_else(|| CATALOG.to_owned(), |_| qdrant_server::prefix());
-    let _leftovers = theirs.clone().map(|real| Leftovers::of(real, catalog.clone()));
+    let catalog = theirs.as_ref().map_or_else(|| CATALOG.to_owned(), |_| server::prefix());
+    let _leftovers = theirs.clone().map(|at| Leftovers::of(at, catalog.clone()));
     let store = match &theirs {
         Some(real) => {
             store_link.lead_to(address_of(&real.url).await?);
@@ -210,7 +212,12 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
 
     let (letters, expected) = ending::logs(&world, plan.retries, &latest_begins).await?;
     let settings = match &theirs {
-        Some(real) => real.settings(),
+        Some(at) => StoreSettings {
+            kind: StoreKind::Qdrant,
+            url: at.url.clone(),
+            api_key: at.api_key.clone().map(Secret::new),
+            ..StoreSettings::default()
+        },
         None => StoreSettings {
             kind: StoreKind::Qdrant,
             url: format!("http://127.0.0.1:{store_port}"),

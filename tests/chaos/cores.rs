@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use clipstream_test_support::needs::{self, Need};
+
 use crate::crash;
 
 /// Lets the processes that are started from now on leave a core file when they crash, as far as this machine allows it, and
@@ -10,7 +12,7 @@ use crate::crash;
 pub fn allow() {
     match cores_go_to() {
         Ok(pattern) => eprintln!("chaos: a worker that crashes leaves a core file (kernel.core_pattern = {pattern})"),
-        Err(why) => eprintln!("\n*** NO CORE FILES: {why}; a crash is told without its stack ***\n"),
+        Err(why) => needs::go_without(Need::CoreFiles, &format!("{why}; a crash is told without its stack")),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::domain::ModelId;
+use clipstream_test_support::needs::{self, Need};
 use rdkafka::message::{Message as _, OwnedMessage};
 use tokio::time::sleep;
 
@@ -165,7 +166,7 @@ pub async fn failing_disk(
         broker.flush().await
     };
     let Some(outcome) = disk::run(disk, broker, &world.journal, send).await? else {
-        eprintln!("\n*** NO MOUNT NAMESPACES (unshare --mount): a disk that fails is NOT tried ***\n");
+        needs::go_without(Need::MountNamespaces, "a disk that fails is NOT tried (unshare --mount)");
         return Ok(DiskRefusals::default());
     };
     let mut expected = Expected::default();

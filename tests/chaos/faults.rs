@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use clipstream_test_support::services::Services;
 use tokio::sync::{Mutex as AsyncMutex, RwLock};
 use tokio::time::sleep;
 
@@ -16,7 +17,6 @@ use crate::logs::Logs;
 use crate::media::{Media, Weather};
 use crate::named::Named;
 use crate::proxy::{Harm, Proxy};
-use crate::services::Services;
 use crate::shared;
 use crate::store::{Place, Refusal, StoreProcess};
 use crate::topics::Topic;

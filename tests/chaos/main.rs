@@ -26,13 +26,8 @@ mod outages;
 mod plan;
 mod preload;
 mod proxy;
-#[path = "../it/qdrant_endpoint/mod.rs"]
-mod qdrant_endpoint;
-#[path = "../it/qdrant_server.rs"]
-mod qdrant_server;
 mod refusals;
 mod report;
-mod services;
 mod settings;
 mod shared;
 mod store;
@@ -44,6 +39,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use clipstream_test_support::needs::{self, Need};
 
 use campaign::{Enough, Guard, Plan};
 use workers::BUILT;
@@ -168,14 +164,16 @@ fn finish(outcome: Option<impl Outcome>, json: Option<PathBuf>) -> Result<ExitCo
 }
 
 fn short() -> Result<ExitCode, Error> {
-    if std::env::var_os("CLIPSTREAM_TEST_KAFKA").is_none() {
-        eprintln!("\n*** NO KAFKA: CLIPSTREAM_TEST_KAFKA is not set; the fault campaign does NOT RUN ***\n");
+    if needs::kafka("the fault campaign does NOT RUN").is_none() {
         return Ok(ExitCode::SUCCESS);
     }
     let mut clean = true;
+    // It has a Kafka of its own, like the one that is there.
     let mut note = |outcome: Option<bool>| match outcome {
         Some(is_clean) => clean &= is_clean,
-        None => eprintln!("\n*** NO KAFKA OR NO S3 of its own: the fault campaign does NOT RUN ***\n"),
+        None => {
+            needs::go_without(Need::S3, "the fault campaign does NOT RUN: it starts Kafka and an S3 server of its own")
+        }
     };
     for (seed, guard, retries) in SHORT {
         let enough = Enough { duration: SHORT_FOR, messages: 0, kills: 0, duration_max: SHORT_FOR };

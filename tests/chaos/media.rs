@@ -15,13 +15,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use clipstream_test_support::services::Services;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::Error;
-use crate::services::Services;
 
 const HTTP_PICTURES: usize = 48;
 const S3_PICTURES: usize = 16;

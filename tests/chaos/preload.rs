@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clipstream_test_support::needs::{self, Need};
+
 /// The library of `NAME.c` beside this file, in `folder`. `None`, and it says what is not done for it: this machine cannot have
 /// it, or it would not be loaded.
 pub fn library(folder: &Path, name: &str, not_done: &str) -> Option<PathBuf> {
@@ -10,8 +12,8 @@ pub fn library(folder: &Path, name: &str, not_done: &str) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/chaos/{name}.c"));
     match compile(&source, &library) {
         Ok(()) if cfg!(target_os = "linux") => return Some(library),
-        Ok(()) => eprintln!("\n*** NO LINUX: {not_done} ***\n"),
-        Err(why) => eprintln!("\n*** NO LINUX WITH GLIBC AND cc: {not_done} ***\n{why}\n"),
+        Ok(()) => needs::go_without(Need::Preload, &format!("this is no Linux; {not_done}")),
+        Err(why) => needs::go_without(Need::Preload, &format!("no glibc or no cc; {not_done}\n{why}")),
     }
     None
 }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use clipstream_test_support::services::Services;
+
 use crate::Error;
 use crate::campaign::{Guard, MODEL, Plan};
 use crate::clock;
 use crate::faults::{Links, SESSION_TIMEOUT};
 use crate::refusals::Refusals;
-use crate::services::Services;
 use crate::shared::{self, StandIn};
 use crate::topics::{RETRY_DELAYS_S, Topic};
 use crate::workers::{MODEL_FOLDER, WorkerSettings};

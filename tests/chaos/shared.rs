@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clipstream::config::Settings;
+use clipstream_test_support::needs::{self, Need};
 use tokio::time::sleep;
 
 use crate::Error;
@@ -41,7 +42,7 @@ impl StandIn {
         match preload::compile(Path::new(source), &library) {
             Ok(()) => Ok(Some(Self { library, real: clipstream::clip::load_runtime(&Settings::default().clip)? })),
             Err(why) => {
-                eprintln!("\n*** NO cc: the workers' model runtimes do NOT fail ***\n{why}\n");
+                needs::go_without(Need::Cc, &format!("the workers' model runtimes do NOT fail\n{why}"));
                 Ok(None)
             }
         }
@@ -133,7 +134,7 @@ async fn lost(world: &World, fault: Fault) -> Result<(), Error> {
 pub fn has_limits() -> bool {
     let has = Path::new("/proc/self/limits").exists() && Command::new("prlimit").arg("--version").output().is_ok();
     if !has {
-        eprintln!("\n*** NO prlimit: the workers' file descriptors are NOT used up ***\n");
+        needs::go_without(Need::Prlimit, "the workers' file descriptors are NOT used up");
     }
     has
 }

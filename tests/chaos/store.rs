@@ -9,10 +9,10 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use clipstream_test_support::qdrant::{Options, QdrantEndpoint, Trouble, status};
 use tonic::Status;
 
 use crate::Error;
-use crate::qdrant_endpoint::{Options, QdrantEndpoint, Trouble};
 
 const WRITE: &str = "Points/UpdateBatch";
 /// More than come while a fault lasts.
@@ -62,14 +62,12 @@ fn obey(endpoint: &QdrantEndpoint, order: &str) -> Result<(), Error> {
     let faults = endpoint.faults();
     match order {
         "exhausted" => {
-            let mut status = Status::resource_exhausted("Rate limiting exceeded: Write rate limit exceeded");
-            status.metadata_mut().insert("retry-after", "1".parse()?);
-            faults.refuse(WRITE, MANY, status);
+            faults.refuse(WRITE, MANY, status::rate_later("Write", 8.0, 0.5, 1));
         }
-        "error" => faults.refuse(WRITE, MANY, Status::internal("Service internal error: disk trouble")),
+        "error" => faults.refuse(WRITE, MANY, status::internal("disk trouble")),
         "wait_timeout" => faults.wait_timeout(MANY),
         // Every call, reads as well.
-        "unauthorized" => faults.refuse("", MANY, Status::unauthenticated("Invalid API key or JWT")),
+        "unauthorized" => faults.refuse("", MANY, status::wrong_api_key()),
         "full" => faults.refuse(WRITE, MANY, Trouble::DiskLimit.status()),
         "read_only" => faults.refuse(WRITE, MANY, Trouble::ReadOnly.status()),
         "shards" => {

@@ -10,8 +10,6 @@
 #[allow(dead_code, reason = "shared with the other tests")]
 mod kafka;
 mod oracle;
-#[path = "../it/qdrant_endpoint/mod.rs"]
-mod qdrant_endpoint;
 mod worker;
 mod world;
 

@@ -17,12 +17,12 @@ use bytes::Bytes;
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::source::Producer;
 use clipstream::store::{self, Store};
+use clipstream_test_support::qdrant::QdrantEndpoint;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::kafka::Kafka;
-use crate::qdrant_endpoint::QdrantEndpoint;
 use crate::worker::{ORDERS, Orders};
 
 pub const PARTITIONS: i32 = 2;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::source::Producer;
 use clipstream::store;
+use clipstream_test_support::qdrant::QdrantEndpoint;
 use serde_json::json;
 
 use crate::kafka::Kafka;
-use crate::qdrant_endpoint::QdrantEndpoint;
 use crate::worker_process::{Process, clipstream, set};
 
 /// In each topic, a round.

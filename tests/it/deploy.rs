@@ -38,6 +38,18 @@ fn every_manifest_waits_longer_for_a_stop_than_it_may_take() {
     }
 }
 
+/// Cargo reads the manifests of all members before it builds one, and `build.rs` tells the library how libjpeg-turbo was built.
+#[test]
+fn the_image_is_built_from_all_that_cargo_reads() {
+    let context = read(".dockerignore");
+    let let_through: Vec<_> = context.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap().iter().map(|member| member.as_str().unwrap());
+    let needed = ["Cargo.toml", "Cargo.lock", "build.rs", "src"].into_iter().chain(members);
+    let missing: Vec<_> = needed.filter(|path| !let_through.contains(path)).collect();
+    assert!(missing.is_empty(), ".dockerignore keeps {missing:?} from the image's build");
+}
+
 /// Whatever image and manifest: the documents name the same sum.
 #[test]
 fn the_documented_bound_of_a_stop_is_the_real_one() {

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use axum::Router;
 use axum::routing::get;
+use clipstream_test_support::needs::{self, Need};
 
 use crate::worker_failures::Topic;
 use crate::worker_process::{Endpoints, Process};
@@ -43,8 +44,7 @@ fn limit_of(process: &Process) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn descriptors_that_are_used_up_make_no_good_picture_a_dead_letter() {
     if Command::new("prlimit").arg("--version").output().is_err() {
-        eprintln!("\n*** NO prlimit: used-up descriptors are left out ***\n");
-        return;
+        return needs::go_without(Need::Prlimit, "used-up descriptors are left out");
     }
     let port = picture_server().await;
     let message = |n: u8| format!(r#"{{"image": "http://127.0.0.{n}:{port}/{n}.png"}}"#);

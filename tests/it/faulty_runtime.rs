@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clipstream::config::Settings;
+use clipstream_test_support::needs::{self, Need};
 use tempfile::TempDir;
 
 use crate::worker_failures::Topic;
@@ -16,7 +17,7 @@ pub struct FaultyRuntime {
 }
 
 impl FaultyRuntime {
-    /// None, and a word, on a machine without a C compiler.
+    /// `None` on a machine without a C compiler.
     pub fn build(test: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let built = Command::new("cc")
@@ -27,8 +28,8 @@ impl FaultyRuntime {
             .status();
         match built {
             Ok(status) => assert!(status.success(), "faulty_runtime.c compiles"),
-            Err(_) => {
-                eprintln!("\n*** NO C COMPILER: {test} is left out ***\n");
+            Err(error) => {
+                needs::go_without(Need::Cc, &format!("{error}; {test} is left out"));
                 return None;
             }
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clipstream::config::KafkaSettings;
 use clipstream::source::ensure_topics;
+use clipstream_test_support::needs;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
@@ -28,12 +29,20 @@ pub struct Kafka {
 impl Kafka {
     /// `test`: who is named when there is no broker.
     pub fn start(test: &str) -> Self {
-        if let Ok(brokers) = std::env::var("CLIPSTREAM_TEST_KAFKA") {
-            return Self { brokers: brokers.split(',').map(str::to_owned).collect(), mock: None };
+        if let Some(brokers) = needs::kafka(&format!("{test} runs on librdkafka's MOCK CLUSTER")) {
+            return Self::at(&brokers);
         }
-        eprintln!("\n*** NO KAFKA: CLIPSTREAM_TEST_KAFKA is not set; {test} runs on librdkafka's MOCK CLUSTER ***\n");
         let mock = MockCluster::new(1).expect("a mock cluster");
         Self { brokers: vec![mock.bootstrap_servers()], mock: Some(mock) }
+    }
+
+    /// `None` where there is no broker, for tests that a mock cluster cannot have.
+    pub fn real(test: &str) -> Option<Self> {
+        needs::kafka(&format!("{test} is left out")).map(|brokers| Self::at(&brokers))
+    }
+
+    pub fn at(brokers: &str) -> Self {
+        Self { brokers: brokers.split(',').map(str::to_owned).collect(), mock: None }
     }
 
     pub fn is_mock(&self) -> bool {

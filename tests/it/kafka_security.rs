@@ -15,6 +15,7 @@ use clipstream::domain::{DecodeReason, Fault, Message, Position, Stage};
 use clipstream::redact::Secret;
 use clipstream::source::{Demand, KafkaSource, Producer, Source, SourceEvent, ensure_topics};
 use clipstream::telemetry::{Component, Health, Metrics};
+use clipstream_test_support::needs;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
@@ -31,24 +32,9 @@ struct Listeners {
 
 impl Listeners {
     fn from_env(test: &str) -> Option<Self> {
-        let get = |name: &str| std::env::var(format!("CLIPSTREAM_TEST_KAFKA_{name}")).ok().filter(|v| !v.is_empty());
-        let found = (|| {
-            Some(Self {
-                ssl: get("SSL")?,
-                mtls: get("MTLS")?,
-                sasl: get("SASL")?,
-                files: get("FILES")?.into(),
-                user: get("USER")?,
-                password: get("PASSWORD")?,
-            })
-        })();
-        if found.is_none() {
-            eprintln!(
-                "\n*** SKIPPED: {test} needs CLIPSTREAM_TEST_KAFKA_SSL, _MTLS, _SASL, _FILES, _USER and _PASSWORD; \
-                 scripts/services sets them where Java and openssl are there ***\n"
-            );
-        }
-        found
+        let needs::KafkaSecurity { ssl, mtls, sasl, files, user, password } =
+            needs::kafka_security(&format!("{test} is left out"))?;
+        Some(Self { ssl, mtls, sasl, files: files.into(), user, password })
     }
 
     fn file(&self, name: &str) -> String {

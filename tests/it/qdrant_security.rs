@@ -6,8 +6,7 @@ use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::domain::{Class, StoreReason};
 use clipstream::redact::Secret;
 use clipstream::store::{QdrantStore, Store, StoreError};
-
-use crate::qdrant_endpoint::{Options, QdrantEndpoint};
+use clipstream_test_support::qdrant::{Options, QdrantEndpoint};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name)

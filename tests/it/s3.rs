@@ -9,6 +9,7 @@ use clipstream::config::{MediaSettings, S3Allowed};
 use clipstream::domain::{Class, MediaReason, MediaRecord, MediaUrl, UnchangedBy};
 use clipstream::media::{Fetch, Media, MediaClient, MediaError};
 use clipstream::telemetry::Metrics;
+use clipstream_test_support::needs::{self, Need};
 
 struct S3 {
     endpoint: String,
@@ -18,16 +19,8 @@ struct S3 {
 
 impl S3 {
     fn from_env() -> Option<Self> {
-        let get = |name: &str| std::env::var(format!("CLIPSTREAM_TEST_S3_{name}")).ok().filter(|v| !v.is_empty());
-        let found = (|| {
-            Some(Self { endpoint: get("ENDPOINT")?, access_key: get("ACCESS_KEY")?, secret_key: get("SECRET_KEY")? })
-        })();
-        if found.is_none() {
-            eprintln!(
-                "SKIPPED: CLIPSTREAM_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY are not all set; scripts/services sets them"
-            );
-        }
-        found
+        let needs::S3 { endpoint, access_key, secret_key } = needs::s3("what a server says is not tried")?;
+        Some(Self { endpoint, access_key, secret_key })
     }
 
     fn credentials(&self) -> Credentials {
@@ -111,7 +104,7 @@ async fn objects_versions_and_refusals() {
             assert_eq!(media.validators.version_id, Some(version));
             assert_eq!(s3.unchanged(&pinned, &media).await, Some(UnchangedBy::VersionId));
         }
-        _ => eprintln!("SKIPPED: this S3 server keeps no versions"),
+        _ => needs::go_without(Need::S3, "this server keeps no versions, so none are read"),
     }
 
     put(key, b"third").await;

@@ -19,12 +19,12 @@ use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::redact::Secret;
 use clipstream::source::Producer;
 use clipstream::store;
+use clipstream_test_support::qdrant::{Options, QdrantEndpoint};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rdkafka::message::{Headers, Message as _};
 use serde_json::json;
 
 use crate::kafka::Kafka;
-use crate::qdrant_endpoint::{Options, QdrantEndpoint};
 use crate::worker_process::clipstream;
 
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -19,12 +19,12 @@ use clipstream::source::LinesSource;
 use clipstream::store::{CollectionDefinition, CollectionSpec, StoredPoint};
 use clipstream::telemetry::{Component, Health, Metrics};
 use clipstream::worker::Worker;
+use clipstream_test_support::qdrant::QdrantEndpoint;
 use qdrant_client::Qdrant;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::end_to_end::checks::scroll;
-use crate::qdrant_endpoint::QdrantEndpoint;
 
 const BOTH: [&str; 2] = ["demo-emoji/v1", "demo-emoji/squashed"];
 const PATIENCE: Duration = Duration::from_secs(120);

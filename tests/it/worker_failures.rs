@@ -4,11 +4,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use clipstream::source::Producer;
+use clipstream_test_support::qdrant::{Options, QdrantEndpoint};
 use rdkafka::message::{Headers, Message as _, OwnedMessage};
 use tempfile::TempDir;
 
 use crate::kafka::Kafka;
-use crate::qdrant_endpoint::{Options, QdrantEndpoint};
 use crate::worker_process::{Process, clipstream, set};
 
 /// Nobody listens there.

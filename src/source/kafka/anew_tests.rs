@@ -1,4 +1,4 @@
-//! A log that goes back, on librdkafka's in-process mock cluster. What only a real broker shows is in `tests/it/kafka_offsets.rs`.
+//! A log that goes back, on librdkafka's in-process mock cluster. What only a real broker shows is in `tests/it/kafka_offsets/`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@
 //!
 //! | code | of | whose fault |
 //! |---|---|---|
-//! | `InvalidArgument` | a vector of another dimension, a name that is not there; but also every limit of strict mode, a full collection, memory and disk of 1.17 and 1.18 | a point's, or everybody's: [`super::blame`] finds out |
+//! | `InvalidArgument` | a vector of another dimension, a name that is not there; but also every limit of strict mode, a full collection, memory and disk of 1.18 | a point's, or everybody's: [`super::blame`] finds out |
 //! | `NotFound` | a point that is not there | another writer's |
 //! | `NotFound` | a collection, a shard | shared |
 //! | `ResourceExhausted` with `retry-after` | a rate limit | shared, and passes |
@@ -22,16 +22,17 @@ use qdrant_client::QdrantError;
 use qdrant_client::qdrant::UpdateStatus;
 use tonic::{Code, Status};
 
+use super::wordings::{
+    CERTIFICATE, CLIENT_TIMEOUT, FULL, INDEX_REQUIRED, NO_POINT, OS_ERROR, QUOTA_REACHED, RETRY_AFTER,
+    TOO_FEW_REPLICAS, TOO_LARGE,
+};
 use crate::domain::StoreReason;
 use crate::redact;
 use crate::store::StoreError;
 
 /// How the message of a status begins that no server has sent: the connection could not be opened.
 pub(super) const CONNECT_FAILED: &str = "cannot connect: ";
-/// Message of the status that tonic gives to a request that its own timeout ended.
-const CLIENT_TIMEOUT: &str = "Timeout expired";
-/// Marks `ResourceExhausted` that is no rate limit (`INSUFFICIENT_STORAGE_METADATA_KEY` in Qdrant's types.rs, from 1.19).
-const QUOTA_REACHED: &str = "qdrant-insufficient-storage";
+
 /// `doing` says what was tried, with the collection, for example `write to catalog__a`.
 pub(super) fn from_client(error: QdrantError, url: &str, doing: &str) -> StoreError {
     match error {
@@ -63,9 +64,9 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
         Code::ResourceExhausted if status.metadata().contains_key(QUOTA_REACHED) => {
             of(StoreReason::Full).hint("make room on the server, or raise its quota: writes go on by themselves then")
         }
-        Code::ResourceExhausted if !status.metadata().contains_key("retry-after") => of(StoreReason::Limited),
+        Code::ResourceExhausted if !status.metadata().contains_key(RETRY_AFTER) => of(StoreReason::Limited),
         Code::ResourceExhausted => of(StoreReason::Busy),
-        Code::Cancelled if status.message() == CLIENT_TIMEOUT => of(StoreReason::Timeout),
+        Code::Cancelled if CLIENT_TIMEOUT.is_said_by(status) => of(StoreReason::Timeout),
         Code::Aborted | Code::Cancelled => of(StoreReason::Busy),
         // A point that another worker deleted between the steps of a patch; everything else that is not found is shared.
         Code::NotFound if is_missing_point(status) => of(StoreReason::Conflict),
@@ -74,11 +75,10 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
         Code::Unimplemented => of(StoreReason::Unsupported),
         Code::DeadlineExceeded => of(StoreReason::Timeout),
         _ if said.starts_with(CONNECT_FAILED) => {
-            // Without the system's number, which differs from one system to the next.
-            let cause = said[CONNECT_FAILED.len()..].split(" (os error ").next().unwrap_or_default();
+            let cause = said[CONNECT_FAILED.len()..].split(OS_ERROR).next().unwrap_or_default();
             let message = format!("cannot reach Qdrant at {url} ({doing}): {cause}");
             let unreachable = StoreError::new(StoreReason::Unreachable, message);
-            match cause.contains("certificate") {
+            match CERTIFICATE.is_in(cause) {
                 true => unreachable.hint("check store.ca_file and the server's certificate"),
                 false => unreachable,
             }
@@ -88,25 +88,22 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
     }
 }
 
-/// Whether a read asked for more replicas than the shard has alive (`execute_and_resolve_read_operation` in Qdrant's
-/// `lib/collection/src/shards/replica_set/execute_read_operation.rs`).
+/// Whether a read asked for more replicas than the shard has alive.
 pub(super) fn lacks_replicas(error: &QdrantError) -> bool {
-    let says = |status: &Status| status.message().contains("does not have enough active replicas");
-    matches!(error, QdrantError::ResponseError { status } if says(status))
+    matches!(error, QdrantError::ResponseError { status } if TOO_FEW_REPLICAS.is_said_by(status))
 }
 
 pub(super) fn is_missing_point(status: &Status) -> bool {
-    status.message().contains("No point with id")
+    NO_POINT.is_said_by(status)
 }
 
 /// What is refused whoever asks: no message's fault. `error` is what a write of one point would be rejected with.
 pub(super) fn refused_to_all(error: StoreError) -> StoreError {
     let said = error.message;
     // Only what to do next follows from the words.
-    let says = |part: &str| said.contains(part);
-    let reason = if says("Index required but not found") {
+    let reason = if INDEX_REQUIRED.is_in(&said) {
         StoreReason::IndexMissing
-    } else if says("imit") || says("usage is at") || says("maximum number of") {
+    } else if FULL.iter().any(|wording| wording.is_in(&said)) {
         StoreReason::Full
     } else {
         StoreReason::Refuses
@@ -115,17 +112,9 @@ pub(super) fn refused_to_all(error: StoreError) -> StoreError {
     StoreError::new(reason, message).retry_after(error.retry_after)
 }
 
-/// Whether the request has more bytes than somebody on the way takes; the message says how many. tonic: `OutOfRange`,
-/// "decoded message length too large"; grpc-go and its proxies: `ResourceExhausted`, "received message larger than max";
-/// an HTTP proxy: status 413, which tonic reports as `Unknown`.
+/// Whether the request has more bytes than somebody on the way takes.
 pub(super) fn is_too_large(status: &Status) -> bool {
-    let says = |part: &str| status.message().contains(part);
-    match status.code() {
-        Code::OutOfRange => says("message length too large"),
-        Code::ResourceExhausted => says("message length too large") || says("message larger than max"),
-        Code::Unknown | Code::Internal => says("HTTP status code 413"),
-        _ => false,
-    }
+    TOO_LARGE.iter().any(|wording| wording.is_said_by(status))
 }
 
 /// Only `Completed` means durable and visible. The others are answered with success by the server.
@@ -146,11 +135,17 @@ pub(super) fn check_completed(status: i32, url: &str, doing: &str) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use clipstream_test_support::qdrant::{Trouble, status};
+
     use super::*;
     use crate::domain::Class;
 
+    fn error_of(status: Status) -> StoreError {
+        from_client(status.into(), "http://q:6334", "write")
+    }
+
     fn class_of(code: Code, message: &str) -> Class {
-        from_client(Status::new(code, message).into(), "http://q:6334", "write").class
+        error_of(Status::new(code, message)).class
     }
 
     #[test]
@@ -166,9 +161,9 @@ mod tests {
         ] {
             assert_eq!(class_of(code, "x"), Class::Outage, "{code:?}");
         }
-        assert_eq!(class_of(Code::NotFound, "Not found: Collection `a` doesn't exist!"), Class::Outage);
-        assert_eq!(class_of(Code::NotFound, "Not found: No point with id 1 found"), Class::Transient);
-        assert_eq!(class_of(Code::Cancelled, CLIENT_TIMEOUT), Class::Outage);
+        assert_eq!(error_of(status::no_collection("a")).class, Class::Outage);
+        assert_eq!(error_of(status::no_point(1)).class, Class::Transient);
+        assert_eq!(class_of(Code::Cancelled, &tonic::TimeoutExpired(()).to_string()), Class::Outage);
         for code in [Code::Aborted, Code::Cancelled, Code::ResourceExhausted] {
             assert_eq!(class_of(code, "x"), Class::Transient, "{code:?}");
         }
@@ -185,7 +180,7 @@ mod tests {
             (Code::Unknown, "grpc-status header missing, mapped from HTTP status code 413"),
         ];
         for (code, message) in said {
-            let error = from_client(Status::new(code, message).into(), "http://q:6334", "write");
+            let error = error_of(Status::new(code, message));
             assert_eq!((error.class, error.reason), (Class::Permanent, StoreReason::TooLarge), "{code:?}");
             assert!(error.to_string().contains(message), "{}", error.message);
         }
@@ -195,40 +190,39 @@ mod tests {
     #[test]
     fn what_is_refused_to_all_is_an_outage_with_a_next_step() {
         let said = [
-            ("Bad request: Max points count limit of 100 reached!", StoreReason::Full, "raise that limit"),
-            ("Bad request: Disk usage is at 96% of total capacity, exceeding", StoreReason::Full, "make room"),
-            ("Bad request: Index required but not found for \"a\"", StoreReason::IndexMissing, "index that field"),
-            ("Bad request: of a kind that comes with a later version", StoreReason::Refuses, "see the server's log"),
+            (status::points_limit(100), StoreReason::Full, "raise that limit"),
+            (Trouble::DiskLimit.status(), StoreReason::Full, "make room"),
+            (status::index_required("a", "keyword"), StoreReason::IndexMissing, "index that field"),
+            (
+                status::bad_request("of a kind that comes with a later version"),
+                StoreReason::Refuses,
+                "see the server's log",
+            ),
         ];
-        for (message, reason, next_step) in said {
-            let rejected = from_client(Status::invalid_argument(message).into(), "http://q:6334", "write");
+        for (status, reason, next_step) in said {
+            let (message, rejected) = (status.message().to_owned(), error_of(status));
             assert_eq!(rejected.class, Class::Permanent, "{message}");
             let error = refused_to_all(rejected);
             assert_eq!((error.class, error.reason), (Class::Outage, reason));
-            assert!(error.to_string().contains(message) && error.to_string().contains(next_step), "{error}");
+            assert!(error.to_string().contains(&message) && error.to_string().contains(next_step), "{error}");
         }
     }
 
     #[test]
     fn a_rate_limit_passes_and_a_quota_does_not() {
-        let exhausted = |key: &'static str| {
-            let mut status = Status::resource_exhausted("x");
-            if !key.is_empty() {
-                status.metadata_mut().insert(key, "1".parse().unwrap());
-            }
-            let error = from_client(status.into(), "http://q:6334", "write");
+        let class_and_reason = |status| {
+            let error = error_of(status);
             (error.class, error.reason)
         };
-        assert_eq!(exhausted("retry-after"), (Class::Transient, StoreReason::Busy));
-        assert_eq!(exhausted(""), (Class::Transient, StoreReason::Limited));
-        assert_eq!(exhausted(QUOTA_REACHED), (Class::Outage, StoreReason::Full));
+        let later = status::rate_later("Write", 8.0, 0.5, 1);
+        assert_eq!(class_and_reason(later), (Class::Transient, StoreReason::Busy));
+        assert_eq!(class_and_reason(status::rate_never("Write")), (Class::Transient, StoreReason::Limited));
+        assert_eq!(class_and_reason(Trouble::Quota.status()), (Class::Outage, StoreReason::Full));
     }
 
     #[test]
     fn retry_after_is_kept() {
-        let mut status = Status::resource_exhausted("slow down");
-        status.metadata_mut().insert("retry-after", "7".parse().unwrap());
-        let error = from_client(status.into(), "http://q:6334", "write");
+        let error = error_of(status::rate_later("Write", 8.0, 0.5, 7));
         assert_eq!((error.class, error.retry_after), (Class::Transient, Some(Duration::from_secs(7))));
     }
 

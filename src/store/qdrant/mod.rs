@@ -35,6 +35,7 @@ mod operations;
 mod records;
 mod setup;
 mod verify;
+mod wordings;
 
 use client::Client;
 use verify::Known;

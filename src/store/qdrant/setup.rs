@@ -10,6 +10,7 @@ use qdrant_client::qdrant::{
 };
 
 use super::client::Client;
+use super::wordings::ALREADY_EXISTS;
 use super::{QdrantStore, error};
 use crate::domain::{Class, Fingerprint, Modality, Reason, StoreReason};
 use crate::store::definition::SCALAR_QUANTILE;
@@ -91,7 +92,7 @@ impl QdrantStore {
             Err(e) => {
                 let error = self.failed(e, &format!("create collection {}", spec.name));
                 // Another worker was faster: the check that follows decides whether its collection fits.
-                if error.class == Class::Permanent && error.message.contains("already exists") {
+                if error.class == Class::Permanent && ALREADY_EXISTS.is_in(&error.message) {
                     return Ok(());
                 }
                 // A definition that the server refuses concerns every message, not the one at hand.

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
+use clipstream_test_support::services::Services;
 use serde_json::json;
 
 use crate::Error;
-use crate::services::Services;
 
 /// What a process hands out is good for so long. The SDK asks for new ones ten seconds before.
 const LIFETIME: Duration = Duration::from_secs(15);

@@ -10,6 +10,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clipstream_test_support::services::Services;
 use futures::future::try_join_all;
 use tokio::sync::Mutex;
 
@@ -17,7 +18,6 @@ use crate::Error;
 use crate::broker::Broker;
 use crate::media::{self, Media};
 use crate::proxy::Proxy;
-use crate::services::Services;
 use crate::store::StoreProcess;
 use crate::topics::{New, Topic};
 pub use outcome::Report;
@@ -50,7 +50,7 @@ pub fn topics() -> impl Iterator<Item = &'static str> {
 pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let kafka = Proxy::bind().await?;
     let (services_folder, proxy_port) = (folder.join("services"), kafka.address.port());
-    let up = move || Services::up(&services_folder, proxy_port).map_err(|e| e.to_string());
+    let up = move || Services::up(&services_folder, Some(proxy_port)).map_err(|e| e.to_string());
     let Some(services) = tokio::task::spawn_blocking(up).await?? else { return Ok(None) };
     kafka.lead_to(services.kafka_proxied.parse()?);
     media::fill_bucket(&services).await?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clipstream_test_support::services::Services;
 use tokio::sync::Mutex;
 
 use super::keys::Keys;
@@ -9,7 +10,6 @@ use crate::Error;
 use crate::broker::Broker;
 use crate::media::Media;
 use crate::proxy::{Harm, Proxy};
-use crate::services::Services;
 use crate::store::{Refusal, StoreProcess};
 use crate::topics::{New, Topic};
 

@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 
 use clipstream::config::KafkaSettings;
 use clipstream::source::ensure_topics;
+use clipstream_test_support::needs;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use serde_json::Value;
@@ -173,12 +174,9 @@ struct Broker {
 
 impl Broker {
     fn new() -> Self {
-        match std::env::var("CLIPSTREAM_TEST_KAFKA") {
-            Ok(address) => Self { address, mock: None },
-            Err(_) => {
-                eprintln!(
-                    "\n*** NO KAFKA: CLIPSTREAM_TEST_KAFKA is not set; the verbs talk to librdkafka's MOCK CLUSTER ***\n"
-                );
+        match needs::kafka("the verbs talk to librdkafka's MOCK CLUSTER") {
+            Some(address) => Self { address, mock: None },
+            None => {
                 let mock = MockCluster::new(1).expect("a mock cluster");
                 Self { address: mock.bootstrap_servers(), mock: Some(mock) }
             }

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use clipstream_test_support::needs;
 use sha2::{Digest, Sha256};
 
 /// What fetching a URL must give.
@@ -175,15 +176,7 @@ pub struct Bucket {
 
 impl Bucket {
     async fn create(run: &str) -> Option<Self> {
-        let get = |name: &str| std::env::var(format!("CLIPSTREAM_TEST_S3_{name}")).ok().filter(|v| !v.is_empty());
-        let (Some(endpoint), Some(access_key), Some(secret_key)) =
-            (get("ENDPOINT"), get("ACCESS_KEY"), get("SECRET_KEY"))
-        else {
-            eprintln!(
-                "\n*** NO S3: CLIPSTREAM_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY are not all set; end_to_end fetches those pictures over HTTP ***\n"
-            );
-            return None;
-        };
+        let needs::S3 { endpoint, access_key, secret_key } = needs::s3("end_to_end fetches those pictures over HTTP")?;
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))

@@ -1,7 +1,7 @@
 //! The main job, whole: 500 messages through Kafka, pictures over HTTP and S3, the real binary, Qdrant over gRPC.
 //!
 //! Kafka and S3 are real servers where `scripts/services` runs them (`scripts/services with cargo test end_to_end`);
-//! Qdrant is the server that `CLIPSTREAM_TEST_QDRANT_URL` names, or the endpoint of this binary with Qdrant's own engine.
+//! Qdrant is the server that `CLIPSTREAM_TEST_QDRANT_URL` names, or the double with Qdrant's own engine.
 
 mod broken;
 pub mod checks;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use clipstream::domain::ModelId;
 use clipstream::source::Producer;
 use clipstream::store::{self, Store};
+use clipstream_test_support::qdrant::server::Server;
 use rdkafka::message::{Message as _, OwnedMessage};
 
 use super::expected::Position;
 use super::media::Media;
 use super::messages::{Message, To};
 use crate::kafka::Kafka;
-use crate::qdrant_server::Server;
+use crate::store_conformance::fixture::settings_of;
 use crate::worker_process::{Process, clipstream, set};
 
 const PARTITIONS: [(To, i32); 2] = [(To::Assets, 4), (To::Captions, 2)];
@@ -34,7 +35,7 @@ impl World {
         let run = uuid::Uuid::from_u128(rand::random()).simple().to_string();
         let kafka = Kafka::start("end_to_end");
         let server = Server::start();
-        let settings = server.settings();
+        let settings = settings_of(server.address());
         let store = store::open(&settings).await.unwrap();
         let model: ModelId = "demo-emoji/v1".parse().unwrap();
         let collection = model.collection(&settings.collection_template, &server.prefix);

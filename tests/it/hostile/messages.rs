@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::domain::{AssetId, PointId};
 use clipstream::store;
+use clipstream_test_support::qdrant::QdrantEndpoint;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::qdrant_endpoint::QdrantEndpoint;
 use crate::worker_process::{clipstream, set};
 
 /// Far above what a linear reader takes for these messages, far below what a quadratic one does.

@@ -1,3 +1,5 @@
+use clipstream_test_support::qdrant::QdrantEndpoint;
+
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
     CreateAliasBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, DeleteFieldIndexCollectionBuilder,
@@ -9,7 +11,6 @@ use std::collections::HashMap;
 use tonic::Code;
 
 use super::{NAME, assert_refused, client, point, two_vectors, upsert, with_collection};
-use crate::qdrant_endpoint::QdrantEndpoint;
 
 #[tokio::test]
 async fn a_definition_is_read_back() {

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use clipstream_test_support::qdrant::{Options, QdrantEndpoint};
 use qdrant_client::Qdrant;
 use qdrant_client::config::CompressionEncoding;
 use qdrant_client::qdrant::{
@@ -10,7 +11,6 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use super::{NAME, assert_refused, client, point, upsert, with_collection};
-use crate::qdrant_endpoint::{Options, QdrantEndpoint};
 
 async fn count(client: &Qdrant) -> u64 {
     client.count(CountPointsBuilder::new(NAME)).await.unwrap().result.unwrap().count

@@ -9,14 +9,13 @@ mod strict;
 
 use std::path::Path;
 
+use clipstream_test_support::qdrant::QdrantEndpoint;
 use qdrant_client::qdrant::{
     CreateCollectionBuilder, Distance, NamedVectors, PointStruct, UpsertPointsBuilder, VectorParamsBuilder,
     VectorsConfigBuilder,
 };
 use qdrant_client::{Payload, Qdrant, QdrantError};
 use tonic::{Code, Status};
-
-use crate::qdrant_endpoint::QdrantEndpoint;
 
 const NAME: &str = "catalog__test";
 

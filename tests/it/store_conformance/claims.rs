@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clipstream::domain::{Guard, Modality, StoreReason, Vectors, Write};
 use clipstream::store::Written::{Applied, Conflict, Stale};
+use clipstream_test_support::qdrant::status;
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::read_consistency::Value;
 use qdrant_client::qdrant::{Filter, ReadConsistencyType, SetPayloadPointsBuilder};
@@ -144,12 +145,7 @@ async fn records_are_what_most_replicas_agree_on() {
     f.store.records(&f.collection, &[id("absent"), id("a")]).await.unwrap();
     assert_eq!(faults.take_consistencies(), [most, None]);
     // While a replica is dead, Qdrant refuses reads that ask for it.
-    let dead = || {
-        Status::internal(
-            "Service internal error: The replica set for shard 0 on peer 7 does not have enough active replicas",
-        )
-    };
-    faults.refuse_reads_of([most].into(), dead());
+    faults.refuse_reads_of([most].into(), status::too_few_replicas());
     assert_eq!(f.guarded(std::slice::from_ref(&write), Guard::Strict).await, [Applied]);
     // What a node refuses is asked once more: it may be another replica then.
     let distinct = |mut asked: Vec<_>| {
@@ -157,7 +153,7 @@ async fn records_are_what_most_replicas_agree_on() {
         asked
     };
     assert_eq!(distinct(faults.take_consistencies()), [most, quorum]);
-    faults.refuse_reads_of([most, quorum].into(), dead());
+    faults.refuse_reads_of([most, quorum].into(), status::too_few_replicas());
     assert_eq!(f.guarded(std::slice::from_ref(&write), Guard::Strict).await, [Applied]);
     assert_eq!(distinct(faults.take_consistencies()), [most, quorum, None]);
     // Other failures are no reason to believe fewer.

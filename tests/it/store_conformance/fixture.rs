@@ -7,14 +7,23 @@ use clipstream::domain::{
     AssetId, Deletion, Embedding, Fingerprint, Guard, Modality, Origin, Patch, Payload, Point, PointId, Position,
     Record, Vectors, Write,
 };
+use clipstream::redact::Secret;
 use clipstream::store::{self, CollectionDefinition, CollectionSpec, Query, Store, StoredPoint, Written};
+use clipstream_test_support::qdrant::server::{self, Address, Server};
+use clipstream_test_support::qdrant::{Faults, QdrantEndpoint};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::qdrant_endpoint::{Faults, QdrantEndpoint};
-use crate::qdrant_server::{self, Server};
-
 pub const DIMENSION: usize = 4;
+
+pub fn settings_of(server: &Address) -> StoreSettings {
+    StoreSettings {
+        kind: StoreKind::Qdrant,
+        url: server.url.clone(),
+        api_key: server.api_key.clone().map(Secret::new),
+        ..StoreSettings::default()
+    }
+}
 
 pub struct Fixture {
     pub store: Arc<dyn Store>,
@@ -31,12 +40,12 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let settings =
             StoreSettings { kind: StoreKind::Embedded, path: dir.path().join("store"), ..Default::default() };
-        Self::open(settings, format!("conformance__{}", qdrant_server::prefix()), None, Some(dir)).await
+        Self::open(settings, format!("conformance__{}", server::prefix()), None, Some(dir)).await
     }
 
     pub async fn qdrant() -> Self {
         let server = Server::start();
-        let (settings, collection) = (server.settings(), format!("{}__conformance", server.prefix));
+        let (settings, collection) = (settings_of(server.address()), format!("{}__conformance", server.prefix));
         Self::open(settings, collection, Some(server), None).await
     }
 
@@ -47,7 +56,7 @@ impl Fixture {
         fixture
     }
 
-    /// Of the test endpoint, where that is what there is.
+    /// Of the double, where that is what there is.
     pub fn faults(&self) -> Option<&Faults> {
         self.server.as_ref()?.double().map(QdrantEndpoint::faults)
     }

@@ -1,5 +1,5 @@
-//! What every store must do, checked through the port only: the embedded engine, and Qdrant over gRPC (the endpoint of
-//! this binary, or a server named by `CLIPSTREAM_TEST_QDRANT_URL`).
+//! What every store must do, checked through the port only: the embedded engine, and Qdrant over gRPC (the double of a server, or
+//! one named by `CLIPSTREAM_TEST_QDRANT_URL`).
 
 mod claims;
 mod durability;

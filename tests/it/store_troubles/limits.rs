@@ -1,11 +1,10 @@
 use clipstream::domain::{Class, Guard, Modality, StoreReason, Write};
 use clipstream::store::{PayloadIndex, PayloadIndexKind, StoreError};
+use clipstream_test_support::qdrant::{Trouble, status};
 use qdrant_client::qdrant::StrictModeConfig;
 use serde_json::json;
-use tonic::Status;
 
 use super::{MANY, WRITE, assert_outage, limit};
-use crate::qdrant_endpoint::Trouble;
 use crate::store_conformance::fixture::*;
 
 const V: [f32; 4] = [1.0, 2.0, 3.0, 4.0];
@@ -143,7 +142,7 @@ async fn an_index_too_many_is_no_messages_fault() {
 async fn no_trouble_of_a_server_or_cluster_is_blamed_on_a_point() {
     let f = Fixture::qdrant().await;
     let Some(double) = f.server.as_ref().unwrap().double() else { return f.end().await };
-    let later = Status::invalid_argument("Bad request: what a later version calls its newest limit");
+    let later = status::bad_request("what a later version calls its newest limit");
     let said = Trouble::ALL.map(|trouble| (format!("{trouble:?}"), trouble.status()));
     for (name, status) in said.into_iter().chain([("a later version".to_owned(), later)]) {
         for guard in [Guard::Check, Guard::Strict] {
@@ -208,7 +207,7 @@ async fn a_broken_point_is_still_told_from_a_limit() {
 async fn a_read_that_is_refused_is_no_messages_fault() {
     let f = Fixture::qdrant().await;
     let Some(double) = f.server.as_ref().unwrap().double() else { return f.end().await };
-    let refused = Status::invalid_argument("Bad request: Limit exceeded 256 > 100 for \"limit\". Help: Reduce it.");
+    let refused = status::limit_exceeded("limit", 256, 100);
     double.faults().refuse("Points/Get", MANY, refused);
     let error = f.store.records(&f.collection, &[id("a")]).await.unwrap_err();
     assert_outage(&error, StoreReason::Full, &["Limit exceeded 256 > 100"]);

@@ -1,7 +1,7 @@
 //! A Qdrant that does not take what it is given, for reasons that are no message's fault: limits, troubles of a server or a
 //! cluster, a collection that somebody made anew, nodes that are away. At the port, and through a whole worker.
 //!
-//! Against the endpoint of this binary, or where no fault has to be asked for, against `CLIPSTREAM_TEST_QDRANT_URL`.
+//! Against the double of a server, or where no fault has to be asked for, against `CLIPSTREAM_TEST_QDRANT_URL`.
 
 mod anew;
 mod limits;
@@ -10,9 +10,8 @@ mod worker;
 
 use clipstream::domain::{Class, StoreReason};
 use clipstream::store::StoreError;
+use clipstream_test_support::qdrant::server::Server;
 use qdrant_client::qdrant::{StrictModeConfig, UpdateCollectionBuilder};
-
-use crate::qdrant_server::Server;
 
 /// The call that every write of ours is.
 const WRITE: &str = "Points/UpdateBatch";

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use clipstream::config::{StoreKind, StoreSettings};
 use clipstream::domain::{Guard, StoreReason, Write};
 use clipstream::store::{self, Store};
+use clipstream_test_support::qdrant::{QdrantEndpoint, Trouble, status};
 use serde_json::json;
 
 use super::{MANY, WRITE, assert_outage};
-use crate::qdrant_endpoint::{QdrantEndpoint, Trouble};
 use crate::store_conformance::fixture::*;
 use crate::worker_process::{clipstream, set};
 
@@ -66,7 +66,7 @@ async fn what_one_cannot_serve_is_asked_of_the_next() {
     let a = QdrantEndpoint::start(dir.path());
     let b = a.another_node(0);
     let store = open(&[&a, &b], 60_000).await;
-    let unknown = tonic::Status::not_found(format!("Not found: Collection `{NAME}` doesn't exist!"));
+    let unknown = status::no_collection(NAME);
     let troubles = [
         Trouble::NoActiveReplica,
         Trouble::NoLeader,

@@ -2,13 +2,14 @@
 
 use clipstream::domain::ModelId;
 use clipstream::store::{self, CollectionDefinition, CollectionSpec};
+use clipstream_test_support::qdrant::server::Server;
+use clipstream_test_support::qdrant::{Trouble, status};
 use qdrant_client::qdrant::StrictModeConfig;
 use tempfile::TempDir;
 
 use super::anew::{create, points};
 use super::{MANY, WRITE, limit};
-use crate::qdrant_endpoint::Trouble;
-use crate::qdrant_server::Server;
+use crate::store_conformance::fixture::settings_of;
 use crate::worker_failures::Topic;
 use crate::worker_process::Process;
 
@@ -43,7 +44,7 @@ impl Running {
         let event = worker.wait_for("it serves", async |w| w.logged(serving).into_iter().next()).await;
         let ready_url = format!("http://{}/readyz", event["address"].as_str().unwrap());
         let model: ModelId = "demo-emoji/v1".parse().unwrap();
-        let collection = model.collection(&server.settings().collection_template, &server.prefix);
+        let collection = model.collection(&settings_of(server.address()).collection_template, &server.prefix);
         let mut running = Self { server, topic, worker, collection, ready_url, sent: 0, _folder: folder };
         running.send(&[FIRST]).await;
         running.all_done().await;
@@ -116,7 +117,7 @@ async fn a_full_collection_holds_a_thousand_good_messages() {
 async fn a_collection_made_anew_holds_a_thousand_good_messages() {
     let mut running = Running::start("anew").await;
     let client = running.server.client();
-    let own = store::open(&running.server.settings()).await.unwrap();
+    let own = store::open(&settings_of(running.server.address())).await.unwrap();
     let fingerprint = own.fingerprint(&running.collection).await.unwrap().unwrap();
     client.delete_collection(&running.collection).await.unwrap();
     running.send(&[("second", r#"{"op": "patch", "payload": {"price": 1}}"#)]).await;
@@ -151,7 +152,7 @@ async fn a_server_that_only_reads_holds_a_thousand_good_messages() {
 async fn a_refusal_of_a_later_version_holds_a_thousand_good_messages() {
     let mut running = Running::start("later").await;
     let Some(double) = running.server.double() else { return running.end(1).await };
-    double.faults().refuse(WRITE, MANY, tonic::Status::invalid_argument("Bad request: of a kind that is yet to come"));
+    double.faults().refuse(WRITE, MANY, status::bad_request("of a kind that is yet to come"));
     running.send_many().await;
     running.held("of a kind that is yet to come").await;
     assert_eq!(running.topic.letters().len(), 0);

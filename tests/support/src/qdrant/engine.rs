@@ -18,7 +18,7 @@ use qdrant_edge::{EdgeShard, UpdateOperation};
 use tonic::Status;
 
 use super::convert::config::engine_config;
-use super::status::{from_engine, internal, no_collection, wrong_input};
+use super::status::{collection_exists, from_engine, internal, name_is_an_alias, no_collection, wrong_input};
 use super::strict;
 use super::usage::Usage;
 
@@ -118,12 +118,10 @@ impl Engine {
         let config = engine_config(&definition)?;
         let mut state = self.state()?;
         if state.collections.contains_key(&name) {
-            return Err(Status::already_exists(format!("Wrong input: Collection `{name}` already exists!")));
+            return Err(collection_exists(&name));
         }
         if state.aliases.contains_key(&name) {
-            return Err(wrong_input(format_args!(
-                "Can't create collection with name {name}. Alias with the same name already exists"
-            )));
+            return Err(name_is_an_alias(&name));
         }
         let dir = self.dir.join("collections").join(&name);
         let shard_dir = dir.join("shard");

@@ -12,7 +12,7 @@ use qdrant_edge::{
 use tonic::Status;
 
 use super::{id_in, path_in};
-use crate::qdrant_endpoint::status::{absent, unsupported};
+use crate::qdrant::status::{absent, unsupported};
 
 pub fn optional_filter_in(filter: Option<proto::Filter>) -> Result<Option<Filter>, Status> {
     filter.map(filter_in).transpose()

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use tonic::Status;
 
 use super::{id_in, id_out, payload_in, payload_out};
-use crate::qdrant_endpoint::status::{internal, unsupported};
+use crate::qdrant::status::{internal, unsupported};
 
 pub fn point_in(point: proto::PointStruct) -> Result<PointStructPersisted, Status> {
     let proto::PointStruct { id, payload, vectors } = point;

@@ -1,158 +1,17 @@
 //! Offsets that go back, jump, or mean nothing any more, on Apache Kafka (`CLIPSTREAM_TEST_KAFKA=host:port`). librdkafka's mock
-//! cluster can do none of it, so without a broker these tests say so and pass.
+//! cluster can do none of it, so without a broker these tests are left out.
+
+mod another_owner;
+mod reader;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use clipstream::config::{KafkaSettings, PipelineSettings};
-use clipstream::domain::{Message, TopicPartition};
-use clipstream::source::{Demand, KafkaSource, Producer, Source, SourceEvent};
-use clipstream::telemetry::{Health, Metrics};
+use clipstream::source::{Demand, KafkaSource, Source};
 
 use crate::kafka::Kafka;
-
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A topic and a group of their own.
-struct World {
-    kafka: Kafka,
-    settings: KafkaSettings,
-    topic: String,
-}
-
-impl World {
-    /// `None` where there is no broker.
-    async fn new(test: &str, partitions: i32) -> Option<Self> {
-        let kafka = Kafka::start(test);
-        if kafka.is_mock() {
-            eprintln!("*** {test} needs a real broker, and is left out ***");
-            return None;
-        }
-        let topic = format!("{test}-{}", uuid::Uuid::from_u128(rand::random()).simple());
-        kafka.create_topic(&topic, partitions).await;
-        let mut settings = KafkaSettings { topics: vec![topic.clone()], group_id: topic.clone(), ..kafka.settings() };
-        for (key, value) in [("heartbeat.interval.ms", "300"), ("topic.metadata.refresh.interval.ms", "1000")] {
-            settings.properties.insert(key.into(), value.into());
-        }
-        settings.session_timeout_ms = 6_000;
-        Some(Self { kafka, settings, topic })
-    }
-
-    /// Values `{name}-0`, …
-    async fn produce(&self, name: &str, count: usize) {
-        self.produce_to(&self.topic, name, count).await;
-    }
-
-    async fn produce_to(&self, topic: &str, name: &str, count: usize) {
-        let producer = Producer::new(&self.settings).expect("a producer");
-        for n in 0..count {
-            let value = format!("{name}-{n}");
-            drop(producer.send(topic, Some(value.as_bytes()), Some(value.as_bytes()), &[]).await.expect("taken"));
-        }
-        producer.flush(PATIENCE).await.expect("everything is delivered");
-    }
-
-    async fn reader(&self) -> Reader {
-        let (health, metrics) = (Health::new(), Arc::new(Metrics::default()));
-        let pipeline = PipelineSettings { drain_deadline_ms: 5_000, ..PipelineSettings::default() };
-        let source = KafkaSource::connect(&self.settings, Vec::new(), &pipeline, health.clone(), metrics.clone());
-        let source = Box::new(source.await.expect("the broker is there"));
-        Reader { source, health, metrics, epochs: BTreeMap::new(), messages: Vec::new(), settles: true }
-    }
-
-    fn committed(&self) -> BTreeMap<i32, i64> {
-        self.kafka.committed(&self.settings.group_id, &self.topic)
-    }
-
-    async fn make_anew(&self, partitions: i32) {
-        self.kafka.delete_topics(&[&self.topic]).await;
-        let deadline = Instant::now() + PATIENCE;
-        // The broker deletes in the background, and refuses the name until then.
-        while !self.kafka.try_create_topic(&self.topic, partitions).await {
-            assert!(Instant::now() < deadline, "the topic is not made anew");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    async fn end(self, reader: Reader) {
-        reader.source.close().await.expect("leaves");
-        self.kafka.delete_topics(&[&self.topic]).await;
-    }
-}
-
-/// A source, and a pipeline that settles what it takes at once, or never.
-struct Reader {
-    source: Box<KafkaSource>,
-    health: Health,
-    metrics: Arc<Metrics>,
-    epochs: BTreeMap<TopicPartition, u64>,
-    messages: Vec<Message>,
-    settles: bool,
-}
-
-impl Reader {
-    async fn step(&mut self, demand: Demand) {
-        let event = tokio::time::timeout(Duration::from_millis(20), self.source.next(demand)).await;
-        let Ok(event) = event else { return };
-        match event.expect("the source goes on") {
-            SourceEvent::Assigned { epoch, partitions } => {
-                self.epochs.extend(partitions.into_iter().map(|partition| (partition, epoch)));
-            }
-            SourceEvent::Message(message) => {
-                let partition = message.position.topic_partition();
-                match self.epochs.get(&partition).expect("it was assigned") {
-                    epoch if *epoch == message.epoch => {}
-                    epoch => return assert!(message.epoch < *epoch, "an epoch that was not announced"),
-                }
-                let next = message.position.offset + 1;
-                self.messages.push(message);
-                if self.settles {
-                    self.source.commit(vec![(partition, next)]).await.expect("the source takes it over");
-                }
-            }
-            SourceEvent::Revoking(revocation) => revocation.complete(Vec::new()),
-            SourceEvent::Lost { .. } => {}
-            SourceEvent::End => panic!("a topic has no end"),
-        }
-    }
-
-    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        self.until_with(Demand::Messages, what, done).await;
-    }
-
-    async fn until_with(&mut self, demand: Demand, what: &str, done: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !done(self) {
-            assert!(Instant::now() < deadline, "{what}: {} messages, {:?}", self.messages.len(), self.health);
-            self.step(demand).await;
-        }
-    }
-
-    fn values(&self) -> BTreeSet<String> {
-        self.messages.iter().filter_map(|m| Some(String::from_utf8_lossy(m.value.as_ref()?).into_owned())).collect()
-    }
-
-    /// Whether all of these came.
-    fn has(&self, name: &str, numbers: std::ops::Range<usize>) -> bool {
-        let values = self.values();
-        numbers.into_iter().all(|n| values.contains(&format!("{name}-{n}")))
-    }
-
-    fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.metrics.encode();
-        text.lines().find(|line| line.starts_with(name))?.rsplit(' ').next()?.parse().ok()
-    }
-
-    fn lag(&self) -> Option<i64> {
-        let lag = self.source.lag();
-        (!lag.is_empty()).then(|| lag.iter().map(|(_, messages)| messages).sum())
-    }
-
-    fn skipped(&self) -> f64 {
-        self.metric("clipstream_messages_skipped_total").unwrap_or(0.0)
-    }
-}
+use reader::{Reader, World};
 
 fn offsets(pairs: &[(i32, i64)]) -> BTreeMap<i32, i64> {
     pairs.iter().copied().collect()

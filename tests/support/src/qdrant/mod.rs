@@ -1,11 +1,12 @@
 //! A Qdrant endpoint for tests: Qdrant's own engine (`qdrant-edge`) behind Qdrant's own gRPC protocol, on a real socket.
+//! It imitates Qdrant 1.18.3 ([`IMITATES`]), and, where a test asks for it ([`Trouble`]), what 1.17 and 1.19 say otherwise.
 //!
 //! So the real client can be tested for what it sends and for what an engine then makes of it, with no server to
 //! install. The rules:
 //!
 //! - What the endpoint answers was done by the engine. A call, a field or a value that it does not support is refused
 //!   with `Unimplemented` (or `InvalidArgument`, where Qdrant refuses it too), never ignored.
-//! - Errors carry the code and the wording of a Qdrant server; `status` and `strict` say by which of its files.
+//! - Errors carry the code and the wording of a Qdrant server; [`status`] has them all, and says in which of its files they were read.
 //! - A collection's strict mode is enforced as a server does. What else a server or cluster may be in (`Trouble`), or somebody
 //!   may do to a collection ([`QdrantEndpoint::supplant`]), is for a test to ask for.
 //! - An answered update is on disk: it outlives [`QdrantEndpoint::stop`], a drop, and the process.
@@ -13,9 +14,6 @@
 //! What it is not: no cluster, no optimizer (every search is a full scan, and exact), no sparse or multi vectors, no geo
 //! conditions, no snapshots. An upsert batch holds its collection until it is done, while a server lets
 //! other writers in between its operations.
-
-// One of the binaries that include this module never uses all of it.
-#![allow(dead_code)]
 
 mod collections;
 mod convert;
@@ -25,9 +23,11 @@ mod lost_index;
 mod operations;
 mod points;
 mod reads;
+pub mod server;
 mod service;
-mod status;
+pub mod status;
 mod strict;
+mod trouble;
 mod usage;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -52,8 +52,10 @@ use engine::Engine;
 pub use gate::Faults;
 use gate::Gate;
 use service::Service;
-#[allow(unused_imports)]
-pub use status::Trouble;
+pub use trouble::Trouble;
+
+/// The server version that this is a double of.
+pub const IMITATES: &str = "1.18.3";
 
 /// How long a stop waits for calls under way, and a start for a predecessor to let go of the port.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use qdrant_edge::{
 };
 use tonic::Status;
 
-use crate::qdrant_endpoint::status::{absent, unsupported};
+use crate::qdrant::status::{absent, unsupported};
 
 /// Refuses the settings that every kind of index has and the engine does not.
 macro_rules! no_newer_settings {

@@ -1,45 +1,32 @@
 //! The Qdrant that a test runs against: the server that `CLIPSTREAM_TEST_QDRANT_URL` names (with
-//! `CLIPSTREAM_TEST_QDRANT_API_KEY`, where it wants one), or else the endpoint of this binary with Qdrant's own engine.
+//! `CLIPSTREAM_TEST_QDRANT_API_KEY`, where it wants one), or else the double with Qdrant's own engine.
 //!
 //! A server is somebody's, and outlives the test. So every name begins with a prefix that nobody else has, and whatever begins
 //! with it is deleted in the end, however the test ended.
 
-// One of the binaries that include this module never uses all of it.
-#![allow(dead_code)]
-
 use std::path::Path;
 use std::process::Command;
 
-use clipstream::config::{StoreKind, StoreSettings};
-use clipstream::redact::Secret;
 use qdrant_client::Qdrant;
 use tempfile::TempDir;
 
-use crate::qdrant_endpoint::QdrantEndpoint;
+use super::QdrantEndpoint;
 
 const URL: &str = "CLIPSTREAM_TEST_QDRANT_URL";
 const API_KEY: &str = "CLIPSTREAM_TEST_QDRANT_API_KEY";
 
-/// A server that was there before.
+/// Where a server is, and the key that it wants.
 #[derive(Clone, Debug)]
-pub struct Real {
+pub struct Address {
     pub url: String,
     pub api_key: Option<String>,
 }
 
-impl Real {
+impl Address {
+    /// Of a server that was there before.
     pub fn named() -> Option<Self> {
         let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Some(Self { url: given(URL)?, api_key: given(API_KEY) })
-    }
-
-    pub fn settings(&self) -> StoreSettings {
-        StoreSettings {
-            kind: StoreKind::Qdrant,
-            url: self.url.clone(),
-            api_key: self.api_key.clone().map(Secret::new),
-            ..StoreSettings::default()
-        }
     }
 
     pub fn client(&self) -> Qdrant {
@@ -76,23 +63,23 @@ pub fn prefix() -> String {
 
 /// Cleans up when it is dropped, also by a test that fails.
 pub struct Leftovers {
-    real: Real,
+    address: Address,
     prefix: String,
 }
 
 impl Leftovers {
-    pub fn of(real: Real, prefix: String) -> Self {
-        Self { real, prefix }
+    pub fn of(address: Address, prefix: String) -> Self {
+        Self { address, prefix }
     }
 }
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
-        let (real, prefix) = (self.real.clone(), self.prefix.clone());
+        let (address, prefix) = (self.address.clone(), self.prefix.clone());
         // A runtime of its own: the test's may be what drops this, or gone.
         let cleaned = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(real.clean_up(&prefix))
+            runtime.block_on(address.clean_up(&prefix))
         });
         match cleaned.join() {
             Ok(Ok(())) => {}
@@ -104,7 +91,7 @@ impl Drop for Leftovers {
 
 pub struct Server {
     pub prefix: String,
-    at: Real,
+    at: Address,
     /// None: a server that was there before.
     endpoint: Option<QdrantEndpoint>,
     _leftovers: Option<Leftovers>,
@@ -114,10 +101,10 @@ pub struct Server {
 impl Server {
     pub fn start() -> Self {
         let prefix = prefix();
-        match Real::named() {
-            Some(real) => {
-                let leftovers = Some(Leftovers::of(real.clone(), prefix.clone()));
-                Self { prefix, at: real, endpoint: None, _leftovers: leftovers, _dir: None }
+        match Address::named() {
+            Some(at) => {
+                let leftovers = Some(Leftovers::of(at.clone(), prefix.clone()));
+                Self { prefix, at, endpoint: None, _leftovers: leftovers, _dir: None }
             }
             None => {
                 let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder for the endpoint: {error}"));
@@ -129,16 +116,12 @@ impl Server {
 
     fn endpoint(prefix: String, dir: &Path) -> Self {
         let endpoint = QdrantEndpoint::start(dir);
-        let at = Real { url: endpoint.url(), api_key: None };
+        let at = Address { url: endpoint.url(), api_key: None };
         Self { prefix, at, endpoint: Some(endpoint), _leftovers: None, _dir: None }
     }
 
-    pub fn url(&self) -> &str {
-        &self.at.url
-    }
-
-    pub fn settings(&self) -> StoreSettings {
-        self.at.settings()
+    pub fn address(&self) -> &Address {
+        &self.at
     }
 
     /// Qdrant's own client, for what an operator does.
@@ -153,7 +136,7 @@ impl Server {
 
     /// Has a worker use it, under a catalog of the test's own.
     pub fn configure(&self, command: &mut Command) {
-        for (key, value) in [("kind", "qdrant"), ("url", self.url()), ("catalog", &self.prefix)] {
+        for (key, value) in [("kind", "qdrant"), ("url", &self.at.url), ("catalog", &self.prefix)] {
             command.arg("--set").arg(format!("store.{key}={value}"));
         }
         if let Some(key) = &self.at.api_key {

@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::filter::filter_in;
 use super::{ids_in, paths_in};
-use crate::qdrant_endpoint::status::absent;
+use crate::qdrant::status::absent;
 
 /// The points that an update is for.
 pub enum Points {
@@ -34,7 +34,7 @@ pub fn points_in(selector: Option<proto::PointsSelector>) -> Result<Points, Stat
     match selector.and_then(|selector| selector.points_selector_one_of) {
         Some(PointsSelectorOneOf::Points(list)) => Ok(Points::Ids(ids_in(list.ids)?)),
         Some(PointsSelectorOneOf::Filter(filter)) => Ok(Points::Matching(filter_in(filter)?)),
-        None => Err(Status::invalid_argument("PointSelector is expected")),
+        None => Err(Status::invalid_argument("PointSelector is missing")),
     }
 }
 

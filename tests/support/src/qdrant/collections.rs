@@ -21,18 +21,16 @@ use super::convert::config::config_out;
 use super::convert::index::index_out;
 use super::engine::{Collection, Engine};
 use super::service::{Service, refuse};
-use super::status::{absent, no_collection};
-use super::strict;
-
-/// The protocol version that the engine corresponds to; the suffix tells that this is not a Qdrant server.
-pub const VERSION: &str = "1.18.0-test-endpoint";
+use super::status::{absent, collection_exists, no_alias, no_collection};
+use super::{IMITATES, strict};
 
 #[tonic::async_trait]
 impl Qdrant for Service {
     async fn health_check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckReply>, Status> {
         Ok(Response::new(HealthCheckReply {
             title: "clipstream test endpoint on qdrant-edge 0.7.2".to_owned(),
-            version: VERSION.to_owned(),
+            // The suffix tells that this is not a Qdrant server.
+            version: format!("{IMITATES}-test-endpoint"),
             commit: None,
         }))
     }
@@ -109,7 +107,7 @@ impl Collections for Service {
         let ChangeAliases { actions, timeout } = request.into_inner();
         let actions = actions
             .into_iter()
-            .map(|operation| operation.action.ok_or_else(|| Status::invalid_argument("Malformed AliasOperation")))
+            .map(|operation| operation.action.ok_or_else(|| Status::invalid_argument("Malformed AliasOperation type")))
             .collect::<Result<Vec<_>, _>>()?;
         self.change(timeout, move |engine| change_aliases(engine, actions).map(|()| true)).await
     }
@@ -191,17 +189,17 @@ fn info(collection: &Collection) -> CollectionInfo {
 }
 
 fn change_aliases(engine: &Engine, actions: Vec<Action>) -> Result<(), Status> {
-    engine.change_aliases(|aliases, collection_exists| {
+    engine.change_aliases(|aliases, is_collection| {
         let free = |alias: &str| {
-            if collection_exists(alias) {
-                return Err(Status::already_exists(format!("Wrong input: Collection `{alias}` already exists!")));
+            if is_collection(alias) {
+                return Err(collection_exists(alias));
             }
             Ok(())
         };
         for action in actions {
             match action {
                 Action::CreateAlias(create) => {
-                    if !collection_exists(&create.collection_name) {
+                    if !is_collection(&create.collection_name) {
                         return Err(no_collection(&create.collection_name));
                     }
                     free(&create.alias_name)?;
@@ -209,9 +207,8 @@ fn change_aliases(engine: &Engine, actions: Vec<Action>) -> Result<(), Status> {
                 }
                 Action::RenameAlias(rename) => {
                     free(&rename.new_alias_name)?;
-                    let collection = aliases.remove(&rename.old_alias_name).ok_or_else(|| {
-                        Status::not_found(format!("Not found: Alias {} does not exists!", rename.old_alias_name))
-                    })?;
+                    let collection =
+                        aliases.remove(&rename.old_alias_name).ok_or_else(|| no_alias(&rename.old_alias_name))?;
                     aliases.insert(rename.new_alias_name, collection);
                 }
                 Action::DeleteAlias(delete) => {

@@ -9,7 +9,7 @@ use qdrant_client::qdrant as proto;
 use qdrant_client::qdrant::points_update_operation::Operation;
 use tonic::Status;
 
-use super::status::rate_limited;
+use super::status::{rate_later, rate_never};
 
 /// Checks between two looks at how much there is (`UPDATE_INTERVAL` in Qdrant's collection_size_stats.rs).
 const REFRESHED_EVERY: u64 = 32;
@@ -70,8 +70,7 @@ impl Usage {
         let Some(capacity) = per_minute else { return Ok(()) };
         let (cost, full) = (cost as f64, f64::from(capacity));
         if cost > full {
-            let why = "request larger than rate limiter capacity, please try to split your request";
-            return Err(rate_limited(&format!("{kind} rate limit exceeded, {why}"), None));
+            return Err(rate_never(kind));
         }
         let mut state = self.lock();
         let new = || Bucket { capacity, tokens: full, at: Instant::now() };
@@ -88,11 +87,7 @@ impl Usage {
         }
         let wait = Duration::from_secs_f64((cost - bucket.tokens) * 60.0 / full);
         let seconds = wait.as_secs_f32().ceil() as u64;
-        let description = format!(
-            "{kind} rate limit exceeded: Operation requires {cost} tokens but only {:.1} were available. Retry after {seconds}s",
-            bucket.tokens
-        );
-        Err(rate_limited(&description, Some(seconds)))
+        Err(rate_later(kind, cost, bucket.tokens, seconds))
     }
 
     fn lock(&self) -> MutexGuard<'_, UsageState> {

@@ -12,7 +12,7 @@ use qdrant_client::qdrant::{PointId, ReadConsistency};
 use tonic::Status;
 
 use super::lost_index;
-use super::status::unsupported;
+use super::status::{no_api_key, unsupported};
 
 /// Faults to come. A call is named as in its path, `Points/Upsert`; an empty name means any call.
 #[derive(Default)]
@@ -195,7 +195,7 @@ pub async fn admit(State(gate): State<Arc<Gate>>, request: Request, next: Next) 
     if let Some(api_key) = &gate.api_key {
         let sent = request.headers().get("api-key").and_then(|value| value.to_str().ok());
         if sent != Some(api_key) {
-            return Status::unauthenticated("Must provide an API key or an Authorization bearer token").into_http();
+            return no_api_key().into_http();
         }
     }
     match gate.faults.take_for(&call) {

@@ -1,17 +1,17 @@
-//! Kafka and S3 of the campaign's own (`scripts/services` with a folder of its own), so that the broker may crash.
+//! Kafka and S3 of a test's own (`scripts/services` with a folder of its own), so that the broker may crash.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Error;
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The servers. Dropping it stops them.
 pub struct Services {
     folder: PathBuf,
-    proxy_port: u16,
+    proxy_port: Option<u16>,
     pub kafka: String,
-    /// The listener that is advertised as the proxy's address.
+    /// The listener that is advertised as the proxy's address; without a proxy, the same as `kafka`.
     pub kafka_proxied: String,
     pub s3: String,
     pub s3_access_key: String,
@@ -19,8 +19,11 @@ pub struct Services {
 }
 
 impl Services {
-    /// `None`: this machine cannot have them; what is missing is on standard error.
-    pub fn up(folder: &Path, proxy_port: u16) -> Result<Option<Self>, Error> {
+    /// `None`: this machine cannot have them; what is missing is on standard error. `proxy_port`: where a proxy stands before Kafka.
+    ///
+    /// # Errors
+    /// A server that this machine can have does not start.
+    pub fn up(folder: &Path, proxy_port: Option<u16>) -> Result<Option<Self>, Error> {
         let mut services = Self {
             folder: folder.to_owned(),
             proxy_port,
@@ -35,8 +38,8 @@ impl Services {
         let variables: BTreeMap<&str, &str> =
             exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')).collect();
         let get = |name: &str| variables.get(format!("CLIPSTREAM_TEST_{name}").as_str()).map(|v| (*v).to_owned());
-        let found =
-            (get("KAFKA"), get("KAFKA_PROXIED"), get("S3_ENDPOINT"), get("S3_ACCESS_KEY"), get("S3_SECRET_KEY"));
+        let proxied = get("KAFKA_PROXIED").or_else(|| get("KAFKA").filter(|_| proxy_port.is_none()));
+        let found = (get("KAFKA"), proxied, get("S3_ENDPOINT"), get("S3_ACCESS_KEY"), get("S3_SECRET_KEY"));
         let (Some(kafka), Some(kafka_proxied), Some(s3), Some(s3_access_key), Some(s3_secret_key)) = found else {
             return Ok(None);
         };
@@ -47,6 +50,9 @@ impl Services {
     }
 
     /// kill -9 of the broker.
+    ///
+    /// # Errors
+    /// The script failed.
     pub fn crash_kafka(&self) -> Result<(), Error> {
         self.script(&["crash", "kafka"]).map(drop)
     }
@@ -66,11 +72,12 @@ impl Services {
     }
 
     fn script(&self, arguments: &[&str]) -> Result<String, Error> {
-        let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services"))
-            .args(arguments)
-            .env("CLIPSTREAM_SERVICES_DIR", &self.folder)
-            .env("CLIPSTREAM_SERVICES_KAFKA_PROXY", self.proxy_port.to_string())
-            .output()?;
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/services"));
+        command.args(arguments).env("CLIPSTREAM_SERVICES_DIR", &self.folder);
+        // This one's alone, whatever the caller's environment has.
+        command
+            .env("CLIPSTREAM_SERVICES_KAFKA_PROXY", self.proxy_port.map_or_else(String::new, |port| port.to_string()));
+        let output = command.output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         if said.contains("***") {
             eprintln!("{said}");
@@ -85,7 +92,7 @@ impl Services {
 impl Drop for Services {
     fn drop(&mut self) {
         if let Err(error) = self.script(&["down"]) {
-            eprintln!("chaos: {error}");
+            eprintln!("scripts/services in {}: {error}", self.folder.display());
         }
     }
 }

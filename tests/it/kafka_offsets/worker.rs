@@ -45,11 +45,7 @@ struct World {
 impl World {
     /// `None` where there is no broker.
     async fn new(test: &str) -> Option<Self> {
-        let kafka = Kafka::start(test);
-        if kafka.is_mock() {
-            eprintln!("*** {test} needs a real broker, and is left out ***");
-            return None;
-        }
+        let kafka = Kafka::real(test)?;
         let topic = format!("{test}-{}", uuid::Uuid::from_u128(rand::random()).simple());
         kafka.create_topic(&topic, 1).await;
         kafka.create_topic(&format!("{topic}.dlq"), 1).await;

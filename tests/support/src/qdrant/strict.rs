@@ -17,9 +17,7 @@ use qdrant_client::qdrant::{StrictModeConfig, vector, vectors, vectors_config};
 use tonic::Status;
 
 use super::engine::Collection;
-use super::status::{absent, bad_request, wrong_input};
-
-const MB: f32 = 1024.0 * 1024.0;
+use super::status::{self, absent, wrong_input};
 
 /// Refuses what the endpoint would otherwise ignore.
 #[allow(deprecated)]
@@ -69,10 +67,7 @@ pub fn check_index(collection: &Collection) -> Result<(), Status> {
     let Some(config) = enabled(collection) else { return Ok(()) };
     let count = collection.shard.info().payload_schema.len() as u64;
     match config.max_payload_index_count.filter(|max| count >= *max) {
-        Some(max) => Err(strict(
-            &format!("Collection already has the maximum number of payload indices ({max})"),
-            "Please delete an existing index before creating a new one.",
-        )),
+        Some(max) => Err(status::too_many_indexes(max)),
         None => Ok(()),
     }
 }
@@ -93,7 +88,7 @@ pub fn check_read(collection: &Collection, read: Read<'_>) -> Result<(), Status>
         check_filter(collection, &config, filter, config.unindexed_filtering_retrieve)?;
     }
     if read.exact && config.search_allow_exact == Some(false) {
-        return Err(strict("Exact search disabled!", "Set exact=false."));
+        return Err(status::exact_search_disabled());
     }
     check_timeout(&config, read.timeout)?;
     collection.usage.spend("Read", config.read_rate_limit, read.points.max(1))
@@ -145,13 +140,13 @@ fn check_sizes(collection: &Collection, config: &StrictModeConfig, all: bool) ->
     let (points, payload_bytes) = collection.usage.estimate(|| collection.shard.info().points_count as u64);
     let vector_bytes = points * sizes(&collection.definition()).values().map(|size| size * 4).sum::<u64>();
     if let Some(max) = vectors_max.filter(|max| vector_bytes >= *max) {
-        return Err(bad_request(format_args!("Max vector storage size limit of {}MB reached!", max as f32 / MB)));
+        return Err(status::vectors_limit(max));
     }
     if let Some(max) = payload_max.filter(|max| payload_bytes >= *max) {
-        return Err(bad_request(format_args!("Max payload storage size limit of {}MB reached!", max as f32 / MB)));
+        return Err(status::payload_limit(max));
     }
     match points_max.filter(|max| points >= *max) {
-        Some(max) => Err(bad_request(format_args!("Max points count limit of {max} reached!"))),
+        Some(max) => Err(status::points_limit(max)),
         None => Ok(()),
     }
 }
@@ -185,21 +180,16 @@ fn check_filter(
             keys
         });
         if let Some((key, types)) = keys.into_iter().find(|(key, _)| !indexed.contains(key)) {
-            let error = format!("Index required but not found for \"{key}\" of one of the following types: [{types}]");
-            return Err(strict(&error, "Create an index for this key or use a different filter."));
+            return Err(status::index_required(&key, types));
         }
     }
     let conditions = fold(filter, 0, &mut |count, _| count + 1);
     if let Some(max) = config.filter_max_conditions.filter(|max| conditions > *max) {
-        let error = format!("Filter condition limit reached ({conditions} > {max})");
-        return Err(strict(&error, "Reduce the amount of conditions of your filter."));
+        return Err(status::too_many_conditions(conditions, max));
     }
     let largest = fold(filter, 0, &mut |largest: u64, condition| largest.max(size_of(condition)));
     match config.condition_max_size.filter(|max| largest > *max) {
-        Some(max) => {
-            let error = format!("Condition size limit reached ({largest} > {max})");
-            Err(strict(&error, "Reduce the size of your condition."))
-        }
+        Some(max) => Err(status::condition_too_large(largest, max)),
         None => Ok(()),
     }
 }
@@ -247,16 +237,9 @@ fn check_timeout(config: &StrictModeConfig, timeout: Option<u64>) -> Result<(), 
 
 fn at_most(value: Option<u64>, limit: Option<u64>, name: &str) -> Result<(), Status> {
     match (value, limit) {
-        (Some(value), Some(limit)) if value > limit => Err(strict(
-            &format!("Limit exceeded {value} > {limit} for \"{name}\""),
-            &format!("Reduce the \"{name}\" parameter to or below {limit}."),
-        )),
+        (Some(value), Some(limit)) if value > limit => Err(status::limit_exceeded(name, value, limit)),
         _ => Ok(()),
     }
-}
-
-fn strict(error: &str, help: &str) -> Status {
-    bad_request(format_args!("{error}. Help: {help}"))
 }
 
 /// Dimensions by vector name.

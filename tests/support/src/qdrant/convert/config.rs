@@ -17,8 +17,8 @@ use qdrant_edge::{
 };
 use tonic::Status;
 
-use crate::qdrant_endpoint::status::{absent, unsupported, wrong_input};
-use crate::qdrant_endpoint::strict;
+use crate::qdrant::status::{absent, unsupported, wrong_input};
+use crate::qdrant::strict;
 
 pub fn engine_config(create: &proto::CreateCollection) -> Result<EdgeConfig, Status> {
     absent(&create.sparse_vectors_config, "sparse vectors")?;

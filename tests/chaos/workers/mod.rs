@@ -1,11 +1,12 @@
 //! The workers: real `clipstream run` processes, and what keeps as many of them running as there should be.
 
+mod choice;
+mod process;
+
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -15,6 +16,8 @@ use crate::clock::Clock;
 use crate::crash::{self, Words};
 use crate::journal::Journal;
 use crate::shared::{Runtime, StandIn};
+
+pub use process::{BUILT, MODEL_FOLDER, clipstream, signal};
 
 /// A worker that could not start is replaced after this.
 const RESTART_PAUSE: Duration = Duration::from_millis(1000);
@@ -206,160 +209,6 @@ impl Pool {
         std::fs::read(self.log(number)).is_ok_and(|log| String::from_utf8_lossy(&log).contains(what))
     }
 
-    fn start(&self, number: u32, with_clock: bool, with_runtime: bool) -> Result<Worker, Error> {
-        let folder = self.folder(number);
-        std::fs::create_dir_all(&folder)?;
-        let mut command = clipstream(&self.how.program, &folder);
-        for (key, value) in &self.how.settings {
-            command.arg("--set").arg(format!("{key}={value}"));
-        }
-        command.envs(self.how.environment.iter().map(|(k, v)| (k, v)));
-        let clock = match &self.how.clocks {
-            Some(library) if with_clock => {
-                Some(Clock::give(&mut command, library, self.how.log_folder.join(format!("clock-{number}")))?)
-            }
-            _ => None,
-        };
-        let runtime = match &self.how.runtimes {
-            Some(stand_in) if with_runtime => {
-                Some(stand_in.give(&mut command, self.how.log_folder.join(format!("runtime-{number}")))?)
-            }
-            _ => None,
-        };
-        let started = SystemTime::now();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let stderr = BufReader::new(child.stderr.take().ok_or("no standard error")?);
-        let (served, journal) = (Arc::new(AtomicBool::new(false)), self.journal.clone());
-        let address = Arc::new(OnceLock::new());
-        let (mut log, serves, is_at) = (File::create(self.log(number))?, served.clone(), address.clone());
-        let reader = Some(std::thread::spawn(move || {
-            let mut words = Words::default();
-            for line in stderr.lines().map_while(Result::ok) {
-                journal.line(number, &line);
-                words.hear(&line);
-                if line.contains(r#""message":"partitions assigned""#) {
-                    serves.store(true, Ordering::Relaxed);
-                }
-                if let Some(at) = serving_at(&line) {
-                    // A process serves once.
-                    let _ = is_at.set(at);
-                }
-                // A full disk must not stop the campaign; the log is for people.
-                let _ = writeln!(log, "{line}");
-            }
-            words
-        }));
-        let (paused, sent, lost) = (false, None, false);
-        Ok(Worker { number, child, clock, runtime, lost, address, reader, started, ended: None, served, paused, sent })
-    }
-
-    /// Where it runs, and leaves its core file. Its own: the file may have no other name.
-    fn folder(&self, number: u32) -> PathBuf {
-        self.how.log_folder.join(format!("worker-{number}"))
-    }
-
-    fn log(&self, number: u32) -> PathBuf {
-        self.how.log_folder.join(format!("worker-{number}.log"))
-    }
-
-    /// kill -9 of one. `pick` chooses; `None`: there is none to choose.
-    pub fn kill(&self, pick: usize) -> Option<u32> {
-        self.one(pick, |worker| {
-            worker.sent = Some(SIGKILL);
-            // It may have ended this very moment.
-            let _ = worker.child.kill();
-        })
-    }
-
-    /// SIGTERM to one.
-    pub fn terminate(&self, pick: usize) -> Option<u32> {
-        self.one(pick, |worker| {
-            worker.sent = Some(SIGTERM);
-            signal(worker.child.id(), "TERM");
-        })
-    }
-
-    /// SIGSTOP to one.
-    pub fn pause(&self, pick: usize) -> Option<u32> {
-        self.one(pick, |worker| {
-            worker.paused = true;
-            signal(worker.child.id(), "STOP");
-        })
-    }
-
-    /// SIGCONT to the one that was paused, if it is still there.
-    pub fn resume(&self, number: u32) {
-        for worker in self.state().running.iter_mut().filter(|worker| worker.number == number) {
-            worker.paused = false;
-            signal(worker.child.id(), "CONT");
-        }
-    }
-
-    /// Sets the clock of one that has one. `None`: none has.
-    pub fn set_clock(&self, pick: usize, offset_s: i64) -> Result<Option<u32>, Error> {
-        let mut set = Ok(());
-        let act = |worker: &mut Worker| set = worker.clock.as_ref().map_or(Ok(()), |clock| clock.set(offset_s));
-        let worker = self.one_of(pick, |worker| worker.clock.is_some(), act);
-        set.map(|()| worker)
-    }
-
-    /// Sets the clock right of the one that it was set wrong of, if it is still there.
-    pub fn right_clock(&self, number: u32) -> Result<(), Error> {
-        let state = self.state();
-        let clock =
-            state.running.iter().find(|worker| worker.number == number).and_then(|worker| worker.clock.as_ref());
-        clock.map_or(Ok(()), |clock| clock.set(0))
-    }
-
-    /// One whose model runtime can be made to fail; `lost`: and never works again. `None`: none has.
-    pub fn runtime(&self, pick: usize, lost: bool) -> Option<(u32, Runtime)> {
-        let mut found = None;
-        let act = |worker: &mut Worker| {
-            worker.lost = lost;
-            found = worker.runtime.clone();
-        };
-        let worker = self.one_of(pick, |worker| worker.runtime.is_some() && !worker.lost, act)?;
-        found.map(|runtime| (worker, runtime))
-    }
-
-    /// How a worker ended whose runtime was lost: `None`, it has not; no code, it was killed.
-    pub fn end_of_lost(&self, number: u32) -> Option<Option<i32>> {
-        self.state().lost.get(&number).copied()
-    }
-
-    /// Number and process of one, and where it serves its metrics.
-    pub fn process(&self, pick: usize) -> Option<(u32, u32, String)> {
-        let mut found = None;
-        let act = |worker: &mut Worker| found = worker.address.get().map(|at| (worker.child.id(), at.clone()));
-        let worker = self.one(pick, act)?;
-        found.map(|(process, at)| (worker, process, at))
-    }
-
-    /// Whether it still runs.
-    pub fn runs(&self, number: u32) -> bool {
-        self.state().running.iter().any(|worker| worker.number == number && worker.sent.is_none())
-    }
-
-    /// Whether one of them has begun to consume.
-    pub fn serves(&self) -> bool {
-        self.state().running.iter().any(|worker| worker.served.load(Ordering::Relaxed))
-    }
-
-    /// One of those that consume and are left alone so far.
-    fn one(&self, pick: usize, act: impl FnOnce(&mut Worker)) -> Option<u32> {
-        self.one_of(pick, |_| true, act)
-    }
-
-    fn one_of(&self, pick: usize, fits: impl Fn(&Worker) -> bool, act: impl FnOnce(&mut Worker)) -> Option<u32> {
-        let mut state = self.state();
-        let free = |w: &&mut Worker| !w.paused && w.sent.is_none() && w.served.load(Ordering::Relaxed) && fits(w);
-        let mut candidates: Vec<&mut Worker> = state.running.iter_mut().filter(free).collect();
-        let count = candidates.len();
-        let worker = candidates.get_mut(pick % count.max(1))?;
-        act(worker);
-        Some(worker.number)
-    }
-
     /// SIGTERM to all; whether all ended well in time.
     pub async fn end(&self, patience: Duration) -> Result<(), Error> {
         self.set_target(0);
@@ -390,40 +239,5 @@ impl Drop for Pool {
             let _ = worker.child.kill();
             let _ = worker.child.wait();
         }
-    }
-}
-
-fn serving_at(line: &str) -> Option<String> {
-    if !line.contains(r#""message":"serving "#) {
-        return None;
-    }
-    let event: serde_json::Value = serde_json::from_str(line).ok()?;
-    Some(event["address"].as_str()?.to_owned())
-}
-
-/// The worker that was built with this campaign.
-pub const BUILT: &str = env!("CARGO_BIN_EXE_clipstream");
-/// The demo's model, wherever a worker runs.
-pub const MODEL_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model");
-
-/// `clipstream run` in `folder`, with nothing in its environment but what it needs to find ONNX Runtime, and what a sanitizer
-/// is told.
-pub fn clipstream(program: &Path, folder: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.arg("run").env_clear().current_dir(folder);
-    let runtime = ["HOME", "XDG_CACHE_HOME", "CLIPSTREAM_ORT_DYLIB", "ORT_DYLIB_PATH", "LD_LIBRARY_PATH"];
-    for name in runtime.into_iter().chain(["ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS"]) {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    command
-}
-
-/// By the shell's own `kill`: not every system has one as a program. A process that has ended is no error.
-pub fn signal(process: u32, name: &str) {
-    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).stderr(Stdio::null()).status();
-    if let Err(error) = sent {
-        eprintln!("chaos: no shell to send SIG{name}: {error}");
     }
 }

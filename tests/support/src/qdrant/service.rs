@@ -61,7 +61,7 @@ macro_rules! refuse {
             Self: 'async_trait,
         {
             Box::pin(async {
-                Err($crate::qdrant_endpoint::status::unsupported(concat!("the call ", $service, "/", stringify!($name))))
+                Err($crate::qdrant::status::unsupported(concat!("the call ", $service, "/", stringify!($name))))
             })
         }
     )*};
