@@ -12,7 +12,7 @@ use crate::dead_letter::FileDeadLetters;
 use crate::picture::sniff_picture;
 use crate::pipeline::Progress;
 use crate::redact;
-use crate::source::{DirectorySource, LeftOut, LeftOutKind, LinesSource, Source, SourceError, Walk};
+use crate::source::{DirectorySource, LinesSource, Skipped, SkippedKind, Source, SourceError, Walk};
 use crate::telemetry::Health;
 use crate::worker::{Worker, WorkerError};
 
@@ -41,12 +41,12 @@ struct Input {
     /// Its pictures may be read from here.
     root: PathBuf,
     /// Of a directory.
-    left_out: Option<LeftOut>,
+    skipped: Option<Skipped>,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let mut settings = global.start_quiet()?;
-    let Input { source, root, left_out } = open(&args).await?;
+    let Input { source, root, skipped } = open(&args).await?;
     settings.media.allow_file_roots.insert(0, root.display().to_string());
     let shutdown = stop_on_signals(Some(Duration::from_millis(settings.pipeline.drain_deadline_ms)))?;
     let dead_letters = FileDeadLetters::new(settings.dead_letter.file.as_deref()).map_err(WorkerError::from)?;
@@ -61,14 +61,14 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     worker.close().await?;
     let summary = ended?;
     let seconds = counts.elapsed().as_secs_f64();
-    let kinds = left_out.map(|left_out| left_out.kinds());
+    let kinds = skipped.map(|skipped| skipped.kinds());
     let mut report = json!({
         "messages": summary.settled, "dead_letters": summary.dead_lettered, "abandoned": summary.abandoned,
         "seconds": seconds, "collection": collection, "points": points,
     });
     if let Some(kinds) = &kinds {
-        let kind = |kind: &LeftOutKind| json!({ "kind": kind.kind, "count": kind.count, "examples": kind.examples });
-        report["left_out"] = kinds.iter().map(kind).collect();
+        let kind = |kind: &SkippedKind| json!({ "kind": kind.kind, "count": kind.count, "examples": kind.examples });
+        report["skipped"] = kinds.iter().map(kind).collect();
     }
     let kinds = kinds.unwrap_or_default();
     global.output().result(&report, || {
@@ -84,7 +84,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         let what = if args.what.is_dir() { "picture" } else { "message" };
         eprintln!("nothing was indexed: there is no {what} in {}", args.what.display());
     }
-    let unreadable: u64 = kinds.iter().filter(|kind| kind.kind == LeftOut::UNREADABLE).map(|kind| kind.count).sum();
+    let unreadable: u64 = kinds.iter().filter(|kind| kind.kind == Skipped::UNREADABLE).map(|kind| kind.count).sum();
     match (summary.dead_lettered, summary.abandoned) {
         (0, 0) if unreadable == 0 => Ok(()),
         (0, 0) => Err(CliError::new(Exit::Failed, format!("{unreadable} files or folders could not be read"))
@@ -95,12 +95,12 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     }
 }
 
-/// What was left out, a line per kind.
-fn listed(kinds: &[LeftOutKind]) -> String {
-    let line = |LeftOutKind { kind, count, examples }: &LeftOutKind| {
+/// What was skipped, a line per kind.
+fn listed(kinds: &[SkippedKind]) -> String {
+    let line = |SkippedKind { kind, count, examples }: &SkippedKind| {
         let more = if *count > examples.len() as u64 { ", …" } else { "" };
         let examples: Vec<String> = examples.iter().map(|path| redact::cut(path, 80)).collect();
-        format!("\nleft out: {count} {kind} ({}{more})", examples.join(", "))
+        format!("\nskipped: {count} {kind} ({}{more})", examples.join(", "))
     };
     kinds.iter().map(line).collect()
 }
@@ -113,7 +113,7 @@ async fn open(args: &Args) -> Result<Input, CliError> {
     };
     if what == Path::new("-") {
         let root = std::env::current_dir().map_err(failed)?;
-        return Ok(Input { source: Box::new(LinesSource::stdin()), root, left_out: None });
+        return Ok(Input { source: Box::new(LinesSource::stdin()), root, skipped: None });
     }
     let path = std::fs::canonicalize(what).map_err(failed)?;
     // Nothing was done yet, and another file would do.
@@ -121,10 +121,10 @@ async fn open(args: &Args) -> Result<Input, CliError> {
     if path.is_dir() {
         let walk = Walk { hidden: args.hidden, sniff: sniff_picture };
         let source = DirectorySource::new(&path, walk).map_err(usage)?;
-        let left_out = Some(source.left_out());
-        return Ok(Input { source: Box::new(source), root: path, left_out });
+        let skipped = Some(source.skipped());
+        return Ok(Input { source: Box::new(source), root: path, skipped });
     }
     let root = path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
     let source = LinesSource::open(&path).await.map_err(usage)?;
-    Ok(Input { source: Box::new(source), root, left_out: None })
+    Ok(Input { source: Box::new(source), root, skipped: None })
 }

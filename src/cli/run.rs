@@ -46,7 +46,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         tracing::info!(%address, "serving /metrics, /livez and /readyz");
     }
     let mut worker = Worker::assemble(&settings, health, metrics.clone()).await?;
-    if settings.pipeline.deaths_max > 0 {
+    if settings.pipeline.crashes_max > 0 {
         let trials = trials(&settings, metrics);
         let trials =
             trials.map_err(|e| CliError::new(Exit::Failed, format!("cannot prepare trials of messages: {e}")))?;
@@ -77,7 +77,7 @@ fn trials(settings: &Settings, metrics: Arc<Metrics>) -> std::io::Result<TrialPr
     };
     let settings = TrialSettings {
         command: TrialCommand::this_program("--trial")?,
-        deaths_max: settings.pipeline.deaths_max,
+        crashes_max: settings.pipeline.crashes_max,
         answer_max: Duration::from_millis(hung_after_ms.saturating_add(settings.media.fetch_timeout_ms)),
     };
     TrialProcesses::new(settings, metrics)

@@ -30,7 +30,7 @@ pub struct PipelineSettings {
     pub stalled_after_ms: u64,
     /// Starts in a row at one offset that settle nothing before the messages there are tried apart; and as many processes must
     /// one of them end, alone, to become a dead letter. 0: never.
-    pub deaths_max: u32,
+    pub crashes_max: u32,
     /// This many dead letters in a row, of whatever class, stop the worker; 0: no limit.
     pub dead_letters_in_row_max: u64,
     /// More than this many percent of the last 1,000 settled messages stop the worker when they became dead letters;
@@ -52,7 +52,7 @@ impl Default for PipelineSettings {
             commit_interval_ms: 1_000,
             drain_deadline_ms: 30_000,
             stalled_after_ms: 600_000,
-            deaths_max: 3,
+            crashes_max: 3,
             dead_letters_in_row_max: 1_000,
             dead_letters_percent_max: 50,
         }
@@ -80,7 +80,7 @@ impl PipelineSettings {
             commit_interval_ms: section.number("commit_interval_ms", default.commit_interval_ms, 1..=3_600_000),
             drain_deadline_ms: section.number("drain_deadline_ms", default.drain_deadline_ms, 1..=86_400_000),
             stalled_after_ms: section.number("stalled_after_ms", default.stalled_after_ms, 0..=86_400_000),
-            deaths_max: section.number("deaths_max", default.deaths_max, 0..=1_000),
+            crashes_max: section.number("crashes_max", default.crashes_max, 0..=1_000),
             dead_letters_in_row_max: section.number(
                 "dead_letters_in_row_max",
                 default.dead_letters_in_row_max,

@@ -41,7 +41,7 @@ impl DeadLetter {
 pub enum Sent {
     DeadLetter,
     /// Its message comes again, from a retry topic.
-    PutOff,
+    RetryScheduled,
 }
 
 #[async_trait]

@@ -112,7 +112,7 @@ impl Body {
     /// Reads it to its end.
     ///
     /// # Errors
-    /// Permanent `media_too_large`, `media_empty`, `http_encoding_unsupported`, `encoding_damaged`; transient
+    /// Permanent `media_too_large`, `media_empty`, `http_encoding_unsupported`, `content_encoding_invalid`; transient
     /// `body_incomplete`, `body_stalled`, `fetch_timeout`; and the errors of `content`.
     pub(super) async fn read(
         mut self,
@@ -236,7 +236,7 @@ impl Body {
             }
             Trouble::Damaged => {
                 let message = format!("{url}: the body cannot be unpacked as its Content-Encoding says");
-                MediaError::new(MediaReason::EncodingDamaged, message)
+                MediaError::new(MediaReason::ContentEncodingInvalid, message)
             }
             Trouble::Incomplete => {
                 let message = format!("{url}: the packed body ends before its end");

@@ -57,7 +57,7 @@ pub struct DirectorySource {
     number: i64,
     announced: bool,
     ended: bool,
-    left_out: LeftOut,
+    skipped: Skipped,
     committed: Arc<AtomicI64>,
 }
 
@@ -74,8 +74,8 @@ impl DirectorySource {
         let absolute = root.canonicalize().map_err(|error| fatal(error.to_string()))?;
         std::fs::read_dir(&absolute).map_err(|error| fatal(error.to_string()))?;
         let (send, pictures) = mpsc::channel(AHEAD_MAX);
-        let left_out = LeftOut::default();
-        let walker = Walker { root: absolute.clone(), walk, left_out: left_out.clone() };
+        let skipped = Skipped::default();
+        let walker = Walker { root: absolute.clone(), walk, skipped: skipped.clone() };
         tokio::task::spawn_blocking(move || walker.run(&send));
         Ok(Self {
             name: root.to_string_lossy().into(),
@@ -84,14 +84,14 @@ impl DirectorySource {
             number: 0,
             announced: false,
             ended: false,
-            left_out,
+            skipped,
             committed: Arc::default(),
         })
     }
 
     /// What is left out; goes on counting after the source is handed over.
-    pub fn left_out(&self) -> LeftOut {
-        self.left_out.clone()
+    pub fn skipped(&self) -> Skipped {
+        self.skipped.clone()
     }
 
     /// The number of the first picture that is not settled yet; goes on counting after the source is handed over.
@@ -103,7 +103,7 @@ impl DirectorySource {
 struct Walker {
     root: PathBuf,
     walk: Walk,
-    left_out: LeftOut,
+    skipped: Skipped,
 }
 
 impl Walker {
@@ -120,7 +120,7 @@ impl Walker {
             };
             let is_folder = entry.file_type().is_dir();
             if !self.walk.hidden && entry.depth() > 0 && is_hidden(&entry) {
-                self.left_out.add("hidden", self.shown(entry.path(), is_folder));
+                self.skipped.add("hidden", self.shown(entry.path(), is_folder));
                 if is_folder {
                     entries.skip_current_dir();
                 }
@@ -136,7 +136,7 @@ impl Walker {
                         return;
                     }
                 }
-                Err(kind) => self.left_out.add(kind, self.shown(entry.path(), false)),
+                Err(kind) => self.skipped.add(kind, self.shown(entry.path(), false)),
             }
         }
     }
@@ -149,7 +149,7 @@ impl Walker {
         }
         let mut head = Vec::new();
         let read = std::fs::File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
-        read.map_err(|_| LeftOut::UNREADABLE)?;
+        read.map_err(|_| Skipped::UNREADABLE)?;
         (self.walk.sniff)(&head)
     }
 
@@ -160,10 +160,10 @@ impl Walker {
         let kind = match error.loop_ancestor() {
             Some(_) => "link to a folder above it",
             None if is_dangling() => "link to nothing",
-            None => LeftOut::UNREADABLE,
+            None => Skipped::UNREADABLE,
         };
         tracing::warn!(%error, "left out");
-        self.left_out.add(kind, self.shown(path, false));
+        self.skipped.add(kind, self.shown(path, false));
     }
 
     fn shown(&self, path: &Path, is_folder: bool) -> String {
@@ -180,19 +180,19 @@ fn is_hidden(entry: &DirEntry) -> bool {
 
 /// What a walk has left out, by kind. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct LeftOut(Arc<Mutex<Vec<LeftOutKind>>>);
+pub struct Skipped(Arc<Mutex<Vec<SkippedKind>>>);
 
 /// Files and folders (each one, whatever is in it) that were left out for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOutKind {
-    /// `hidden`, [`LeftOut::UNREADABLE`], or what the file is.
+pub struct SkippedKind {
+    /// `hidden`, [`Skipped::UNREADABLE`], or what the file is.
     pub kind: &'static str,
     pub count: u64,
     /// The first ones, as paths relative to the directory.
     pub examples: Vec<String>,
 }
 
-impl LeftOut {
+impl Skipped {
     /// What may be a picture, and could not be looked at.
     pub const UNREADABLE: &str = "unreadable";
     const EXAMPLES_MAX: usize = 3;
@@ -200,7 +200,7 @@ impl LeftOut {
     fn add(&self, kind: &'static str, path: String) {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = kinds.iter().position(|k| k.kind == kind).unwrap_or_else(|| {
-            kinds.push(LeftOutKind { kind, count: 0, examples: Vec::new() });
+            kinds.push(SkippedKind { kind, count: 0, examples: Vec::new() });
             kinds.len() - 1
         });
         kinds[at].count += 1;
@@ -210,7 +210,7 @@ impl LeftOut {
     }
 
     /// The kinds so far, the most frequent first.
-    pub fn kinds(&self) -> Vec<LeftOutKind> {
+    pub fn kinds(&self) -> Vec<SkippedKind> {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         kinds.sort_by(|a, b| b.count.cmp(&a.count).then(a.kind.cmp(b.kind)));
         kinds
@@ -249,7 +249,7 @@ impl Source for DirectorySource {
             };
             let Some(value) = upsert(&self.root, &picture) else {
                 // Cannot happen for what a walk from an absolute root finds; said rather than lost.
-                self.left_out.add(LeftOut::UNREADABLE, picture.display().to_string());
+                self.skipped.add(Skipped::UNREADABLE, picture.display().to_string());
                 continue;
             };
             let offset = self.number;
@@ -311,8 +311,8 @@ mod tests {
         messages.iter().map(|m| m["id"].as_str().unwrap_or_default()).collect()
     }
 
-    fn left_out(source: &DirectorySource) -> Vec<(&'static str, u64, String)> {
-        let kinds = source.left_out().kinds();
+    fn skipped(source: &DirectorySource) -> Vec<(&'static str, u64, String)> {
+        let kinds = source.skipped().kinds();
         kinds.into_iter().map(|k| (k.kind, k.count, k.examples.join(" "))).collect()
     }
 
@@ -344,7 +344,7 @@ mod tests {
             ("link to a folder above it", 1, "b/up"),
             ("link to nothing", 1, "dangling.png"),
         ];
-        assert_eq!(left_out(&source), expected.map(|(kind, count, examples)| (kind, count, examples.to_owned())));
+        assert_eq!(skipped(&source), expected.map(|(kind, count, examples)| (kind, count, examples.to_owned())));
     }
 
     #[tokio::test]
@@ -368,11 +368,11 @@ mod tests {
         }
         let mut source = DirectorySource::new(&root, WALK).expect("the folder is there");
         assert_eq!(ids(&drain(&mut source).await), ["a.jpg", "b/c.jpg", "eaDir/d.jpg"]);
-        assert_eq!(left_out(&source), [("hidden", 8, "#recycle/ .DS_Store ._a.jpg".to_owned())]);
+        assert_eq!(skipped(&source), [("hidden", 8, "#recycle/ .DS_Store ._a.jpg".to_owned())]);
 
         let mut source = DirectorySource::new(&root, Walk { hidden: true, ..WALK }).expect("the folder is there");
         assert_eq!(drain(&mut source).await.len(), 11);
-        assert_eq!(left_out(&source), []);
+        assert_eq!(skipped(&source), []);
     }
 
     #[tokio::test]

@@ -12,12 +12,12 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-pub use self::directory::{DirectorySource, LeftOut, LeftOutKind, Walk};
+pub use self::directory::{DirectorySource, Skipped, SkippedKind, Walk};
 pub use self::kafka::{KafkaFound, KafkaSource, Removed};
 pub use self::line_reader::{Line, LineReader};
 pub use self::lines::LinesSource;
 pub use self::produce::{ProduceError, Producer, ensure_topics};
-pub use self::trials::{Trials, Tried};
+pub use self::trials::{TrialOutcome, Trials};
 
 use crate::domain::{Fault, Message, SourceReason, TopicPartition};
 

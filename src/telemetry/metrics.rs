@@ -44,8 +44,8 @@ pub struct TowerInfo {
     pub precision: Precision,
     /// The execution provider that runs it, for example `cuda`.
     pub provider: &'static str,
-    /// Preferred ones that could not be had.
-    pub left_out: Vec<&'static str>,
+    /// Preferred providers that are unavailable.
+    pub unavailable: Vec<&'static str>,
 }
 
 fn seconds() -> Histogram {
@@ -126,7 +126,7 @@ impl Default for Metrics {
             "Trials, in processes of their own, of messages that may be what ends the worker, by outcome",
             this.trials.clone(),
         );
-        r.register("media_hosts", "Media hosts by state: slowed, out", this.media_hosts.clone());
+        r.register("media_hosts", "Media hosts by state: throttled, down", this.media_hosts.clone());
         r.register(
             "concurrency_limit",
             "Requests allowed at once now, by kind and target",
@@ -178,7 +178,7 @@ impl Metrics {
                 ("tower", tower.modality.as_str().to_owned()),
                 ("precision", tower.precision.as_str().to_owned()),
                 ("provider", tower.provider.to_owned()),
-                ("left_out", tower.left_out.join(",")),
+                ("unavailable", tower.unavailable.join(",")),
             ];
             self.models.get_or_create(&labels).set(1);
         }
@@ -186,7 +186,7 @@ impl Metrics {
 
     /// A tower's session that did not work any more was opened anew, or could not be.
     pub fn reopened(&self, model: &str, modality: Modality, is_good: bool) {
-        let outcome = if is_good { "good" } else { "failed" };
+        let outcome = if is_good { "succeeded" } else { "failed" };
         let labels =
             [("model", model.to_owned()), ("tower", modality.as_str().to_owned()), ("outcome", outcome.to_owned())];
         self.sessions_reopened.get_or_create(&labels).inc();

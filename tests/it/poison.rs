@@ -16,7 +16,7 @@ use crate::worker_process::{Process, clipstream, set};
 
 /// A member that comes back under its name has its partitions at once, as a pod of a StatefulSet does.
 const SETTINGS: [(&str, &str); 7] = [
-    ("pipeline.deaths_max", "2"),
+    ("pipeline.crashes_max", "2"),
     ("pipeline.backoff_cap_ms", "500"),
     ("pipeline.drain_deadline_ms", "500"),
     ("pipeline.commit_interval_ms", "100"),
@@ -27,7 +27,7 @@ const SETTINGS: [(&str, &str); 7] = [
 const POISON: &str = r#"{"text": "a volcano"}"#;
 const CAREFUL: &str = "work began at this offset so often and nothing was settled, which one of the messages that were in flight \
                        may be the reason for: they go on one at a time, each after a trial in a process of its own; every other \
-                       start leaves the trials out (limit: pipeline.deaths_max)";
+                       start leaves the trials out (limit: pipeline.crashes_max)";
 const DIED: &str = "a process that tried the message died";
 const NOT_READY: &str = "no process becomes ready to try messages, which says nothing about them: they go on without a trial, one at a time";
 

@@ -127,7 +127,7 @@ impl KafkaDeadLetters {
 impl DeadLetters for KafkaDeadLetters {
     async fn send(&self, letter: &DeadLetter) -> Result<Sent, DeadLetterError> {
         if self.put_off(letter).await? {
-            return Ok(Sent::PutOff);
+            return Ok(Sent::RetryScheduled);
         }
         self.send_letter(letter).await.map(|()| Sent::DeadLetter)
     }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::commits::Commits;
 use crate::domain::{Message, Suspicion, TopicPartition};
-use crate::source::{Trials, Tried};
+use crate::source::{TrialOutcome, Trials};
 
 /// How long the first message of an assignment waits for its start to be noted: a coordinator that is away must not hold up a
 /// partition that has done nothing wrong.
@@ -31,7 +31,7 @@ pub(super) struct Care {
     /// Without it nothing is counted and nobody is careful.
     pub trials: Option<Arc<dyn Trials>>,
     /// This many starts in a row that settled nothing.
-    pub deaths_max: u32,
+    pub crashes_max: u32,
     /// Offsets from the first that may have been in flight.
     pub window: i64,
 }
@@ -69,7 +69,7 @@ struct Careful {
     end: i64,
     has_trials: bool,
     /// Of the first message that is held.
-    trial: Option<Receiver<Tried>>,
+    trial: Option<Receiver<TrialOutcome>>,
     /// The message that went on last, for as long as it is in flight.
     out: Weak<()>,
 }
@@ -81,7 +81,7 @@ impl Deaths {
 
     /// A new epoch of the partition, after so many starts that settled nothing.
     pub fn begin(&mut self, partition: &TopicPartition, before: u32) {
-        if self.care.trials.is_some() && self.care.deaths_max > 0 {
+        if self.care.trials.is_some() && self.care.crashes_max > 0 {
             let standing = Standing { before, phase: Phase::Idle, held: VecDeque::new(), is_stopped: false };
             self.partitions.insert(partition.clone(), standing);
         }
@@ -169,7 +169,7 @@ impl Standing {
     }
 
     fn decide(&self, partition: &TopicPartition, offset: i64, care: &Care) -> Phase {
-        let Some(beyond) = self.before.checked_sub(care.deaths_max) else { return Phase::Free };
+        let Some(beyond) = self.before.checked_sub(care.crashes_max) else { return Phase::Free };
         let has_trials = beyond % 2 == 0;
         tracing::warn!(
             topic = &*partition.topic,
@@ -179,7 +179,7 @@ impl Standing {
             has_trials,
             "work began at this offset so often and nothing was settled, which one of the messages that were in flight may be \
              the reason for: they go on one at a time, each after a trial in a process of its own; every other start leaves \
-             the trials out (limit: pipeline.deaths_max)"
+             the trials out (limit: pipeline.crashes_max)"
         );
         Phase::Careful(Careful { end: offset.saturating_add(care.window), has_trials, trial: None, out: Weak::new() })
     }
@@ -192,17 +192,17 @@ impl Careful {
             return None;
         }
         let tried = match care.trials.as_ref().filter(|_| self.has_trials) {
-            None => Tried::Unknown,
+            None => TrialOutcome::Inconclusive,
             Some(trials) => match self.trial.get_or_insert_with(|| trials.begin(message)).try_recv() {
                 Ok(tried) => tried,
                 Err(TryRecvError::Empty) => return None,
-                Err(TryRecvError::Closed) => Tried::Unknown,
+                Err(TryRecvError::Closed) => TrialOutcome::Inconclusive,
             },
         };
         self.trial = None;
         let verdict = match tried {
-            Tried::Condemned(failure) => Some(failure),
-            Tried::Survived | Tried::Unknown => None,
+            TrialOutcome::Poison(failure) => Some(failure),
+            TrialOutcome::Passed | TrialOutcome::Inconclusive => None,
         };
         let suspicion = Suspicion { verdict, ..Suspicion::default() };
         self.out = Arc::downgrade(&suspicion.alone);
@@ -220,10 +220,10 @@ mod tests {
     use crate::domain::{Fault, PipelineReason, Stage};
 
     #[derive(Default)]
-    struct Asked(Mutex<Vec<(i64, oneshot::Sender<Tried>)>>);
+    struct Asked(Mutex<Vec<(i64, oneshot::Sender<TrialOutcome>)>>);
 
     impl Trials for Asked {
-        fn begin(&self, message: &Message) -> Receiver<Tried> {
+        fn begin(&self, message: &Message) -> Receiver<TrialOutcome> {
             let (reply, answer) = oneshot::channel();
             self.0.lock().unwrap().push((message.position.offset, reply));
             answer
@@ -231,7 +231,7 @@ mod tests {
     }
 
     impl Asked {
-        fn answer(&self, offset: i64, tried: Tried) {
+        fn answer(&self, offset: i64, tried: TrialOutcome) {
             let (asked, reply) = self.0.lock().unwrap().pop().expect("a trial");
             assert_eq!(asked, offset);
             reply.send(tried).expect("somebody waits");
@@ -257,7 +257,7 @@ mod tests {
         /// After so many starts at offset 100 that settled nothing; a window of 4 offsets, careful after 3.
         fn after(starts: u32) -> Self {
             let asked = Arc::new(Asked::default());
-            let care = Care { trials: Some(asked.clone()), deaths_max: 3, window: 4 };
+            let care = Care { trials: Some(asked.clone()), crashes_max: 3, window: 4 };
             let (mut deaths, mut commits) = (Deaths::new(care), Commits::default());
             commits.track_after(partition(), Some(100), starts, None);
             deaths.begin(&partition(), starts);
@@ -318,8 +318,8 @@ mod tests {
             assert_eq!(world.hold(offset), None);
         }
         assert!(world.offsets().is_empty());
-        world.asked.answer(100, Tried::Survived);
-        let first = world.due().0.pop().expect("it has survived");
+        world.asked.answer(100, TrialOutcome::Passed);
+        let first = world.due().0.pop().expect("it has passed");
         let suspicion = first.suspicion.clone().expect("it is alone");
         assert_eq!(suspicion.verdict, None);
         drop(suspicion.alone);
@@ -327,12 +327,12 @@ mod tests {
         drop(first);
         assert!(world.offsets().is_empty());
         let why = Fault::new(PipelineReason::KillsWorker, "it does").at(Stage::Embed);
-        world.asked.answer(101, Tried::Condemned(why.clone()));
-        let (condemned, _) = world.due();
-        assert_eq!(condemned[0].suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()), Some(why));
-        drop(condemned);
+        world.asked.answer(101, TrialOutcome::Poison(why.clone()));
+        let (poison, _) = world.due();
+        assert_eq!(poison[0].suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()), Some(why));
+        drop(poison);
         assert!(world.offsets().is_empty());
-        world.asked.answer(103, Tried::Unknown);
+        world.asked.answer(103, TrialOutcome::Inconclusive);
         let (last, _) = world.due();
         assert_eq!((last[0].position.offset, world.deaths.hold_some()), (103, false));
         // The window ends, whatever is still in flight.
@@ -372,10 +372,11 @@ mod tests {
 
     #[test]
     fn nothing_is_held_or_counted_where_it_is_off_and_what_goes_is_forgotten() {
-        for care in [Care { deaths_max: 3, window: 4, trials: None }, Care { window: 4, ..World::after(0).deaths.care }]
+        for care in
+            [Care { crashes_max: 3, window: 4, trials: None }, Care { window: 4, ..World::after(0).deaths.care }]
         {
             let is_off = care.trials.is_none();
-            let mut deaths = Deaths::new(Care { deaths_max: if is_off { 3 } else { 0 }, ..care });
+            let mut deaths = Deaths::new(Care { crashes_max: if is_off { 3 } else { 0 }, ..care });
             let mut commits = Commits::default();
             commits.track(partition(), Some(100), None);
             deaths.begin(&partition(), 9);

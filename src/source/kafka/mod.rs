@@ -131,7 +131,7 @@ impl KafkaSource {
         Self::start(settings, retry_topics, Waits::of(pipeline), health, metrics, Limits::default()).await
     }
 
-    /// The same, for a source that counts starts at an offset that settle nothing, and after `pipeline.deaths_max` of them has
+    /// The same, for a source that counts starts at an offset that settle nothing, and after `pipeline.crashes_max` of them has
     /// what may have been in flight tried first.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl KafkaSource {
     ) -> Result<Self, SourceError> {
         let care = Care {
             trials: Some(trials),
-            deaths_max: pipeline.deaths_max,
+            crashes_max: pipeline.crashes_max,
             window: i64::try_from(pipeline.in_flight_max).unwrap_or(i64::MAX),
         };
         Self::start_with(settings, retry_topics, Waits::of(pipeline), health, metrics, Limits::default(), care).await

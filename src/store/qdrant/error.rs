@@ -109,7 +109,7 @@ pub(super) fn refused_to_all(error: StoreError) -> StoreError {
     } else if says("imit") || says("usage is at") || says("maximum number of") {
         StoreReason::Full
     } else {
-        StoreReason::Refuses
+        StoreReason::WritesRefused
     };
     let message = format!("{said}; this concerns every message, so all are held");
     StoreError::new(reason, message).retry_after(error.retry_after)
@@ -198,7 +198,11 @@ mod tests {
             ("Bad request: Max points count limit of 100 reached!", StoreReason::Full, "raise that limit"),
             ("Bad request: Disk usage is at 96% of total capacity, exceeding", StoreReason::Full, "make room"),
             ("Bad request: Index required but not found for \"a\"", StoreReason::IndexMissing, "index that field"),
-            ("Bad request: of a kind that comes with a later version", StoreReason::Refuses, "see the server's log"),
+            (
+                "Bad request: of a kind that comes with a later version",
+                StoreReason::WritesRefused,
+                "see the server's log",
+            ),
         ];
         for (message, reason, next_step) in said {
             let rejected = from_client(Status::invalid_argument(message).into(), "http://q:6334", "write");

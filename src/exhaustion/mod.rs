@@ -1,7 +1,7 @@
 //! Failures that are this process's own: its file descriptors, its memory or its disk are used up. Whoever was talked to
 //! when that happened, a media host for example, is not to blame, and no item is: it is an outage until there is room again.
 //!
-//! Ports ask [`used_up`] before they blame a peer, and make the failure an outage.
+//! Ports ask [`exhausted`] before they blame a peer, and make the failure an outage.
 
 use std::error::Error;
 use std::fmt;
@@ -28,14 +28,14 @@ static SHORT_AT: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// What is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UsedUp {
+pub enum Exhausted {
     Descriptors,
     Memory,
     Disk,
     ReadOnlyDisk,
 }
 
-impl UsedUp {
+impl Exhausted {
     /// By the number or kind of one error.
     fn of(error: &io::Error) -> Option<Self> {
         match (error.raw_os_error(), error.kind()) {
@@ -48,7 +48,7 @@ impl UsedUp {
     }
 }
 
-impl fmt::Display for UsedUp {
+impl fmt::Display for Exhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Descriptors => "this process has no file descriptors left",
@@ -63,17 +63,17 @@ impl fmt::Display for UsedUp {
 /// nothing of the kind, by trying: opening a file that is always there needs a descriptor and nothing else.
 ///
 /// To be asked where an operation failed that needs descriptors, memory or disk, not for every "not found".
-pub fn used_up(error: &(dyn Error + 'static)) -> Option<UsedUp> {
+pub fn exhausted(error: &(dyn Error + 'static)) -> Option<Exhausted> {
     judged(error, &SHORT_AT)
 }
 
-fn judged(error: &(dyn Error + 'static), short_at: &Mutex<Option<Instant>>) -> Option<UsedUp> {
-    let own = redact::causes(error).find_map(|cause| UsedUp::of(cause.downcast_ref::<io::Error>()?));
-    let found = own.or_else(|| File::open("/dev/null").err().as_ref().and_then(UsedUp::of));
+fn judged(error: &(dyn Error + 'static), short_at: &Mutex<Option<Instant>>) -> Option<Exhausted> {
+    let own = redact::causes(error).find_map(|cause| Exhausted::of(cause.downcast_ref::<io::Error>()?));
+    let found = own.or_else(|| File::open("/dev/null").err().as_ref().and_then(Exhausted::of));
     let mut short_at = short_at.lock().unwrap_or_else(PoisonError::into_inner);
     match found {
-        Some(UsedUp::Descriptors) => *short_at = Some(Instant::now()),
-        None if short_at.is_some_and(|at| at.elapsed() < SHADOW) => return Some(UsedUp::Descriptors),
+        Some(Exhausted::Descriptors) => *short_at = Some(Instant::now()),
+        None if short_at.is_some_and(|at| at.elapsed() < SHADOW) => return Some(Exhausted::Descriptors),
         _ => {}
     }
     found
@@ -88,25 +88,25 @@ mod tests {
     fn errors_of_this_process_are_told_from_those_of_the_other_side() {
         let number = io::Error::from_raw_os_error;
         let short_at = Mutex::new(None);
-        let used_up = |error: &(dyn Error + 'static)| judged(error, &short_at);
+        let exhausted = |error: &(dyn Error + 'static)| judged(error, &short_at);
         // Before the one about descriptors, which casts a shadow.
         let others = [104, 110, 111].map(number).into_iter().chain([ErrorKind::NotFound.into()]);
         for other in others {
-            assert_eq!(used_up(&other), None, "{other}");
+            assert_eq!(exhausted(&other), None, "{other}");
         }
-        assert_eq!(used_up(&io::Error::from(ErrorKind::StorageFull)), Some(UsedUp::Disk));
-        assert_eq!(used_up(&io::Error::other(io::Error::from(ErrorKind::OutOfMemory))), Some(UsedUp::Memory));
+        assert_eq!(exhausted(&io::Error::from(ErrorKind::StorageFull)), Some(Exhausted::Disk));
+        assert_eq!(exhausted(&io::Error::other(io::Error::from(ErrorKind::OutOfMemory))), Some(Exhausted::Memory));
         if cfg!(target_os = "linux") {
-            for (errno, expected) in [(28, UsedUp::Disk), (122, UsedUp::Disk), (30, UsedUp::ReadOnlyDisk)] {
-                assert_eq!(used_up(&number(errno)), Some(expected), "{}", number(errno));
+            for (errno, expected) in [(28, Exhausted::Disk), (122, Exhausted::Disk), (30, Exhausted::ReadOnlyDisk)] {
+                assert_eq!(exhausted(&number(errno)), Some(expected), "{}", number(errno));
             }
             assert!(number(EMFILE).to_string().starts_with("Too many open files"), "{}", number(EMFILE));
         }
         for errno in [EMFILE, ENFILE] {
             let wrapped = io::Error::other(io::Error::other(number(errno)));
-            assert_eq!(used_up(&wrapped), Some(UsedUp::Descriptors));
+            assert_eq!(exhausted(&wrapped), Some(Exhausted::Descriptors));
         }
         let no_name = io::Error::other("failed to lookup address information: Name or service not known");
-        assert_eq!(used_up(&no_name), Some(UsedUp::Descriptors), "in the shadow of the one before");
+        assert_eq!(exhausted(&no_name), Some(Exhausted::Descriptors), "in the shadow of the one before");
     }
 }
