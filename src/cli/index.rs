@@ -18,19 +18,19 @@ use crate::worker::{Worker, WorkerError};
 
 /// Indexes a directory of pictures, a JSON Lines file, or standard input
 ///
-/// In a directory every picture becomes an asset named by its path. Names with the extension of a picture are taken for one, other
-/// files are looked into; what is none is counted as left out, and so are hidden files and folders (names that begin with a
-/// dot, and what systems make: @eaDir, #recycle, Thumbs.db, ...). A line is a message as in docs/messages.md; an image
-/// without a scheme is a path relative to the file. What cannot be indexed goes to dead_letter.file, or to standard error.
+/// In a directory, every picture becomes an asset named by its path. A file is a picture by its extension or, with another
+/// extension, by its content. Other files are skipped and counted, and so are hidden files and folders (names that begin with a
+/// dot, and system folders and files: @eaDir, #recycle, Thumbs.db, ...). A line is a message as in docs/messages.md; an image
+/// without a scheme is a path relative to the file. Messages that cannot be indexed go to dead_letter.file, or to standard error.
 ///
-/// Ends with 0 when nothing failed, whatever was left out; with 1 when there are dead letters, or files or folders that
-/// could not be read.
+/// Exit code 0 if nothing failed, even if files were skipped; 1 if there are dead letters, or files or folders that could not
+/// be read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream index photos/ --set store.catalog=photos")]
 pub struct Args {
     /// A directory, a JSON Lines file, or - for standard input
     what: PathBuf,
-    /// Take hidden files and folders of a directory, too
+    /// Includes hidden files and folders
     #[arg(long)]
     hidden: bool,
 }
@@ -38,9 +38,9 @@ pub struct Args {
 /// Where messages come from.
 struct Input {
     source: Box<dyn Source>,
-    /// Its pictures may be read from here.
+    /// Pictures may be read below this folder.
     root: PathBuf,
-    /// Of a directory.
+    /// For a directory only.
     skipped: Option<Skipped>,
 }
 
@@ -88,7 +88,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     match (summary.dead_lettered, summary.abandoned) {
         (0, 0) if unreadable == 0 => Ok(()),
         (0, 0) => Err(CliError::new(Exit::Failed, format!("{unreadable} files or folders could not be read"))
-            .hint("their names are above; give this user the right to read them")),
+            .hint("their names are above; give this user permission to read them")),
         (0, left) => Err(CliError::new(Exit::Failed, format!("stopped with {} not indexed", counted(left, "message")))),
         (dead, _) => Err(CliError::new(Exit::Failed, format!("{} could not be indexed", counted(dead, "message")))
             .hint("their dead letters say why; set dead_letter.file to keep them")),
@@ -116,7 +116,7 @@ async fn open(args: &Args) -> Result<Input, CliError> {
         return Ok(Input { source: Box::new(LinesSource::stdin()), root, skipped: None });
     }
     let path = std::fs::canonicalize(what).map_err(failed)?;
-    // Nothing was done yet, and another file would do.
+    // Nothing was done yet, so this is a usage error.
     let usage = |e: SourceError| CliError::of(Exit::Usage, &e);
     if path.is_dir() {
         let walk = Walk { hidden: args.hidden, sniff: sniff_picture };

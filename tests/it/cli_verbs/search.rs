@@ -50,7 +50,7 @@ fn what_cannot_be_searched_is_explained() {
 
     let home = indexed();
     let ran = home.run(&["search", "a dog", "--filter", "{\"must\""]).ended(2);
-    ran.says("--filter is no JSON");
+    ran.says("--filter is not JSON");
     let ran = home.run(&["search", "a dog", "--filter", r#"{"must": [{"kei": "lang"}]}"#]).ended(2);
     ran.says("filter.must[0]: unknown key `kei`");
     home.run(&["search"]).ended(2).says("Usage");
