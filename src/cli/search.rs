@@ -1,6 +1,7 @@
 //! `clipstream search`: searches by text or by picture.
 
 use clap::ValueEnum;
+use comfy_table::Table;
 use serde_json::{Value, json};
 
 use super::{CliError, Exit, Global};

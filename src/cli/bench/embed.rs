@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use comfy_table::Table;
+
 use super::super::{CliError, Global};
 use crate::bench::{BenchError, EmbedBench, EmbedReport};
 use crate::domain::{ModelId, Precision, registry};

@@ -1,5 +1,7 @@
 //! `clipstream models verify`: checks whether a model gives OpenCLIP's vectors.
 
+use comfy_table::Table;
+
 use super::super::{CliError, Exit, Global, Output};
 use super::named::Graphs;
 use crate::clip::{self, Case, Verification};
