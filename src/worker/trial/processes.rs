@@ -112,7 +112,7 @@ impl Thread {
             match jobs.recv_timeout(IDLE_MAX) {
                 Ok(Job { message, reply }) => {
                     let tried = self.settle(&message, &reply);
-                    self.metrics.tried(match &tried {
+                    self.metrics.trial(match &tried {
                         TrialOutcome::Passed => "passed",
                         TrialOutcome::Inconclusive => "inconclusive",
                         TrialOutcome::Poison(_) => "poison",
@@ -168,7 +168,7 @@ impl Thread {
                 }
                 Ended::Died(death) => {
                     tracing::warn!(%position, how = death.how, stage = %death.stage, is_fresh, "a process that tried the message died");
-                    self.metrics.tried("crashed");
+                    self.metrics.trial("crashed");
                     // One that has had others before proves less.
                     if is_fresh {
                         deaths.push(death);

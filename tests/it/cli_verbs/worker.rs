@@ -142,7 +142,7 @@ fn every_metric_is_documented() {
     metrics.skipped(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
     metrics.reopened("demo-emoji/v1", Modality::Image, true);
     metrics.committed();
-    metrics.tried("passed");
+    metrics.trial("passed");
     metrics.media_hosts("down", 1);
     metrics.concurrency_limit("upsert", "catalog", 2);
     let (modality, precision, provider) = (Modality::Image, Precision::Fp32, "cpu");
