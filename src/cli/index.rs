@@ -12,7 +12,7 @@ use crate::dead_letter::FileDeadLetters;
 use crate::picture::sniff_picture;
 use crate::pipeline::Progress;
 use crate::redact;
-use crate::source::{DirectorySource, LinesSource, Skipped, SkippedKind, Source, SourceError, Walk};
+use crate::source::{DirectorySource, LinesSource, SkippedFileKind, SkippedFiles, Source, SourceError, Walk};
 use crate::telemetry::Health;
 use crate::worker::{Worker, WorkerError};
 
@@ -41,7 +41,7 @@ struct Input {
     /// Pictures may be read below this folder.
     root: PathBuf,
     /// For a directory only.
-    skipped: Option<Skipped>,
+    skipped: Option<SkippedFiles>,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
@@ -67,7 +67,8 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         "seconds": seconds, "collection": collection, "points": points,
     });
     if let Some(kinds) = &kinds {
-        let kind = |kind: &SkippedKind| json!({ "kind": kind.kind, "count": kind.count, "examples": kind.examples });
+        let kind =
+            |kind: &SkippedFileKind| json!({ "kind": kind.kind, "count": kind.count, "examples": kind.examples });
         report["skipped"] = kinds.iter().map(kind).collect();
     }
     let kinds = kinds.unwrap_or_default();
@@ -84,7 +85,8 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         let what = if args.what.is_dir() { "picture" } else { "message" };
         eprintln!("nothing was indexed: there is no {what} in {}", args.what.display());
     }
-    let unreadable: u64 = kinds.iter().filter(|kind| kind.kind == Skipped::UNREADABLE).map(|kind| kind.count).sum();
+    let unreadable: u64 =
+        kinds.iter().filter(|kind| kind.kind == SkippedFiles::UNREADABLE).map(|kind| kind.count).sum();
     match (summary.dead_lettered, summary.abandoned) {
         (0, 0) if unreadable == 0 => Ok(()),
         (0, 0) => Err(CliError::new(Exit::Failed, format!("{unreadable} files or folders could not be read"))
@@ -96,8 +98,8 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 }
 
 /// What was skipped, a line per kind.
-fn listed(kinds: &[SkippedKind]) -> String {
-    let line = |SkippedKind { kind, count, examples }: &SkippedKind| {
+fn listed(kinds: &[SkippedFileKind]) -> String {
+    let line = |SkippedFileKind { kind, count, examples }: &SkippedFileKind| {
         let more = if *count > examples.len() as u64 { ", …" } else { "" };
         let examples: Vec<String> = examples.iter().map(|path| redact::cut(path, 80)).collect();
         format!("\nskipped: {count} {kind} ({}{more})", examples.join(", "))

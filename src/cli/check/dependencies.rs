@@ -114,10 +114,10 @@ async fn kafka(settings: Settings) -> Verdict {
             counted((to - from).unsigned_abs(), "message")
         );
     }
-    if !found.made_anew.is_empty() {
+    if !found.recreated.is_empty() {
         detail += &format!(
             "; warning: recreated since group {group} read them, so they are read from their beginning: {}",
-            found.made_anew.join(", ")
+            found.recreated.join(", ")
         );
     }
     Ok(detail)

@@ -19,7 +19,7 @@ fn what_cannot_be_sent_is_explained() {
     let mut command = clipstream(&to_nobody);
     command.env("CLIPSTREAM__KAFKA__PROPERTIES__MESSAGE_TIMEOUT_MS", "500");
     let ran = finish(command, b"{\"id\": \"a\", \"text\": \"b\"}\n").ended(3);
-    ran.says("check kafka.brokers and that they are up");
+    ran.says("check kafka.brokers and that they are running");
     assert_eq!(ran.stdout, "");
 }
 
