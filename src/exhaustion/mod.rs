@@ -1,5 +1,5 @@
-//! Failures that are this process's own: its file descriptors, its memory or its disk are used up. Whoever was talked to
-//! when that happened, a media host for example, is not to blame, and no item is: it is an outage until there is room again.
+//! Exhausted resources of this process: file descriptors, memory or disk. The peer (for example a media host) and the item are
+//! not to blame for such a failure: it is an outage until the resource is available again.
 //!
 //! Ports ask [`exhausted`] before they blame a peer, and make the failure an outage.
 
@@ -12,21 +12,20 @@ use std::time::{Duration, Instant};
 
 use crate::redact;
 
-/// Too many open files in the process, in the system. The same numbers on Linux, macOS and the BSDs (`errno.h`).
+/// Too many open files in the process or in the system. The same numbers on Linux, macOS and the BSDs (`errno.h`).
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 /// No buffer space for sockets. `errno.h` of Linux and of the BSDs.
 const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
 
-/// For this long after descriptors were short, a failure that says nothing of its own counts as caused by that: `getaddrinfo`
-/// answers "no such name" when it cannot open `/etc/hosts` or a socket, and by the time that anybody looks another
-/// thread may have closed something.
-const SHADOW: Duration = Duration::from_secs(1);
+/// For this long after descriptors were exhausted, other failures count as caused by that: `getaddrinfo` answers "no such name"
+/// if it cannot open `/etc/hosts` or a socket, and before this is checked another thread may have closed a descriptor.
+const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// When descriptors were last found to be short.
+/// When descriptors were last exhausted.
 static SHORT_AT: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// What is used up.
+/// The exhausted resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
     Descriptors,
@@ -36,7 +35,7 @@ pub enum Exhausted {
 }
 
 impl Exhausted {
-    /// By the number or kind of one error.
+    /// By the number or kind of an error.
     fn of(error: &io::Error) -> Option<Self> {
         match (error.raw_os_error(), error.kind()) {
             (Some(EMFILE | ENFILE), _) => Some(Self::Descriptors),
@@ -59,10 +58,10 @@ impl fmt::Display for Exhausted {
     }
 }
 
-/// What of this process is used up, if that is why `error` came about. Judged by the error and its causes; where they say
-/// nothing of the kind, by trying: opening a file that is always there needs a descriptor and nothing else.
+/// The exhausted resource that caused `error`, if any. Decided by the error and its causes or, if they are not conclusive, by
+/// opening a file that always exists, which only needs a descriptor.
 ///
-/// To be asked where an operation failed that needs descriptors, memory or disk, not for every "not found".
+/// Call it after failures of operations that need descriptors, memory or disk, not for every "not found".
 pub fn exhausted(error: &(dyn Error + 'static)) -> Option<Exhausted> {
     judged(error, &SHORT_AT)
 }
@@ -73,7 +72,7 @@ fn judged(error: &(dyn Error + 'static), short_at: &Mutex<Option<Instant>>) -> O
     let mut short_at = short_at.lock().unwrap_or_else(PoisonError::into_inner);
     match found {
         Some(Exhausted::Descriptors) => *short_at = Some(Instant::now()),
-        None if short_at.is_some_and(|at| at.elapsed() < SHADOW) => return Some(Exhausted::Descriptors),
+        None if short_at.is_some_and(|at| at.elapsed() < AFTERMATH) => return Some(Exhausted::Descriptors),
         _ => {}
     }
     found
@@ -83,13 +82,13 @@ fn judged(error: &(dyn Error + 'static), short_at: &Mutex<Option<Instant>>) -> O
 mod tests {
     use super::*;
 
-    /// What the kernel itself says, wrapped as clients wrap it.
+    /// The kernel's own errors, wrapped as clients wrap them.
     #[test]
     fn errors_of_this_process_are_told_from_those_of_the_other_side() {
         let number = io::Error::from_raw_os_error;
         let short_at = Mutex::new(None);
         let exhausted = |error: &(dyn Error + 'static)| judged(error, &short_at);
-        // Before the one about descriptors, which casts a shadow.
+        // Before the one about descriptors, which affects later ones.
         let others = [104, 110, 111].map(number).into_iter().chain([ErrorKind::NotFound.into()]);
         for other in others {
             assert_eq!(exhausted(&other), None, "{other}");
@@ -107,6 +106,6 @@ mod tests {
             assert_eq!(exhausted(&wrapped), Some(Exhausted::Descriptors));
         }
         let no_name = io::Error::other("failed to lookup address information: Name or service not known");
-        assert_eq!(exhausted(&no_name), Some(Exhausted::Descriptors), "in the shadow of the one before");
+        assert_eq!(exhausted(&no_name), Some(Exhausted::Descriptors), "shortly after descriptors were exhausted");
     }
 }

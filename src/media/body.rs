@@ -213,7 +213,7 @@ impl Body {
             slow = self.pace.window_bytes < PACE_BYTES_MIN;
             self.pace = Pace { came_at: self.pace.came_at, window_from: now, window_bytes: 0 };
         }
-        if (slow || idle >= self.bounds.idle_in_the_way) && self.reservation.is_in_the_way() {
+        if (slow || idle >= self.bounds.idle_in_the_way) && self.reservation.is_blocking_others() {
             let message = format!(
                 "{}: too little came after {so_far} bytes of the body while others waited for its memory \
                  (pipeline.media_in_flight_bytes_max)",

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn components_out_for_the_same_reason_are_one_outage_and_what_is_in_the_way_is_one_line_a_minute() {
+    fn components_out_for_the_same_reason_are_one_outage_and_the_reminder_is_one_line_a_minute() {
         let (health, log, start) = (Health::new(), LogLines::start(), Instant::now());
         for second in 0..600 {
             let now = start + Duration::from_secs(second);

@@ -66,7 +66,7 @@ fn another_models_vectors_are_refused() {
     let model = home.other_preprocessing();
     let catalog = home.text("catalog.jsonl");
     let ran = home.run(&["search", "a dog", "--set", &model]).ended(1);
-    ran.says("was filled by another model");
+    ran.says("belongs to another model");
     ran.says("preprocessing: found ");
     assert!(!ran.stderr.contains("tokenizer:"), "only what differs: {}", ran.stderr);
     let ran = home.run(&["index", &catalog, "--set", &model]).ended(3);
