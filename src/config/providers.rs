@@ -146,7 +146,7 @@ pub struct MiGraphXSettings {
 pub struct OpenVinoSettings {
     /// `CPU`, `GPU`, `GPU.1`, `NPU`, `AUTO:GPU,CPU`, ...
     pub device: String,
-    /// Where compiled graphs are kept, in a folder per model; none: they are compiled anew at every start.
+    /// Where compiled graphs are kept, in a folder per model; `None`: every start compiles them again.
     pub cache_directory: Option<PathBuf>,
     /// 0: OpenVINO's own choice.
     pub threads: usize,
@@ -162,7 +162,7 @@ impl Default for OpenVinoSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CoreMlSettings {
     pub compute_units: ComputeUnits,
-    /// Where compiled graphs are kept, in a folder per model; none: they are compiled anew at every start.
+    /// Where compiled graphs are kept, in a folder per model; `None`: every start compiles them again.
     pub cache_directory: Option<PathBuf>,
 }
 

@@ -338,7 +338,7 @@ mod tests {
         }
     }
 
-    /// A scheduler of one thread, which a task of its own blocks.
+    /// A single-threaded scheduler that is blocked by one of its tasks.
     #[tokio::test]
     async fn a_scheduler_that_stands_still_is_not_alive_and_livez_says_so_all_the_same() {
         let health = Health::new().hung_after(Duration::from_secs(3));

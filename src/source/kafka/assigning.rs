@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::anew::FOLLOW_MAX;
 use super::context::{Rebalance, apply};
+use super::log_changes::FOLLOW_MAX;
 use super::poller::{Poller, Waiting, listing, partitions};
 use super::positions::Place;
 use super::revoking::{Revoking, Verdict};

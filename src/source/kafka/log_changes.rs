@@ -125,7 +125,7 @@ impl Poller {
         self.state.epoch += 1;
         let epoch = self.state.epoch;
         let Some(place) = self.state.owned.get_mut(partition) else { return };
-        place.anew(epoch, begin, Instant::now());
+        place.restart(epoch, begin, Instant::now());
         self.state.some_begin = true;
         let partitions = std::slice::from_ref(partition);
         self.state.drop_waiting(partitions);

@@ -18,13 +18,13 @@
 //! - Delays: the thread keeps a message of a retry topic until it is due, with its partition paused (`delays`).
 //! - Crash loops: a partition with repeated starts that settled nothing delivers one message at a time, each after a trial in
 //!   another process (`crash_loops`).
-//! - Commits: the latest offset per partition, one commit on its way at a time, repeated until it succeeds or the
-//!   partition goes. Beside the offset: the epoch of the leader that wrote the message before it, the topic's id, and the starts
-//!   there that settled nothing.
-//! - Beginnings: librdkafka is told where each partition begins (`starts`), and decides nothing by itself, but that a log
-//!   which does not have the offset any more is read from its beginning.
-//! - What no rebalance tells: a topic made anew, a log that was cut off (`anew`), messages that were removed before they
-//!   were read (`skipped`), offsets that hold no messages (`owned`).
+//! - Commits: the latest offset per partition, one pending commit at a time, repeated until it succeeds or the partition is
+//!   revoked. Stored with the offset: the epoch of the leader that wrote the message before it, the topic's id, and the
+//!   number of starts there that settled nothing.
+//! - Start offsets: we decide where each partition begins (`starts`). librdkafka decides only one case: if the log no
+//!   longer has the offset, it is read from its beginning.
+//! - Changes without a rebalance: a recreated topic, a truncated log (`log_changes`), messages that were removed before they
+//!   were read (`skipped`), offsets without messages (`positions`).
 
 mod assigning;
 mod check;

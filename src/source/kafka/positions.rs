@@ -88,7 +88,7 @@ impl Place {
     }
 
     /// Starts a new epoch, with a seek that is still pending.
-    pub fn anew(&mut self, epoch: u64, begin: Begin, due: Instant) {
+    pub fn restart(&mut self, epoch: u64, begin: Begin, due: Instant) {
         *self = Self { begin: Some((begin, due)), ..Self::new(epoch, None) };
     }
 
