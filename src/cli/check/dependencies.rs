@@ -288,7 +288,7 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let stopped = async move { drop(stopped.await) };
         let (ours, server) = serve(any, metrics, Health::new(), stopped).await.unwrap();
-        assert!(telemetry_address(ours).await.unwrap().contains("clipstream that is running"));
+        assert!(telemetry_address(ours).await.unwrap().contains("in use by a running clipstream"));
         stop.send(()).unwrap();
         server.await.unwrap();
         assert_eq!(telemetry_address(ours).await.unwrap(), format!("{ours} is free"));
