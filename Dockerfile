@@ -1,7 +1,6 @@
 # syntax=docker/dockerfile:1.7
 #
-# Two targets around the same binary, which loads ONNX Runtime when it starts and writes to a Qdrant server (it is built without the
-# embedded store):
+# Two targets with the same binary. It is built without the embedded store, writes to a Qdrant server, and loads ONNX Runtime at startup:
 #   docker build --target cpu  -t clipstream:cpu  .     linux/amd64, linux/arm64; the default
 #   docker build --target cuda -t clipstream:cuda .     linux/amd64; CUDA 13, run with --gpus all
 
@@ -18,7 +17,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo build --locked --release --bin clipstream --no-default-features \
     && install -D --strip target/release/clipstream /out/clipstream
 
-# ONNX Runtime by the script that development machines use: the same version, the same sha256.
+# The script that development machines use installs ONNX Runtime: same version, same sha256.
 FROM python:3.12.12-slim-bookworm AS wheels
 WORKDIR /src
 COPY config/onnxruntime.version config/
@@ -36,7 +35,7 @@ RUN library=$(scripts/onnxruntime --cuda) \
     && cp -r "$(dirname "$library")" /opt/onnxruntime \
     && ln -s "$(basename "$library")" /opt/onnxruntime/libonnxruntime.so
 
-# What both targets put on their base image, gathered in one folder.
+# The files that both targets add to their base image.
 FROM scratch AS files
 COPY --from=build /out/clipstream /usr/local/bin/clipstream
 COPY config/clipstream.toml /etc/clipstream/clipstream.toml
@@ -59,7 +58,7 @@ ENV CLIPSTREAM_ORT_DYLIB=/opt/onnxruntime/libonnxruntime.so \
 USER 10001
 WORKDIR /var/lib/clipstream
 EXPOSE 9090
-# Alive, not ready: a worker that waits for a database must not be restarted for it. Loading a model takes a while.
+# Liveness, not readiness: a worker that waits for a database must not be restarted. Loading a model takes time.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["curl", "--fail", "--silent", "--show-error", "--output", "/dev/null", "http://127.0.0.1:9090/livez"]
 ENTRYPOINT ["clipstream"]

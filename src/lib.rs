@@ -5,7 +5,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
-//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`used_up`], [`encoding`]: tools everyone may use |
+//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`exhaustion`], [`encoding`]: tools everyone may use |
 //! | 2 | [`picture`], [`tokenize`], [`model`]: trades that know no runtime |
 //! | 3 | [`source`], [`format`](mod@format), [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
 //! | 4 | [`pipeline`]: from a message to a point, stage by stage |
@@ -24,6 +24,7 @@ pub mod dead_letter;
 pub mod demo;
 pub mod domain;
 pub mod encoding;
+pub mod exhaustion;
 pub mod format;
 pub mod hub;
 pub mod kafka_client;
@@ -39,5 +40,4 @@ pub mod store;
 pub mod telemetry;
 pub mod tls;
 pub mod tokenize;
-pub mod used_up;
 pub mod worker;

@@ -1,8 +1,8 @@
 use std::process::ExitCode;
 
-/// Batches of vectors and pictures are large and short-lived, from many threads: what mimalloc is made for.
+/// Batches of vectors and pictures are large, short-lived and allocated on many threads: mimalloc is made for this.
 ///
-/// Where a sanitizer looks on (`scripts/sanitize`), it is the system's, which the sanitizer replaces by its own.
+/// With the sanitizer (`scripts/sanitize`), the system's allocator is used, which the sanitizer replaces by its own.
 #[cfg(not(feature = "sanitized"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,10 +1,10 @@
 use std::time::Instant;
 
-/// Additive increase, multiplicative decrease, as TCP avoids congestion (RFC 5681 §3.1): one more per round of successes,
-/// half at an overload, never below 1 or above `max`. Pure: the caller brings the time.
+/// Additive increase, multiplicative decrease, as in TCP congestion avoidance (RFC 5681 §3.1): one more per round of
+/// successes, half after an overload, never below 1 or above `max`. Pure: the caller passes the time.
 ///
-/// As in TCP's recovery (RFC 6582), an overload counts once per round: what was under way when the limit was reduced had
-/// begun under the old one. Latency is not looked at: a slow answer may be a large file.
+/// As in TCP's recovery (RFC 6582), an overload counts once per round: requests in flight when the limit was reduced had started
+/// under the old limit. Latency is ignored, because a slow answer may be a large file.
 #[derive(Clone, Debug)]
 pub struct Limit {
     max: usize,
@@ -14,7 +14,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Begins at `max`: it is what the operator says that the other side takes.
+    /// Starts at `max`, the operator's setting.
     pub fn new(max: usize) -> Self {
         let max = max.max(1);
         Self { max, current: max as f64, reduced_at: None }
@@ -24,15 +24,15 @@ impl Limit {
         self.current as usize
     }
 
-    /// A request was served. `saturated`: while it was under way, as many were as are allowed; otherwise the success says nothing about
-    /// more (RFC 7661 has the same rule for TCP).
+    /// A request was served. `saturated`: the limit was reached while it was in flight; otherwise the success says nothing about a
+    /// higher limit (RFC 7661 has the same rule for TCP).
     pub fn served(&mut self, saturated: bool) {
         if saturated {
             self.current = (self.current + 1.0 / self.current).min(self.max as f64);
         }
     }
 
-    /// A request that began at `begun` was refused, or not answered, for want of capacity.
+    /// A request that started at `begun` was refused or not answered because of overload.
     pub fn overloaded(&mut self, begun: Instant, now: Instant) {
         if self.reduced_at.is_some_and(|reduced| begun < reduced) {
             return;

@@ -1,4 +1,4 @@
-//! How much may be asked of someone else at once: a limit that finds its own value, and a gate that keeps to it.
+//! Adaptive concurrency towards another system: a limit that adjusts itself, and a gate that enforces it.
 
 mod limit;
 
@@ -10,35 +10,35 @@ use tokio::time::Instant;
 
 pub use limit::Limit;
 
-/// What one request says about the load of the one who was asked.
+/// What the result of one request says about the other side's load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     /// It was served.
     Fine,
-    /// It was refused or not answered for want of capacity: busy, throttled, out of time. `pause`: how long nobody should
-    /// ask again (`Retry-After`).
+    /// It was refused or not answered because of overload: busy, throttled, timed out. `pause`: how long to send nothing
+    /// (`Retry-After`).
     Over { pause: Option<Duration> },
     /// It failed for another reason.
     Unknown,
 }
 
-/// Lets at most [`Limit`] requests through at once, in the order in which they came. Clones are the same gate.
+/// Lets at most [`Limit`] requests through at once, first come, first served. Clones share the gate.
 #[derive(Clone, Debug)]
 pub struct Gate {
     slots: Arc<Semaphore>,
     state: Arc<Mutex<State>>,
-    /// Longest pause, whatever is asked for, so that a hostile answer cannot stop everything.
+    /// Longest pause, so that a hostile answer cannot stop everything.
     pause_max: Duration,
 }
 
 #[derive(Debug)]
 struct State {
     limit: Limit,
-    /// Slots that exist: free ones and those that passes hold.
+    /// All slots: free ones and those held by passes.
     slots: usize,
-    /// Slots that passes hold.
+    /// Slots held by passes.
     used: usize,
-    /// When all that are allowed were held for the last time.
+    /// When the limit was last reached.
     full_at: Option<Instant>,
     paused_until: Option<Instant>,
 }
@@ -51,7 +51,7 @@ impl State {
     }
 }
 
-/// One request that is let through. Dropping it without [`Pass::done`] says nothing about the load.
+/// One admitted request. Dropping it without [`Pass::done`] does not affect the limit.
 #[derive(Debug)]
 pub struct Pass {
     gate: Gate,
@@ -60,7 +60,7 @@ pub struct Pass {
 }
 
 impl Gate {
-    /// Begins at `max`, which is the most that is ever let through.
+    /// Starts at `max`, which is never exceeded.
     pub fn new(max: usize, pause_max: Duration) -> Self {
         let limit = Limit::new(max.clamp(1, Semaphore::MAX_PERMITS));
         let slots = limit.now();
@@ -68,12 +68,12 @@ impl Gate {
         Self { slots: Arc::new(Semaphore::new(slots)), state: Arc::new(Mutex::new(state)), pause_max }
     }
 
-    /// What is let through at once now.
+    /// The current limit.
     pub fn limit(&self) -> usize {
         self.lock().limit.now()
     }
 
-    /// Waits for a slot, and for the end of a pause. Safe to cancel.
+    /// Waits for a slot, and for the end of a pause. Cancel-safe.
     pub async fn enter(&self) -> Pass {
         let slot = self.slots.clone().acquire_owned().await.expect("a gate's semaphore is never closed");
         {
@@ -81,7 +81,7 @@ impl Gate {
             state.used += 1;
             state.note_full(Instant::now());
         }
-        // From here on the pass gives the slot back, also where this future is dropped.
+        // From here on the pass releases the slot, even if this future is dropped.
         let mut pass = Pass { gate: self.clone(), slot: Some(slot), begun: Instant::now() };
         while let Some(until) = self.paused_until() {
             tokio::time::sleep_until(until.into()).await;
@@ -90,7 +90,7 @@ impl Gate {
         pass
     }
 
-    /// Until when nobody is let through, where there is a pause.
+    /// The end of the current pause, if any.
     pub fn paused_until(&self) -> Option<std::time::Instant> {
         self.lock().paused_until.filter(|until| *until > Instant::now()).map(Instant::into_std)
     }
@@ -117,18 +117,18 @@ impl Gate {
             self.slots.add_permits(limit - state.slots);
             state.slots = limit;
         }
-        // Free slots go at once, those that are held when they come back.
+        // Free slots are removed at once, held ones when they are released.
         state.slots -= self.slots.forget_permits(state.slots.saturating_sub(limit));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the state whole: nothing in a critical section can fail half way.
+        // A panic leaves the state consistent: nothing in a critical section can fail half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pass {
-    /// Gives the slot back, and says what came of the request.
+    /// Releases the slot, and reports the result of the request.
     pub fn done(self, load: Load) {
         self.gate.judge(self.begun, load);
     }

@@ -4,11 +4,11 @@ use super::{EmbedError, Embedder};
 use crate::clip::{ClipError, ModelAlone};
 use crate::config::Settings;
 
-/// Most pictures that are held in memory as pixels while the model alone is timed.
+/// Pictures held in memory as pixels while the model alone is timed, at most.
 const PICTURES_MAX: usize = 1024;
 
-/// Pictures and texts per second through the model alone, with the batches and threads of `settings` and no pipeline:
-/// the rate that a pipeline can come close to and not exceed. Files are read, decoded and preprocessed beforehand.
+/// Pictures and texts per second through the model alone, with the batches and threads of `settings` and without a pipeline:
+/// the upper bound of a pipeline's rate. Files are read, decoded and preprocessed beforehand.
 pub async fn rate_alone(
     embedder: &Embedder,
     settings: &Settings,

@@ -11,10 +11,10 @@ use crate::media::{MediaClient, MediaError};
 use crate::redact;
 use crate::telemetry::Metrics;
 
-/// Embeds pictures and texts into one model's shared space, with the verbs of LangChain's OpenCLIP embeddings.
+/// Embeds pictures and texts into one model's shared space, with the method names of LangChain's OpenCLIP embeddings.
 ///
 /// All vectors have unit length and [`Embedder::dimension`] values, so cosine similarity is their dot product.
-/// Calls may run concurrently: what waits at the same time shares batches.
+/// Calls may run concurrently: concurrent inputs share batches.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,7 +36,7 @@ pub struct Embedder {
     media_bytes_max: u64,
 }
 
-/// Where a picture is. A string is a URL when it has a scheme, otherwise a path.
+/// The source of a picture. A string is a URL if it has a scheme, otherwise a path.
 #[derive(Clone, Debug)]
 pub enum ImageInput {
     Path(PathBuf),
@@ -47,10 +47,10 @@ pub enum ImageInput {
 
 impl From<&str> for ImageInput {
     fn from(text: &str) -> Self {
-        // What comes along when a URL is copied; a path that begins so is found as it stands.
+        // White space from copying a URL is removed; a path may begin with white space.
         let url = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{FEFF}');
         let scheme = url.split_once(':').map(|(scheme, _)| scheme);
-        // One letter is a Windows drive.
+        // A single letter is a Windows drive.
         match scheme {
             Some(s) if s.len() > 1 && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
                 Self::Url(MediaUrl::new(url))
@@ -81,7 +81,7 @@ pub enum EmbedError {
     Media(#[from] MediaError),
     #[error("{0}")]
     Input(String),
-    /// The model that was asked for, or any, is missing from clip.models.
+    /// The requested model is not in clip.models, or clip.models is empty.
     #[error("{0}")]
     NotConfigured(Finding),
 }
@@ -116,17 +116,17 @@ impl Embedder {
         .await?;
         let clip = tokio::task::spawn_blocking(move || Clip::load(&entry, &clip_settings, metrics))
             .await
-            .map_err(|e| EmbedError::Input(format!("loading the model broke: {e}")))??;
+            .map_err(|e| EmbedError::Input(format!("loading the model failed: {e}")))??;
         Self::new(Arc::new(clip), media, settings)
     }
 
-    /// With parts that are there already.
+    /// Creates an embedder from existing parts.
     ///
     /// # Errors
-    /// When the threads that preprocess cannot be started.
+    /// If the preprocessing threads cannot be started.
     pub fn new(clip: Arc<Clip>, media: MediaClient, settings: &Settings) -> Result<Self, EmbedError> {
         let pictures = PicturePool::new(PictureLimits::of(settings))
-            .map_err(|e| EmbedError::Input(format!("no threads to preprocess on: {e}")))?;
+            .map_err(|e| EmbedError::Input(format!("cannot start threads for preprocessing: {e}")))?;
         Ok(Self { clip, media, pictures: Arc::new(pictures), media_bytes_max: settings.media.media_bytes_max })
     }
 
@@ -151,7 +151,7 @@ impl Embedder {
         Ok(self.clip.embed_text(text).await?)
     }
 
-    /// Many texts, in order; the first error ends it.
+    /// Many texts, in order; stops at the first error.
     pub async fn embed_documents<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<Embedding>, EmbedError> {
         futures::future::try_join_all(texts.iter().map(|text| self.embed_query(text.as_ref()))).await
     }
@@ -159,7 +159,7 @@ impl Embedder {
     pub async fn embed_image(&self, image: ImageInput) -> Result<Embedding, EmbedError> {
         match image {
             ImageInput::Url(url) => {
-                // Held as long as its bytes are: they count against what is fetched at once.
+                // Held as long as its bytes, which count against the media budget.
                 let media = self.media.fetch(&url).await?;
                 Ok(self.clip.embed_image(media.bytes.clone(), &self.pictures).await?)
             }

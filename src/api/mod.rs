@@ -1,4 +1,4 @@
-//! The library's verbs: embed pictures and texts, search a store. What the worker indexes with, a query is embedded with.
+//! The library's API: embed pictures and texts, search a store. Queries are embedded with the same code as in the worker.
 
 mod alone;
 mod embedder;

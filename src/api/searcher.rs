@@ -18,7 +18,7 @@ pub struct Searcher {
 #[derive(Clone, Debug)]
 pub struct SearchRequest {
     pub query: Embedding,
-    /// Which named vector is searched.
+    /// The named vector to search in.
     pub modality: Modality,
     pub limit: usize,
     /// Qdrant's own filter in its REST form.
@@ -48,12 +48,12 @@ impl Explain for SearchError {
                 Finding::new(format!("collection {collection} does not exist in the store"))
                     .hint("index something first, or check store.catalog and clip.models")
             }
-            Self::Foreign { collection } => Finding::new(format!(
-                "collection {collection} does not say which model filled it, so clipstream did not create it"
-            ))
-            .hint("set store.catalog or store.collection_template to another name"),
+            Self::Foreign { collection } => {
+                Finding::new(format!("collection {collection} records no model, so clipstream did not create it"))
+                    .hint("set store.catalog or store.collection_template to another name")
+            }
             Self::Incomparable { collection, differences } => Finding::new(format!(
-                "collection {collection} was filled by another model, whose vectors cannot be compared with this one's: {}",
+                "collection {collection} belongs to another model, whose vectors cannot be compared with this one's: {}",
                 differences.join("; ")
             )),
         }
@@ -61,7 +61,7 @@ impl Explain for SearchError {
 }
 
 impl Searcher {
-    /// Opens the store and loads the model, and refuses a collection that another model filled.
+    /// Opens the store and loads the model; refuses a collection of another model.
     pub async fn open(settings: &Settings, model: Option<&ModelId>) -> Result<Self, SearchError> {
         let store = store::open(&settings.store).await?;
         let embedder = Embedder::open(settings, model).await?;

@@ -13,20 +13,20 @@ use crate::config::{ClipSettings, ModelEntry, Settings};
 use crate::domain::{Embedding, Modality, ModelId, ModelReason, Precision};
 use crate::picture::Pixels;
 
-/// One model through its queue, and ONNX Runtime alone, over batch sizes, threads and precisions.
+/// Measures one model through its queue, and ONNX Runtime alone, over batch sizes, threads and precisions.
 pub struct EmbedBench {
-    /// None: the first of `clip.models`.
+    /// `None`: the first of `clip.models`.
     pub model: Option<ModelId>,
     /// A folder with `catalog.jsonl`, whose items have an `image` below that folder and a `text`.
     pub catalog: PathBuf,
     pub batches: Vec<usize>,
     pub threads: Vec<usize>,
-    /// Empty: those that the model's directory has.
+    /// Empty: all in the model's directory.
     pub precisions: Vec<Precision>,
-    /// How many pictures and texts of the catalog are embedded per round.
+    /// Pictures and texts of the catalog per round.
     pub pictures: usize,
     pub texts: usize,
-    /// Rounds of queue and ONNX Runtime in turns; medians are reported.
+    /// Alternating rounds of queue and ONNX Runtime; medians are reported.
     pub rounds: usize,
 }
 
@@ -38,9 +38,9 @@ pub struct EmbedReport {
     pub precision: &'static str,
     pub threads: usize,
     pub batch: usize,
-    /// Through the queue, as the pipeline does it.
+    /// Through the queue, as in the pipeline.
     pub items_per_s: f64,
-    /// ONNX Runtime's own: the same graph and batches, inputs in place, nothing else.
+    /// ONNX Runtime alone: the same graph and batches, inputs in place.
     pub onnxruntime_items_per_s: f64,
     pub ratio: f64,
     /// ONNX Runtime's rate with every text at the whole context length.
@@ -58,7 +58,7 @@ pub struct EmbedReport {
     pub fp32_cosine_min: Option<f32>,
 }
 
-/// What full precision gave, for the rows of the others.
+/// Results of full precision, for comparison with the others.
 #[derive(Default)]
 struct Reference {
     /// By tower, threads and batch.
@@ -68,8 +68,8 @@ struct Reference {
 }
 
 impl EmbedBench {
-    /// Hands each row to `report` as soon as it is there. Call it on a runtime of several threads: loading and ONNX
-    /// Runtime's own runs block.
+    /// Passes each row to `report` as soon as it is complete. Call it on a multi-threaded runtime: loading and ONNX Runtime's own
+    /// runs block.
     pub async fn run(
         self,
         settings: &Settings,
@@ -128,13 +128,13 @@ impl EmbedBench {
         settings.entry(self.model.as_ref()).cloned().ok_or_else(|| {
             let known: Vec<String> = settings.models.iter().map(|entry| entry.id.to_string()).collect();
             BenchError::Input(format!(
-                "clip.models has {}; expected the model to measure among them; add it with --set clip.models=…",
+                "clip.models has {}; expected the model to measure in it; add it with --set clip.models=…",
                 if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }
             ))
         })
     }
 
-    /// Queue and ONNX Runtime in turns, so that what else the machine does meets both.
+    /// Alternates queue and ONNX Runtime, so that other load on the machine affects both.
     async fn rates(
         &self,
         clip: &Clip,
@@ -158,7 +158,7 @@ impl EmbedBench {
         Ok(Rates(std::array::from_fn(|n| median(rounds.iter().map(|round| round[n]).collect()))))
     }
 
-    /// The text row's comparison with the whole context length, where texts run shorter.
+    /// The text row's comparison with the whole context length, if texts run shorter.
     fn pad(
         &self,
         alone: &mut ModelAlone,
@@ -216,7 +216,7 @@ impl Reference {
     }
 }
 
-/// Medians: pictures through the queue, by ONNX Runtime alone, and the same for texts.
+/// Medians: pictures through the queue, pictures by ONNX Runtime alone, and the same for texts.
 struct Rates([f64; 4]);
 
 impl Rates {
@@ -244,7 +244,7 @@ impl Rates {
     }
 }
 
-/// All items through the queue, with as many waiting as the pipeline would have: one batch runs, one waits, one is made.
+/// All items through the queue, with as many waiting as in the pipeline: one batch runs, one waits, one is being prepared.
 async fn through_queue<'i, I, F>(
     items: &'i [I],
     batch: usize,
@@ -261,7 +261,7 @@ where
     Ok(start.elapsed())
 }
 
-/// The catalog's first pictures, decoded and preprocessed; again from the first where it has fewer.
+/// The catalog's first pictures, decoded and preprocessed; repeated if there are fewer.
 fn pixels(clip: &Clip, files: &[PathBuf], count: usize, pixels_max: u64) -> Result<Vec<Pixels>, BenchError> {
     let pixels = |file: &PathBuf| {
         let pixels = clip.preprocess().decode(&read(file)?, pixels_max);

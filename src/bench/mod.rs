@@ -1,4 +1,4 @@
-//! How fast this machine is, as ratios measured in one run: absolute times on shared machines mean little.
+//! Benchmarks. Results are ratios within one run, because absolute times on shared machines mean little.
 
 mod catalog;
 mod embed;
@@ -51,10 +51,10 @@ fn read(file: &Path) -> Result<Vec<u8>, BenchError> {
     std::fs::read(file).map_err(|source| BenchError::Io { what: format!("cannot read {}", file.display()), source })
 }
 
-/// A folder that goes with the bench.
+/// A temporary folder.
 fn scratch() -> Result<tempfile::TempDir, BenchError> {
     tempfile::tempdir()
-        .map_err(|source| BenchError::Io { what: "cannot make a folder for the bench".to_owned(), source })
+        .map_err(|source| BenchError::Io { what: "cannot create a folder for the benchmark".to_owned(), source })
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

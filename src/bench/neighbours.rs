@@ -25,21 +25,21 @@ use crate::source::LinesSource;
 use crate::telemetry::{Health, Metrics};
 use crate::worker::{Worker, WorkerError};
 
-/// How often somebody looks whether the good ones are done.
+/// How often completion is checked.
 const LOOK: Duration = Duration::from_millis(5);
-/// Before a stalled body ends.
+/// The part of an answer that is sent before the body stalls.
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n\x89PNG";
 
-/// Good messages with bad neighbours in between, whose pictures are on hosts that refuse, that do not answer, or whose bodies stall:
-/// how fast the good ones go, next to how fast they go alone. Rounds take turns, in one run.
+/// Measures the rate of good messages among messages of failing hosts (they refuse, do not answer, or stall in the body), and
+/// their rate alone. Rounds alternate within one run.
 pub struct NeighboursBench {
     /// A folder with `catalog.jsonl`.
     pub catalog: PathBuf,
     /// Good messages in each measurement.
     pub messages: usize,
-    /// Bad ones among them.
+    /// Messages of failing hosts.
     pub bad: usize,
-    /// How often everything is measured; medians are reported.
+    /// Number of rounds; medians are reported.
     pub rounds: usize,
 }
 
@@ -55,12 +55,12 @@ pub struct NeighboursReport {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Disturbed {
-    /// What is wrong with them.
+    /// How the hosts fail.
     pub what: &'static str,
     pub hosts: usize,
     /// Good messages per second.
     pub per_s: f64,
-    /// Over the rate without bad ones.
+    /// Divided by the rate without bad ones.
     pub ratio: f64,
 }
 
@@ -81,7 +81,7 @@ const NEIGHBOURS: [(&str, &[Kind], usize); 5] = [
 ];
 
 impl NeighboursBench {
-    /// `watch` is told of each measurement as it begins: good and bad messages together.
+    /// `watch` is called at the start of each measurement, with the number of good and bad messages together.
     pub async fn run(
         self,
         mut settings: Settings,
@@ -92,7 +92,7 @@ impl NeighboursBench {
         settings.clip.models.truncate(1);
         settings.store.kind = StoreKind::Embedded;
         settings.media.allow_networks.extend("127.0.0.0/8".parse::<ipnet::IpNet>());
-        // So many letters are meant.
+        // This many dead letters are expected.
         settings.pipeline.dead_letters_in_row_max = 0;
         settings.pipeline.dead_letters_percent_max = 0;
         let mut rates = vec![Vec::new(); NEIGHBOURS.len() + 1];
@@ -156,7 +156,7 @@ impl NeighboursBench {
         let ended = match ended {
             Some(ended) => ended,
             None => {
-                // Twice: what is left are bad ones, which nobody waits for.
+                // Twice, to skip the drain: the remaining messages are bad ones.
                 stop.request();
                 stop.request();
                 ingest.as_mut().await
@@ -176,7 +176,7 @@ impl NeighboursBench {
         Ok(found as f64 / took.as_secs_f64())
     }
 
-    /// Bad ones between good ones, evenly; the hosts take turns.
+    /// Spreads bad messages evenly between good ones, and over the hosts.
     fn messages(&self, servers: &Servers, neighbours: Option<(&[Kind], usize)>) -> Vec<u8> {
         let mut lines = Vec::new();
         let mut add = |id: String, image: String| {
@@ -199,12 +199,12 @@ impl NeighboursBench {
     }
 }
 
-/// Two of them: one has the pictures, the other one does not do what it should. Gone when dropped.
+/// Two servers: one serves the pictures, the other one fails. They stop when dropped.
 struct Servers {
     good: SocketAddr,
     pictures: usize,
     bad: u16,
-    /// Nobody listens there.
+    /// Nothing listens on this port.
     closed: u16,
     _serving: [AbortOnDropHandle<()>; 2],
 }
@@ -219,10 +219,10 @@ impl Servers {
         let router = Router::new().route("/{number}", get(picture)).with_state(Arc::<[Bytes]>::from(pictures));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the bench's server ended");
+                tracing::error!(%error, "the benchmark's server ended");
             }
         });
-        // Every address of the loopback network is a host of its own. Others are turned away.
+        // Every address of the loopback network is a separate host. Other clients are rejected.
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.map_err(failed)?;
         let bad = listener.local_addr().map_err(failed)?.port();
         let stalling = tokio::spawn(async move {
@@ -263,7 +263,7 @@ async fn picture(State(pictures): State<Arc<[Bytes]>>, Path(number): Path<usize>
     pictures.get(number).cloned().map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
 }
 
-/// Reads the request, begins an answer where it is asked for, and waits until the other side has enough of it.
+/// Reads the request, starts an answer if requested, and waits until the client closes the connection.
 async fn stall(mut connection: TcpStream) {
     let mut request = [0; 4096];
     let mut read = connection.read(&mut request).await.unwrap_or_default();

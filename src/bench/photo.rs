@@ -1,4 +1,4 @@
-//! A picture that costs a JPEG decoder what a photo costs.
+//! A generated picture with the decoding cost of a photo.
 
 use fastrand::Rng;
 use turbojpeg::{Image, PixelFormat, Subsamp};
@@ -8,8 +8,8 @@ use super::BenchError;
 /// Side of the largest structures, in pixels.
 const LARGEST: usize = 1024;
 
-/// A JPEG of quality 92, 4:2:0: smooth noise on every scale from 2 to 1,024 pixels, whose strength falls with the scale as
-/// in photos, and a sensor's grain. About 1.5 bits per pixel, which for 12 megapixels is 2.3 MB.
+/// A JPEG of quality 92, 4:2:0: smooth noise on every scale from 2 to 1,024 pixels, with strength falling with the scale as in
+/// photos, and sensor grain. About 1.5 bits per pixel, which is 2.3 MB for 12 megapixels.
 pub(super) fn jpeg(width: usize, height: usize, seed: u64) -> Result<Vec<u8>, BenchError> {
     let mut rng = Rng::with_seed(seed);
     let mut sums = vec![[110f32; 3]; width * height];
@@ -54,7 +54,7 @@ pub(super) fn encode(pixels: &[u8], width: usize, height: usize) -> Result<Vec<u
     turbojpeg::compress(image, 92, Subsamp::Sub2x2).map(|bytes| bytes.to_vec()).map_err(failed)
 }
 
-/// About normal, mean 0, deviation 1.
+/// Approximately normal, mean 0, standard deviation 1.
 fn noise(rng: &mut Rng) -> f32 {
     (0..3).map(|_| 2.0 * rng.f32() - 1.0).sum()
 }

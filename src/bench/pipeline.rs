@@ -14,12 +14,12 @@ use crate::source::LinesSource;
 use crate::telemetry::{Health, Metrics};
 use crate::worker::{Worker, WorkerError};
 
-/// Pictures and captions of a catalog, through the embedded path and through the model alone, in one run; then the same
-/// messages once more, and into an empty store without a look at it. Of several models the first one.
+/// Measures pictures and captions of a catalog, through the embedded pipeline and through the model alone, in one run; then the
+/// same messages again, and into an empty store without reading records. Uses the first of several models.
 pub struct PipelineBench {
     /// A folder with `catalog.jsonl`, whose items have an `image` below that folder and a `text`.
     pub catalog: PathBuf,
-    /// How many messages to index; the catalog is repeated under new ids as needed.
+    /// Number of messages; the catalog is repeated under new ids as needed.
     pub messages: usize,
 }
 
@@ -33,22 +33,22 @@ pub struct PipelineReport {
     pub model_items_per_s: f64,
     pub ratio: f64,
     pub replay: ReplayReport,
-    /// The rate with `pipeline.skip_unchanged` over the rate without it, where nothing is there to be skipped.
+    /// The rate with `pipeline.skip_unchanged` divided by the rate without it, into an empty store.
     pub recall_ratio: f64,
 }
 
-/// The same messages, when the store has them already.
+/// The same messages again, with their points already stored.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReplayReport {
     pub items_per_s: f64,
-    /// Over the rate of the first run.
+    /// Divided by the rate of the first run.
     pub speedup: f64,
-    /// Of the pictures. 1: all of them.
+    /// Share of the pictures; 1: all.
     pub images_not_embedded: f64,
 }
 
 impl PipelineBench {
-    /// `watch` is told of each of the three runs as it begins.
+    /// `watch` is called at the start of each of the three runs.
     pub async fn run(
         self,
         mut settings: Settings,
@@ -56,7 +56,7 @@ impl PipelineBench {
         mut watch: impl FnMut(u64, Arc<Progress>),
     ) -> Result<PipelineReport, BenchError> {
         let items = catalog::read(&self.catalog)?;
-        // Against one model alone; more of them would share its cores and be counted as none.
+        // One model only: further models would share its cores and would not be counted.
         settings.clip.models.truncate(1);
         settings.store.kind = StoreKind::Embedded;
         settings.media.allow_file_roots = vec![self.catalog.display().to_string()];

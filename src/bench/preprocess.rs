@@ -15,21 +15,21 @@ use crate::picture::{Preprocess, decode_picture};
 const VIT_B_32: &str = r#"{"size": [224, 224], "mode": "RGB", "mean": [0.48145466, 0.4578275, 0.40821073],
     "std": [0.26862954, 0.26130258, 0.27577711], "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0}"#;
 
-/// The other side of `--peers`, from the project's folder.
+/// The script that `--peers` runs, relative to the project's folder.
 const PEER: &str = "bench/peers/preprocess.py";
 
-/// Pictures that the fast mode's vectors are compared on.
+/// Number of pictures on which the fast mode's vectors are compared.
 const COMPARED: usize = 24;
 
-/// Pictures from bytes to normalised pixels, on one core.
+/// Measures pictures from bytes to normalised pixels, on one core.
 pub struct PreprocessBench {
     /// A folder with `images/`.
     pub catalog: PathBuf,
-    /// Measured one by one; none: a 12-megapixel JPEG that is made for it.
+    /// Measured one by one; empty: a generated 12-megapixel JPEG.
     pub images: Vec<PathBuf>,
-    /// How often each of them.
+    /// Runs per picture.
     pub repeat: usize,
-    /// A Python that has OpenCLIP: the same files are timed with Pillow and torchvision in the same run.
+    /// A Python with OpenCLIP: times Pillow and torchvision on the same files in the same run.
     pub peers: Option<PathBuf>,
 }
 
@@ -65,7 +65,7 @@ pub struct Peer {
     pub decode_ms: f64,
     /// Names and versions.
     pub with: String,
-    /// How many times as long as ours.
+    /// Its time divided by ours.
     pub exact_ratio: f64,
     pub fast_ratio: f64,
 }
@@ -96,7 +96,7 @@ impl PreprocessBench {
                 match tokio::task::block_in_place(load) {
                     Ok(clip) => Some(agreement(&clip, &catalog, pixels_max).await?),
                     Err(error) => {
-                        tracing::warn!(error = %error, "no model: the fast mode's vectors are not compared");
+                        tracing::warn!(error = %error, "no model could be loaded: the fast mode's vectors are not compared");
                         None
                     }
                 }
@@ -197,13 +197,13 @@ fn measure(what: &str, files: &[Vec<u8>], repeat: usize, pixels_max: u64) -> Res
     })
 }
 
-/// Times Pillow and torchvision on `image`, in a process of its own.
+/// Times Pillow and torchvision on `image`, in a separate process.
 fn peer(python: &Path, image: &Path, repeat: usize) -> Result<PeerLine, BenchError> {
     let output = Command::new(python)
         .arg(PEER)
         .args([VIT_B_32, &repeat.to_string()])
         .arg(image)
-        // One thread is what is compared.
+        // One thread is compared.
         .env("OMP_NUM_THREADS", "1")
         .stderr(Stdio::inherit())
         .output()
@@ -215,11 +215,11 @@ fn peer(python: &Path, image: &Path, repeat: usize) -> Result<PeerLine, BenchErr
         return Err(BenchError::Input(format!("{python} {PEER} ended with {status}; expected {expected}")));
     }
     serde_json::from_slice(&output.stdout).map_err(|e| {
-        BenchError::Input(format!("{python} {PEER} gave no result that can be read ({e}); expected {expected}"))
+        BenchError::Input(format!("{python} {PEER} printed an unreadable result ({e}); expected {expected}"))
     })
 }
 
-/// Large JPEGs made of the catalog's pictures and of noise like photos, embedded in both modes.
+/// Embeds large JPEGs, made from the catalog's pictures and photo-like noise, in both modes.
 async fn agreement(clip: &Clip, catalog: &[PathBuf], pixels_max: u64) -> Result<Agreement, BenchError> {
     let enlarged = Preprocess::from_json(r#"{"size": 1536, "resize_mode": "squash", "background": [255, 255, 255]}"#)
         .map_err(|e| BenchError::Input(e.to_string()))?;

@@ -1,9 +1,9 @@
-//! A bound on memory: bytes are reserved before they are held, and return when the reservation is dropped.
+//! A memory budget: bytes are reserved before they are used, and released when the reservation is dropped.
 //!
-//! What becomes large is not known when it begins, so a reservation grows with what it is for. Several that have grown to
-//! fill the budget would wait for each other for ever; therefore a part is kept free ([`Budget::keep_for_one`]) into which only
-//! one of them at a time may grow, until it is complete. And no owner (a host) takes more than a share with what is
-//! incomplete, so that nobody's slowness fills the budget for everyone.
+//! The final size is not known at the start, so a reservation grows. Several growing reservations that fill the budget would
+//! deadlock. Therefore a part is kept free ([`Budget::keep_for_one`]), into which only one of them at a time may grow until it is
+//! complete. Also, the incomplete reservations of one owner (a host) are limited to a share, so that a slow owner cannot fill
+//! the budget.
 
 mod queue;
 
@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use queue::{Queue, Request};
 use tokio::sync::oneshot;
 
-/// Of the whole budget, what the incomplete reservations of one owner hold at most together; a single one may have more.
+/// Share of the budget for the incomplete reservations of one owner together; a single one may have more.
 const OWNER_SHARE: u64 = 4;
 
-/// Clones are the same budget.
+/// Clones share the budget.
 #[derive(Clone, Debug)]
 pub struct Budget {
     queue: Arc<Mutex<Queue>>,
 }
 
-/// Bytes that are held. Dropping it gives them back.
+/// Reserved bytes. Dropping it releases them.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Budget,
@@ -35,14 +35,14 @@ impl Budget {
         Self { queue: Arc::new(Mutex::new(Queue::new(bytes_max.max(1), OWNER_SHARE))) }
     }
 
-    /// Keeps `bytes` (at most half of the budget) free for one reservation at a time that grows when all else is taken: what one
-    /// may need at most.
+    /// Keeps `bytes` (at most half of the budget), the largest size of one reservation, free for one growing reservation at a time
+    /// when the rest is used.
     pub fn keep_for_one(&self, bytes: u64) {
         self.lock().keep_for_one(bytes);
     }
 
-    /// Waits until `bytes` are free. A wish for more than the whole budget waits for all of it, so that it is served alone
-    /// instead of never. Safe to cancel.
+    /// Waits until `bytes` are free. A request for more than the whole budget waits for all of it, and is then served alone.
+    /// Cancel-safe.
     pub async fn reserve(&self, bytes: u64) -> Reservation {
         let mut reservation = self.begin(None);
         reservation.grow_to(bytes).await;
@@ -50,7 +50,7 @@ impl Budget {
         reservation
     }
 
-    /// A reservation of nothing yet, of `owner`'s share.
+    /// An empty reservation within `owner`'s share.
     pub fn begin(&self, owner: Option<&str>) -> Reservation {
         Reservation { budget: self.clone(), id: self.lock().new_id(), owner: owner.map(Into::into), bytes: 0 }
     }
@@ -60,13 +60,13 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // A panic elsewhere leaves the queue whole: nothing in a critical section can fail half way.
+        // A panic leaves the queue consistent: nothing in a critical section can fail half way.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Reservation {
-    /// Waits until it holds `bytes`. Safe to cancel.
+    /// Waits until it holds `bytes`. Cancel-safe.
     pub async fn grow_to(&mut self, bytes: u64) {
         let (granted, grant) = oneshot::channel();
         let more = {
@@ -79,20 +79,20 @@ impl Reservation {
             queue.ask(Request { id: self.id, owner: self.owner.clone(), more, begins, granted });
             more
         };
-        // Where this future is dropped, what it asked for is taken back.
+        // If this future is dropped, the request is withdrawn.
         let mut waiting = Waiting { reservation: self, more, over: false };
-        // The sender is dropped without a word only together with the queue, which this reservation keeps.
+        // The sender is dropped only with the queue, which this reservation keeps alive.
         let _ = grant.await;
         waiting.over = true;
         waiting.reservation.bytes += more;
     }
 
-    /// Whether somebody waits for memory that this one has a part of.
-    pub fn is_in_the_way(&self) -> bool {
+    /// Whether another request waits for memory that this reservation holds a part of.
+    pub fn is_blocking_others(&self) -> bool {
         self.budget.lock().is_short(self.owner.as_deref())
     }
 
-    /// It grows no more, so it no longer counts against its owner's share.
+    /// Marks it as complete: it no longer grows, and no longer counts against its owner's share.
     pub fn complete(&mut self) {
         let owner = self.owner.take();
         self.budget.lock().complete(self.id, owner.as_deref(), self.bytes);
@@ -118,7 +118,7 @@ impl Drop for Waiting<'_> {
             return;
         }
         let Reservation { budget, id, bytes, .. } = &mut *self.reservation;
-        // Granted in the meantime: it is given back with the rest.
+        // Granted in the meantime: it is released with the rest.
         if !budget.lock().withdraw(*id) {
             *bytes += self.more;
         }
@@ -137,14 +137,14 @@ mod tests {
         let first = budget.reserve(8 * KIB).await;
         let mut second = Box::pin(budget.reserve(4 * KIB));
         assert!(futures::poll!(&mut second).is_pending());
-        assert!(first.is_in_the_way());
+        assert!(first.is_blocking_others());
         drop(first);
         let second = second.await;
         assert_eq!(budget.bytes_held(), 4 * KIB);
-        assert!(!second.is_in_the_way());
+        assert!(!second.is_blocking_others());
     }
 
-    /// A large wish is not passed over by small ones for ever, and holds up only those that came after it.
+    /// A large request is not starved by small ones, and delays only later ones.
     #[tokio::test]
     async fn nobody_overtakes_who_waits() {
         let budget = Budget::new(10 * 1024);
@@ -181,12 +181,12 @@ mod tests {
         let mut granted = Box::pin(budget.reserve(5 * KIB));
         assert!(futures::poll!(&mut granted).is_pending());
         drop(first);
-        // It was granted, but nobody has looked.
+        // It was granted, but not received.
         drop(granted);
         assert_eq!(budget.bytes_held(), 0, "the small one was dropped when it was ready");
     }
 
-    /// Each would be content with what the others hold.
+    /// Each could complete with what the others hold.
     #[tokio::test]
     async fn what_grows_never_waits_for_each_other_for_ever() {
         let budget = Budget::new(100 * KIB);
@@ -195,7 +195,7 @@ mod tests {
         for reservation in &mut all {
             reservation.grow_to(7 * KIB).await;
         }
-        // Nobody completes what the others wait for.
+        // None completes while the others wait.
         let finish = all.into_iter().map(async |mut reservation: Reservation| {
             for size in [10, 20, 30] {
                 reservation.grow_to(size * KIB).await;
@@ -236,7 +236,7 @@ mod tests {
             let mut begins = budget.begin(Some("slow"));
             let mut begins = Box::pin(begins.grow_to(KIB));
             assert!(futures::poll!(&mut begins).is_pending());
-            assert!(first.is_in_the_way() && !other.is_in_the_way());
+            assert!(first.is_blocking_others() && !other.is_blocking_others());
             first.complete();
             assert!(futures::poll!(&mut waits).is_ready());
         }

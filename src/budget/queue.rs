@@ -3,30 +3,30 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-/// Who waits for how much, and who gets it next. Those that grow come before those that begin, since they end sooner; each
-/// in the order in which they came, except that nobody waits for an owner's share but its own.
+/// The queue of requests. Growing reservations come before new ones, because they complete sooner; otherwise first come, first
+/// served. Requests that wait for their owner's share do not block other owners.
 #[derive(Debug)]
 pub(super) struct Queue {
     bytes_max: u64,
-    /// Free for the senior alone.
+    /// Kept free for the senior.
     kept: u64,
-    /// What one reservation may need at most.
+    /// Largest size of one reservation.
     most: u64,
     owner_bytes_max: u64,
     held: u64,
     last_id: u64,
-    /// The one that may grow into what is kept, until it is complete.
+    /// The reservation that may grow into the kept part, until it is complete.
     senior: Option<u64>,
     owners: HashMap<Arc<str>, Owner>,
     waiting: VecDeque<Request>,
-    /// Somebody waits for everybody.
+    /// A request waits for the whole budget.
     is_full: bool,
 }
 
 #[derive(Debug, Default)]
 struct Owner {
     bytes: u64,
-    /// The one of its reservations that may grow beyond the share, until it is complete: the others wait for it.
+    /// The reservation of this owner that may exceed the share, until it is complete; the others wait for it.
     senior: Option<u64>,
 }
 
@@ -35,16 +35,16 @@ pub(super) struct Request {
     pub(super) id: u64,
     pub(super) owner: Option<Arc<str>>,
     pub(super) more: u64,
-    /// It holds nothing yet.
+    /// The reservation is still empty.
     pub(super) begins: bool,
     pub(super) granted: oneshot::Sender<()>,
 }
 
 enum Verdict {
     Granted,
-    /// Waits for its own owner.
+    /// Waits for its owner's share.
     Share,
-    /// Waits for everybody.
+    /// Waits for the whole budget.
     Full,
 }
 
@@ -101,7 +101,7 @@ impl Queue {
         at.is_some()
     }
 
-    /// The reservation `id` grows no more; `bytes` of it were of `owner`'s share.
+    /// The reservation `id` is complete; `bytes` of it counted against `owner`'s share.
     pub(super) fn complete(&mut self, id: u64, owner: Option<&str>, bytes: u64) {
         self.senior.take_if(|senior| *senior == id);
         if let Some(owner) = owner
@@ -123,7 +123,7 @@ impl Queue {
 
     fn grant(&mut self) {
         self.is_full = false;
-        // The senior first: the others wait for it, also those that asked before it.
+        // The senior first: all others wait for it, even earlier ones.
         let senior = self.waiting.iter().position(|request| Some(request.id) == self.senior);
         if senior.is_some_and(|at| matches!(self.try_at(at), Verdict::Full)) {
             self.is_full = true;
@@ -148,7 +148,7 @@ impl Queue {
         }
     }
 
-    /// Grants what the one at this place wants, where it may have it.
+    /// Grants the request at this index, if allowed.
     fn try_at(&mut self, at: usize) -> Verdict {
         let Some(request) = self.waiting.get(at) else { return Verdict::Share };
         let (id, owner, more) = (request.id, request.owner.clone(), request.more);
@@ -159,7 +159,7 @@ impl Queue {
                 self.owners.entry(owner).or_default().bytes += more;
             }
             if let Some(request) = self.waiting.remove(at) {
-                // Nobody listens where the wait was given up; it takes back what it was granted.
+                // If the wait was cancelled, the receiver is dropped; the canceller releases the granted bytes.
                 let _ = request.granted.send(());
             }
         }
@@ -171,7 +171,7 @@ impl Queue {
             && known.bytes > 0
             && known.bytes + more > self.owner_bytes_max
         {
-            // Beginning, it holds nothing that others might wait for.
+            // A new reservation holds nothing that others could wait for.
             if begins || known.senior.is_some_and(|senior| senior != id) {
                 return Verdict::Share;
             }

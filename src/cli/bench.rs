@@ -10,7 +10,7 @@ use super::output::watch;
 use super::{CliError, Exit, Global, stop_on_signals};
 use crate::bench::{BenchError, NeighboursBench, Peer, PipelineBench, PreprocessBench};
 
-/// Measures the pipeline against the model alone and beside bad neighbours, a model against ONNX Runtime alone, and preprocessing
+/// Measures the pipeline against the model alone and beside failing hosts, a model against ONNX Runtime alone, and preprocessing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream bench pipeline --messages 1852 --json")]
 pub struct Args {
@@ -20,10 +20,10 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Pictures with captions through the embedded path, against the model alone at the same batches and threads
+    /// Runs pictures with captions through the embedded pipeline, against the model alone with the same batches and threads
     ///
-    /// Then the same messages once more, which must embed nothing, and into an empty store with
-    /// pipeline.skip_unchanged off, for what it costs. Of several configured models the first one is measured. With --json:
+    /// Then runs the same messages again, which must embed nothing, and into an empty store with pipeline.skip_unchanged
+    /// off, to measure its cost. If several models are configured, the first one is measured. With --json:
     /// {"messages", "items_per_s", "model_items_per_s", "ratio", "replay": {"items_per_s", "speedup",
     /// "images_not_embedded"}, "recall_ratio"}; "images_not_embedded" is 1 for all, "recall_ratio" the rate with
     /// skip_unchanged over the rate without.
@@ -32,47 +32,47 @@ enum What {
         /// A folder with catalog.jsonl
         #[arg(long, value_name = "DIRECTORY", default_value = "demo/catalog")]
         catalog: PathBuf,
-        /// How many messages; the catalog repeats as needed
+        /// Number of messages; the catalog is repeated as needed
         #[arg(long, default_value_t = 1852, value_parser = clap::value_parser!(u32).range(1..))]
         messages: u32,
     },
-    /// Good messages among others whose media hosts refuse, do not answer or stall: how fast the good ones go, next to alone
+    /// Measures how much messages of failing media hosts (refuse, do not answer, stall) slow down good messages
     ///
-    /// One, eight and a thousand bad hosts, each an address of the loopback network (on Linux; other systems have one only), with the
-    /// configured limits and timeouts. Measured in rounds that take turns; medians. With --json: {"messages", "bad_messages",
-    /// "undisturbed_per_s", "neighbours": [{"what", "hosts", "per_s", "ratio"}]}; "ratio" is the rate of the good ones over
-    /// their rate alone.
+    /// Uses one, eight and a thousand failing hosts, each an address of the loopback network (only on Linux; other systems have one
+    /// address), with the configured limits and timeouts. Rounds alternate; results are medians. With --json: {"messages",
+    /// "bad_messages", "undisturbed_per_s", "neighbours": [{"what", "hosts", "per_s", "ratio"}]}; "ratio" is the rate of the good
+    /// messages divided by their rate alone.
     #[command(after_help = "Example: clipstream bench neighbours --messages 1000 --bad 500")]
     Neighbours {
         /// A folder with catalog.jsonl
         #[arg(long, value_name = "DIRECTORY", default_value = "demo/catalog")]
         catalog: PathBuf,
-        /// How many good messages; the catalog repeats as needed
+        /// Number of good messages; the catalog is repeated as needed
         #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
         messages: u32,
-        /// How many bad ones among them
+        /// Number of messages of failing hosts
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         bad: u32,
-        /// How often everything is measured
+        /// Number of rounds
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
     Embed(embed::Args),
-    /// Decode, resize and normalise on one core, exact and fast, next to Pillow + torchvision where --peers names a Python
+    /// Measures decoding, resizing and normalising on one core, exact and fast; with --peers, beside Pillow + torchvision
     ///
     /// With --json: {"sets": [{"what", "pictures", "bytes", "exact", "fast", "peer"}], "fast_cosine"}; "exact" and "fast"
     /// have {"decode_ms", "resize_normalise_ms", "total_ms"}, medians; "peer" is null without --peers, else {"total_ms",
     /// "decode_ms", "with", "exact_ratio", "fast_ratio"}; "fast_cosine" is {"pictures", "min", "mean"} of the first
-    /// configured model's vectors, null where no model can be loaded.
+    /// configured model's vectors, null if no model can be loaded.
     #[command(after_help = "Example: clipstream bench preprocess --image photo.jpg --peers .venv/bin/python")]
     Preprocess {
         /// A folder with catalog.jsonl
         #[arg(long, value_name = "DIRECTORY", default_value = "demo/catalog")]
         catalog: PathBuf,
-        /// Pictures to measure one by one; default: a 12-megapixel JPEG that is made for it
+        /// Pictures to measure one by one; default: a generated 12-megapixel JPEG
         #[arg(long, value_name = "FILE")]
         image: Vec<PathBuf>,
-        /// How often each of them
+        /// Number of runs per picture
         #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
         repeat: u32,
         /// A Python with OpenCLIP (make export-env prints one): times Pillow + torchvision on the same files
@@ -106,8 +106,8 @@ async fn pipeline(catalog: PathBuf, messages: usize, global: &Global) -> Result<
     Ok(global.output().result(&report, || {
         format!(
             "{} messages: {:.0} items/s end to end, {:.0} items/s model alone, ratio {:.3}\n\
-             the same again: {:.0} items/s, {:.1} times as fast, {:.1} % of the pictures not embedded\n\
-             with skip_unchanged {:.3} times as fast as without, where nothing is there",
+             replay: {:.0} items/s, {:.1} times as fast, {:.1} % of the pictures not embedded\n\
+             skip_unchanged: {:.3} times the speed without it, into an empty store",
             report.messages,
             report.items_per_s,
             report.model_items_per_s,
@@ -129,7 +129,7 @@ async fn neighbours(bench: NeighboursBench, global: &Global) -> Result<(), CliEr
     let report = ended?;
     Ok(global.output().result(&report, || {
         let mut table = crate::cli::output::table();
-        table.set_header(["bad hosts", "what", "good messages/s", "ratio"]);
+        table.set_header(["failing hosts", "failure", "good messages/s", "ratio"]);
         table.add_row([
             "0".to_owned(),
             "undisturbed".to_owned(),
@@ -140,7 +140,7 @@ async fn neighbours(bench: NeighboursBench, global: &Global) -> Result<(), CliEr
             let (per_s, ratio) = (format!("{:.0}", found.per_s), format!("{:.3}", found.ratio));
             table.add_row([found.hosts.to_string(), found.what.to_owned(), per_s, ratio]);
         }
-        format!("{} good messages, {} bad ones among them\n{table}", report.messages, report.bad_messages)
+        format!("{} good messages, {} of failing hosts\n{table}", report.messages, report.bad_messages)
     })?)
 }
 

@@ -1,4 +1,4 @@
-//! `clipstream check`: every dependency is tried, and every result is shown.
+//! `clipstream check`: tries every dependency and shows all results.
 
 mod dependencies;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{CliError, Exit, Global, Output};
 use crate::domain::Finding;
 
-/// One check may take this long; longer ones fail.
+/// Deadline of one check.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Tries every dependency and shows all results; exit code 3 if any fails
@@ -22,13 +22,13 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[command(after_help = "Example: clipstream check --config worker.toml")]
 pub struct Args {}
 
-/// The next step where nobody knows a better one.
-const LOOK_CLOSER: &str = "clipstream check --log-level debug";
+/// The next step if the failure has no hint.
+const DEFAULT_HINT: &str = "clipstream check --log-level debug";
 
-/// What a check found, in a few words, or why it failed.
+/// A short result, or why the check failed.
 type Verdict = Result<String, Finding>;
 
-/// Named checks. They run at the same time and are shown in the order they were added in.
+/// Named checks. They run concurrently; results are shown in the order in which they were added.
 #[derive(Default)]
 pub struct Checklist {
     checks: Vec<Check>,
@@ -45,7 +45,7 @@ impl Checklist {
         self.add_slow(name, DEADLINE, check);
     }
 
-    /// For what takes its time even when all is well.
+    /// Adds a check that needs a longer deadline.
     pub fn add_slow(
         &mut self,
         name: impl Into<String>,
@@ -55,7 +55,7 @@ impl Checklist {
         self.checks.push(Check { name: name.into(), deadline, verdict: Box::pin(check) });
     }
 
-    /// Shows each result as soon as it and those before it are there. Returns how many failed.
+    /// Shows each result as soon as it and those before it are complete. Returns the number of failures.
     pub async fn run(self, output: Output) -> Result<usize, CliError> {
         let width = self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
         let mut running: FuturesOrdered<_> = self.checks.into_iter().map(one).collect();
@@ -72,7 +72,7 @@ async fn one(Check { name, deadline, verdict }: Check) -> (String, Verdict) {
     let started = Instant::now();
     let verdict = tokio::time::timeout(deadline, verdict).await.unwrap_or_else(|_| {
         let silent = Finding::new(format!("no answer within {} s", deadline.as_secs()));
-        Err(silent.hint("see whether it is up and can be reached"))
+        Err(silent.hint("check that it is running and reachable"))
     });
     tracing::debug!(check = %name, ok = verdict.is_ok(), took_ms = started.elapsed().as_millis() as u64, "checked");
     (name, verdict)
@@ -83,7 +83,7 @@ fn show(output: Output, name: &str, width: usize, verdict: &Verdict) -> std::io:
         Ok(detail) => output
             .result(&json!({ "check": name, "ok": true, "detail": detail }), || format!("✓ {name:<width$}  {detail}")),
         Err(Finding { message, hint }) => {
-            let next_step = hint.as_deref().unwrap_or(LOOK_CLOSER);
+            let next_step = hint.as_deref().unwrap_or(DEFAULT_HINT);
             let json = json!({ "check": name, "ok": false, "reason": message, "next_step": next_step });
             output.result(&json, || format!("✗ {name:<width$}  {message}\n  {:<width$}  next step: {next_step}", ""))
         }
@@ -95,7 +95,7 @@ pub async fn run(_: Args, global: &Global) -> Result<(), CliError> {
     let settings = match global.start_quiet() {
         Ok(settings) => settings,
         Err(error) => {
-            // Nothing else can be tried without knowing what is meant.
+            // The other checks need a valid configuration.
             let unusable = Finding::new("cannot be used; see below").hint("clipstream config validate");
             show(output, "configuration", 0, &Err(unusable))?;
             return Err(error);

@@ -1,4 +1,4 @@
-//! `clipstream config`: what is in effect, and what is wrong.
+//! `clipstream config`: shows the settings in effect, or reports problems.
 
 use clap::Subcommand;
 use serde_json::json;
@@ -17,12 +17,12 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Prints every key with its value in effect and where that comes from; secrets as REDACTED
+    /// Prints every key with its value in effect and its origin; secrets as REDACTED
     ///
-    /// Text is TOML. With --json: one line {"key", "value", "origin"} per key, the value as TOML writes it.
+    /// Prints TOML. With --json: one line {"key", "value", "origin"} per key, with the value as in TOML.
     #[command(after_help = "Example: clipstream config show --config worker.toml")]
     Show,
-    /// Reports everything that is wrong at once; exit code 2 if anything is
+    /// Reports all problems at once; exit code 2 if there are any
     ///
     /// With --json: one line {"key", "found", "origin", "expected", "hint"} per problem on standard output.
     #[command(after_help = "Example: clipstream config validate --config worker.toml")]

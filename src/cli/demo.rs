@@ -1,4 +1,4 @@
-//! `clipstream demo`: the main job with no servers.
+//! `clipstream demo`: the whole pipeline without servers.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use crate::demo::{self, DemoError, Options};
 
 /// Indexes the demo catalog through an in-process Kafka and searches it by text
 ///
-/// Needs no servers. The pictures land in the embedded store (store.path), so that `clipstream search` finds them
-/// afterwards. With --json the last line is {"messages", "points", "dead_letters", "items_per_s", "model_items_per_s",
+/// Needs no servers. The pictures are written to the embedded store (store.path), so that `clipstream search` finds them
+/// afterwards. With --json, the last line is {"messages", "points", "dead_letters", "items_per_s", "model_items_per_s",
 /// "recall_at_1", "recall_at_5", "page"}.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream demo")]
@@ -17,7 +17,7 @@ pub struct Args {
     /// The folder with catalog/
     #[arg(long, value_name = "DIRECTORY", default_value = "demo")]
     assets: PathBuf,
-    /// Where the page with the found pictures is written
+    /// Where the page with the search results is written
     #[arg(long, value_name = "FILE", default_value = "data/demo.html")]
     page: PathBuf,
 }
@@ -36,7 +36,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         for (name, value) in report.figures() {
             table.add_row([name, value]);
         }
-        format!("{table}\nThe page is {}\nNow try: clipstream search \"a red heart\"", report.page.display())
+        format!("{table}\nResults page: {}\nNow try: clipstream search \"a red heart\"", report.page.display())
     })?;
     Ok(())
 }

@@ -12,13 +12,13 @@ use crate::domain::{Embedding, Explain, Finding, Modality, ModelId, registry};
 use crate::encoding::text_of;
 use crate::redact;
 
-/// Inputs under way at once: enough to fill a batch of either tower twice.
+/// Concurrent inputs: enough to fill a batch of either tower twice.
 const INPUTS_IN_FLIGHT: usize = 64;
 
 /// Prints unit-length vectors as JSON lines
 ///
-/// One line per input, in order: {"input", "modality", "model", "embedding": [...]}, or "error" and "hint" (the next
-/// step, null where there is none) for that input alone.
+/// One line per input, in order: {"input", "modality", "model", "embedding": [...]}. For an input that fails, the line has
+/// "error" and "hint" (the next step, or null) instead of "embedding".
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream embed text \"a red running shoe\" \"a blue shoe\"")]
 pub struct Args {
@@ -38,7 +38,7 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct Inputs {
-    /// Texts; or paths and URLs of pictures. - is standard input: a text per line, or one picture
+    /// Texts, or paths and URLs of pictures. - is standard input: one text per line, or one picture
     #[arg(required = true)]
     inputs: Vec<String>,
     /// One of clip.models, as VARIANT/CHECKPOINT; default: the first
@@ -69,7 +69,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         })
         .buffered(INPUTS_IN_FLIGHT);
     while let Some((input, result)) = results.next().await {
-        // A text is its own name; a URL may carry secrets.
+        // Texts are shown as they are; a URL may contain secrets.
         let input = if modality == Modality::Image { redact::url(&input) } else { input };
         let model = embedder.model().to_string();
         let line = match result {

@@ -1,6 +1,6 @@
-//! How verbs end. A verb returns `Result<(), CliError>`; nothing else exits the process, prints an error or chooses a
-//! code, but for [`overdue`], when a verb does not end any more. What a user may see: a message that names what was found and expected, and a hint with the next step; never
-//! a `Debug` dump, and never a stack trace.
+//! How verbs end. A verb returns `Result<(), CliError>`. Nothing else exits the process, prints an error or chooses a code,
+//! except [`overdue`], when a verb hangs. Users see a message that names what was found and expected, and a hint with the
+//! next step; never a `Debug` dump or a stack trace.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,25 +12,24 @@ use crate::domain::{Class, Explain, Finding, StoreReason};
 use crate::pipeline::PipelineError;
 use crate::worker::WorkerError;
 
-/// Exit codes, a contract with scripts. Beyond these: 101, a bug (a panic, which also says where); 128 + n, ended by
+/// Exit codes, a contract with scripts. Further codes: 101, a bug (a panic, which prints its location); 128 + n, ended by
 /// signal n, for example 130 for Ctrl-C in a verb that has nothing to drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     Ok = 0,
-    /// The work failed, or part of it.
+    /// The work failed completely or partly.
     Failed = 1,
     /// Wrong arguments or configuration; nothing was done.
     Usage = 2,
     /// A dependency is missing or does not answer: broker, store, model, ONNX Runtime.
     Unavailable = 3,
-    /// Stopped by the second signal before everything in flight was settled, or because an orderly stop took longer than its
-    /// bound (`shutdown::stop_max`).
+    /// Stopped by the second signal before everything in flight was settled, or because a stop took longer than its bound
+    /// (`shutdown::stop_max`).
     Forced = 4,
-    /// Stopped because too many messages, in a row or of the latest ones, became dead letters.
+    /// Stopped because too many messages became dead letters, in a row or among the latest ones.
     Flood = 5,
-    /// Stopped in order because a model's sessions do not work any more, and opening them anew did not help: to be started
-    /// again, perhaps elsewhere.
+    /// Stopped because a model's sessions no longer work, and reopening them did not help. Restart, perhaps on another machine.
     Model = 6,
 }
 
@@ -45,7 +44,7 @@ impl From<Exit> for ExitCode {
 #[error("{message}")]
 pub struct CliError {
     pub code: Exit,
-    /// What was found and what was expected; empty: there is nothing to say.
+    /// What was found and what was expected; empty: no output.
     pub message: String,
     /// The next step.
     pub hint: Option<String>,
@@ -56,7 +55,7 @@ impl CliError {
         Self { code, message: message.into(), hint: None }
     }
 
-    /// From an error that knows the next step.
+    /// From an error that may have a hint.
     pub fn of(code: Exit, error: &impl Explain) -> Self {
         let Finding { message, hint } = error.explain();
         Self { code, message, hint: hint.map(Into::into) }
@@ -72,7 +71,7 @@ impl CliError {
             return;
         }
         let mut stderr = std::io::stderr().lock();
-        // Nobody is left to tell when standard error is closed.
+        // Standard error may be closed.
         let _ = writeln!(stderr, "error: {}", self.message);
         if let Some(hint) = &self.hint {
             let _ = writeln!(stderr, "hint: {hint}");
@@ -80,7 +79,7 @@ impl CliError {
     }
 }
 
-/// For `?` on writes to standard output. A reader that has gone (`| head`) has what it wanted: the verb ends quietly.
+/// For `?` on writes to standard output. If the reader has closed the pipe (`| head`), the verb ends quietly.
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
@@ -160,20 +159,20 @@ impl From<crate::telemetry::ListenError> for CliError {
     }
 }
 
-/// What will fail again is the input's fault; everything else is a dependency's.
+/// A permanent failure is caused by the input; any other by a dependency.
 fn unless_permanent(class: Class) -> Exit {
     if class == Class::Permanent { Exit::Failed } else { Exit::Unavailable }
 }
 
-/// Ends the process at once, for a stop that hangs.
-#[expect(clippy::disallowed_methods, reason = "what should have returned to main hangs")]
+/// Ends the process at once when a stop hangs.
+#[expect(clippy::disallowed_methods, reason = "the code that should return to main hangs")]
 pub(super) fn overdue(why: &str) {
     CliError::new(Exit::Forced, why).report();
     std::process::exit(i32::from(Exit::Forced as u8));
 }
 
-/// One line that says that it is our fault and where, instead of a stack trace. The process goes on to end with 101, or
-/// as whoever joins the panicked task decides.
+/// Prints one line that reports a bug and its location, instead of a stack trace. The process then ends with 101, or as
+/// the code that joins the panicked task decides.
 pub(super) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();

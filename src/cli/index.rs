@@ -12,25 +12,25 @@ use crate::dead_letter::FileDeadLetters;
 use crate::picture::sniff_picture;
 use crate::pipeline::Progress;
 use crate::redact;
-use crate::source::{DirectorySource, LeftOut, LeftOutKind, LinesSource, Source, SourceError, Walk};
+use crate::source::{DirectorySource, LinesSource, SkippedFileKind, SkippedFiles, Source, SourceError, Walk};
 use crate::telemetry::Health;
 use crate::worker::{Worker, WorkerError};
 
 /// Indexes a directory of pictures, a JSON Lines file, or standard input
 ///
-/// In a directory every picture becomes an asset named by its path. Names with the extension of a picture are taken for one, other
-/// files are looked into; what is none is counted as left out, and so are hidden files and folders (names that begin with a
-/// dot, and what systems make: @eaDir, #recycle, Thumbs.db, ...). A line is a message as in docs/messages.md; an image
-/// without a scheme is a path relative to the file. What cannot be indexed goes to dead_letter.file, or to standard error.
+/// In a directory, every picture becomes an asset named by its path. A file is a picture by its extension or, with another
+/// extension, by its content. Other files are skipped and counted, and so are hidden files and folders (names that begin with a
+/// dot, and system folders and files: @eaDir, #recycle, Thumbs.db, ...). A line is a message as in docs/messages.md; an image
+/// without a scheme is a path relative to the file. Messages that cannot be indexed go to dead_letter.file, or to standard error.
 ///
-/// Ends with 0 when nothing failed, whatever was left out; with 1 when there are dead letters, or files or folders that
-/// could not be read.
+/// Exit code 0 if nothing failed, even if files were skipped; 1 if there are dead letters, or files or folders that could not
+/// be read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream index photos/ --set store.catalog=photos")]
 pub struct Args {
     /// A directory, a JSON Lines file, or - for standard input
     what: PathBuf,
-    /// Take hidden files and folders of a directory, too
+    /// Includes hidden files and folders
     #[arg(long)]
     hidden: bool,
 }
@@ -38,15 +38,15 @@ pub struct Args {
 /// Where messages come from.
 struct Input {
     source: Box<dyn Source>,
-    /// Its pictures may be read from here.
+    /// Pictures may be read below this folder.
     root: PathBuf,
-    /// Of a directory.
-    left_out: Option<LeftOut>,
+    /// For a directory only.
+    skipped: Option<SkippedFiles>,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let mut settings = global.start_quiet()?;
-    let Input { source, root, left_out } = open(&args).await?;
+    let Input { source, root, skipped } = open(&args).await?;
     settings.media.allow_file_roots.insert(0, root.display().to_string());
     let shutdown = stop_on_signals(Some(Duration::from_millis(settings.pipeline.drain_deadline_ms)))?;
     let dead_letters = FileDeadLetters::new(settings.dead_letter.file.as_deref()).map_err(WorkerError::from)?;
@@ -61,14 +61,15 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     worker.close().await?;
     let summary = ended?;
     let seconds = counts.elapsed().as_secs_f64();
-    let kinds = left_out.map(|left_out| left_out.kinds());
+    let kinds = skipped.map(|skipped| skipped.kinds());
     let mut report = json!({
         "messages": summary.settled, "dead_letters": summary.dead_lettered, "abandoned": summary.abandoned,
         "seconds": seconds, "collection": collection, "points": points,
     });
     if let Some(kinds) = &kinds {
-        let kind = |kind: &LeftOutKind| json!({ "kind": kind.kind, "count": kind.count, "examples": kind.examples });
-        report["left_out"] = kinds.iter().map(kind).collect();
+        let kind =
+            |kind: &SkippedFileKind| json!({ "kind": kind.kind, "count": kind.count, "examples": kind.examples });
+        report["skipped"] = kinds.iter().map(kind).collect();
     }
     let kinds = kinds.unwrap_or_default();
     global.output().result(&report, || {
@@ -84,23 +85,24 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         let what = if args.what.is_dir() { "picture" } else { "message" };
         eprintln!("nothing was indexed: there is no {what} in {}", args.what.display());
     }
-    let unreadable: u64 = kinds.iter().filter(|kind| kind.kind == LeftOut::UNREADABLE).map(|kind| kind.count).sum();
+    let unreadable: u64 =
+        kinds.iter().filter(|kind| kind.kind == SkippedFiles::UNREADABLE).map(|kind| kind.count).sum();
     match (summary.dead_lettered, summary.abandoned) {
         (0, 0) if unreadable == 0 => Ok(()),
         (0, 0) => Err(CliError::new(Exit::Failed, format!("{unreadable} files or folders could not be read"))
-            .hint("their names are above; give this user the right to read them")),
+            .hint("their names are above; give this user permission to read them")),
         (0, left) => Err(CliError::new(Exit::Failed, format!("stopped with {} not indexed", counted(left, "message")))),
         (dead, _) => Err(CliError::new(Exit::Failed, format!("{} could not be indexed", counted(dead, "message")))
             .hint("their dead letters say why; set dead_letter.file to keep them")),
     }
 }
 
-/// What was left out, a line per kind.
-fn listed(kinds: &[LeftOutKind]) -> String {
-    let line = |LeftOutKind { kind, count, examples }: &LeftOutKind| {
+/// What was skipped, a line per kind.
+fn listed(kinds: &[SkippedFileKind]) -> String {
+    let line = |SkippedFileKind { kind, count, examples }: &SkippedFileKind| {
         let more = if *count > examples.len() as u64 { ", …" } else { "" };
         let examples: Vec<String> = examples.iter().map(|path| redact::cut(path, 80)).collect();
-        format!("\nleft out: {count} {kind} ({}{more})", examples.join(", "))
+        format!("\nskipped: {count} {kind} ({}{more})", examples.join(", "))
     };
     kinds.iter().map(line).collect()
 }
@@ -113,18 +115,18 @@ async fn open(args: &Args) -> Result<Input, CliError> {
     };
     if what == Path::new("-") {
         let root = std::env::current_dir().map_err(failed)?;
-        return Ok(Input { source: Box::new(LinesSource::stdin()), root, left_out: None });
+        return Ok(Input { source: Box::new(LinesSource::stdin()), root, skipped: None });
     }
     let path = std::fs::canonicalize(what).map_err(failed)?;
-    // Nothing was done yet, and another file would do.
+    // Nothing was done yet, so this is a usage error.
     let usage = |e: SourceError| CliError::of(Exit::Usage, &e);
     if path.is_dir() {
         let walk = Walk { hidden: args.hidden, sniff: sniff_picture };
         let source = DirectorySource::new(&path, walk).map_err(usage)?;
-        let left_out = Some(source.left_out());
-        return Ok(Input { source: Box::new(source), root: path, left_out });
+        let skipped = Some(source.skipped());
+        return Ok(Input { source: Box::new(source), root: path, skipped });
     }
     let root = path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
     let source = LinesSource::open(&path).await.map_err(usage)?;
-    Ok(Input { source: Box::new(source), root, left_out: None })
+    Ok(Input { source: Box::new(source), root, skipped: None })
 }

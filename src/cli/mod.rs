@@ -1,5 +1,4 @@
-//! Verbs, arguments and exit codes. One file per verb: its arguments as `Args`, and `run`. A verb that is not finished
-//! is not listed here.
+//! Verbs, arguments and exit codes. One file per verb: its arguments as `Args`, and `run`.
 
 mod bench;
 mod check;
@@ -28,7 +27,7 @@ pub use output::{LogWriter, Output, progress};
 use crate::config::{Layers, Settings};
 use crate::shutdown::{Shutdown, THREADS_END_MAX};
 
-/// Kafka messages with image URLs and texts in, CLIP vectors in Qdrant out.
+/// Reads image URLs and texts from Kafka, computes CLIP vectors, and writes them to Qdrant.
 #[derive(Debug, Parser)]
 #[command(name = "clipstream", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = EXIT_CODES)]
@@ -42,19 +41,18 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Results go to standard output, everything else to standard error.
 Exit codes:
-  0    done
+  0    success
   1    failed
   2    wrong arguments or configuration
   3    a dependency is unavailable
   4    stopped by the second signal, or a stop that took longer than its bound
   5    stopped by the flood limit
-  6    a model's sessions do not work any more
+  6    a model's sessions no longer work
   101  a bug
   128 + n  ended by signal n
 
 Example: clipstream --config worker.toml --set media.fetch_timeout_ms=10000 config validate";
 
-/// One variant per finished verb.
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(run::Args),
@@ -70,20 +68,20 @@ enum Verb {
     Demo(demo::Args),
 }
 
-/// What every verb takes.
+/// Arguments of every verb.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Configuration and output")]
 pub struct Global {
-    /// TOML file; config/clipstream.toml documents every key [env: CLIPSTREAM_CONFIG]
+    /// Configuration file (TOML); config/clipstream.toml documents every key [env: CLIPSTREAM_CONFIG]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Sets one key over file and environment; may be repeated
+    /// Sets one key, overriding file and environment; may be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE", global = true)]
     set: Vec<String>,
-    /// Results as JSON lines
+    /// Prints results as JSON lines
     #[arg(long, global = true)]
     json: bool,
-    /// What is logged, for example debug or info,clipstream=trace (telemetry.log_filter)
+    /// Log filter, for example debug or info,clipstream=trace (telemetry.log_filter)
     #[arg(long, value_name = "FILTER", global = true)]
     log_level: Option<String>,
 }
@@ -94,7 +92,7 @@ impl Global {
         Output::new(self.json)
     }
 
-    /// File, environment and flags, for a verb that adds flags of its own before they are resolved.
+    /// File, environment and flags, for a verb that adds its own flags before they are resolved.
     pub fn layers(&self) -> Layers {
         let mut layers = Layers::default().with_environment(std::env::vars_os());
         let from_environment = || std::env::var_os("CLIPSTREAM_CONFIG").filter(|path| !path.is_empty());
@@ -117,7 +115,7 @@ impl Global {
         self.start_with(self.layers())
     }
 
-    /// Like [`Global::start`], for verbs that answer and end: only warnings are logged unless configured otherwise.
+    /// Like [`Global::start`], for short-lived verbs: logs only warnings and errors unless configured otherwise.
     pub fn start_quiet(&self) -> Result<Settings, CliError> {
         let mut settings = Settings::load(self.layers())?;
         if settings.effective.entry("telemetry.log_filter").is_none_or(|entry| entry.origin.is_none()) {
@@ -127,7 +125,7 @@ impl Global {
         Ok(settings)
     }
 
-    /// Like [`Global::start`], from `layers` to which the verb added flags of its own.
+    /// Like [`Global::start`], from `layers` to which the verb added its own flags.
     pub fn start_with(&self, layers: Layers) -> Result<Settings, CliError> {
         let settings = Settings::load(layers)?;
         crate::telemetry::init_to(&settings.telemetry, LogWriter)?;
@@ -135,7 +133,7 @@ impl Global {
     }
 }
 
-/// A stop that SIGTERM and SIGINT ask for. `drain`: how long work in flight may take, where that is bounded.
+/// A shutdown that SIGTERM and SIGINT request. `drain`: how long work in flight may take, if that is bounded.
 fn stop_on_signals(drain: Option<Duration>) -> Result<Shutdown, CliError> {
     let shutdown = Shutdown::new();
     let listening = shutdown.listen(drain, exit::overdue);
@@ -149,7 +147,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // `--help | head` may leave before all is written.
+            // The reader of `--help | head` may close the pipe early.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
         }
@@ -183,7 +181,7 @@ fn block_on(verb: impl Future<Output = Result<(), CliError>>) -> Result<(), CliE
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| CliError::new(Exit::Failed, format!("cannot start threads: {e}")))?;
     let ended = runtime.block_on(verb);
-    // A thread that reads from a terminal or a pipe, or loads a large model, does not end because nobody waits for it.
+    // Threads that read from a terminal or a pipe, or load a large model, cannot be cancelled.
     runtime.shutdown_timeout(THREADS_END_MAX);
     ended
 }

@@ -1,4 +1,4 @@
-//! Results on standard output, for people or as JSON lines; progress and logs on standard error.
+//! Results on standard output, as text or JSON lines; progress and logs on standard error.
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, LazyLock};
@@ -12,10 +12,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::pipeline::Progress;
 
-/// How often a progress bar is drawn anew.
+/// How often a progress bar is redrawn.
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// Where a verb's results go. Errors of writing are `io::Error`, which `CliError` takes in with `?`.
+/// Where a verb's results go. Writing returns `io::Error`, which `?` converts to `CliError`.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     json: bool,
@@ -46,13 +46,13 @@ impl Output {
         self.line(line)
     }
 
-    /// The same result in either form.
+    /// A result as JSON or as text.
     pub fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) -> std::io::Result<()> {
         if self.json { self.json_line(value) } else { self.line(text()) }
     }
 }
 
-/// A table without lines, as wide as the terminal at most; in a pipe as wide as its contents.
+/// A table without borders, at most as wide as the terminal; in a pipe, as wide as its contents.
 pub fn table() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -67,10 +67,10 @@ pub fn counted(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// Bars that are on the screen, so that lines can be written beside them.
+/// Visible progress bars, so that they can be hidden while lines are written.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// A progress bar on standard error; invisible unless that is a terminal. `total`: none where the end is not known.
+/// A progress bar on standard error; invisible unless that is a terminal. `total`: `None` if it is unknown.
 /// `what` names the items, for example `messages`.
 pub fn progress(what: &str, total: Option<u64>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
@@ -124,7 +124,7 @@ fn suspended<T>(write: impl FnOnce() -> T) -> T {
     if LazyLock::get(&BARS).is_some() { BARS.suspend(write) } else { write() }
 }
 
-/// Standard error for logs: takes progress bars off the screen while a line is written.
+/// Standard error for logs: hides progress bars while a line is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogWriter;
 

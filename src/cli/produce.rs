@@ -1,4 +1,4 @@
-//! `clipstream produce`: JSON lines to a Kafka topic.
+//! `clipstream produce`: sends JSON lines to a Kafka topic.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -15,25 +15,25 @@ use crate::format::write_key;
 use crate::redact;
 use crate::source::{Line, LineReader, ProduceError, Producer, SourceError};
 
-/// Deliveries that are not confirmed yet; more wait for the oldest.
+/// Unconfirmed deliveries, at most; further ones wait for the oldest.
 const IN_FLIGHT_MAX: usize = 10_000;
-/// How long a broker may take for a message, unless kafka.properties say otherwise. librdkafka's own five minutes are
-/// long for somebody who waits for the prompt.
+/// Delivery timeout of a message, unless kafka.properties override it. librdkafka's own timeout of five minutes is long for
+/// an interactive command.
 const DELIVERY_TIMEOUT_MS: &str = "30000";
 
 /// Sends JSON lines to a Kafka topic, one message per line, keyed by their id
 ///
-/// Lines are checked to be JSON objects, no more: the worker judges the rest. A line {"id": "…", "op": "delete"} can be
+/// Lines are only checked to be JSON objects; the worker validates the rest. A line {"id": "…", "op": "delete"} can be
 /// sent as a tombstone with --tombstones. The broker confirms every message (acks=all).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream produce --topic catalog messages.jsonl --set kafka.brokers=localhost:9092")]
 pub struct Args {
     /// A JSON Lines file, or - for standard input
     file: PathBuf,
-    /// Where to send; default: the first of kafka.topics
+    /// The topic to send to; default: the first of kafka.topics
     #[arg(long)]
     topic: Option<String>,
-    /// Send deletes as messages without a value
+    /// Sends deletes as tombstones (messages without a value)
     #[arg(long)]
     tombstones: bool,
 }
@@ -54,7 +54,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let (keys, tombstones) = (settings.kafka.keys, args.tombstones);
     let mut sending = Sending { producer, topic, keys, tombstones, deliveries: VecDeque::new(), sent: 0 };
     let read = sending.lines_of(&args.file, &bar).await;
-    // Those before a line that cannot be sent too: the error says that they are.
+    // Also confirm messages before an invalid line: the error says that they are sent.
     sending.confirm(0).await?;
     bar.finish_and_clear();
     read?;
@@ -63,7 +63,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     Ok(global.output().result(&report, || format!("{} in {topic}", counted(sent, "message")))?)
 }
 
-/// Patterns (`^…`) are for consuming.
+/// Patterns (`^…`) cannot be produced to.
 fn first_topic(topics: &[String]) -> Option<String> {
     topics.iter().find(|topic| !is_pattern(topic)).cloned()
 }
@@ -86,8 +86,10 @@ impl Sending {
             let Fields { id, tenant, delete } = inspect(&text, number)?;
             let tombstone = self.tombstones && delete;
             if tombstone && tenant.is_some() && !self.keys.tell_tenants() {
-                let message = format!("line {number} deletes an asset of a tenant, which a tombstone cannot tell");
-                let hint = "set kafka.tenant_header or kafka.key_template, or leave --tombstones out";
+                let message = format!(
+                    "line {number} deletes an asset of a tenant, and the tombstone would not contain the tenant"
+                );
+                let hint = "set kafka.tenant_header or kafka.key_template, or omit --tombstones";
                 return Err(CliError::new(Exit::Usage, message).hint(hint));
             }
             let key = id.map(|id| write_key(&self.keys, tenant.as_deref(), &id)).transpose();
@@ -120,7 +122,7 @@ async fn open(file: &Path) -> Result<LineReader, CliError> {
     if file.as_os_str() == "-" { Ok(LineReader::stdin()) } else { LineReader::open(file).await.map_err(usage) }
 }
 
-/// What a line says of its key.
+/// The fields of a line that determine its key.
 struct Fields {
     id: Option<String>,
     tenant: Option<String>,
@@ -138,10 +140,10 @@ fn inspect(line: &[u8], number: i64) -> Result<Fields, CliError> {
             let why = other.err().map_or_else(String::new, |error| format!(" ({error})"));
             let shown = String::from_utf8_lossy(&line[..line.len().min(400)]);
             let message = format!(
-                "line {number} is no JSON object: {}{why}; what stood before it is sent",
+                "line {number} is not a JSON object: {}{why}; the lines before it were sent",
                 redact::excerpt(&shown, 80)
             );
-            Err(CliError::new(Exit::Usage, message).hint("docs/messages.md has the format"))
+            Err(CliError::new(Exit::Usage, message).hint("docs/messages.md describes the format"))
         }
     }
 }

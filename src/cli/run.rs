@@ -9,14 +9,14 @@ use crate::pipeline::Progress;
 use crate::telemetry::{self, Component, Health, Metrics};
 use crate::worker::{TrialCommand, TrialProcesses, TrialSettings, Worker, answer_trials};
 
-/// Consumes Kafka topics, embeds, and upserts to the store, until it is told to stop
+/// Consumes Kafka topics, embeds, and upserts to the store, until it is stopped
 ///
-/// The first SIGTERM or SIGINT drains what is in flight (pipeline.drain_deadline_ms) and ends at most 31 s after that, the second
-/// exits without the drain, the third at once.
+/// The first SIGTERM or SIGINT drains messages in flight (pipeline.drain_deadline_ms); the process ends at most 31 s after that.
+/// The second signal skips the drain, the third ends the process at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream run --config worker.toml")]
 pub struct Args {
-    /// Tries the messages that come on standard input; a worker starts itself so
+    /// Runs trials of the messages on standard input; used internally by workers
     #[arg(long, hide = true)]
     trial: bool,
 }
@@ -35,10 +35,10 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         }
     }
     let shutdown = stop_on_signals(Some(Duration::from_millis(settings.pipeline.drain_deadline_ms)))?;
-    // `/livez` says when something that must move does not.
+    // `/livez` reports when something makes no progress.
     let hung_after = Duration::from_millis(settings.telemetry.hung_after_ms);
     let (health, metrics) = (Health::new().hung_after(hung_after), Arc::new(Metrics::default()));
-    // Before the endpoints are served, so that nobody sees a worker ready that has not begun.
+    // Before the endpoints are served, so that the worker is not reported as ready before it starts.
     health.unready(Component::Worker, "starting");
     if let Some(address) = settings.telemetry.listen {
         let forever = std::future::pending();
@@ -46,7 +46,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         tracing::info!(%address, "serving /metrics, /livez and /readyz");
     }
     let mut worker = Worker::assemble(&settings, health, metrics.clone()).await?;
-    if settings.pipeline.deaths_max > 0 {
+    if settings.pipeline.crashes_max > 0 {
         let trials = trials(&settings, metrics);
         let trials =
             trials.map_err(|e| CliError::new(Exit::Failed, format!("cannot prepare trials of messages: {e}")))?;
@@ -68,16 +68,16 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Processes like this one that try messages.
+/// Processes that run trials.
 fn trials(settings: &Settings, metrics: Arc<Metrics>) -> std::io::Result<TrialProcesses> {
-    // As long as a worker may stand still before it counts as hung, beside a fetch.
+    // A worker's hang timeout, plus the time of a fetch.
     let hung_after_ms = match settings.telemetry.hung_after_ms {
         0 => HUNG_AFTER_MS,
         bound => bound,
     };
     let settings = TrialSettings {
         command: TrialCommand::this_program("--trial")?,
-        deaths_max: settings.pipeline.deaths_max,
+        crashes_max: settings.pipeline.crashes_max,
         answer_max: Duration::from_millis(hung_after_ms.saturating_add(settings.media.fetch_timeout_ms)),
     };
     TrialProcesses::new(settings, metrics)

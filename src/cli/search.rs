@@ -1,4 +1,4 @@
-//! `clipstream search`: by text or by picture.
+//! `clipstream search`: searches by text or by picture.
 
 use clap::ValueEnum;
 use comfy_table::Table;
@@ -21,19 +21,19 @@ const CELL_CHARS_MAX: usize = 120;
 Example: clipstream search \"a red running shoe\" --limit 5
          clipstream search --image photo.jpg --filter '{\"must\": [{\"key\": \"lang\", \"match\": {\"value\": \"en\"}}]}'")]
 pub struct Args {
-    /// What to look for
+    /// The text to search for
     #[arg(required_unless_present = "image", conflicts_with = "image")]
     text: Option<String>,
-    /// A picture to look for instead: a path or a URL
+    /// Searches for similar pictures instead: a path or a URL
     #[arg(long, value_name = "PATH|URL")]
     image: Option<String>,
-    /// Which vectors to compare with
+    /// The vectors to search in
     #[arg(long = "in", value_enum, default_value_t = In::Image)]
     modality: In,
-    /// Most hits
+    /// Number of hits, at most
     #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     limit: u16,
-    /// Payload filter, as Qdrant's REST API takes it
+    /// Payload filter in the form of Qdrant's REST API
     #[arg(long, value_name = "JSON")]
     filter: Option<String>,
     /// One of clip.models, as VARIANT/CHECKPOINT; default: the first
@@ -63,7 +63,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let query = match (&args.text, &args.image) {
         (Some(text), _) => searcher.embedder().embed_query(text).await?,
         (None, Some(image)) => searcher.embedder().embed_image(image.as_str().into()).await?,
-        (None, None) => return Err(CliError::new(Exit::Usage, "nothing to look for; expected a text or --image")),
+        (None, None) => return Err(CliError::new(Exit::Usage, "nothing to search for; expected a text or --image")),
     };
     let modality = Modality::from(args.modality);
     let hits = searcher.search(SearchRequest { query, modality, limit: args.limit.into(), filter }).await?;
@@ -82,12 +82,12 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 
 fn parse_filter(text: &str) -> Result<Value, CliError> {
     serde_json::from_str(text).map_err(|e| {
-        CliError::new(Exit::Usage, format!("--filter is no JSON: {e}; found {}", redact::cut(text, CELL_CHARS_MAX)))
+        CliError::new(Exit::Usage, format!("--filter is not JSON: {e}; found {}", redact::cut(text, CELL_CHARS_MAX)))
             .hint(r#"for example {"must": [{"key": "lang", "match": {"value": "en"}}]}"#)
     })
 }
 
-/// The catalog's own id; the point's where another program wrote it.
+/// The asset id, or the point id if another program wrote the point.
 fn asset_id(hit: &Hit) -> String {
     hit.asset_id().map_or_else(|| hit.id.to_string(), str::to_owned)
 }

@@ -30,7 +30,7 @@ impl Runs {
             modality,
             precision: self.precision,
             provider: active.first().as_str(),
-            left_out: active.left_out.iter().map(|(provider, _)| provider.as_str()).collect(),
+            unavailable: active.left_out.iter().map(|(provider, _)| provider.as_str()).collect(),
         };
         vec![info(Modality::Image, &self.image), info(Modality::Text, &self.text)]
     }

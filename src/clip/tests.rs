@@ -169,7 +169,7 @@ async fn a_preferred_provider_that_is_not_there_is_left_out_and_said() {
     let left_out = clip.runs().left_out();
     assert!(left_out[0].starts_with("openvino (") && left_out[1].starts_with("migraphx ("), "{left_out:?}");
     assert_eq!(Arc::strong_count(&metrics), 3, "the devices are GPUs: the CPU runs one session of each tower");
-    let labels = r#"model="demo/emoji",tower="image",precision="fp32",provider="cpu",left_out="openvino,migraphx""#;
+    let labels = r#"model="demo/emoji",tower="image",precision="fp32",provider="cpu",unavailable="openvino,migraphx""#;
     let text = metrics.encode();
     assert!(text.contains(&format!("clipstream_model_info{{{labels}}} 1")), "{text}");
     clip.embed_text("cat").await.unwrap();

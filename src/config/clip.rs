@@ -11,7 +11,7 @@ use super::store::StoreSettings;
 use super::text::{Expected, Text, text_by_name};
 use crate::domain::{Decoding, ModelId, Orientation, Precision, registry};
 
-/// Least memory for decoding that is chosen without being asked: a photo of 12 megapixels, whatever its kind.
+/// Minimum of the default decoding memory: enough for a photo of 12 megapixels of any kind.
 const DECODE_BYTES_MIN: u64 = 128 * 1024 * 1024;
 
 /// `[clip]`: the models, and how they run.
@@ -20,37 +20,36 @@ pub struct ClipSettings {
     /// Models to embed with; the first is the default one, which the alias names and queries use. The default is the
     /// small demo model of this project.
     pub models: Vec<ModelEntry>,
-    /// Where a model without a directory of its own is looked for and pulled to, as `{variant}__{checkpoint}`; none: see
+    /// Where models without their own directory are stored, as `{variant}__{checkpoint}`; `None`: see
     /// [`ClipSettings::models_directory()`].
     pub models_directory: Option<PathBuf>,
-    /// ONNX Runtime's library; none: see `clip::runtime` for the places that are searched.
+    /// ONNX Runtime's library; `None`: `clip::runtime` lists the places that are searched.
     pub onnxruntime: Option<PathBuf>,
-    /// What happens where a graph computes another activation than its checkpoint was trained with.
+    /// What to do if a graph computes another activation than its checkpoint was trained with.
     pub activation_mismatch: ActivationMismatch,
     /// Which graphs of the model's directory run.
     pub precision: Precision,
     /// Execution providers in order of preference, for example `cuda:preferred`, `cpu`.
     pub providers: Vec<ProviderEntry>,
-    /// Ids of the GPUs for `cuda`, `tensorrt`, `migraphx` and `directml`; each runs sessions of its own.
+    /// Ids of the GPUs for `cuda`, `tensorrt`, `migraphx` and `directml`; each runs its own sessions.
     pub device_ids: Vec<u32>,
     /// Threads that one run of a graph may use on the CPU; 0: half of the cores (the other half decodes), shared by the
     /// models and their sessions, at least 1.
     pub intra_op_threads: usize,
-    /// Sessions of each tower on each device, each on a thread of its own.
+    /// Sessions of each tower on each device, each on its own thread.
     pub sessions: usize,
-    /// Most pictures in one run.
+    /// Pictures in one run, at most.
     pub image_batch_max: usize,
-    /// Most texts in one run.
+    /// Texts in one run, at most.
     pub text_batch_max: usize,
-    /// How long sessions that do not work any more are opened anew before the worker ends, in milliseconds; 0: for ever.
+    /// How long broken sessions are reopened before the worker ends, in milliseconds; 0: forever.
     pub recovery_max_ms: u64,
     /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1. It leaves
-    /// all of them where a required provider computes elsewhere than on the CPU; a preferred one may turn out to be missing.
+    /// all cores if a required provider does not compute on the CPU; a preferred one may be unavailable.
     pub preprocess_threads: usize,
-    /// Memory of all pictures that are being decoded and resized, in bytes; 0: a third of what this process may have, see
-    /// [`ClipSettings::decode_bytes_max()`].
+    /// Memory for all pictures that are being decoded and resized, in bytes; 0: see [`ClipSettings::decode_bytes_max()`].
     pub decode_bytes_max: u64,
-    /// What is done about EXIF orientation; part of the fingerprint.
+    /// Whether EXIF orientation is applied; part of the fingerprint.
     pub orientation: Orientation,
     /// `clip.preprocess`: how much of a JPEG is decoded; part of the fingerprint.
     pub decoding: Decoding,
@@ -69,7 +68,7 @@ pub struct ModelEntry {
 }
 
 impl From<ModelId> for ModelEntry {
-    /// A model without a directory of its own.
+    /// A model without its own directory.
     fn from(id: ModelId) -> Self {
         Self { id, directory: None }
     }
@@ -79,7 +78,7 @@ impl From<ModelId> for ModelEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActivationMismatch {
     Refuse,
-    /// A warning; the fingerprint records what the graph computes in any case.
+    /// Log a warning. In both cases the fingerprint records what the graph computes.
     Accept,
 }
 
@@ -97,8 +96,8 @@ impl ActivationMismatch {
 text_by_name!(ActivationMismatch);
 
 impl ClipSettings {
-    /// `models_directory`, resolved: without one `${XDG_CACHE_HOME:-$HOME/.cache}/clipstream/models`, beside ONNX Runtime's
-    /// library, and `models` where there is no home.
+    /// `models_directory`, resolved. Default: `${XDG_CACHE_HOME:-$HOME/.cache}/clipstream/models`, beside ONNX Runtime's
+    /// library, or `models` without a home directory.
     pub fn models_directory(&self) -> PathBuf {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let cache = || variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
@@ -108,7 +107,7 @@ impl ClipSettings {
             .unwrap_or_else(|| PathBuf::from("models"))
     }
 
-    /// The model of this id, or, for none, the default one.
+    /// The model with this id; for `None`, the default model.
     pub fn entry(&self, id: Option<&ModelId>) -> Option<&ModelEntry> {
         match id {
             None => self.models.first(),
@@ -116,8 +115,8 @@ impl ClipSettings {
         }
     }
 
-    /// The entry's own directory, or the model's place below the models' directory. The demo model is also found where it comes
-    /// with the program.
+    /// The entry's own directory, or the model's folder in the models' directory. The demo model is also found where it is
+    /// installed with the program.
     pub fn model_directory(&self, entry: &ModelEntry) -> PathBuf {
         if let Some(directory) = &entry.directory {
             return directory.clone();
@@ -129,8 +128,8 @@ impl ClipSettings {
         }
     }
 
-    /// `intra_op_threads`, resolved: half of the cores, because the other half decodes. All models run at once on a
-    /// message that goes to all of them, so they share that half.
+    /// `intra_op_threads`, resolved. Default: half of the cores, because the other half decodes. A message for several models
+    /// runs on all of them at once, so the models share that half.
     pub fn intra_op_threads(&self) -> usize {
         if self.intra_op_threads > 0 {
             return self.intra_op_threads;
@@ -143,14 +142,14 @@ impl ClipSettings {
         if self.preprocess_threads > 0 {
             return self.preprocess_threads;
         }
-        // More threads than cores only get in the image towers' way.
+        // More threads than cores would only slow down the image towers.
         let is_elsewhere = self.providers.iter().any(|entry| entry.is_required && self.leaves_cpu(entry.provider));
         let towers = if is_elsewhere { 0 } else { self.intra_op_threads() * self.image_sessions() };
         cores().saturating_sub(towers).max(1)
     }
 
-    /// `decode_bytes_max`, resolved: a third of the container's memory limit, or of the machine's memory where there is none.
-    /// The other two thirds are for models, media and messages.
+    /// `decode_bytes_max`, resolved. Default: a third of the container's memory limit, or of the machine's memory without a
+    /// limit. The other two thirds are for models, media and messages.
     pub fn decode_bytes_max(&self) -> u64 {
         match self.decode_bytes_max {
             0 => (machine::memory_bytes() / 3).max(DECODE_BYTES_MIN),
@@ -158,24 +157,24 @@ impl ClipSettings {
         }
     }
 
-    /// Whether a provider computes elsewhere than on the CPU, as far as its settings say.
+    /// Whether a provider does not compute on the CPU, according to its settings.
     fn leaves_cpu(&self, provider: Provider) -> bool {
         match provider {
             Provider::Cpu => false,
-            // `AUTO` begins on the CPU, and may stay there.
+            // `AUTO` starts on the CPU, and may stay there.
             Provider::OpenVino => !["CPU", "AUTO"].iter().any(|name| self.openvino.device.contains(name)),
             Provider::CoreMl => self.coreml.compute_units != ComputeUnits::Cpu,
             Provider::Cuda | Provider::TensorRt | Provider::MiGraphX | Provider::DirectMl => true,
         }
     }
 
-    /// Whether a provider computes full-precision graphs in full precision, as far as its settings go.
+    /// Whether a provider computes full-precision graphs in full precision, according to its settings.
     pub fn is_exact(&self, provider: Provider) -> bool {
         match provider {
             Provider::Cpu | Provider::DirectMl => true,
             Provider::Cuda => !self.cuda.tf32,
             Provider::MiGraphX => !self.migraphx.fp16,
-            // TensorRT takes TF32 by itself, OpenVINO bf16 or fp16 where the device has it, Core ML fp16.
+            // By default TensorRT uses TF32, OpenVINO bf16 or fp16 if the device has it, Core ML fp16.
             Provider::TensorRt | Provider::OpenVino | Provider::CoreMl => false,
         }
     }
@@ -270,7 +269,7 @@ impl ClipSettings {
         }
     }
 
-    /// Every model known or with a directory, every model once, and every model with a collection of its own.
+    /// Every model must be known or have a directory, be listed once, and have its own collection.
     pub(super) fn review(&self, store: &StoreSettings, review: &mut Review<'_>) {
         providers::review(&self.providers, review);
         self.tensorrt.review(review);
@@ -279,12 +278,12 @@ impl ClipSettings {
         });
         for (n, id) in self.device_ids.iter().enumerate() {
             review.expect(!self.device_ids[..n].contains(id), "clip.device_ids", || {
-                Expected::new(format!("every device once; {id} is there twice"))
-                    .hint("clip.sessions is how many sessions each device runs")
+                Expected::new(format!("every device once; {id} is listed twice"))
+                    .hint("clip.sessions sets the number of sessions per device")
             });
         }
         for entry in &self.models {
-            // Most verbs need no model: that the default one is not there is for those to say that do.
+            // Most verbs need no model, so a missing default model is reported only by the verbs that need one.
             let known =
                 entry.directory.is_some() || registry::find(&entry.id).is_some() || entry.id == demo_model::id();
             review.expect(known || self.model_directory(entry).is_dir(), "clip.models", || {
@@ -303,7 +302,7 @@ impl ClipSettings {
             for earlier in &self.models[..n] {
                 if earlier.id == entry.id {
                     review
-                        .wrong("clip.models", Expected::new(format!("every model once; {} is there twice", entry.id)));
+                        .wrong("clip.models", Expected::new(format!("every model once; {} is listed twice", entry.id)));
                 } else if collection(earlier) == name {
                     review.wrong(
                         "clip.models",

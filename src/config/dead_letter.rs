@@ -6,7 +6,7 @@ use super::text::Expected;
 use super::{KafkaSettings, OffsetReset, StoreSettings, is_pattern};
 use crate::domain::Guard;
 
-/// A message may wait for at most this long: brokers keep messages for as long by default.
+/// Longest delay: the default retention of brokers.
 const RETRY_DELAY_MAX_S: u64 = 7 * 24 * 3600;
 
 /// `[dead_letter]`: where messages go that cannot be processed.
@@ -14,19 +14,19 @@ const RETRY_DELAY_MAX_S: u64 = 7 * 24 * 3600;
 pub struct DeadLetterSettings {
     /// Kafka topic; `{topic}` is the topic that the message came from.
     pub topic: String,
-    /// JSON Lines file for sources other than Kafka; none: standard error only.
+    /// JSON Lines file for sources other than Kafka; `None`: standard error only.
     pub file: Option<PathBuf>,
-    /// How long a message waits in each of its topic's retry topics before it becomes a dead letter; empty: there are none.
+    /// Delay of each retry topic, in order; empty: no retry topics.
     pub retry_delays_s: Vec<u64>,
 }
 
-/// Where messages wait that failed transiently.
+/// A topic in which messages wait after a transient failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryTopic {
     pub name: String,
-    /// Where its messages were when they failed: the source, or the retry topic before this one.
+    /// The topic of its messages when they failed: the source, or the retry topic before this one.
     pub after: String,
-    /// Where they were first.
+    /// The source topic.
     pub source: String,
     pub delay: Duration,
 }
@@ -52,7 +52,7 @@ impl DeadLetterSettings {
         self.topic.replace("{topic}", topic)
     }
 
-    /// The retry topics of `topics`, those of one topic in the order in which its messages go through them.
+    /// The retry topics of `topics`; those of one topic in the order in which its messages pass through them.
     pub fn retry_topics(&self, topics: &[String]) -> Vec<RetryTopic> {
         let name = |source: &str, level: usize| match level {
             0 => source.to_owned(),
@@ -108,13 +108,14 @@ impl DeadLetterSettings {
             ))
         });
         if let Some(pattern) = kafka.topics.iter().find(|topic| is_pattern(topic)) {
-            let because = format!("while kafka.topics has the pattern {pattern}: its retry topics cannot be told");
+            let because =
+                format!("while kafka.topics has the pattern {pattern}: the names of its retry topics are unknown");
             review.wrong(KEY, none(because).hint("name the topics"));
         }
         for RetryTopic { name, source, .. } in self.retry_topics(&kafka.topics) {
             let taken = kafka.topics.contains(&name) || self.topic_of(&source) == name;
             review.expect(!taken, KEY, || {
-                none(format!("while {name}, which would be the retry topic of {source}, is a topic of its own"))
+                none(format!("while {name}, which would be the retry topic of {source}, is in kafka.topics"))
             });
         }
     }

@@ -1,4 +1,4 @@
-//! The default model: this project's small demo model, which is not published. It is there for a first look.
+//! The default model: this project's small demo model, which is not published. It is meant for a first test.
 
 use std::path::{Path, PathBuf};
 
@@ -8,15 +8,15 @@ pub(super) fn id() -> ModelId {
     ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into() }
 }
 
-/// The first folder that has it: `installed`, that of the sources this binary was built from, the working directory. So the verbs work
-/// from any folder, with a binary that `cargo install` moved, too.
+/// The first folder that contains it: `installed`, the sources that this binary was built from, the working directory. So the
+/// verbs work from any folder, also with a binary that `cargo install` moved.
 pub(super) fn find(installed: Option<&Path>) -> Option<PathBuf> {
     let installed = installed.map(|models| models.join(id().directory_name()));
     let sources = [env!("CARGO_MANIFEST_DIR"), "."].map(|folder| Path::new(folder).join("demo").join("model"));
     installed.into_iter().chain(sources).find(|directory| directory.is_dir())
 }
 
-/// `../share/clipstream/models`, seen from the binary's folder: where a package puts models.
+/// `../share/clipstream/models`, relative to the binary's folder: where packages install models.
 pub(super) fn installed() -> Option<PathBuf> {
     let binary = std::env::current_exe().ok()?;
     Some(binary.parent()?.parent()?.join("share").join("clipstream").join("models"))

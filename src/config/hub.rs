@@ -5,18 +5,18 @@ use super::text::Expected;
 use crate::redact::Secret;
 
 /// `[hub]`: where `clipstream models pull` downloads models from. Endpoint, token and offline also come from
-/// `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`, as with Hugging Face's own tools; every setting of ours wins over those.
+/// `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`, as in Hugging Face's own tools; this program's settings take precedence.
 #[derive(Clone, Debug)]
 pub struct HubSettings {
     /// The hub or a mirror of it.
     pub endpoint: String,
     /// Access token for private and gated repositories; never shown.
     pub token: Option<Secret>,
-    /// Never connect: only what is on the disk counts.
+    /// Never connect: use only what is on the disk.
     pub offline: bool,
-    /// Longest silence of the hub before an attempt counts as failed.
+    /// If the hub sends nothing for this long, the attempt has failed.
     pub read_timeout_ms: u64,
-    /// Attempts in a row that bring nothing before a pull gives up.
+    /// Attempts in a row without progress before a pull gives up.
     pub attempts_max: u32,
 }
 
@@ -46,7 +46,7 @@ impl HubSettings {
 
     pub(super) fn review(&self, review: &mut Review<'_>) {
         let origin = review.effective.entry("hub.endpoint").and_then(|entry| entry.origin.as_deref());
-        // `Hub::new` looks at it, where a hub is used.
+        // `Hub::new` checks it when a hub is used.
         let is_foreign = origin.is_some_and(is_hugging_faces);
         review.expect(is_foreign || http_url(&self.endpoint), "hub.endpoint", || {
             Expected::new("http(s)://host[/path]").hint("for example https://huggingface.co, or a mirror of it")

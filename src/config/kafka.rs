@@ -15,7 +15,7 @@ pub struct KafkaSettings {
     pub brokers: Vec<String>,
     /// Topics to consume.
     pub topics: Vec<String>,
-    /// Default `op` of messages that name none, by topic; `upsert` where a topic is not listed.
+    /// Default `op` of messages without one, by topic; `upsert` for topics that are not listed.
     pub topic_ops: BTreeMap<String, Op>,
     /// How keys and headers name asset and tenant.
     pub keys: KeySettings,
@@ -23,10 +23,10 @@ pub struct KafkaSettings {
     pub group_id: String,
     /// Name of this process in the broker's logs and quotas.
     pub client_id: String,
-    /// `earliest` or `latest`: where a group starts in what it has never read. Partitions that are added later, and topics that
-    /// a pattern matches later, are read from their beginning. A group that has a position goes on from there.
+    /// `earliest` or `latest`: where a group without offsets starts. Partitions that are added later, and topics that a pattern
+    /// matches later, are read from their beginning. A group with offsets continues from there.
     pub auto_offset_reset: String,
-    /// How long the group coordinator waits for a heartbeat before it gives the partitions to others.
+    /// How long the group coordinator waits for a heartbeat before it reassigns the partitions.
     pub session_timeout_ms: u64,
     /// `plaintext`, `ssl`, `sasl_plaintext`, `sasl_ssl`.
     pub security_protocol: String,
@@ -37,15 +37,15 @@ pub struct KafkaSettings {
     pub sasl_password: Option<Secret>,
     /// PEM file with the broker's certificate authority.
     pub ssl_ca_file: Option<String>,
-    /// PEM file with this client's certificate, for brokers that ask for one.
+    /// PEM file with this client's certificate, for brokers that require one.
     pub ssl_certificate_file: Option<String>,
-    /// PEM file with the key of that certificate.
+    /// PEM file with the private key of that certificate.
     pub ssl_key_file: Option<String>,
-    /// Of an encrypted key; never shown.
+    /// Password of an encrypted key; never shown.
     pub ssl_key_password: Option<Secret>,
-    /// Where the tokens of `OAUTHBEARER` come from.
+    /// Source of the tokens for `OAUTHBEARER`.
     pub oauth: OauthSettings,
-    /// Further librdkafka properties, by their own names; they win over ours.
+    /// Further librdkafka properties, by their own names; they override ours.
     pub properties: BTreeMap<String, String>,
 }
 
@@ -112,16 +112,16 @@ impl KafkaSettings {
     }
 }
 
-/// Where a group begins that has no offset for a partition.
+/// Where a group starts in a partition for which it has no offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetReset {
     Earliest,
     Latest,
-    /// It does not begin at all: somebody has to decide.
+    /// It fails: the operator has to decide.
     Refuse,
 }
 
-/// Topics in which Kafka keeps its own books (`__consumer_offsets`, `__transaction_state`, …). No pattern means them.
+/// Kafka's internal topics (`__consumer_offsets`, `__transaction_state`, …). Patterns never match them.
 pub fn is_internal(topic: &str) -> bool {
     topic.starts_with("__")
 }
@@ -141,7 +141,7 @@ const OFFSET_RESET: &str = "auto.offset.reset";
 const MAX_POLL_INTERVAL: &str = "max.poll.interval.ms";
 const SESSION_TIMEOUT: &str = "session.timeout.ms";
 
-/// How long the last commit of partitions that go may take, after their drain.
+/// Deadline of the last commit of revoked partitions, after their drain.
 pub const LAST_COMMIT_MAX_MS: u64 = 5_000;
 
 impl Text for Op {
@@ -154,14 +154,14 @@ impl Text for Op {
     }
 }
 
-/// A word out of a few that librdkafka knows.
+/// Checks that a value is one of the words that librdkafka knows.
 fn word(review: &mut Review<'_>, key: &str, found: &str, all: &[&'static str]) {
     if let Err(expected) = choice(found, all.iter().map(|word| (*word, ()))) {
         review.wrong(key, expected);
     }
 }
 
-/// Properties of librdkafka that hold keys, passwords or tokens.
+/// Whether a librdkafka property contains a key, password or token.
 fn is_secret_property(name: &str) -> bool {
     const PARTS: [&str; 8] = ["password", "secret", ".pem", "token", "jaas", "oauthbearer.config", "assertion", "ssl_"];
     let name = name.to_ascii_lowercase();
@@ -193,7 +193,7 @@ impl KafkaSettings {
         }
     }
 
-    /// Where a group without commits starts. None: a word that librdkafka does not know.
+    /// Where a group without offsets starts. `None`: a word that librdkafka does not know.
     pub fn offset_reset(&self) -> Option<OffsetReset> {
         // The words are librdkafka's (CONFIGURATION.md), in lower case.
         match self.properties.get(OFFSET_RESET).unwrap_or(&self.auto_offset_reset).trim() {
@@ -204,7 +204,7 @@ impl KafkaSettings {
         }
     }
 
-    /// How long the group waits for a poll before it takes the partitions away.
+    /// How long the group waits for a poll before it reassigns the partitions.
     pub fn max_poll_interval_ms(&self) -> u64 {
         let own = self.properties.get(MAX_POLL_INTERVAL).and_then(|v| v.trim().parse().ok());
         own.unwrap_or(MAX_POLL_INTERVAL_MS)
@@ -216,9 +216,9 @@ impl KafkaSettings {
         own.unwrap_or(self.session_timeout_ms)
     }
 
-    /// Whether a drain of this long fits into what the group grants a member. In a rebalance it waits for
-    /// `max.poll.interval.ms` (KIP-62), in which the last commit must have a place too; then others get the partitions all
-    /// the same. A member whose heartbeats fail loses them after the session timeout, and what it still drains is done twice.
+    /// Whether a drain of this length fits into the group's timeouts. In a rebalance the group waits for `max.poll.interval.ms`
+    /// (KIP-62), which must include the last commit; after that, others get the partitions anyway. A member whose heartbeats fail
+    /// loses its partitions after the session timeout, and what it still drains is processed twice.
     pub fn check_drain(&self, drain_deadline_ms: u64) -> Result<(), Expected> {
         let (session, poll) = (self.session_timeout_ms(), self.max_poll_interval_ms());
         if drain_deadline_ms < session && drain_deadline_ms.saturating_add(LAST_COMMIT_MAX_MS) <= poll {
@@ -245,10 +245,10 @@ impl KafkaSettings {
         }
         for (n, topic) in self.topics.iter().enumerate() {
             review.expect(!self.topics[..n].contains(topic), "kafka.topics", || {
-                Expected::new(format!("every topic once; {topic} is there twice"))
+                Expected::new(format!("every topic once; {topic} is listed twice"))
             });
         }
-        // A topic that begins with ^ is a pattern, which may mean any topic.
+        // A topic that begins with ^ is a pattern, which may match any topic.
         if !self.topics.is_empty() && !self.topics.iter().any(|topic| is_pattern(topic)) {
             for topic in self.topic_ops.keys().filter(|t| !self.topics.contains(t)) {
                 let expected = Expected::new("a topic of kafka.topics");
@@ -262,8 +262,8 @@ impl KafkaSettings {
         if self.topics.iter().any(|topic| is_pattern(topic)) {
             for topic in self.topics.iter().filter(|topic| is_internal(topic.trim_start_matches('^'))) {
                 let expected =
-                    "no internal topic (one that begins with __) in a pattern or beside one: patterns leave them out";
-                review.wrong("kafka.topics", Expected::new(format!("{expected}; {topic} is there")));
+                    "no internal topic (one that begins with __) in a pattern or beside one: patterns never match them";
+                review.wrong("kafka.topics", Expected::new(format!("{expected}; {topic} is listed")));
             }
         }
         self.keys.review(review);
@@ -292,7 +292,7 @@ impl KafkaSettings {
         });
     }
 
-    /// The token of the mechanism is ours to get.
+    /// Whether this program has to get the mechanism's tokens.
     pub fn uses_tokens(&self) -> bool {
         self.sasl_mechanism.as_deref() == Some(OAUTHBEARER)
     }
@@ -306,7 +306,7 @@ impl KafkaSettings {
         names.iter().any(|name| self.properties.contains_key(*name))
     }
 
-    /// Credentials and protocol belong together; `properties` may say either in librdkafka's words.
+    /// Credentials and protocol must match. `properties` may set either by librdkafka's names.
     fn review_sasl(&self, review: &mut Review<'_>) {
         let protocol = self.protocol();
         let is_sasl = protocol.starts_with("sasl_");
@@ -349,7 +349,7 @@ impl KafkaSettings {
         }
     }
 
-    /// A certificate without its key, or without TLS, would silently not be shown.
+    /// A certificate without its key, or without TLS, would silently not be used.
     fn review_certificate(&self, review: &mut Review<'_>) {
         let (certificate, key) = (self.ssl_certificate_file.is_some(), self.ssl_key_file.is_some());
         let has_key = key || self.has_property(&["ssl.key.location", "ssl.key.pem"]);

@@ -1,4 +1,4 @@
-//! How a message without a body, or with half of it in its headers, names its asset and tenant.
+//! How message keys and headers name asset and tenant.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 use super::reader::{Reader, Review};
 use super::text::{Expected, Text, choice};
 
-/// Of `[kafka]`: what message keys are, and where the tenant is told. The default leaves tenants to the messages' bodies.
+/// Part of `[kafka]`: the format of message keys, and where the tenant comes from. By default it comes from message bodies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySettings {
     pub format: KeyFormat,
     pub template: KeyTemplate,
-    /// Name of the header that tells the tenant of every message.
+    /// Name of the header that contains the tenant of every message.
     pub tenant_header: Option<String>,
 }
 
 impl KeySettings {
-    /// Whether every message tells its tenant, tombstones too.
+    /// Whether every message names its tenant, including tombstones.
     pub fn tell_tenants(&self) -> bool {
         self.tenant_header.is_some() || self.template.has_tenant()
     }
@@ -33,22 +33,22 @@ impl KeySettings {
     pub(super) fn review(&self, review: &mut Review<'_>) {
         let whole = !self.template.has_tenant() || self.format != KeyFormat::Integer;
         review.expect(whole, "kafka.key_template", || {
-            Expected::new("no {tenant} while kafka.key_format is integer").hint("kafka.tenant_header tells it, too")
+            Expected::new("no {tenant} while kafka.key_format is integer").hint("use kafka.tenant_header instead")
         });
     }
 }
 
-/// What the bytes of a key are.
+/// Format of keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyFormat {
-    /// Text; a JSON string, in its quotes, stands for its content, and other JSON is refused.
+    /// Text. A quoted JSON string stands for its content; other JSON is refused.
     #[default]
     Auto,
-    /// Text, whatever it looks like.
+    /// Always text, whatever it looks like.
     Text,
     /// JSON: a string, an integer, or an object with the asset's id.
     Json,
-    /// 4 or 8 bytes, big-endian, with sign, as Kafka's own serializers of integers and longs write them.
+    /// 4 or 8 bytes, big-endian, signed, as Kafka's own serializers of integers and longs write them.
     Integer,
 }
 
@@ -96,7 +96,7 @@ impl KeyTemplate {
         self.tenant.is_some()
     }
 
-    /// Tenant and id in `key`; a tenant has no separator in it, an id may. `None`: the key has another form.
+    /// Tenant and id in `key`. A tenant contains no separator, an id may. `None`: the key has another form.
     pub fn split<'a>(&self, key: &'a str) -> Option<(Option<&'a str>, &'a str)> {
         let inner = key.strip_prefix(self.before.as_str())?.strip_suffix(self.after.as_str())?;
         match &self.tenant {
@@ -110,7 +110,7 @@ impl KeyTemplate {
         }
     }
 
-    /// The key that [`KeyTemplate::split`] takes apart into these again; `None`: there is none.
+    /// The key that [`KeyTemplate::split`] splits into these again; `None`: there is no such key.
     pub fn join(&self, tenant: Option<&str>, id: &str) -> Option<String> {
         let inner = match &self.tenant {
             None => id.to_owned(),
@@ -198,7 +198,7 @@ mod tests {
                 assert_eq!(template.join(tenant, id).as_deref(), Some(key));
             }
         }
-        // It would come apart otherwise.
+        // It would be split differently.
         assert_eq!(template("{tenant}/{id}").join(Some("a/b"), "c"), None);
     }
 

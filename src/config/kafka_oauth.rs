@@ -5,18 +5,18 @@ use super::reader::{Reader, Review};
 use super::text::Expected;
 use crate::redact::Secret;
 
-/// `[kafka.oauth]`: where the token of the mechanism `OAUTHBEARER` comes from. Either a file that somebody else keeps
-/// fresh, or an authorization server that gives tokens for a client's credentials (RFC 6749 §4.4).
+/// `[kafka.oauth]`: source of the tokens for the mechanism `OAUTHBEARER`. Either a file that another program renews, or an
+/// authorization server that issues tokens for a client's credentials (RFC 6749 §4.4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OauthSettings {
-    /// File with one token; read again for every new connection's token.
+    /// File with one token; read again for every new token.
     pub token_file: Option<String>,
     /// Token endpoint of the authorization server.
     pub token_url: Option<String>,
     pub client_id: Option<String>,
     /// Never shown.
     pub client_secret: Option<Secret>,
-    /// Scopes that are asked for, separated by spaces; none: the server's default.
+    /// Scopes to request, separated by spaces; `None`: the server's default.
     pub scope: Option<String>,
     /// PEM file with the certificate authority of the token endpoint; none: the system's.
     pub ca_file: Option<String>,
@@ -34,7 +34,7 @@ impl OauthSettings {
         }
     }
 
-    /// The mechanism `OAUTHBEARER` is chosen.
+    /// Called when the mechanism is `OAUTHBEARER`.
     pub(super) fn review(&self, review: &mut Review<'_>) {
         let Some(token_url) = &self.token_url else {
             review.expect(self.token_file.is_some(), "kafka.oauth.token_url", || {
@@ -43,18 +43,18 @@ impl OauthSettings {
             return;
         };
         review.expect(self.token_file.is_none(), "kafka.oauth.token_file", || {
-            Expected::new("not to be set beside kafka.oauth.token_url")
+            Expected::new("not to be set together with kafka.oauth.token_url")
         });
         let expected = || Expected::new("to be set, because kafka.oauth.token_url is");
         review.expect(self.client_id.is_some(), "kafka.oauth.client_id", expected);
         review.expect(self.client_secret.is_some(), "kafka.oauth.client_secret", expected);
         review.expect(is_private(token_url), "kafka.oauth.token_url", || {
-            Expected::new("https://host[:port]/path, or http:// to this very machine")
-                .hint("the client's secret travels in it (RFC 6749 §3.2 asks for TLS)")
+            Expected::new("https://host[:port]/path, or http:// to this machine")
+                .hint("the client's secret is sent to it (RFC 6749 §3.2 requires TLS)")
         });
     }
 
-    /// Keys that are set, for a mechanism that has no use for them.
+    /// Keys that are set, for a mechanism that does not use them.
     pub(super) fn set(&self) -> impl Iterator<Item = &'static str> {
         let all = [
             ("kafka.oauth.token_file", self.token_file.is_some()),
@@ -67,8 +67,7 @@ impl OauthSettings {
         all.into_iter().filter_map(|(key, set)| set.then_some(key))
     }
 
-    /// As the value of librdkafka's `sasl.oauthbearer.config`, which it hands to whoever makes a token, and treats as
-    /// a secret itself.
+    /// The value of librdkafka's `sasl.oauthbearer.config`, which it passes to the token callback and treats as a secret.
     pub fn to_property(&self) -> String {
         json!({
             "token_file": self.token_file,
@@ -81,7 +80,7 @@ impl OauthSettings {
         .to_string()
     }
 
-    /// What [`Self::to_property`] was made of; none for text that is not ours.
+    /// The inverse of [`Self::to_property`]; `None` for other text.
     pub fn from_property(text: &str) -> Option<Self> {
         let fields: Value = serde_json::from_str(text).ok().filter(Value::is_object)?;
         let field = |name: &str| fields[name].as_str().map(str::to_owned);
@@ -96,7 +95,7 @@ impl OauthSettings {
     }
 }
 
-/// Whether nobody on the network can read what is sent to `url`.
+/// Whether data sent to `url` cannot be read on the network.
 fn is_private(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
     match (url.scheme(), url.host()) {

@@ -1,4 +1,4 @@
-//! Where values come from, lowest first: TOML file, environment, flags. Every value carries its origin as text.
+//! The layers of the configuration, in ascending precedence: TOML file, environment, flags. Every value carries its origin as text.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,20 +7,20 @@ use config::{Config, Map, Source, Value, ValueKind};
 
 use super::problem::{Problem, quoted};
 
-/// Environment variables of the configuration begin with this. A single underscore after the name is left to others:
-/// Kubernetes itself sets `CLIPSTREAM_PORT` and the like beside a service named `clipstream`.
+/// Prefix of environment variables of the configuration. It has two underscores, because Kubernetes itself sets
+/// `CLIPSTREAM_PORT` and similar variables for a service named `clipstream`.
 const PREFIX: &str = "CLIPSTREAM__";
 
-/// The tables whose keys are the user's own; environment and flags may set one entry (`kafka.topic_ops.captions`) or
-/// give several as `name=value,name=value`.
+/// Tables with user-defined keys. Environment and flags may set one entry (`kafka.topic_ops.captions`) or several as
+/// `name=value,name=value`.
 const MAPS: [(&str, &str); 2] = [("kafka", "properties"), ("kafka", "topic_ops")];
 
-/// Variables of Hugging Face's own tools, each with the key that it stands for. They are below the file: whoever names a
-/// key means this program.
+/// Variables of Hugging Face's own tools, each with its key. They rank below the file, because keys are specific to this
+/// program.
 const HUGGING_FACE: [(&str, &str, &str); 3] =
     [("HF_ENDPOINT", "hub", "endpoint"), ("HF_TOKEN", "hub", "token"), ("HF_HUB_OFFLINE", "hub", "offline")];
 
-/// What configuration is made of, before anyone looks at the values.
+/// The layers of a configuration, before they are merged and read.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
     file: Option<FileLayer>,
@@ -54,19 +54,19 @@ impl Layers {
         self
     }
 
-    /// TOML that is in memory already; `name` is its origin in messages.
+    /// TOML text; `name` is its origin in messages.
     pub fn with_text(mut self, name: &str, text: &str) -> Self {
         self.file = Some(FileLayer::Text { name: name.to_owned(), text: text.to_owned() });
         self
     }
 
-    /// Variables of an environment; those of others are ignored.
+    /// Environment variables; unrelated ones are ignored.
     pub fn with_environment<N: Into<OsString>, V: Into<OsString>>(
         mut self,
         variables: impl IntoIterator<Item = (N, V)>,
     ) -> Self {
         self.environment = variables.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
-        // Their order is the operating system's; problems should not change places from run to run.
+        // Sorted, so that problems have the same order in every run.
         self.environment.sort();
         self
     }
@@ -77,7 +77,7 @@ impl Layers {
         self
     }
 
-    /// All layers merged into one tree of sections, and what could not be read at all.
+    /// Merges all layers into one tree of sections; also returns problems of unreadable layers.
     pub(super) fn merge(self) -> (Map<String, Value>, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut builder = Config::builder();
@@ -142,7 +142,7 @@ fn read_file(file: FileLayer, problems: &mut Vec<Problem>) -> Option<Layer> {
                     key: "configuration file".into(),
                     found: Some(quoted(&path.display().to_string())),
                     origin: Some(asked_by.into()),
-                    expected: "a TOML file that can be read".into(),
+                    expected: "a readable TOML file".into(),
                     hint: Some(error.to_string()),
                 });
                 return None;
@@ -152,7 +152,7 @@ fn read_file(file: FileLayer, problems: &mut Vec<Problem>) -> Option<Layer> {
     match toml::de::DeTable::parse(&text) {
         Ok(table) => Some(Layer(from_table(table.into_inner(), &name, &text))),
         Err(error) => {
-            // The error's own Display quotes the line, which may hold a secret.
+            // The error's own Display quotes the line, which may contain a secret.
             let line = error.span().map(|s| line_of(&text, s.start));
             problems.push(Problem {
                 key: "configuration file".into(),
@@ -200,7 +200,7 @@ fn from_toml(value: toml::de::DeValue<'_>, origin: String, name: &str, text: &st
     Value::new(Some(&origin), kind)
 }
 
-/// Whether a value comes from a variable that others' tools read, too: who never uses a hub may have it wrong.
+/// Whether a value comes from a variable of Hugging Face's tools. A wrong value there does not matter without a hub.
 pub(super) fn is_hugging_faces(origin: &str) -> bool {
     HUGGING_FACE.iter().any(|(name, ..)| origin == origin_of_variable(name))
 }
@@ -214,7 +214,7 @@ fn hugging_face(name: &OsString, value: &OsString, problems: &mut Vec<Problem>) 
     let (name, section, key) = HUGGING_FACE.iter().find(|(known, ..)| name == known)?;
     let value = value.to_str().map(str::trim).filter(|value| !value.is_empty())?;
     let value = match *key {
-        // What huggingface_hub takes for true; everything else is false to it.
+        // The values that huggingface_hub treats as true; all others are false.
         "offline" if ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str()) => "true",
         "offline" => "false",
         _ => value,
@@ -251,7 +251,7 @@ fn read_variable(name: &OsString, value: &OsString, problems: &mut Vec<Problem>)
     // librdkafka's names have dots, which shells do not allow in names of variables.
     let entry = parts.get(2).map(|entry| match (section.as_str(), key.as_str()) {
         ("kafka", "properties") => entry.to_ascii_lowercase().replace('_', "."),
-        // The user's own names.
+        // User-defined names.
         at if MAPS.contains(&at) => (*entry).to_owned(),
         _ => entry.to_ascii_lowercase(),
     });
@@ -260,7 +260,7 @@ fn read_variable(name: &OsString, value: &OsString, problems: &mut Vec<Problem>)
 
 fn read_flag(flag: &Flag, problems: &mut Vec<Problem>) -> Option<Layer> {
     let mut wrong = || {
-        // What was given may be a secret with a typing error around it, so it is not shown.
+        // The text may be a misspelt assignment of a secret, so it is not shown.
         problems.push(Problem {
             key: flag.origin.clone(),
             found: None,
@@ -278,7 +278,7 @@ fn read_flag(flag: &Flag, problems: &mut Vec<Problem>) -> Option<Layer> {
     assign(parts[0], parts[1], parts.get(2).copied(), value, &flag.origin, problems)
 }
 
-/// `section.key[.entry] = value` as a layer of its own.
+/// `section.key[.entry] = value` as a separate layer.
 fn assign(
     section: &str,
     key: &str,
@@ -302,8 +302,8 @@ fn assign(
                         key: format!("{section}.{key}"),
                         found: None,
                         origin: Some(origin.clone()),
-                        expected: "name=value, several of them between commas".into(),
-                        hint: Some(format!("a value that has a comma itself: --set {section}.{key}.NAME=VALUE")),
+                        expected: "name=value, separated by commas".into(),
+                        hint: Some(format!("for a value that contains a comma: --set {section}.{key}.NAME=VALUE")),
                     });
                     return None;
                 };

@@ -1,9 +1,9 @@
-//! What this process may use of its machine: cores and memory, as far as the system and its container say.
+//! Cores and memory that this process may use, according to the system and its container.
 
 use std::fs;
 use std::path::Path;
 
-/// Where neither container nor system says how much memory there is.
+/// Assumed if neither container nor system reports the memory.
 const MEMORY_BYTES_UNKNOWN: u64 = 2 * 1024 * 1024 * 1024;
 
 /// Cores that this process may use: by its affinity and by the CPU quota of its control groups, of both versions (the
@@ -20,8 +20,8 @@ pub(super) fn memory_bytes() -> u64 {
     groups.into_iter().chain(machine).min().unwrap_or(MEMORY_BYTES_UNKNOWN)
 }
 
-/// The least `memory.max` (version 2) or `memory.limit_in_bytes` (version 1) of the groups named in `/proc/self/cgroup`
-/// and of those above them. Within a container the path may be the host's, of which only the root is to be seen.
+/// The smallest `memory.max` (version 2) or `memory.limit_in_bytes` (version 1) of the groups in `/proc/self/cgroup`
+/// and their parents. Within a container the path may be the host's, of which only the root is visible.
 fn limit_of_groups(groups: &str, root: &Path) -> Option<u64> {
     let limits = groups.lines().flat_map(|line| {
         // Hierarchy, controllers, path.
@@ -36,7 +36,7 @@ fn limit_of_groups(groups: &str, root: &Path) -> Option<u64> {
         };
         let inner = Path::new(path.trim_start_matches('/'));
         let places = inner.ancestors().map(|above| folder.join(above).join(file));
-        // "max" is no number, and version 1 says almost 2^63 where there is no limit.
+        // "max" is not a number, and version 1 reports almost 2^63 without a limit.
         places.filter_map(|place| fs::read_to_string(place).ok()?.trim().parse().ok()).collect()
     });
     limits.min()

@@ -10,7 +10,7 @@ use super::text::{Expected, Text};
 /// `[media]`: how pictures are fetched.
 #[derive(Clone, Debug)]
 pub struct MediaSettings {
-    /// One deadline for a whole fetch, redirects and body included.
+    /// Deadline for a whole fetch, including redirects and body.
     pub fetch_timeout_ms: u64,
     /// Deadline for the connection alone, TLS included.
     pub connect_timeout_ms: u64,
@@ -20,9 +20,9 @@ pub struct MediaSettings {
     pub media_bytes_max: u64,
     /// Largest accepted picture in pixels, checked from the header before decoding.
     pub pixels_max: u64,
-    /// Redirects that are followed, each checked like a first address; 0: none.
+    /// Redirects that are followed, each checked like a first URL; 0: none.
     pub redirects_max: usize,
-    /// Most fetches under way at once from one host; fewer where it is overloaded.
+    /// Concurrent fetches from one host, at most; fewer while it is overloaded.
     pub per_host_concurrency: usize,
     /// How long the messages of a host that is down for everyone are held before they become dead letters; 0: not at all.
     pub host_outage_hold_ms: u64,
@@ -36,7 +36,7 @@ pub struct MediaSettings {
     pub deny_networks: Vec<IpNet>,
     /// Folders that `file://` may read from; none: `file://` is refused.
     pub allow_file_roots: Vec<String>,
-    /// PEM file with certificate authorities that are trusted beside the system's, over `https` and by S3.
+    /// PEM file with certificate authorities that are trusted in addition to the system's, for `https` and S3.
     pub ca_file: Option<String>,
     /// Value of the `User-Agent` header.
     pub user_agent: String,
@@ -46,12 +46,12 @@ pub struct MediaSettings {
     pub s3_region: Option<String>,
     /// `http://endpoint/bucket/key` instead of `http://bucket.endpoint/key`.
     pub s3_path_style: bool,
-    /// What messages may name with `s3://`; none: any bucket of `s3_endpoint` or, with `s3_anonymous`, any public one, and no
-    /// bucket otherwise.
+    /// What messages may name with `s3://`. Empty: any bucket of `s3_endpoint`; with `s3_anonymous`, any public bucket;
+    /// otherwise none.
     pub s3_buckets: Vec<S3Allowed>,
     /// Unsigned requests, for public buckets.
     pub s3_anonymous: bool,
-    /// Say that the requester pays for the transfer.
+    /// Declare that the requester pays for the transfer.
     pub s3_requester_pays: bool,
 }
 
@@ -136,14 +136,14 @@ impl MediaSettings {
                 let ok = !host.contains(['/', '@', '*']) && !host.contains(char::is_whitespace) && host != ".";
                 review.expect(ok, key, || {
                     Expected::new(
-                        "names of hosts, or .suffix for all below one, with :port or without; no scheme or path",
+                        "host names, or .suffix for all hosts below a domain, with or without :port; no scheme or path",
                     )
                     .hint("for example minio.internal, .svc.cluster.local")
                 });
             }
         }
         let printable = self.user_agent.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
-        review.expect(printable, "media.user_agent", || Expected::new("printable ASCII, as a header needs"));
+        review.expect(printable, "media.user_agent", || Expected::new("printable ASCII, as required in a header"));
         if let Some(endpoint) = &self.s3_endpoint {
             review.expect(http_url(endpoint), "media.s3_endpoint", || {
                 Expected::new("http://host[:port] or https://host[:port]")

@@ -1,7 +1,7 @@
 //! Typed settings: defaults < TOML file < environment (`CLIPSTREAM__SECTION__KEY`) < flags, resolved once.
 //!
-//! [`Layers`] collects what was given; [`Settings::load`] merges it, reads every section (`read`, beside its struct),
-//! looks at the whole (`review`), and reports all problems together. Paths are relative to the working directory.
+//! [`Layers`] collects the inputs. [`Settings::load`] merges them, reads every section (`read`, beside its struct), checks
+//! the settings as a whole (`review`), and reports all problems together. Paths are relative to the working directory.
 
 mod clip;
 mod dead_letter;
@@ -50,7 +50,7 @@ pub use text::Expected;
 
 use reader::{Reader, Review};
 
-/// Everything that can be configured, resolved.
+/// All settings, resolved.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub kafka: KafkaSettings,
@@ -61,12 +61,12 @@ pub struct Settings {
     pub pipeline: PipelineSettings,
     pub dead_letter: DeadLetterSettings,
     pub telemetry: TelemetrySettings,
-    /// Where each value came from; empty for settings that were made in code.
+    /// The origin of each value; empty for settings that were created in code.
     pub effective: Effective,
 }
 
 impl Settings {
-    /// Resolves `layers`. On error every problem is there, each with key, value, origin, what was expected and a hint.
+    /// Resolves `layers`. An error contains all problems, each with key, value, origin, what was expected and a hint.
     pub fn load(layers: Layers) -> Result<Self, ConfigErrors> {
         let (tree, mut problems) = layers.merge();
         let mut sections = Sections { tree, done: Vec::new() };
@@ -86,8 +86,8 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(ConfigErrors(problems)) }
     }
 
-    /// The effective configuration as TOML, each value's origin as a comment; secrets read `"REDACTED"`, and URLs are
-    /// without credentials. Empty for settings that were not loaded.
+    /// The effective configuration as TOML, with each value's origin as a comment. Secrets are `"REDACTED"`, and URLs have no
+    /// credentials. Empty for settings that were not loaded.
     pub fn show(&self) -> String {
         self.effective.to_toml()
     }
@@ -105,7 +105,7 @@ impl Settings {
     }
 }
 
-/// Keys that have another name by now: section, old, new. The old ones are refused, with the new one as a hint: what they mean has
+/// Renamed keys: section, old name, new name. Old names are refused with the new one as a hint, because the meaning has
 /// changed as well.
 const RENAMED: [(&str, &str, &str); 2] = [
     ("pipeline", "permanent_failures_in_row_max", "dead_letters_in_row_max, which counts dead letters of every class"),
@@ -137,7 +137,7 @@ impl Sections {
         section
     }
 
-    /// Collects entries and problems, and makes a problem of every key and section that nobody asked for.
+    /// Collects entries and problems, and reports every unknown key and section as a problem.
     fn finish(self, effective: &mut Effective, problems: &mut Vec<Problem>) {
         let known: Vec<(&str, &str)> =
             self.done.iter().flat_map(|(section, r)| r.keys.iter().map(move |key| (*section, *key))).collect();
@@ -173,7 +173,7 @@ fn unknown(key: String, origin: Option<String>, expected: String, hint: Option<S
     Problem { key, found: None, origin, expected, hint }
 }
 
-/// A key that `key` may have been meant to be: of its own section, or of another one.
+/// A similar key of the same section, or of another one.
 fn suggestion(section: &str, key: &str, known: &[(&str, &str)]) -> Option<String> {
     if let Some((_, _, new)) = RENAMED.iter().find(|(s, old, _)| *s == section && *old == key) {
         return Some(format!("it is now {section}.{new}"));
@@ -185,7 +185,7 @@ fn suggestion(section: &str, key: &str, known: &[(&str, &str)]) -> Option<String
     if exact.is_empty() { own() } else { Some(format!("did you mean {}?", exact.join(" or "))) }
 }
 
-/// Whether `text` is an address that HTTP or gRPC clients take.
+/// Whether HTTP or gRPC clients accept `text` as an address.
 fn http_url(text: &str) -> bool {
     url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }

@@ -5,19 +5,20 @@ use super::text::Expected;
 /// `[pipeline]`: bounds, retries and drain.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// Messages that are worked on at once.
+    /// Messages processed at once.
     pub in_flight_max: usize,
-    /// Messages that were taken and let others pass: for their turn, for a host that is down, or for an earlier one of their asset.
+    /// Messages that were taken and wait while others proceed: for their turn, for a host that is down, or for an earlier message
+    /// of their asset.
     pub held_messages_max: usize,
     /// Messages of one partition from its watermark to the last one taken.
     pub uncommitted_messages_max: u64,
     /// Fetched and not yet decoded media, in bytes.
     pub media_in_flight_bytes_max: u64,
-    /// Whether pictures and texts that the store already has are not embedded again.
+    /// Whether to skip embedding pictures and texts that the store already has.
     pub skip_unchanged: bool,
     /// Attempts at a transient failure before it becomes a dead letter.
     pub attempts_max: u32,
-    /// Longest wait before the second attempt; it doubles with every further one.
+    /// Longest wait before the second attempt; it doubles with each further attempt.
     pub backoff_base_ms: u64,
     /// Longest wait between two attempts, whatever `Retry-After` says.
     pub backoff_cap_ms: u64,
@@ -25,16 +26,15 @@ pub struct PipelineSettings {
     pub commit_interval_ms: u64,
     /// How long a stop or a revocation waits for work in flight.
     pub drain_deadline_ms: u64,
-    /// A message in flight that does not move, or a partition that brings nothing although there is more, is reported
+    /// A message in flight that makes no progress, or a partition that delivers nothing although there is more, is reported
     /// in `/readyz` after this time; 0: never.
     pub stalled_after_ms: u64,
-    /// Starts in a row at one offset that settle nothing before the messages there are tried apart; and as many processes must
-    /// one of them end, alone, to become a dead letter. 0: never.
-    pub deaths_max: u32,
+    /// After this many starts in a row at one offset that settle nothing, the messages there are tried in isolation. A message
+    /// that crashes this many processes, alone, becomes a dead letter. 0: never.
+    pub crashes_max: u32,
     /// This many dead letters in a row, of whatever class, stop the worker; 0: no limit.
     pub dead_letters_in_row_max: u64,
-    /// More than this many percent of the last 1,000 settled messages stop the worker when they became dead letters;
-    /// 0: no limit.
+    /// When more than this many percent of the last 1,000 settled messages became dead letters, the worker stops; 0: no limit.
     pub dead_letters_percent_max: usize,
 }
 
@@ -52,7 +52,7 @@ impl Default for PipelineSettings {
             commit_interval_ms: 1_000,
             drain_deadline_ms: 30_000,
             stalled_after_ms: 600_000,
-            deaths_max: 3,
+            crashes_max: 3,
             dead_letters_in_row_max: 1_000,
             dead_letters_percent_max: 50,
         }
@@ -80,7 +80,7 @@ impl PipelineSettings {
             commit_interval_ms: section.number("commit_interval_ms", default.commit_interval_ms, 1..=3_600_000),
             drain_deadline_ms: section.number("drain_deadline_ms", default.drain_deadline_ms, 1..=86_400_000),
             stalled_after_ms: section.number("stalled_after_ms", default.stalled_after_ms, 0..=86_400_000),
-            deaths_max: section.number("deaths_max", default.deaths_max, 0..=1_000),
+            crashes_max: section.number("crashes_max", default.crashes_max, 0..=1_000),
             dead_letters_in_row_max: section.number(
                 "dead_letters_in_row_max",
                 default.dead_letters_in_row_max,

@@ -1,24 +1,24 @@
-//! What is wrong with a configuration, all of it at once.
+//! Problems of a configuration, reported all at once.
 
 use std::fmt;
 
 /// Characters of a value that are quoted.
 const QUOTED_CHARS_MAX: usize = 80;
 
-/// One thing to put right.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// `section.key`, or what takes its place: a file, an environment variable, a flag.
+    /// `section.key`, or instead a file, an environment variable or a flag.
     pub key: String,
-    /// The value as found, cut and redacted; none where it is a secret or might be one.
+    /// The value as found, cut and redacted; `None` if it is or may be a secret.
     pub found: Option<String>,
-    /// Where the value comes from: file and line, environment variable, flag; none: nowhere, it is missing.
+    /// The origin of the value: file and line, environment variable, flag; `None`: the value is missing.
     pub origin: Option<String>,
     pub expected: String,
     pub hint: Option<String>,
 }
 
-/// Every problem of a configuration, in order of section. At least one.
+/// All problems of a configuration, ordered by section. At least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<Problem>);
 
@@ -54,7 +54,7 @@ pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", crate::redact::cut(&without_secrets(text), QUOTED_CHARS_MAX))
 }
 
-/// `text` without the credentials and signatures that a URL may carry, also where its scheme is missing (`joe:pw@host`).
+/// `text` without the credentials and signatures of a URL, even if its scheme is missing (`joe:pw@host`).
 pub(super) fn without_secrets(text: &str) -> String {
     if text.contains("://") {
         let may_carry = text.contains(['@', '?']);
@@ -66,14 +66,14 @@ pub(super) fn without_secrets(text: &str) -> String {
     }
 }
 
-/// The candidate that `found` was most likely meant to be.
+/// The candidate that is most similar to `found`, if any is similar enough.
 pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let found = found.to_ascii_lowercase();
     candidates
         .into_iter()
         .map(|c| {
             let candidate = c.to_ascii_lowercase();
-            // Two letters that changed places weigh too much in short words.
+            // Transposed letters weigh too much in short words.
             let slip = strsim::osa_distance(&found, &candidate) == 1;
             (if slip { 1.0 } else { strsim::jaro_winkler(&found, &candidate) }, c)
         })

@@ -1,4 +1,4 @@
-//! What runs the graphs: execution providers of ONNX Runtime, in order, and their options.
+//! Execution providers of ONNX Runtime, which run the graphs, and their options.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Provider {
         }
     }
 
-    /// Whether it runs on one GPU out of `clip.device_ids`.
+    /// Whether it runs on a GPU of `clip.device_ids`.
     pub fn has_device_ids(self) -> bool {
         matches!(self, Self::Cuda | Self::TensorRt | Self::MiGraphX | Self::DirectMl)
     }
@@ -45,8 +45,8 @@ impl fmt::Display for Provider {
     }
 }
 
-/// One entry of `clip.providers`: `cuda` (required: where it cannot be had, nothing starts) or `cuda:preferred` (left
-/// out with a warning, and the next one is taken).
+/// One entry of `clip.providers`: `cuda` (required: if it is unavailable, the start fails) or `cuda:preferred` (if it is
+/// unavailable, it is skipped with a warning and the next one is used).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProviderEntry {
     pub provider: Provider,
@@ -88,10 +88,10 @@ impl Text for ProviderEntry {
 /// `[clip.cuda]`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CudaSettings {
-    /// Most bytes of the memory arena of one session; 0: no limit.
+    /// Largest memory arena of one session, in bytes; 0: no limit.
     pub memory_bytes_max: u64,
     pub arena: Arena,
-    /// Matrix products in TensorFloat-32: faster from Ampere on, about three digits.
+    /// Matrix products in TensorFloat-32: faster on Ampere and later, about three digits of precision.
     pub tf32: bool,
 }
 
@@ -101,21 +101,21 @@ pub enum Arena {
     /// To the next power of two: few allocations.
     #[default]
     PowerOfTwo,
-    /// By what is asked for: little memory that is not used.
+    /// By exactly what is requested: little unused memory.
     AsRequested,
 }
 
 /// `[clip.tensorrt]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorRtSettings {
-    /// Where built engines and timings are kept, in a folder per model; none: they are built anew at every start.
+    /// Where built engines and timings are kept, in a folder per model; `None`: every start builds them again.
     pub cache_directory: Option<PathBuf>,
     /// Layers may run in half precision.
     pub fp16: bool,
-    /// Most bytes of scratch memory while an engine is built; 0: TensorRT's own default.
+    /// Scratch memory for building an engine, in bytes, at most; 0: TensorRT's own default.
     pub workspace_bytes_max: u64,
-    /// Upper ends of the image tower's shape buckets: an optimisation profile each, best at its upper end. What is
-    /// between the last one and `clip.image_batch_max` is a bucket too.
+    /// Upper bounds of the image tower's shape buckets. Each is an optimisation profile, fastest at its upper bound. The range
+    /// from the last one to `clip.image_batch_max` is a bucket, too.
     pub image_batches: Vec<usize>,
     /// The same for the length of texts, in tokens, up to the model's context length.
     pub text_lengths: Vec<usize>,
@@ -137,7 +137,7 @@ impl Default for TensorRtSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MiGraphXSettings {
     pub fp16: bool,
-    /// As for CUDA.
+    /// As with CUDA.
     pub memory_bytes_max: u64,
 }
 
@@ -146,7 +146,7 @@ pub struct MiGraphXSettings {
 pub struct OpenVinoSettings {
     /// `CPU`, `GPU`, `GPU.1`, `NPU`, `AUTO:GPU,CPU`, ...
     pub device: String,
-    /// Where compiled graphs are kept, in a folder per model; none: they are compiled anew at every start.
+    /// Where compiled graphs are kept, in a folder per model; `None`: every start compiles them again.
     pub cache_directory: Option<PathBuf>,
     /// 0: OpenVINO's own choice.
     pub threads: usize,
@@ -162,11 +162,11 @@ impl Default for OpenVinoSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CoreMlSettings {
     pub compute_units: ComputeUnits,
-    /// Where compiled graphs are kept, in a folder per model; none: they are compiled anew at every start.
+    /// Where compiled graphs are kept, in a folder per model; `None`: every start compiles them again.
     pub cache_directory: Option<PathBuf>,
 }
 
-/// What Core ML may use of an Apple machine.
+/// The compute units that Core ML may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ComputeUnits {
     #[default]
@@ -209,7 +209,7 @@ impl Text for Arena {
     }
 }
 
-/// A GPU has at most this much memory for a while.
+/// More than any GPU has.
 const MEMORY_BYTES_MAX: u64 = 1 << 42;
 
 impl CudaSettings {
@@ -240,7 +240,7 @@ impl TensorRtSettings {
             [("clip.tensorrt.image_batches", &self.image_batches), ("clip.tensorrt.text_lengths", &self.text_lengths)]
         {
             review.expect(buckets.is_sorted_by(|a, b| a < b), key, || {
-                Expected::new("rising numbers: each bucket begins after the one before it")
+                Expected::new("ascending numbers: each bucket begins after the one before it")
             });
         }
     }
@@ -277,19 +277,19 @@ impl CoreMlSettings {
     }
 }
 
-/// At least one, each once, and the CPU last: it runs everything, so that what follows it would never be used.
+/// At least one, each once, and the CPU last: it runs everything, so later entries would never be used.
 pub(super) fn review(providers: &[ProviderEntry], review: &mut Review<'_>) {
     let key = "clip.providers";
     review.expect(!providers.is_empty(), key, || {
-        Expected::new("at least one execution provider").hint("cpu is always there")
+        Expected::new("at least one execution provider").hint("cpu is always available")
     });
     for (n, entry) in providers.iter().enumerate() {
         review.expect(!providers[..n].iter().any(|e| e.provider == entry.provider), key, || {
-            Expected::new(format!("every provider once; {} is there twice", entry.provider))
+            Expected::new(format!("every provider once; {} is listed twice", entry.provider))
         });
     }
     let cpu = providers.iter().position(|e| e.provider == Provider::Cpu);
     review.expect(cpu.is_none_or(|place| place + 1 == providers.len()), key, || {
-        Expected::new("cpu last").hint("it runs everything: what follows it would never be used")
+        Expected::new("cpu last").hint("it runs everything, so later entries would never be used")
     });
 }

@@ -1,5 +1,5 @@
-//! From a section's values to typed fields: every key that a section asks for is known, every problem is kept, and
-//! what remains unasked at the end is an unknown key.
+//! Reads a section's values into typed fields. Every key that a section reads is known, all problems are collected, and keys
+//! that remain unread are unknown.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -13,10 +13,10 @@ use super::text::{Expected, Text, choice};
 use super::values::{item, whole_number};
 use crate::redact::Secret;
 
-/// One section, while it is read.
+/// Reads one section.
 pub struct Reader {
     section: &'static str,
-    /// Where in the section its keys are: nothing, or `table.`.
+    /// Prefix of its keys within the section: empty, or `table.`.
     within: String,
     table: Map<String, Value>,
     pub(super) keys: Vec<&'static str>,
@@ -33,7 +33,7 @@ impl Reader {
         Self { section, within, table, keys: Vec::new(), entries: Vec::new(), problems: Vec::new() }
     }
 
-    /// What nobody asked for: key and origin.
+    /// The keys that were not read, with their origins.
     pub(super) fn rest(&self) -> Vec<(String, Option<String>)> {
         let mut rest: Vec<_> = self.table.iter().map(|(key, value)| (key.clone(), origin_of(value))).collect();
         rest.sort();
@@ -69,12 +69,12 @@ impl Reader {
         )
     }
 
-    /// Text of some kind; must not be empty.
+    /// A value written as text; must not be empty.
     pub fn value<T: Text>(&mut self, key: &'static str, default: T) -> T {
         self.one(key, default, |value| item(value), |value| text_as_toml(&value.text()))
     }
 
-    /// Text of some kind, or nothing: the empty text.
+    /// A value written as text; the empty text means `None`.
     pub fn optional<T: Text>(&mut self, key: &'static str, default: Option<T>) -> Option<T> {
         self.one(
             key,
@@ -146,7 +146,7 @@ impl Reader {
         list
     }
 
-    /// A table of settings: `[section.key]`. Its keys are read like those of a section, and like them each is known.
+    /// A table of settings: `[section.key]`. Its keys are read and checked like those of a section.
     pub fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
         self.keys.push(key);
         let mut table = Map::new();
@@ -174,7 +174,7 @@ impl Reader {
         settings
     }
 
-    /// A table whose keys are the user's. Values of entries for which `is_secret` holds are never shown.
+    /// A table with user-defined keys. Values of entries for which `is_secret` holds are never shown.
     pub fn map<T: Text>(&mut self, key: &'static str, is_secret: fn(&str) -> bool) -> BTreeMap<String, T> {
         self.keys.push(key);
         let mut map = BTreeMap::new();
@@ -192,7 +192,7 @@ impl Reader {
         for (name, value) in entries {
             let (origin, secret) = (origin_of(&value), is_secret(&name));
             let path = format!("{key}.{name}");
-            // Properties are text to librdkafka, but numbers and booleans are what one writes.
+            // librdkafka's properties are text, but users also write numbers and booleans.
             let value = match value.kind {
                 ValueKind::I64(i) => Value::new(origin.as_ref(), i.to_string()),
                 ValueKind::Boolean(b) => Value::new(origin.as_ref(), b.to_string()),
@@ -250,16 +250,16 @@ impl Reader {
     }
 }
 
-/// Looks at the settings as a whole: what each section alone could not know.
+/// Checks the settings as a whole, across sections.
 pub struct Review<'a> {
     pub(super) effective: &'a Effective,
     pub(super) problems: &'a mut Vec<Problem>,
 }
 
 impl Review<'_> {
-    /// `key` (`section.key`) holds a value that parses and still cannot be.
+    /// Reports that `key` (`section.key`) has a value that parses but is invalid.
     pub fn wrong(&mut self, key: &str, expected: Expected) {
-        // A value that did not parse is reported already, and the default that stands in for it is not at fault.
+        // A value that did not parse is reported already; its default is not at fault.
         if self.problems.iter().any(|p| p.key == key) {
             return;
         }
@@ -273,7 +273,7 @@ impl Review<'_> {
         });
     }
 
-    /// Wrong unless `ok`.
+    /// Reports a problem unless `ok`.
     pub fn expect(&mut self, ok: bool, key: &str, expected: impl FnOnce() -> Expected) {
         if !ok {
             self.wrong(key, expected());
@@ -281,7 +281,7 @@ impl Review<'_> {
     }
 }
 
-/// A table's own origin is that of what is in it: tables grow out of several layers.
+/// The origin of a table is that of its entries, because a table may come from several layers.
 pub(super) fn origin_of(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::Table(table) => table.values().filter_map(origin_of).min(),

@@ -3,19 +3,19 @@ use super::text::{Expected, Text};
 /// An entry of `media.s3_buckets`: what messages may name with `s3://`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum S3Allowed {
-    /// `*`: whatever the credentials can read.
+    /// `*`: everything that the credentials can read.
     Everything,
     /// `bucket`: all of its keys.
     Bucket(String),
-    /// `bucket/prefix*`: its keys that begin so.
+    /// `bucket/prefix*`: its keys with this prefix.
     Prefix(String, String),
-    /// `bucket/key`: that key alone.
+    /// `bucket/key`: only that key.
     Key(String, String),
 }
 
 impl S3Allowed {
-    /// Whether it lets `key` of `bucket` be read. Keys with `.` or `..` among their parts are never below a prefix: some
-    /// servers make paths of keys.
+    /// Whether it allows reading `key` of `bucket`. Keys with `.` or `..` among their parts never match a prefix, because some
+    /// servers use keys as file paths.
     pub fn covers(&self, bucket: &str, key: &str) -> bool {
         let plain = || !key.split(['/', '\\']).any(|part| matches!(part, "." | ".."));
         match self {
@@ -78,7 +78,7 @@ mod tests {
             ("media/a/*", "media", "A/b.jpg", false),
             ("media/a/*", "media", "/a/b.jpg", false),
             ("media/a/*", "other", "a/b.jpg", false),
-            // What a server that keeps files would make of them is elsewhere.
+            // A server that stores files would read elsewhere.
             ("media/a/*", "media", "a/../b.jpg", false),
             ("media/a/*", "media", "a/./b.jpg", false),
             ("media/a/*", "media", "a/..\\b.jpg", false),

@@ -1,4 +1,4 @@
-//! The configuration as it was resolved, key by key.
+//! The resolved configuration, key by key.
 
 use std::fmt::Write;
 
@@ -8,17 +8,17 @@ use super::problem::without_secrets;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub section: &'static str,
-    /// `section.key`, for an entry of a table `section.key.name`.
+    /// `section.key`; for an entry of a table, `section.key.name`.
     pub key: String,
     /// The key as TOML writes it within its section.
     pub written: String,
     /// The value as TOML; a secret is `"REDACTED"`.
     pub shown: String,
-    /// None: the default.
+    /// `None`: the default.
     pub origin: Option<String>,
 }
 
-/// Every key with its value and origin, by section. Empty for settings that were made in code and not loaded.
+/// Every key with its value and origin, by section. Empty for settings that were created in code.
 #[derive(Clone, Debug, Default)]
 pub struct Effective {
     pub(super) entries: Vec<Entry>,
@@ -50,7 +50,7 @@ impl Effective {
     }
 }
 
-/// A basic string of TOML, without the credentials that a URL may carry.
+/// A basic string of TOML, without the credentials of a URL.
 pub(super) fn text_as_toml(text: &str) -> String {
     let text = without_secrets(text);
     // JSON's escapes are TOML's, but TOML also wants DEL escaped.

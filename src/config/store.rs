@@ -14,7 +14,7 @@ const TOMBSTONE_RETENTION_S_MAX: u64 = 10 * 365 * 24 * 3600;
 pub struct StoreSettings {
     /// `qdrant` or `embedded`.
     pub kind: StoreKind,
-    /// Qdrant's gRPC address, for example `http://localhost:6334`; of a cluster several, with commas between them.
+    /// Qdrant's gRPC address, for example `http://localhost:6334`; for a cluster several, separated by commas.
     pub url: String,
     /// Qdrant's API key; never shown.
     pub api_key: Option<Secret>,
@@ -22,23 +22,23 @@ pub struct StoreSettings {
     pub ca_file: Option<String>,
     /// Folder of the embedded engine.
     pub path: PathBuf,
-    /// What the embedded engine leaves free of its disk.
+    /// Free disk space that the embedded engine preserves.
     pub disk_free_bytes_min: u64,
     /// Name of the catalog: the alias of the default model's collection.
     pub catalog: String,
     /// Collection name with `{catalog}`, `{variant}`, `{checkpoint}`.
     pub collection_template: String,
-    /// Definition of collections; none: the one that is built in (`migrations/`).
+    /// Definition of collections; `None`: the built-in one (`migrations/`).
     pub collection_definition: Option<PathBuf>,
-    /// Whether an older write may overwrite a newer one.
+    /// What keeps an older write from overwriting a newer one.
     pub guard: Guard,
-    /// Seconds for which a deleted asset's version is remembered.
+    /// Seconds for which a deleted asset's version is kept.
     pub tombstone_retention_s: u64,
-    /// Most points in one write.
+    /// Points in one write, at most.
     pub batch_points_max: usize,
-    /// Most bytes in one write, roughly counted.
+    /// Approximate size of one write in bytes, at most.
     pub batch_bytes_max: usize,
-    /// Writes under way at once, per collection.
+    /// Concurrent writes per collection, at most.
     pub writes_in_flight_max: usize,
     /// Deadline of one request to a Qdrant server.
     pub timeout_ms: u64,
@@ -150,14 +150,14 @@ impl StoreSettings {
         for part in ["{variant}", "{checkpoint}"] {
             review.expect(self.collection_template.contains(part), "store.collection_template", || {
                 Expected::new(format!("a name with {{variant}} and {{checkpoint}}; {part} is missing"))
-                    .hint("models would share a collection otherwise")
+                    .hint("otherwise models would share a collection")
             });
         }
         let mut rest = self.collection_template.clone();
         for part in ["{catalog}", "{variant}", "{checkpoint}"] {
             rest = rest.replace(part, "");
         }
-        // Qdrant refuses these in names (`validate_collection_name`), and braces are placeholders that nobody fills.
+        // Qdrant refuses these characters in names (`validate_collection_name`), and braces are unknown placeholders.
         let illegal = |c: char| "{}<>:\"/\\|?*".contains(c) || c.is_control();
         review.expect(!rest.contains(illegal), "store.collection_template", || {
             Expected::new("{catalog}, {variant}, {checkpoint} and letters, digits, - or _ between them")

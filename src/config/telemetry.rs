@@ -13,9 +13,9 @@ const HUNG_AFTER_LEAST_MS: u64 = 3_000;
 /// `[telemetry]`: logs, metrics, health.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
-    /// Address of `/metrics`, `/livez`, `/readyz`; none: not served.
+    /// Address of `/metrics`, `/livez`, `/readyz`; `None`: not served.
     pub listen: Option<SocketAddr>,
-    /// A thread or task that does not move for this long makes `/livez` answer 503, in milliseconds; 0: never.
+    /// A thread or task that makes no progress for this many milliseconds makes `/livez` answer 503; 0: never.
     pub hung_after_ms: u64,
     /// `tracing` filter: a level, then `target=level` for parts, for example `info,clipstream=debug`.
     pub log_filter: String,
@@ -34,8 +34,8 @@ impl Default for TelemetrySettings {
         Self {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9090))),
             hung_after_ms: HUNG_AFTER_MS,
-            // The engine's own remarks; and the AWS SDK's about credentials that it does not find, which come with every
-            // fetch of an outage that we report ourselves.
+            // Excludes the engine's own messages, and the AWS SDK's about missing credentials, which come with every fetch
+            // during an outage that we report ourselves.
             log_filter: "info,qdrant_edge=error,aws_config=error".into(),
             log_format: LogFormat::Text,
         }
@@ -79,8 +79,6 @@ impl TelemetrySettings {
         Self {
             listen: section.optional("listen", default.listen),
             hung_after_ms: section.number("hung_after_ms", default.hung_after_ms, 0..=86_400_000),
-            // The engine's own remarks; and the AWS SDK's about credentials that it does not find, which come with every
-            // fetch of an outage that we report ourselves.
             log_filter: section.value("log_filter", default.log_filter),
             log_format: section.value("log_format", default.log_format),
         }
@@ -89,7 +87,7 @@ impl TelemetrySettings {
     pub(super) fn review(&self, review: &mut Review<'_>) {
         let is_enough = self.hung_after_ms == 0 || self.hung_after_ms >= HUNG_AFTER_LEAST_MS;
         review.expect(is_enough, "telemetry.hung_after_ms", || {
-            Expected::new(format!("0, or {HUNG_AFTER_LEAST_MS} or more: what is alive is seen to move once a second"))
+            Expected::new(format!("0, or {HUNG_AFTER_LEAST_MS} or more: progress is checked once a second"))
         });
         if let Err(expected) = log_filter(&self.log_filter) {
             review.wrong("telemetry.log_filter", expected);
@@ -97,11 +95,11 @@ impl TelemetrySettings {
     }
 }
 
-/// The filter of a `log_filter`. A bare word that is no level would silently mean "everything of that target and
-/// nothing else" to `tracing`; here it is an error, since it is nearly always a misspelt level.
+/// Parses a `log_filter`. To `tracing`, a bare word that is not a level means "everything of that target and nothing
+/// else". Here it is an error, because it is nearly always a misspelt level.
 pub fn log_filter(text: &str) -> Result<EnvFilter, Expected> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let expected = || Expected::new(format!("a level ({}), then target=level, between commas", LEVELS.join(", ")));
+    let expected = || Expected::new(format!("a level ({}), then target=level, separated by commas", LEVELS.join(", ")));
     for part in text.split(',').map(str::trim) {
         if !part.contains(['=', '[', ':']) && !LEVELS.contains(&part.to_ascii_lowercase().as_str()) {
             return Err(match nearest(part, LEVELS) {

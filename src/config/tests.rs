@@ -197,8 +197,8 @@ fn values_out_of_range_or_kind_say_what_is_right() {
     assert_eq!(
         found,
         [
-            ("media.fetch_timeout_ms", "\"30s\"", "units are not written; 30000 is meant?"),
-            ("media.media_bytes_max", "\"32 MiB\"", "units are not written; 33554432 is meant?"),
+            ("media.fetch_timeout_ms", "\"30s\"", "write it without a unit: 30000"),
+            ("media.media_bytes_max", "\"32 MiB\"", "write it without a unit: 33554432"),
             ("media.allow_networks", "\"10.0.0.1\"", "for one address: 10.0.0.1/32"),
             ("media.allow_networks", "\"x\"", ""),
             ("media.s3_anonymous", "\"yes\"", ""),
@@ -392,7 +392,7 @@ fn problems_of_providers_are_reported_together() {
             ("clip.providers", "did you mean preferred?"),
             ("clip.providers", "AMD GPUs: migraphx"),
             ("clip.device_ids", ""),
-            ("clip.cuda.memory_bytes_max", "units are not written; 4294967296 is meant?"),
+            ("clip.cuda.memory_bytes_max", "write it without a unit: 4294967296"),
             ("clip.cuda.tf32", ""),
             ("clip.cuda.memory", "did you mean clip.cuda.memory_bytes_max?"),
             ("clip.openvino", ""),
@@ -402,7 +402,7 @@ fn problems_of_providers_are_reported_together() {
     );
     let order = of_toml("[clip]\nproviders = ['cpu', 'cuda']\ndevice_ids = [1, 1]\n");
     let said: Vec<_> = order.iter().map(|p| (p.key.as_str(), p.expected.as_str())).collect();
-    assert_eq!(said, [("clip.providers", "cpu last"), ("clip.device_ids", "every device once; 1 is there twice")]);
+    assert_eq!(said, [("clip.providers", "cpu last"), ("clip.device_ids", "every device once; 1 is listed twice")]);
 }
 
 #[test]

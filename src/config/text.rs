@@ -1,11 +1,11 @@
-//! Values that are written as text, and what is said where one is not what was expected.
+//! Values that are written as text, and the expectation that an invalid value is reported with.
 
 use std::path::PathBuf;
 
 use super::problem::nearest;
 use crate::domain::{Decoding, Orientation, Precision};
 
-/// A value that is written as text. `parse` takes text that is not empty; `text` gives it back.
+/// A value that is written as text. `parse` gets non-empty text; `text` is its inverse.
 pub trait Text: Sized {
     fn parse(text: &str) -> Result<Self, Expected>;
     fn text(&self) -> String;
@@ -28,7 +28,7 @@ impl Expected {
     }
 }
 
-/// One of a few words, with a "did you mean".
+/// One of a few words; an error suggests the nearest.
 pub fn choice<T: Copy>(text: &str, all: impl IntoIterator<Item = (&'static str, T)>) -> Result<T, Expected> {
     let all: Vec<(&'static str, T)> = all.into_iter().collect();
     if let Some((_, value)) = all.iter().find(|(name, _)| *name == text) {
@@ -62,7 +62,7 @@ impl Text for PathBuf {
     }
 }
 
-/// Choices that know all of themselves and their names.
+/// Implements [`Text`] for enums with `ALL` and `as_str`.
 macro_rules! text_by_name {
     ($($choice:ty),+) => {$(
         impl $crate::config::text::Text for $choice {

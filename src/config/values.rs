@@ -1,4 +1,4 @@
-//! One value of the configuration, from what a layer holds to a type.
+//! Converts one value of a layer to a type.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -32,7 +32,7 @@ where
     let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
     let expected = Expected::new(format!("a whole number from {} to {}{unit}", range.start(), range.end()));
     Err(match in_base_unit(key, value) {
-        Some(n) => expected.hint(format!("units are not written; {n} is meant?")),
+        Some(n) => expected.hint(format!("write it without a unit: {n}")),
         None => expected,
     })
 }
@@ -49,7 +49,7 @@ fn unit_of(key: &str) -> &'static str {
     }
 }
 
-/// `30s` and `32 MiB` are what people write; the same in the key's own unit.
+/// Converts values with a unit, such as `30s` or `32 MiB`, to the key's unit.
 fn in_base_unit(key: &str, value: &Value) -> Option<u64> {
     let ValueKind::String(text) = &value.kind else { return None };
     let text = text.trim();

@@ -15,9 +15,8 @@ use crate::domain::Failure;
 /// Dead letters as JSON Lines: in a file, each one synced to disk before `send` returns, or on standard error.
 ///
 /// `{"topic", "partition", "offset", "timestamp_ms", "key", "value", "headers": [[name, value]], "stage", "class",
-/// "reason", "message", "attempts", "failed_at"}`, and "requests" where the message brought several: the numbers, from 1, of those
-/// that failed. Key, value and header values are strings, null where there is none,
-/// and `{"base64": "…"}` where they are not UTF-8.
+/// "reason", "message", "attempts", "failed_at"}`, and "requests" if the message brought several: the numbers, from 1, of
+/// those that failed. Key, value and header values are strings, null if missing, and `{"base64": "…"}` if they are not UTF-8.
 #[derive(Clone, Debug)]
 pub struct FileDeadLetters {
     target: Target,
@@ -30,10 +29,10 @@ enum Target {
 }
 
 impl FileDeadLetters {
-    /// `path`: appended to, created where missing; `None`: standard error.
+    /// `path`: appended to, and created if missing; `None`: standard error.
     ///
     /// # Errors
-    /// When the file cannot be opened for appending.
+    /// If the file cannot be opened for appending.
     pub fn new(path: Option<&Path>) -> Result<Self, DeadLetterError> {
         let Some(path) = path else { return Ok(Self { target: Target::StandardError }) };
         let file = open(path).map_err(|error| unwritable(path, error))?;
@@ -42,12 +41,13 @@ impl FileDeadLetters {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // Reading is for the last byte, and only a regular file has one: a pipe that is open for reading has a reader for ever.
+    // Read access is needed for the last byte of a regular file. A pipe must not be opened for reading: it would never lack a
+    // reader.
     let is_special = path.metadata().is_ok_and(|found| !found.is_file());
     let is_new = !path.exists();
     let file = OpenOptions::new().create(true).append(true).read(!is_special).open(path)?;
     if is_new && let Some(folder) = path.parent() {
-        // The file's name, too, is to outlive a power cut. Not every system can sync a folder.
+        // The file's name must survive a power failure as well. Not every system can sync a folder.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
             tracing::debug!(%error, "the folder of the dead-letter file is not synced");
@@ -56,7 +56,7 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether `path` names another file than the one that is open, as after a rotation of logs, or none.
+/// Whether `path` no longer names the open file, for example after a log rotation.
 #[cfg(unix)]
 fn was_moved(path: &Path, file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -64,7 +64,7 @@ fn was_moved(path: &Path, file: &File) -> bool {
     identity(path.metadata()) != identity(file.metadata())
 }
 
-/// Here an open file can neither be moved nor be removed.
+/// On this system an open file can be neither moved nor removed.
 #[cfg(not(unix))]
 fn was_moved(_: &Path, _: &File) -> bool {
     false
@@ -89,7 +89,7 @@ impl DeadLetters for FileDeadLetters {
                     .hint("set dead_letter.file")
             }),
             Target::File { path, file } => {
-                // A panic while the lock was held left the file as the last write left it.
+                // A panic while the lock was held does not affect the file.
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 let written = (|| {
                     if was_moved(&path, &file) {
@@ -105,14 +105,13 @@ impl DeadLetters for FileDeadLetters {
     }
 }
 
-/// The whole line, on disk, or nothing of it. It begins a line of its own, also where a crash has left the last one without
-/// its end.
+/// Writes and syncs the whole line, or nothing. Starts a new line even if a crash left the last one incomplete.
 fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
     if !file.metadata()?.is_file() {
-        // Pipes and terminals cannot be synced, and need not be.
+        // Pipes and terminals cannot be synced and need not be.
         return file.write_all(line);
     }
-    // Other workers may have the same file.
+    // Other workers may use the same file.
     file.lock()?;
     let written = append_locked(file, line);
     let unlocked = file.unlock();
@@ -129,7 +128,7 @@ fn append_locked(file: &mut File, line: &[u8]) -> io::Result<()> {
     let whole: Cow<'_, [u8]> = if last == [b'\n'] { line.into() } else { [b"\n", line].concat().into() };
     let result = file.write_all(&whole).and_then(|()| file.sync_data());
     if result.is_err() {
-        // The first error says what is wrong; a second one would not say more.
+        // The first error is the relevant one.
         let _ = file.set_len(before);
     }
     result
@@ -208,7 +207,7 @@ mod tests {
         assert_eq!(lines[2]["key"], Value::Null);
     }
 
-    /// A line is cut off where a machine loses its power, a disk fills up behind another's back, a process is killed.
+    /// Lines are truncated by power failures, full disks and killed processes.
     #[tokio::test]
     async fn a_torn_last_line_does_not_swallow_the_next_letter() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -218,7 +217,7 @@ mod tests {
             std::fs::write(&path, &whole[..cut]).expect("the file is written");
             let letters = FileDeadLetters::new(Some(&path)).expect("the file opens");
             letters.send(&letter(1, Some(b"second"))).await.expect("the letter is written");
-            // Torn by somebody else while it is open.
+            // Truncated by another process while it is open.
             OpenOptions::new().append(true).open(&path).and_then(|mut f| f.write_all(b"{\"att")).expect("torn");
             letters.send(&letter(2, Some(b"third"))).await.expect("the letter is written");
             let text = std::fs::read_to_string(&path).expect("the file is there");

@@ -1,14 +1,14 @@
 use super::StoredLetter;
 use crate::domain::Position;
 
-/// What is read where a letter is expected.
+/// The result of reading one letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     Letter(Box<StoredLetter>),
     Unreadable(Unreadable),
 }
 
-/// Something that was cut off while it was written. It does not keep others from being read.
+/// An incomplete letter, whose write was interrupted. Reading continues after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     pub position: Position,

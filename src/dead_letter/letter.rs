@@ -10,12 +10,12 @@ use crate::kafka_client::{
     CONNECT_PREFIX, LEADER_EPOCH, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, REQUESTS, TOPIC_ID, request_numbers,
 };
 
-/// How often a message was replayed. The message's own: it stays with it, also into its next dead letter.
+/// How often a message was replayed. This header belongs to the message, and is kept in its next dead letter.
 pub const REPLAYS: &str = "clipstream.replays";
 
-/// There where the record's key is none of the message: the message's own, null where it has none.
+/// The message's own key (null if it has none), if the record has another key.
 pub(super) const KEY: &str = "key";
-/// There where the message is a tombstone and the record cannot be one.
+/// Present if the message is a tombstone and the record cannot be one.
 pub(super) const TOMBSTONE: &str = "tombstone";
 
 /// Which piece of its message's value a record holds: `2/5`.
@@ -42,12 +42,12 @@ impl fmt::Display for Part {
     }
 }
 
-/// A header's name of ours.
-pub(super) fn own(name: &str) -> String {
+/// The full name of one of our headers.
+pub(super) fn own_header(name: &str) -> String {
     format!("{OWN_PREFIX}{name}")
 }
 
-/// Who reports the failure.
+/// The reporter of the failure.
 #[derive(Clone, Debug)]
 pub(super) struct Reporter {
     /// The consumer group; Connect's connector name.
@@ -56,7 +56,7 @@ pub(super) struct Reporter {
     pub client: String,
 }
 
-/// Where the message was, as headers.
+/// The message's position, as headers.
 pub(super) fn position_headers(letter: &DeadLetter) -> Vec<(String, String)> {
     let position = letter.message.origin().position;
     let place = [
@@ -78,7 +78,7 @@ pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(St
         ("class.name", format!("clipstream.{}", failure.stage)),
         ("exception.class.name", fault.reason.to_string()),
         ("exception.message", fault.to_string()),
-        // There is no stack to show; the whole failure in one line is what a reader looks for here.
+        // There is no stack trace; readers look for the whole failure in one line here.
         ("exception.stacktrace", failure.to_string()),
     ];
     let mut more = vec![
@@ -94,7 +94,7 @@ pub(super) fn error_headers(letter: &DeadLetter, reporter: &Reporter) -> Vec<(St
     more.extend(origin.leader_epoch.map(|epoch| (LEADER_EPOCH, epoch.to_string())));
     let mut headers = position_headers(letter);
     headers.extend(reason.into_iter().map(connect));
-    headers.extend(more.into_iter().map(|(name, value)| (own(name), value)));
+    headers.extend(more.into_iter().map(|(name, value)| (own_header(name), value)));
     headers
 }
 
@@ -102,7 +102,7 @@ fn connect((name, value): (&str, String)) -> (String, String) {
     (format!("{CONNECT_PREFIX}{name}"), value)
 }
 
-/// Bytes in JSON: text, null where there are none, `{"base64": "…"}` where they are not UTF-8.
+/// Bytes in JSON: text, null if missing, `{"base64": "…"}` if they are not UTF-8.
 pub(super) fn text(bytes: Option<&[u8]>) -> Value {
     match bytes {
         None => Value::Null,

@@ -1,5 +1,5 @@
-//! Port: where messages go that cannot be processed, whole and with the reason, or that are to be tried again later; and
-//! how dead letters are read back (`read`).
+//! Port: dead letters. Messages that cannot be processed are stored complete and with the reason, or scheduled for a retry;
+//! `read` reads dead letters back.
 
 mod file;
 mod found;
@@ -23,35 +23,35 @@ use crate::domain::{DeadLetterReason, Failure, Fault, Message};
 pub struct DeadLetter {
     pub message: Message,
     pub failure: Failure,
-    /// This time.
+    /// Attempts since the last retry topic.
     pub attempts: u32,
-    /// Which of the message's requests failed, from 0, in order. Empty where it brought no more than one, or could not be read.
+    /// The failed requests of the message, from 0, in order. Empty if it has only one request, or could not be decoded.
     pub requests: Vec<usize>,
 }
 
 impl DeadLetter {
-    /// With those before the message was put off.
+    /// Including attempts before retry topics.
     fn attempts_in_all(&self) -> u32 {
         self.attempts.saturating_add(self.message.retry.as_ref().map_or(0, |retry| retry.attempts))
     }
 }
 
-/// Where a letter has gone.
+/// Where a letter was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     DeadLetter,
-    /// Its message comes again, from a retry topic.
-    PutOff,
+    /// To a retry topic, from which its message will be consumed again.
+    RetryScheduled,
 }
 
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// Returns once the letter is safe (for Kafka: acknowledged by all in-sync replicas). Every error is an outage:
-    /// the caller holds the message and tries again.
+    /// Returns once the letter is safe (for Kafka: acknowledged by all in-sync replicas). Every error is an outage: the caller
+    /// holds the message and retries.
     async fn send(&self, letter: &DeadLetter) -> Result<Sent, DeadLetterError>;
 }
 
-/// Why a dead letter is not written, or not read.
+/// Why a dead letter was not written or not read.
 pub type DeadLetterError = Fault<DeadLetterReason>;
 
 fn unavailable(message: impl Into<String>) -> DeadLetterError {

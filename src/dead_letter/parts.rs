@@ -1,4 +1,4 @@
-//! Puts letters together again that were too large for one record.
+//! Reassembles letters that were written in parts.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,32 @@ use super::found::{Found, Unreadable};
 use super::letter::Part;
 use crate::domain::Position;
 
-/// Letters of which parts are waited for at once. Their writers are as many as there are workers, mostly one.
+/// Incomplete letters at once. There are as many writers as workers, usually one.
 const OPEN_MAX: usize = 32;
 
-/// What was read of one topic.
+/// The incomplete letters of one topic.
 #[derive(Default)]
 pub(super) struct Assembly {
-    /// By the partition of the letter and by where its message was: writers take turns in a partition.
+    /// By the letter's partition and the message's position, because writers may interleave in a partition.
     open: BTreeMap<(i32, Option<Position>), Open>,
 }
 
 struct Open {
-    /// The first part, which has all that is not the value.
+    /// The first part, which has everything except the rest of the value.
     first: StoredLetter,
     value: BytesMut,
     next: Part,
 }
 
 impl Assembly {
-    /// What is known with this record, in order. A letter stands where its last part does, so that whoever goes on behind it
-    /// misses nothing.
+    /// Adds a record, and returns what it completes, in order. A letter's position is that of its last part, so that a reader that
+    /// continues after it misses nothing.
     pub fn add(&mut self, letter: StoredLetter, part: Option<Part>) -> Vec<Found> {
         let Some(part) = part else { return vec![Found::Letter(Box::new(letter))] };
         let key = (letter.position.partition, letter.source.clone());
         let mut found = Vec::new();
         if part.number == 1 {
-            // Written anew from its beginning after an attempt that failed half-way: letters are at least once.
+            // Written again from the beginning after a failed attempt: letters are at-least-once.
             self.open.remove(&key);
             if self.open.len() >= OPEN_MAX {
                 found.extend(self.open.pop_first().map(|(_, open)| open.torn()));
@@ -61,7 +61,7 @@ impl Assembly {
             Some(open) => found.push(open.torn()),
             None => {
                 let why = format!(
-                    "part {part} of a letter whose first part was not read; begin at an earlier letter (--from)"
+                    "part {part} of a letter whose first part was not read; start at an earlier letter (--from)"
                 );
                 found.push(Found::Unreadable(Unreadable { position: letter.position, why }));
             }
@@ -69,7 +69,7 @@ impl Assembly {
         found
     }
 
-    /// Those that no part came for any more.
+    /// The letters that are still incomplete at the end.
     pub fn finish(self) -> impl Iterator<Item = Found> {
         self.open.into_values().map(Open::torn)
     }
@@ -77,8 +77,7 @@ impl Assembly {
 
 impl Open {
     fn torn(self) -> Found {
-        let why =
-            format!("a letter without its part {}: it was not written to its end, and is written anew", self.next);
+        let why = format!("a letter without its part {}: its write was interrupted, and is repeated", self.next);
         Found::Unreadable(Unreadable { position: self.first.position, why })
     }
 }

@@ -1,4 +1,4 @@
-//! Reading dead letters back, without a consumer group: nothing is joined, nothing is committed.
+//! Reads dead letters back, without joining a consumer group and without commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
@@ -25,29 +25,28 @@ use crate::domain::{DeadLetterReason, Finding, Position};
 use crate::kafka_client;
 use crate::redact;
 
-/// How long the brokers may be away before reading gives up. Somebody looks on.
+/// How long the brokers may be unavailable before reading gives up; the verbs are interactive.
 const REACH_MAX: Duration = Duration::from_secs(15);
 /// One metadata request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// No message and no end of a partition for this long: the brokers are gone.
+/// Without a message or an end of a partition for this long, the brokers count as unavailable.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// A topic that was created moments ago may be unknown to the broker that is asked first.
+/// A topic that was just created may still be unknown to the queried broker.
 const TOPIC_GRACE: Duration = Duration::from_secs(3);
-/// Letters that are read ahead of whoever takes them.
+/// Letters that are prefetched.
 const AHEAD_MAX: usize = 64;
-/// A message of 16 MiB (what `index` reads at most), in base64 or escaped, and its headers.
+/// Enough for a message of 16 MiB (the maximum of `index`), in base64 or escaped, and its headers.
 const LINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Where to begin: per topic (or file) and partition the first offset (or line); the beginning where nothing is said.
+/// Where to start: the first offset (or line) per topic (or file) and partition; by default the beginning.
 pub type Start = BTreeMap<(String, i32), i64>;
 
 /// Letters in the order of their partition, then the end of the channel; an error is the last item.
 pub type Letters = Receiver<Result<Found, DeadLetterError>>;
 
-/// Reads topics of dead letters, one after the other, each up to its end as it is when its turn comes. Of a transaction
-/// nothing is read before it is committed.
+/// Reads dead-letter topics one after the other, each up to its end at that time. Only committed transactions are read.
 ///
-/// `topic`: this one, which must exist. None: those that messages of `kafka.topics` go to, as far as they exist.
+/// `topic`: only this topic, which must exist. `None`: the existing dead-letter topics of `kafka.topics`.
 pub fn from_topics(
     kafka: &KafkaSettings,
     dead_letters: &DeadLetterSettings,
@@ -66,7 +65,7 @@ pub fn from_topics(
             topics.iter().try_for_each(|topic| reader.read(topic, &start, &send))
         };
         if let Err(Stopped::Failed(error)) = read() {
-            // Nobody is left to tell when the receiver is gone.
+            // The receiver may have been dropped.
             let _ = send.blocking_send(Err(error));
         }
     });
@@ -87,7 +86,7 @@ pub fn from_file(path: &Path, start: Start) -> Letters {
 
 /// Why reading ended early.
 enum Stopped {
-    /// Nobody takes letters any more.
+    /// The receiver was dropped.
     Unwanted,
     Failed(DeadLetterError),
 }
@@ -130,8 +129,8 @@ fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> 
             Ok(letter) => (Some(letter), None),
             Err(error) => {
                 let found = redact::cut(&String::from_utf8_lossy(line), 80);
-                let why = format!("{name:?}, line {}: no dead letter: {error}; found {found}", number + 1);
-                // JSON that is no letter was not torn: it is another file.
+                let why = format!("{name:?}, line {}: not a dead letter: {error}; found {found}", number + 1);
+                // Valid JSON that is not a letter is not a truncated line: it is another kind of file.
                 if serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok() {
                     return Err(other_file(&why).into());
                 }
@@ -152,12 +151,12 @@ fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> 
 }
 
 fn other_file(why: &str) -> Finding {
-    Finding::new(format!("{why}; expected lines as dead_letter.file gets them"))
+    Finding::new(format!("{why}; expected lines as written to dead_letter.file"))
 }
 
-/// Older releases wrote on behind a line that a crash had left without its end.
+/// Older releases appended a letter to a line that a crash had left incomplete.
 fn behind_a_torn_one(line: &[u8], position: &Position) -> Option<StoredLetter> {
-    // The order of a line's members is serde_json's: as they were written, or by name.
+    // The order of a line's members depends on serde_json: as written, or by name.
     let begins = |at: &usize| [&b"{\"topic\":"[..], b"{\"attempts\":"].iter().any(|name| line[*at..].starts_with(name));
     let beginnings = (1..line.len()).filter(begins);
     beginnings.filter_map(|at| StoredLetter::from_line(&line[at..], position.clone()).ok()).next()
@@ -170,9 +169,9 @@ struct Reader {
 
 impl Reader {
     fn new(settings: &KafkaSettings) -> Result<Self, Stopped> {
-        // librdkafka wants a group's name for an assignment by hand, and joins none.
+        // librdkafka needs a group name for a manual assignment, but does not join the group.
         let mut config = kafka_client::config(settings, &[("group.id", &settings.group_id)]);
-        // Not the user's to change: reading leaves no trace, and has an end.
+        // Not configurable: reading must not commit, and must detect the end.
         for (key, value) in [
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
@@ -188,7 +187,7 @@ impl Reader {
         Ok(Self { consumer, brokers: redact::cut(&settings.brokers.join(", "), 200) })
     }
 
-    /// Where messages of `kafka.topics` go when they fail, as far as those topics exist.
+    /// The existing dead-letter topics of `kafka.topics`.
     fn topics(&self, kafka: &KafkaSettings, settings: &DeadLetterSettings) -> Result<BTreeSet<String>, Stopped> {
         let metadata = self.metadata(None)?;
         let existing: BTreeSet<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
@@ -196,7 +195,7 @@ impl Reader {
         for topic in &kafka.topics {
             if is_pattern(topic) {
                 let pattern = Regex::new(topic).map_err(|error| {
-                    Finding::new(format!("kafka.topics has the pattern {topic:?}, which is none: {error}"))
+                    Finding::new(format!("the pattern {topic:?} in kafka.topics is invalid: {error}"))
                         .hint("name the topic with --topic")
                 })?;
                 let sources = existing.iter().filter(|topic| pattern.is_match(topic));
@@ -206,7 +205,7 @@ impl Reader {
             }
         }
         for absent in wanted.iter().filter(|topic| !existing.contains(topic.as_str())) {
-            tracing::info!(topic = %absent, "there is no such topic: no dead letter was written to it");
+            tracing::info!(topic = %absent, "the topic does not exist, so it has no dead letters");
         }
         Ok(wanted.into_iter().filter(|topic| existing.contains(topic.as_str())).collect())
     }
@@ -230,7 +229,7 @@ impl Reader {
                     }
                     heard = Instant::now();
                 }
-                // The partition's last offsets may be no messages: markers of transactions, or compacted away.
+                // The partition's last offsets may have no messages (transaction markers, compaction).
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.done(topic, partition, &mut open);
                     heard = Instant::now();
@@ -247,13 +246,13 @@ impl Reader {
                 Some(Ok(_)) | None => {}
             }
             if heard.elapsed() > SILENCE_MAX {
-                return Err(self.silent(SILENCE_MAX, "nothing came").into());
+                return Err(self.silent(SILENCE_MAX, "no message came").into());
             }
         }
         hand_over(assembly.finish(), send)
     }
 
-    /// Begins to read, and returns where each partition ends.
+    /// Starts reading, and returns the end of each partition.
     fn assign(&self, topic: &str, start: &Start) -> Result<BTreeMap<i32, i64>, Stopped> {
         let metadata = self.metadata(Some(topic))?;
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
@@ -262,13 +261,13 @@ impl Reader {
             // With read_committed the end is the last stable offset.
             let (low, end) = self.consumer.fetch_watermarks(topic, partition, REACH_MAX).map_err(|error| {
                 let message =
-                    format!("topic {topic:?}: the brokers do not say where partition {partition} ends: {error}");
-                Finding::new(message).hint("see that they are up")
+                    format!("topic {topic:?}: the brokers do not report the end of partition {partition}: {error}");
+                Finding::new(message).hint("check that they are running")
             })?;
             let first = start.get(&(topic.to_owned(), partition)).copied().unwrap_or(low).max(low);
             if first < end {
                 list.add_partition_offset(topic, partition, Offset::Offset(first)).map_err(|error| {
-                    Finding::new(format!("topic {topic:?}: offset {first} cannot be read from: {error}"))
+                    Finding::new(format!("topic {topic:?}: cannot read from offset {first}: {error}"))
                 })?;
                 open.insert(partition, end);
             }
@@ -283,7 +282,7 @@ impl Reader {
         if open.remove(&partition).is_some() {
             let mut list = TopicPartitionList::new();
             list.add_partition(topic, partition);
-            // It would only read on, and what it reads is passed over.
+            // It would only continue reading, and the messages are ignored.
             if let Err(error) = self.consumer.pause(&list) {
                 tracing::debug!(topic, partition, %error, "not paused");
             }
@@ -305,7 +304,7 @@ impl Reader {
                 },
                 Err(error) => last = error.rdkafka_error_code().map_or_else(|| error.to_string(), |c| c.to_string()),
             }
-            // Serves error events, which say more than "timed out". Nothing is assigned yet: no message comes.
+            // Serves error events, which contain more detail than "timed out". Nothing is assigned yet, so no message comes.
             let _ = self.consumer.poll(Duration::from_millis(50));
             if started.elapsed() > REACH_MAX {
                 return Err(self.silent(REACH_MAX, &last).into());
@@ -321,7 +320,7 @@ impl Reader {
             after.as_secs(),
             redact::cut(said.as_deref().unwrap_or(what), 300)
         );
-        Finding::new(message).hint("check kafka.brokers, kafka.security_protocol and that the brokers are up")
+        Finding::new(message).hint("check kafka.brokers, kafka.security_protocol and that the brokers are running")
     }
 }
 
@@ -341,12 +340,12 @@ fn topic_error(topic: &str, code: RDKafkaErrorCode) -> Finding {
         RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
             "check --topic, kafka.topics and dead_letter.topic"
         }
-        _ => "look into the broker's log",
+        _ => "see the broker's log",
     };
     Finding::new(format!("the dead-letter topic {topic:?} cannot be read: {code}")).hint(hint)
 }
 
-/// Remembers what librdkafka said last.
+/// Keeps librdkafka's last error.
 #[derive(Default)]
 struct Explaining {
     last: Mutex<Option<String>>,
@@ -358,7 +357,7 @@ impl ClientContext for Explaining {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // That all are down says less than why the last one is.
+        // "All brokers down" is less informative than the reason for the last one.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         }

@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 
 use super::StoredLetter;
 
-/// Which letters are meant: those that fit every condition. An empty list is no condition.
+/// Selects the letters that meet every condition. An empty list is no condition.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     pub classes: Vec<String>,
@@ -10,14 +10,14 @@ pub struct Selection {
     pub reasons: Vec<String>,
     /// Topics that the messages came from.
     pub source_topics: Vec<String>,
-    /// Failed then or later.
+    /// Failed at this time or later.
     pub since: Option<DateTime<Utc>>,
-    /// Failed before that.
+    /// Failed before this time.
     pub until: Option<DateTime<Utc>>,
 }
 
 impl Selection {
-    /// A letter that does not say what is asked for does not match.
+    /// A letter without a value for a condition does not match.
     pub fn matches(&self, letter: &StoredLetter) -> bool {
         let one_of = |wanted: &[String], found: Option<&str>| {
             wanted.is_empty() || found.is_some_and(|found| wanted.iter().any(|w| w == found))

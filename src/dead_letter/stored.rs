@@ -15,33 +15,33 @@ use crate::kafka_client::{
     self, CONNECT_PREFIX, MESSAGE_TIMESTAMP, NO_TIMESTAMP, OWN_PREFIX, REQUESTS, is_failure_header,
 };
 
-/// A dead letter as it is read back, from a topic or from a file. What it says of its failure is text that others may
-/// have written, Kafka Connect for example; what they left out is `None`.
+/// A dead letter read back from a topic or a file. Other programs, for example Kafka Connect, may have written it, so its
+/// fields are text, and missing ones are `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredLetter {
-    /// Where the letter is: in a topic, or in a file's line from 0 (partition 0).
+    /// Position of the letter: in a topic, or the line in a file from 0 (partition 0).
     pub position: Position,
-    /// Where its message was.
+    /// Position of its message.
     pub source: Option<Position>,
     pub key: Option<Bytes>,
     /// `None`: a tombstone.
     pub value: Option<Bytes>,
-    /// The message's own, without those that tell of the failure.
+    /// The message's own headers, without those of the failure.
     pub headers: Vec<(String, Option<Bytes>)>,
-    /// The message's own, milliseconds since the Unix epoch.
+    /// The message's own timestamp, milliseconds since the Unix epoch.
     pub timestamp_ms: Option<i64>,
     pub stage: Option<String>,
     pub class: Option<String>,
     pub reason: Option<String>,
     pub message: Option<String>,
     pub attempts: Option<u32>,
-    /// Which of the message's requests failed, from 0. Empty where it brought no more than one.
+    /// The failed requests of the message, from 0. Empty if it has only one request.
     pub requests: Vec<usize>,
     pub failed_at: Option<DateTime<Utc>>,
 }
 
 impl StoredLetter {
-    /// The letter, and which part of it this is where it was written in several.
+    /// The letter, and the number of this part if it was written in parts.
     pub(super) fn from_kafka(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> (Self, Option<Part>) {
         let (mut errors, mut headers, mut own_key) = (BTreeMap::new(), Vec::new(), None);
         for header in message.headers().iter().flat_map(|headers| headers.iter()) {
@@ -63,7 +63,7 @@ impl StoredLetter {
         let part = own(Part::HEADER).as_deref().and_then(Part::read);
         let timestamp_ms = match own(MESSAGE_TIMESTAMP) {
             Some(ms) => ms.parse().ok().filter(|ms| *ms != NO_TIMESTAMP),
-            // Letters of older releases have it for the record's.
+            // Letters of older releases have it as the record's timestamp.
             None => message.timestamp().to_millis(),
         };
         let letter = Self {
@@ -114,7 +114,7 @@ impl StoredLetter {
         })
     }
 
-    /// When the message failed; where the letter does not say, the message's own time.
+    /// The time of the failure, or, if unknown, the message's own timestamp.
     pub fn time(&self) -> Option<DateTime<Utc>> {
         self.failed_at.or_else(|| self.timestamp_ms.and_then(DateTime::from_timestamp_millis))
     }
@@ -126,14 +126,14 @@ impl StoredLetter {
         count.unwrap_or(0)
     }
 
-    /// The message's headers for one replay more.
+    /// The message's headers for the next replay.
     pub fn headers_to_replay(&self) -> Vec<(String, Option<Bytes>)> {
         let mut headers: Vec<_> = self.headers.iter().filter(|(name, _)| name != REPLAYS).cloned().collect();
         headers.push((REPLAYS.to_owned(), Some(self.replays().saturating_add(1).to_string().into())));
         headers
     }
 
-    /// As `clipstream dlq list --json` shows it. Bytes are text, and `{"base64": "…"}` where they are not UTF-8.
+    /// The output of `clipstream dlq list --json`. Bytes are text, or `{"base64": "…"}` if they are not UTF-8.
     pub fn describe(&self, values: bool) -> Value {
         let position = |p: &Position| json!({ "topic": &*p.topic, "partition": p.partition, "offset": p.offset });
         let mut out = json!({
@@ -184,7 +184,7 @@ struct Line {
     failed_at: String,
 }
 
-/// What `text` writes.
+/// The inverse of `text`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Text {

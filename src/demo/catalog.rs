@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::DemoError;
 
-/// The demo's pictures with their names: `catalog.jsonl`, one item a line.
+/// The demo's pictures with their names: `catalog.jsonl`, one item per line.
 pub struct Catalog {
     pub directory: PathBuf,
     pub items: Vec<Item>,
@@ -35,7 +35,7 @@ impl Catalog {
         };
         let items = text.lines().enumerate().map(item).collect::<Result<Vec<Item>, _>>()?;
         if items.is_empty() {
-            return Err(DemoError::Catalog(format!("{} is empty; expected one item a line", file.display())));
+            return Err(DemoError::Catalog(format!("{} is empty; expected one item per line", file.display())));
         }
         Ok(Self { directory: directory.to_owned(), items })
     }
@@ -47,7 +47,7 @@ impl Item {
         json!({ "image": format!("{media_url}/{}", self.image), "payload": self.payload }).to_string().into_bytes()
     }
 
-    /// The caption's message, which meets the picture's in one point.
+    /// The caption's message, for the same point as the picture's.
     pub fn caption_message(&self) -> Vec<u8> {
         json!({ "text": self.text, "payload": { "name": self.text } }).to_string().into_bytes()
     }

@@ -36,7 +36,7 @@ impl Drop for MediaServer {
 }
 
 async fn picture(State(directory): State<PathBuf>, UrlPath(name): UrlPath<String>) -> Response {
-    // One path segment; what could climb out of the folder is no picture of the catalog.
+    // One path segment only; names that could leave the folder are rejected.
     if name.contains(['/', '\\']) || name.starts_with('.') {
         return StatusCode::NOT_FOUND.into_response();
     }

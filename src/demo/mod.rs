@@ -1,6 +1,6 @@
-//! The main job on one machine with no servers: pictures and captions as Kafka messages (librdkafka's in-process mock
-//! cluster), fetched over HTTP, embedded, stored in Qdrant's engine, found again by text. Between the two ends it is
-//! the very worker that `run` runs.
+//! The whole pipeline on one machine without servers: pictures and captions as Kafka messages (librdkafka's in-process mock
+//! cluster), fetched over HTTP, embedded, stored in Qdrant's engine, found again by text. Between the two ends it is the same
+//! worker as in `run`.
 
 mod catalog;
 mod media_server;
@@ -34,7 +34,7 @@ const IMAGES: &str = "demo.images";
 const CAPTIONS: &str = "demo.captions";
 const PARTITIONS: i32 = 4;
 
-/// Queries of the page: names that the catalog holds in other words too, so that the grid shows what a model makes of them.
+/// Queries of the page. The catalog has related names in other words, so that the results show the model's quality.
 const QUERIES: [&str; 8] = [
     "a red heart",
     "a smiling face with sunglasses",
@@ -49,7 +49,7 @@ const QUERIES: [&str; 8] = [
 /// Found pictures per query on the page.
 const PAGE_HITS: usize = 8;
 
-/// Searches under way at once while recall is measured.
+/// Concurrent searches while recall is measured.
 const SEARCHES_IN_FLIGHT: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,7 @@ pub struct Report {
     pub items_per_s: f64,
     /// The same pictures and captions per second through the model alone: same batches, same threads, no pipeline.
     pub model_items_per_s: f64,
-    /// Share of captions whose own picture is the first found.
+    /// Share of captions whose own picture is the first hit.
     pub recall_at_1: f64,
     /// Share of captions whose own picture is among the first five.
     pub recall_at_5: f64,
@@ -104,7 +104,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Names and values for people.
+    /// Names and values as text.
     pub fn figures(&self) -> Vec<(String, String)> {
         let figure = |name: &str, value: String| (name.to_owned(), value);
         // Every picture comes with one caption.
@@ -127,7 +127,7 @@ pub struct Options {
     pub page: PathBuf,
 }
 
-/// Runs the demo. `watch` gets the number of messages and the counts as they grow, for a progress bar.
+/// Runs the demo. `watch` gets the number of messages and the growing counts, for a progress bar.
 pub async fn run(
     mut settings: Settings,
     options: Options,
@@ -180,7 +180,7 @@ pub async fn run(
     Ok(report)
 }
 
-/// The user's settings with the demo's two ends.
+/// The user's settings with the demo's source and sink.
 fn configure(
     settings: &mut Settings,
     cluster: &MockCluster<'_, rdkafka::producer::DefaultProducerContext>,

@@ -1,4 +1,4 @@
-//! The page that the demo leaves: self-contained, no script, readable in light and dark.
+//! The demo's results page: self-contained, without scripts, readable in light and dark mode.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Report;
 use crate::store::Hit;
 
-/// A query with what was found, for one row of the page.
+/// A query with its hits, for one row of the page.
 pub struct Row {
     pub query: String,
     pub hits: Vec<Hit>,
@@ -30,14 +30,14 @@ img { width: 5rem; height: 5rem; object-fit: contain; background: #fff; border-r
 small { opacity: .7; font-variant-numeric: tabular-nums; }
 ";
 
-/// `images`: the folder that the hits' asset ids name pictures in (`ID.webp`).
+/// `images`: the folder with the hits' pictures (`ID.webp`).
 pub fn render(report: &Report, rows: &[Row], images: &Path) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>clipstream demo</title>\n\
          <style>{STYLE}</style>\n<h1>clipstream demo</h1>\n\
-         <p>Pictures and captions went through Kafka, were embedded and met in one point each; \
-         below, what a search by text finds among the pictures.</p>\n<dl>\n"
+         <p>Pictures and captions were consumed from Kafka, embedded and stored, one point per asset. \
+         Below are the results of searching the pictures by text.</p>\n<dl>\n"
     );
     for (name, value) in report.figures() {
         let _ = writeln!(page, "<div><dt>{}</dt><dd>{}</dd></div>", escape(&name), escape(&value));

@@ -76,7 +76,7 @@ pub enum Outcome {
     Empty,
     DeadLettered(Failure),
     /// It waits in a retry topic.
-    PutOff(Failure),
+    RetryScheduled(Failure),
 }
 
 impl Outcome {
@@ -89,7 +89,7 @@ impl Outcome {
             Self::Stale => "stale",
             Self::Empty => "empty",
             Self::DeadLettered(_) => "dead_lettered",
-            Self::PutOff(_) => "put_off",
+            Self::RetryScheduled(_) => "retry_scheduled",
         }
     }
 }

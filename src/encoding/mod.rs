@@ -1,8 +1,8 @@
-//! Text that is not UTF-8: told from its first bytes, and made UTF-8 as it comes.
+//! Text in other encodings than UTF-8: detected from its first bytes, and converted to UTF-8 while it is read.
 
 use std::fmt;
 
-/// Those that JSON text may be in beside UTF-8 (RFC 4627, section 3). PowerShell's `>` writes the first one.
+/// Encodings of JSON text other than UTF-8 (RFC 4627, section 3). PowerShell's `>` writes the first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     Utf16Le,
@@ -12,7 +12,8 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// By the byte order mark, or by the zeros between the first characters of JSON text. `None`: UTF-8, or no text at all.
+    /// Detects the encoding by the byte order mark, or by the zero bytes between the first characters of JSON text. `None`: UTF-8,
+    /// or not text.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let starts_json = |b: u8| matches!(b, b'{' | b'[' | b'"' | b' ' | b'\t' | b'\r' | b'\n');
         match *bytes {
@@ -55,14 +56,14 @@ impl fmt::Display for Encoding {
     }
 }
 
-/// Turns text that comes in pieces into UTF-8. What is no character (half of a surrogate pair, a cut end) becomes bytes that are no
-/// UTF-8 either, so that whoever reads them finds the damage.
+/// Converts text in pieces to UTF-8. Invalid input (an unpaired surrogate, an incomplete end) becomes invalid UTF-8, so that the
+/// reader detects the damage.
 #[derive(Debug)]
 pub struct Transcoder {
     encoding: Encoding,
-    /// Of a unit that is not whole yet.
+    /// Bytes of an incomplete code unit.
     rest: Vec<u8>,
-    /// The first half of a surrogate pair.
+    /// A pending high surrogate.
     high: Option<u32>,
 }
 
@@ -93,7 +94,7 @@ impl Transcoder {
         if is_high { self.high = Some(unit) } else { encode(unit, out) }
     }
 
-    /// At the end of the text.
+    /// Call it at the end of the text.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.high.take().into_iter().for_each(|high| encode(high, out));
         if !self.rest.is_empty() {
@@ -106,7 +107,7 @@ impl Transcoder {
 /// A whole text as UTF-8, without a byte order mark.
 ///
 /// # Errors
-/// In words, where it is text in no encoding that is known.
+/// A description, if the encoding is unknown.
 pub fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     let mut text = match Encoding::of(&bytes) {
         None => bytes,
@@ -129,7 +130,7 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, String> {
 fn encode(point: u32, out: &mut Vec<u8>) {
     match char::from_u32(point) {
         Some(c) => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        // As three bytes of UTF-8 would hold it, which are none.
+        // Encoded as three bytes, which are not valid UTF-8.
         None if point < 0x1_0000 => {
             let low = |shift: u32| 0x80 | (point >> shift & 0x3F) as u8;
             out.extend_from_slice(&[0xE0 | (point >> 12) as u8, low(6), low(0)]);

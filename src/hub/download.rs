@@ -1,4 +1,4 @@
-//! One file: resumed where an earlier attempt or an earlier process stopped, checked, and only then given its name.
+//! Downloads one file: resumes where an earlier attempt or process stopped, verifies it, and only then renames it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +15,15 @@ use super::{Hub, HubError};
 use crate::domain::{Class, HubReason};
 use crate::redact;
 
-/// What is added to a file's name while it is incomplete; with [`ETAG_SUFFIX`] the file that says of which version.
+/// Suffix of an incomplete file; the file with [`ETAG_SUFFIX`] has its version.
 pub(super) const PART_SUFFIX: &str = ".part";
 pub(super) const ETAG_SUFFIX: &str = ".part.etag";
 
-/// Downloads to `to`, whose folder must be there. `position` is set to the bytes that are there.
+/// Downloads to `to`, whose folder must exist. `position` is set to the number of bytes on the disk.
 ///
 /// # Errors
-/// What the hub refuses, `hub_checksum_wrong`, `hub_size_wrong`, or what the disk says. What was loaded stays for the next
-/// time, unless it is wrong.
+/// A refusal by the hub, `hub_checksum_wrong`, `hub_size_wrong`, or a disk error. Downloaded bytes are kept for the next
+/// attempt, unless they are wrong.
 pub(super) async fn download(
     hub: &Hub,
     wanted: &Wanted<'_>,
@@ -37,10 +37,10 @@ pub(super) async fn download(
         hub.retrying(async || part.attempt(hub, wanted).await, || position.load(Ordering::Relaxed), note).await?;
         match part.check(wanted) {
             Ok(()) => return part.finish(to).await,
-            // A part of another version, or of a line that garbles: once more, from the start.
+            // A part of another version, or a corrupted transfer: try once more, from the start.
             Err(error) if !checked_before => {
                 checked_before = true;
-                note(&format!("{}; fetching it anew", error.message));
+                note(&format!("{}; downloading it again", error.message));
                 part.restart().await?;
             }
             Err(error) => {
@@ -51,7 +51,7 @@ pub(super) async fn download(
     }
 }
 
-/// Whether `path` has the content that the hub announced. A file whose checksum is not known never has.
+/// Whether `path` has the content that the hub announced; `false` if the checksum is unknown.
 pub(super) async fn is_intact(path: &Path, wanted: &Wanted<'_>) -> bool {
     let Some(checksum) = &wanted.file.checksum else { return false };
     let Ok(mut file) = tokio::fs::File::open(path).await else { return false };
@@ -75,7 +75,7 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// What an earlier process left, or an empty one.
+    /// Opens the part that an earlier process left, or an empty one.
     async fn open(to: &Path, wanted: &Wanted<'_>, bytes: &'a AtomicU64) -> Result<Self, HubError> {
         let path = with_suffix(to, PART_SUFFIX);
         let file = tokio::fs::File::options().create(true).truncate(false).read(true).write(true).open(&path).await;
@@ -93,14 +93,14 @@ impl<'a> Part<'a> {
         let loaded = part.sum.read(&mut part.file).await.map_err(|e| HubError::disk(&part.path, &e))?;
         bytes.store(loaded, Ordering::Relaxed);
         let too_long = part.bytes_expected.is_some_and(|expected| loaded > expected);
-        // Without a version or a checksum nobody would notice that the rest belongs to another file.
+        // Without a version or a checksum, a rest that belongs to another file would go unnoticed.
         if too_long || (loaded > 0 && part.etag.is_none() && part.checksum.is_none()) {
             part.restart().await?;
         }
         Ok(part)
     }
 
-    /// From what is there to the end, in one request.
+    /// Downloads the rest in one request.
     async fn attempt(&mut self, hub: &Hub, wanted: &Wanted<'_>) -> Result<(), HubError> {
         let loaded = self.bytes.load(Ordering::Relaxed);
         if self.bytes_expected == Some(loaded) && loaded > 0 {
@@ -153,7 +153,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Whether the answer continues what is there; starts over where it does not.
+    /// Whether the answer continues the existing part; otherwise starts over.
     async fn begin(&mut self, response: &Response, what: &str) -> Result<(), HubError> {
         let header = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         if let Some(encoding) = header(CONTENT_ENCODING).filter(|e| !matches!(e.trim(), "" | "identity")) {
@@ -177,7 +177,7 @@ impl<'a> Part<'a> {
         if from_start {
             return self.keep_etag(etag.as_deref()).await;
         }
-        let message = format!("{what}: the hub sent another part than was asked for; starting over");
+        let message = format!("{what}: the hub sent another part than requested; starting over");
         Err(HubError::new(HubReason::RangeInvalid, message))
     }
 
@@ -185,7 +185,7 @@ impl<'a> Part<'a> {
         let loaded = self.bytes.load(Ordering::Relaxed) + chunk.len() as u64;
         if let Some(expected) = self.bytes_expected.filter(|expected| loaded > *expected) {
             self.restart().await?;
-            let message = format!("{what}: more than the {expected} bytes that were announced");
+            let message = format!("{what}: more than the announced {expected} bytes");
             return Err(HubError::new(HubReason::SizeWrong, message).hint("check hub.endpoint"));
         }
         self.file.write_all(chunk).await.map_err(|e| HubError::disk(&self.path, &e))?;
@@ -227,7 +227,7 @@ impl<'a> Part<'a> {
         Err(HubError::new(
             HubReason::ChecksumWrong,
             format!(
-                "{} of {}: checksum {found}, expected {expected}; nothing was put in place",
+                "{} of {}: checksum {found}, expected {expected}; nothing was installed",
                 wanted.file.path, wanted.repository
             ),
         ))
@@ -237,7 +237,7 @@ impl<'a> Part<'a> {
         self.file.flush().await.map_err(|e| HubError::disk(&self.path, &e))
     }
 
-    /// On the disk before it has its name, so that no crash leaves the name without the content.
+    /// Syncs before the rename, so that no crash leaves the name without the content.
     async fn finish(self, to: &Path) -> Result<(), HubError> {
         self.file.sync_all().await.map_err(|e| HubError::disk(&self.path, &e))?;
         tokio::fs::rename(&self.path, to).await.map_err(|e| HubError::disk(to, &e))?;
@@ -251,7 +251,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The running checksum of one kind, or none.
+/// A running checksum, or none.
 enum Sum {
     None,
     Sha256(Sha256),
@@ -259,7 +259,7 @@ enum Sum {
 }
 
 impl Sum {
-    /// `bytes`: the size of the whole, which git's id begins with.
+    /// `bytes`: the size of the whole file, which is part of git's id.
     fn new(kind: Option<&Checksum>, bytes: u64) -> Self {
         match kind {
             None => Self::None,
@@ -276,7 +276,7 @@ impl Sum {
         }
     }
 
-    /// Takes in all that is left of `file`; returns how much that was.
+    /// Adds the rest of `file`; returns its length.
     async fn read(&mut self, file: &mut tokio::fs::File) -> std::io::Result<u64> {
         let mut buffer = vec![0; 1 << 20];
         let mut bytes = 0;
@@ -306,7 +306,7 @@ fn hex_of(checksum: &Checksum) -> &str {
     }
 }
 
-/// RFC 9110 §13.1.5: `If-Range` takes strong ones only.
+/// RFC 9110 §13.1.5: `If-Range` accepts only strong ETags.
 fn is_strong(etag: &str) -> bool {
     etag.len() >= 2 && etag.starts_with('"') && etag.ends_with('"')
 }
@@ -323,6 +323,6 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 async fn remove_if_there(path: &Path) {
-    // What stays is found and removed by the next pull.
+    // A remaining file is removed by the next pull.
     let _ = tokio::fs::remove_file(path).await;
 }

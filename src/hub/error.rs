@@ -1,4 +1,4 @@
-//! Why a model could not be pulled. URLs are redacted, the token is never part of an error.
+//! Errors of a pull. URLs are redacted, and the token is never part of an error.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use crate::domain::{Fault, HubReason};
 pub type HubError = Fault<HubReason>;
 
 impl HubError {
-    /// What the disk says about `path`.
+    /// A disk error at `path`.
     pub(super) fn disk(path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind;
         let path = path.display();
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                Self::new(HubReason::DiskFull, format!("{path}: no room left on the disk"))
+                Self::new(HubReason::DiskFull, format!("{path}: no space left on the disk"))
             }
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 Self::new(HubReason::DiskForbidden, format!("{path} cannot be written ({error})"))

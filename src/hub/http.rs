@@ -1,4 +1,4 @@
-//! Requests to the hub: token, redirects, and what each answer means.
+//! Requests to the hub: token, redirects, and the meaning of each answer.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
 /// Hugging Face's rate limits are counted in windows of five minutes.
 const BACKOFF_CAP: Duration = Duration::from_secs(300);
-/// Answers of the API beyond this are not its.
+/// Larger answers are not from the API.
 const API_BYTES_MAX: usize = 16 << 20;
 
-/// Connects to nothing by itself.
+/// Creating it opens no connection.
 #[derive(Debug)]
 pub struct Hub {
     client: Client,
@@ -34,7 +34,7 @@ pub struct Hub {
 
 impl Hub {
     /// # Errors
-    /// `hub_settings_invalid` for an endpoint or a token that cannot be, `hub_client_failed` where TLS cannot be set up.
+    /// `hub_settings_invalid` for an invalid endpoint or token, `hub_client_failed` if TLS cannot be set up.
     pub fn new(settings: &HubSettings) -> Result<Self, HubError> {
         let invalid = |message: String| HubError::new(HubReason::SettingsInvalid, message);
         let endpoint = Url::parse(&settings.endpoint)
@@ -42,7 +42,7 @@ impl Hub {
             .filter(|url| matches!(url.scheme(), "http" | "https") && !url.cannot_be_a_base())
             .ok_or_else(|| {
                 invalid(format!(
-                    "HF_ENDPOINT (or hub.endpoint, which wins over it) is {:?}, expected http(s)://host[/path]",
+                    "HF_ENDPOINT (or hub.endpoint, which overrides it) is {:?}, expected http(s)://host[/path]",
                     redact::url(&settings.endpoint)
                 ))
                 .hint("unset it, or correct it, for example to https://huggingface.co")
@@ -51,7 +51,7 @@ impl Hub {
             None => None,
             Some(token) => {
                 let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim())).map_err(|_| {
-                    invalid("HF_TOKEN (or hub.token) has characters that no header can carry".into())
+                    invalid("HF_TOKEN (or hub.token) has characters that are not allowed in a header".into())
                         .hint("copy it again")
                 })?;
                 value.set_sensitive(true);
@@ -61,9 +61,9 @@ impl Hub {
         let client = Client::builder()
             .user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            // Between two reads. A whole download takes as long as it takes.
+            // Between two reads. A whole download has no deadline.
             .read_timeout(Duration::from_millis(settings.read_timeout_ms))
-            // By hand, because the token must not follow to another host.
+            // Redirects are handled here, because the token must not be sent to another host.
             .redirect(redirect::Policy::none())
             .build()
             .map_err(|error| {
@@ -79,12 +79,12 @@ impl Hub {
         })
     }
 
-    /// The endpoint as it may be shown.
+    /// The endpoint, redacted.
     pub fn endpoint(&self) -> String {
         redact::url(self.endpoint.as_str()).trim_end_matches('/').to_owned()
     }
 
-    /// A URL below the endpoint; every segment is escaped, slashes in it included.
+    /// A URL below the endpoint; every segment is escaped, including its slashes.
     pub(super) fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.endpoint.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -93,11 +93,11 @@ impl Hub {
         url
     }
 
-    /// Follows redirects. Answers are 200, or 206 to a `Range`. Beside it the SHA-256 that the hub names where it redirects
-    /// to large file storage (`X-Linked-Etag`).
+    /// Follows redirects. Returns an answer with status 200, or 206 to a `Range`, and the SHA-256 that the hub sends when it
+    /// redirects to large file storage (`X-Linked-Etag`).
     ///
     /// # Errors
-    /// Whatever else the hub says, in terms of `what` (the repository, or a file of it).
+    /// Any other answer of the hub, described with `what` (the repository, or a file of it).
     pub(super) async fn get(
         &self,
         url: Url,
@@ -130,7 +130,7 @@ impl Hub {
         Err(HubError::new(HubReason::Redirect, message))
     }
 
-    /// As [`Hub::get`], with a body of JSON.
+    /// Like [`Hub::get`], with a JSON body.
     pub(super) async fn json(&self, url: Url, what: &str) -> Result<serde_json::Value, HubError> {
         let (mut response, _) = self.get(url.clone(), HeaderMap::new(), what).await?;
         let invalid = |why: String| {
@@ -148,8 +148,8 @@ impl Hub {
         serde_json::from_slice(&body).map_err(|error| invalid(format!("what is not JSON ({error})")))
     }
 
-    /// Runs `attempt` until it succeeds, fails for good, or has failed `attempts_max` times in a row without a byte
-    /// more. `position` tells how far it is; `note` is told of each wait.
+    /// Runs `attempt` until it succeeds, fails permanently, or has failed `attempts_max` times in a row without progress.
+    /// `position` returns the progress; `note` is called for each wait.
     pub(super) async fn retrying<T>(
         &self,
         mut attempt: impl AsyncFnMut() -> Result<T, HubError>,
@@ -175,15 +175,15 @@ impl Hub {
         }
     }
 
-    /// No answer, or one that broke off.
+    /// No answer, or an interrupted one.
     pub(super) fn unreachable(&self, at: &Url, error: &reqwest::Error) -> HubError {
         let (shown, cause) = (redact::url(at.as_str()), redact::root_cause(error));
         let (what, hint) = if error.is_timeout() {
-            ("silent for too long", "raise hub.read_timeout_ms if the line is that slow")
+            ("silent for too long", "raise hub.read_timeout_ms if the connection is that slow")
         } else if error.is_connect() {
             ("cannot connect", "check the network, hub.endpoint and proxy variables")
         } else {
-            ("broke off", "run it again, it resumes")
+            ("interrupted", "run it again, it resumes")
         };
         HubError::new(HubReason::Unreachable, format!("{shown}: {what} ({cause})")).hint(hint)
     }
@@ -203,7 +203,7 @@ impl Hub {
             (_, "EntryNotFound") => {
                 of(HubReason::FileMissing, "; the file is not in the repository").hint("run it again")
             }
-            // Hugging Face answers 401 for names that do not exist, too, so as not to tell which private ones do.
+            // Hugging Face also answers 401 for names that do not exist, so as not to reveal private ones.
             (401, _) if has_token => {
                 let why = "; no such repository, or the token (HF_TOKEN, hub.token) may not read it";
                 of(HubReason::Unauthorized, why).hint("check both")
@@ -231,7 +231,7 @@ fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, HubError> {
         _ => {
             let to = location.map_or("nowhere".to_owned(), |location| redact::url(&location));
             let message = format!(
-                "{} redirects to {to}; expected an address of the same or a safer kind",
+                "{} redirects to {to}; expected a URL with the same or a safer scheme",
                 redact::url(from.as_str())
             );
             Err(HubError::new(HubReason::Redirect, message))

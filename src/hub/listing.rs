@@ -1,5 +1,5 @@
-//! What a repository has, at one commit: `GET /api/models/{owner}/{name}/revision/{revision}?blobs=true`, and, for mirrors
-//! that leave out sizes and checksums there, `GET /api/models/{owner}/{name}/tree/{commit}?recursive=true`.
+//! The files of a repository at one commit: `GET /api/models/{owner}/{name}/revision/{revision}?blobs=true`, and, for mirrors
+//! that omit sizes and checksums there, `GET /api/models/{owner}/{name}/tree/{commit}?recursive=true`.
 
 use serde::Deserialize;
 
@@ -9,25 +9,25 @@ use crate::domain::registry::Pin;
 use crate::domain::{Class, HubReason};
 use crate::redact;
 
-/// What a file's content must add up to.
+/// The expected checksum of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Checksum {
-    /// Of files in large file storage: SHA-256 of the content, in hex.
+    /// For files in large file storage: SHA-256 of the content, in hex.
     Sha256(String),
-    /// Of the others: git's object id, SHA-1 of `blob SIZE\0` and the content, in hex.
+    /// For other files: git's object id, SHA-1 of `blob SIZE\0` and the content, in hex.
     GitBlob(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RemoteFile {
-    /// Relative, with `/` between its parts; has been checked to stay below where it is put.
+    /// Relative, with `/` between its parts; verified to stay below its target folder.
     pub path: String,
-    /// None where a mirror does not say.
+    /// `None` if a mirror does not report it.
     pub bytes: Option<u64>,
     pub checksum: Option<Checksum>,
 }
 
-/// The files of a repository at one commit, but for those whose names do not stay below their folder.
+/// The files of a repository at one commit, without those whose names would leave their folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listing {
     /// `owner/name`.
@@ -74,10 +74,10 @@ struct EntryLfs {
 }
 
 impl Listing {
-    /// Has every file that is pinned checked against that.
+    /// Makes every pinned file be verified against its pin.
     ///
     /// # Errors
-    /// `hub_pin_differs` where the hub announces something else already.
+    /// `hub_pin_differs` if the hub already announces another checksum.
     pub(super) fn hold_to(&mut self, pin: &Pin) -> Result<(), HubError> {
         for file in &mut self.files {
             let Some(pinned) = pin.sha256(&file.path) else { continue };
@@ -85,8 +85,8 @@ impl Listing {
                 && announced != pinned
             {
                 let message = format!(
-                    "{} at {}: {} has the SHA-256 {announced}, this release expects {pinned}: somebody changed what this commit \
-                     holds, or hub.endpoint is no mirror of the hub that was pinned",
+                    "{} at {}: {} has the SHA-256 {announced}, this release expects {pinned}: the content of this commit was \
+                    changed, or hub.endpoint is not a mirror of the pinned hub",
                     self.repository, self.commit, file.path
                 );
                 return Err(HubError::new(HubReason::PinDiffers, message));
@@ -99,7 +99,7 @@ impl Listing {
 
 impl Hub {
     /// # Errors
-    /// `hub_offline` when that is set; what the hub refuses; `hub_answer_invalid` for an answer that is no listing.
+    /// `hub_offline` if that is set; a refusal by the hub; `hub_answer_invalid` for an answer that is not a listing.
     pub(super) async fn list(
         &self,
         repository: &str,
@@ -123,15 +123,15 @@ impl Hub {
             HubError::new(HubReason::AnswerInvalid, format!("{shown}: {why}"))
         };
         let answer: Answer =
-            serde_json::from_value(answer).map_err(|e| invalid(format!("no listing of a repository ({e})")))?;
+            serde_json::from_value(answer).map_err(|e| invalid(format!("not a listing of a repository ({e})")))?;
         let commit = answer.sha.unwrap_or_else(|| revision.to_owned());
         if commit != revision && (commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_alphanumeric())) {
             return Err(invalid(format!("names the commit {:?}, expected a hash", redact::cut(&commit, 80))));
         }
         if commit != revision && hex(revision, 40).is_some() {
-            return Err(invalid(format!("names the commit {commit}, where {revision} was asked for")));
+            return Err(invalid(format!("names the commit {commit}, but {revision} was requested")));
         }
-        // A model needs no file of another name, so that one of those is no reason to refuse the rest.
+        // A model needs no files with other names, so they are ignored.
         let safe = answer.siblings.into_iter().filter(|sibling| is_safe(&sibling.rfilename));
         let files = safe.map(RemoteFile::from).collect();
         let mut listing = Listing { repository: repository.to_owned(), commit, files };
@@ -141,7 +141,7 @@ impl Hub {
         Ok(listing)
     }
 
-    /// Adds what the tree knows of the files. A mirror without a tree adds nothing.
+    /// Adds sizes and checksums from the tree. A mirror without a tree adds nothing.
     async fn complete(&self, listing: &mut Listing, note: &(dyn Fn(&str) + Sync)) -> Result<(), HubError> {
         let segments = ["api", "models"].into_iter().chain(listing.repository.split('/'));
         let mut url = self.url(segments.chain(["tree", listing.commit.as_str()]));
@@ -166,8 +166,8 @@ impl Hub {
     }
 }
 
-/// A size and the checksum that goes with it. Git's id of a file in large file storage is that of the pointer, not of the
-/// content, so it counts only without a SHA-256; it begins with the size, so it counts only with one.
+/// A size and its checksum. For a file in large file storage, git's id is that of the pointer and not of the content, so it is
+/// used only without a SHA-256. It depends on the size, so it is used only with one.
 fn known(bytes: Option<u64>, sha256: Option<&str>, git: Option<&str>) -> (Option<u64>, Option<Checksum>) {
     let sha256 = sha256.and_then(|sha| hex(sha, 64)).map(Checksum::Sha256);
     let git = || git.filter(|_| bytes.is_some()).and_then(|id| hex(id, 40)).map(Checksum::GitBlob);
@@ -191,7 +191,7 @@ pub(super) fn is_safe(path: &str) -> bool {
 }
 
 /// # Errors
-/// `hub_repository_invalid` for what is not `owner/name`.
+/// `hub_repository_invalid` if it is not `owner/name`.
 fn validate_repository(repository: &str) -> Result<(), HubError> {
     let part_ok = |part: &str| {
         !matches!(part, "" | "." | "..")
@@ -201,7 +201,7 @@ fn validate_repository(repository: &str) -> Result<(), HubError> {
         Some((owner, name)) if part_ok(owner) && part_ok(name) => Ok(()),
         _ => Err(HubError::new(
             HubReason::RepositoryInvalid,
-            format!("{:?} is no repository; expected OWNER/NAME", redact::cut(repository, 100)),
+            format!("{:?} is not a repository; expected OWNER/NAME", redact::cut(repository, 100)),
         )),
     }
 }

@@ -1,10 +1,10 @@
-//! Client of a hub for models (Hugging Face's, or a mirror that answers alike): lists a repository at one commit, downloads
-//! what a model needs of it, and puts it in place whole or not at all.
+//! Client of a model hub (Hugging Face's, or a compatible mirror): lists a repository at one commit, downloads the files that a
+//! model needs, and installs them atomically.
 //!
-//! Unlike the ports of its floor it retries by itself: no pipeline stands behind it, only an operator who waits.
+//! Unlike other ports it retries by itself, because it is used interactively and not by the pipeline.
 //!
-//! The operator names the hub, so the rules for addresses in messages (`media`) do not apply here; proxies of the
-//! environment do.
+//! The operator configures the hub, so the address rules for messages (`media`) do not apply here. Proxies of the environment
+//! are used.
 
 mod download;
 mod error;

@@ -1,5 +1,5 @@
-//! A model's directory and what is beside it while it is being made: `.NAME.lock`, `.partial-NAME` (what is there so far)
-//! and, for the moment of an exchange, `.old-NAME`. Names that begin with a dot are never a model's.
+//! A model's directory, and the entries beside it during a pull: `.NAME.lock`, `.partial-NAME` (the download so far) and, during
+//! the exchange, `.old-NAME`. A model's name never begins with a dot.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ pub(super) struct Place {
     pub directory: PathBuf,
     pub partial: PathBuf,
     old: PathBuf,
-    /// Held for as long as the place is; the operating system gives it back whatever happens to the process.
+    /// Held as long as the place; the operating system releases it when the process ends.
     _lock: File,
 }
 
 impl Place {
-    /// None while another process makes the same directory.
+    /// `None` while another process pulls to the same directory.
     pub fn try_take(directory: &Path) -> Result<Option<Self>, HubError> {
         let name = directory.file_name().and_then(|n| n.to_str()).ok_or_else(|| {
             let message = format!("{}: expected a directory with a name", directory.display());
@@ -44,7 +44,7 @@ impl Place {
         Ok(Some(place))
     }
 
-    /// What a process left that ended in the middle of an exchange.
+    /// Completes or reverts an exchange that was interrupted.
     fn recover(&self) -> Result<(), HubError> {
         if !self.old.exists() {
             return Ok(());
@@ -55,8 +55,8 @@ impl Place {
         rename(&self.old, &self.directory)
     }
 
-    /// Puts `partial` in the directory's place. Whoever loads the directory finds all of the one, all of the other or,
-    /// between the two renames, none.
+    /// Replaces the directory by `partial`. A reader finds the complete old directory, the complete new one or, between the two
+    /// renames, none.
     pub fn exchange(&self) -> Result<(), HubError> {
         if self.directory.exists() {
             rename(&self.directory, &self.old)?;
@@ -65,7 +65,7 @@ impl Place {
         if self.old.exists() { remove(&self.old) } else { Ok(()) }
     }
 
-    /// What the directory has appears in `partial` too, but for the files that `leave` names by their path below it.
+    /// Links the directory's files into `partial`, except those for which `leave` returns true, by their path below it.
     pub fn keep(&self, leave: impl Fn(&str) -> bool) -> Result<(), HubError> {
         for entry in entries(&self.directory) {
             let (path, is_directory) = entry?;
@@ -80,7 +80,7 @@ impl Place {
         Ok(())
     }
 
-    /// Removes from `partial` what an earlier pull of other files left. `keep` says which paths below it stay.
+    /// Removes files of an earlier pull from `partial`. `keep` says which paths below it stay.
     pub fn clean(&self, keep: impl Fn(&str) -> bool) -> Result<(), HubError> {
         std::fs::create_dir_all(&self.partial).map_err(|e| HubError::disk(&self.partial, &e))?;
         for entry in entries(&self.partial) {
@@ -93,7 +93,7 @@ impl Place {
     }
 }
 
-/// Whether a directory is a model's, whole or not, or empty. One that has models in folders of their own is none.
+/// Whether a directory is empty, or that of a model, complete or not. A directory with models in subfolders is not.
 pub(super) fn is_model(directory: &Path) -> bool {
     let names = |folder: &Path| -> Vec<String> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -107,7 +107,7 @@ pub(super) fn is_model(directory: &Path) -> bool {
     };
     let has_graphs = |folder: &str| {
         let last = folder.rsplit_once('-').map_or(folder, |(_, last)| last);
-        // An empty one is the directory itself.
+        // The empty path is the directory itself.
         let is_known = !last.is_empty() && layouts::places().any(|place| place.folder == last);
         is_known && names(&directory.join(folder)).iter().any(is_graph)
     };
@@ -118,7 +118,7 @@ pub(super) fn is_model(directory: &Path) -> bool {
             .any(|name| name == record::NAME || name == layouts::MANIFEST || is_graph(name) || has_graphs(name))
 }
 
-/// All that is below `directory`, folders before what is in them, and whether it is a folder.
+/// All entries below `directory`, folders before their contents, and whether each is a folder.
 fn entries(directory: &Path) -> impl Iterator<Item = Result<(PathBuf, bool), HubError>> {
     walkdir::WalkDir::new(directory).min_depth(1).into_iter().map(move |entry| {
         let entry = entry.map_err(|e| HubError::disk(directory, &std::io::Error::from(e)))?;
@@ -133,9 +133,9 @@ fn inside(path: &Path, directory: &Path) -> Option<String> {
     inside.map(|p| p.replace(std::path::MAIN_SEPARATOR, "/"))
 }
 
-/// The same file under another name, or a copy where the disk knows no links.
+/// Links the file, or copies it if the file system has no links.
 fn link(from: &Path, to: &Path) -> Result<(), HubError> {
-    // A link that leads nowhere is there, too.
+    // A dangling link also exists.
     if to.symlink_metadata().is_ok() {
         std::fs::remove_file(to).map_err(|e| HubError::disk(to, &e))?;
     }

@@ -1,7 +1,7 @@
-//! A whole model: what it needs of one repository or of a pair, put in its directory at once.
+//! Pulls a whole model: the files that it needs from one repository or a pair, installed at once.
 //!
-//! Everything is made in `.partial-NAME` beside the directory, which takes the directory's place at the end. A pull that is
-//! cut leaves that folder, and the next one goes on from it.
+//! The download is prepared in `.partial-NAME` beside the directory, and replaces the directory at the end. An interrupted pull
+//! leaves that folder, and the next one resumes from it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,21 +16,21 @@ use super::{Hub, HubError};
 use crate::domain::registry::{Layout, Pin};
 use crate::domain::{HubReason, ModelId, Precision};
 
-/// The branch that is asked for where no revision is named.
+/// The default revision.
 const MAIN: &str = "main";
 
-/// How often [`Progress::at`] is told.
+/// How often [`Progress::at`] is called.
 const REPORT: Duration = Duration::from_millis(100);
 
-/// How often a lock that another process holds is tried.
+/// How often a lock held by another process is tried.
 const LOCK_POLL: Duration = Duration::from_millis(500);
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// One repository, or the image tower's and the text tower's of a pair.
+    /// One repository, or a pair for the image and the text tower.
     pub repositories: Vec<String>,
-    /// None: as the repositories look.
+    /// `None`: detected from the repositories.
     pub layout: Option<Layout>,
 }
 
@@ -38,61 +38,61 @@ pub struct Origin {
 pub struct Pull {
     pub id: ModelId,
     pub origin: Origin,
-    /// Branch, tag or commit. None: what is there already; of what is not, the commit that is pinned, else `main`.
+    /// Branch, tag or commit. `None`: the installed commit, else the pinned commit, else `main`.
     pub revision: Option<String>,
-    /// What repositories are known to hold.
+    /// Pinned contents of repositories.
     pub pins: &'static [Pin],
     pub precision: Precision,
-    /// Where the model goes.
+    /// The model's directory.
     pub directory: PathBuf,
-    /// Replace the model that is there, whatever it is.
+    /// Replace an installed model, whatever it is.
     pub force: bool,
 }
 
-/// What came of it.
+/// The result of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulled {
     pub directory: PathBuf,
     pub precision: Precision,
     pub record: Record,
-    /// False: it was all there.
+    /// `false`: everything was installed already.
     pub fetched: bool,
 }
 
-/// Told how a pull goes on.
+/// Receives the progress of a pull.
 pub trait Progress: Send + Sync {
-    /// So many bytes there will be, as far as the hub says; called before the first [`Progress::at`].
+    /// The total number of bytes, as far as the hub reports it; called before the first [`Progress::at`].
     fn total(&self, bytes: u64);
-    /// So many are there. May go back, when a file is fetched anew.
+    /// The number of bytes so far. May decrease when a file is downloaded again.
     fn at(&self, bytes: u64);
-    /// A file is complete and checked.
+    /// A file is complete and verified.
     fn file(&self, path: &str, bytes: u64);
-    /// A wait, and why.
+    /// The pull waits, with the reason.
     fn note(&self, text: &str);
 }
 
 impl Hub {
-    /// Does nothing where the model is there already, unless `force` is set. Another precision of the same commit is added.
-    /// Safe to cancel; what is there so far is kept for the next time.
+    /// Does nothing if the model is installed, unless `force` is set. Another precision of the same commit is added. Cancel-safe;
+    /// downloaded data is kept for the next time.
     ///
     /// # Errors
-    /// What the hub refuses, what the repositories lack, and `hub_directory_taken` for a directory that has something else.
+    /// A refusal by the hub, files that the repositories lack, and `hub_directory_taken` for a directory with other contents.
     pub async fn pull(&self, pull: &Pull, progress: &dyn Progress) -> Result<Pulled, HubError> {
         if pull.revision.is_none()
-            && let Some(there) = already_there(pull)?
+            && let Some(there) = installed(pull)?
         {
             return Ok(there);
         }
         if pull.force && pull.directory.exists() && !place::is_model(&pull.directory) {
-            let message = format!("{} has no model, and is not replaced", pull.directory.display());
+            let message = format!("{} does not contain a model, and is not replaced", pull.directory.display());
             return Err(HubError::new(HubReason::DirectoryTaken, message)
                 .hint("remove it, or correct clip.models_directory or clip.models"));
         }
         let note = |text: &str| progress.note(text);
         let listings = self.listings(pull, &note).await?;
         let place = take(&pull.directory, progress).await?;
-        // The other process may have done the work.
-        if let Some(there) = already_there(pull)? {
+        // Another process may have pulled it in the meantime.
+        if let Some(there) = installed(pull)? {
             let commits = listings.iter().map(|l| &l.commit);
             if there.record.sources.iter().map(|s| &s.commit).eq(commits) {
                 return Ok(there);
@@ -119,7 +119,7 @@ impl Hub {
         Ok(Pulled { directory: pull.directory.clone(), precision, record, fetched: true })
     }
 
-    /// Of each repository; at the commit that is there already, where another precision of it is asked for.
+    /// The listing of each repository, at the installed commit if another precision is added.
     async fn listings(&self, pull: &Pull, note: &(dyn Fn(&str) + Sync)) -> Result<Vec<Listing>, HubError> {
         let record = Record::read(&pull.directory).filter(|_| !pull.force);
         let mut listings = Vec::with_capacity(pull.origin.repositories.len());
@@ -131,10 +131,10 @@ impl Hub {
             let mut listing = self.list(repository, revision, note).await?;
             match pin {
                 Some(pin) if pin.commit == listing.commit => listing.hold_to(pin)?,
-                // Somebody has named it, or it was taken before.
+                // The revision was given, or installed before.
                 _ if asked.is_some() => {}
                 _ => note(&format!(
-                    "{repository} is not pinned: its owner decides what {MAIN} is, now {}; --revision takes the same again",
+                    "{repository} is not pinned: {MAIN} is {} now and may change; pass that commit with --revision to install the same again",
                     listing.commit
                 )),
             }
@@ -143,7 +143,7 @@ impl Hub {
         Ok(listings)
     }
 
-    /// Makes `place.partial` whole: what the directory has already by a link, the rest by download.
+    /// Completes `place.partial`: links existing files and downloads the rest.
     async fn fill(
         &self,
         place: &Place,
@@ -156,7 +156,7 @@ impl Hub {
             path.strip_prefix(w.path.as_str()).is_some_and(|rest| matches!(rest, "" | PART_SUFFIX | ETAG_SUFFIX))
         };
         place.clean(|path| missing.iter().any(|w| of(w, path)))?;
-        // A record that has something is that of the directory, to which files are added.
+        // A record with precisions belongs to an existing directory, to which files are added.
         if !record.precisions.is_empty() {
             for wanted in &missing {
                 let own = place.directory.join(&wanted.path);
@@ -164,7 +164,7 @@ impl Hub {
                     return Err(taken(&place.directory, &format!("its {} is not the repository's", wanted.path)));
                 }
             }
-            // What others put there stays as it is.
+            // Files of other origin stay unchanged.
             place.keep(|path| path == record::NAME)?;
         }
         progress.total(missing.iter().filter_map(|w| w.file.bytes).sum());
@@ -186,7 +186,7 @@ impl Hub {
         Ok(())
     }
 
-    /// One download, with reports of how far it is; `done` bytes were there before it.
+    /// One download with progress reports; `done` bytes were complete before it.
     async fn watched(
         &self,
         wanted: &Wanted<'_>,
@@ -206,7 +206,7 @@ impl Hub {
     }
 }
 
-/// Waits while another process makes the same directory.
+/// Waits while another process pulls to the same directory.
 async fn take(directory: &Path, progress: &dyn Progress) -> Result<Place, HubError> {
     let mut told = false;
     loop {
@@ -216,13 +216,13 @@ async fn take(directory: &Path, progress: &dyn Progress) -> Result<Place, HubErr
         if !std::mem::replace(&mut told, true) {
             progress.note(&format!("another process is pulling {}; waiting for it", directory.display()));
         }
-        // A lock has no way to be waited for without a thread.
+        // Waiting for a file lock would need a thread.
         tokio::time::sleep(LOCK_POLL).await;
     }
 }
 
-/// The model, where the directory has all that is asked for.
-fn already_there(pull: &Pull) -> Result<Option<Pulled>, HubError> {
+/// The installed model, if it has everything that is requested.
+fn installed(pull: &Pull) -> Result<Option<Pulled>, HubError> {
     if pull.force || !pull.directory.exists() {
         return Ok(None);
     }
@@ -234,14 +234,14 @@ fn already_there(pull: &Pull) -> Result<Option<Pulled>, HubError> {
         return Err(taken(&pull.directory, &format!("it has {}", names(&record.sources))));
     }
     if !record.is_whole(&pull.directory) {
-        return Err(taken(&pull.directory, "files of it are missing or have another size"));
+        return Err(taken(&pull.directory, "some of its files are missing or have another size"));
     }
     let (directory, precision) = (pull.directory.clone(), pull.precision);
     Ok(record.has(precision).then_some(Pulled { directory, precision, record, fetched: false }))
 }
 
 fn taken(directory: &Path, why: &str) -> HubError {
-    HubError::new(HubReason::DirectoryTaken, format!("{} is there already, and {why}", directory.display()))
+    HubError::new(HubReason::DirectoryTaken, format!("{} exists already, and {why}", directory.display()))
         .hint("add --force to replace it, or remove it")
 }
 

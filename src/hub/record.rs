@@ -1,4 +1,4 @@
-//! `pulled.json`, in the model's directory: what was put there, and where it came from.
+//! `pulled.json` in the model's directory: what was installed, and its source.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +10,7 @@ use super::HubError;
 use super::listing::is_safe;
 use crate::domain::Precision;
 
-/// Its own name.
+/// The file's name.
 pub(super) const NAME: &str = "pulled.json";
 const FORMAT: u32 = 1;
 
@@ -20,9 +20,9 @@ pub struct Record {
     /// The model's id.
     pub model: String,
     pub sources: Vec<SourceRecord>,
-    /// `fp32`, `fp16`, `int8`: those that are there.
+    /// The installed precisions: `fp32`, `fp16`, `int8`.
     pub precisions: Vec<String>,
-    /// By path below the directory: size in bytes.
+    /// Size in bytes, by path below the directory.
     pub files: BTreeMap<String, u64>,
 }
 
@@ -37,7 +37,7 @@ impl Record {
         Self { format: FORMAT, model, sources, precisions: Vec::new(), files: BTreeMap::new() }
     }
 
-    /// None where there is no record that this version understands, or one that names files outside of the directory.
+    /// `None` if there is no record that this version understands, or it names files outside of the directory.
     pub fn read(directory: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(directory.join(NAME)).ok()?;
         serde_json::from_str(&text).ok().filter(|record: &Self| {
@@ -61,7 +61,7 @@ impl Record {
         self.precisions.iter().any(|p| p == precision.as_str())
     }
 
-    /// Whether every file is there in its size.
+    /// Whether every file exists with its size.
     pub fn is_whole(&self, directory: &Path) -> bool {
         self.files.iter().all(|(path, bytes)| {
             std::fs::metadata(directory.join(path)).is_ok_and(|found| found.is_file() && found.len() == *bytes)

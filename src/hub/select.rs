@@ -1,5 +1,5 @@
-//! Which files of a repository a model needs, by layout and precision, and where they go. Weights of other runtimes
-//! (PyTorch, RKNN, Arm NN, TensorFlow) and other precisions stay where they are.
+//! Selects the files of a repository that a model needs, by layout and precision, and their target paths. Weights for other
+//! runtimes (PyTorch, RKNN, Arm NN, TensorFlow) and other precisions are not downloaded.
 
 use super::HubError;
 use super::listing::{Listing, RemoteFile};
@@ -7,7 +7,7 @@ use crate::domain::registry::Layout;
 use crate::domain::{HubReason, Precision};
 use crate::model::layouts::{self, OPTIONAL};
 
-/// A file to have, and where it goes below the model's directory.
+/// A file to download, and its path below the model's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted<'a> {
     pub repository: &'a str,
@@ -16,7 +16,7 @@ pub(super) struct Wanted<'a> {
     pub path: String,
 }
 
-/// The layout that a repository, or a pair of them, looks like.
+/// Detects the layout of a repository, or of a pair.
 ///
 /// # Errors
 /// `hub_layout_unknown`, with the graphs that were found.
@@ -35,7 +35,7 @@ pub(super) fn layout_of(listings: &[Listing]) -> Result<Layout, HubError> {
     })
 }
 
-/// The precisions that the repositories have whole graphs of.
+/// The precisions for which the repositories have all graphs.
 fn precisions(layout: Layout, listings: &[Listing]) -> Vec<Precision> {
     let repositories = layouts::repositories(layout);
     Precision::ALL
@@ -51,7 +51,7 @@ fn precisions(layout: Layout, listings: &[Listing]) -> Vec<Precision> {
 /// The files of one precision.
 ///
 /// # Errors
-/// `hub_precision_missing` with those that are there, `hub_file_missing` where something beside the graphs is missing.
+/// `hub_precision_missing` with the available ones, `hub_file_missing` if a file other than the graphs is missing.
 pub(super) fn select<'a>(
     layout: Layout,
     listings: &'a [Listing],
@@ -92,9 +92,8 @@ fn graph_of<'a>(listing: &'a Listing, graph: &str, precision: Precision) -> Opti
     precision.suffixes().iter().find_map(|suffix| file(listing, &format!("{graph}{suffix}.onnx")))
 }
 
-/// The weights that a graph keeps outside of itself: `model.onnx.data`, `model.onnx_data`, or, as PyTorch's exporter by
-/// tracing left them, one file per tensor beside it, named after the tensor (`onnx__MatMul_9335`). Those belong to the
-/// graph of full precision.
+/// External weights of a graph: `model.onnx.data`, `model.onnx_data`, or, from PyTorch's tracing exporter, one file per tensor
+/// beside it, named after the tensor (`onnx__MatMul_9335`). The latter belong to the full-precision graph.
 fn external_data<'a>(
     listing: &'a Listing,
     graph: &'a str,
@@ -106,12 +105,12 @@ fn external_data<'a>(
         if let Some(rest) = file.path.strip_prefix(graph) {
             return rest.starts_with(".data") || rest.starts_with("_data");
         }
-        // At the root of a repository everything else lies about, too.
+        // The root of a repository also contains unrelated files.
         precision == Precision::Fp32 && !folder.is_empty() && in_folder == folder && is_tensor(name)
     })
 }
 
-/// Names that PyTorch gives to tensors; not those of other files that repositories have beside a graph.
+/// Whether it is a name that PyTorch gives to tensors, not one of other files beside a graph.
 fn is_tensor(name: &str) -> bool {
     let other = [
         ".onnx",

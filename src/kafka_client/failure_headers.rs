@@ -1,4 +1,4 @@
-//! The headers that tell of a message's failure, in its dead letter and in retry topics.
+//! The headers that describe a message's failure, in its dead letter and in retry topics.
 
 use bytes::Bytes;
 
@@ -7,25 +7,25 @@ use crate::domain::{Origin, Position, Retry};
 /// Headers of this prefix are Kafka Connect's (KIP-298, `DeadLetterQueueReporter`), so that its tools read our dead
 /// letters. All values are text.
 pub const CONNECT_PREFIX: &str = "__connect.errors.";
-/// What Kafka Connect has no name for.
+/// Prefix of headers that Kafka Connect does not define.
 pub const OWN_PREFIX: &str = "clipstream.errors.";
 /// The message's own timestamp, milliseconds since the Unix epoch. Its record has the time of the failure.
 pub const MESSAGE_TIMESTAMP: &str = "message_timestamp";
-/// What stands there where the message has none, as in Kafka's own records.
+/// The value if the message has none, as in Kafka's own records.
 pub const NO_TIMESTAMP: i64 = -1;
-/// The id of the topic where the message was first, which tells it from one of the same name that was made anew since.
+/// The id of the message's source topic, which distinguishes it from a recreated topic of the same name.
 pub const TOPIC_ID: &str = "topic_id";
-/// Of the partition's leader that took the message there.
+/// Epoch of the partition's leader that accepted the message there.
 pub const LEADER_EPOCH: &str = "leader_epoch";
-/// Numbers, from 1, of the requests that failed, where the message brought several: `2,5`.
+/// Numbers, from 1, of the failed requests, if the message has several: `2,5`.
 pub const REQUESTS: &str = "requests";
 
-/// As the header has them. `requests`: from 0.
+/// The header's value. `requests`: from 0.
 pub fn request_numbers(requests: &[usize]) -> String {
     requests.iter().map(|index| (index + 1).to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// What [`request_numbers`] gave; nothing where it is something else.
+/// The inverse of [`request_numbers`]; empty for other text.
 pub fn read_request_numbers(text: &str) -> Vec<usize> {
     let index = |number: &str| number.parse::<usize>().ok()?.checked_sub(1);
     let mut requests = text.split(',').map(index).collect::<Option<Vec<usize>>>().unwrap_or_default();
@@ -34,12 +34,12 @@ pub fn read_request_numbers(text: &str) -> Vec<usize> {
     requests
 }
 
-/// Whether a header tells of an earlier failure. A message that fails again tells of its last one only.
+/// Whether a header describes an earlier failure. A message that fails again has only the headers of its last failure.
 pub fn is_failure_header(name: &str) -> bool {
     name.starts_with(CONNECT_PREFIX) || name.starts_with(OWN_PREFIX)
 }
 
-/// Where the message was that failed. `header`: the text of one of Kafka Connect's, by its name without the prefix.
+/// Position of the failed message. `header`: returns a Kafka Connect header's text by its name without the prefix.
 pub fn position<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Position> {
     Some(Position {
         topic: header("topic")?.into(),
@@ -48,8 +48,8 @@ pub fn position<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Position
     })
 }
 
-/// What a message of a retry topic of `source` brings along. `None` when it is not from us: then it is a message like
-/// any other.
+/// The retry information of a message in a retry topic of `source`. `None` if another program wrote it: then it is an ordinary
+/// message.
 pub fn retry(source: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry> {
     let find = |prefix: &str, name: &str| {
         let found = headers.iter().find(|(key, _)| key.strip_prefix(prefix) == Some(name));
@@ -96,7 +96,7 @@ mod tests {
             timestamp_ms: Some(1_700_000_000_123),
         };
         assert_eq!(retry, Retry { origin: origin.clone(), attempts: 5, requests: Vec::new() });
-        // Put off by an older release.
+        // Scheduled by an older release.
         let retry = super::retry("assets", &headers(&WHOLE[..5])).unwrap();
         assert_eq!(retry.origin, Origin { topic_id: None, leader_epoch: None, ..origin });
     }

@@ -1,4 +1,4 @@
-//! librdkafka's own lines, in ours.
+//! Forwards librdkafka's log lines to our log.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,21 +7,20 @@ use std::time::{Duration, Instant};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode;
 
-/// At most one line of a kind in this time.
+/// At most one line per kind in this time.
 const EVERY: Duration = Duration::from_secs(60);
-/// How many kinds are told apart. librdkafka has a few dozen.
+/// Number of kinds that are distinguished. librdkafka has a few dozen.
 const KINDS_MAX: usize = 256;
 
-/// Kinds of lines that are about a connection or a login. librdkafka repeats them for as long as a broker is away; whoever uses
-/// the client is told of it by other means, and reports the beginning and the end of the trouble. (`MAXPOLL` is not one: that
-/// it warns is the only sign.)
+/// Kinds of lines about connections and logins. librdkafka repeats them while a broker is unavailable. Users of the client learn
+/// this from its errors, and report the outage themselves. (`MAXPOLL` is not included: its warning is the only sign.)
 const OF_CONNECTIONS: [&str; 8] =
     ["FAIL", "ERROR", "REQTMOUT", "SESSTMOUT", "COMMITFAIL", "GETPID", "SASLREFRESH", "SSLCERTVRFY"];
 
 static TOLD: Mutex<Limit> = Mutex::new(Limit { kinds: BTreeMap::new() });
 
-/// A line that librdkafka wants logged. Its warnings are ours, too, one a minute of a kind (`facility`); the rest, and what is
-/// about connections, goes to `debug`.
+/// Logs a line of librdkafka. Warnings and errors keep their level, limited to one a minute per kind (`facility`); other lines,
+/// and those about connections, are logged at `debug`.
 pub fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
     match severity(level, facility).filter(|_| allowed(facility)) {
         Some(Severity::Error) => tracing::error!(target: "librdkafka", facility, "{line}"),
@@ -30,7 +29,7 @@ pub fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
     }
 }
 
-/// An error that librdkafka reports and that nothing else of ours tells, one a minute of a kind.
+/// Logs an error of librdkafka that is not reported otherwise, one a minute per kind.
 pub fn log_error(code: RDKafkaErrorCode, reason: &str) {
     if allowed(&code.to_string()) {
         tracing::error!(target: "librdkafka", %code, "{reason}");

@@ -1,5 +1,4 @@
-//! What every Kafka client of ours shares, whichever port it serves: properties, credentials, quiet logs, wording of
-//! errors.
+//! Shared by all Kafka clients: properties, credentials, logging, wording of errors.
 
 mod failure_headers;
 mod log;
@@ -31,8 +30,8 @@ use crate::config::KafkaSettings;
 use crate::domain::Finding;
 use crate::redact;
 
-/// librdkafka's configuration for one client: `ours`, then the connection settings, then the user's own properties;
-/// later ones win.
+/// librdkafka's configuration for one client: `ours`, then the connection settings, then the user's own properties. Later
+/// values override earlier ones.
 pub fn config(settings: &KafkaSettings, ours: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     for (key, value) in ours {
@@ -46,7 +45,7 @@ pub fn config(settings: &KafkaSettings, ours: &[(&str, &str)]) -> ClientConfig {
     config
 }
 
-/// Why a client could not be made, for `kafka.properties` that librdkafka refuses. Never quotes a secret.
+/// Why a client could not be created, for example because librdkafka refuses `kafka.properties`. Never quotes a secret.
 pub fn creation_error(error: &KafkaError) -> Finding {
     match error {
         KafkaError::ClientConfig(_, description, key, _) => {
@@ -55,34 +54,34 @@ pub fn creation_error(error: &KafkaError) -> Finding {
             Finding::new(format!("librdkafka refuses the property {key:?}: {}", redact::cut(description, 200)))
                 .hint("correct it under [kafka] or [kafka.properties]")
         }
-        other => Finding::new(format!("the Kafka client cannot be made: {}", redact::cut(&other.to_string(), 300)))
+        other => Finding::new(format!("the Kafka client cannot be created: {}", redact::cut(&other.to_string(), 300)))
             .hint("check [kafka] and [kafka.properties]"),
     }
 }
 
-/// librdkafka's words in front of the reason for which we gave it no token.
+/// librdkafka's prefix of our reason for not providing a token.
 const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token: ";
 
-/// Whether an error says that there was no token to be had.
+/// Whether an error says that no token was available.
 pub fn is_about_token(reason: &str) -> bool {
     reason.contains(NO_TOKEN)
 }
 
-/// Why the brokers do not let us in, with the next step; `reason` is librdkafka's.
+/// Why the brokers refuse this client, with a hint; `reason` is librdkafka's.
 pub fn refused(settings: &KafkaSettings, reason: &str) -> Finding {
     match reason.split_once(NO_TOKEN) {
-        // Says the next step itself.
+        // It contains a hint already.
         Some((_, why)) => Finding::new(format!("no token for Kafka: {}", redact::cut(why, 600))),
         None => Finding::new(format!("Kafka refuses the credentials: {}", redact::cut(reason, 300))).hint(
             match settings.uses_tokens() {
-                true => "check what [kafka.oauth] is given tokens for, and the broker's issuer, audience and clock",
+                true => "check the client and scope in [kafka.oauth], and the broker's issuer, audience and clock",
                 false => "check kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password",
             },
         ),
     }
 }
 
-/// Why the brokers' certificate is not trusted, or ours not taken, where waiting cannot help; none for other reasons.
+/// Why the brokers' certificate is not trusted, or ours is not accepted; `None` for other reasons.
 pub fn untrusted(settings: &KafkaSettings, reason: &str) -> Option<Finding> {
     let hint = if ["certificate verify failed", "could not be verified"].iter().any(|part| reason.contains(part)) {
         match &settings.ssl_ca_file {
@@ -94,7 +93,7 @@ pub fn untrusted(settings: &KafkaSettings, reason: &str) -> Option<Finding> {
         .iter()
         .any(|part| reason.contains(part))
     {
-        "the brokers want a certificate that they trust: check kafka.ssl_certificate_file and kafka.ssl_key_file"
+        "the brokers require a certificate that they trust: check kafka.ssl_certificate_file and kafka.ssl_key_file"
             .to_owned()
     } else {
         return None;
@@ -102,8 +101,8 @@ pub fn untrusted(settings: &KafkaSettings, reason: &str) -> Option<Finding> {
     Some(Finding::new(format!("no TLS connection to Kafka: {}", redact::cut(reason, 300))).hint(hint))
 }
 
-/// A client for requests about topics and brokers, with a token where one is needed: rdkafka's admin client never
-/// serves the event with which librdkafka asks for it.
+/// A client for requests about topics and brokers. It sets the token itself, because rdkafka's admin client never serves the
+/// event with which librdkafka requests one.
 ///
 /// # Errors
 /// A refused property, or no token.
@@ -124,7 +123,7 @@ pub async fn admin(settings: &KafkaSettings) -> Result<AdminClient<Quiet>, Findi
 }
 
 fn set_token(client: &AdminClient<Quiet>, token: OAuthToken) -> Result<(), Finding> {
-    let text = |text: String| CString::new(text).map_err(|_| Finding::new("the token for Kafka holds a zero byte"));
+    let text = |text: String| CString::new(text).map_err(|_| Finding::new("the token for Kafka contains a zero byte"));
     let (value, principal) = (text(token.token)?, text(token.principal_name)?);
     let mut why = [0; 256];
     // SAFETY: the client and both texts outlive the call, which copies them. `why` is as long as it says, and the call
@@ -144,19 +143,19 @@ fn set_token(client: &AdminClient<Quiet>, token: OAuthToken) -> Result<(), Findi
     if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Ok(());
     }
-    Err(Finding::new(format!("librdkafka does not take the token ({error:?})")).hint("check [kafka.oauth]"))
+    Err(Finding::new(format!("librdkafka does not accept the token ({error:?})")).hint("check [kafka.oauth]"))
 }
 
-/// What librdkafka asks for where the mechanism is `OAUTHBEARER`; `property` is its `sasl.oauthbearer.config`, which
-/// carries [`crate::config::OauthSettings`].
+/// The token callback of the mechanism `OAUTHBEARER`; `property` is librdkafka's `sasl.oauthbearer.config`, which contains
+/// [`crate::config::OauthSettings`].
 ///
 /// # Errors
-/// No token. librdkafka reports it as an error of its own, and asks again after 10 s.
+/// No token. librdkafka reports its own error, and asks again after 10 s.
 pub fn oauth_token(property: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
     Ok(token::blocking(property)?)
 }
 
-/// Context of a client whose errors all come back from its calls.
+/// Context of a client whose calls return all errors.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quiet;
 

@@ -1,4 +1,4 @@
-//! Offsets with what Kafka keeps beside them: the leader's epoch (KIP-320) and the group's own words. rdkafka shows neither.
+//! Offsets with leader epoch (KIP-320) and metadata, which rdkafka does not expose.
 
 use std::ffi::{CStr, CString};
 
@@ -17,9 +17,9 @@ use crate::domain::TopicPartition;
 pub struct OffsetEntry {
     pub partition: TopicPartition,
     pub offset: Offset,
-    /// Of the leader that wrote the message before `offset`; a client can tell with it that the log was cut off there.
+    /// Epoch of the leader that wrote the message before `offset`; with it a client detects that the log was truncated there.
     pub leader_epoch: Option<i32>,
-    /// What a group keeps beside a committed offset; empty: nothing.
+    /// Metadata of a committed offset; empty: none.
     pub metadata: String,
     pub error: Option<RDKafkaErrorCode>,
 }
@@ -30,7 +30,7 @@ impl OffsetEntry {
     }
 }
 
-/// What the list holds, whoever wrote it: metadata that is no UTF-8 is another program's, and read with replacement characters.
+/// The entries of the list. Metadata that is not UTF-8 was written by another program, and is read with replacement characters.
 pub fn entries(list: &TopicPartitionList) -> Vec<OffsetEntry> {
     let entry = |raw: &rd_kafka_topic_partition_t| {
         // SAFETY: `raw` is an entry of a list that is alive. Its topic is a C string, and its metadata as long as it says.
@@ -53,12 +53,12 @@ pub fn entries(list: &TopicPartitionList) -> Vec<OffsetEntry> {
     raw(list).iter().map(entry).collect()
 }
 
-/// The list that these entries make. Errors are not written.
+/// A list with these entries, without errors.
 pub fn list(entries: &[OffsetEntry]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(entries.len());
     for OffsetEntry { partition, offset, leader_epoch, metadata, .. } in entries {
         let mut element = list.add_partition(&partition.topic, partition.partition);
-        // Refused are only offsets that no broker gives: below zero.
+        // Only negative offsets are refused, which no broker returns.
         let _ = element.set_offset(*offset);
         if !metadata.is_empty() {
             element.set_metadata(metadata);
@@ -83,18 +83,18 @@ fn raw_mut(list: &mut TopicPartitionList) -> &mut [rd_kafka_topic_partition_t] {
     if list.count() == 0 {
         return &mut [];
     }
-    // SAFETY: as in `raw`, and nobody else has the list.
+    // SAFETY: as in `raw`, and the list is borrowed exclusively.
     unsafe { std::slice::from_raw_parts_mut((*list.ptr()).elems, list.count()) }
 }
 
-/// Of the leader that wrote the message; none where the broker does not say (Kafka before 2.1, old message formats).
+/// Epoch of the leader that wrote the message; `None` if the broker does not report it (Kafka before 2.1, old message formats).
 pub fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<i32> {
     // SAFETY: the message is alive.
     let epoch = unsafe { bindings::rd_kafka_message_leader_epoch(message.ptr()) };
     (epoch >= 0).then_some(epoch)
 }
 
-/// Where the log of a partition that is being read begins, as the last answer to a fetch said. Asks nobody.
+/// The beginning of a consumed partition's log, according to the last fetch response. Sends no request.
 pub fn known_begin<C: ClientContext>(client: &Client<C>, partition: &TopicPartition) -> Option<i64> {
     let topic = CString::new(&*partition.topic).ok()?;
     let (mut low, mut high) = (-1, -1);

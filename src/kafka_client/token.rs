@@ -1,7 +1,7 @@
 //! Tokens for the mechanism `OAUTHBEARER` (KIP-255), from a file or from an authorization server.
 //!
-//! librdkafka can ask such a server itself (KIP-768), but only when it is built with libcurl, which ours is not: it
-//! asks us instead, whenever a client is made and after 80 % of a token's life.
+//! librdkafka can query such a server itself (KIP-768), but only if it is built with libcurl, which ours is not. Instead it
+//! calls us, whenever a client is created and after 80 % of a token's lifetime.
 
 use std::error::Error;
 use std::fmt;
@@ -20,10 +20,10 @@ use crate::config::OauthSettings;
 use crate::redact::{self, Secret};
 use crate::tls;
 
-/// A request for a token as a whole. A consumer's thread does nothing else meanwhile.
+/// Timeout of a whole token request. It blocks a consumer's thread.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Life of a token that does not say when it ends: how often a file is read again, and a server asked.
+/// Lifetime of a token without an expiry: how often a file is read again, or a server queried.
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(300);
 
 /// Why there is no token. Names the setting and the next step, never the token or the secret.
@@ -42,8 +42,7 @@ fn error<T>(message: String) -> Result<T, TokenError> {
     Err(TokenError(message))
 }
 
-/// What a consumer knows of its current token. While that is good, a server that gives no new one is worth a line in
-/// the log, but no reason to be unready.
+/// A consumer's current token. While it is valid, a failed renewal is only logged, and does not make the worker unready.
 #[derive(Debug, Default)]
 pub struct Current {
     /// Milliseconds since the Unix epoch; 0 before the first token.
@@ -55,34 +54,34 @@ impl Current {
     pub fn had(&self, token: &OAuthToken) {
         self.until_ms.store(token.lifetime_ms, Ordering::Relaxed);
         if self.is_failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("there are new tokens for Kafka again");
+            tracing::info!("new tokens for Kafka are available again");
         }
     }
 
-    /// Whether there is no token any more; says once that there will be none.
+    /// Whether the token has expired. Logs a failed renewal once.
     pub fn failed(&self, why: &dyn fmt::Display) -> bool {
         let left = Duration::from_millis(u64::try_from(self.until_ms.load(Ordering::Relaxed)).unwrap_or_default());
         let Ok(left) = (UNIX_EPOCH + left).duration_since(SystemTime::now()) else { return true };
         if !self.is_failing.swap(true, Ordering::Relaxed) {
-            tracing::warn!(left_s = left.as_secs(), "no new token for Kafka: {why}; the last one is still good");
+            tracing::warn!(left_s = left.as_secs(), "no new token for Kafka: {why}; the last one is still valid");
         }
         false
     }
 }
 
-/// A new token, as the value of `sasl.oauthbearer.config` says. Blocks for at most 5 s; may be called from any thread.
+/// Gets a new token according to `sasl.oauthbearer.config`. Blocks for at most 5 s; may be called from any thread.
 ///
 /// # Errors
-/// No token file, an expired token, a server that is not there or refuses.
+/// No token file, an expired token, a server that is unavailable or refuses.
 pub fn blocking(property: Option<&str>) -> Result<OAuthToken, TokenError> {
     let Some(settings) = property.and_then(OauthSettings::from_property) else {
         return error(
-            "sasl.oauthbearer.config is set under [kafka.properties]; remove it, and say under [kafka.oauth] where \
-             tokens come from"
+            "sasl.oauthbearer.config is set under [kafka.properties]; remove it, and configure the token source under \
+            [kafka.oauth]"
                 .to_owned(),
         );
     };
-    // On a thread of its own: some of librdkafka's callbacks run where a runtime is entered already.
+    // On a separate thread, because some of librdkafka's callbacks run inside a runtime.
     let made = std::thread::Builder::new().name("kafka-token".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
@@ -97,10 +96,10 @@ pub fn blocking(property: Option<&str>) -> Result<OAuthToken, TokenError> {
     }
 }
 
-/// A new token.
+/// Gets a new token.
 ///
 /// # Errors
-/// As [`blocking`].
+/// See [`blocking`].
 pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, TokenError> {
     let now = SystemTime::now();
     let (found, lifetime) = match (&settings.token_file, &settings.token_url) {
@@ -113,7 +112,7 @@ pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, TokenError> {
     };
     let claims = Claims::of(&found);
     let end = match (lifetime, claims.expires()) {
-        // A token that was given this moment has not expired: it is the clock of this machine that is ahead.
+        // A token that was just issued has not expired: this machine's clock is ahead.
         (Some(lifetime), Some(expires)) if expires > now => expires.min(now + lifetime),
         (Some(lifetime), _) => now + lifetime,
         (None, Some(expires)) => expires,
@@ -123,11 +122,11 @@ pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, TokenError> {
         let ago = now.duration_since(end).unwrap_or_default().as_secs();
         let from = match &settings.token_file {
             Some(file) => format!(
-                "the token in kafka.oauth.token_file {file} has expired {ago} s ago; renew the file, and check this \
+                "the token in kafka.oauth.token_file {file} expired {ago} s ago; renew the file, and check this \
                  machine's clock"
             ),
             None => format!(
-                "the token that kafka.oauth.token_url gives has expired {ago} s ago; check the server, and this \
+                "the token from kafka.oauth.token_url expired {ago} s ago; check the server, and this \
                  machine's clock"
             ),
         };
@@ -145,15 +144,15 @@ async fn of_file(file: &str) -> Result<String, TokenError> {
         Ok(text) => text,
         Err(why) => {
             return error(format!(
-                "kafka.oauth.token_file {file} cannot be read: {why}; check the path and its rights"
+                "kafka.oauth.token_file {file} cannot be read: {why}; check the path and its permissions"
             ));
         }
     };
     match text.trim() {
         "" => error(format!("kafka.oauth.token_file {file} is empty; expected one token")),
         token if token.len() > ANSWER_BYTES_MAX || token.contains(|c: char| !c.is_ascii_graphic()) => error(format!(
-            "kafka.oauth.token_file {file} holds no token: found {} bytes with white space or other characters in \
-             them, expected one token (RFC 6750 §2.1)",
+            "kafka.oauth.token_file {file} contains no token: found {} bytes with white space or other characters, \
+            expected one token (RFC 6750 §2.1)",
             text.len()
         )),
         token => Ok(token.to_owned()),
@@ -224,7 +223,7 @@ async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, TokenEr
             Ok(Refused { error, .. }) => format!(" {error}"),
             Err(_) => String::new(),
         };
-        // A server that repeats what it was sent.
+        // The server may repeat what it was sent.
         let said = if secret.is_empty() { said } else { said.replace(secret, "REDACTED").replace(&basic, "REDACTED") };
         return error(format!(
             "the token endpoint {shown} answers HTTP {}{}; check kafka.oauth.client_id, kafka.oauth.client_secret and \
@@ -233,7 +232,7 @@ async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, TokenEr
             redact::cut(&said, 200)
         ));
     }
-    // The parser's own words may quote the token.
+    // The parser's error may quote the token.
     serde_json::from_slice(&body).map_err(|_| {
         TokenError(format!(
             "the token endpoint {shown} answers {} bytes without an access_token in JSON (RFC 6749 §5.1); check \
@@ -247,7 +246,7 @@ fn client(settings: &OauthSettings) -> Result<Client, TokenError> {
     let mut builder = Client::builder()
         .user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION")))
         .timeout(REQUEST_TIMEOUT)
-        // The secret goes where it is configured to go, and nowhere else.
+        // The secret is sent only to the configured server.
         .redirect(redirect::Policy::none());
     if let Some(file) = &settings.ca_file {
         let pem = tls::authority("kafka.oauth.ca_file", file).map_err(|found| TokenError(found.to_string()))?;
@@ -261,7 +260,7 @@ fn client(settings: &OauthSettings) -> Result<Client, TokenError> {
     })
 }
 
-/// What a JWT (RFC 7519) says of itself; nothing of a token that is none. The broker verifies it, not we.
+/// Claims of a JWT (RFC 7519); empty for other tokens. The broker verifies the token, we do not.
 #[derive(Default, Deserialize)]
 struct Claims {
     sub: Option<String>,
@@ -276,7 +275,7 @@ impl Claims {
     }
 
     fn expires(&self) -> Option<SystemTime> {
-        // Beyond what a clock can hold is as good as never.
+        // Beyond the range of the clock: it never expires.
         let seconds = self.exp?.clamp(0.0, 4e9);
         Some(UNIX_EPOCH + Duration::from_secs_f64(seconds))
     }

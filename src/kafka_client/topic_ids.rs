@@ -1,4 +1,4 @@
-//! What tells a topic from one of the same name that was deleted before it.
+//! Topic ids, which distinguish a topic from a deleted one with the same name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, c_char};
@@ -14,20 +14,20 @@ use rdkafka::metadata::MetadataBroker;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, bindings};
 
-/// By topic: its id as Kafka's tools write it (`kafka-topics --describe`), or `None` where the broker knows none (Kafka before
-/// 2.8). Topics that do not exist, or of which the broker tells nothing, are left out.
+/// Ids by topic, as Kafka's tools write them (`kafka-topics --describe`); `None` if the broker has no ids (Kafka before 2.8).
+/// Topics that do not exist, or that the broker does not describe, are missing.
 pub type TopicIds = BTreeMap<String, Option<Arc<str>>>;
 
-/// Asks a broker for the ids of `topics`, in one request. Waits for the answer for at most `timeout`.
+/// Queries a broker for the ids of `topics`, in one request. Waits at most `timeout` for the answer.
 ///
 /// # Errors
-/// No answer in time, or one that cannot be read.
+/// No answer in time, or an unreadable one.
 pub fn topic_ids<C: ClientContext>(
     client: &Client<C>,
     topics: &BTreeSet<&str>,
     timeout: Duration,
 ) -> Result<TopicIds, KafkaError> {
-    // librdkafka wants each name once and none empty; one with a zero byte is no topic's.
+    // librdkafka requires unique and non-empty names; no topic's name contains a zero byte.
     let names: Vec<CString> =
         topics.iter().filter(|topic| !topic.is_empty()).filter_map(|topic| CString::new(*topic).ok()).collect();
     if names.is_empty() {
@@ -42,15 +42,15 @@ pub fn topic_ids<C: ClientContext>(
     Ok(event.ids())
 }
 
-/// The controller, as far as one is known: librdkafka asks it of its own accord. Zero is what it says where there is none; a
-/// broker of that number is found in another way.
+/// The controller, if known: librdkafka queries it itself. It returns zero if there is none, so a broker with that id is found
+/// in another way.
 fn controller<C: ClientContext>(client: &Client<C>) -> Option<i32> {
-    // SAFETY: the client is alive; with no time to wait, only what is known already is told.
+    // SAFETY: the client is alive; with a timeout of zero only cached information is returned.
     let id = unsafe { bindings::rd_kafka_controllerid(client.native_ptr(), 0) };
     (id > 0).then_some(id)
 }
 
-/// A broker that is there now. None: as librdkafka likes.
+/// An available broker. `None`: librdkafka chooses.
 fn some_broker<C: ClientContext>(
     client: &Client<C>,
     topics: &BTreeSet<&str>,
@@ -69,7 +69,7 @@ fn failed(code: RDKafkaRespErr) -> KafkaError {
     KafkaError::AdminOp(RDKafkaErrorCode::from(code))
 }
 
-/// The queue that an answer comes to. It is of a client that outlives it, and what comes after it is gone is dropped.
+/// The queue for an answer. It belongs to a client that outlives it; answers after it is dropped are discarded.
 struct Request {
     queue: NonNull<bindings::rd_kafka_queue_t>,
 }
@@ -142,7 +142,7 @@ impl Drop for Request {
 struct Event(NonNull<bindings::rd_kafka_event_t>);
 
 impl Event {
-    /// The queue takes nothing but the answer, which may be that there is none.
+    /// The queue receives only the answer, which may be an error.
     fn checked(self) -> Result<Self, KafkaError> {
         // SAFETY: the event is alive.
         match unsafe { bindings::rd_kafka_event_error(self.0.as_ptr()) } {
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_is_away_is_an_error_in_time() {
-        // Port 1 of the loopback address: nobody listens there.
+        // Nothing listens on port 1 of the loopback address.
         let consumer = consumer("127.0.0.1:1");
         let asked = BTreeSet::from(["one"]);
         assert!(topic_ids(consumer.client(), &asked, Duration::from_millis(200)).is_err());

@@ -112,7 +112,7 @@ impl Body {
     /// Reads it to its end.
     ///
     /// # Errors
-    /// Permanent `media_too_large`, `media_empty`, `http_encoding_unsupported`, `encoding_damaged`; transient
+    /// Permanent `media_too_large`, `media_empty`, `http_encoding_unsupported`, `content_encoding_invalid`; transient
     /// `body_incomplete`, `body_stalled`, `fetch_timeout`; and the errors of `content`.
     pub(super) async fn read(
         mut self,
@@ -213,7 +213,7 @@ impl Body {
             slow = self.pace.window_bytes < PACE_BYTES_MIN;
             self.pace = Pace { came_at: self.pace.came_at, window_from: now, window_bytes: 0 };
         }
-        if (slow || idle >= self.bounds.idle_in_the_way) && self.reservation.is_in_the_way() {
+        if (slow || idle >= self.bounds.idle_in_the_way) && self.reservation.is_blocking_others() {
             let message = format!(
                 "{}: too little came after {so_far} bytes of the body while others waited for its memory \
                  (pipeline.media_in_flight_bytes_max)",
@@ -236,7 +236,7 @@ impl Body {
             }
             Trouble::Damaged => {
                 let message = format!("{url}: the body cannot be unpacked as its Content-Encoding says");
-                MediaError::new(MediaReason::EncodingDamaged, message)
+                MediaError::new(MediaReason::ContentEncodingInvalid, message)
             }
             Trouble::Incomplete => {
                 let message = format!("{url}: the packed body ends before its end");

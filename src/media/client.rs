@@ -131,7 +131,9 @@ impl MediaClient {
         match self.answer(url, None).await? {
             Fetch::Media(media) => Ok(media),
             // Adapters answer so only when they were given validators.
-            Fetch::Unchanged(_) => Err(MediaError::new(MediaReason::Unasked, "not modified, which was not asked for")),
+            Fetch::Unchanged(_) => {
+                Err(MediaError::new(MediaReason::NotModifiedUnexpected, "not modified, which was not asked for"))
+            }
         }
     }
 

@@ -69,7 +69,7 @@ fn sign(error: &MediaError) -> Sign {
         | R::DnsUnanswered
         | R::S3Unreachable
         | R::TlsCertificateUntrusted => Sign::Unreachable,
-        R::HttpMalformed | R::HttpPartial | R::HttpEncodingUnsupported | R::EncodingDamaged => Sign::Answers,
+        R::HttpMalformed | R::HttpPartial | R::HttpEncodingUnsupported | R::ContentEncodingInvalid => Sign::Answers,
         R::HttpNotFound
         | R::HttpGone
         | R::HttpForbidden
@@ -310,7 +310,10 @@ mod tests {
                     R::S3Unreachable,
                 ],
             ),
-            (Sign::Answers, vec![R::HttpPartial, R::HttpMalformed, R::HttpEncodingUnsupported, R::EncodingDamaged]),
+            (
+                Sign::Answers,
+                vec![R::HttpPartial, R::HttpMalformed, R::HttpEncodingUnsupported, R::ContentEncodingInvalid],
+            ),
             (
                 Sign::Serves,
                 vec![
@@ -336,7 +339,7 @@ mod tests {
                     R::BodyIncomplete,
                     R::BodyStalled,
                     R::FetchTimeout,
-                    R::Unasked,
+                    R::NotModifiedUnexpected,
                     R::FileFailed,
                     R::S3Timeout,
                     R::S3Failed,
@@ -365,13 +368,13 @@ mod tests {
                     R::S3CredentialsRefused,
                     R::S3AccountRefused,
                     R::S3RegionMissing,
-                    R::ResolverAway,
+                    R::ResolverUnavailable,
                     R::TlsTrustBroken,
                     R::SettingsInvalid,
                     R::ClientFailed,
-                    R::DescriptorsUsedUp,
-                    R::PortsUsedUp,
-                    R::MemoryUsedUp,
+                    R::FileDescriptorsExhausted,
+                    R::PortsExhausted,
+                    R::MemoryExhausted,
                     R::DiskFull,
                     R::DiskReadOnly,
                 ],
@@ -399,7 +402,7 @@ mod tests {
             R::HttpPartial,
             R::HttpMalformed,
             R::HttpEncodingUnsupported,
-            R::EncodingDamaged,
+            R::ContentEncodingInvalid,
             R::Empty,
             R::TooLarge,
             R::S3NoSuchKey,

@@ -153,7 +153,7 @@ impl Hosts {
 
     fn count(&self, counted: &mut Counted, now: Counted) {
         let before = std::mem::replace(counted, now);
-        for (state, was, is) in [("slowed", before.slowed, now.slowed), ("out", before.out, now.out)] {
+        for (state, was, is) in [("throttled", before.slowed, now.slowed), ("down", before.out, now.out)] {
             self.metrics.media_hosts(state, i64::from(is) - i64::from(was));
         }
     }
@@ -253,7 +253,7 @@ mod tests {
         drop(next.await);
         assert!(begun.elapsed() >= Duration::from_millis(25), "bounded by pause_max, and waited for");
         let shown = hosts.metrics.encode();
-        assert!(shown.contains("clipstream_media_hosts{state=\"slowed\"} 1"), "{shown}");
+        assert!(shown.contains("clipstream_media_hosts{state=\"throttled\"} 1"), "{shown}");
     }
 
     #[tokio::test]
@@ -277,10 +277,10 @@ mod tests {
         let error = hosts.acquire("a").await.done("a/2", refused()).unwrap_err();
         assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::ConnectFailed));
         assert!(error.message.starts_with("a is down; its messages are held"), "{}", error.message);
-        assert!(hosts.metrics.encode().contains("clipstream_media_hosts{state=\"out\"} 1"));
+        assert!(hosts.metrics.encode().contains("clipstream_media_hosts{state=\"down\"} 1"));
         assert_eq!(hosts.acquire("b").await.done("b/1", refused()).unwrap_err().class, Class::Transient);
         hosts.acquire("a").await.done("a/2", Ok(())).unwrap();
-        assert!(hosts.metrics.encode().contains("clipstream_media_hosts{state=\"out\"} 0"));
+        assert!(hosts.metrics.encode().contains("clipstream_media_hosts{state=\"down\"} 0"));
     }
     #[tokio::test]
     async fn many_hosts_that_cannot_be_reached_and_none_that_can_are_an_outage_of_the_network() {

@@ -190,7 +190,7 @@ impl HttpFetcher {
     async fn blame(&self, at: &Url, shown: &str, error: MediaError) -> MediaError {
         match error.reason {
             MediaReason::DnsUnanswered if self.names.is_away().await => {
-                http_error::resolver_away(shown, &error.message)
+                http_error::resolver_unavailable(shown, &error.message)
             }
             MediaReason::DnsFailed if self.names.denies_all().await => http_error::resolver_denies(shown),
             MediaReason::TlsCertificateUntrusted => self.trusted.blame(at, error).await,

@@ -18,8 +18,8 @@ use super::address::Refusal;
 use super::http_client::{ConnectTimeout, Malformed};
 use super::resolver::{AddressForbidden, NotResolved};
 use crate::domain::{Class, MediaReason};
-use crate::used_up::UsedUp;
-use crate::{redact, used_up};
+use crate::exhaustion::Exhausted;
+use crate::{exhaustion, redact};
 
 pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Duration>) -> MediaError {
     let found = format!("{shown}: HTTP {status}");
@@ -96,24 +96,24 @@ fn malformed(shown: &str, error: &(dyn StdError + 'static)) -> Option<MediaError
 
 /// What this process has used up is no host's fault, and no item's.
 pub(super) fn of_process(shown: &str, error: &(dyn StdError + 'static)) -> Option<MediaError> {
-    if let Some(used_up) = used_up::used_up(error) {
-        return Some(of_used_up(shown, used_up));
+    if let Some(exhausted) = exhaustion::exhausted(error) {
+        return Some(of_exhausted(shown, exhausted));
     }
     let io = redact::causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().filter(|io| is_no_address(io)));
     // The same number says that an address of IPv6 cannot be reached from here at all: then there are ports.
     io.filter(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).is_err()).map(|io| {
-        MediaError::new(MediaReason::PortsUsedUp, format!("{shown}: this machine has no local port left ({io})"))
+        MediaError::new(MediaReason::PortsExhausted, format!("{shown}: this machine has no local port left ({io})"))
     })
 }
 
-fn of_used_up(shown: &str, used_up: UsedUp) -> MediaError {
-    let reason = match used_up {
-        UsedUp::Descriptors => MediaReason::DescriptorsUsedUp,
-        UsedUp::Memory => MediaReason::MemoryUsedUp,
-        UsedUp::Disk => MediaReason::DiskFull,
-        UsedUp::ReadOnlyDisk => MediaReason::DiskReadOnly,
+fn of_exhausted(shown: &str, exhausted: Exhausted) -> MediaError {
+    let reason = match exhausted {
+        Exhausted::Descriptors => MediaReason::FileDescriptorsExhausted,
+        Exhausted::Memory => MediaReason::MemoryExhausted,
+        Exhausted::Disk => MediaReason::DiskFull,
+        Exhausted::ReadOnlyDisk => MediaReason::DiskReadOnly,
     };
-    MediaError::new(reason, format!("{shown}: {used_up}"))
+    MediaError::new(reason, format!("{shown}: {exhausted}"))
 }
 
 fn is_no_address(error: &io::Error) -> bool {
@@ -121,17 +121,17 @@ fn is_no_address(error: &io::Error) -> bool {
 }
 
 /// Nobody resolves any name.
-pub(super) fn resolver_away(shown: &str, why: &str) -> MediaError {
+pub(super) fn resolver_unavailable(shown: &str, why: &str) -> MediaError {
     let why = why.strip_prefix(shown).unwrap_or(why).trim_start_matches([':', ' ']);
     let message = format!("{shown}: the resolver does not answer, not for names that it knows either ({why})");
-    MediaError::new(MediaReason::ResolverAway, message)
+    MediaError::new(MediaReason::ResolverUnavailable, message)
 }
 
 /// No name exists any more.
 pub(super) fn resolver_denies(shown: &str) -> MediaError {
     let message =
         format!("{shown}: the resolver says that the host's name does not exist, and the same of names that it knew");
-    MediaError::new(MediaReason::ResolverAway, message)
+    MediaError::new(MediaReason::ResolverUnavailable, message)
 }
 
 /// The policy does not let the host or its address be connected to.

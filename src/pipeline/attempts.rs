@@ -183,7 +183,7 @@ fn is_shared(failure: &Failure) -> bool {
     !matches!(failure.stage, Stage::Decode | Stage::Fetch | Stage::Embed)
 }
 
-/// Whether this process lacks something that every item needs, whatever its neighbours do (`used_up`).
+/// Whether this process lacks something that every item needs, whatever its neighbours do (`exhaustion`).
 fn is_own(failure: &Failure) -> bool {
     matches!(failure.fault.reason, AnyReason::Media(reason) if reason.is_of_process())
 }

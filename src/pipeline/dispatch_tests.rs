@@ -178,7 +178,7 @@ impl Handler for FakeHandler {
         self.buried.lock().unwrap().push(letter.message.position.offset);
         self.letters.lock().unwrap().push(letter.clone());
         self.changed.notify_waiters();
-        if letter.failure.fault.class == Class::Transient { Sent::PutOff } else { Sent::DeadLetter }
+        if letter.failure.fault.class == Class::Transient { Sent::RetryScheduled } else { Sent::DeadLetter }
     }
 }
 

@@ -22,7 +22,7 @@ impl<H: Handler> Dispatcher<H> {
                 self.running_bytes = self.running_bytes.saturating_sub(whole.message.memory_bytes());
                 match sent {
                     Some(Sent::DeadLetter) => self.settle(&whole, &Outcome::DeadLettered(failure)),
-                    Some(Sent::PutOff) => self.settle(&whole, &Outcome::PutOff(failure)),
+                    Some(Sent::RetryScheduled) => self.settle(&whole, &Outcome::RetryScheduled(failure)),
                     None => self.leave(&whole),
                 }
                 self.release(&whole);
@@ -176,7 +176,7 @@ impl<H: Handler> Dispatcher<H> {
         if let Outcome::DeadLettered(Failure { stage, fault }) = outcome {
             tracing::warn!(%position, %stage, class = %fault.class, reason = fault.reason.as_str(), "dead letter: {fault}");
         }
-        if let Outcome::PutOff(Failure { stage, fault }) = outcome {
+        if let Outcome::RetryScheduled(Failure { stage, fault }) = outcome {
             tracing::debug!(%position, %stage, reason = fault.reason.as_str(), "put off: {fault}");
         }
         self.progress.settle(matches!(outcome, Outcome::DeadLettered(_)));

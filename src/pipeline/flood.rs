@@ -161,7 +161,7 @@ mod tests {
     fn what_is_put_off_to_a_retry_topic_is_no_letter() {
         let mut gate = gate(1, 1);
         let Outcome::DeadLettered(failure) = dead(Class::Transient) else { unreachable!() };
-        (0..20).for_each(|_| gate.settled(&Outcome::PutOff(failure.clone())));
+        (0..20).for_each(|_| gate.settled(&Outcome::RetryScheduled(failure.clone())));
         assert_eq!(gate.flood(), None);
     }
 

@@ -89,7 +89,7 @@ mod tests {
                 | StoreReason::Limited
                 | StoreReason::Rejected
                 | StoreReason::TooLarge
-                | StoreReason::PointTwice
+                | StoreReason::DuplicatePoint
                 | StoreReason::IntegerTooLarge
                 | StoreReason::FilterInvalid
                 | StoreReason::PathInvalid
@@ -99,7 +99,7 @@ mod tests {
                 | StoreReason::Unsupported
                 | StoreReason::VersionUnsupported
                 | StoreReason::Failed
-                | StoreReason::Refuses
+                | StoreReason::WritesRefused
                 | StoreReason::Full
                 | StoreReason::IndexMissing
                 | StoreReason::AnswerInvalid
@@ -118,7 +118,7 @@ mod tests {
                 | StoreReason::FilesUnusable
                 | StoreReason::FormatUnknown
                 | StoreReason::Panicked
-                | StoreReason::CloseHangs
+                | StoreReason::CloseTimeout
                 | StoreReason::ReaderGone
                 | StoreReason::WriterGone => Load::Unknown,
             };

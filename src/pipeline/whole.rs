@@ -165,7 +165,7 @@ fn rank(outcome: &Outcome) -> u8 {
         Outcome::Stale => 2,
         Outcome::Deleted => 3,
         Outcome::Indexed => 4,
-        Outcome::DeadLettered(_) | Outcome::PutOff(_) => 5,
+        Outcome::DeadLettered(_) | Outcome::RetryScheduled(_) => 5,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Nothing secret leaves through a log line, an error, a payload or a dead letter.
+//! Redaction: keeps secrets out of logs, errors, payloads and dead letters.
 
 mod path;
 mod query;
@@ -8,30 +8,31 @@ use std::error::Error;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-/// Longest URL or value that is quoted in a message, in characters.
+/// Longest quoted URL or value, in characters.
 const QUOTED_CHARS_MAX: usize = 200;
 
-/// `url` without anything that may grant access, cut to a quotable length: what is stored, logged and put into dead letters.
+/// `url` without anything that may grant access, cut to a quotable length: the form that is stored, logged and added to dead
+/// letters.
 ///
-/// - Userinfo and fragment go, and what in the path says that it is a secret.
-/// - Of the query only what is known to be harmless stays (sizes, formats, S3's version); no list of bad names can be complete.
-///   Values of names that are known to sign become `REDACTED`. All other parameters, names included, become one `redacted=` with
-///   a hash of them, so that two URLs that differ there are still told apart.
-/// - `data:` URLs keep only their media type. What cannot be parsed is cut at the first `?`, `#` or `@`, whatever it is.
+/// - Userinfo, fragment and recognisable secrets in the path are removed.
+/// - Only harmless parts of the query stay (sizes, formats, S3's version), because no list of secret names can be complete.
+///   Values of known signature parameters become `REDACTED`. All other parameters, with their names, become one `redacted=` with
+///   a hash of them, so that two URLs that differ there remain distinguishable.
+/// - `data:` URLs keep only their media type. Text that cannot be parsed is cut at the first `?`, `#` or `@`.
 pub fn url(url: &str) -> String {
     let url = url.trim();
     if url.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("data:")) {
         return data_url(url);
     }
-    // Without `//` after its scheme it has no user info that could be taken out (`joe:pw@host` is such a one).
+    // Without `//` after the scheme, user info is not recognised (for example `joe:pw@host`).
     let Some(mut parsed) = Url::parse(url).ok().filter(|parsed| !parsed.cannot_be_a_base()) else {
         let tail = url.rsplit('@').next().unwrap_or_default();
         let tail = tail.split(['?', '#']).next().unwrap_or_default();
-        // A path of this machine is shown as it is.
+        // A local path is shown unchanged.
         let shown = if url.contains(':') || url.starts_with("//") { path::shown(tail, true) } else { tail.to_owned() };
         return cut(&shown, QUOTED_CHARS_MAX);
     };
-    // Both fail only on URLs that cannot carry userinfo at all.
+    // Both fail only for URLs that cannot have userinfo.
     let _ = parsed.set_username("");
     let _ = parsed.set_password(None);
     parsed.set_fragment(None);
@@ -48,21 +49,20 @@ pub fn url(url: &str) -> String {
 
 fn data_url(url: &str) -> String {
     let head = url.split([',', ';']).next().unwrap_or_default();
-    // What does not look like a type may be the data.
+    // Text that does not look like a media type may be data.
     let is_type = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '+' | '-');
     let kind = &head["data:".len()..];
     let known = head.len() < url.len() && kind.len() <= 40 && kind.contains('/') && kind.chars().all(is_type);
     format!("{},…({} bytes)", if known { head } else { &head[.."data:".len()] }, url.len())
 }
 
-/// Whether two URLs of which [`url()`] shows the same as of this one are the same: nothing was left out of it but what its hash
-/// stands for.
+/// Whether another URL with the same redacted form ([`url()`]) is the same URL: nothing was removed except what the hash covers.
 pub fn shows_all(url: &str) -> bool {
     let shown = self::url(url);
     if is_cut(&shown) || shown.contains("REDACTED") {
         return false;
     }
-    // Elsewhere, `url`'s idea of the same path need not be the server's.
+    // For other schemes, the `url` crate and the server may normalise paths differently.
     shown == url
         || Url::parse(url).is_ok_and(|parsed| {
             let web = matches!(parsed.scheme(), "http" | "https");
@@ -70,25 +70,25 @@ pub fn shows_all(url: &str) -> bool {
         })
 }
 
-/// Whether [`cut`] has cut something off.
+/// Whether [`cut`] has shortened the text.
 pub fn is_cut(text: &str) -> bool {
     text.ends_with('…')
 }
 
-/// Tells secrets apart without showing them: 48 bits of their SHA-256. Whoever can guess the secret can confirm it; keys and
+/// Distinguishes secrets without showing them: 48 bits of their SHA-256. A guess of the secret could be confirmed, but keys and
 /// signatures cannot be guessed.
 fn hash(secret: &str) -> String {
     Sha256::digest(secret.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The innermost cause of an error, in words and without URLs: outer layers only repeat what a message says already.
+/// The innermost cause of an error, as text without URLs. Outer layers only repeat the message.
 pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     let last = causes(error).last().map(ToString::to_string).unwrap_or_default();
     cut(&last, 200)
 }
 
-/// `error` and its causes. An `io::Error` counts as caused by what it wraps, which its own `source` skips; rustls and
-/// the HTTP client hand their errors over in such wrappings.
+/// `error` and its causes. An `io::Error` counts as caused by the error that it wraps, which its own `source` skips; rustls and
+/// the HTTP client wrap their errors this way.
 pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
         match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
@@ -98,8 +98,8 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
-/// At most `chars` characters of `text`, with `…` where something was cut. What nobody would see (control characters, a byte
-/// order mark, zero-width characters, blanks that are not the common one) is escaped, and counts as what it is written as.
+/// At most `chars` characters of `text`, with `…` if it was cut. Invisible characters (control characters, byte order marks,
+/// zero-width characters, blanks other than the space) are escaped, and count with the length of their escape.
 pub fn cut(text: &str, chars: usize) -> String {
     let (mut out, mut left) = (String::new(), chars);
     for c in text.chars() {
@@ -119,8 +119,8 @@ pub fn cut(text: &str, chars: usize) -> String {
     out
 }
 
-/// Whether a person sees nothing of `c`, or a common blank instead of it: controls, other blanks, and Unicode's
-/// `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt), which has the marks of byte order, direction and width.
+/// Whether `c` is invisible or looks like a space: control characters, other blanks, and Unicode's
+/// `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt), which includes byte order, direction and zero-width marks.
 pub fn is_invisible(c: char) -> bool {
     let ignorable = matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -130,8 +130,8 @@ pub fn is_invisible(c: char) -> bool {
     ignorable || c.is_control() || (c != ' ' && c.is_whitespace())
 }
 
-/// As [`cut`], for text of somebody else that may hold URLs: it ends where the first one begins (`:/`, or an escape that
-/// may be one), because nothing tells a password from the rest in text that may be broken.
+/// Like [`cut`], for external text that may contain URLs. It ends before the first URL (`:/`, or an escape that may be one),
+/// because passwords cannot be recognised in text that may be malformed.
 pub fn excerpt(text: &str, chars: usize) -> String {
     let url = [":/", ":\\", "\\u"].iter().filter_map(|start| text.find(start)).min();
     match url {
@@ -140,7 +140,7 @@ pub fn excerpt(text: &str, chars: usize) -> String {
     }
 }
 
-/// A secret from configuration: has no `Display`, and its `Debug` shows nothing.
+/// A secret from the configuration. It has no `Display`, and its `Debug` output is redacted.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -232,7 +232,7 @@ mod tests {
                 "https://res.example/demo/image/upload/REDACTED/a.jpg",
             ),
             ("https://c.example/sig/abc123/a.jpg", "https://c.example/sig/REDACTED/a.jpg"),
-            // Days and content hashes are no secrets.
+            // Dates and content hashes are not secrets.
             ("s3://bucket/date=2026-11-29/a.jpg", "s3://bucket/date=2026-11-29/a.jpg"),
             (
                 "https://c.example/9f86d081884c7d659a2feaa0c55ad015/a.jpg",

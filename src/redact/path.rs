@@ -1,14 +1,14 @@
-//! What is shown of a URL's path. Most secrets there cannot be told from names; these can.
+//! Redaction of URL paths. Most secrets in a path look like ordinary names; these are recognisable.
 
 use super::hash;
 
-/// Parts of a path behind which a secret follows.
+/// Path parts that are followed by a secret.
 const BEFORE_SECRETS: [&str; 7] = ["auth", "hmac", "jwt", "sig", "signature", "sign", "token"];
-/// A part that is as long and as mixed is a key or a signature (imgproxy and its kin: 43 characters).
+/// A mixed part of at least this length is a key or a signature (imgproxy and similar: 43 characters).
 const OPAQUE_CHARS_MIN: usize = 32;
 
-/// `path` without what says that it is a secret. `on_web`: and without what looks like a key or a signature; names of buckets
-/// and folders may look so.
+/// `path` without recognisable secrets. `on_web`: also without parts that look like a key or a signature; names of buckets and
+/// folders may look like that.
 pub(super) fn shown(path: &str, on_web: bool) -> String {
     let mut before = "";
     let parts: Vec<String> = path
@@ -28,7 +28,7 @@ pub(super) fn shown(path: &str, on_web: bool) -> String {
     parts.join("/")
 }
 
-/// `name=value` of secret names, also several of them (`;jsessionid=1`, `exp=1~hmac=2`).
+/// Redacts `name=value` of secret names, also several in one part (`;jsessionid=1`, `exp=1~hmac=2`).
 fn assignments(part: &str) -> String {
     if !part.contains('=') {
         return part.to_owned();
@@ -49,7 +49,7 @@ fn assignments(part: &str) -> String {
     out
 }
 
-/// Fewer names than in a query: `key=` and `code=` are folders of many a data set.
+/// Fewer names than in a query: `key=` and `code=` are folders in many data sets.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["hmac", "password", "secret", "sessionid", "signature", "token"].iter().any(|part| name.contains(part))
@@ -62,7 +62,7 @@ fn is_token(part: &str) -> bool {
     jwt || (part.len() > 6 && part.starts_with("s--") && part.ends_with("--"))
 }
 
-/// Upper case, lower case and digits without a word's or a file's dot: nobody's name.
+/// Upper case, lower case and digits without a dot: not an ordinary name.
 fn is_opaque(part: &str) -> bool {
     let has = |what: fn(&u8) -> bool| part.as_bytes().iter().any(what);
     part.len() >= OPAQUE_CHARS_MIN

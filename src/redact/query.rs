@@ -1,11 +1,11 @@
-//! What is shown of a URL's query.
+//! Redaction of URL queries.
 
 use url::form_urlencoded::{Serializer, parse};
 
 use super::hash;
 
 /// Query parameters that grant access or sign a request (S3, GCS, Azure SAS, CloudFront, plain tokens). Compared in
-/// lower case, by prefix or whole. A URL that is signed anew is the same as before, so their values count for nothing.
+/// lower case, by prefix or as a whole. A URL with a new signature is the same URL, so their values are ignored.
 const SECRET_PREFIXES: [&str; 3] = ["x-amz-", "x-goog-", "x-oss-"];
 const SECRET: [&str; 33] = [
     "__gda__",
@@ -43,15 +43,14 @@ const SECRET: [&str; 33] = [
     "token",
 ];
 
-/// Parameters by which picture servers are asked for a size, a quality or a shape. Their values are shown where they look
-/// like that.
+/// Parameters of image servers for size, quality or shape. Their values are shown if they look like that.
 const NUMBERS: [&str; 9] = ["dpr", "h", "height", "maxheight", "maxwidth", "q", "quality", "w", "width"];
 const WORDS: [&str; 8] = ["auto", "crop", "fit", "fm", "format", "mode", "resize", "size"];
 
-/// Of S3: names a version, and opens nothing.
+/// S3's version id, which grants no access.
 const VERSION: &str = "versionId";
 
-/// `query` with harmless parameters as they are, those that sign without their value, and a hash of all others.
+/// `query` with unchanged harmless parameters, signature parameters without their value, and a hash of all others.
 pub(super) fn shown(query: &str) -> String {
     let mut shown = Serializer::new(String::new());
     let mut hidden = Serializer::new(String::new());
@@ -81,7 +80,7 @@ fn is_harmless(name: &str, value: &str) -> bool {
     if NUMBERS.contains(&lower.as_str()) {
         return value.len() <= 6 && value.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     }
-    // Words that people write: short, and letters only or digits with their sign.
+    // Ordinary words: short, and only letters, or digits with a sign.
     WORDS.contains(&lower.as_str())
         && value.len() <= 16
         && value.split([',', '-', '_', 'x', ':']).all(|part| {

@@ -20,13 +20,13 @@ impl Backoff {
         Self { base, cap, attempt: 0 }
     }
 
-    /// Attempts that `next_wait` was asked for so far.
+    /// Number of calls of `next_wait` so far.
     pub fn attempts(&self) -> u32 {
         self.attempt
     }
 
-    /// How long to wait before the next attempt: at least what the other side asked for (`Retry-After`), but never
-    /// beyond the cap, so that a hostile header cannot park a message.
+    /// How long to wait before the next attempt: at least what the other side requested (`Retry-After`), but never beyond the cap,
+    /// so that a hostile header cannot block a message.
     pub fn next_wait(&mut self, retry_after: Option<Duration>) -> Duration {
         let ceiling = self.base.saturating_mul(1u32.checked_shl(self.attempt).unwrap_or(u32::MAX)).min(self.cap);
         self.attempt = self.attempt.saturating_add(1);

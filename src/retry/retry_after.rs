@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which counts from `now`; a date in the past is no wait.
+/// Parses `Retry-After` (RFC 9110 §10.2.3): seconds, or a date relative to `now`; a date in the past means no wait.
 /// `None` for anything else.
 pub fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();

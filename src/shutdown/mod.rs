@@ -1,7 +1,7 @@
-//! Stopping in order, within a bound: the first signal drains, the second forces exit, and whatever hangs, the process ends.
+//! Bounded shutdown: the first signal drains, the second forces exit, and the process ends even if something hangs.
 //!
-//! The bound is a sum whose parts are each kept where they belong: [`stop_max`]. An orchestrator that waits longer than
-//! that before it kills never has to.
+//! The bound is the sum of the bounds of all parts: [`stop_max`]. An orchestrator with a longer grace period never has to kill
+//! the process.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 /// After the drain: the last commit, and leaving the consumer group.
 pub const LEAVE_GROUP_MAX: Duration = Duration::from_secs(15);
-/// Then: the embedded store writes everything down.
+/// Then: the embedded store flushes.
 pub const STORE_CLOSE_MAX: Duration = Duration::from_secs(10);
-/// Then: the towers' runs under way end.
+/// Then: runs of the towers that are in progress end.
 pub const TOWERS_CLOSE_MAX: Duration = Duration::from_secs(5);
-/// Last: threads that nobody waits for any more.
+/// Last: remaining threads.
 pub const THREADS_END_MAX: Duration = Duration::from_secs(1);
 
-/// The longest time from the first signal to the end of the process, where work in flight may take `drain`
+/// The longest time from the first signal to the end of the process; `drain` is the time for work in flight
 /// (`pipeline.drain_deadline_ms`).
 pub fn stop_max(drain: Duration) -> Duration {
     drain + after_drain()
@@ -28,7 +28,7 @@ fn after_drain() -> Duration {
     LEAVE_GROUP_MAX + STORE_CLOSE_MAX + TOWERS_CLOSE_MAX + THREADS_END_MAX
 }
 
-/// Cloned into whatever must notice that the process is asked to stop.
+/// A shutdown request. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     drain: CancellationToken,
@@ -40,9 +40,9 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Listens for SIGTERM and SIGINT for as long as the process lives, on a thread of its own: a scheduler that stands still
-    /// does not keep it from ending. `overdue` ends the process where it does not end by itself: [`stop_max`] after the first
-    /// signal (`drain`; none: however long it takes), what remains without a drain after the second, at the third.
+    /// Listens for SIGTERM and SIGINT as long as the process runs, on a separate thread, so that a hanging scheduler cannot keep
+    /// the process from ending. `overdue` ends the process if it does not end by itself: [`stop_max`] after the first signal (with
+    /// this `drain`; `None`: no limit), the same without the drain after the second, and at once at the third.
     pub fn listen(&self, drain: Option<Duration>, overdue: impl FnOnce(&str) + Send + 'static) -> std::io::Result<()> {
         let (this, (listening, heard)) = (self.clone(), mpsc::sync_channel(1));
         let obey = move || {
@@ -65,7 +65,7 @@ impl Shutdown {
         heard.recv().map_err(std::io::Error::other)?
     }
 
-    /// `most` from the first signal to the end, `least` from the second.
+    /// `most`: bound from the first signal to the end; `least`: from the second.
     async fn obey(
         self,
         mut signal: impl AsyncFnMut(),
@@ -126,7 +126,7 @@ impl Signals {
     }
 }
 
-/// Whether `event` came within `most`; none: it is waited for however long it takes.
+/// Whether `event` came within `most`; `None`: waits without a limit.
 async fn within(most: Option<Duration>, event: impl Future<Output = ()>) -> bool {
     match most {
         Some(most) => tokio::time::timeout(most, event).await.is_ok(),
@@ -153,7 +153,7 @@ mod tests {
         shutdown.forced().await;
     }
 
-    /// What a process that does not end by itself is ended with, after so many signals.
+    /// The message with which a hanging process is ended after this many signals.
     async fn ended_with(signals: usize, most: Option<Duration>, least: Duration) -> String {
         let (mut left, told) = (signals, RefCell::new(String::new()));
         let signal = async || {

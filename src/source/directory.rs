@@ -13,11 +13,11 @@ use super::lines::{EPOCH, advance, assigned};
 use super::{Demand, Source, SourceError, SourceEvent};
 use crate::domain::{Message, Position, SourceReason, TopicPartition};
 
-/// Files that are taken for pictures whatever is in them: one that is none is a failure.
+/// Files with these extensions count as pictures whatever their content; if one is not, its message fails.
 const PICTURE_EXTENSIONS: [&str; 11] =
     ["jpg", "jpeg", "jpe", "jfif", "pjpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
-/// What systems keep beside pictures: thumbnails of NAS boxes and Windows, wastebaskets, the other half of a Mac's archive. In
-/// lower case. Names that begin with a dot are hidden as well.
+/// System files and folders: thumbnails of NAS boxes and Windows, trash folders, resource forks of macOS archives. In lower
+/// case. Names that begin with a dot are hidden as well.
 const HIDDEN: [&str; 10] = [
     "@eadir",
     "@recycle",
@@ -30,25 +30,25 @@ const HIDDEN: [&str; 10] = [
     "system volume information",
     "thumbs.db",
 ];
-/// Of a file whose name does not tell what it is, how much is looked at.
+/// How much of a file without a picture's extension is inspected.
 const HEAD_BYTES: u64 = 1024;
 /// Paths that the walk may be ahead of the pipeline.
 const AHEAD_MAX: usize = 256;
 
-/// What is walked, and how.
+/// Options of a walk.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
-    /// Hidden files and folders, too.
+    /// Include hidden files and folders.
     pub hidden: bool,
-    /// Whether a file that begins with these bytes is a picture that can be read; else what it is, in words.
+    /// Whether a file that begins with these bytes is a supported picture; otherwise what it is, in words.
     pub sniff: fn(&[u8]) -> Result<(), &'static str>,
 }
 
-/// Every picture below a directory, in the order of names, as an upsert whose id is the relative path.
-/// Offset = number of the picture from 0. Symbolic links are followed, loops are not.
+/// Every picture below a directory, ordered by name, as an upsert whose id is the relative path.
+/// Offset = number of the picture from 0. Symbolic links are followed, except loops.
 ///
-/// A file is a picture by its extension or by its content. Hidden files and folders are left out: names that begin with a dot,
-/// and those that systems make (`HIDDEN`).
+/// A file is a picture by its extension or by its content. Hidden files and folders are skipped: names that begin with a dot,
+/// and system files (`HIDDEN`).
 #[derive(Debug)]
 pub struct DirectorySource {
     name: Arc<str>,
@@ -57,7 +57,7 @@ pub struct DirectorySource {
     number: i64,
     announced: bool,
     ended: bool,
-    left_out: LeftOut,
+    skipped: SkippedFiles,
     committed: Arc<AtomicI64>,
 }
 
@@ -65,17 +65,17 @@ impl DirectorySource {
     /// Starts the walk; call it within a tokio runtime.
     ///
     /// # Errors
-    /// When `root` is not a directory that can be read.
+    /// If `root` is not a readable directory.
     pub fn new(root: &Path, walk: Walk) -> Result<Self, SourceError> {
         let fatal = |why: String| {
             SourceError::new(SourceReason::FileUnreadable, format!("{:?}: {why}", root.to_string_lossy()))
-                .hint("give a directory that can be read")
+                .hint("give a readable directory")
         };
         let absolute = root.canonicalize().map_err(|error| fatal(error.to_string()))?;
         std::fs::read_dir(&absolute).map_err(|error| fatal(error.to_string()))?;
         let (send, pictures) = mpsc::channel(AHEAD_MAX);
-        let left_out = LeftOut::default();
-        let walker = Walker { root: absolute.clone(), walk, left_out: left_out.clone() };
+        let skipped = SkippedFiles::default();
+        let walker = Walker { root: absolute.clone(), walk, skipped: skipped.clone() };
         tokio::task::spawn_blocking(move || walker.run(&send));
         Ok(Self {
             name: root.to_string_lossy().into(),
@@ -84,17 +84,17 @@ impl DirectorySource {
             number: 0,
             announced: false,
             ended: false,
-            left_out,
+            skipped,
             committed: Arc::default(),
         })
     }
 
-    /// What is left out; goes on counting after the source is handed over.
-    pub fn left_out(&self) -> LeftOut {
-        self.left_out.clone()
+    /// The skipped files. They are still counted after the source is handed over.
+    pub fn skipped(&self) -> SkippedFiles {
+        self.skipped.clone()
     }
 
-    /// The number of the first picture that is not settled yet; goes on counting after the source is handed over.
+    /// The number of the first unsettled picture. It is still updated after the source is handed over.
     pub fn committed(&self) -> Arc<AtomicI64> {
         self.committed.clone()
     }
@@ -103,11 +103,11 @@ impl DirectorySource {
 struct Walker {
     root: PathBuf,
     walk: Walk,
-    left_out: LeftOut,
+    skipped: SkippedFiles,
 }
 
 impl Walker {
-    /// Ends early when nobody takes the pictures any more.
+    /// Ends early when the receiver is dropped.
     fn run(&self, send: &Sender<PathBuf>) {
         let mut entries = WalkDir::new(&self.root).follow_links(true).sort_by_file_name().into_iter();
         while let Some(entry) = entries.next() {
@@ -120,7 +120,7 @@ impl Walker {
             };
             let is_folder = entry.file_type().is_dir();
             if !self.walk.hidden && entry.depth() > 0 && is_hidden(&entry) {
-                self.left_out.add("hidden", self.shown(entry.path(), is_folder));
+                self.skipped.add("hidden", self.shown(entry.path(), is_folder));
                 if is_folder {
                     entries.skip_current_dir();
                 }
@@ -129,19 +129,19 @@ impl Walker {
             if is_folder {
                 continue;
             }
-            let kind = if entry.file_type().is_file() { self.kind(entry.path()) } else { Err("no regular file") };
+            let kind = if entry.file_type().is_file() { self.kind(entry.path()) } else { Err("not a regular file") };
             match kind {
                 Ok(()) => {
                     if send.blocking_send(entry.into_path()).is_err() {
                         return;
                     }
                 }
-                Err(kind) => self.left_out.add(kind, self.shown(entry.path(), false)),
+                Err(kind) => self.skipped.add(kind, self.shown(entry.path(), false)),
             }
         }
     }
 
-    /// Whether a file is a picture; else what it is.
+    /// Whether a file is a picture; otherwise what it is.
     fn kind(&self, path: &Path) -> Result<(), &'static str> {
         let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
         if extension.is_some_and(|e| PICTURE_EXTENSIONS.contains(&e.as_str())) {
@@ -149,21 +149,21 @@ impl Walker {
         }
         let mut head = Vec::new();
         let read = std::fs::File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
-        read.map_err(|_| LeftOut::UNREADABLE)?;
+        read.map_err(|_| SkippedFiles::UNREADABLE)?;
         (self.walk.sniff)(&head)
     }
 
-    /// Links in a circle, dangling links, folders that may not be read.
+    /// Link loops, dangling links, unreadable folders.
     fn failed(&self, error: &walkdir::Error) {
         let path = error.path().unwrap_or(&self.root);
         let is_dangling = || path.is_symlink() && !path.exists();
         let kind = match error.loop_ancestor() {
             Some(_) => "link to a folder above it",
-            None if is_dangling() => "link to nothing",
-            None => LeftOut::UNREADABLE,
+            None if is_dangling() => "dangling link",
+            None => SkippedFiles::UNREADABLE,
         };
-        tracing::warn!(%error, "left out");
-        self.left_out.add(kind, self.shown(path, false));
+        tracing::warn!(%error, "skipped");
+        self.skipped.add(kind, self.shown(path, false));
     }
 
     fn shown(&self, path: &Path, is_folder: bool) -> String {
@@ -178,29 +178,29 @@ fn is_hidden(entry: &DirEntry) -> bool {
     name.as_encoded_bytes().first() == Some(&b'.') || is_listed
 }
 
-/// What a walk has left out, by kind. Clones share it.
+/// What a walk has skipped, by kind. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct LeftOut(Arc<Mutex<Vec<LeftOutKind>>>);
+pub struct SkippedFiles(Arc<Mutex<Vec<SkippedFileKind>>>);
 
-/// Files and folders (each one, whatever is in it) that were left out for one reason.
+/// Files and folders (each counts as one) that were skipped for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOutKind {
-    /// `hidden`, [`LeftOut::UNREADABLE`], or what the file is.
+pub struct SkippedFileKind {
+    /// `hidden`, [`SkippedFiles::UNREADABLE`], or what the file is.
     pub kind: &'static str,
     pub count: u64,
     /// The first ones, as paths relative to the directory.
     pub examples: Vec<String>,
 }
 
-impl LeftOut {
-    /// What may be a picture, and could not be looked at.
+impl SkippedFiles {
+    /// May be a picture, but could not be read.
     pub const UNREADABLE: &str = "unreadable";
     const EXAMPLES_MAX: usize = 3;
 
     fn add(&self, kind: &'static str, path: String) {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = kinds.iter().position(|k| k.kind == kind).unwrap_or_else(|| {
-            kinds.push(LeftOutKind { kind, count: 0, examples: Vec::new() });
+            kinds.push(SkippedFileKind { kind, count: 0, examples: Vec::new() });
             kinds.len() - 1
         });
         kinds[at].count += 1;
@@ -210,7 +210,7 @@ impl LeftOut {
     }
 
     /// The kinds so far, the most frequent first.
-    pub fn kinds(&self) -> Vec<LeftOutKind> {
+    pub fn kinds(&self) -> Vec<SkippedFileKind> {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         kinds.sort_by(|a, b| b.count.cmp(&a.count).then(a.kind.cmp(b.kind)));
         kinds
@@ -249,7 +249,7 @@ impl Source for DirectorySource {
             };
             let Some(value) = upsert(&self.root, &picture) else {
                 // Cannot happen for what a walk from an absolute root finds; said rather than lost.
-                self.left_out.add(LeftOut::UNREADABLE, picture.display().to_string());
+                self.skipped.add(SkippedFiles::UNREADABLE, picture.display().to_string());
                 continue;
             };
             let offset = self.number;
@@ -311,8 +311,8 @@ mod tests {
         messages.iter().map(|m| m["id"].as_str().unwrap_or_default()).collect()
     }
 
-    fn left_out(source: &DirectorySource) -> Vec<(&'static str, u64, String)> {
-        let kinds = source.left_out().kinds();
+    fn skipped(source: &DirectorySource) -> Vec<(&'static str, u64, String)> {
+        let kinds = source.skipped().kinds();
         kinds.into_iter().map(|k| (k.kind, k.count, k.examples.join(" "))).collect()
     }
 
@@ -342,9 +342,9 @@ mod tests {
         let expected = [
             ("plain text", 2, "no_extension notes.txt"),
             ("link to a folder above it", 1, "b/up"),
-            ("link to nothing", 1, "dangling.png"),
+            ("dangling link", 1, "dangling.png"),
         ];
-        assert_eq!(left_out(&source), expected.map(|(kind, count, examples)| (kind, count, examples.to_owned())));
+        assert_eq!(skipped(&source), expected.map(|(kind, count, examples)| (kind, count, examples.to_owned())));
     }
 
     #[tokio::test]
@@ -368,11 +368,11 @@ mod tests {
         }
         let mut source = DirectorySource::new(&root, WALK).expect("the folder is there");
         assert_eq!(ids(&drain(&mut source).await), ["a.jpg", "b/c.jpg", "eaDir/d.jpg"]);
-        assert_eq!(left_out(&source), [("hidden", 8, "#recycle/ .DS_Store ._a.jpg".to_owned())]);
+        assert_eq!(skipped(&source), [("hidden", 8, "#recycle/ .DS_Store ._a.jpg".to_owned())]);
 
         let mut source = DirectorySource::new(&root, Walk { hidden: true, ..WALK }).expect("the folder is there");
         assert_eq!(drain(&mut source).await.len(), 11);
-        assert_eq!(left_out(&source), []);
+        assert_eq!(skipped(&source), []);
     }
 
     #[tokio::test]

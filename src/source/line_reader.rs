@@ -1,5 +1,5 @@
-//! Lines of text from anywhere, as UTF-8: byte order marks, UTF-16 and UTF-32, and every kind of line end are understood;
-//! what is no text at all is refused with what it is.
+//! Reads lines of text as UTF-8. Accepts byte order marks, UTF-16 and UTF-32, and all line endings. A file that is not text
+//! is refused, and the error says what it is.
 
 use std::io;
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::domain::SourceReason;
 use crate::encoding::{Encoding, Transcoder};
 use crate::redact;
 
-/// A longer line is not read into memory.
+/// Longer lines are not read into memory.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How much of such a line is kept.
 const LINE_BYTES_KEPT: usize = 4 * 1024;
-/// Of the beginning, looked at as a whole before the first line is handed out. Less where a line ends before.
+/// How much of the beginning is inspected before the first line is returned. Less if a line ends before.
 const HEAD_BYTES: usize = 256;
 
-/// That many tell an encoding.
+/// Bytes needed to detect the encoding.
 const ENCODING_BYTES: usize = 8;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -28,7 +28,7 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
     pub number: i64,
-    /// Without its end; not blank. Of a line that was too long the beginning, and a note that says so.
+    /// Without its line ending; not blank. A line that is too long is cut, with a note.
     pub text: Vec<u8>,
 }
 
@@ -37,23 +37,23 @@ pub struct LineReader {
     name: String,
     reader: Pin<Box<dyn AsyncBufRead + Send>>,
     pub(super) line_bytes_max: usize,
-    /// Read, and not yet taken apart, from `taken` on. UTF-8.
+    /// Text that is not split into lines yet, from `taken` on. UTF-8.
     text: Vec<u8>,
     taken: usize,
-    /// Whether the beginning was looked at.
+    /// Whether the beginning was inspected.
     begun: bool,
     at_end: bool,
     transcoder: Option<Transcoder>,
     line: Vec<u8>,
-    /// Bytes of the line that were not kept.
+    /// Bytes of the line that were dropped.
     left_out: usize,
-    /// The line before ended in a carriage return, whose line feed may follow.
+    /// The previous line ended with a carriage return, so a line feed may follow.
     after_return: bool,
     number: i64,
 }
 
 impl LineReader {
-    /// `name`: of the input, for errors.
+    /// `name`: the input's name in errors.
     pub fn new(name: &str, reader: impl AsyncBufRead + Send + 'static) -> Self {
         Self {
             name: name.to_owned(),
@@ -83,10 +83,10 @@ impl LineReader {
         Self::new("stdin", BufReader::new(tokio::io::stdin()))
     }
 
-    /// Reads the beginning, unless it was read.
+    /// Inspects the beginning, unless it was inspected.
     ///
     /// # Errors
-    /// For what cannot be read, and for what is no text of lines, such as a compressed file.
+    /// If the input cannot be read, or is not lines of text, such as a compressed file.
     pub async fn begin(&mut self) -> Result<(), SourceError> {
         while !self.begun {
             let (chunk, name) = (self.reader.fill_buf().await, &self.name);
@@ -124,7 +124,7 @@ impl LineReader {
         }
     }
 
-    /// More of the text, once all of it is taken apart.
+    /// Reads more text once all of it is split.
     async fn fill(&mut self) -> Result<(), SourceError> {
         self.begin().await?;
         if self.taken < self.text.len() || self.at_end {
@@ -148,7 +148,7 @@ impl LineReader {
         loop {
             self.fill().await?;
             if self.taken == self.text.len() && !self.at_end {
-                // Half a character of another encoding.
+                // An incomplete character of another encoding.
                 continue;
             }
             let at_end = self.at_end && self.taken == self.text.len();
@@ -175,7 +175,7 @@ impl LineReader {
             }
             let mut text = std::mem::take(&mut self.line);
             if std::mem::take(&mut self.left_out) > 0 {
-                // Not JSON any more, whatever the beginning was: decoding names it, and the dead letter shows why.
+                // The cut line is no longer JSON: decoding rejects it, and the dead letter shows why.
                 text.extend_from_slice(format!("… (cut: longer than {} bytes)", self.line_bytes_max).as_bytes());
             }
             let number = self.number;
@@ -196,7 +196,7 @@ fn unreadable(name: &str, error: io::Error) -> SourceError {
         .caused_by(error)
 }
 
-/// What a file is that cannot be a message per line, by its beginning, and what to do with it.
+/// The kind of a file that cannot be one message per line, by its beginning, and a hint.
 fn no_lines(head: &[u8]) -> Option<(String, &'static str)> {
     let unpack = "unpack it, for example gzip -dc FILE | clipstream index -";
     let pictures = "give the folder of the pictures";
@@ -233,11 +233,11 @@ fn no_lines(head: &[u8]) -> Option<(String, &'static str)> {
     Some((kind.to_owned(), next))
 }
 
-/// The first one that is not blank, if it ends.
+/// The first line that is not blank, if it is complete.
 fn first_line(head: &[u8]) -> Option<&[u8]> {
     let mut lines = head.split(|b| matches!(b, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
     let line = lines.find(|line| !line.is_empty())?;
-    // What is behind the last line end may go on.
+    // The text after the last line ending may be incomplete.
     lines.next().map(|_| line)
 }
 

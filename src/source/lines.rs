@@ -9,7 +9,7 @@ use super::line_reader::{Line, LineReader};
 use super::{Demand, Source, SourceError, SourceEvent};
 use crate::domain::{Message, Position, TopicPartition};
 
-/// Finite sources have one assignment, for good.
+/// Finite sources have a single assignment.
 pub(super) const EPOCH: u64 = 1;
 
 /// JSON Lines from a file or a pipe: one message per line, without key; blank lines are skipped.
@@ -40,7 +40,7 @@ impl LinesSource {
     }
 
     /// # Errors
-    /// When the file cannot be opened, or is by its beginning no text of lines.
+    /// If the file cannot be opened, or its beginning is not lines of text.
     pub async fn open(path: &Path) -> Result<Self, SourceError> {
         let mut lines = LineReader::open(path).await?;
         lines.begin().await?;
@@ -52,7 +52,7 @@ impl LinesSource {
         Self::of("stdin", LineReader::stdin())
     }
 
-    /// The number of the first line that is not settled yet; goes on counting after the source is handed over.
+    /// The number of the first unsettled line. It is still updated after the source is handed over.
     pub fn committed(&self) -> Arc<AtomicI64> {
         self.committed.clone()
     }
@@ -81,7 +81,7 @@ pub(super) fn assigned(name: &Arc<str>) -> SourceEvent {
     SourceEvent::Assigned { epoch: EPOCH, partitions }
 }
 
-/// Takes the highest offset over.
+/// Stores the highest offset.
 pub(super) fn advance(committed: &AtomicI64, offsets: &[(TopicPartition, i64)]) {
     for (_, offset) in offsets {
         committed.fetch_max(*offset, Ordering::AcqRel);

@@ -1,5 +1,5 @@
-//! Port: where messages come from. A source hands out messages in order per partition and takes back, per partition,
-//! the offset up to which everything is settled.
+//! Port: sources of messages. A source delivers messages in order per partition and receives, per partition, the offset up to
+//! which everything is settled.
 
 mod directory;
 mod kafka;
@@ -12,30 +12,30 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-pub use self::directory::{DirectorySource, LeftOut, LeftOutKind, Walk};
+pub use self::directory::{DirectorySource, SkippedFileKind, SkippedFiles, Walk};
 pub use self::kafka::{KafkaFound, KafkaSource, Removed};
 pub use self::line_reader::{Line, LineReader};
 pub use self::lines::LinesSource;
 pub use self::produce::{ProduceError, Producer, ensure_topics};
-pub use self::trials::{Trials, Tried};
+pub use self::trials::{TrialOutcome, Trials};
 
 use crate::domain::{Fault, Message, SourceReason, TopicPartition};
 
-/// What a source tells the pipeline.
+/// Events from a source to the pipeline.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all events are messages")]
 pub enum SourceEvent {
-    /// Comes before the first message of the partitions in this epoch. An earlier epoch of one of them, if there was any, is
-    /// over: nothing of it counts any more (the partition came back, its topic was made anew, or its log was cut off).
+    /// Comes before the first message of the partitions in this epoch. It ends an earlier epoch of these partitions, whose messages
+    /// no longer count (the partition came back, its topic was recreated, or its log was truncated).
     Assigned {
         epoch: u64,
         partitions: Vec<TopicPartition>,
     },
     Message(Message),
-    /// Others will get these partitions: take no more of their messages, finish what is in flight, then complete the
+    /// Other members will get these partitions: take no more of their messages, finish what is in flight, then complete the
     /// revocation. The source releases the partitions when it is completed, dropped, or past the drain deadline.
     Revoking(Revocation),
-    /// Others have these partitions already; nothing of them can be committed any more.
+    /// Other members own these partitions already; nothing can be committed for them.
     Lost {
         partitions: Vec<TopicPartition>,
     },
@@ -43,7 +43,7 @@ pub enum SourceEvent {
     End,
 }
 
-/// Partitions that are about to go, and the way to say that their work is finished.
+/// Partitions that are being revoked, and the channel to report that their work is finished.
 #[derive(Debug)]
 pub struct Revocation {
     pub partitions: Vec<TopicPartition>,
@@ -57,14 +57,14 @@ impl Revocation {
         (Self { partitions, reply }, completed)
     }
 
-    /// Whether the source released the partitions without waiting any longer.
+    /// Whether the source has released the partitions without waiting.
     pub fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
 
     /// `offsets`: per partition the next offset to consume (one past the last settled one).
     pub fn complete(self, offsets: Vec<(TopicPartition, i64)>) {
-        // The source may be past its deadline and gone; then there is nobody left to tell.
+        // The source may be past its deadline and closed.
         let _ = self.reply.send(offsets);
     }
 }
@@ -80,31 +80,30 @@ pub enum Demand {
 #[async_trait]
 pub trait Source: Send {
     /// The next event. Control events come before messages. Cancel-safe: nothing is lost when the future is dropped.
-    /// After `End`, waits for ever on `Messages`.
+    /// After `End`, waits forever on `Messages`.
     async fn next(&mut self, demand: Demand) -> Result<SourceEvent, SourceError>;
 
-    /// Records progress: per partition the next offset to consume. Returns once the source has taken it over;
-    /// an error means that it may be offered again, never that work is lost.
+    /// Records progress: the next offset to consume, per partition. Returns once the source has accepted it. After an error it
+    /// may be offered again; no work is lost.
     async fn commit(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), SourceError>;
 
-    /// No more messages of these partitions are wanted for now, and of all others they are: what was said before does not count
-    /// any more. What was read already still comes. A source that has one partition only need not heed it: it is asked for
-    /// nothing but control events then.
+    /// Sets the partitions to pause for now; all others resume. It replaces the previous set. Messages that were already read
+    /// still come. A source with a single partition may ignore it: it is then asked only for control events.
     fn hold_back(&mut self, _partitions: &BTreeSet<TopicPartition>) {}
 
-    /// Messages behind, per partition, as last known: high watermark minus position.
+    /// Lag per partition, as last known: high watermark minus position.
     fn lag(&self) -> Vec<(TopicPartition, i64)> {
         Vec::new()
     }
 
-    /// Says, before [`Source::close`], that the pipeline ends because of what it was given: a stage broke, or a model does not
-    /// work any more. Where the source counts how often that happens, it counts.
+    /// Reports, before [`Source::close`], that the pipeline ends because of its messages: a stage broke, or a model no longer
+    /// works. A source that counts crashes counts this as one.
     fn failed(&mut self) {}
 
-    /// Leaves in order (for Kafka: commits what was taken over and leaves the group).
+    /// Closes the source (for Kafka: commits the accepted offsets and leaves the group).
     async fn close(self: Box<Self>) -> Result<(), SourceError>;
 }
 
-/// Why a source cannot go on: wrong topic, refused credentials, unreadable file. `Transient`: a call failed that may succeed
-/// later, for example a commit while the coordinator moves.
+/// Why a source cannot continue: wrong topic, refused credentials, unreadable file. `Transient`: a failed call that may
+/// succeed later, for example a commit while the coordinator moves.
 pub type SourceError = Fault<SourceReason>;

@@ -1,4 +1,4 @@
-//! The other direction: messages to a topic, for the `produce` verb, the demo and tests.
+//! Produces messages to a topic, for the `produce` verb, the demo and tests.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,23 +17,22 @@ use crate::domain::Finding;
 use crate::kafka_client;
 use crate::redact;
 
-/// Waiting time when librdkafka's queue is full, before the next attempt.
+/// Wait before the next attempt when librdkafka's queue is full.
 const QUEUE_WAIT: Duration = Duration::from_millis(5);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Names the topic and what the broker said.
+/// Names the topic and the broker's error.
 pub type ProduceError = Finding;
 
-/// Sends messages with many in flight; cheap to clone. Idempotent and `acks=all`: what is acknowledged is stored once,
-/// in the order of `send` per key.
+/// Sends messages with many in flight; cheap to clone. Idempotent with `acks=all`: acknowledged messages are stored once, per
+/// key in the order of `send`.
 #[derive(Clone)]
 pub struct Producer {
     producer: FutureProducer<Noting>,
     noted: Noted,
 }
 
-/// Why the brokers do not let us in, in librdkafka's words with the next step. A delivery only says that its time ran
-/// out.
+/// Why the brokers refuse this client, in librdkafka's words, with a hint. A failed delivery only reports a timeout.
 type Noted = Arc<Mutex<Option<Finding>>>;
 
 struct Noting {
@@ -81,11 +80,11 @@ impl Producer {
             .map_err(|error| kafka_client::creation_error(&error))
     }
 
-    /// Takes the message over, waiting while the queue is full, and returns what becomes of it: partition and offset
-    /// once all in-sync replicas have it. The delivery goes on whether or not the result is awaited.
+    /// Queues the message, waiting while the queue is full, and returns its delivery: partition and offset once all in-sync
+    /// replicas have it. The delivery continues whether or not the result is awaited.
     ///
     /// # Errors
-    /// Outer: the message cannot be sent at all (too large, unknown topic). Inner: the broker did not take it.
+    /// Outer: the message cannot be sent at all (too large, unknown topic). Inner: the broker did not accept it.
     pub async fn send(
         &self,
         topic: &str,
@@ -96,10 +95,10 @@ impl Producer {
         self.send_to(topic, None, key, value, headers).await
     }
 
-    /// Like [`Producer::send`], to this partition; none: the one that the key belongs to.
+    /// Like [`Producer::send`], to this partition; `None`: the partition of the key.
     ///
     /// # Errors
-    /// As [`Producer::send`].
+    /// See [`Producer::send`].
     pub async fn send_to(
         &self,
         topic: &str,
@@ -141,7 +140,7 @@ impl Producer {
     /// Waits until everything sent so far is delivered or refused.
     ///
     /// # Errors
-    /// When that takes longer than `timeout`.
+    /// If that takes longer than `timeout`.
     pub async fn flush(&self, timeout: Duration) -> Result<(), ProduceError> {
         let producer = self.producer.clone();
         let flushed = tokio::task::spawn_blocking(move || {
@@ -160,24 +159,27 @@ fn refused(topic: &str, error: &KafkaError, noted: &Noted) -> ProduceError {
     if code == Some(RDKafkaErrorCode::MessageTimedOut)
         && let Some(why) = noted.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
     {
-        return Finding { message: format!("topic {topic:?} does not take a message: {}", why.message), ..why.clone() };
+        return Finding {
+            message: format!("topic {topic:?} does not accept a message: {}", why.message),
+            ..why.clone()
+        };
     }
     let hint = match code {
         Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => "create the topic",
-        Some(RDKafkaErrorCode::UnknownPartition) => "the topic has fewer partitions than it had",
+        Some(RDKafkaErrorCode::UnknownPartition) => "the topic has fewer partitions than before",
         Some(RDKafkaErrorCode::MessageSizeTooLarge) => "make the message smaller, or raise the topic's limit",
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "grant this user WRITE on the topic",
-        _ => "check kafka.brokers and that they are up",
+        _ => "check kafka.brokers and that they are running",
     };
     let what = code.map_or_else(|| error.to_string(), |code| code.to_string());
-    ProduceError::new(format!("topic {topic:?} does not take a message: {}", redact::cut(&what, 300))).hint(hint)
+    ProduceError::new(format!("topic {topic:?} does not accept a message: {}", redact::cut(&what, 300))).hint(hint)
 }
 
-/// Creates the topics that are missing, with the brokers' default replication. Those that exist stay as they are.
+/// Creates missing topics with the brokers' default replication. Existing topics are not changed.
 /// (librdkafka's mock cluster has no admin requests; create topics there through `MockCluster::create_topic`.)
 ///
 /// # Errors
-/// A broker that cannot be reached or that refuses a topic; names each.
+/// No broker is reachable, or it refuses a topic; names each.
 pub async fn ensure_topics(settings: &KafkaSettings, topics: &[&str], partitions: i32) -> Result<(), ProduceError> {
     let admin = kafka_client::admin(settings).await?;
     // -1: the broker's `default.replication.factor` (KIP-464).
@@ -185,7 +187,8 @@ pub async fn ensure_topics(settings: &KafkaSettings, topics: &[&str], partitions
         topics.iter().map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))).collect();
     let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT)).operation_timeout(Some(ADMIN_TIMEOUT));
     let answers = admin.create_topics(&wanted, &options).await.map_err(|error| {
-        ProduceError::new(format!("topics cannot be created: {error}")).hint("check kafka.brokers and that they are up")
+        ProduceError::new(format!("topics cannot be created: {error}"))
+            .hint("check kafka.brokers and that they are running")
     })?;
     let refused: Vec<String> = answers
         .into_iter()

@@ -1,22 +1,22 @@
-//! Where a message is tried that may be what ends processes.
+//! Trials: a message that may crash the worker is tried in another process.
 
 use tokio::sync::oneshot;
 
 use crate::domain::{Failure, Message};
 
-/// A place apart, where a message that ends its process ends nothing else.
+/// Runs messages in a separate process, so that a crash there does not end the worker.
 pub trait Trials: Send + Sync {
-    /// Begins a trial and returns at once. Dropping the receiver gives it up.
-    fn begin(&self, message: &Message) -> oneshot::Receiver<Tried>;
+    /// Starts a trial and returns at once. Dropping the receiver cancels it.
+    fn begin(&self, message: &Message) -> oneshot::Receiver<TrialOutcome>;
 }
 
-/// What came of a trial.
+/// The result of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tried {
-    /// The message was worked on as far as its vectors, or failed as messages do. Either comes again where it counts.
-    Survived,
-    /// Nothing is known of the message: what is known to be good could not be done either, or others ended the trial.
-    Unknown,
-    /// It ended every process that it was given to, none of which had anything else to do.
-    Condemned(Failure),
+pub enum TrialOutcome {
+    /// The message was processed as far as its vectors, or failed in an ordinary way. The worker will see the same result.
+    Passed,
+    /// The trial says nothing about the message: known good inputs failed as well, or the process was killed from outside.
+    Inconclusive,
+    /// Every process that got the message crashed while it was working on nothing else.
+    Poison(Failure),
 }

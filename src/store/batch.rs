@@ -55,7 +55,7 @@ impl<'a> Batch<'a> {
         for write in writes {
             if !ids.insert(write.id()) {
                 let message = format!("a batch has two writes of point {}; expected one per point", write.id());
-                return Err(StoreError::new(StoreReason::PointTwice, message));
+                return Err(StoreError::new(StoreReason::DuplicatePoint, message));
             }
             match write {
                 Write::Upsert(Point { id, vectors, kept, payload, record }) => {
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn two_writes_of_one_point_are_refused() {
         let error = Batch::new(&[patch("a", json!({})), patch("a", json!({}))], Guard::Off).unwrap_err();
-        assert_eq!(error.reason, StoreReason::PointTwice);
+        assert_eq!(error.reason, StoreReason::DuplicatePoint);
         assert!(Batch::new(&[patch("a", json!({})), patch("b", json!({}))], Guard::Off).is_ok());
     }
 

@@ -9,12 +9,12 @@ pub enum Component {
     /// The process itself, while it starts and stops.
     Worker,
     Kafka,
-    /// What the broker removed before it was read.
+    /// Messages that the broker removed before they were read.
     KafkaSkipped,
-    /// Whatever holds messages in a stage.
+    /// An outage that holds messages in a stage.
     Stage(Stage),
     Commit,
-    /// Messages that do not move.
+    /// Messages that are not settled for too long.
     InFlight,
 }
 
@@ -44,7 +44,7 @@ impl From<Stage> for Component {
     }
 }
 
-/// In order of name, as they are listed.
+/// Ordered by name, as they are listed.
 impl Ord for Component {
     fn cmp(&self, other: &Self) -> Ordering {
         self.as_str().cmp(other.as_str())

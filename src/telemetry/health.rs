@@ -6,18 +6,18 @@ use super::component::Component;
 use super::liveness::{Liveness, Pulse};
 use crate::domain::AnyReason;
 
-/// At most one line about a component in this time, its end aside.
+/// At most one line per component in this time, except for the end of an outage.
 const REMINDER: Duration = Duration::from_secs(60);
-/// Of `telemetry.hung_after_ms`, where nobody sets it.
+/// Default of `telemetry.hung_after_ms`.
 const HUNG_AFTER: Duration = Duration::from_millis(crate::config::HUNG_AFTER_MS);
 
-/// Why the process is not ready, by component (ready when nothing is listed), and what it has to say of itself when it is.
+/// The reasons why the process is not ready, by component (ready if there are none), and notes that are shown when it is.
 ///
-/// It is also the one place that logs outages: a line when one begins, one a minute while any lasts, one when it ends,
-/// however many messages meet it and however often they try. One that comes and goes in quick succession is a line a minute.
-/// Components that are out for the same reason (the store, for those that read it and those that write to it) are one outage.
+/// It is also the only place that logs outages: a line when one begins, one a minute while any lasts, and one when it ends,
+/// however many messages and attempts are affected. A flapping outage is logged once a minute. Components with the same
+/// reason (for example reads and writes of the store) are one outage.
 ///
-/// And it knows whether the process is alive: whether all that must move still moves.
+/// It also knows whether the process is alive, that is, whether everything that must make progress does.
 #[derive(Clone, Debug)]
 pub struct Health {
     state: Arc<Mutex<State>>,
@@ -29,46 +29,46 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct State {
     unready: BTreeMap<Component, Reason>,
-    spoken: BTreeMap<Component, Spoken>,
+    logged: BTreeMap<Component, LogState>,
 }
 
 #[derive(Debug)]
 struct Reason {
-    /// Of an outage.
+    /// The reason of an outage; `None` while starting or stopping.
     code: Option<AnyReason>,
     why: String,
     since: Instant,
 }
 
-/// What the log knows of a component.
+/// What was logged about a component.
 #[derive(Clone, Copy, Debug)]
-struct Spoken {
+struct LogState {
     at: Instant,
-    /// A begin was logged, and its end is owed.
-    begun: bool,
+    /// A begin was logged, and its end was not.
+    is_open: bool,
     /// Begins since `at` that were not logged.
-    unsaid: u64,
+    suppressed: u64,
 }
 
 impl State {
-    /// Other components that are out for this reason.
+    /// Other components with the same reason.
     fn others(&self, component: Component, code: AnyReason) -> impl Iterator<Item = Component> {
         let others =
             self.unready.iter().filter(move |(other, reason)| **other != component && reason.code == Some(code));
         others.map(|(other, _)| *other)
     }
 
-    fn is_begun(&self, component: Component) -> bool {
-        self.spoken.get(&component).is_some_and(|spoken| spoken.begun)
+    fn is_logged(&self, component: Component) -> bool {
+        self.logged.get(&component).is_some_and(|logged| logged.is_open)
     }
 
-    /// The component's end is that of an outage that began elsewhere.
-    fn inherit(&mut self, component: Component, since: Instant) {
+    /// The component takes over an outage that began in another one, and will log its end.
+    fn take_over(&mut self, component: Component, since: Instant) {
         if let Some(reason) = self.unready.get_mut(&component) {
             reason.since = reason.since.min(since);
         }
-        if let Some(spoken) = self.spoken.get_mut(&component) {
-            spoken.begun = true;
+        if let Some(logged) = self.logged.get_mut(&component) {
+            logged.is_open = true;
         }
     }
 }
@@ -84,34 +84,34 @@ impl Health {
         Self::default()
     }
 
-    /// What has not moved for this long makes the process count as dead; zero: never. To be called before anything is watched.
+    /// Sets the time without progress after which the process counts as hung; zero: never. Call it before [`Self::watch`].
     pub fn hung_after(self, bound: Duration) -> Self {
         Self { liveness: Liveness::new(bound), ..self }
     }
 
-    /// Watches something that must move.
+    /// Watches a thread or task that must make progress.
     pub fn watch(&self, pulse: Pulse) {
         self.liveness.watch(pulse);
     }
 
-    /// Looks at all that is watched, `passed` after the last look.
+    /// Checks all pulses, `passed` after the last check.
     pub(super) fn look(&self, passed: Duration) {
         self.liveness.look(passed);
     }
 
     /// # Errors
-    /// Why the process must be restarted: what does not move any more, and since when.
+    /// Why the process must be restarted: what hangs, and since when.
     pub fn live(&self) -> Result<(), String> {
         self.liveness.check()
     }
 
-    /// With another minute, for tests that let an hour pass.
+    /// With a shorter minute, for tests.
     #[cfg(test)]
     pub(crate) fn with_reminder(reminder: Duration) -> Self {
         Self { reminder, ..Self::default() }
     }
 
-    /// Part of the process's own life (starting, stopping), which is not an outage and not logged here.
+    /// Marks a component as unready while the process starts or stops. This is not an outage and is not logged here.
     pub fn unready(&self, component: Component, why: impl Into<String>) {
         self.lock().unready.insert(component, Reason { code: None, why: why.into(), since: Instant::now() });
     }
@@ -121,7 +121,7 @@ impl Health {
         self.lock().unready.remove(&component);
     }
 
-    /// An outage begins or goes on. `reason`: a short stable code.
+    /// An outage begins or continues. `reason`: a short stable code.
     pub fn outage(&self, component: impl Into<Component>, reason: impl Into<AnyReason>, why: impl Into<String>) {
         self.outage_at(component.into(), reason.into(), why.into(), Instant::now());
     }
@@ -132,15 +132,15 @@ impl Health {
             (known.code, known.why) = (Some(reason), why);
             return;
         }
-        let spoken = state.spoken.get(&component).copied();
-        let is_known = state.others(component, reason).any(|other| state.is_begun(other));
-        let news = !is_known && spoken.is_none_or(|spoken| now.duration_since(spoken.at) >= self.reminder);
-        let spoken = match spoken {
-            Some(spoken) if !news && !is_known => Spoken { unsaid: spoken.unsaid + 1, ..spoken },
-            _ => Spoken { at: now, begun: news, unsaid: 0 },
+        let logged = state.logged.get(&component).copied();
+        let is_known = state.others(component, reason).any(|other| state.is_logged(other));
+        let is_new = !is_known && logged.is_none_or(|logged| now.duration_since(logged.at) >= self.reminder);
+        let logged = match logged {
+            Some(logged) if !is_new && !is_known => LogState { suppressed: logged.suppressed + 1, ..logged },
+            _ => LogState { at: now, is_open: is_new, suppressed: 0 },
         };
-        state.spoken.insert(component, spoken);
-        let line = news.then(|| why.clone());
+        state.logged.insert(component, logged);
+        let line = is_new.then(|| why.clone());
         state.unready.insert(component, Reason { code: Some(reason), why, since: now });
         drop(state);
         if let Some(why) = line {
@@ -157,33 +157,34 @@ impl Health {
         let component = component.into();
         let mut state = self.lock();
         let Some(reason) = state.unready.remove(&component) else { return };
-        let said = state.spoken.get_mut(&component).is_some_and(|spoken| std::mem::replace(&mut spoken.begun, false));
-        // The same outage goes on elsewhere: its end is said there.
-        let heir = reason.code.filter(|_| said).and_then(|code| state.others(component, code).next());
-        if let Some(heir) = heir {
-            state.inherit(heir, reason.since);
+        let was_logged =
+            state.logged.get_mut(&component).is_some_and(|logged| std::mem::replace(&mut logged.is_open, false));
+        // The same outage continues in another component, which logs its end.
+        let successor = reason.code.filter(|_| was_logged).and_then(|code| state.others(component, code).next());
+        if let Some(successor) = successor {
+            state.take_over(successor, reason.since);
             return;
         }
         drop(state);
-        if said {
+        if was_logged {
             let lasted_ms = reason.since.elapsed().as_millis() as u64;
             tracing::info!(component = component.as_str(), lasted_ms, "outage is over");
         }
     }
 
-    /// Says once a minute what is still in the way. To be called more often than that. `in_flight`: messages held;
-    /// `settled`: those that are done.
+    /// Logs once a minute what is still unready. Call it more often than that. `in_flight`: messages held; `settled`:
+    /// messages done.
     pub fn remind(&self, in_flight: usize, settled: u64) {
         self.remind_at(in_flight, settled, Instant::now());
     }
 
     fn remind_at(&self, in_flight: usize, settled: u64, now: Instant) {
         let mut state = self.lock();
-        let State { unready, spoken } = &mut *state;
-        let is_due = |spoken: &Spoken| now.duration_since(spoken.at) >= self.reminder;
+        let State { unready, logged } = &mut *state;
+        let is_due = |logged: &LogState| now.duration_since(logged.at) >= self.reminder;
         let mut lines = Vec::new();
-        if spoken.iter().any(|(component, spoken)| is_due(spoken) && unready.contains_key(component)) {
-            // All that is in the way, in one line.
+        if logged.iter().any(|(component, logged)| is_due(logged) && unready.contains_key(component)) {
+            // All causes in one line.
             let (mut components, mut whys, mut codes) = (Vec::new(), Vec::new(), BTreeSet::new());
             for (component, reason) in unready.iter().filter(|(_, reason)| reason.code.is_some()) {
                 components.push(component.as_str());
@@ -191,14 +192,14 @@ impl Health {
                 if is_first {
                     whys.push(reason.why.as_str());
                 }
-                spoken.insert(*component, Spoken { at: now, begun: is_first, unsaid: 0 });
+                logged.insert(*component, LogState { at: now, is_open: is_first, suppressed: 0 });
             }
             lines.push((components.join(", "), format!("still unready: {}", whys.join("; and "))));
         }
-        for (component, spoken) in spoken.iter_mut().filter(|(_, spoken)| is_due(spoken) && spoken.unsaid > 0) {
-            let line = format!("ready now, unready {} more times in the last minute", spoken.unsaid);
+        for (component, logged) in logged.iter_mut().filter(|(_, logged)| is_due(logged) && logged.suppressed > 0) {
+            let line = format!("ready now, unready {} more times in the last minute", logged.suppressed);
             lines.push((component.as_str().to_owned(), line));
-            *spoken = Spoken { at: now, begun: false, unsaid: 0 };
+            *logged = LogState { at: now, is_open: false, suppressed: 0 };
         }
         drop(state);
         for (component, line) in lines {
@@ -210,24 +211,24 @@ impl Health {
         self.lock().unready.is_empty()
     }
 
-    /// Component and reason, in order of name; empty when ready.
+    /// Components and reasons, ordered by name; empty when ready.
     pub fn reasons(&self) -> Vec<(Component, String)> {
         self.lock().unready.iter().map(|(component, reason)| (*component, reason.why.clone())).collect()
     }
 
-    /// What is told of `subject` from now on, when ready: for example what a model runs on.
+    /// Sets the note about `subject` that is shown when ready, for example what a model runs on.
     pub fn note(&self, subject: impl Into<String>, text: impl Into<String>) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.into(), text.into());
     }
 
-    /// Subject and text, in order of subject.
+    /// Subjects and texts, ordered by subject.
     pub fn notes(&self) -> Vec<(String, String)> {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.iter().map(|(subject, text)| (subject.clone(), text.clone())).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the maps whole: nothing in a critical section can fail half way.
+        // A panic leaves the maps consistent: nothing in a critical section can fail half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn components_out_for_the_same_reason_are_one_outage_and_what_is_in_the_way_is_one_line_a_minute() {
+    fn components_out_for_the_same_reason_are_one_outage_and_the_reminder_is_one_line_a_minute() {
         let (health, log, start) = (Health::new(), LogLines::start(), Instant::now());
         for second in 0..600 {
             let now = start + Duration::from_secs(second);

@@ -1,9 +1,9 @@
-//! `/metrics`, `/livez` and `/readyz` over HTTP, on a thread and a scheduler of their own: what is asked whether the process is
-//! alive must answer when nothing else does.
+//! `/metrics`, `/livez` and `/readyz` over HTTP, on their own thread and scheduler, so that a liveness probe is answered even
+//! if everything else hangs.
 //!
-//! Bounded, because the port may be open to many: [`CONNECTIONS_MAX`] connections, each for one request and for
-//! [`CONNECTION_MAX`] at most. One more than that cuts the oldest, so that whoever holds connections open cannot keep a probe
-//! out. A few descriptors are kept back for the time when the process has none left.
+//! Bounded, because the port may be widely reachable: [`CONNECTIONS_MAX`] connections, each for one request and for
+//! [`CONNECTION_MAX`] at most. A further connection closes the oldest, so open connections cannot block a probe. A few file
+//! descriptors are reserved for the case that the process has none left.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -27,27 +27,27 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{Health, Metrics, Pulse};
 use crate::domain::{Explain, Finding};
 
-/// Value of the `Server` header, by which `clipstream check` knows a worker that is already there.
+/// Value of the `Server` header, by which `clipstream check` recognises a running worker.
 pub const SERVER: &str = concat!("clipstream/", env!("CARGO_PKG_VERSION"));
 
 /// Connections at once; probes and scrapers need a handful.
 const CONNECTIONS_MAX: usize = 32;
-/// How long a request's head may take to come.
+/// How long a request's head may take.
 const HEAD_MAX: Duration = Duration::from_secs(5);
 /// How long a connection may take in all.
 const CONNECTION_MAX: Duration = Duration::from_secs(10);
-/// How often what must move is looked at, and how often the main scheduler shows that it does.
+/// How often pulses are checked, and how often the main scheduler beats.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Descriptors kept back.
+/// Reserved file descriptors.
 const SPARES: usize = 4;
-/// How long requests under way may take when serving ends.
+/// How long pending requests may take when serving ends.
 const END_MAX: Duration = Duration::from_millis(500);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const JSON_LINES: &str = "application/jsonl";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The address cannot be listened on.
+/// Listening on the address failed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct ListenError(Finding);
@@ -64,13 +64,14 @@ struct Shared {
     health: Health,
 }
 
-/// Serves until `stop` completes; requests under way are finished first. Listens before it returns, and returns the
-/// address that it got (`address` may have port 0), and what completes when serving has ended.
+/// Serves until `stop` completes; pending requests are finished first. Listens before it returns. Returns the bound address
+/// (`address` may have port 0), and a receiver that completes when serving has ended.
 ///
 /// - `/metrics`: OpenMetrics text.
-/// - `/livez`: 200 while all that must move does ([`Health::live`]), the scheduler that this is called on included; 503 and what
-///   does not otherwise, which asks an orchestrator for a restart.
-/// - `/readyz`: 200 when nothing is unready, with a line for each of the health's notes; 503 with one JSON line `{"component", "reason"}` each otherwise.
+/// - `/livez`: 200 while everything that must make progress does ([`Health::live`]), including the scheduler that this is
+///   called on. Otherwise 503 with what hangs, which asks an orchestrator for a restart.
+/// - `/readyz`: 200 if nothing is unready, with a line for each note. Otherwise 503, with one JSON line `{"component",
+///   "reason"}` for each reason.
 ///
 /// Let `stop` complete after the drain, so that a draining worker stays observable.
 pub async fn serve(
@@ -81,9 +82,9 @@ pub async fn serve(
 ) -> Result<(SocketAddr, oneshot::Receiver<()>), ListenError> {
     let unusable = |error: std::io::Error| {
         let found = Finding::new(format!("cannot listen on {address} for metrics and health: {error}"));
-        ListenError(
-            found.hint("stop what uses it, or set telemetry.listen to another IP address:port (empty: not served)"),
-        )
+        ListenError(found.hint(
+            "stop the program that uses it, or set telemetry.listen to another IP address:port (empty: not served)",
+        ))
     };
     let listener = StdListener::bind(address).map_err(unusable)?;
     listener.set_nonblocking(true).map_err(unusable)?;
@@ -96,7 +97,7 @@ pub async fn serve(
     let scheduler = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unusable)?;
     let (ended, wait_ended) = oneshot::channel();
     let pulse = Pulse::new("the scheduler");
-    // From here on, and not from when the task below first runs: on a scheduler that hangs it never does.
+    // Beat now, because on a hanging scheduler the task below never runs.
     pulse.beat();
     health.watch(pulse.clone());
     let beating = tokio::spawn(beat(pulse));
@@ -106,7 +107,7 @@ pub async fn serve(
             Err(error) => tracing::error!(%error, "metrics and health are not served"),
         }
         beating.abort();
-        // Nobody may be waiting.
+        // The receiver may have been dropped.
         let _ = ended.send(());
     };
     let thread = std::thread::Builder::new().name("telemetry".into());
@@ -114,7 +115,7 @@ pub async fn serve(
     Ok((bound, wait_ended))
 }
 
-/// On the scheduler that is watched.
+/// Runs on the scheduler that is watched.
 async fn beat(pulse: Pulse) {
     let mut tick = interval(LOOK_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,22 +129,22 @@ struct Server {
     listener: TcpListener,
     router: Router,
     health: Health,
-    /// The oldest first.
+    /// Oldest first.
     connections: VecDeque<AbortHandle>,
     spares: Spares,
 }
 
-/// Descriptors that are kept back, as files that are open for nothing.
+/// Reserved file descriptors, held as open files.
 #[derive(Clone, Default)]
 struct Spares(Arc<Mutex<Vec<File>>>);
 
 impl Spares {
-    /// Gives one up. False: there was none.
+    /// Releases one. `false`: there was none.
     fn give_up(&self) -> bool {
         self.lock().pop().is_some()
     }
 
-    /// As many again as there should be, or as many as there can be.
+    /// Reserves descriptors again, up to [`SPARES`].
     fn keep_back(&self) {
         let mut spares = self.lock();
         while spares.len() < SPARES {
@@ -179,7 +180,7 @@ impl Server {
                 }
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => self.take(stream),
-                    // The caller went away, or there are no descriptors: then one that was kept back makes room.
+                    // The client disconnected, or there are no descriptors: release a reserved one.
                     Err(_) if self.spares.give_up() => {}
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 },
@@ -190,7 +191,7 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        // What is left is dropped with the scheduler.
+        // Remaining connections are dropped with the scheduler.
         let _ = timeout(END_MAX, under_way).await;
     }
 
@@ -206,11 +207,11 @@ impl Server {
             .header_read_timeout(HEAD_MAX)
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
-        // Whatever goes wrong on it is the caller's affair.
+        // Errors on the connection do not matter to the server.
         let spares = self.spares.clone();
         let task = tokio::spawn(async move {
             drop(timeout(CONNECTION_MAX, serving).await);
-            // At once, before another thread takes the descriptor that has just been closed.
+            // At once, before another thread uses the descriptor that has just been closed.
             spares.keep_back();
         });
         self.connections.push_back(task.abort_handle());
@@ -337,7 +338,7 @@ mod tests {
         }
     }
 
-    /// A scheduler of one thread, which a task of its own blocks.
+    /// A single-threaded scheduler that is blocked by one of its tasks.
     #[tokio::test]
     async fn a_scheduler_that_stands_still_is_not_alive_and_livez_says_so_all_the_same() {
         let health = Health::new().hung_after(Duration::from_secs(3));

@@ -2,11 +2,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The longest time that one look at the pulses counts for. A process that was stopped as a whole, or a machine that slept, was not
-/// hung: whoever looks did not run either.
+/// The longest time that one check counts for. A suspended process or machine was not hung: the checks did not run either.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 
-/// The sign of life of one thread or task: it beats while it works, and rests where nothing is expected of it. Clones are the
+/// Heartbeat of one thread or task. It beats while there is work, and rests when no progress is expected. Clones share the
 /// same pulse.
 #[derive(Clone, Debug)]
 pub struct Pulse(Arc<State>);
@@ -18,28 +17,28 @@ struct State {
     at_work: AtomicBool,
 }
 
-/// Work under way: what must end before the bound. Dropped when it ends.
+/// Guard of one piece of work that must end within the bound. Dropped when it ends.
 #[derive(Debug)]
 pub struct Working<'p>(&'p Pulse);
 
 impl Pulse {
-    /// At rest. `name`: what a person is told of, for example `text tower of ViT-B-32/openai`.
+    /// A resting pulse. `name` is shown to users, for example `text tower of ViT-B-32/openai`.
     pub fn new(name: impl Into<String>) -> Self {
         Self(Arc::new(State { name: name.into(), beats: AtomicU64::new(0), at_work: AtomicBool::new(false) }))
     }
 
-    /// Alive, and expected to be so again within the bound.
+    /// Records progress; the next beat is expected within the bound.
     pub fn beat(&self) {
         self.0.beats.fetch_add(1, Ordering::Relaxed);
         self.0.at_work.store(true, Ordering::Relaxed);
     }
 
-    /// Nothing is expected any more, until the next beat.
+    /// No progress is expected until the next beat.
     pub fn rest(&self) {
         self.0.at_work.store(false, Ordering::Relaxed);
     }
 
-    /// One piece of work that must end within the bound.
+    /// Starts one piece of work that must end within the bound.
     pub fn work(&self) -> Working<'_> {
         self.beat();
         Working(self)
@@ -52,8 +51,8 @@ impl Drop for Working<'_> {
     }
 }
 
-/// Whether all that must move still moves. What it knows of time comes from whoever looks ([`Liveness::look`]), on a thread
-/// that shares nothing with what is watched.
+/// Whether everything that must make progress does. Time is passed in by the caller of [`Liveness::look`], which runs on a
+/// thread that shares nothing with the watched ones.
 #[derive(Clone, Debug)]
 pub(super) struct Liveness {
     /// Zero: everything counts as alive.
@@ -65,7 +64,7 @@ pub(super) struct Liveness {
 struct Watched {
     pulse: Pulse,
     beats: u64,
-    /// How long there was no beat, although work was under way.
+    /// Time without a beat while there was work.
     still: Duration,
 }
 
@@ -79,7 +78,7 @@ impl Liveness {
         self.lock().push(Watched { pulse, beats, still: Duration::ZERO });
     }
 
-    /// Looks at every pulse, `passed` after the last look.
+    /// Checks every pulse, `passed` after the last check.
     pub(super) fn look(&self, passed: Duration) {
         for watched in self.lock().iter_mut() {
             let state = &watched.pulse.0;
@@ -91,7 +90,7 @@ impl Liveness {
     }
 
     /// # Errors
-    /// What has not moved for the bound, and for how long.
+    /// What has made no progress for the bound, and for how long.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.bound.is_zero() {
             return Ok(());
@@ -107,7 +106,7 @@ impl Liveness {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Watched>> {
-        // Every critical section leaves the list whole.
+        // Every critical section leaves the list consistent.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

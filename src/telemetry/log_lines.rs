@@ -1,4 +1,4 @@
-//! The log as tests see it.
+//! Captures the log in tests.
 
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -7,7 +7,7 @@ use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines from `info` on that this thread logs, until it is dropped.
+/// Captures the lines of this thread from `info` on, until it is dropped.
 pub(crate) struct LogLines {
     written: Written,
     _guard: DefaultGuard,

@@ -1,5 +1,5 @@
 //! Logs on standard error, one line per event. librdkafka (target `librdkafka`), ONNX Runtime (target `ort`) and crates
-//! that use `log` come through the same filter and format.
+//! that use `log` share the same filter and format.
 
 use std::io::IsTerminal;
 
@@ -12,11 +12,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{LogFormat, TelemetrySettings, log_filter};
 use crate::domain::{Explain, Finding};
 
-/// Crates that log requests, headers or signatures as they go over the wire: nothing of theirs below `info` is logged,
-/// whatever the filter says, because no text of theirs is known to be without secrets.
+/// Crates that log network traffic such as requests, headers or signatures. Nothing below `info` is logged for them,
+/// whatever the filter says, because their texts may contain secrets.
 const WIRE: [&str; 8] = ["h2", "hyper", "opentelemetry", "reqwest", "rustls", "tonic", "tower", "rdkafka"];
-/// Such crates as well, and held at `error`: they warn at every attempt to find credentials, for as long as there are none, and
-/// whoever asked them reports the beginning and the end of the trouble.
+/// AWS crates, limited to `error`: while credentials are missing they warn at every attempt, and our own code reports that
+/// outage.
 const AWS: &str = "aws_";
 
 /// Logging cannot be started.
@@ -30,14 +30,13 @@ impl Explain for LogError {
     }
 }
 
-/// Starts logging to standard error; to be called once, before the first Kafka client is made, since librdkafka takes
-/// its level from the filter at that time. Colours on terminals only, and not when `NO_COLOR` is set
-/// (<https://no-color.org>).
+/// Starts logging to standard error. Call it once, before the first Kafka client is created, because librdkafka takes its
+/// level from the filter at that time. Colours only on terminals, and not if `NO_COLOR` is set (<https://no-color.org>).
 pub fn init(settings: &TelemetrySettings) -> Result<(), LogError> {
     init_to(settings, std::io::stderr)
 }
 
-/// Like [`init`], but lines go to `writer`, which stands for standard error, for example beside a progress bar.
+/// Like [`init`], but lines go to `writer`, for example standard error beside a progress bar.
 pub fn init_to<W>(settings: &TelemetrySettings, writer: W) -> Result<(), LogError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -48,7 +47,7 @@ where
         LogError(Finding { message, hint: e.hint.map(Into::into) })
     })?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    // Asked for only where it can matter: it takes part in every decision.
+    // Added only if it can matter, because it is evaluated for every event.
     let is_asked = filter.max_level_hint().is_none_or(|most| most > LevelFilter::ERROR);
     let wire = is_asked.then(|| filter_fn(is_fit_to_log));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
@@ -57,7 +56,7 @@ where
         LogFormat::Json => logs.json().flatten_event(true).finish().with(wire).try_init(),
     };
     started.map_err(|error| {
-        LogError(Finding::new(format!("logging cannot be started: {error}; it may be started once only")))
+        LogError(Finding::new(format!("logging cannot be started: {error}; it can be started only once")))
     })
 }
 

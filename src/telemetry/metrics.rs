@@ -44,8 +44,8 @@ pub struct TowerInfo {
     pub precision: Precision,
     /// The execution provider that runs it, for example `cuda`.
     pub provider: &'static str,
-    /// Preferred ones that could not be had.
-    pub left_out: Vec<&'static str>,
+    /// Preferred providers that are unavailable.
+    pub unavailable: Vec<&'static str>,
 }
 
 fn seconds() -> Histogram {
@@ -100,19 +100,19 @@ impl Default for Metrics {
         r.register_with_unit("media", "Media fetched", Unit::Bytes, this.media_bytes.clone());
         r.register(
             "unchanged",
-            "Pictures and texts not embedded again for a model, by what told that they are the same",
+            "Pictures and texts not embedded again for a model, by how they were found unchanged",
             this.unchanged.clone(),
         );
         r.register("queue_depth", "Items in flight or waiting, by queue", this.queue_depth.clone());
         r.register("lag", "Messages behind the end of the partition", this.lag.clone());
         r.register(
             "uncommitted_messages",
-            "Messages taken of the partition, from the first that is not settled",
+            "Messages taken from the partition, counted from the first unsettled one",
             this.uncommitted.clone(),
         );
         r.register(
             "partitions_held_back",
-            "Partitions from which nothing is taken because too much of them is not settled",
+            "Partitions that are paused because they have too many unsettled messages",
             this.partitions_held_back.clone(),
         );
         r.register(
@@ -120,21 +120,21 @@ impl Default for Metrics {
             "Offsets that the broker removed before they were read, by retention or on demand",
             this.skipped.clone(),
         );
-        r.register("commits", "Offset commits taken over by the source", this.commits.clone());
+        r.register("commits", "Offset commits handed to the source", this.commits.clone());
         r.register(
             "trials",
-            "Trials, in processes of their own, of messages that may be what ends the worker, by outcome",
+            "Trials of messages that may crash the worker, in separate processes, by outcome",
             this.trials.clone(),
         );
-        r.register("media_hosts", "Media hosts by state: slowed, out", this.media_hosts.clone());
+        r.register("media_hosts", "Media hosts by state: throttled, down", this.media_hosts.clone());
         r.register(
             "concurrency_limit",
-            "Requests allowed at once now, by kind and target",
+            "Concurrent requests allowed now, by kind and target",
             this.concurrency_limit.clone(),
         );
         r.register(
             "sessions_reopened",
-            "Sessions of a tower that did not work any more and were opened anew, by outcome",
+            "Broken sessions of a tower that were reopened, by outcome",
             this.sessions_reopened.clone(),
         );
         r.register("model_info", "1 for each tower of a model, with what runs it", this.models.clone());
@@ -170,7 +170,7 @@ impl Metrics {
         self.batch(["embed_image", "embed_text"][usize::from(modality == Modality::Text)], model, items, took);
     }
 
-    /// What runs a model's towers, from now on.
+    /// Sets what runs a model's towers.
     pub fn model(&self, model: &str, towers: &[TowerInfo]) {
         for tower in towers {
             let labels = [
@@ -178,15 +178,15 @@ impl Metrics {
                 ("tower", tower.modality.as_str().to_owned()),
                 ("precision", tower.precision.as_str().to_owned()),
                 ("provider", tower.provider.to_owned()),
-                ("left_out", tower.left_out.join(",")),
+                ("unavailable", tower.unavailable.join(",")),
             ];
             self.models.get_or_create(&labels).set(1);
         }
     }
 
-    /// A tower's session that did not work any more was opened anew, or could not be.
+    /// Reopening a tower's broken session succeeded or failed.
     pub fn reopened(&self, model: &str, modality: Modality, is_good: bool) {
-        let outcome = if is_good { "good" } else { "failed" };
+        let outcome = if is_good { "succeeded" } else { "failed" };
         let labels =
             [("model", model.to_owned()), ("tower", modality.as_str().to_owned()), ("outcome", outcome.to_owned())];
         self.sessions_reopened.get_or_create(&labels).inc();
@@ -207,12 +207,12 @@ impl Metrics {
         self.media_bytes.inc_by(bytes as u64);
     }
 
-    /// `change` more (or fewer) hosts in this state. Hosts have no labels of their own: there are as many as messages name.
+    /// Changes the number of hosts in this state. Hosts are not labels, because messages can name any number of them.
     pub fn media_hosts(&self, state: &'static str, change: i64) {
         self.media_hosts.get_or_create(&[("state", state.to_owned())]).inc_by(change);
     }
 
-    /// Requests of this kind that `target` is sent at once at most, from now on.
+    /// Sets the limit of concurrent requests of this kind to `target`.
     pub fn concurrency_limit(&self, kind: &'static str, target: &str, limit: usize) {
         self.concurrency_limit
             .get_or_create(&[("kind", kind.to_owned()), ("target", target.to_owned())])
@@ -226,7 +226,7 @@ impl Metrics {
         }
     }
 
-    /// Pictures that models did not embed again so far.
+    /// Number of pictures that models did not embed again so far.
     pub fn unchanged_pictures(&self) -> u64 {
         use UnchangedBy::{Content, Etag, LastModified, VersionId};
         let count = |by: UnchangedBy| self.unchanged.get_or_create(&[("by", by.as_str().to_owned())]).get();
@@ -242,7 +242,7 @@ impl Metrics {
         self.lag.get_or_create(&labels).set(messages);
     }
 
-    /// From the first message of the partition that is not settled to the last one that was taken.
+    /// Messages from the first unsettled one of the partition to the last one taken.
     pub fn uncommitted(&self, of: &TopicPartition, messages: u64) {
         let labels = [("topic", of.topic.to_string()), ("partition", of.partition.to_string())];
         self.uncommitted.get_or_create(&labels).set(messages.try_into().unwrap_or(i64::MAX));
@@ -252,7 +252,7 @@ impl Metrics {
         self.partitions_held_back.set(partitions as i64);
     }
 
-    /// So many offsets of a partition were gone before they could be read.
+    /// Offsets of a partition that were removed before they could be read.
     pub fn skipped(&self, of: &TopicPartition, messages: u64) {
         let labels = [("topic", of.topic.to_string()), ("partition", of.partition.to_string())];
         self.skipped.get_or_create(&labels).inc_by(messages);
@@ -262,8 +262,8 @@ impl Metrics {
         self.commits.inc();
     }
 
-    /// A trial of one message, or a process that it took, has ended so.
-    pub fn tried(&self, outcome: &'static str) {
+    /// The outcome of a trial of one message, or of one of its processes.
+    pub fn trial(&self, outcome: &'static str) {
         self.trials.get_or_create(&[("outcome", outcome.to_owned())]).inc();
     }
 

@@ -1,4 +1,4 @@
-//! What the process says about itself: metrics, health, logs. Names and labels are a contract (`docs/operations.md`).
+//! Metrics, health and logs. Names and labels are a contract (`docs/operations.md`).
 
 mod component;
 mod health;

@@ -1,12 +1,12 @@
-//! Certificate authorities of one's own, for whatever connects over TLS.
+//! Custom certificate authorities for TLS connections.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::domain::Finding;
 
-/// The certificates of the PEM file that the setting `key` names, as they stand in it: at least one, and each readable.
-/// Reads the file while it waits; such files are small and read at the start.
+/// The PEM file that the setting `key` names, unchanged; it has at least one certificate, and each is readable. Blocks while
+/// reading; such files are small and read at startup.
 ///
 /// # Errors
 /// Names the setting, the file and the next step.
@@ -18,13 +18,13 @@ pub fn authority(key: &str, file: &str) -> Result<Vec<u8>, Finding> {
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         certificate.map_err(|why| {
-            Finding::new(format!("{key} {file} is no PEM file of certificates: {why}")).hint("export it again")
+            Finding::new(format!("{key} {file} is not a PEM file of certificates: {why}")).hint("export it again")
         })?;
         count += 1;
     }
     if count == 0 {
         return Err(Finding::new(format!(
-            "{key} {file} holds no certificate; expected PEM, which begins with -----BEGIN CERTIFICATE-----"
+            "{key} {file} contains no certificate; expected PEM, which begins with -----BEGIN CERTIFICATE-----"
         )));
     }
     Ok(pem)
@@ -43,7 +43,7 @@ mod tests {
         for (content, part) in [
             ("", "holds no certificate"),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "holds no certificate"),
-            ("-----BEGIN CERTIFICATE-----\nAAAA\n", "is no PEM file"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n", "is not a PEM file"),
         ] {
             std::fs::write(&file, content).unwrap();
             let error = authority("store.ca_file", &file).unwrap_err().to_string();

@@ -135,7 +135,7 @@ impl Worker {
         let closed = tokio::time::timeout(STORE_CLOSE_MAX, self.store.close()).await;
         let closed = closed.unwrap_or_else(|_| {
             let seconds = STORE_CLOSE_MAX.as_secs();
-            Err(StoreError::new(StoreReason::CloseHangs, format!("the store did not close within {seconds} s")))
+            Err(StoreError::new(StoreReason::CloseTimeout, format!("the store did not close within {seconds} s")))
         });
         // On a thread that may be left behind: a tower that hangs in a run does not end.
         let models = tokio::task::spawn_blocking(move || drop(self));

@@ -159,8 +159,8 @@ impl World {
                 self.link(fault, 3, &self.links.s3, Some(Harm::Refuse)).await
             }
             RuntimeFails | RuntimeHangs | RuntimeLost => shared::runtime(&self, fault).await,
-            DescriptorsUsedUp => shared::descriptors(&self, fault).await,
-            ResolverAway | ResolverHangs | ResolverDenies | AuthoritiesUnreadable | AuthoritiesOthers => {
+            FileDescriptorsExhausted => shared::descriptors(&self, fault).await,
+            ResolverUnavailable | ResolverHangs | ResolverDenies | AuthoritiesUnreadable | AuthoritiesOthers => {
                 match &self.named {
                     Some(named) => named.inflict(&self, fault).await,
                     None => Ok(()),

@@ -72,8 +72,8 @@ kinds! {
     RuntimeFails "model runtime fails for a while" 2,
     RuntimeHangs "model runtime hangs for a while" 1,
     RuntimeLost "model runtime fails and never recovers" 1,
-    DescriptorsUsedUp "worker's file descriptors used up" 2,
-    ResolverAway "resolver away" 2,
+    FileDescriptorsExhausted "worker's file descriptors used up" 2,
+    ResolverUnavailable "resolver away" 2,
     ResolverHangs "resolver hangs" 1,
     ResolverDenies "resolver denies every name" 1,
     AuthoritiesUnreadable "certificate authorities unreadable at a start" 2,
@@ -95,7 +95,7 @@ impl Kind {
     /// What is done to the group whose pictures come from hosts with names.
     fn is_of_names(self) -> bool {
         use Kind::*;
-        matches!(self, ResolverAway | ResolverHangs | ResolverDenies | AuthoritiesUnreadable | AuthoritiesOthers)
+        matches!(self, ResolverUnavailable | ResolverHangs | ResolverDenies | AuthoritiesUnreadable | AuthoritiesOthers)
     }
 
     /// What only a store that is ours can be asked for. The proxy before it harms any.
@@ -156,7 +156,7 @@ impl Schedule {
             Kind::WorkerZombie => plan.guard == Guard::Strict,
             Kind::ClockForward | Kind::ClockBack => means.clocks,
             Kind::RuntimeFails | Kind::RuntimeHangs | Kind::RuntimeLost => means.runtimes,
-            Kind::DescriptorsUsedUp => means.descriptors,
+            Kind::FileDescriptorsExhausted => means.descriptors,
             kind if kind.is_of_names() => means.names,
             _ => true,
         };

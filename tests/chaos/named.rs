@@ -100,7 +100,7 @@ impl Named {
     /// serve. (A name that is denied to that one is a wrong name, as far as anybody knows.)
     async fn resolver(&self, world: &World, fault: Fault) -> Result<(), Error> {
         let (names, anew) = match fault.kind {
-            Kind::ResolverAway => (Names::Away, fault.every == 1),
+            Kind::ResolverUnavailable => (Names::Away, fault.every == 1),
             Kind::ResolverHangs => (Names::Hang, fault.every == 1),
             _ => (Names::Denied, false),
         };

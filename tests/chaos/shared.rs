@@ -26,7 +26,7 @@ const END_MAX: Duration = Duration::from_secs(60);
 const SHORT_MIN: Duration = Duration::from_secs(4);
 const ANSWER: Duration = Duration::from_secs(5);
 const NO_MODEL: i32 = 6;
-const USED_UP: &str = "reason=\"descriptors_used_up\"";
+const USED_UP: &str = "reason=\"file_descriptors_exhausted\"";
 
 /// The library that stands before ONNX Runtime (`tests/it/faulty_runtime.c`), and the real one.
 pub struct StandIn {

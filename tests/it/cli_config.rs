@@ -43,7 +43,7 @@ error: the configuration has 8 problems
      found     \"30s\"
      from      broken.toml, line 2
      expected  a whole number from 1 to 3600000 (milliseconds)
-     hint      units are not written; 30000 is meant?
+     hint      write it without a unit: 30000
   2. media.redirects_max
      found     \"many\"
      from      environment variable CLIPSTREAM__MEDIA__REDIRECTS_MAX

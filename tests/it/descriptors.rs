@@ -73,7 +73,7 @@ async fn descriptors_that_are_used_up_make_no_good_picture_a_dead_letter() {
     let (_, why) = worker.wait_for("unready", unready).await;
     assert!(why.contains(r#""component":"fetch""#) && why.contains("no file descriptors left"), "{why}");
     // Far more failures than attempts_max allows to all that are in flight.
-    let failed = ["reason=\"descriptors_used_up\"", "class=\"outage\""];
+    let failed = ["reason=\"file_descriptors_exhausted\"", "class=\"outage\""];
     let often = async |_: &Process| {
         endpoints.try_metric("clipstream_failures_total", &failed).await.filter(|failures| *failures > 400.0)
     };

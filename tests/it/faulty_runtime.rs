@@ -113,7 +113,7 @@ async fn a_runtime_that_fails_for_everything_is_an_outage_and_no_good_message_a_
     runtime.end("fail");
     worker.wait_for("all messages", async |_| (topic.committed() == 1_601).then_some(())).await;
     worker.wait_for("readiness", async |_| (endpoints.get("/readyz").await.0 == 200).then_some(())).await;
-    assert!(endpoints.metric("clipstream_sessions_reopened_total", &["outcome=\"good\""]).await > 0.0);
+    assert!(endpoints.metric("clipstream_sessions_reopened_total", &["outcome=\"succeeded\""]).await > 0.0);
     worker.terminate();
     let (code, lines) = worker.end().await;
     assert_eq!(code, Some(0), "{lines:?}");

@@ -18,7 +18,7 @@ use crate::worker_process::{Process, clipstream, set};
 
 /// A member that comes back under its name has its partitions at once, as a pod of a StatefulSet does.
 const SETTINGS: [(&str, &str); 7] = [
-    ("pipeline.deaths_max", "2"),
+    ("pipeline.crashes_max", "2"),
     ("pipeline.backoff_cap_ms", "500"),
     ("pipeline.drain_deadline_ms", "500"),
     ("pipeline.commit_interval_ms", "100"),
@@ -27,9 +27,9 @@ const SETTINGS: [(&str, &str); 7] = [
     ("kafka.session_timeout_ms", "30000"),
 ];
 const POISON: &str = r#"{"text": "a volcano"}"#;
-const CAREFUL: &str = "work began at this offset so often and nothing was settled, which one of the messages that were in flight \
-                       may be the reason for: they go on one at a time, each after a trial in a process of its own; every other \
-                       start leaves the trials out (limit: pipeline.deaths_max)";
+const CAREFUL: &str = "processing started repeatedly at this offset and settled nothing, perhaps because of one of the messages \
+in flight: they proceed one at a time, each after a trial in a separate process; every other start skips the trials (limit: \
+pipeline.crashes_max)";
 const DIED: &str = "a process that tried the message died";
 const NOT_READY: &str = "no process becomes ready to try messages, which says nothing about them: they go on without a trial, one at a time";
 

@@ -49,7 +49,7 @@ async fn an_unreachable_broker() {
     let [why, hint] = &lines[..] else { panic!("not two lines: {lines:?}") };
     let start = format!("error: no Kafka broker of [{broker}] answered within 15 s: ");
     assert!(why.starts_with(&start) && why.contains("Connection refused"), "{why}");
-    assert_eq!(hint, "hint: check kafka.brokers, kafka.security_protocol and that the brokers are up");
+    assert_eq!(hint, "hint: check kafka.brokers, kafka.security_protocol and that the brokers are running");
     assert_eq!(code, Some(3));
 }
 

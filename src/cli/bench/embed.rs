@@ -6,26 +6,26 @@ use super::super::{CliError, Global};
 use crate::bench::{BenchError, EmbedBench, EmbedReport};
 use crate::domain::{ModelId, Precision, registry};
 
-/// A model's towers over batch sizes, threads and precisions, next to ONNX Runtime alone
+/// Measures a model's towers over batch sizes, threads and precisions, beside ONNX Runtime alone
 ///
-/// Each row is measured in rounds, the queue as the pipeline uses it and ONNX Runtime alone (the same graph and batches,
-/// inputs in place) in turns; medians. Texts are also run at the whole context length. With --json: one line {"model",
-/// "tower", "precision", "threads", "batch", "items_per_s", "onnxruntime_items_per_s", "ratio"} per row; texts that run
-/// at their real length add "padded_items_per_s", "over_padded", "padded_difference_max", precisions other than fp32
-/// "over_fp32", "fp32_cosine_min".
+/// Each row is measured in alternating rounds: the queue as the pipeline uses it, and ONNX Runtime alone (same graph and
+/// batches, inputs in place). Results are medians. Texts are also run at the whole context length. With --json: one line
+/// {"model", "tower", "precision", "threads", "batch", "items_per_s", "onnxruntime_items_per_s", "ratio"} per row. Texts
+/// that run at their real length add "padded_items_per_s", "over_padded", "padded_difference_max"; precisions other than
+/// fp32 add "over_fp32", "fp32_cosine_min".
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream bench embed --batch 1,16 --threads 1,2")]
 pub(super) struct Args {
     /// One of clip.models; default: the first
     #[arg(long, value_name = "MODEL", value_parser = registry::resolve_or_custom)]
     model: Option<ModelId>,
-    /// Most items in one run
+    /// Batch sizes: items in one run, at most
     #[arg(long, value_delimiter = ',', default_value = "1,8,32", value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: Vec<u16>,
-    /// Threads of one run; default: one, and as many as there are cores
+    /// Threads of one run; default: one, and the number of cores
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
-    /// fp32, fp16, int8; default: those that the model's directory has
+    /// fp32, fp16, int8; default: all in the model's directory
     #[arg(long, value_delimiter = ',')]
     precision: Vec<Precision>,
     /// A folder with catalog.jsonl

@@ -1,4 +1,4 @@
-//! What a worker depends on. A further check is one `add` in [`all`] and one function.
+//! The checks of a worker's dependencies. A new check is one `add` in [`all`] and one function.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -21,10 +21,10 @@ use crate::source::{KafkaSource, Removed};
 use crate::store::{self, CollectionDefinition, Store};
 use crate::telemetry::Metrics;
 
-/// Gigabytes from a slow disk, several models one after the other.
+/// Enough for several models of gigabytes from a slow disk.
 const MODEL_DEADLINE: Duration = Duration::from_secs(180);
 
-/// A result that several checks wait for.
+/// A result that several checks await.
 type Common<T> = Shared<BoxFuture<'static, Result<T, Finding>>>;
 
 /// Every dependency of a worker with these settings.
@@ -38,7 +38,7 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     checks.add("media", media(settings.media.clone()));
     checks.add("onnxruntime", onnxruntime(settings.clip.clone()));
     checks.add("jpeg decoder", async {
-        let without = "libjpeg-turbo without SIMD, which takes about twice as long; build where nasm is installed";
+        let without = "libjpeg-turbo without SIMD, which takes about twice as long; install nasm and build again";
         Ok(if JPEG_HAS_SIMD { "libjpeg-turbo with SIMD" } else { without }.to_owned())
     });
     if settings.clip.models.is_empty() {
@@ -59,7 +59,7 @@ pub(super) fn all(settings: &Settings) -> Checklist {
         let store = store.clone();
         async move { Ok(store.await?.1) }
     });
-    // The store is there while one of its nodes is. Each that is not is worth a line of its own.
+    // The store is available while one node is, so each node also has its own line.
     if settings.store.kind == StoreKind::Qdrant && settings.store.urls().count() > 1 {
         for url in settings.store.urls() {
             let alone = StoreSettings { url: url.to_owned(), ..settings.store.clone() };
@@ -94,49 +94,50 @@ async fn kafka(settings: Settings) -> Verdict {
             let notes: String = notes.iter().map(|note| format!("; note: {note}")).collect();
             format!("dead-letter topics {}{notes}", dead_letters.join(", "))
         }
-        (false, Some(true)) => format!("dead-letter topics to be created by the brokers when needed: {absent}"),
+        (false, Some(true)) => format!("dead-letter topics that the brokers will create when needed: {absent}"),
         (false, None) => format!(
-            "warning: no dead-letter topic {absent}, and the brokers do not say whether they create topics by \
-             themselves (auto.create.topics.enable); better create it"
+            "warning: there is no dead-letter topic {absent}, and the brokers do not report whether they create topics \
+             automatically (auto.create.topics.enable); create it to be safe"
         ),
         (false, Some(false)) => {
-            let message = format!("there is no dead-letter topic {absent}, and the brokers create none by themselves");
-            return Err(Finding::new(message).hint("create it, or set dead_letter.topic to one that is there"));
+            let message = format!("there is no dead-letter topic {absent}, and the brokers do not create topics");
+            return Err(Finding::new(message).hint("create it, or set dead_letter.topic to an existing topic"));
         }
     };
-    let mut told = format!("{}, topics {}; {dead_letters}", counted(found.brokers as u64, "broker"), topics.join(", "));
+    let mut detail =
+        format!("{}, topics {}; {dead_letters}", counted(found.brokers as u64, "broker"), topics.join(", "));
     let group = &settings.kafka.group_id;
     for Removed { partition, from, to } in &found.removed {
-        told += &format!(
-            "; warning: {} of {partition} were removed before group {group} had read them (it is at offset {from}, the log \
+        detail += &format!(
+            "; warning: {} of {partition} were removed before group {group} read them (it is at offset {from}, the log \
              begins at {to})",
             counted((to - from).unsigned_abs(), "message")
         );
     }
-    if !found.made_anew.is_empty() {
-        told += &format!(
-            "; warning: made anew since group {group} read them, so that they are read from their beginning: {}",
-            found.made_anew.join(", ")
+    if !found.recreated.is_empty() {
+        detail += &format!(
+            "; warning: recreated since group {group} read them, so they are read from their beginning: {}",
+            found.recreated.join(", ")
         );
     }
-    Ok(told)
+    Ok(detail)
 }
 
-/// What is worth knowing of topics that take letters, if the brokers tell us.
+/// Notes on the settings of dead-letter topics, if the brokers report them.
 async fn dead_letter_notes(settings: &Settings, topics: &[String]) -> Vec<String> {
     let limit = |facts: TopicFacts| facts.message_bytes_max.unwrap_or(usize::MAX);
     let mut notes = Vec::new();
     for topic in topics {
         let Ok(facts) = dead_letter::describe(&settings.kafka, topic).await else { continue };
         if facts.is_compacted {
-            notes.push(format!("{topic} is compacted, so its letters get keys of their own (see docs/messages.md)"));
+            notes.push(format!("{topic} is compacted, so its letters get unique keys (see docs/messages.md)"));
         }
         let sources = settings.kafka.topics.iter().filter(|source| settings.dead_letter.topic_of(source) == *topic);
         for source in sources {
             let Ok(source_facts) = dead_letter::describe(&settings.kafka, source).await else { continue };
             if limit(facts) < limit(source_facts) {
                 notes.push(format!(
-                    "{topic} takes smaller messages than {source} (max.message.bytes), so large letters are written in parts"
+                    "{topic} accepts smaller messages than {source} (max.message.bytes), so large letters are written in parts"
                 ));
             }
         }
@@ -176,21 +177,22 @@ fn loaded(entry: ModelEntry, settings: ClipSettings) -> Common<Arc<Clip>> {
 async fn described(model: Common<Arc<Clip>>) -> Verdict {
     let clip = model.await?;
     let runs = clip.runs();
-    let left_out = runs.left_out();
-    let left_out = if left_out.is_empty() { String::new() } else { format!("; left out: {}", left_out.join("; ")) };
-    Ok(format!("{} layout, dimension {}, runs {runs}{left_out}", clip.layout(), clip.dimension()))
+    let unavailable = runs.left_out();
+    let unavailable =
+        if unavailable.is_empty() { String::new() } else { format!("; unavailable: {}", unavailable.join("; ")) };
+    Ok(format!("{} layout, dimension {}, runs {runs}{unavailable}", clip.layout(), clip.dimension()))
 }
 
-/// The store, and what it says of itself.
+/// The store, and its own description.
 fn opened(settings: Settings) -> Common<(Arc<dyn Store>, String)> {
     let open = async move {
         if let Some(path) = &settings.store.collection_definition {
             CollectionDefinition::from_file(path).map_err(|e| e.explain())?;
         }
         let store = store::open(&settings.store).await.map_err(|e| match (e.reason, settings.store.kind) {
-            // A worker's own folder, most of the time.
+            // Mostly a running worker's folder.
             (StoreReason::Locked, StoreKind::Embedded) => {
-                e.explain().hint("stop that clipstream, if it is not the one you ask for, or set store.path")
+                e.explain().hint("stop the clipstream that uses it, unless it is the intended one, or set store.path")
             }
             _ => e.explain(),
         })?;
@@ -200,7 +202,7 @@ fn opened(settings: Settings) -> Common<(Arc<dyn Store>, String)> {
     open.boxed().shared()
 }
 
-/// One node of the store, whatever the others do.
+/// One node of the store, independent of the others.
 async fn node(settings: StoreSettings) -> Verdict {
     let store = store::open(&settings).await.map_err(|e| e.explain())?;
     store.check().await.map_err(|e| e.explain())
@@ -209,23 +211,23 @@ async fn node(settings: StoreSettings) -> Verdict {
 /// Whether the model may write to its collection.
 async fn collection(name: String, model: Common<Arc<Clip>>, store: Common<(Arc<dyn Store>, String)>) -> Verdict {
     let unknown =
-        |what: &str| Finding::new(format!("not compared: {what}")).hint(format!("see the result for the {what}"));
+        |what: &str| Finding::new(format!("not checked: no {what}")).hint(format!("see the result for the {what}"));
     let (store, _) = store.await.map_err(|_| unknown("store"))?;
     let recorded = match store.fingerprint(&name).await {
         Err(e) if e.reason == StoreReason::CollectionMissing => {
-            return Ok("not there yet; the first run or index creates it".into());
+            return Ok("does not exist yet; the first run or index creates it".into());
         }
         recorded => recorded.map_err(|e| e.explain())?,
     };
     let Some(recorded) = recorded else {
-        return Err(Finding::new("it records no model: clipstream did not create it")
+        return Err(Finding::new("it records no model, so clipstream did not create it")
             .hint("set store.catalog or store.collection_template to another name"));
     };
     let clip = model.await.map_err(|_| unknown("model"))?;
     let differences = clip.fingerprint().differences(&recorded);
     if !differences.is_empty() {
         let hint = StoreReason::CollectionDiffers.hint().unwrap_or_default();
-        return Err(Finding::new(format!("another model filled it: {}", differences.join("; "))).hint(hint));
+        return Err(Finding::new(format!("it belongs to another model: {}", differences.join("; "))).hint(hint));
     }
     let points = store.count(&name).await.map_err(|e| e.explain())?;
     Ok(format!("{} of this model", counted(points, "point")))
@@ -234,25 +236,26 @@ async fn collection(name: String, model: Common<Arc<Clip>>, store: Common<(Arc<d
 async fn off_the_async_threads<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Finding> + Send + 'static,
 ) -> Result<T, Finding> {
-    let broke = |e: tokio::task::JoinError| Finding::new(format!("it broke: {e}")).hint("see the line before this one");
+    let broke =
+        |e: tokio::task::JoinError| Finding::new(format!("the check failed: {e}")).hint("see the line before this one");
     tokio::task::spawn_blocking(work).await.map_err(broke)?
 }
 
-/// The address is free, or a worker of ours has it.
+/// The address is free, or used by another clipstream.
 async fn telemetry_address(address: SocketAddr) -> Verdict {
     let error = match tokio::net::TcpListener::bind(address).await {
         Ok(_) => return Ok(format!("{address} is free")),
         Err(error) => error,
     };
     if error.kind() == ErrorKind::AddrInUse && is_clipstream(address).await {
-        return Ok(format!("{address} is served by a clipstream that is running"));
+        return Ok(format!("{address} is in use by a running clipstream"));
     }
     Err(Finding::new(format!("cannot listen on {address}: {error}"))
-        .hint("stop what uses it, or set telemetry.listen to another IP address:port (empty: not served)"))
+        .hint("stop the program that uses it, or set telemetry.listen to another IP address:port (empty: not served)"))
 }
 
 async fn is_clipstream(address: SocketAddr) -> bool {
-    // The address is our own configuration's, so no proxy is in between.
+    // The address is local, so no proxy is used.
     let Ok(client) = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build() else {
         return false;
     };
@@ -271,7 +274,7 @@ mod tests {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let other = tokio::net::TcpListener::bind(any).await.unwrap();
         let taken = other.local_addr().unwrap();
-        // Whoever it is does not speak HTTP.
+        // This listener does not speak HTTP.
         let closing = tokio::spawn(async move {
             while let Ok((socket, _)) = other.accept().await {
                 drop(socket)
@@ -285,7 +288,7 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let stopped = async move { drop(stopped.await) };
         let (ours, server) = serve(any, metrics, Health::new(), stopped).await.unwrap();
-        assert!(telemetry_address(ours).await.unwrap().contains("clipstream that is running"));
+        assert!(telemetry_address(ours).await.unwrap().contains("in use by a running clipstream"));
         stop.send(()).unwrap();
         server.await.unwrap();
         assert_eq!(telemetry_address(ours).await.unwrap(), format!("{ours} is free"));

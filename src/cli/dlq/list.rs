@@ -13,16 +13,16 @@ const CELL_CHARS_MAX: usize = 160;
 
 /// Lists dead letters, without joining the worker's group and without committing anything
 ///
-/// Reads from the beginning to the end as it is now, partition after partition in their own order. With --json: one line
-/// {"letter": {"topic", "partition", "offset"}, "source": {…}, "key", "timestamp_ms", "stage", "class", "reason",
-/// "message", "attempts", "failed_at", "replays"} per letter; what a letter does not say is null. Keys, values and
-/// headers that are not UTF-8 are {"base64": "…"}.
+/// Reads each partition in order, from the beginning to its current end. With --json: one line {"letter": {"topic",
+/// "partition", "offset"}, "source": {…}, "key", "timestamp_ms", "stage", "class", "reason", "message", "attempts",
+/// "failed_at", "replays"} per letter; unknown values are null. Keys, values and headers that are not UTF-8 are
+/// {"base64": "…"}.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: clipstream dlq list --since 2h --stage fetch
          clipstream dlq list --json --values --reason message_invalid | jq .value")]
 pub struct Args {
-    /// With --json: the messages' values and headers too
+    /// With --json: also prints the messages' values and headers
     #[arg(long)]
     values: bool,
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
     let output = global.output();
     if args.values && !output.is_json() {
-        return Err(CliError::new(Exit::Usage, "--values is for --json; a table has no room for them"));
+        return Err(CliError::new(Exit::Usage, "--values needs --json; a table has no room for values"));
     }
     let mut selected = args.which.open(&settings)?;
     if output.is_json() {
@@ -53,8 +53,9 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         output.line(table)?;
     }
     let read = counted(selected.read, "dead letter");
-    let next = selection::cursor(&selected.next).map_or_else(String::new, |from| format!("; go on with --from {from}"));
-    Ok(output.line(format!("{matched} of {read} that were read{}{next}", selected.left_out()))?)
+    let next =
+        selection::cursor(&selected.next).map_or_else(String::new, |from| format!("; continue with --from {from}"));
+    Ok(output.line(format!("{matched} of {read} matched{}{next}", selected.unreadable_note()))?)
 }
 
 fn cells(letter: &StoredLetter) -> [String; 9] {

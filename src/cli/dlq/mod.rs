@@ -1,4 +1,4 @@
-//! `clipstream dlq`: what could not be processed, and another try for it.
+//! `clipstream dlq`: lists and replays dead letters.
 
 mod list;
 mod replay;

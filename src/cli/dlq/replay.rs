@@ -1,4 +1,4 @@
-//! `clipstream dlq replay`: dead letters go back to where their messages came from.
+//! `clipstream dlq replay`: sends dead letters back to the topics of their messages.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,29 +15,29 @@ use crate::domain::Position;
 use crate::shutdown::Shutdown;
 use crate::source::{ProduceError, Producer};
 
-/// Deliveries that are not confirmed yet; more wait for the oldest.
+/// Unconfirmed deliveries, at most; further ones wait for the oldest.
 const IN_FLIGHT_MAX: usize = 1_000;
-/// What a replay is produced with unless kafka.properties say otherwise: librdkafka's own five minutes are long for
-/// somebody who waits for the prompt, and a message that its topic took once is not too large here.
+/// Producer properties, unless kafka.properties override them. librdkafka's own timeout of five minutes is long for an
+/// interactive command, and a message that its topic accepted once must not be too large here.
 const PROPERTIES: [(&str, &str); 2] = [("message.timeout.ms", "30000"), ("message.max.bytes", "1000000000")];
 
-/// Sends dead letters to their messages' topics again
+/// Sends the messages of dead letters to their topics again
 ///
-/// A letter goes, without the headers that tell of the failure, to the topic and partition that its message came from,
-/// as a new message: later than everything that is there. The broker confirms each (acks=all). Letters stay where they
-/// are; the last line says which --from leaves them out the next time. The header clipstream.replays counts.
+/// A message goes, without the headers that describe the failure, to the topic and partition that it came from. It is
+/// appended as a new message. The broker confirms each (acks=all). Letters stay in their topic; the last line prints the
+/// --from that skips them the next time. The header clipstream.replays counts the replays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: clipstream dlq replay --since 2h --reason fetch_timeout --dry-run
          clipstream dlq replay --file dead.jsonl --to catalog")]
 pub struct Args {
-    /// Send them to this topic instead, each to the partition of its key
+    /// Sends to this topic instead, each message to the partition of its key
     #[arg(long, value_name = "TOPIC")]
     to: Option<String>,
-    /// Leave out letters whose messages were replayed so often
+    /// Skips letters whose messages were replayed this many times
     #[arg(long, value_name = "N", default_value_t = 3)]
     replays_max: u32,
-    /// Only count what would be sent
+    /// Only counts what would be sent
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub struct Args {
 pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let mut settings = global.start_quiet()?;
     if args.which.file().is_some() && args.to.is_none() {
-        return Err(CliError::new(Exit::Usage, "letters of a file have no topic of their own; expected --to TOPIC")
+        return Err(CliError::new(Exit::Usage, "letters in a file have no Kafka topic; expected --to TOPIC")
             .hint("docs/operations.md says how `clipstream index` reads them again"));
     }
     let producer = if args.dry_run {
@@ -75,19 +75,19 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         let code = if report.undelivered > 0 { Exit::Unavailable } else { Exit::Failed };
         let failed = counted(report.failed, "letter");
         return Err(CliError::new(code, format!("{failed} could not be replayed; the first: {why}"))
-            .hint("the last line says where to go on; --to sends letters to another topic, by their keys"));
+            .hint("the last line says how to continue; --to sends letters to another topic, by their keys"));
     }
     if shutdown.is_requested() {
-        return Err(CliError::new(Exit::Failed, "stopped by a signal; what was sent is counted above"));
+        return Err(CliError::new(Exit::Failed, "stopped by a signal; the messages sent are counted above"));
     }
     Ok(())
 }
 
-/// A letter, the topic that it goes to, and what becomes of it there.
+/// A letter, its target topic, and the result of its delivery.
 type Delivery = (Position, String, BoxFuture<'static, Result<(i32, i64), ProduceError>>);
 
 struct Replay<'a> {
-    /// None: only counted.
+    /// `None`: letters are only counted.
     producer: Option<Producer>,
     args: &'a Args,
     deliveries: VecDeque<Delivery>,
@@ -95,7 +95,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Until there are no more letters, a stop is requested, or a broker does not take one.
+    /// Runs until there are no more letters, a stop is requested, or a broker refuses one.
     async fn all(&mut self, selected: &mut Selected, shutdown: &Shutdown) -> Result<(), CliError> {
         let bar = progress("letters", None);
         let mut ended = Ok(());
@@ -124,13 +124,12 @@ impl Replay<'_> {
             self.report.skipped_loop_guard += 1;
             return;
         }
-        // The key's messages are in one partition, whoever's hash chose it, and are to stay in order there.
+        // Back to the same partition, whichever partitioner chose it, so that the key's messages stay in order.
         let (topic, partition) = match (&self.args.to, &letter.source) {
             (Some(topic), _) => (topic.as_str(), None),
             (None, Some(source)) => (&*source.topic, Some(source.partition)),
             (None, None) => {
-                self.report
-                    .failed(format!("{}: it does not say where its message came from; use --to", letter.position));
+                self.report.failed(format!("{}: it has no source topic; use --to", letter.position));
                 return;
             }
         };
@@ -168,13 +167,13 @@ impl Replay<'_> {
 struct Report {
     matched: u64,
     skipped_loop_guard: u64,
-    /// Those that the broker did not take too.
+    /// Including those that the broker refused.
     failed: u64,
     undelivered: u64,
     first_failure: Option<String>,
-    /// How many went where.
+    /// Messages sent, by topic.
     topics: BTreeMap<String, u64>,
-    /// Per topic and partition the first letter to look at the next time.
+    /// The first letter to read the next time, per topic and partition.
     next: Start,
 }
 
@@ -195,7 +194,7 @@ impl Report {
         *first = letter.offset.min(*first);
     }
 
-    /// Past what was looked at, up to what was not delivered.
+    /// Moves past the letters read, but not past undelivered ones.
     fn advance(&mut self, looked_at: &Start) {
         for (partition, offset) in looked_at {
             self.next.entry(partition.clone()).or_insert(*offset);
@@ -221,14 +220,15 @@ impl Report {
         let topics: Vec<String> = self.topics.iter().map(|(topic, n)| format!("{topic}: {n}")).collect();
         let topics = if topics.is_empty() { String::new() } else { format!(" ({})", topics.join(", ")) };
         let verb = if dry_run { "would be replayed" } else { "replayed" };
-        let next = cursor(&self.next).map_or_else(String::new, |from| format!("\ngo on after them with --from {from}"));
+        let next =
+            cursor(&self.next).map_or_else(String::new, |from| format!("\ncontinue after them with --from {from}"));
         format!(
-            "{replayed} {verb}{topics}; {} of {} read matched, {} left out by the loop guard, {} failed{}{next}",
+            "{replayed} {verb}{topics}; {} of {} read matched, {} skipped by the loop guard, {} failed{}{next}",
             self.matched,
             selected.read,
             self.skipped_loop_guard,
             self.failed,
-            selected.left_out()
+            selected.unreadable_note()
         )
     }
 }

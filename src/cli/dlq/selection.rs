@@ -1,4 +1,4 @@
-//! Which letters are meant, and where reading goes on: what `list` and `replay` have in common.
+//! Selection of letters, and where reading continues; shared by `list` and `replay`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,41 +12,41 @@ use crate::dead_letter::read::{self, Found, Letters, Start, Unreadable};
 use crate::dead_letter::{Selection, StoredLetter};
 use crate::domain::{AnyReason, Class, Position, Stage};
 
-// Both verbs have arguments of their own beside these, and clap names a group after a struct.
+// Both verbs have further arguments, and clap names a group after a struct.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Which dead letters")]
 pub struct Args {
-    /// The dead-letter topic to read; default: those of kafka.topics, by dead_letter.topic
+    /// The dead-letter topic to read; default: those of kafka.topics, named by dead_letter.topic
     #[arg(long, conflicts_with = "file")]
     topic: Option<String>,
     /// A file of dead letters (dead_letter.file) to read instead, or - for standard input
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Only of this class; several with commas
+    /// Only letters of this class; several with commas
     #[arg(long, value_delimiter = ',', value_parser = [Class::Permanent.as_str(), Class::Transient.as_str()])]
     class: Vec<String>,
-    /// Only those that failed in this stage; several with commas
+    /// Only letters that failed in this stage; several with commas
     #[arg(long, value_delimiter = ',', value_parser = [
         Stage::Decode.as_str(), Stage::Fetch.as_str(), Stage::Embed.as_str(), Stage::Upsert.as_str(),
     ])]
     stage: Vec<String>,
-    /// Only with this reason, such as http_not_found; several with commas
+    /// Only letters with this reason, such as http_not_found; several with commas
     #[arg(long, value_delimiter = ',', value_parser = parse_reason)]
     reason: Vec<AnyReason>,
     /// Only messages that came from this topic; several with commas
     #[arg(long, value_name = "TOPIC", value_delimiter = ',')]
     source_topic: Vec<String>,
-    /// Only those that failed then or later: 2026-11-25T06:00:00Z, or how long ago: 90s, 30m, 2h, 7d
+    /// Only failures at or after this time: 2026-11-25T06:00:00Z, or an age: 90s, 30m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<DateTime<Utc>>,
-    /// Only those that failed before that
+    /// Only failures before this time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<DateTime<Utc>>,
-    /// Begin at this letter, as an earlier run named it; several with commas
+    /// Starts at this letter, as printed by an earlier run; several with commas
     #[arg(long, value_name = "TOPIC:PARTITION:OFFSET", value_delimiter = ',', value_parser = parse_start)]
     from: Vec<(String, i32, i64)>,
-    /// At most so many
+    /// Number of letters, at most
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
@@ -83,17 +83,17 @@ impl Args {
     }
 }
 
-/// Letters that match, while they are read.
+/// Reads the letters that match.
 pub struct Selected {
     letters: Letters,
     selection: Selection,
-    /// How many more are wanted, where that is limited.
+    /// How many more to return, if limited.
     left: Option<u64>,
-    /// Letters that were looked at.
+    /// Letters read.
     pub read: u64,
-    /// What could not be read and was passed over.
+    /// Letters that were skipped because they are unreadable.
     pub unreadable: u64,
-    /// Per topic and partition the first letter that was not looked at.
+    /// The first letter that was not read, per topic and partition.
     pub next: Start,
 }
 
@@ -106,7 +106,7 @@ impl Selected {
             let letter = match found {
                 Found::Letter(letter) => *letter,
                 Found::Unreadable(Unreadable { position, why }) => {
-                    tracing::warn!(%position, "left out: {why}");
+                    tracing::warn!(%position, "skipped an unreadable letter: {why}");
                     self.unreadable += 1;
                     self.passed(&position);
                     continue;
@@ -127,16 +127,16 @@ impl Selected {
         *next = (position.offset + 1).max(*next);
     }
 
-    /// For the last line: nothing where all could be read.
-    pub fn left_out(&self) -> String {
+    /// For the last line; empty if all letters were readable.
+    pub fn unreadable_note(&self) -> String {
         match self.unreadable {
             0 => String::new(),
-            n => format!("; {} left out that could not be read (see the warnings)", counted(n, "letter")),
+            n => format!("; skipped {} (see the warnings)", counted(n, "unreadable letter")),
         }
     }
 }
 
-/// What `--from` takes, to go on after what was read; none where nothing was.
+/// The value of `--from` that continues after what was read; `None` if nothing was.
 pub fn cursor(next: &BTreeMap<(String, i32), i64>) -> Option<String> {
     let parts = next.iter().map(|((topic, partition), offset)| format!("{topic}:{partition}:{offset}"));
     Some(parts.collect::<Vec<_>>().join(",")).filter(|cursor| !cursor.is_empty())
@@ -164,7 +164,7 @@ fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
         }
     });
     let at = ago.and_then(|ago| Utc::now().checked_sub_signed(ago));
-    at.ok_or_else(|| "expected a time such as 2026-11-25T06:00:00Z, or how long ago: 90s, 30m, 2h, 7d".to_owned())
+    at.ok_or_else(|| "expected a time such as 2026-11-25T06:00:00Z, or an age: 90s, 30m, 2h, 7d".to_owned())
 }
 
 fn parse_start(text: &str) -> Result<(String, i32, i64), String> {

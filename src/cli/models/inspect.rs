@@ -1,13 +1,13 @@
-//! `clipstream models inspect`: what a model's graphs are.
+//! `clipstream models inspect`: describes a model's graphs.
 
 use super::super::{CliError, Global, Output};
 use super::named::Graphs;
 use crate::clip::{self, Inspection, TowerInspection};
 
-/// Shows what a model's files are: layout, inputs, outputs, operator set, activation, size, fingerprint
+/// Describes a model's files: layout, inputs, outputs, operator set, activation, size, fingerprint
 ///
-/// The graphs are read, not run. With --json: one line with everything, operators included. What would have the model
-/// refused is under "problems"; the exit code is 0 all the same.
+/// The graphs are read, not run. With --json: one line with everything, including operators. Reasons for which the model
+/// would be refused are under "problems"; the exit code is 0 even then.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models inspect ViT-B-32/openai")]
 pub struct Args {
@@ -39,20 +39,20 @@ fn show(inspection: &Inspection, output: Output) -> Result<(), CliError> {
     row("operator set", both(&operator_sets));
     row("made by", both(&|t| t.producer.clone()));
     row("activation", both(&activation));
-    row("unit length", both(&|t| if t.normalised { "in the graph" } else { "left to clipstream" }.into()));
+    row("unit length", both(&|t| if t.normalised { "in the graph" } else { "by clipstream" }.into()));
     row("weights", both(&weights));
     row("tokens known", ["".into(), i.text.vocabulary.map_or("not recognised".into(), |rows| rows.to_string())]);
 
     output.line(format!("{} in {}", i.model, i.directory.display()))?;
     let there: Vec<_> = i.precisions.iter().map(|p| p.as_str()).collect();
-    output.line(format!("{} layout, {} shown, there is {}", i.layout, i.precision, there.join(", ")))?;
+    output.line(format!("{} layout, {} shown, available: {}", i.layout, i.precision, there.join(", ")))?;
     output.line(format!("{} parameters, {} of graphs and weights", millions(i.parameters), megabytes(i.size_bytes)))?;
     output.line(table)?;
     if let Some(preprocessing) = &i.preprocessing {
         output.line(format!("preprocessing  {preprocessing}"))?;
     }
     output.line(format!("context length {} tokens", i.context_length))?;
-    let golden = if i.golden { "there: clipstream models verify runs them" } else { "none: it cannot be verified" };
+    let golden = if i.golden { "present: clipstream models verify runs them" } else { "none: it cannot be verified" };
     output.line(format!("golden vectors {golden}"))?;
     if let Some(f) = &i.fingerprint {
         output

@@ -1,4 +1,4 @@
-//! `clipstream models list`: the registry as a table, and what of it is on this machine.
+//! `clipstream models list`: the registry as a table, and which models are installed.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use crate::domain::registry::{self, Checkpoint};
 use crate::hub::Record;
 use crate::model::precisions_of;
 
-/// Lists the models that are known, and those of clip.models
+/// Lists the known models, and those of clip.models
 ///
 /// With --json: one line {"model", "dimension", "image_size", "context_length", "activation", "sources": [{"repository",
-/// "layout", "commit"}], "directory", "here", "precisions"} per model; what is not known is null.
+/// "layout", "commit"}], "directory", "installed", "precisions"} per model; unknown values are null.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models list ViT-B-32")]
 pub struct Args {
-    /// Only models whose name has this in it, whatever the case
+    /// Only models whose name contains this text, ignoring case
     name: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         && rows.is_empty()
     {
         let near = registry::resolve(name).map_or_else(|unknown| unknown.nearest, Some);
-        let error = CliError::new(Exit::Failed, format!("no model has {name:?} in its name"));
+        let error = CliError::new(Exit::Failed, format!("no model's name contains {name:?}"));
         return Err(error.hint(near.map_or("clipstream models list".into(), |id| format!("did you mean {id}?"))));
     }
     let output = global.output();
@@ -46,7 +46,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         return Ok(());
     }
     let mut table = crate::cli::output::table();
-    table.set_header(["model", "dimension", "pixels", "activation", "ONNX from", "here"]);
+    table.set_header(["model", "dimension", "pixels", "activation", "ONNX from", "installed"]);
     for row in &rows {
         table.add_row(row.cells(&settings.clip));
     }
@@ -83,7 +83,7 @@ impl Row {
             "activation": self.known.map(|row| row.activation.as_str()),
             "sources": sources,
             "directory": directory.display().to_string(),
-            "here": directory.is_dir(),
+            "installed": directory.is_dir(),
             "precisions": precisions(&directory),
         })
     }
@@ -99,13 +99,13 @@ impl Row {
                 [] => "export it".to_owned(),
                 sources => sources.iter().map(|s| s.layout.as_str()).collect::<Vec<_>>().join(", "),
             }),
-            here(&super::directory_of(&self.id, settings)),
+            installed(&super::directory_of(&self.id, settings)),
         ]
     }
 }
 
-/// The precisions where they are known, and whether there is anything at all where they are not.
-fn here(directory: &Path) -> String {
+/// The precisions if they are known, otherwise whether the directory exists.
+fn installed(directory: &Path) -> String {
     match precisions(directory) {
         Some(precisions) => precisions.join(", "),
         None if directory.is_dir() => "yes".to_owned(),
@@ -113,7 +113,7 @@ fn here(directory: &Path) -> String {
     }
 }
 
-/// As the pull or the export wrote them down.
+/// As recorded by the pull or the export.
 fn precisions(directory: &Path) -> Option<Vec<String>> {
     let exported = || precisions_of(directory).map(|all| all.iter().map(ToString::to_string).collect());
     Record::read(directory).map(|record| record.precisions).or_else(exported)

@@ -1,4 +1,4 @@
-//! `clipstream models`: which models there are, where they are, and how they get there.
+//! `clipstream models`: lists, downloads, inspects and verifies models.
 
 mod inspect;
 mod list;

@@ -1,4 +1,4 @@
-//! What people may call a model by: its name, `ID=DIRECTORY`, or just a directory.
+//! How an argument names a model: by its name, by `ID=DIRECTORY`, or by a directory.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{ModelId, Precision, registry};
 use crate::model::model_of;
 
-/// The graphs that a verb looks at.
+/// Selects the graphs of a model.
 #[derive(Debug, clap::Args)]
 pub(super) struct Graphs {
     /// A model, a directory, or both as ID=DIRECTORY; default: the first of clip.models
     model: Option<String>,
-    /// Which of its graphs: fp32, fp16 or int8; default: clip.precision
+    /// Precision of its graphs: fp32, fp16 or int8; default: clip.precision
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
 }
 
 impl Graphs {
-    /// What `look` makes of them, off the async threads: it blocks.
+    /// Runs `look` on them on a blocking thread.
     pub(super) async fn read<T: Send + 'static>(
         self,
         settings: ClipSettings,
@@ -28,11 +28,11 @@ impl Graphs {
         let entry = entry(self.model.as_deref(), &settings)?;
         let precision = self.precision.unwrap_or(settings.precision);
         let done = tokio::task::spawn_blocking(move || look(&entry, &settings, precision)).await;
-        Ok(done.map_err(|e| CliError::new(Exit::Failed, format!("looking at the model broke: {e}")))??)
+        Ok(done.map_err(|e| CliError::new(Exit::Failed, format!("reading the model failed: {e}")))??)
     }
 }
 
-/// The model that `text` names; none: the first of clip.models.
+/// The model that `text` names; `None`: the first of clip.models.
 fn entry(text: Option<&str>, settings: &ClipSettings) -> Result<ModelEntry, CliError> {
     let Some(text) = text else {
         let none = || CliError::new(Exit::Usage, "no model is configured").hint("name one: a model or a directory");
@@ -62,8 +62,8 @@ fn model(text: &str) -> Result<ModelId, CliError> {
     })
 }
 
-/// A directory without an id: what `clipstream.json` says, or its name where that is a model's, as Immich names its
-/// exports (`ViT-B-32__openai`); else its name stands for a model of which nothing is known.
+/// A directory without an id: the id in `clipstream.json`, or the directory's name if that is a model's, as Immich names its
+/// exports (`ViT-B-32__openai`); otherwise the name stands for an unknown model.
 fn of_directory(directory: &Path) -> ModelEntry {
     let path = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();

@@ -1,11 +1,11 @@
-//! `clipstream models path`: where a model is.
+//! `clipstream models path`: prints where a model is.
 
 use serde_json::json;
 
 use super::super::{CliError, Exit, Global};
 use crate::domain::{ModelId, registry};
 
-/// Prints the directory that a model is loaded from; exit code 3 when it is not there
+/// Prints the directory that a model is loaded from; exit code 3 if it is not installed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models path ViT-B-32/openai")]
 pub struct Args {
@@ -26,7 +26,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), CliError> {
         };
         return Err(CliError::new(
             Exit::Unavailable,
-            format!("{id} is not there: no directory {}", directory.display()),
+            format!("{id} is not installed: there is no directory {}", directory.display()),
         )
         .hint(next));
     }

@@ -1,4 +1,4 @@
-//! `clipstream models pull`: a model from the hub into its directory.
+//! `clipstream models pull`: downloads a model from the hub.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,27 +12,27 @@ use super::super::{CliError, Exit, Global};
 use crate::domain::{ModelId, Precision, registry};
 use crate::hub::{Hub, Origin, Progress, Pull, Pulled, Record};
 
-/// Downloads a model to where it is loaded from; resumes, and changes nothing that is there already
+/// Downloads a model to where it is loaded from; resumes interrupted downloads, and does not change existing files
 ///
 /// With --json: one line {"model", "directory", "precision", "sources": [{"repository", "commit"}], "bytes", "fetched"}.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models pull ViT-B-32/openai --precision int8")]
 pub struct Args {
-    /// Name, alias (ViT-B/32, clip-ViT-B-32, ...) or, with --source, a VARIANT/CHECKPOINT of your own
+    /// Name, alias (ViT-B/32, clip-ViT-B-32, ...) or, with --source, any VARIANT/CHECKPOINT
     #[arg(value_parser = registry::resolve_or_custom)]
     model: ModelId,
     /// One of its sources by layout (xenova, fastembed, immich), or any repository: OWNER/NAME, or
-    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: that of the model where it is there, else the first that `models list`
-    /// names and the hub has
+    /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the source of the installed model, else the first in `models list` that
+    /// the hub has
     #[arg(long)]
     source: Option<String>,
-    /// fp32, fp16 or int8, where the source has it; default: that of clip.precision
+    /// fp32, fp16 or int8, if the source has it; default: clip.precision
     #[arg(long)]
     precision: Option<Precision>,
     /// Branch, tag or commit; default: the commit that this release pins, else main
     #[arg(long)]
     revision: Option<String>,
-    /// Replaces the model that is in its directory, and all else there
+    /// Replaces the installed model and everything else in its directory
     #[arg(long)]
     force: bool,
 }
@@ -42,12 +42,12 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let hub = Hub::new(&settings.hub)?;
     let directory = super::directory_of(&args.model, &settings.clip);
     let mut origins = match Record::read(&directory) {
-        // What is there is gone on with, whichever source it came from.
+        // An installed model is continued from its own source.
         Some(there) if args.source.is_none() => vec![origin_of(&args.model, &there)],
         _ => origins(&args.model, args.source.as_deref(), &directory)?,
     };
     if args.revision.is_some() {
-        // A revision is one of a certain repository.
+        // A revision belongs to one repository.
         origins.truncate(1);
     }
     let (origin, others) = origins.split_first().ok_or_else(|| no_source(&args.model, &directory))?;
@@ -97,7 +97,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     Ok(global.output().result(&line, text)?)
 }
 
-/// The source that was asked for, or all of the registry's. At least one.
+/// The requested source, or all of the registry's. At least one.
 fn origins(id: &ModelId, source: Option<&str>, directory: &Path) -> Result<Vec<Origin>, CliError> {
     let known = sources(id);
     let Some(asked) = source else {
@@ -119,7 +119,7 @@ fn origins(id: &ModelId, source: Option<&str>, directory: &Path) -> Result<Vec<O
     })
 }
 
-/// Where the model that is there came from.
+/// The source of the installed model.
 fn origin_of(id: &ModelId, record: &Record) -> Origin {
     let repositories: Vec<_> = record.sources.iter().map(|s| s.repository.clone()).collect();
     let known = sources(id).iter().map(origin).find(|origin| origin.repositories == repositories);
@@ -147,7 +147,7 @@ fn no_source(id: &ModelId, directory: &Path) -> CliError {
     }
     let near = registry::resolve(&id.to_string()).err().and_then(|unknown| unknown.nearest);
     let hint = near.map_or_else(|| "clipstream models list".to_owned(), |near| format!("did you mean {near}?"));
-    CliError::new(Exit::Usage, format!("{id} is no known model; expected one, or --source OWNER/NAME")).hint(hint)
+    CliError::new(Exit::Usage, format!("{id} is not a known model; expected one, or --source OWNER/NAME")).hint(hint)
 }
 
 fn short(commit: &str) -> &str {
@@ -162,7 +162,7 @@ struct Screen {
 
 impl Progress for Screen {
     fn total(&self, bytes: u64) {
-        // Another one where a pull goes on with another source.
+        // The total changes if the pull continues with another source.
         self.bar.get_or_init(|| progress_bytes(bytes)).set_length(bytes);
     }
 
@@ -177,7 +177,7 @@ impl Progress for Screen {
     }
 
     fn note(&self, text: &str) {
-        // Nobody is left to tell when standard error is closed.
+        // Standard error may be closed.
         let _ = LogWriter.write_all(format!("{text}\n").as_bytes());
     }
 }

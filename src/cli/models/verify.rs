@@ -1,4 +1,4 @@
-//! `clipstream models verify`: whether a model gives OpenCLIP's vectors.
+//! `clipstream models verify`: checks whether a model gives OpenCLIP's vectors.
 
 use comfy_table::Table;
 
@@ -6,10 +6,10 @@ use super::super::{CliError, Exit, Global, Output};
 use super::named::Graphs;
 use crate::clip::{self, Case, Verification};
 
-/// Runs a model's golden inputs and compares with OpenCLIP's vectors; exit code 1 if one differs, or there are none
+/// Runs a model's golden inputs and compares the vectors with OpenCLIP's; exit code 1 if one differs, or there are none
 ///
-/// Texts must have OpenCLIP's tokens, texts and pictures a cosine to OpenCLIP's vectors of at least the floor of the
-/// precision; files must have the digests in clipstream.json. With --json: one line {"model", "precision", "ok",
+/// Texts must have OpenCLIP's tokens. The cosine to OpenCLIP's vectors must be at least the precision's minimum. Files
+/// must have the digests in clipstream.json. With --json: one line {"model", "precision", "ok",
 /// "cosine_min", "cosine_floor", "cosine_to_fp32_min", "cases", "files_checked", "problems", "next_step", ...}.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream models verify ViT-B-32/openai --precision int8")]

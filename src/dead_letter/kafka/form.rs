@@ -1,10 +1,10 @@
-//! A letter as records of a topic. Mostly it is one: key, value and headers of the message, and the reason in headers more.
-//! Where the topic cannot hold that, the letter takes another form, which says in headers what it was:
+//! A letter as records of a topic. Usually one record: the message's key, value and headers, with the reason in additional
+//! headers. If the topic cannot store that, the letter has another form, and headers contain the original:
 //!
-//! - *With a key of its own*, for a compacted topic: it would refuse a letter without a key, drop all but the last letter of
-//!   a key, and take one without a value for a deletion.
-//! - *In parts*, where the topic does not take a message of that size: the value's pieces follow each other in one
-//!   partition, the first one with all headers.
+//! - *With a unique key*, for a compacted topic, which would refuse a letter without a key, drop all but the last letter of a
+//!   key, and treat one without a value as a deletion.
+//! - *In parts*, if the topic does not accept a message of that size: the pieces of the value follow each other in one
+//!   partition, and the first one has all headers.
 
 use std::ops::Range;
 
@@ -12,15 +12,15 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 
 use crate::dead_letter::DeadLetter;
-use crate::dead_letter::letter::{KEY, Part, Reporter, TOMBSTONE, error_headers, own, position_headers};
+use crate::dead_letter::letter::{KEY, Part, Reporter, TOMBSTONE, error_headers, own_header, position_headers};
 use crate::kafka_client;
 
-/// Smaller ones do not help: what is too large then are the headers.
+/// Smaller parts do not help, because then the headers are too large.
 const PART_BYTES_MIN: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Form {
-    /// The record's key is where the message was; its own is in a header.
+    /// The record's key is the message's position; the message's own key is in a header.
     pub own_key: bool,
     /// `None`: one record. Otherwise bytes of the value in one record.
     pub part_bytes: Option<usize>,
@@ -29,15 +29,15 @@ pub(super) struct Form {
 /// One record of a letter.
 pub(super) struct Record {
     headers: OwnedHeaders,
-    /// Instead of the message's.
+    /// Replaces the message's key.
     key: Option<String>,
-    /// Of the message's value.
+    /// Range of the message's value.
     piece: Range<usize>,
     is_tombstone: bool,
 }
 
 impl Form {
-    /// The next one to try where this is too large. None: smaller parts would not help.
+    /// The next form to try if this is too large. `None`: smaller parts would not help.
     pub fn smaller(self, value_bytes: usize) -> Option<Self> {
         let part_bytes = self.part_bytes.unwrap_or(value_bytes).div_ceil(2);
         (part_bytes >= PART_BYTES_MIN).then_some(Self { part_bytes: Some(part_bytes), ..self })
@@ -54,7 +54,7 @@ impl Form {
                 _ => position_headers(letter).into_iter().fold(OwnedHeaders::new(), text),
             };
             if let Some(part) = part {
-                headers = text(headers, (own(Part::HEADER), part.to_string()));
+                headers = text(headers, (own_header(Part::HEADER), part.to_string()));
             }
             let place = letter.message.origin().position;
             let key = match part {
@@ -79,9 +79,9 @@ impl Form {
         }
         headers = error_headers(letter, reporter).into_iter().fold(headers, text);
         if self.own_key {
-            headers = headers.insert(Header { key: &own(KEY), value: message.key.as_deref() });
+            headers = headers.insert(Header { key: &own_header(KEY), value: message.key.as_deref() });
             if message.value.is_none() {
-                headers = headers.insert(Header::<&[u8]> { key: &own(TOMBSTONE), value: None });
+                headers = headers.insert(Header::<&[u8]> { key: &own_header(TOMBSTONE), value: None });
             }
         }
         headers
@@ -93,7 +93,8 @@ fn text(headers: OwnedHeaders, (name, value): (String, String)) -> OwnedHeaders 
 }
 
 impl Record {
-    /// Without a timestamp: librdkafka gives it that of now, the failure's, which the topic's retention counts from.
+    /// Without a timestamp, so that librdkafka sets the current time, which is that of the failure and starts the topic's
+    /// retention.
     pub fn to<'a>(
         &'a self,
         topic: &'a str,

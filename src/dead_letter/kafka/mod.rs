@@ -24,23 +24,23 @@ use crate::config::{DeadLetterSettings, KafkaSettings};
 use crate::kafka_client;
 use crate::redact;
 
-/// How long librdkafka tries before `send` returns an error. The caller tries again, for as long as it takes, but
-/// wants to know (and say) that something is wrong.
+/// How long librdkafka tries before `send` returns an error. The caller retries as long as needed, but must be able to report
+/// the problem.
 const DELIVERY_TIMEOUT_MS: &str = "30000";
-/// No limit of ours: the broker knows what its topic takes. (librdkafka's highest value.)
+/// No client-side limit (librdkafka's maximum): the broker enforces the topic's limit.
 const MESSAGE_BYTES_MAX: &str = "1000000000";
 
-/// Dead letters in a Kafka topic: the message as it was (key, value or tombstone, headers) and the reason in Kafka
-/// Connect's headers; those of an earlier failure are replaced.
+/// Dead letters in a Kafka topic: the unchanged message (key, value or tombstone, headers), with the reason in Kafka Connect's
+/// headers. Headers of an earlier failure are replaced.
 ///
-/// The record's timestamp is that of the failure, which the topic's retention counts from: with that of an old message, the
-/// broker could refuse the letter, or delete it at once. The message's own is a header.
+/// The record's timestamp is the time of the failure, which starts the topic's retention. With an old message's timestamp, the
+/// broker could refuse the letter or delete it at once. The message's own timestamp is a header.
 ///
-/// A message that its topic took may be too large for the dead-letter topic. Letters are compressed; what is too large all
-/// the same is written in parts (`kafka/form`). Nothing is cut: a letter without its whole value could not be replayed.
+/// A message may be too large for the dead-letter topic. Letters are compressed; if one is still too large, it is written in
+/// parts (`kafka/form`). Values are never cut, because an incomplete letter could not be replayed.
 ///
-/// What failed transiently goes to its next retry topic first, if there is one, in one record and with its own key, since
-/// it is consumed again. Where that topic cannot take it, it becomes a dead letter.
+/// A message with a transient failure first goes to its next retry topic, if there is one, in one record and with its own
+/// key, because it is consumed again. If that topic cannot store it, it becomes a dead letter.
 #[derive(Clone)]
 pub struct KafkaDeadLetters {
     producer: Producer,
@@ -61,7 +61,7 @@ impl KafkaDeadLetters {
                 ("enable.idempotence", "true"),
                 ("acks", "all"),
                 ("compression.type", "zstd"),
-                // A broker refuses a batch as a whole: one letter that is too large would take its neighbours along.
+                // A broker refuses a whole batch: one letter that is too large would make the others fail.
                 ("batch.num.messages", "1"),
                 ("message.timeout.ms", DELIVERY_TIMEOUT_MS),
                 ("message.max.bytes", MESSAGE_BYTES_MAX),
@@ -77,8 +77,8 @@ impl KafkaDeadLetters {
         })
     }
 
-    /// Whether the message waits in a retry topic now. `false`: there is none for it, or none that can hold it.
-    async fn put_off(&self, letter: &DeadLetter) -> Result<bool, DeadLetterError> {
+    /// Sends the message to its next retry topic. `false`: there is none, or it cannot store the message.
+    async fn schedule_retry(&self, letter: &DeadLetter) -> Result<bool, DeadLetterError> {
         let Some(topic) = self.retries.next(letter) else { return Ok(false) };
         match self.write(letter, topic, Form { own_key: false, part_bytes: None }).await {
             Ok(()) => Ok(true),
@@ -93,7 +93,7 @@ impl KafkaDeadLetters {
         }
     }
 
-    /// In the form that the topic takes.
+    /// Sends the letter in a form that the topic accepts.
     async fn send_letter(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
         let topic = self.topics.topic_of(self.retries.source(&letter.message.position.topic));
         let bytes = letter.message.value.as_ref().map_or(0, |value| value.len());
@@ -105,7 +105,7 @@ impl KafkaDeadLetters {
             };
             let next = match refusal.code {
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => form.smaller(bytes),
-                // What a compacted topic answers to a record without a key.
+                // The answer of a compacted topic to a record without a key.
                 Some(RDKafkaErrorCode::InvalidRecord) if !form.own_key => Some(Form { own_key: true, ..form }),
                 _ => None,
             };
@@ -113,7 +113,7 @@ impl KafkaDeadLetters {
         }
     }
 
-    /// One record after the other, in one partition.
+    /// Writes the records in order, to one partition.
     async fn write(&self, letter: &DeadLetter, topic: &str, form: Form) -> Result<(), Refusal> {
         let mut partition = None;
         for record in form.records(letter, &self.reporter) {
@@ -126,8 +126,8 @@ impl KafkaDeadLetters {
 #[async_trait]
 impl DeadLetters for KafkaDeadLetters {
     async fn send(&self, letter: &DeadLetter) -> Result<Sent, DeadLetterError> {
-        if self.put_off(letter).await? {
-            return Ok(Sent::PutOff);
+        if self.schedule_retry(letter).await? {
+            return Ok(Sent::RetryScheduled);
         }
         self.send_letter(letter).await.map(|()| Sent::DeadLetter)
     }
@@ -153,8 +153,8 @@ fn refused(kind: &str, topic: &str, letter: &DeadLetter, refusal: &Refusal) -> D
         Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => {
             "grant this user WRITE on the topic, and on brokers before 2.8 IDEMPOTENT_WRITE on the cluster".into()
         }
-        _ => "check that the topic exists and has enough in-sync replicas, and that the brokers are up".into(),
+        _ => "check that the topic exists and has enough in-sync replicas, and that the brokers are running".into(),
     };
     let what = redact::cut(&refusal.what, 300);
-    unavailable(format!("the {kind} topic {topic:?} does not take a letter: {what}")).hint(hint)
+    unavailable(format!("the {kind} topic {topic:?} does not accept a letter: {what}")).hint(hint)
 }

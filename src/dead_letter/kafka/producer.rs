@@ -1,4 +1,4 @@
-//! A producer that is made anew when librdkafka gives it up.
+//! A producer that is recreated after a fatal error of librdkafka.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::kafka_client::{self, Quiet};
 
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An idempotent producer knows errors that are final for the client and not for the world, such as a right that is
-/// granted a minute later (librdkafka: `rd_kafka_fatal_error`). Only another client gets over them.
+/// Some errors are fatal for an idempotent producer although their cause may be temporary, such as a permission that is
+/// granted a minute later (librdkafka: `rd_kafka_fatal_error`). Only a new client recovers from them.
 #[derive(Clone)]
 pub(super) struct Producer {
     config: ClientConfig,
     current: Arc<Mutex<FutureProducer<Quiet>>>,
 }
 
-/// Why a record was not taken.
+/// Why a record was not accepted.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub code: Option<RDKafkaErrorCode>,
-    /// In librdkafka's words; of a client that was given up, the reason for that.
+    /// In librdkafka's words; after a fatal error, the reason for that.
     pub what: String,
 }
 
@@ -42,7 +42,7 @@ impl Producer {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The partition that took the record, once all in-sync replicas have it.
+    /// Returns the record's partition, once all in-sync replicas have the record.
     pub async fn send(&self, record: FutureRecord<'_, [u8], [u8]>) -> Result<i32, Refusal> {
         let producer = self.current();
         let error = match producer.send(record, Timeout::After(QUEUE_TIMEOUT)).await {
@@ -61,7 +61,7 @@ impl Producer {
         })
     }
 
-    /// A new client in the place of `spent`, unless somebody was faster.
+    /// Replaces `spent` by a new client, unless it was replaced already.
     fn replace(&self, spent: &FutureProducer<Quiet>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.client().native_ptr() != spent.client().native_ptr() {
@@ -73,8 +73,8 @@ impl Producer {
                 // Closing a client waits for its threads.
                 drop(tokio::task::spawn_blocking(move || drop(old)));
             }
-            // It could be made once, so this is a lack of descriptors or threads: the next attempt comes by here again.
-            Err(error) => tracing::warn!(%error, "the dead letters' producer cannot be made anew"),
+            // It could be created before, so file descriptors or threads are exhausted. The next attempt tries again.
+            Err(error) => tracing::warn!(%error, "the producer of dead letters cannot be recreated"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which topic a message that failed transiently goes to next.
+//! Selects the next retry topic after a transient failure.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::domain::Class;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Retries {
-    /// Each topic's next.
+    /// The next topic of each topic.
     next: HashMap<String, String>,
     source: HashMap<String, String>,
 }
@@ -23,14 +23,14 @@ impl Retries {
         retries
     }
 
-    /// Where the message is to wait, if it may succeed later.
+    /// The retry topic for the message, if its failure is transient.
     pub fn next(&self, letter: &DeadLetter) -> Option<&str> {
         let next =
             self.next.get(&*letter.message.position.topic).filter(|_| letter.failure.fault.class == Class::Transient);
         next.map(String::as_str)
     }
 
-    /// Where a message of `topic` was first.
+    /// The source topic of messages in `topic`.
     pub fn source<'a>(&'a self, topic: &'a str) -> &'a str {
         self.source.get(topic).map_or(topic, String::as_str)
     }

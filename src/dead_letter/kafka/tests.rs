@@ -138,7 +138,7 @@ async fn what_failed_transiently_goes_through_its_retry_topics_first() {
         }
     };
     for (topic, attempts) in [("assets.retry.1", 2), ("assets.retry.2", 4)] {
-        assert_eq!(letters.send(&letter).await.expect("taken"), Sent::PutOff);
+        assert_eq!(letters.send(&letter).await.expect("taken"), Sent::RetryScheduled);
         let found = &records(&cluster.bootstrap_servers(), topic, 1)[0];
         letter.message = back(found);
         let retry = letter.message.retry.as_ref().expect("it says where it was");
@@ -256,7 +256,7 @@ async fn what_no_retry_topic_can_hold_becomes_a_dead_letter() {
     letter.failure.fault.class = Class::Transient;
     refuse_produce(&cluster, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     assert_eq!(letters.send(&letter).await.expect("taken"), Sent::DeadLetter);
-    assert_eq!(letters.send(&letter).await.expect("taken"), Sent::PutOff);
+    assert_eq!(letters.send(&letter).await.expect("taken"), Sent::RetryScheduled);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a topic's own settings mean for the letters in it.
+//! Topic settings that affect letters.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,22 +11,22 @@ use crate::domain::Finding;
 use crate::kafka_client;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer is believed: a topic's settings may be changed while we run.
+/// How long an answer is cached; a topic's settings may change at any time.
 const FRESH: Duration = Duration::from_secs(600);
 
-/// Of one topic, as far as the brokers say.
+/// Settings of one topic, as reported by the brokers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopicFacts {
-    /// Of several records with one key the last one stays, and records without a key are refused.
+    /// Only the last record of a key is kept, and records without a key are refused.
     pub is_compacted: bool,
-    /// Largest batch, in bytes, as it is sent (compressed).
+    /// Largest batch in bytes, compressed.
     pub message_bytes_max: Option<usize>,
 }
 
-/// Asks the brokers.
+/// Queries the brokers.
 ///
 /// # Errors
-/// No answer within 5 s, or no right to ask (DESCRIBE_CONFIGS on the topic).
+/// No answer within 5 s, or a missing permission (DESCRIBE_CONFIGS on the topic).
 pub async fn describe(settings: &KafkaSettings, topic: &str) -> Result<TopicFacts, Finding> {
     let admin = kafka_client::admin(settings).await?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
@@ -42,14 +42,14 @@ pub async fn describe(settings: &KafkaSettings, topic: &str) -> Result<TopicFact
     })
 }
 
-/// Which topics are compacted, asked when the first letter goes there.
+/// Which topics are compacted; queried before the first letter to a topic.
 #[derive(Debug, Default)]
 pub(super) struct Compacted {
     known: Mutex<HashMap<String, (Instant, bool)>>,
 }
 
 impl Compacted {
-    /// Where the brokers do not say, it is taken for what it was before, or for one that is not.
+    /// If the brokers do not answer, the last known state is used, initially "not compacted".
     pub async fn is(&self, settings: &KafkaSettings, topic: &str) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(topic).copied();
         if let Some((_, is)) = known.filter(|(at, _)| at.elapsed() < FRESH) {
@@ -64,7 +64,7 @@ impl Compacted {
         }
     }
 
-    /// A letter was taken in this form.
+    /// Records the form in which a letter was accepted.
     pub fn note(&self, topic: &str, is: bool) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(topic.to_owned(), (Instant::now(), is));

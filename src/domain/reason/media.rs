@@ -39,14 +39,14 @@ reasons! {
         HttpEncodingUnsupported = "http_encoding_unsupported", Permanent;
 
         // The body.
-        EncodingDamaged = "encoding_damaged", Permanent, "store or send it as it is";
+        ContentEncodingInvalid = "content_encoding_invalid", Permanent, "store or send it as it is";
         BodyIncomplete = "body_incomplete", Transient;
         BodyStalled = "body_stalled", Transient;
         FetchTimeout = "fetch_timeout", Transient, "raise media.fetch_timeout_ms if the server is merely slow";
         Empty = "media_empty", Permanent, "check the file at its source";
         TooLarge = "media_too_large", Permanent, "raise media.media_bytes_max to accept it";
         /// Not modified, which was not asked for.
-        Unasked = "media_unasked", Transient;
+        NotModifiedUnexpected = "not_modified_unexpected", Transient;
 
         // Files.
         FileForbidden = "file_forbidden", Permanent;
@@ -80,18 +80,18 @@ reasons! {
         S3RegionMissing = "s3_region_missing", Outage, "set media.s3_region";
 
         // This machine, and this process.
-        ResolverAway = "resolver_away", Outage, "check this machine's DNS";
+        ResolverUnavailable = "resolver_unavailable", Outage, "check this machine's DNS";
         TlsTrustBroken = "tls_trust_broken", Outage,
             "check the system's CA certificates, media.ca_file and this machine's clock";
         SettingsInvalid = "media_settings_invalid", Permanent;
         ClientFailed = "media_client_failed", Outage,
             "install the system's CA certificates (package ca-certificates), name a file with SSL_CERT_FILE, or set \
              media.ca_file";
-        DescriptorsUsedUp = "descriptors_used_up", Outage,
+        FileDescriptorsExhausted = "file_descriptors_exhausted", Outage,
             "raise its limit (ulimit -n, LimitNOFILE=), or lower media.per_host_concurrency and pipeline.in_flight_max";
-        PortsUsedUp = "ports_used_up", Outage,
+        PortsExhausted = "ports_exhausted", Outage,
             "widen net.ipv4.ip_local_port_range, or lower media.per_host_concurrency";
-        MemoryUsedUp = "memory_used_up", Outage,
+        MemoryExhausted = "memory_exhausted", Outage,
             "give it more, or lower what docs/operations.md lists under Sizing";
         DiskFull = "disk_full", Outage, "make room";
         DiskReadOnly = "disk_read_only", Outage, "mount it writable";
@@ -101,7 +101,7 @@ reasons! {
 impl MediaReason {
     /// Whether this process lacks something that every item needs, whatever host it is fetched from.
     pub fn is_of_process(self) -> bool {
-        use MediaReason::{DescriptorsUsedUp, DiskFull, DiskReadOnly, MemoryUsedUp, PortsUsedUp};
-        matches!(self, DescriptorsUsedUp | PortsUsedUp | MemoryUsedUp | DiskFull | DiskReadOnly)
+        use MediaReason::{DiskFull, DiskReadOnly, FileDescriptorsExhausted, MemoryExhausted, PortsExhausted};
+        matches!(self, FileDescriptorsExhausted | PortsExhausted | MemoryExhausted | DiskFull | DiskReadOnly)
     }
 }

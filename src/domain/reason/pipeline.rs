@@ -5,7 +5,7 @@ reasons! {
     PipelineReason {
         /// The message ended several processes that had nothing else to do.
         KillsWorker = "kills_worker", Permanent,
-            "see what is special about it, and replay the letter once that does no harm any more (limit: pipeline.deaths_max)";
+            "see what is special about it, and replay the letter once that does no harm any more (limit: pipeline.crashes_max)";
         /// Newer patches came while the message was in a retry topic.
         Overtaken = "overtaken", Permanent,
             "send the asset anew, or replay this letter if it may overwrite the patch";

@@ -18,7 +18,7 @@ reasons! {
         Rejected = "store_rejected", Permanent;
         TooLarge = "store_too_large", Permanent,
             "where that is one point alone, make its payload smaller, or raise the server's limit or its proxy's";
-        PointTwice = "point_twice_in_batch", Permanent;
+        DuplicatePoint = "duplicate_point", Permanent;
         IntegerTooLarge = "payload_integer_too_large", Permanent;
 
         // The question.
@@ -36,7 +36,7 @@ reasons! {
         VersionUnsupported = "store_version_unsupported", Outage;
         Failed = "store_failed", Outage;
         /// What is refused to whoever asks.
-        Refuses = "store_refuses", Outage,
+        WritesRefused = "store_writes_refused", Outage,
             "see the server's log, and whether the collection's settings were changed";
         Full = "store_full", Outage,
             "raise that limit (the collection's strict mode, the server's quota), or make room";
@@ -65,7 +65,7 @@ reasons! {
         Panicked = "store_panicked", Outage, "check the free space of store.path";
 
         // Those who use it.
-        CloseHangs = "store_close_hangs", Outage;
+        CloseTimeout = "store_close_timeout", Outage;
         ReaderGone = "reader_gone", Outage;
         WriterGone = "writer_gone", Outage;
     }

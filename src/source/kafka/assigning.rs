@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::anew::FOLLOW_MAX;
 use super::context::{Rebalance, apply};
-use super::owned::Place;
+use super::log_changes::FOLLOW_MAX;
 use super::poller::{Poller, Waiting, listing, partitions};
+use super::positions::Place;
 use super::revoking::{Revoking, Verdict};
 use super::starts::{ASK_TIMEOUT, NoStart, Start, StartOrigin, starts};
 use crate::domain::TopicPartition;
@@ -16,16 +16,16 @@ use crate::kafka_client::{self, OffsetEntry, TopicIds};
 use crate::redact;
 use crate::source::{Revocation, SourceEvent};
 
-/// Wait before what had no answer is asked again.
+/// Wait before an unanswered question is repeated.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// Questions that have no answer for less are not worth a word: a coordinator moves, a topic was made a moment ago.
+/// Shorter times without an answer are not reported: a coordinator moves, or a topic was just created.
 const UNANSWERED_MIN: Duration = Duration::from_secs(10);
 
 impl Poller {
     pub(super) fn rebalance(&mut self, now: Instant) -> Result<(), String> {
         loop {
             if let Some(revoking) = &mut self.state.revoking {
-                // A further step while we owe the answer to this one: the group has moved on without us.
+                // A further step before this one is answered: the group has continued without us.
                 let overtaken = !self.state.rebalances.is_empty();
                 let lost = overtaken || self.consumer.assignment_lost();
                 match revoking.verdict(&mut self.state.commits, lost, now) {
@@ -54,7 +54,7 @@ impl Poller {
         }
     }
 
-    /// Assigns once it is known where each partition begins; until then gives the list back.
+    /// Assigns once the start of each partition is known; until then returns the list.
     fn assign_when_known(
         &mut self,
         list: TopicPartitionList,
@@ -62,9 +62,9 @@ impl Poller {
     ) -> Result<Option<TopicPartitionList>, String> {
         let assigned = partitions(&list);
         if self.is_revoked_next(&assigned) {
-            // Others have them already: nothing of them is ever ours.
+            // Other members own them already.
             self.state.waiting = None;
-            self.trouble.start(None);
+            self.consumer_health.start(None);
             return self.carry_out(&Rebalance::Assign(list)).map(|()| None);
         }
         let waiting = self.state.waiting.unwrap_or(Waiting { since: now, not_before: now });
@@ -74,17 +74,17 @@ impl Poller {
         match self.ask_where(&assigned) {
             Ok((ids, starts)) => {
                 self.state.waiting = None;
-                self.trouble.start(None);
+                self.consumer_health.start(None);
                 self.assign(&list, &ids, &starts)?;
                 Ok(None)
             }
             Err(NoStart::Refused(why)) => Err(why),
             Err(NoStart::Later(why)) => {
-                tracing::debug!(why, "not known yet where the partitions begin; asking again");
+                tracing::debug!(why, "the start offsets are not known yet; asking again");
                 let asked = Instant::now();
                 self.state.waiting = Some(Waiting { not_before: asked + ASK_AGAIN, ..waiting });
                 if asked >= waiting.since + UNANSWERED_MIN {
-                    self.trouble.start(Some(why));
+                    self.consumer_health.start(Some(why));
                 }
                 Ok(Some(list))
             }
@@ -120,28 +120,28 @@ impl Poller {
             for (topic, id) in ids {
                 self.state.delays.identify(topic, id.as_ref());
             }
-            self.state.met.meet(ids);
+            self.state.known_topics.remember(ids);
             for start in starts {
                 self.own(start, ids, epoch);
-                // Also where the group's offset is of the new topic already.
+                // Even if the group's offset belongs to the new topic already.
                 if let Some(at) = start.at
-                    && self.state.met.is_another(&start.partition.topic, ids)
+                    && self.state.known_topics.is_another(&start.partition.topic, ids)
                 {
                     self.state.followed.insert(start.partition.clone(), (Instant::now() + FOLLOW_MAX, at));
                 }
             }
             tracing::info!(epoch, partitions = %listed(&assigned), "partitions assigned");
             self.state.held_back.retain(|partition| !assigned.contains(partition));
-            self.silence.watch(&assigned);
+            self.stalls.watch(&assigned);
             self.handover.control(SourceEvent::Assigned { epoch, partitions: assigned.clone() });
         }
-        self.trouble.assigned();
+        self.consumer_health.assigned();
         let entries: Vec<_> = starts.iter().map(entry).collect();
         let list = kafka_client::list(&entries);
         self.carry_out(&Rebalance::Assign(list.clone()))?;
         self.validate(entries);
         self.state.owned.places_mut().for_each(Place::stir);
-        // Whether a partition that was ours before is still paused from then is librdkafka's secret: say it.
+        // librdkafka does not expose whether a partition is still paused from an earlier assignment, so set it explicitly.
         self.set_paused(&list, self.state.paused);
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Poller {
                 topic = &*partition.topic,
                 partition = partition.partition,
                 offset,
-                "the topic was deleted and made anew since the group committed this offset: it is read from its beginning"
+                "the topic was deleted and recreated since the group committed this offset: it is read from its beginning"
             );
         }
         let id = ids.get(&*partition.topic).cloned().flatten();
@@ -161,22 +161,22 @@ impl Poller {
         let another = self.state.owned.identify(&partition.topic, id.clone());
         self.state.read_before.insert(partition.clone());
         self.state.commits.track_after(partition.clone(), *committed, *starts, id);
-        self.state.deaths.begin(partition, *starts);
+        self.state.crash_loops.begin(partition, *starts);
         if let (Some(at), Some(epoch)) = (at, leader_epoch) {
             self.state.commits.written_by(partition, at - 1, *epoch);
         }
-        // Partitions of the topic that were ours all along are of the one before it.
+        // Partitions of the topic that we own already belong to the old topic.
         for partition in another.iter().filter(|other| *other != partition) {
-            self.made_anew(partition);
+            self.recreated(partition);
         }
-        // A position of its own from now on: whoever reads on begins where this worker did.
+        // Commit the position, so that the next owner starts where this worker did.
         if let (Some(at), StartOrigin::Reset) = (at, origin) {
             self.state.commits.want([(partition.clone(), *at)]);
         }
     }
 
-    /// Has librdkafka ask whether the log still is what it was where the group left it (KIP-320). It does that by itself
-    /// when a leader changes and after a seek, but not for the place where an assignment begins.
+    /// Makes librdkafka validate the committed leader epochs (KIP-320), to detect truncated logs. librdkafka does this when a
+    /// leader changes and after a seek, but not at the start of an assignment.
     fn validate(&self, entries: Vec<OffsetEntry>) {
         let known: Vec<_> = entries.into_iter().filter(|entry| entry.leader_epoch.is_some()).collect();
         if known.is_empty() {
@@ -184,14 +184,14 @@ impl Poller {
         }
         // Not waited for.
         if let Err(error) = self.consumer.seek_partitions(kafka_client::list(&known), Duration::ZERO) {
-            tracing::debug!(%error, "the places where partitions begin are not validated");
+            tracing::debug!(%error, "the start offsets are not validated");
         }
     }
 
     fn revoke(&mut self, list: TopicPartitionList, now: Instant) -> Result<(), String> {
         let partitions = self.state.disown(&list);
         self.state.owned.places_mut().for_each(Place::stir);
-        self.silence.forget(&partitions);
+        self.stalls.forget(&partitions);
         for partition in &partitions {
             self.metrics.lag(partition, 0);
         }
@@ -200,9 +200,9 @@ impl Poller {
         }
         if self.consumer.assignment_lost() {
             let listed = listed(&partitions);
-            // Where no broker can be reached that is part of an outage, which is logged as such.
-            if self.trouble.is_cut_off() {
-                tracing::debug!(partitions = %listed, "partitions lost: the session has ended meanwhile");
+            // If no broker is reachable, this is part of an outage, which is logged as such.
+            if self.consumer_health.is_cut_off() {
+                tracing::debug!(partitions = %listed, "partitions lost: the session has ended");
             } else {
                 tracing::warn!(partitions = %listed, "partitions lost: others have them already");
             }
@@ -220,11 +220,11 @@ impl Poller {
 
     pub(super) fn carry_out(&self, step: &Rebalance) -> Result<(), String> {
         apply(&self.consumer, step).map_err(|error| {
-            format!("librdkafka refuses a step of a rebalance: {error}; restart the process to join the group anew")
+            format!("librdkafka refuses a step of a rebalance: {error}; restart the process to join the group again")
         })
     }
 
-    /// Of partitions that begin anew while they are ours: paused only where everything is.
+    /// After a partition starts a new epoch while assigned: pauses it only if all partitions are paused.
     pub(super) fn let_flow(&mut self, partition: &TopicPartition) {
         self.state.held_back.remove(partition);
         if !self.state.paused {

@@ -1,4 +1,4 @@
-//! Tries what a worker will need of the brokers, without joining the group.
+//! Checks everything that a worker needs from the brokers, without joining the group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use crate::domain::{SourceReason, TopicPartition};
 use crate::kafka_client::{self, OffsetEntry};
 use crate::source::{KafkaSource, SourceError};
 
-/// Shorter than `connect` waits: somebody looks on.
+/// Shorter than the wait of `connect`, because `check` is interactive.
 const REACH_MAX: Duration = Duration::from_secs(8);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The broker's property that makes it create a topic with the first message to it.
+/// The broker's property for automatic topic creation.
 const AUTO_CREATE: &str = "auto.create.topics.enable";
 
-/// What the brokers say.
+/// Information from the brokers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KafkaFound {
     pub brokers: usize,
-    /// Those that are consumed from, each with its partitions; patterns are left out.
+    /// The consumed topics with their numbers of partitions; without patterns.
     pub topics: Vec<(String, usize)>,
-    /// Of the topics that are to be produced to, those that are not there.
+    /// Missing topics among those that are produced to.
     pub absent: Vec<String>,
-    /// Whether the brokers create absent topics by themselves; none: they do not say.
+    /// Whether the brokers create missing topics automatically; `None`: they do not report it.
     pub creates_topics: Option<bool>,
-    /// Where the group's offset lies before the beginning of the log.
+    /// Partitions whose committed offset is before the beginning of the log.
     pub removed: Vec<Removed>,
-    /// Topics that were deleted and made anew since the group committed an offset of them.
-    pub made_anew: Vec<String>,
+    /// Topics that were deleted and recreated since the group committed an offset.
+    pub recreated: Vec<String>,
 }
 
-/// Messages that the broker removed before the group had read them.
+/// Messages that the broker removed before the group read them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
     pub partition: TopicPartition,
@@ -51,8 +51,8 @@ pub struct Removed {
 }
 
 impl KafkaSource {
-    /// Reaches a broker and asks for `kafka.topics` and `retry_topics`, which must exist, and for `targets`, topics that
-    /// will be produced to. Creates nothing, joins no group.
+    /// Contacts a broker and queries `kafka.topics` and `retry_topics`, which must exist, and `targets`, topics that will be
+    /// produced to. Creates nothing and joins no group.
     ///
     /// # Errors
     /// As [`KafkaSource::connect`], after 8 s.
@@ -69,10 +69,10 @@ impl KafkaSource {
             let consumer: BaseConsumer<Context> =
                 BaseConsumer::from_config_and_context(&config, Context::new(note, Default::default()))
                     .map_err(|error| super::unmade(&error))?;
-            reach::reach(&consumer, &events, &of_brokers, REACH_MAX)?;
+            startup_probe::wait_for_brokers(&consumer, &events, &of_brokers, REACH_MAX)?;
             let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| {
                 let message = format!("the brokers do not list their topics: {error}");
-                SourceError::new(SourceReason::KafkaUnreachable, message).hint("see their logs")
+                SourceError::new(SourceReason::KafkaUnreachable, message).hint("see the brokers' logs")
             })?;
             let partitions = |topic: &str| {
                 let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none())?;
@@ -80,23 +80,25 @@ impl KafkaSource {
             };
             let topics: Vec<(String, usize)> =
                 of_brokers.topics.iter().filter_map(|t| Some((t.clone(), partitions(t)?))).collect();
-            let (removed, made_anew) = behind(&consumer, &topics).map_err(|error| {
-                let message = format!("the brokers do not say what group {:?} has read: {error}", of_brokers.group_id);
-                SourceError::new(SourceReason::KafkaStart, message)
-                    .hint("check that its coordinator is up, and that this user may DESCRIBE the group and the topics")
+            let (removed, recreated) = behind(&consumer, &topics).map_err(|error| {
+                let message =
+                    format!("the brokers do not report the offsets of group {:?}: {error}", of_brokers.group_id);
+                SourceError::new(SourceReason::KafkaStart, message).hint(
+                    "check that its coordinator is running, and that this user may DESCRIBE the group and the topics",
+                )
             })?;
             let found = KafkaFound {
                 brokers: metadata.brokers().len(),
                 topics,
                 removed,
-                made_anew,
+                recreated,
                 absent: targets.into_iter().filter(|topic| partitions(topic).is_none()).collect(),
                 creates_topics: None,
             };
             Ok((found, metadata.brokers().first().map(|broker| broker.id())))
         });
         let (mut found, broker) =
-            asked.await.map_err(|error| super::broken(format!("asking Kafka broke: {error}")))??;
+            asked.await.map_err(|error| super::broken(format!("querying Kafka failed: {error}")))??;
         if let (false, Some(broker)) = (found.absent.is_empty(), broker) {
             found.creates_topics = creates_topics(settings, broker).await;
         }
@@ -104,7 +106,7 @@ impl KafkaSource {
     }
 }
 
-/// What of the group's offsets does not count any more.
+/// Committed offsets that are no longer valid.
 fn behind(
     consumer: &BaseConsumer<Context>,
     topics: &[(String, usize)],
@@ -119,12 +121,12 @@ fn behind(
         .collect();
     let names = topics.iter().map(|(topic, _)| topic.as_str()).collect();
     let ids = kafka_client::topic_ids(consumer.client(), &names, REQUEST_TIMEOUT)?;
-    let (mut made_anew, mut read) = (BTreeSet::new(), BTreeMap::new());
+    let (mut recreated, mut read) = (BTreeSet::new(), BTreeMap::new());
     for entry in committed(consumer, &partitions)? {
         let Offset::Offset(offset) = entry.offset else { continue };
         let topic = &*entry.partition.topic;
         if Note::parse(&entry.metadata).is_of_another(ids.get(topic).and_then(Option::as_ref)) {
-            made_anew.insert(topic.to_owned());
+            recreated.insert(topic.to_owned());
         } else {
             read.insert(entry.partition, offset);
         }
@@ -135,10 +137,10 @@ fn behind(
         let to = *begins.get(&partition)?;
         (to > from).then_some(Removed { partition, from, to })
     });
-    Ok((removed.collect(), made_anew.into_iter().collect()))
+    Ok((removed.collect(), recreated.into_iter().collect()))
 }
 
-/// As [`starts::committed`], with a coordinator that has just been elected.
+/// Like [`starts::committed`], but tolerates a coordinator that has just been elected.
 fn committed(consumer: &BaseConsumer<Context>, partitions: &[TopicPartition]) -> Result<Vec<OffsetEntry>, KafkaError> {
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     loop {
@@ -149,7 +151,7 @@ fn committed(consumer: &BaseConsumer<Context>, partitions: &[TopicPartition]) ->
     }
 }
 
-/// None where the broker does not tell, for example because this user may not ask.
+/// `None` if the broker does not report it, for example because this user lacks the permission.
 async fn creates_topics(settings: &KafkaSettings, broker: i32) -> Option<bool> {
     let admin = kafka_client::admin(settings).await.ok()?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));

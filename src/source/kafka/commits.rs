@@ -11,38 +11,38 @@ use crate::kafka_client::{self, OffsetEntry};
 
 /// Wait before a failed commit is repeated.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
-/// Commits that fail for less are not worth a word: a rebalance refuses them for its duration.
+/// Shorter failures are not reported: commits are refused during a rebalance.
 const FAILING_MIN: Duration = Duration::from_secs(10);
-/// librdkafka answers every commit; should one answer be missing all the same, the next commit is not held up for ever.
+/// librdkafka answers every commit. If an answer were missing anyway, the next commit is not blocked forever.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
-/// What is to be committed and what is, for the partitions that this member may commit. Offsets are the next to
-/// consume, as Kafka counts them. At most one commit is on its way, so that an older one never overtakes a newer one.
+/// Wanted and committed offsets of the partitions that this member may commit. Offsets are those of the next message to
+/// consume, as in Kafka. At most one commit is pending, so that an older one never overtakes a newer one.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
     partitions: BTreeMap<TopicPartition, Progress>,
     sent_at: Option<Instant>,
     not_before: Option<Instant>,
-    /// Since when commits fail, and why.
+    /// Since when commits have failed, and why.
     failing: Option<(Instant, String)>,
 }
 
 /// One partition in one epoch: within it, offsets only grow.
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// What the group had when the epoch began.
+    /// The group's offset when the epoch began.
     start: Option<i64>,
     wanted: Option<i64>,
-    /// On its way. An answer to what an earlier epoch has sent counts for nothing.
+    /// Pending. An answer to a commit of an earlier epoch is ignored.
     sent: Option<Mark>,
     committed: Option<Mark>,
     starts: Starts,
     topic_id: Option<Arc<str>>,
-    /// Of the leaders that wrote what came: the offset of the first message of each, in order.
+    /// The leader epochs of delivered messages, with the offset of the first message of each, in order.
     leader_epochs: VecDeque<(i64, i32)>,
 }
 
-/// An offset as it is committed, and the starts that are noted beside it.
+/// A committed offset with the starts in its metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     offset: i64,
@@ -52,10 +52,10 @@ struct Mark {
 /// Starts that settled nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Starts {
-    /// Where. Beyond it something is settled, and nothing counts.
+    /// The offset. Past it something is settled, and the count is void.
     at: Option<i64>,
     before: u32,
-    /// With this one, once it has begun its work.
+    /// Including this start, once it has begun processing.
     counted: u32,
 }
 
@@ -82,12 +82,12 @@ impl Progress {
 }
 
 impl Commits {
-    /// A new epoch of the partition. `start`: what the group has.
+    /// A new epoch of the partition. `start`: the group's offset.
     pub fn track(&mut self, partition: TopicPartition, start: Option<i64>, topic_id: Option<Arc<str>>) {
         self.track_after(partition, start, 0, topic_id);
     }
 
-    /// The same after so many starts there that settled nothing.
+    /// Like [`Self::track`], after a number of starts at that offset that settled nothing.
     pub fn track_after(
         &mut self,
         partition: TopicPartition,
@@ -100,8 +100,8 @@ impl Commits {
         self.partitions.insert(partition, Progress { start, committed, starts, topic_id, ..Progress::default() });
     }
 
-    /// The epoch's work begins, with the message at `first`: to be noted beside the group's offset, which is that of the
-    /// message where there is none.
+    /// Processing of the epoch begins with the message at `first`. This is noted beside the group's offset or, without one,
+    /// beside the message's offset.
     pub fn count_start(&mut self, partition: &TopicPartition, first: i64) {
         let Some(progress) = self.partitions.get_mut(partition) else { return };
         let at = Some(progress.settled_to().unwrap_or(first));
@@ -110,7 +110,7 @@ impl Commits {
         progress.wanted = at;
     }
 
-    /// These partitions are given up in order, so that this start was no death.
+    /// These partitions are released regularly, so this start was not a crash.
     pub fn end_in_order<'a>(&mut self, partitions: impl IntoIterator<Item = &'a TopicPartition>) {
         for partition in partitions {
             if let Some(progress) = self.partitions.get_mut(partition) {
@@ -119,7 +119,7 @@ impl Commits {
         }
     }
 
-    /// The same of all.
+    /// Like [`Self::end_in_order`], for all partitions.
     pub fn end_all_in_order(&mut self) {
         for progress in self.partitions.values_mut() {
             progress.starts.counted = progress.starts.before;
@@ -132,7 +132,7 @@ impl Commits {
         }
     }
 
-    /// Which topic it is of is known only now.
+    /// The topic's id has become known.
     pub fn identify(&mut self, topic: &str, id: &Arc<str>) {
         for (_, progress) in self.partitions.iter_mut().filter(|(partition, _)| &*partition.topic == topic) {
             progress.topic_id = Some(id.clone());
@@ -147,23 +147,23 @@ impl Commits {
         }
     }
 
-    /// Offsets of partitions that others may own by now are not taken: the broker would accept them from any member
-    /// of the group, and set the new owner back.
+    /// Offsets of partitions that other members may own are ignored: the broker would accept them from any member of the
+    /// group, and set the new owner back.
     pub fn want(&mut self, offsets: impl IntoIterator<Item = (TopicPartition, i64)>) {
         for (partition, offset) in offsets {
             match self.partitions.get_mut(&partition) {
                 Some(progress) => progress.wanted = progress.wanted.max(Some(offset)),
-                None => tracing::debug!(%partition, offset, "not committed: the partition is not ours any more"),
+                None => tracing::debug!(%partition, offset, "not committed: the partition is no longer ours"),
             }
         }
     }
 
-    /// Below it everything of the partition is settled, as far as was said in this epoch.
+    /// The offset below which everything of the partition is settled, as reported in this epoch.
     pub fn settled_to(&self, partition: &TopicPartition) -> Option<i64> {
         self.partitions.get(partition)?.settled_to()
     }
 
-    /// What the group has, as far as is known.
+    /// The group's offset, if known.
     pub fn committed(&self, partition: &TopicPartition) -> Option<i64> {
         self.partitions.get(partition)?.committed.map(|mark| mark.offset)
     }
@@ -195,7 +195,7 @@ impl Commits {
         Some(kafka_client::list(&entries.collect::<Vec<_>>()))
     }
 
-    /// What [`Self::due`] gave is on its way.
+    /// The commit returned by [`Self::due`] was sent.
     pub fn sent(&mut self, now: Instant, offsets: &TopicPartitionList) {
         self.sent_at = Some(now);
         for entry in kafka_client::entries(offsets) {
@@ -206,24 +206,24 @@ impl Commits {
         }
     }
 
-    /// Why commits fail, once they have for a while.
+    /// Why commits fail, once they have failed for a while.
     pub fn failing(&self, now: Instant) -> Option<&str> {
         self.failing.as_ref().filter(|(since, _)| now >= *since + FAILING_MIN).map(|(_, why)| why.as_str())
     }
 
-    /// What failed is due again after a moment.
+    /// The answer to a commit. A failed commit is due again after a short wait.
     pub fn answered(&mut self, now: Instant, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
         self.sent_at = None;
         let mut failure = result.as_ref().err().map(ToString::to_string);
         for entry in kafka_client::entries(offsets) {
             let Some(progress) = self.partitions.get_mut(&entry.partition) else { continue };
             let Offset::Offset(offset) = entry.offset else { continue };
-            // Of an epoch that is over.
+            // From an earlier epoch.
             let Some(sent) = progress.sent.take_if(|sent| sent.offset == offset) else { continue };
             match (result, entry.error) {
                 (Ok(()), None) => {
                     progress.committed = Some(sent);
-                    // What is below is of no use any more, but for the last before it.
+                    // Entries below it are no longer needed, except the last one.
                     while progress.leader_epochs.get(1).is_some_and(|(first, _)| *first < offset) {
                         progress.leader_epochs.pop_front();
                     }
@@ -235,7 +235,7 @@ impl Commits {
         match failure {
             Some(error) => {
                 self.not_before = Some(now + RETRY_WAIT);
-                tracing::debug!(%error, "offsets are not committed; trying again until they are");
+                tracing::debug!(%error, "committing offsets failed; trying again");
                 let since = self.failing.as_ref().map_or(now, |(since, _)| *since);
                 self.failing = Some((since, error));
             }

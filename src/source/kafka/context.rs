@@ -14,8 +14,8 @@ use rdkafka::{ClientContext, bindings};
 
 use crate::kafka_client::{self, CurrentToken};
 
-/// What librdkafka's callbacks say. They run inside `poll` and only write it down; the thread acts on it after `poll`
-/// has returned.
+/// Events from librdkafka's callbacks. The callbacks run inside `poll` and only record events; the thread handles them
+/// after `poll` has returned.
 #[derive(Debug)]
 pub(super) enum ClientEvent {
     Rebalance(Rebalance),
@@ -24,8 +24,8 @@ pub(super) enum ClientEvent {
     Error { code: RDKafkaErrorCode, reason: String },
 }
 
-/// One step of a rebalance that librdkafka delegates to us. It waits, heartbeats going on, until we call its
-/// counterpart ([`apply`]); the partitions are not given to others before that
+/// One step of a rebalance that librdkafka delegates to us. It waits, while heartbeats continue, until we call
+/// [`apply`]; the partitions are not given to other members before that
 /// (`rd_kafka_cgrp_join_state_serve`, states `WAIT_ASSIGN_CALL` and `WAIT_UNASSIGN_CALL`, in librdkafka 2.12).
 #[derive(Debug)]
 pub(super) enum Rebalance {
@@ -33,7 +33,7 @@ pub(super) enum Rebalance {
     Revoke(TopicPartitionList),
 }
 
-/// Carries out what librdkafka asked for.
+/// Carries out a step that librdkafka requested.
 pub(super) fn apply<C: ConsumerContext>(consumer: &BaseConsumer<C>, rebalance: &Rebalance) -> KafkaResult<()> {
     let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
     match rebalance {
@@ -44,10 +44,10 @@ pub(super) fn apply<C: ConsumerContext>(consumer: &BaseConsumer<C>, rebalance: &
     }
 }
 
-/// Sends a commit whose answer comes as [`ClientEvent::Committed`] from a later poll.
+/// Sends a commit. Its answer comes as [`ClientEvent::Committed`] from a later poll.
 ///
-/// rdkafka 0.39's own asynchronous commit never reports an answer (rust-rdkafka issue 856): librdkafka needs a queue
-/// to put it into, and the consumer's own is the one that `poll` serves.
+/// rdkafka 0.39's own asynchronous commit never reports an answer (rust-rdkafka issue 856): librdkafka needs a queue for it,
+/// and `poll` serves the consumer's own queue.
 pub(super) fn commit<C: ConsumerContext>(consumer: &BaseConsumer<C>, offsets: &TopicPartitionList) -> KafkaResult<()> {
     let client = consumer.client().native_ptr();
     // SAFETY: `client` and `offsets` outlive these calls, which copy the offsets. The queue is a counted reference:
@@ -69,7 +69,7 @@ pub(super) fn commit<C: ConsumerContext>(consumer: &BaseConsumer<C>, offsets: &T
 
 pub(super) struct Context {
     events: Sender<ClientEvent>,
-    /// Set once the consumer is leaving: nobody reads `events` then, so rebalances are carried out at once.
+    /// Set once the consumer is leaving. Then `events` are no longer read, so rebalances are carried out at once.
     leaving: Arc<AtomicBool>,
     token: CurrentToken,
 }
@@ -80,7 +80,7 @@ impl Context {
     }
 
     fn note(&self, event: ClientEvent) {
-        // The receiver lives in the thread that polls; it is gone only after the last poll that matters.
+        // The receiver lives in the polling thread, and is dropped only after the last relevant poll.
         let _ = self.events.send(event);
     }
 }
@@ -114,7 +114,7 @@ impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let rebalance = match kind {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(partitions.clone()),
-            // librdkafka hands out only these two.
+            // librdkafka sends only these two.
             _ => Rebalance::Revoke(partitions.clone()),
         };
         if self.leaving.load(Ordering::Acquire) {

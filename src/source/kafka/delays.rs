@@ -8,12 +8,12 @@ use crate::config::RetryTopic;
 use crate::domain::{Message, Retry, TopicPartition};
 use crate::kafka_client;
 
-/// Messages of retry topics before their time. One per partition is enough, since those behind it came later and wait as
-/// long: its partition is paused meanwhile.
+/// Messages of retry topics that are not due yet. One per partition is enough, because later ones wait as long: the
+/// partition is paused meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Delays {
     topics: HashMap<String, RetryTopic>,
-    /// Which topics there are now of those where messages were first.
+    /// The current ids of the source topics.
     source_ids: HashMap<String, Arc<str>>,
     waiting: BTreeMap<TopicPartition, VecDeque<Waiting>>,
 }
@@ -30,29 +30,29 @@ impl Delays {
         Self { topics, ..Self::default() }
     }
 
-    /// What a message of this topic brings along of its failure.
+    /// The retry information in the headers of a message of this topic.
     pub fn retry(&self, topic: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry> {
         kafka_client::retry(&self.topics.get(topic)?.source, headers)
     }
 
-    /// The topics where messages of these retry topics were first.
+    /// The source topics of these retry topics.
     pub fn sources(&self, topics: &BTreeSet<&str>) -> BTreeSet<&str> {
         topics.iter().filter_map(|topic| Some(self.topics.get(*topic)?.source.as_str())).collect()
     }
 
-    /// Which topic has this name now; none where nobody says.
+    /// Sets the current id of a source topic; `None` if unknown.
     pub fn identify(&mut self, source: &str, id: Option<&Arc<str>>) {
         if let Some(id) = id {
             self.source_ids.insert(source.to_owned(), id.clone());
         }
     }
 
-    /// Whether some may go on.
+    /// Whether any message is due.
     pub fn is_due(&self, now: Instant) -> bool {
         self.waiting.values().filter_map(VecDeque::front).any(|first| first.due <= now)
     }
 
-    /// As the world is when the message goes on.
+    /// Adds the current topic id to a message that becomes due.
     fn of_now(&self, mut message: Message) -> Message {
         let source = self.topics.get(&*message.position.topic).map(|topic| &topic.source);
         let id = source.and_then(|source| self.source_ids.get(source));
@@ -60,16 +60,16 @@ impl Delays {
         message
     }
 
-    /// Gives a message back that may go on now, and keeps the others: their partitions must bring nothing more.
+    /// Returns the message if it is due, and keeps it otherwise: then its partition must be paused.
     ///
-    /// `unix_ms` is asked only here, so that a clock that is set later moves nothing; and no clock makes a message wait for
+    /// The clock (`unix_ms`) is read only here, so later changes of the clock have no effect; and no clock makes a message wait
     /// longer than its topic's delay.
-    pub fn put_off(&mut self, message: Message, now: Instant, unix_ms: i64) -> Option<Message> {
+    pub fn hold(&mut self, message: Message, now: Instant, unix_ms: i64) -> Option<Message> {
         let Some(topic) = self.topics.get(&*message.position.topic) else { return Some(message) };
         let passed = message.timestamp_ms.map_or(0, |at| unix_ms.saturating_sub(at));
         let wait = topic.delay.saturating_sub(Duration::from_millis(passed.try_into().unwrap_or(0)));
         let partition = message.position.topic_partition();
-        // Some that librdkafka had on their way may come after the first.
+        // Messages that librdkafka had already fetched may follow the first.
         let behind = self.waiting.contains_key(&partition);
         if wait.is_zero() && !behind {
             return Some(self.of_now(message));
@@ -78,12 +78,12 @@ impl Delays {
         None
     }
 
-    /// Whether the partition is to bring nothing for now.
+    /// Whether the partition is to be paused for now.
     pub fn holds(&self, partition: &TopicPartition) -> bool {
         self.waiting.contains_key(partition)
     }
 
-    /// The messages whose time has come, and the partitions that have none left.
+    /// The messages that are due, and the partitions that have none left.
     pub fn due(&mut self, now: Instant) -> (Vec<Message>, Vec<TopicPartition>) {
         let (mut messages, mut free) = (Vec::new(), Vec::new());
         self.waiting.retain(|partition, waiting| {
@@ -98,7 +98,7 @@ impl Delays {
         (messages.into_iter().map(|message| self.of_now(message)).collect(), free)
     }
 
-    /// Of partitions that go.
+    /// Drops messages of revoked partitions.
     pub fn forget(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
             self.waiting.remove(partition);
@@ -128,9 +128,9 @@ mod tests {
     #[test]
     fn only_retry_topics_wait_and_only_for_what_is_left() {
         let (mut delays, now) = (delays(), Instant::now());
-        assert!(delays.put_off(message("t", 0, 0), now, NOW_MS).is_some());
-        assert!(delays.put_off(message("t.retry.1", 0, 60), now, NOW_MS).is_some(), "it has waited");
-        assert!(delays.put_off(message("t.retry.1", 1, 40), now, NOW_MS).is_none());
+        assert!(delays.hold(message("t", 0, 0), now, NOW_MS).is_some());
+        assert!(delays.hold(message("t.retry.1", 0, 60), now, NOW_MS).is_some(), "it has waited");
+        assert!(delays.hold(message("t.retry.1", 1, 40), now, NOW_MS).is_none());
         let partition = TopicPartition { topic: "t.retry.1".into(), partition: 0 };
         assert!(delays.holds(&partition));
         assert_eq!(delays.due(now + Duration::from_secs(19)).0.len(), 0);
@@ -143,7 +143,7 @@ mod tests {
     fn what_came_behind_one_that_waits_stays_behind_it() {
         let (mut delays, now) = (delays(), Instant::now());
         for (offset, age_s) in [(1, 10), (2, 60), (3, 0)] {
-            assert!(delays.put_off(message("t.retry.1", offset, age_s), now, NOW_MS).is_none());
+            assert!(delays.hold(message("t.retry.1", offset, age_s), now, NOW_MS).is_none());
         }
         let (messages, free) = delays.due(now + Duration::from_secs(50));
         assert_eq!((offsets(&messages), free.len()), (vec![1, 2], 0));
@@ -155,7 +155,7 @@ mod tests {
     fn a_topic_that_is_made_anew_meanwhile_is_known_when_a_message_goes_on() {
         let (mut delays, now) = (delays(), Instant::now());
         let id = |id: &str| -> Arc<str> { id.into() };
-        let put_off = |offset, age_s| {
+        let hold = |offset, age_s| {
             let mut message = message("t.retry.1", offset, age_s);
             let origin = crate::domain::Origin { topic_id: Some(id("old")), ..Message::empty("t", 0, 7).origin() };
             message.retry = Some(Retry { origin, attempts: 1, requests: Vec::new() });
@@ -164,22 +164,22 @@ mod tests {
         let successor = |message: &Message| message.retry.as_ref().and_then(|retry| retry.origin.successor.clone());
         assert_eq!(delays.sources(&["t", "t.retry.1", "u"].into()), ["t"].into());
         delays.identify("t", Some(&id("old")));
-        assert_eq!(successor(&delays.put_off(put_off(0, 60), now, NOW_MS).unwrap()), None);
-        assert!(delays.put_off(put_off(1, 0), now, NOW_MS).is_none());
+        assert_eq!(successor(&delays.hold(hold(0, 60), now, NOW_MS).unwrap()), None);
+        assert!(delays.hold(hold(1, 0), now, NOW_MS).is_none());
         delays.identify("t", Some(&id("new")));
         delays.identify("t", None);
         assert!(!delays.is_due(now) && delays.is_due(now + Duration::from_secs(60)));
         assert_eq!(successor(&delays.due(now + Duration::from_secs(60)).0[0]), Some(id("new")));
-        assert_eq!(successor(&delays.put_off(put_off(2, 60), now, NOW_MS).unwrap()), Some(id("new")));
+        assert_eq!(successor(&delays.hold(hold(2, 60), now, NOW_MS).unwrap()), Some(id("new")));
     }
 
     #[test]
     fn a_wrong_clock_makes_nothing_wait_beyond_the_delay() {
         let (mut delays, now) = (delays(), Instant::now());
-        assert!(delays.put_off(message("t.retry.1", 1, -3600), now, NOW_MS).is_none(), "from the future");
+        assert!(delays.hold(message("t.retry.1", 1, -3600), now, NOW_MS).is_none(), "from the future");
         let mut timeless = message("t.retry.1", 2, 0);
         timeless.timestamp_ms = None;
-        assert!(delays.put_off(timeless, now, NOW_MS).is_none());
+        assert!(delays.hold(timeless, now, NOW_MS).is_none());
         assert_eq!(offsets(&delays.due(now + Duration::from_secs(60)).0), [1, 2]);
     }
 }

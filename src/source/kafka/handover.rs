@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use crate::domain::{Message, TopicPartition};
 use crate::source::{Demand, SourceEvent};
 
-/// How much may wait between the consumer's thread and the pipeline. One message always fits, however large.
+/// How much may wait between the consumer's thread and the pipeline. One message always fits, whatever its size.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub messages_max: usize,
@@ -19,8 +19,8 @@ impl Default for Limits {
     }
 }
 
-/// What the consumer's thread and the async side hand to each other. One lock, held for moments, so that a revocation
-/// and the removal of its messages are one step: nothing of a revoked partition can surface after it.
+/// Exchange between the consumer's thread and the async side. A revocation and the removal of its messages are one step under
+/// one lock, so no message of a revoked partition can be delivered after it.
 #[derive(Debug)]
 pub(super) struct Handover {
     limits: Limits,
@@ -38,9 +38,9 @@ struct State {
     lag: BTreeMap<TopicPartition, i64>,
     held_back: Arc<BTreeSet<TopicPartition>>,
     close: bool,
-    /// What the pipeline was given ends it.
+    /// The pipeline ends because of the messages that it was given.
     failed: bool,
-    /// Why the thread ended without being asked to.
+    /// Why the thread ended unexpectedly.
     broken: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl Handover {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is complete before anything in it could panic.
+        // Every change under the lock is complete before anything could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,7 +61,7 @@ impl Handover {
         self.changed.notify_one();
     }
 
-    /// Announces that `partitions` go, or begin anew, and removes their waiting messages in the same step.
+    /// Announces that `partitions` are revoked or start a new epoch, and removes their waiting messages in the same step.
     pub fn withdraw(&self, partitions: &[TopicPartition], event: SourceEvent) {
         {
             let mut state = self.lock();
@@ -76,7 +76,7 @@ impl Handover {
         self.changed.notify_one();
     }
 
-    /// Gives the message back when there is no room.
+    /// Returns the message if there is no room.
     pub fn offer(&self, message: Message) -> Option<Message> {
         {
             let mut state = self.lock();
@@ -92,8 +92,8 @@ impl Handover {
         None
     }
 
-    /// At most half full. Fetching resumes only then: a resumed partition is fetched anew from the broker, which is
-    /// not worth the room for one message.
+    /// Whether it is at most half full. Fetching resumes only then: a resumed partition is fetched again from the broker, which
+    /// is not worthwhile for one message.
     pub fn has_room(&self) -> bool {
         let state = self.lock();
         state.messages.len() <= self.limits.messages_max / 2 && state.bytes <= self.limits.bytes_max / 2
@@ -107,7 +107,7 @@ impl Handover {
         std::mem::take(&mut self.lock().commits)
     }
 
-    /// Of which no more is to be read for now.
+    /// Partitions that are to be paused for now.
     pub fn held_back(&self) -> Arc<BTreeSet<TopicPartition>> {
         self.lock().held_back.clone()
     }
@@ -131,7 +131,7 @@ impl Handover {
 
     // The async side: one caller at a time.
 
-    /// The next event, control first; `Err` says why the thread is gone.
+    /// The next event, control events first; `Err` says why the thread ended.
     pub async fn next(&self, demand: Demand) -> Result<SourceEvent, String> {
         loop {
             {
@@ -149,13 +149,13 @@ impl Handover {
                     return Ok(SourceEvent::Message(message));
                 }
             }
-            // A permit that was stored since the check makes this return at once, and it survives a dropped future.
+            // A permit stored since the check makes this return at once, and is not lost with a dropped future.
             self.changed.notified().await;
         }
     }
 
-    /// Keeps the latest offset per partition until the thread takes it. Where a new epoch, or the loss of the partition, has
-    /// not been read yet, the offset is of the epoch before it, and means nothing any more.
+    /// Keeps the latest offset per partition until the thread takes it. If a new epoch, or the loss of the partition, has not
+    /// been read yet, the offset belongs to the earlier epoch and is dropped.
     pub fn commit(&self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), String> {
         let mut state = self.lock();
         if let Some(why) = &state.broken {
@@ -184,7 +184,7 @@ impl Handover {
     }
 }
 
-/// The partitions whose earlier epoch is over with this event.
+/// The partitions whose earlier epoch ends with this event.
 fn of(event: &SourceEvent) -> &[TopicPartition] {
     match event {
         SourceEvent::Assigned { partitions, .. } | SourceEvent::Lost { partitions } => partitions,
@@ -242,7 +242,7 @@ mod tests {
         handover.commit(offsets(500)).unwrap();
         let anew = vec![partition(0)];
         handover.withdraw(&anew, SourceEvent::Assigned { epoch: 2, partitions: anew.clone() });
-        // The pipeline does not know of it yet.
+        // The pipeline has not read it yet.
         handover.commit(offsets(501)).unwrap();
         assert_eq!(handover.take_commits(), BTreeMap::from([(partition(1), 501)]));
         assert!(matches!(handover.next(Demand::ControlOnly).await, Ok(SourceEvent::Assigned { epoch: 2, .. })));

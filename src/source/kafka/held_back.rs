@@ -1,4 +1,4 @@
-//! Partitions of which the pipeline wants no more for now, while others go on.
+//! Partitions that the pipeline holds back for now, while others continue.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::poller::{Poller, State, listing};
 use crate::domain::TopicPartition;
 
 impl Poller {
-    /// Pauses what is to be held back, and lets the rest flow again.
+    /// Pauses the partitions to hold back, and resumes the others.
     pub(super) fn hold_back(&mut self) {
         let wanted = self.handover.held_back();
         let State { owned, held_back, .. } = &mut self.state;
@@ -23,9 +23,9 @@ impl Poller {
         *held_back = wanted;
         let new: Vec<TopicPartition> = new.into_iter().collect();
         let free: Vec<TopicPartition> = free.into_iter().filter(|partition| self.state.flows(partition)).collect();
-        tracing::debug!(paused = new.len(), resumed = free.len(), "partitions held back, or let go on");
-        self.silence.forget(&new);
-        self.silence.watch(&free);
+        tracing::debug!(paused = new.len(), resumed = free.len(), "partitions paused or resumed");
+        self.stalls.forget(&new);
+        self.stalls.watch(&free);
         self.set_paused(&listing(&new), true);
         if !self.state.paused {
             self.set_paused(&listing(&free), false);
@@ -34,16 +34,16 @@ impl Poller {
 }
 
 impl State {
-    /// The partitions that bring messages unless there is no room for them.
+    /// The partitions that are paused only for lack of room.
     pub(super) fn flowing(&self) -> TopicPartitionList {
         listing(&self.owned.partitions().filter(|partition| self.flows(partition)).collect::<Vec<_>>())
     }
 
-    /// Whether the partition brings messages, unless there is no room for any.
+    /// Whether the partition is paused only for lack of room.
     pub(super) fn flows(&self, partition: &TopicPartition) -> bool {
         self.owned.get(partition).is_some()
             && !self.delays.holds(partition)
-            && !self.deaths.stops(partition)
+            && !self.crash_loops.stops(partition)
             && !self.held_back.contains(partition)
     }
 }

@@ -1,54 +1,54 @@
 //! Messages from Kafka, by one member of a consumer group.
 //!
-//! One thread of its own owns librdkafka's consumer (`poller`). It polls without ever waiting for the pipeline:
+//! A dedicated thread owns librdkafka's consumer (`poller`). It polls and never waits for the pipeline:
 //!
 //! ```text
-//!            callbacks write down            one lock
+//!             callbacks record               one lock
 //! librdkafka ───── context ────▶ poller ──── handover ────▶ KafkaSource::next
 //!                                  ▲            │
 //!                 commits, revoking┘◀───────────┘ commit, close, Revocation::complete
 //! ```
 //!
-//! - Backpressure: when the handover is full, the thread keeps the message in hand, pauses its partitions, goes on
-//!   polling for rebalances, and resumes when the handover is half empty.
-//! - Partitions that the pipeline holds back, because too much of them is not settled, are paused alone (`held_back`).
-//! - Revocation: librdkafka waits for us to unassign. Until then the thread polls on, the pipeline drains, the last
-//!   offsets are committed; then the partitions are released. librdkafka pauses every partition of this member in the
-//!   meantime, also those that stay.
-//! - Delays: a message of a retry topic that is not due is kept by the thread, its partition paused until it is (`delays`).
-//! - Deaths: a partition where work began again and again and nothing was settled brings one message at a time, each after a
-//!   trial elsewhere (`deaths`).
-//! - Commits: the latest offset per partition, one commit on its way at a time, repeated until it succeeds or the
-//!   partition goes. Beside the offset: the epoch of the leader that wrote the message before it, the topic's id, and the starts
-//!   there that settled nothing.
-//! - Beginnings: librdkafka is told where each partition begins (`starts`), and decides nothing by itself, but that a log
-//!   which does not have the offset any more is read from its beginning.
-//! - What no rebalance tells: a topic made anew, a log that was cut off (`anew`), messages that were removed before they
-//!   were read (`skipped`), offsets that hold no messages (`owned`).
+//! - Backpressure: when the handover is full, the thread keeps the message, pauses its partitions, continues to poll for
+//!   rebalances, and resumes when the handover is half empty.
+//! - Partitions that the pipeline holds back, because they have too many unsettled messages, are paused alone (`held_back`).
+//! - Revocation: librdkafka waits for us to unassign. Until then the thread continues to poll, the pipeline drains, and the
+//!   last offsets are committed; then the partitions are released. librdkafka pauses every partition of this member in the
+//!   meantime, including those that stay.
+//! - Delays: the thread keeps a message of a retry topic until it is due, with its partition paused (`delays`).
+//! - Crash loops: a partition with repeated starts that settled nothing delivers one message at a time, each after a trial in
+//!   another process (`crash_loops`).
+//! - Commits: the latest offset per partition, one pending commit at a time, repeated until it succeeds or the partition is
+//!   revoked. Stored with the offset: the epoch of the leader that wrote the message before it, the topic's id, and the
+//!   number of starts there that settled nothing.
+//! - Start offsets: we decide where each partition begins (`starts`). librdkafka decides only one case: if the log no
+//!   longer has the offset, it is read from its beginning.
+//! - Changes without a rebalance: a recreated topic, a truncated log (`log_changes`), messages that were removed before they
+//!   were read (`skipped`), offsets without messages (`positions`).
 
-mod anew;
-#[cfg(test)]
-mod anew_tests;
 mod assigning;
 mod check;
 mod commits;
+mod consumer_health;
 mod context;
-mod deaths;
+mod crash_loops;
 mod delays;
 mod handover;
 mod held_back;
-mod met;
+mod known_topics;
+mod log_changes;
+#[cfg(test)]
+mod log_changes_tests;
 mod note;
-mod owned;
 mod poller;
-mod reach;
+mod positions;
 mod revoking;
-mod silence;
 mod skipped;
+mod stall;
 mod starts;
+mod startup_probe;
 #[cfg(test)]
 mod tests;
-mod trouble;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,15 +64,15 @@ use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
 pub use self::check::{KafkaFound, Removed};
+use self::consumer_health::ConsumerHealth;
 use self::context::{ClientEvent, Context};
-use self::deaths::Care;
+use self::crash_loops::CrashLoopSettings;
 use self::delays::Delays;
 use self::handover::{Handover, Limits};
 use self::poller::Poller;
-use self::silence::Silence;
 use self::skipped::Skipped;
+use self::stall::StallWatch;
 use self::starts::Reset;
-use self::trouble::Trouble;
 use super::{Demand, Source, SourceError, SourceEvent, Trials};
 use crate::config::{KafkaSettings, OffsetReset, PipelineSettings, RetryTopic, is_pattern};
 use crate::domain::{Class, Finding, SourceReason, TopicPartition};
@@ -85,9 +85,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug)]
 struct Waits {
-    /// For the pipeline, when partitions are revoked.
+    /// For the pipeline to drain revoked partitions.
     drain: Duration,
-    /// For a message of a partition that has more; zero: for ever.
+    /// For a message of a partition that has more; zero: forever.
     stalled: Duration,
     /// For the first broker.
     connect: Duration,
@@ -107,17 +107,17 @@ impl Waits {
 #[derive(Debug)]
 pub struct KafkaSource {
     handover: Arc<Handover>,
-    /// What the thread says when it has left the group.
+    /// The thread's result when it has left the group.
     left: oneshot::Receiver<Result<(), String>>,
 }
 
 impl KafkaSource {
-    /// Joins the group once a broker has answered and described every topic, `retry_topics` included, whose messages are
-    /// handed out when their time has come.
+    /// Joins the group once a broker has answered and described every topic, including `retry_topics`, whose messages are
+    /// delivered when they are due.
     ///
-    /// Of `pipeline`: how long a revocation waits for the pipeline before the partitions are released all the same, and
-    /// after what time a partition that brings nothing is suspicious. While it runs, `health` names `kafka` for as long as
-    /// the brokers, a topic or the group refuse to serve.
+    /// `pipeline` says how long a revocation waits for the pipeline before the partitions are released anyway, and after what
+    /// time a partition that delivers nothing counts as stalled. While the brokers, a topic or the group refuse to serve,
+    /// `health` names `kafka`.
     ///
     /// # Errors
     /// A refused property, no broker within 15 s, refused credentials, a missing topic.
@@ -131,11 +131,11 @@ impl KafkaSource {
         Self::start(settings, retry_topics, Waits::of(pipeline), health, metrics, Limits::default()).await
     }
 
-    /// The same, for a source that counts starts at an offset that settle nothing, and after `pipeline.deaths_max` of them has
-    /// what may have been in flight tried first.
+    /// Like [`KafkaSource::connect`], but counts starts at an offset that settle nothing. After `pipeline.crashes_max` of them,
+    /// messages that may have been in flight are tried first.
     ///
     /// # Errors
-    /// As those of [`KafkaSource::connect`].
+    /// See [`KafkaSource::connect`].
     pub async fn connect_with_trials(
         settings: &KafkaSettings,
         retry_topics: Vec<RetryTopic>,
@@ -144,9 +144,9 @@ impl KafkaSource {
         health: Health,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SourceError> {
-        let care = Care {
+        let care = CrashLoopSettings {
             trials: Some(trials),
-            deaths_max: pipeline.deaths_max,
+            crashes_max: pipeline.crashes_max,
             window: i64::try_from(pipeline.in_flight_max).unwrap_or(i64::MAX),
         };
         Self::start_with(settings, retry_topics, Waits::of(pipeline), health, metrics, Limits::default(), care).await
@@ -160,7 +160,7 @@ impl KafkaSource {
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Result<Self, SourceError> {
-        Self::start_with(settings, retry_topics, waits, health, metrics, limits, Care::default()).await
+        Self::start_with(settings, retry_topics, waits, health, metrics, limits, CrashLoopSettings::default()).await
     }
 
     async fn start_with(
@@ -170,7 +170,7 @@ impl KafkaSource {
         health: Health,
         metrics: Arc<Metrics>,
         limits: Limits,
-        care: Care,
+        care: CrashLoopSettings,
     ) -> Result<Self, SourceError> {
         let settings = with_retries(settings, &retry_topics);
         let config = consumer_config(&settings, waits.drain)?;
@@ -186,7 +186,7 @@ impl KafkaSource {
                     let reached = match reached {
                         Ok(reached) => reached,
                         Err(error) => {
-                            // Nobody waits any more when `connect` was dropped.
+                            // The receiver is closed if `connect` was dropped.
                             let _ = joined.send(Err(error));
                             return Ok(());
                         }
@@ -220,7 +220,7 @@ impl KafkaSource {
     }
 }
 
-/// Runs the thread's work; a panic or an error breaks the source off instead of leaving it silent.
+/// Runs the thread's work. A panic or an error ends the source with an error, instead of leaving it silent.
 fn guarded(handover: &Handover, work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
@@ -238,7 +238,7 @@ struct Joined {
     events: mpsc::Receiver<ClientEvent>,
     leaving: Arc<AtomicBool>,
     reset: Reset,
-    trouble: Trouble,
+    consumer_health: ConsumerHealth,
     pulse: Pulse,
 }
 
@@ -252,7 +252,7 @@ fn join(
     let leaving = Arc::new(AtomicBool::new(false));
     let context = Context::new(note, leaving.clone());
     let consumer = BaseConsumer::from_config_and_context(config, context).map_err(|error| unmade(&error))?;
-    reach::reach(&consumer, &events, settings, connect_max)?;
+    startup_probe::wait_for_brokers(&consumer, &events, settings, connect_max)?;
     let reset = learn_reset(&consumer, settings, connect_max)?;
     let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
     consumer.subscribe(&topics).map_err(|error| {
@@ -261,7 +261,7 @@ fn join(
     })?;
     let pulse = Pulse::new("the Kafka consumer's thread");
     health.watch(pulse.clone());
-    Ok(Joined { consumer, events, leaving, reset, trouble: Trouble::new(health), pulse })
+    Ok(Joined { consumer, events, leaving, reset, consumer_health: ConsumerHealth::new(health), pulse })
 }
 
 fn poller(
@@ -273,7 +273,7 @@ fn poller(
     skipped: Skipped,
     state: poller::State,
 ) -> Poller {
-    let Joined { consumer, events, leaving, reset, trouble, pulse } = joined;
+    let Joined { consumer, events, leaving, reset, consumer_health, pulse } = joined;
     Poller {
         consumer,
         events,
@@ -283,15 +283,15 @@ fn poller(
         topics,
         drain_deadline: waits.drain,
         reset,
-        trouble,
+        consumer_health,
         pulse,
-        silence: Silence::new(waits.stalled, Instant::now()),
+        stalls: StallWatch::new(waits.stalled, Instant::now()),
         skipped,
         state,
     }
 }
 
-/// Where this worker begins with what its group has never read.
+/// Where this worker starts in partitions without a committed offset.
 fn learn_reset(
     consumer: &BaseConsumer<Context>,
     settings: &KafkaSettings,
@@ -304,33 +304,33 @@ fn learn_reset(
             Ok(reset) => return Ok(reset),
             Err(error) if start.elapsed() > deadline => {
                 let message = format!(
-                    "the brokers do not say where the topics end, or what group {:?} has read of them, within {} s: {error}",
+                    "the brokers do not report the end offsets of the topics, or the offsets of group {:?}, within {} s: {error}",
                     settings.group_id,
                     deadline.as_secs()
                 );
                 return Err(SourceError::new(SourceReason::KafkaStart, message)
                     .hint("check that every partition has a leader, and that this user may DESCRIBE the group"));
             }
-            // A coordinator that moves, or is elected for a new group.
+            // The coordinator moves, or is being elected for a new group.
             Err(error) => tracing::debug!(target: "librdkafka", %error, "no offsets yet"),
         }
-        // Nothing is subscribed yet: no message comes.
+        // Nothing is subscribed yet, so no message comes.
         let _ = consumer.poll(Duration::from_millis(100));
     }
 }
 
-/// All that is consumed.
+/// The settings with retry topics added to the consumed topics.
 fn with_retries(settings: &KafkaSettings, retry_topics: &[RetryTopic]) -> KafkaSettings {
     let mut settings = settings.clone();
     settings.topics.extend(retry_topics.iter().map(|topic| topic.name.clone()));
     settings
 }
 
-/// librdkafka's property for what no pattern means: regular expressions, separated by commas.
-const LEFT_OUT: &str = "topic.blacklist";
+/// librdkafka's property for topics that patterns never match: regular expressions, separated by commas.
+const TOPIC_BLACKLIST: &str = "topic.blacklist";
 
-/// Kafka's own topics, whatever else is left out.
-fn left_out(more: Option<&String>) -> String {
+/// Always excludes Kafka's own topics.
+fn topic_blacklist(more: Option<&String>) -> String {
     let more = more.map(|more| more.trim().trim_matches(',')).filter(|more| !more.is_empty());
     more.map_or_else(|| "^__.*".to_owned(), |more| format!("^__.*,{more}"))
 }
@@ -344,11 +344,11 @@ fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result
             ("session.timeout.ms", &session_timeout),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("statistics.interval.ms", "5000"),
-            // librdkafka's own look-ahead, beside the handover: its default of 64 MiB is more than images' URLs need.
+            // librdkafka's own prefetch, in addition to the handover. Its default of 64 MiB is more than image URLs need.
             ("queued.max.messages.kbytes", "16384"),
         ],
     );
-    // Not the user's to change: what is committed, and when, is what at-least-once delivery rests on.
+    // Not configurable: at-least-once delivery depends on what is committed, and when.
     for (key, value) in
         [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"), ("enable.partition.eof", "false")]
     {
@@ -356,13 +356,13 @@ fn consumer_config(settings: &KafkaSettings, drain_deadline: Duration) -> Result
     }
     let reset = match settings.offset_reset() {
         Some(OffsetReset::Refuse) => "error",
-        // Where a group has no offset we say ourselves where to begin. What is left is an offset that the log does not have
-        // any more: going on at its end would leave out what is there.
+        // Without a committed offset we set the start ourselves. The remaining case is an offset that the log no longer has:
+        // continuing at the end would skip what is there.
         _ => "earliest",
     };
     config.set("auto.offset.reset", reset);
     if settings.topics.iter().any(|topic| is_pattern(topic)) {
-        config.set(LEFT_OUT, left_out(settings.properties.get(LEFT_OUT)));
+        config.set(TOPIC_BLACKLIST, topic_blacklist(settings.properties.get(TOPIC_BLACKLIST)));
     }
     if settings.topics.is_empty() {
         let empty = SourceError::new(SourceReason::KafkaSettingsInvalid, "kafka.topics is empty");

@@ -5,14 +5,14 @@ use serde_json::{Map, Value};
 const TOPIC_ID: &str = "topic_id";
 const STARTS: &str = "starts";
 
-/// What this group keeps beside a committed offset, as a JSON object. Whatever else is there, or nothing (an offset that another
-/// tool has set, or an older release), says nothing.
+/// The metadata that this group stores with a committed offset, as a JSON object. Other or missing metadata (from another tool,
+/// or an older release) is ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Note {
-    /// Of the topic that the offset counts in. Where the topic of that name has another one by now, the offset means nothing.
+    /// The id of the topic of the offset. If the topic with that name has another id now, the offset is meaningless.
     pub topic_id: Option<Arc<str>>,
-    /// How often work began at the offset and nothing of it was settled, each time but perhaps the last because the process
-    /// died or lost the partition.
+    /// How often processing started at the offset and settled nothing, each time except perhaps the last because the process
+    /// crashed or lost the partition.
     pub starts: u32,
 }
 
@@ -26,7 +26,7 @@ impl Note {
         }
     }
 
-    /// Empty where there is nothing to say. Brokers take 4096 bytes by default (`offset.metadata.max.bytes`).
+    /// Empty if there is nothing to store. Brokers accept 4096 bytes by default (`offset.metadata.max.bytes`).
     pub fn to_metadata(&self) -> String {
         let mut told = Map::new();
         told.extend(self.topic_id.as_ref().map(|id| (TOPIC_ID.to_owned(), Value::from(&**id))));
@@ -36,7 +36,7 @@ impl Note {
         if told.is_empty() { String::new() } else { Value::from(told).to_string() }
     }
 
-    /// Whether it is of another topic than the one with this id. What is not known on either side differs from nothing.
+    /// Whether it belongs to another topic than the one with this id; `false` if either id is unknown.
     pub fn is_of_another(&self, topic_id: Option<&Arc<str>>) -> bool {
         matches!((&self.topic_id, topic_id), (Some(then), Some(now)) if then != now)
     }

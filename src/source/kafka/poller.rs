@@ -13,30 +13,29 @@ use rdkafka::statistics::{self, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::commits::Commits;
+use super::consumer_health::ConsumerHealth;
 use super::context::{self, ClientEvent, Context, Rebalance};
-use super::deaths::{Care, Deaths};
+use super::crash_loops::{CrashLoopSettings, CrashLoops};
 use super::delays::Delays;
 use super::handover::Handover;
-use super::met::Met;
-use super::owned::{Fetched, Owned, Place, Step};
+use super::known_topics::KnownTopics;
+use super::positions::{Fetched, Owned, Place, Step};
 use super::revoking::{LAST_COMMIT_MAX, Revoking};
-use super::silence::{self, Silence};
 use super::skipped::Skipped;
+use super::stall::{self, StallWatch};
 use super::starts::{REFUSED, Reset};
-use super::trouble::Trouble;
 use crate::domain::{Message, Position, TopicPartition};
 use crate::kafka_client;
 use crate::telemetry::{Metrics, Pulse};
 
-/// Longest wait in one poll: a commit that is handed over waits as long at most.
+/// Longest wait in one poll, and therefore the longest wait of a commit.
 const POLL_MAX: Duration = Duration::from_millis(50);
-/// The same while a message is in hand, or held, and may go on at any moment.
+/// The same while a kept message may be delivered at any moment.
 const POLL_WITH_MESSAGE_IN_HAND: Duration = Duration::from_millis(5);
 
-/// The consumer and everything that only its thread touches. `run` polls and never blocks for longer than
-/// [`POLL_MAX`] (half a second for each question that it asks the brokers: about a broken connection, a silent partition,
-/// the topics' ids, where an assignment begins), so that rebalances, commits and the poll-interval check of librdkafka go on
-/// whatever the pipeline does.
+/// The consumer and everything that only its thread uses. `run` polls and never blocks longer than [`POLL_MAX`] (half a second
+/// for each query to the brokers: about a broken connection, a stalled partition, topic ids, start offsets). So rebalances,
+/// commits and librdkafka's poll-interval check continue whatever the pipeline does.
 pub(super) struct Poller {
     pub consumer: BaseConsumer<Context>,
     pub events: Receiver<ClientEvent>,
@@ -46,9 +45,9 @@ pub(super) struct Poller {
     pub topics: Vec<String>,
     pub drain_deadline: Duration,
     pub reset: Reset,
-    pub trouble: Trouble,
+    pub consumer_health: ConsumerHealth,
     pub pulse: Pulse,
-    pub silence: Silence,
+    pub stalls: StallWatch,
     pub skipped: Skipped,
     pub state: State,
 }
@@ -56,26 +55,26 @@ pub(super) struct Poller {
 #[derive(Default)]
 pub(super) struct State {
     pub owned: Owned,
-    /// That were ours at any time.
+    /// Partitions that were ours at any time.
     pub read_before: BTreeSet<TopicPartition>,
     pub ids_asked_at: Option<Instant>,
-    /// Whether librdkafka is yet to be told where one of them begins.
+    /// Whether any seek is pending.
     pub some_begin: bool,
-    /// Partitions of topics that were made anew: by when something must have come, and where they begin.
+    /// Partitions of recreated topics: the deadline for a first message, and where they begin.
     pub followed: BTreeMap<TopicPartition, (Instant, i64)>,
-    pub met: Met,
-    /// Counts assignments, and partitions that begin anew, from 1.
+    pub known_topics: KnownTopics,
+    /// Counts assignments and other new epochs of partitions, from 1.
     pub epoch: u64,
-    /// Polled, but there was no room: one message, or a few that were on their way when the partitions were paused.
+    /// Messages that were polled when there was no room: one, or a few that were already fetched when the partitions were paused.
     pub in_hand: VecDeque<Message>,
     pub paused: bool,
-    /// Paused beside that, because the pipeline wants no more of them.
+    /// Partitions that are paused because the pipeline holds them back.
     pub held_back: BTreeSet<TopicPartition>,
     pub delays: Delays,
-    pub deaths: Deaths,
-    /// Steps of rebalances that wait for the revocation before them, or for an answer: librdkafka wants its own in order.
+    pub crash_loops: CrashLoops,
+    /// Rebalance steps that wait for an earlier revocation or for an answer; librdkafka needs them in order.
     pub rebalances: VecDeque<Rebalance>,
-    /// Since when the first of them waits for an answer, and when to ask again.
+    /// Since when the first of them has waited for an answer, and when to ask again.
     pub waiting: Option<Waiting>,
     pub revoking: Option<Revoking>,
     pub commits: Commits,
@@ -87,17 +86,17 @@ pub(super) struct Waiting {
     pub not_before: Instant,
 }
 
-/// A message with what librdkafka knows of it beside.
+/// A message with librdkafka's metadata.
 struct Received {
     message: Message,
     step: Step,
 }
 
 impl Poller {
-    /// Until the handover is closed.
+    /// Runs until the handover is closed.
     ///
     /// # Errors
-    /// What librdkafka calls fatal for this consumer, and a partition that nobody says where to begin with.
+    /// An error that librdkafka calls fatal, or a partition whose start offset is not defined.
     pub fn run(&mut self) -> Result<(), String> {
         while !self.handover.is_closing() {
             self.pulse.beat();
@@ -106,9 +105,9 @@ impl Poller {
         Ok(())
     }
 
-    /// One poll, and all that is due with it.
+    /// One poll, and all work that is due.
     pub fn turn(&mut self) -> Result<(), String> {
-        let none_waits = self.state.in_hand.is_empty() && !self.state.deaths.hold_some();
+        let none_waits = self.state.in_hand.is_empty() && !self.state.crash_loops.hold_some();
         let wait = if none_waits { POLL_MAX } else { POLL_WITH_MESSAGE_IN_HAND };
         let polled = match self.consumer.poll(wait) {
             Some(Ok(message)) => Some(Ok(self.state.receive(&message))),
@@ -119,7 +118,7 @@ impl Poller {
         match polled {
             Some(Ok(Some(received))) => self.receive(received, now),
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                return Err(format!("the Kafka consumer cannot go on: {code}; see the log, then restart"));
+                return Err(format!("the Kafka consumer cannot continue: {code}; see the log, then restart"));
             }
             Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
                 return Err(REFUSED.to_owned());
@@ -136,8 +135,8 @@ impl Poller {
         self.hold_back();
         self.hand_out();
         self.commit(now);
-        self.trouble.commits(self.state.commits.failing(now).map(str::to_owned));
-        self.trouble.probe(&self.consumer, &self.topics, now);
+        self.consumer_health.commits(self.state.commits.failing(now).map(str::to_owned));
+        self.consumer_health.probe(&self.consumer, &self.topics, now);
         self.listen(now);
         self.skipped.forget(now);
         Ok(())
@@ -151,7 +150,7 @@ impl Poller {
             Step::Over { expected } => self.leaps(&partition, expected, offset, now),
             Step::Back { expected } => self.goes_back(&partition, expected, offset, now),
         };
-        // Of the epoch before, or to be read again in order.
+        // From the earlier epoch, or to be read again in order.
         if !follows {
             return;
         }
@@ -166,60 +165,60 @@ impl Poller {
 
     fn take(&mut self, message: Message) {
         let partition = message.position.topic_partition();
-        // It may have been read ahead long ago, so that it says nothing about a connection.
-        self.silence.heard(&partition);
+        // It may have been prefetched long ago, so it does not prove a connection.
+        self.stalls.heard(&partition);
         let now = Instant::now();
-        let message = self.state.delays.put_off(message, now, Utc::now().timestamp_millis());
+        let message = self.state.delays.hold(message, now, Utc::now().timestamp_millis());
         let flows = message.is_some_and(|message| self.state.hand(message, now));
         if !flows {
             let partitions = [partition];
-            self.silence.forget(&partitions);
+            self.stalls.forget(&partitions);
             self.set_paused(&listing(&partitions), true);
         }
     }
 
-    /// Lets go on what has waited in a retry topic, or to be tried.
+    /// Delivers messages that have waited in a retry topic or for a trial.
     fn wake(&mut self, now: Instant) {
         self.identify_before_retries(now);
         let (messages, mut free) = self.state.delays.due(now);
         for message in messages {
             self.state.hand(message, now);
         }
-        let State { deaths, commits, in_hand, .. } = &mut self.state;
-        let (messages, tried) = deaths.due(commits, now);
+        let State { crash_loops, commits, in_hand, .. } = &mut self.state;
+        let (messages, tried) = crash_loops.due(commits, now);
         in_hand.extend(messages);
         free.extend(tried);
         free.retain(|partition| self.state.flows(partition));
-        self.silence.watch(&free);
+        self.stalls.watch(&free);
         if !self.state.paused {
             self.set_paused(&listing(&free), false);
         }
     }
 
-    /// Asks about partitions that bring nothing.
+    /// Checks partitions that deliver nothing.
     fn listen(&mut self, now: Instant) {
-        self.silence.tick(!self.state.paused && self.state.revoking.is_none(), now);
-        if !self.silence.is_due(now) {
+        self.stalls.tick(!self.state.paused && self.state.revoking.is_none(), now);
+        if !self.stalls.is_due(now) {
             return;
         }
-        if let Some(partition) = self.silence.to_ask() {
-            let end = self.consumer.fetch_watermarks(&partition.topic, partition.partition, silence::ASK_TIMEOUT);
-            self.silence.end(&partition, end.map_err(|error| error.to_string()), self.trouble.is_cut_off());
+        if let Some(partition) = self.stalls.to_ask() {
+            let end = self.consumer.fetch_watermarks(&partition.topic, partition.partition, stall::ASK_TIMEOUT);
+            self.stalls.end(&partition, end.map_err(|error| error.to_string()), self.consumer_health.is_cut_off());
         }
-        self.trouble.silence(self.silence.told());
+        self.consumer_health.stalled(self.stalls.summary());
     }
 
-    /// Commits what was taken over and leaves the group.
+    /// Commits the accepted offsets and leaves the group.
     ///
     /// # Errors
     /// When the last commit did not succeed in time; its messages will be delivered again.
     pub fn leave(mut self) -> Result<(), String> {
-        // From here on the context carries rebalances out by itself, also while the consumer is dropped below.
+        // From here on the context carries out rebalances itself, also while the consumer is dropped below.
         self.leaving.store(true, Ordering::Release);
         if !self.handover.has_failed() {
             self.state.commits.end_all_in_order();
         }
-        // Whoever waits for this has a bound of its own.
+        // The waiting caller has its own deadline.
         self.pulse.rest();
         let deadline = Instant::now() + LAST_COMMIT_MAX;
         let mut result = Ok(());
@@ -240,7 +239,7 @@ impl Poller {
                 ));
                 break;
             }
-            // What is polled now is nobody's: not handed out, not committed, delivered again to the next owner.
+            // Messages polled now are neither delivered nor committed; the next owner gets them.
             let _ = self.consumer.poll(Duration::from_millis(10));
         }
         if let Some(revoking) = self.state.revoking.take() {
@@ -259,12 +258,12 @@ impl Poller {
                 ClientEvent::Rebalance(step) => self.state.rebalances.push_back(step),
                 ClientEvent::Committed { result, offsets } => {
                     if result.is_ok() {
-                        self.trouble.heard();
+                        self.consumer_health.heard();
                     }
                     self.state.commits.answered(now, &result, &offsets);
                 }
                 ClientEvent::Statistics(statistics) => self.record(&statistics, now),
-                ClientEvent::Error { code, reason } => self.trouble.report(code, &reason),
+                ClientEvent::Error { code, reason } => self.consumer_health.report(code, &reason),
             }
         }
         Ok(())
@@ -284,13 +283,13 @@ impl Poller {
         }
     }
 
-    /// Pausing makes librdkafka drop what it has fetched ahead; resuming fetches it again, from the message after the
-    /// last one polled. Nothing is lost or doubled.
+    /// Pausing makes librdkafka drop its prefetched messages; resuming fetches them again, from the message after the last one
+    /// polled. Nothing is lost or duplicated.
     pub fn set_paused(&mut self, list: &TopicPartitionList, paused: bool) {
         if list.count() == 0 {
             return;
         }
-        // Any change moves librdkafka's own places.
+        // Any change affects librdkafka's own positions.
         for partition in partitions(list) {
             self.state.owned.get_mut(&partition).into_iter().for_each(Place::stir);
         }
@@ -317,18 +316,18 @@ impl Poller {
 
     fn record(&mut self, statistics: &Statistics, now: Instant) {
         self.metrics.queue_depth("source", self.handover.waiting());
-        // Nothing of ours is polled and not counted yet: messages in hand have come, as far as a place is concerned.
+        // All polled messages are counted, including those that are kept here.
         let flows = !self.state.paused && self.state.revoking.is_none();
         for topic in statistics.topics.values() {
             for (number, partition) in &topic.partitions {
                 let Some((name, ..)) = self.state.owned.find(&topic.topic, *number) else { continue };
                 let of = TopicPartition { topic: name.clone(), partition: *number };
-                self.silence.position(&of, partition.next_offset, partition.fetchq_cnt);
+                self.stalls.position(&of, partition.next_offset, partition.fetchq_cnt);
                 let flows = flows && !self.state.held_back.contains(&of);
                 let is_idle = flows && partition.fetch_state == "active" && partition.fetchq_cnt == 0;
                 let fetched = fetched(statistics, partition).filter(|_| is_idle);
                 self.look(&of, fetched, partition.lo_offset, now);
-                // Below zero: not known yet. To the end of what is committed, where transactions are under way.
+                // Below zero: not known yet. With open transactions, the lag counts up to the last stable offset.
                 let Some(at) = self.state.commits.committed(&of).or(Some(partition.lo_offset)) else { continue };
                 if partition.ls_offset >= 0 && at >= 0 {
                     let lag = partition.ls_offset.saturating_sub(at).max(0);
@@ -341,19 +340,18 @@ impl Poller {
 }
 
 impl State {
-    pub fn new(delays: Delays, care: Care) -> Self {
-        Self { delays, deaths: Deaths::new(care), ..Self::default() }
+    pub fn new(delays: Delays, care: CrashLoopSettings) -> Self {
+        Self { delays, crash_loops: CrashLoops::new(care), ..Self::default() }
     }
 
-    /// Takes the message in hand, unless it is to wait. Whether its partition may bring more.
+    /// Keeps the message for delivery, unless it has to wait. Returns whether its partition may deliver more.
     fn hand(&mut self, message: Message, now: Instant) -> bool {
         let partition = message.position.topic_partition();
-        self.in_hand.extend(self.deaths.hold(message, &mut self.commits, now));
-        !self.deaths.stops(&partition)
+        self.in_hand.extend(self.crash_loops.hold(message, &mut self.commits, now));
+        !self.crash_loops.stops(&partition)
     }
 
-    /// Copies the message out of librdkafka's memory; `None` when its partition is not ours (any more), or is to be read
-    /// from elsewhere.
+    /// Copies the message out of librdkafka's memory; `None` if its partition is not assigned (any more), or a seek is pending.
     fn receive(&self, message: &BorrowedMessage<'_>) -> Option<Received> {
         let (topic, id, place) = self.owned.find(message.topic(), message.partition())?;
         if place.is_to_begin() {
@@ -379,7 +377,7 @@ impl State {
         Some(Received { message, step })
     }
 
-    /// Takes no more messages of the partitions of `list`; may still commit for them.
+    /// Stops taking messages of the partitions in `list`; commits are still possible.
     pub fn disown(&mut self, list: &TopicPartitionList) -> Vec<TopicPartition> {
         let mut partitions = partitions(list);
         partitions.retain(|partition| self.owned.remove(partition));
@@ -388,15 +386,15 @@ impl State {
         partitions
     }
 
-    /// What was taken of these partitions and not handed out.
+    /// Drops messages of these partitions that were not delivered.
     pub fn drop_waiting(&mut self, partitions: &[TopicPartition]) {
         self.in_hand.retain(|message| !partitions.contains(&message.position.topic_partition()));
         self.delays.forget(partitions);
-        self.deaths.forget(partitions);
+        self.crash_loops.forget(partitions);
     }
 }
 
-/// Where librdkafka is in a partition that has a broker to fetch from.
+/// librdkafka's position in a partition that has a broker to fetch from.
 fn fetched(statistics: &Statistics, partition: &statistics::Partition) -> Option<Fetched> {
     let broker =
         statistics.brokers.values().find(|broker| broker.nodeid == partition.broker && broker.state == "UP")?;

@@ -8,7 +8,7 @@ use super::commits::Commits;
 use crate::config::LAST_COMMIT_MAX_MS;
 use crate::domain::TopicPartition;
 
-/// How long the last commit of partitions that go may take.
+/// Deadline of the last commit of revoked partitions.
 pub(super) const LAST_COMMIT_MAX: Duration = Duration::from_millis(LAST_COMMIT_MAX_MS);
 
 /// A revocation that librdkafka waits for us to carry out: first the pipeline drains, then the last offsets are
@@ -31,7 +31,7 @@ pub(super) enum Verdict {
     Wait,
     /// Give the partitions up now.
     Release,
-    /// The same, but others have had them for a while: nothing was committed.
+    /// The same, but other members own them already, so nothing was committed.
     Lost,
 }
 
@@ -45,7 +45,7 @@ impl Revoking {
         Self { list, partitions, phase: Phase::Draining { completed, deadline } }
     }
 
-    /// What to do now. Passes the offsets of a completed drain on to `commits`.
+    /// What to do now. Passes the offsets of a completed drain to `commits`.
     pub fn verdict(&mut self, commits: &mut Commits, lost: bool, now: Instant) -> Verdict {
         if lost {
             tracing::warn!("partitions were lost while they were drained; their last messages will be delivered again");
@@ -54,13 +54,13 @@ impl Revoking {
         if let Phase::Draining { completed, deadline } = &mut self.phase {
             match completed.try_recv() {
                 Ok(offsets) => commits.want(offsets),
-                // Dropped: the pipeline has nothing to add to what it committed before.
+                // Dropped: the pipeline has no further offsets to commit.
                 Err(TryRecvError::Closed) => {}
                 Err(TryRecvError::Empty) if now < *deadline => return Verdict::Wait,
                 Err(TryRecvError::Empty) => {
                     tracing::warn!(
                         partitions = self.partitions.len(),
-                        "revoked partitions were not drained in time; what is in flight will be delivered again"
+                        "revoked partitions were not drained in time; messages in flight will be delivered again"
                     );
                 }
             }

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use crate::domain::TopicPartition;
 use crate::telemetry::{Component, Health, Metrics};
 
-/// How long `/readyz` says that messages were skipped. Nothing brings them back, so it is a matter of being seen: longer than
-/// the minute or so in which monitoring looks, shorter than the ten minutes after which a Kubernetes rollout is given up.
-const SAID_FOR: Duration = Duration::from_secs(300);
-/// How many of them are named there.
+/// How long `/readyz` reports skipped messages. They cannot be recovered, so this only needs to be noticed: longer than the
+/// usual monitoring interval of about a minute, shorter than the ten minutes after which a Kubernetes rollout fails.
+const REPORTED_FOR: Duration = Duration::from_secs(300);
+/// How many gaps are listed there.
 const NAMED_MAX: usize = 3;
 
-/// Tells of messages that the broker removed before we had read them, by retention or on demand.
+/// Reports messages that the broker removed before they were read, by retention or on request.
 #[derive(Debug)]
 pub(super) struct Skipped {
     health: Health,
@@ -24,7 +24,7 @@ impl Skipped {
         Self { health, metrics, recent: VecDeque::new() }
     }
 
-    /// Offsets from `from` to below `to` are gone.
+    /// Offsets from `from` to below `to` were removed.
     pub fn report(&mut self, partition: &TopicPartition, from: i64, to: i64, now: Instant) {
         let messages = to.saturating_sub(from);
         tracing::error!(
@@ -34,17 +34,17 @@ impl Skipped {
             from,
             to = to - 1,
             "messages are lost: the broker removed them before they were read; raise the topic's retention.ms and \
-             retention.bytes, or the number of workers, and produce them again where they are needed"
+            retention.bytes, or the number of workers, and produce them again if they are needed"
         );
         self.metrics.skipped(partition, messages.try_into().unwrap_or(0));
         self.recent.push_back((now, format!("{messages} of {partition}, offsets {from} to {}", to - 1)));
         self.tell();
     }
 
-    /// To be called now and then.
+    /// Drops expired reports. Call it regularly.
     pub fn forget(&mut self, now: Instant) {
         let before = self.recent.len();
-        while self.recent.pop_front_if(|(at, _)| now >= *at + SAID_FOR).is_some() {}
+        while self.recent.pop_front_if(|(at, _)| now >= *at + REPORTED_FOR).is_some() {}
         if self.recent.len() < before {
             self.tell();
         }
@@ -58,10 +58,10 @@ impl Skipped {
         let more = self.recent.len().saturating_sub(NAMED_MAX);
         let more = if more > 0 { format!("; and {more} times more") } else { String::new() };
         let why = format!(
-            "messages were removed by the broker before they were read: {}{more} (said for {} s; \
+            "messages were removed by the broker before they were read: {}{more} (reported for {} s; \
              clipstream_messages_skipped_total counts them)",
             named.join("; "),
-            SAID_FOR.as_secs()
+            REPORTED_FOR.as_secs()
         );
         self.health.unready(Component::KafkaSkipped, why);
     }
@@ -83,15 +83,15 @@ mod tests {
         let mut skipped = Skipped::new(health.clone(), metrics.clone());
         let partition = TopicPartition { topic: "assets".into(), partition: 3 };
         skipped.report(&partition, 10, 80, now);
-        let later = now + SAID_FOR / 2;
+        let later = now + REPORTED_FOR / 2;
         skipped.report(&partition, 100, 101, later);
         let why = health.reasons()[0].1.clone();
         assert!(
             why.contains("70 of assets[3], offsets 10 to 79") && why.contains("1 of assets[3], offsets 100 to 100")
         );
-        skipped.forget(now + SAID_FOR);
+        skipped.forget(now + REPORTED_FOR);
         assert!(!health.reasons()[0].1.contains("offsets 10 to 79"), "{health:?}");
-        skipped.forget(later + SAID_FOR);
+        skipped.forget(later + REPORTED_FOR);
         assert_eq!(health.reasons(), []);
         let counted = r#"clipstream_messages_skipped_total{topic="assets",partition="3"} 71"#;
         assert!(metrics.encode().contains(counted), "{}", metrics.encode());

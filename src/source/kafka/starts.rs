@@ -11,23 +11,23 @@ use crate::config::{OffsetReset, is_internal, is_pattern};
 use crate::domain::TopicPartition;
 use crate::kafka_client::{self, OffsetEntry, TopicIds};
 
-/// How long the answer to one question may take: the thread that polls waits for it. On its connection the answer comes behind
-/// that of a Fetch request, which a broker keeps for up to `fetch.wait.max.ms` (500) where there is nothing to fetch.
+/// Timeout of one query, which blocks the polling thread. On its connection the answer follows that of a Fetch request, which
+/// a broker holds for up to `fetch.wait.max.ms` (500) if there is nothing to fetch.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why the source ends where `auto.offset.reset` is `error`.
-pub(super) const REFUSED: &str = "a partition has no message at the group's offset any more, and auto.offset.reset refuses \
-     to choose another one; clipstream check says which, kafka-consumer-groups --reset-offsets sets it, or set \
-     kafka.auto_offset_reset to earliest";
+/// Why the source ends if `auto.offset.reset` is `error`.
+pub(super) const REFUSED: &str = "a partition no longer has the message at the group's offset, and auto.offset.reset does not \
+allow to choose another one; clipstream check names the partition. Set the offset with kafka-consumer-groups \
+--reset-offsets, or set kafka.auto_offset_reset to earliest";
 
-/// Where partitions begin that the group has no offset for.
+/// Where partitions without a committed offset begin.
 #[derive(Clone, Debug)]
 pub(super) enum Reset {
     Earliest,
-    /// Of topics that the group had never read when this worker connected: where their partitions ended then. What is
-    /// not among them came later (partitions that were added, topics that match a pattern), and begins at its start.
+    /// For topics that the group had never read when this worker connected: the ends of their partitions at that time. Other
+    /// partitions were added later (or their topics match a pattern), and are read from their beginning.
     Latest(BTreeMap<TopicPartition, i64>),
-    /// Nowhere: somebody has to decide.
+    /// Not allowed: the operator has to decide.
     Refuse,
 }
 
@@ -35,13 +35,13 @@ pub(super) enum Reset {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub partition: TopicPartition,
-    /// None: wherever its log does.
+    /// `None`: at the beginning of its log.
     pub at: Option<i64>,
     pub leader_epoch: Option<i32>,
-    /// What the group has; none where it counts in a topic that is gone.
+    /// The group's offset; `None` if it belongs to a deleted topic.
     pub committed: Option<i64>,
     pub origin: StartOrigin,
-    /// How often work began here before and nothing was settled.
+    /// How often processing started here before and settled nothing.
     pub starts: u32,
 }
 
@@ -49,15 +49,15 @@ pub(super) struct Start {
 pub(super) enum StartOrigin {
     /// The group's offset.
     Committed,
-    /// There is none.
+    /// The group has no offset.
     Reset,
-    /// The group's offset counts in a topic of the same name that was deleted.
+    /// The group's offset belongs to a deleted topic of the same name.
     TopicMadeAnew { offset: i64 },
 }
 
 #[derive(Debug)]
 pub(super) enum NoStart {
-    /// No answer: to be asked again.
+    /// No answer; ask again.
     Later(String),
     Refused(String),
 }
@@ -69,7 +69,7 @@ impl From<KafkaError> for NoStart {
 }
 
 impl Reset {
-    /// Learns what there is to know before the group is joined.
+    /// Queries what is needed before the group is joined.
     ///
     /// # Errors
     /// No answer, for `latest`.
@@ -86,8 +86,8 @@ impl Reset {
     }
 }
 
-/// The ends of what the group has never read. A topic that is named is looked at for itself; those that patterns may mean are
-/// looked at together, so that a topic that was made later is none of them.
+/// The end offsets of partitions that the group has never read. Named topics are queried one by one; topics that patterns may
+/// match are queried together, so that topics created later are not among them.
 fn ends_of_unread<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topics: &[String],
@@ -116,7 +116,7 @@ fn ends_of_unread<C: ConsumerContext>(
     edges(consumer, &unread.flatten().collect::<Vec<_>>(), Offset::End, ASK_TIMEOUT * 4)
 }
 
-/// Where logs begin ([`Offset::Beginning`]) or end ([`Offset::End`]; open transactions left out).
+/// Where logs begin ([`Offset::Beginning`]) or end ([`Offset::End`]; without open transactions).
 pub(super) fn edges<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[TopicPartition],
@@ -127,7 +127,7 @@ pub(super) fn edges<C: ConsumerContext>(
         return Ok(BTreeMap::new());
     }
     let asked: Vec<_> = partitions.iter().map(|partition| OffsetEntry::new(partition.clone(), edge)).collect();
-    // librdkafka sends what stands in place of a time as it is, and both edges are times of the protocol (ListOffsets).
+    // librdkafka passes the timestamp through, and in the protocol (ListOffsets) both ends are special timestamps.
     let found = consumer.offsets_for_times(kafka_client::list(&asked), timeout)?;
     let edge = |entry: OffsetEntry| match (entry.error, entry.offset) {
         (None, Offset::Offset(offset)) => Ok((entry.partition, offset)),
@@ -136,7 +136,7 @@ pub(super) fn edges<C: ConsumerContext>(
     kafka_client::entries(&found).into_iter().map(edge).collect()
 }
 
-/// What the group has; [`Offset::Invalid`] where it has nothing.
+/// The group's offsets; [`Offset::Invalid`] if there is none.
 pub(super) fn committed<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[TopicPartition],
@@ -154,8 +154,8 @@ pub(super) fn committed<C: ConsumerContext>(
     }
 }
 
-/// Asks for what decides where these partitions begin. `read_before`: partitions that this consumer has had already, of
-/// which librdkafka remembers where a log began that may be gone.
+/// Queries what determines where these partitions begin. `read_before`: partitions that this consumer has had before, for
+/// which librdkafka may remember the beginning of a deleted log.
 ///
 /// # Errors
 /// See [`NoStart`].
@@ -194,7 +194,7 @@ fn start(found: OffsetEntry, id: Option<&Arc<str>>, reset: &Reset) -> Result<Sta
         Reset::Earliest => Ok(nowhere),
         Reset::Latest(ends) => Ok(Start { at: ends.get(&nowhere.partition).copied(), ..nowhere }),
         Reset::Refuse => Err(NoStart::Refused(format!(
-            "the group has no offset for {}, and auto.offset.reset refuses to choose one; set it with \
+            "the group has no offset for {}, and auto.offset.reset does not allow to choose one; set it with \
              kafka-consumer-groups --reset-offsets, or set kafka.auto_offset_reset to earliest or latest",
             nowhere.partition
         ))),

@@ -282,7 +282,7 @@ async fn what_waits_in_a_retry_topic_holds_up_nothing_else_and_comes_in_time() {
         ("__connect.errors.partition", Some(b"2")),
         ("__connect.errors.offset", Some(b"77")),
     ];
-    let put_off = Instant::now();
+    let hold = Instant::now();
     for value in ["one", "two"] {
         drop(producer.send("assets.retry.1", None, Some(value.as_bytes()), &headers).await.expect("taken"));
     }
@@ -318,7 +318,7 @@ async fn what_waits_in_a_retry_topic_holds_up_nothing_else_and_comes_in_time() {
         late.extend(message.retry.clone().map(|retry| (retry.origin.position.to_string(), message)));
     }
     // A broker's timestamps are in milliseconds.
-    assert!(put_off.elapsed() + Duration::from_millis(2) >= delay, "{:?}", put_off.elapsed());
+    assert!(hold.elapsed() + Duration::from_millis(2) >= delay, "{:?}", hold.elapsed());
     let found = late.iter().map(|(origin, message)| (origin.as_str(), message.position.to_string()));
     let expected = ["assets.retry.1[0]@0", "assets.retry.1[0]@1"].map(|position| ("assets[2]@77", position.to_owned()));
     assert_eq!(found.collect::<Vec<_>>(), expected);

@@ -1,5 +1,5 @@
-//! What the engine does not keep itself: the fingerprint of each collection, and the aliases. One JSON file,
-//! replaced atomically.
+//! Data that the engine does not store: the fingerprint of each collection, and the aliases. One JSON file, replaced
+//! atomically.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 const CATALOG_FILE: &str = "store.json";
 const LOCK_FILE: &str = "store.lock";
-/// Raised when an older clipstream could no longer read the folder.
+/// Increased when an older clipstream can no longer read the folder.
 const FORMAT: u32 = 1;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ impl Catalog {
         written().map_err(|e| unusable(&path, "write", &e))
     }
 
-    /// The collection that `name` is, or is an alias of.
+    /// The collection with this name or alias.
     pub fn resolve<'a>(&'a self, name: &'a str) -> Result<&'a str, StoreError> {
         let resolved =
             if self.collections.contains_key(name) { Some(name) } else { self.aliases.get(name).map(String::as_str) };
@@ -71,14 +71,14 @@ impl Catalog {
     }
 }
 
-/// Makes created and renamed entries of `folder` durable. Only Unix lets a folder be opened; elsewhere the rename
-/// alone must do.
+/// Makes created and renamed entries of `folder` durable. Folders can be opened only on Unix; on other systems the rename
+/// has to be enough.
 pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Takes the folder for this process: the engine's files must have one owner. The system lets go of the lock when the
-/// process ends, however it ends.
+/// Locks the folder for this process, because the engine's files must have one owner. The system releases the lock when the
+/// process ends for any reason.
 pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
     fs::create_dir_all(folder).map_err(|e| unusable(folder, "create", &e))?;
     let path = folder.join(LOCK_FILE);

@@ -1,15 +1,15 @@
-//! One collection: the engine's shard, one writer at a time, readers beside it.
+//! One collection: the engine's shard, with one writer at a time and concurrent readers.
 //!
-//! What the engine (qdrant-edge 0.7) leaves to us:
+//! What we have to do ourselves with the engine (qdrant-edge 0.7):
 //! - *Durability.* Its log is never replayed on load; only `flush` (which syncs log and segments) makes a write
 //!   survive the process. So every write ends with a flush.
-//! - *The log's size.* It is never truncated while the shard is open, but its numbering must go on, because the engine
-//!   ignores operations older than a point's version. So the shard is reopened from time to time, and while it is
-//!   closed all closed log files but the newest are removed (the same as Qdrant's own acknowledgement leaves).
+//! - *The log's size.* The log is never truncated while the shard is open, but its numbering must continue, because the
+//!   engine ignores operations older than a point's version. So the shard is reopened from time to time, and while it is
+//!   closed, all closed log files except the newest are removed (as Qdrant's own acknowledgement does).
 //! - *The index.* Nothing runs in the background; see [`OPTIMIZE_AFTER_POINTS`].
 //! - *Panics.* `flush` panics on IO errors. A panic leaves the writer's mutex poisoned; the next writer reopens the
 //!   shard from its files.
-//! - *Room on the disk.* A file that cannot grow kills the process; see [`super::room`].
+//! - *Disk space.* A file that cannot grow ends the process; see [`super::disk_budget`].
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -22,7 +22,7 @@ use qdrant_edge::EdgeShard;
 
 use super::catalog::unusable;
 use super::convert;
-use super::room::{Room, Sizes, Taken};
+use super::disk_budget::{DiskBudget, Reservation, Sizes};
 use crate::domain::{Fingerprint, Guard, PointId, Reason, Recorded, StoreReason, Write};
 use crate::store::batch::Batch;
 use crate::store::guard::{admit, looks};
@@ -33,22 +33,22 @@ use crate::store::{CollectionDefinition, StoreError, Written};
 /// its readers, for about a second of processor time per thousand points with two vectors.
 const OPTIMIZE_AFTER_POINTS: usize = 50_000;
 
-/// Log bytes (roughly counted) after which the shard is reopened to let go of old log files.
+/// Log bytes (approximate) after which the shard is reopened to remove old log files.
 const LOG_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Most that a write takes of the disk, per byte of it (roughly counted): log, vectors, payload and its indexes. Batches of 1 to
-/// 4,096 points of 32 to 768 dimensions with payloads of up to 100 kB took up to 2.5, on ext4 and tmpfs.
+/// Disk space of a write per byte of it (approximate), at most: log, vectors, payload and its indexes. Measured up to 2.5 on ext4
+/// and tmpfs, for batches of 1 to 4,096 points of 32 to 768 dimensions with payloads of up to 100 kB.
 const GROWTH_PER_BYTE: u64 = 3;
-/// And per point, where it is copied as a whole: out of a segment with an index, for which a patch of it is enough.
+/// Additional disk space per point, because a patch may copy the whole point out of a segment with an index.
 const GROWTH_PER_POINT_BYTES: u64 = 16 << 10;
-/// And whatever it is: pages that are begun (120 kB were seen).
+/// Additional disk space of any write: partly filled pages (120 kB were measured).
 const GROWTH_BYTES: u64 = 1 << 20;
 
 pub(super) struct Collection {
     name: String,
     path: PathBuf,
-    room: Arc<Room>,
-    /// None only while it is reopened, after a failure to do so, and after close.
+    disk: Arc<DiskBudget>,
+    /// `None` only while it is reopened, after reopening failed, and after close.
     shard: RwLock<Option<EdgeShard>>,
     writer: Mutex<Writer>,
 }
@@ -61,40 +61,40 @@ struct Writer {
 }
 
 impl Collection {
-    /// Creates the shard; leftovers of a creation that did not get as far as the catalog are removed.
+    /// Creates the shard. Removes remains of an interrupted creation.
     pub fn create(
         name: &str,
         path: &Path,
-        room: &Arc<Room>,
+        disk: &Arc<DiskBudget>,
         fingerprint: &Fingerprint,
         definition: &CollectionDefinition,
     ) -> Result<Self, StoreError> {
-        let _taken = room.take(GROWTH_BYTES)?;
+        let _reservation = disk.reserve(GROWTH_BYTES)?;
         if path.exists() {
             fs::remove_dir_all(path).map_err(|e| unusable(path, "remove", &e))?;
         }
         fs::create_dir_all(path).map_err(|e| unusable(path, "create", &e))?;
         let shard =
             EdgeShard::new(path, convert::config(fingerprint, definition)).map_err(|e| convert::error(&e, name))?;
-        // A shard that was never flushed cannot be loaded again.
+        // A shard that was never flushed cannot be loaded.
         shard.flush();
-        Ok(Self::new(name, path, room, shard))
+        Ok(Self::new(name, path, disk, shard))
     }
 
-    pub fn load(name: &str, path: &Path, room: &Arc<Room>) -> Result<Self, StoreError> {
-        Ok(Self::new(name, path, room, load_shard(name, path, room)?))
+    pub fn load(name: &str, path: &Path, disk: &Arc<DiskBudget>) -> Result<Self, StoreError> {
+        Ok(Self::new(name, path, disk, load_shard(name, path, disk)?))
     }
 
-    fn new(name: &str, path: &Path, room: &Arc<Room>, shard: EdgeShard) -> Self {
+    fn new(name: &str, path: &Path, disk: &Arc<DiskBudget>, shard: EdgeShard) -> Self {
         let info = shard.info();
-        // Two vectors per point at most; an estimate, so that an index that was due before a restart still comes.
+        // An estimate (two vectors per point at most), so that an index that was due before a restart is still built.
         let indexed = info.indexed_vectors_count / 2;
         let points_since_optimize = info.points_count.saturating_sub(indexed);
         let writer = Writer { points_since_optimize, ..Writer::default() };
         Self {
             name: name.into(),
             path: path.into(),
-            room: room.clone(),
+            disk: disk.clone(),
             shard: RwLock::new(Some(shard)),
             writer: Mutex::new(writer),
         }
@@ -112,7 +112,7 @@ impl Collection {
         if missing.is_empty() {
             return Ok(());
         }
-        let _taken = self.room_to_rebuild()?;
+        let _reservation = self.reserve_rebuild()?;
         self.update(&mut writer, missing)
     }
 
@@ -126,18 +126,18 @@ impl Collection {
             return Ok(written);
         }
         let bytes = admitted.iter().map(|write| write.bytes()).sum::<usize>();
-        let taken = self.room.take(growth_bytes(admitted.len(), bytes))?;
+        let reservation = self.disk.reserve(growth_bytes(admitted.len(), bytes))?;
         let batch = Batch::new(admitted.iter().copied(), guard)?;
         let operations = convert::operations(&batch, &self.absent(&batch)?)?;
         self.update(&mut writer, operations)?;
-        drop(taken);
+        drop(reservation);
         writer.points_since_optimize += admitted.len();
         writer.bytes_since_open += bytes;
         self.maintain(&mut writer)?;
         Ok(written)
     }
 
-    /// Which writes may happen, by what is stored. Only while the writer is held, so that it stays true.
+    /// Which writes are allowed, according to the stored points. Valid only while the writer is locked.
     fn admitted(&self, writes: &[Write], guard: Guard) -> Result<Vec<Written>, StoreError> {
         let looked_at: Vec<PointId> = writes.iter().filter(|write| looks(write, guard)).map(Write::id).collect();
         let mut stored = HashMap::new();
@@ -150,7 +150,7 @@ impl Collection {
         Ok(writes.iter().map(|write| admit(write, stored.get(&write.id()), guard)).collect())
     }
 
-    /// Which of the points do not exist that the batch would create in steps. Only while the writer is held.
+    /// Which points do not exist, of those that the batch would create in steps. Valid only while the writer is locked.
     fn absent(&self, batch: &Batch<'_>) -> Result<HashSet<PointId>, StoreError> {
         let mut absent: HashSet<PointId> =
             batch.changes.iter().filter(|change| change.creates()).map(|change| change.id).collect();
@@ -170,13 +170,13 @@ impl Collection {
         let count = edge::CountRequest { filter: Some(old.clone()), exact: true };
         let found = self.read(|shard| shard.count(count))?;
         if found > 0 {
-            let _taken = self.room.take(GROWTH_BYTES)?;
+            let _reservation = self.disk.reserve(GROWTH_BYTES)?;
             self.update(&mut writer, vec![convert::delete_matching(old)])?;
         }
         Ok(found as u64)
     }
 
-    /// Applies `operations` and makes them durable. After a failure of the engine the shard is read anew from its files: a
+    /// Applies `operations` and makes them durable. After a failure of the engine the shard is reloaded from its files, because a
     /// segment that failed once refuses every later operation.
     fn update(&self, writer: &mut Writer, operations: Vec<edge::UpdateOperation>) -> Result<(), StoreError> {
         let outcome = {
@@ -194,7 +194,7 @@ impl Collection {
 
     fn maintain(&self, writer: &mut Writer) -> Result<(), StoreError> {
         if writer.points_since_optimize >= OPTIMIZE_AFTER_POINTS {
-            match self.room_to_rebuild() {
+            match self.reserve_rebuild() {
                 Ok(_taken) => {
                     let guard = self.read_lock();
                     let shard = guard.as_ref().ok_or_else(StoreError::closed)?;
@@ -202,10 +202,14 @@ impl Collection {
                     shard.flush();
                     writer.points_since_optimize = 0;
                 }
-                // The points are there; until it is made up for, searches read all vectors.
+                // The points are stored; until the index is built, searches read all vectors.
                 Err(error) => {
                     let collection = &self.name;
-                    tracing::warn!(collection, reason = error.reason.as_str(), "the index is put off: {error}");
+                    tracing::warn!(
+                        collection,
+                        reason = error.reason.as_str(),
+                        "building the index is postponed: {error}"
+                    );
                     writer.points_since_optimize -= OPTIMIZE_AFTER_POINTS / 10;
                 }
             }
@@ -216,23 +220,23 @@ impl Collection {
         Ok(())
     }
 
-    /// For new segments from those that there are, which stay until then: their size, half of it again for index graph and
+    /// Reserves space for rebuilding the segments, while the old ones exist: their size, and half of it for index graph and
     /// quantized vectors.
-    fn room_to_rebuild(&self) -> Result<Taken<'_>, StoreError> {
+    fn reserve_rebuild(&self) -> Result<Reservation<'_>, StoreError> {
         let bytes = Sizes::of(&self.path)?.used_bytes;
-        self.room.take(bytes.saturating_add(bytes / 2))
+        self.disk.reserve(bytes.saturating_add(bytes / 2))
     }
 
     /// Closes the shard, trims its log and loads it again. Readers wait.
     fn reopen(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        // First, so that readers keep what they have.
-        self.room.to_open(&self.path)?;
+        // Checked first, so that readers keep the open shard on failure.
+        self.disk.check_open(&self.path)?;
         let mut slot = self.shard.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(shard) = slot.take() {
-            // Dropping flushes, which panics when the disk is what failed; the files then are as of the last flush.
+            // Dropping flushes, which panics if the disk failed; the files then have the state of the last flush.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(shard)));
         }
-        *slot = Some(load_shard(&self.name, &self.path, &self.room)?);
+        *slot = Some(load_shard(&self.name, &self.path, &self.disk)?);
         self.shard.clear_poison();
         writer.bytes_since_open = 0;
         Ok(())
@@ -260,7 +264,7 @@ impl Collection {
     /// Runs `read` on the shard.
     pub fn read<T>(&self, read: impl FnOnce(&EdgeShard) -> edge::OperationResult<T>) -> Result<T, StoreError> {
         if self.read_lock().is_none() {
-            // An earlier reopening failed. Those who read may be the only ones who are left to try again.
+            // An earlier reopening failed. Without writers, readers have to try again.
             drop(self.writer()?);
         }
         let guard = self.read_lock();
@@ -273,9 +277,9 @@ impl Collection {
         self.read(|shard| shard.retrieve(&ids, Some(ours), None))
     }
 
-    /// Flushes and lets go of the files.
+    /// Flushes and closes the files.
     pub fn close(&self) {
-        // A poisoned writer has nothing to lose: what it could not flush was never confirmed.
+        // A poisoned writer loses nothing: unflushed writes were never confirmed.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.is_closed = true;
         self.writer.clear_poison();
@@ -289,13 +293,13 @@ fn growth_bytes(points: usize, bytes: usize) -> u64 {
     bytes.saturating_mul(GROWTH_PER_BYTE).saturating_add(points).saturating_add(GROWTH_BYTES)
 }
 
-fn load_shard(name: &str, path: &Path, room: &Room) -> Result<EdgeShard, StoreError> {
-    room.to_open(path)?;
+fn load_shard(name: &str, path: &Path, disk: &DiskBudget) -> Result<EdgeShard, StoreError> {
+    disk.check_open(path)?;
     trim_log(path).map_err(|e| unusable(path, "trim the log of", &e))?;
     EdgeShard::load(path, None).map_err(|e| convert::error(&e, name))
 }
 
-/// Removes all closed log files but the newest, which carries the numbering on. Only while the shard is closed.
+/// Removes all closed log files except the newest, which continues the numbering. Only while the shard is closed.
 fn trim_log(path: &Path) -> std::io::Result<()> {
     let log = path.join("wal");
     if !log.is_dir() {
@@ -311,7 +315,7 @@ fn trim_log(path: &Path) -> std::io::Result<()> {
     }
     closed.sort();
     closed.pop();
-    // Oldest first: whatever interrupts this leaves a log without gaps.
+    // Oldest first, so that an interruption leaves a log without gaps.
     closed.into_iter().try_for_each(|(_, file)| fs::remove_file(file))
 }
 

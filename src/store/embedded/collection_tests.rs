@@ -28,8 +28,8 @@ fn point(n: usize, image: Option<Embedding>, text: Option<Embedding>) -> Point {
     Point { id, vectors: Vectors { image, text }, kept: Vec::new(), payload, record }
 }
 
-fn created(path: &Path) -> (Collection, Arc<Room>) {
-    let room = Arc::new(Room::new(path.parent().unwrap(), 0));
+fn created(path: &Path) -> (Collection, Arc<DiskBudget>) {
+    let disk = Arc::new(DiskBudget::new(path.parent().unwrap(), 0));
     let fingerprint = Fingerprint {
         variant: "v".into(),
         checkpoint: "c".into(),
@@ -40,8 +40,8 @@ fn created(path: &Path) -> (Collection, Arc<Room>) {
         activation: None,
         precision: None,
     };
-    let collection = Collection::create("c", path, &room, &fingerprint, &CollectionDefinition::built_in()).unwrap();
-    (collection, room)
+    let collection = Collection::create("c", path, &disk, &fingerprint, &CollectionDefinition::built_in()).unwrap();
+    (collection, disk)
 }
 
 /// As while a disk is read-only: whoever asks first when the files can be had again finds them.
@@ -68,7 +68,7 @@ fn a_collection_that_could_not_be_reopened_is_reopened_by_readers_and_not_after_
 fn changes_to_indexed_points_hold_and_survive_a_trimmed_log() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c");
-    let (collection, room) = created(&path);
+    let (collection, disk) = created(&path);
     // Beyond the engine's indexing threshold (10 MB per vector), and several log files long.
     for start in (0..6144).step_by(512) {
         let writes: Vec<_> = (start..start + 512).map(|n| Write::Upsert(point(n, vector(n), vector(n + 1)))).collect();
@@ -111,5 +111,5 @@ fn changes_to_indexed_points_hold_and_survive_a_trimmed_log() {
     let count = |c: &Collection| c.read(|s| s.count(edge::CountRequest { filter: None, exact: true })).unwrap();
     assert_eq!(count(&collection), 6143);
     collection.close();
-    assert_eq!(count(&Collection::load("c", &path, &room).unwrap()), 6143);
+    assert_eq!(count(&Collection::load("c", &path, &disk).unwrap()), 6143);
 }

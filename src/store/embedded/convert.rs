@@ -1,4 +1,4 @@
-//! Our values as the engine's, and back.
+//! Conversion between our values and the engine's.
 
 use std::collections::HashSet;
 
@@ -62,12 +62,15 @@ pub(super) fn create_index(index: &PayloadIndex) -> Result<edge::UpdateOperation
 
 pub(super) fn path(path: &str) -> Result<edge::JsonPath, StoreError> {
     path.parse().map_err(|()| {
-        StoreError::new(StoreReason::PathInvalid, format!("{path:?} is no payload path; expected one such as \"a.b\""))
+        StoreError::new(
+            StoreReason::PathInvalid,
+            format!("{path:?} is not a payload path; expected one such as \"a.b\""),
+        )
     })
 }
 
-/// The operations of a batch, in the order in which they must be applied; as the Qdrant adapter's without conditions,
-/// because nobody else writes in between. `absent`: points that do not exist.
+/// The operations of a batch, in the order in which they must be applied. Like the Qdrant adapter's, but without conditions,
+/// because there is no other writer. `absent`: points that do not exist.
 pub(super) fn operations(
     batch: &Batch<'_>,
     absent: &HashSet<PointId>,
@@ -166,7 +169,7 @@ pub(super) fn search(query: &Query) -> Result<edge::SearchRequest, StoreError> {
 }
 
 pub(super) fn read_filter(value: &Value) -> Result<edge::Filter, StoreError> {
-    // Ours first: its errors name the path, and both stores then accept the same filters.
+    // Our own parser first: its errors name the path, and both stores then accept the same filters.
     filter::parse(value)?;
     serde_json::from_value(value.clone())
         .map_err(|e| StoreError::new(StoreReason::FilterInvalid, format!("the engine cannot read the filter: {e}")))

@@ -24,13 +24,13 @@ use crate::redact;
 mod catalog;
 mod collection;
 mod convert;
-mod room;
+mod disk_budget;
 
 use catalog::{Catalog, Entry};
 use collection::Collection;
-use room::Room;
+use disk_budget::DiskBudget;
 
-/// Longest collection name, which is a folder name.
+/// Longest collection name, because it is also a folder name.
 const NAME_BYTES_MAX: usize = 200;
 
 pub struct EmbeddedStore {
@@ -39,34 +39,34 @@ pub struct EmbeddedStore {
 
 struct Inner {
     path: PathBuf,
-    room: Arc<Room>,
+    disk: Arc<DiskBudget>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// None after close.
+    /// `None` after close.
     lock: Option<File>,
     catalog: Catalog,
-    /// Collections in use so far; others are loaded when they are first asked for.
+    /// Loaded collections; others are loaded on first use.
     open: HashMap<String, Arc<Collection>>,
 }
 
 impl EmbeddedStore {
-    /// Opens the store in the folder `path` and creates the folder if needed. Fails when another process has it. Writes
-    /// that would leave less than `disk_free_bytes_min` of its disk are outages.
+    /// Opens the store in the folder `path`, and creates the folder if needed. Fails if another process uses it. Writes that
+    /// would leave less than `disk_free_bytes_min` of free disk space are outages.
     pub async fn open(path: &Path, disk_free_bytes_min: u64) -> Result<Self, StoreError> {
         let path = path.to_owned();
         blocking(move || {
             let lock = catalog::lock(&path)?;
             let catalog = Catalog::read(&path)?;
             let state = Mutex::new(State { lock: Some(lock), catalog, open: HashMap::new() });
-            let room = Arc::new(Room::new(&path, disk_free_bytes_min));
-            Ok(Self { inner: Arc::new(Inner { path, room, state }) })
+            let disk = Arc::new(DiskBudget::new(&path, disk_free_bytes_min));
+            Ok(Self { inner: Arc::new(Inner { path, disk, state }) })
         })
         .await
     }
 
-    /// Runs `call` with the collection `name` (or what it is an alias of) on a blocking thread.
+    /// Runs `call` with the collection `name` (a name or an alias) on a blocking thread.
     async fn with<T: Send + 'static>(
         &self,
         name: &str,
@@ -106,7 +106,7 @@ async fn blocking<T: Send + 'static>(
 
 impl Inner {
     fn state(&self) -> Result<std::sync::MutexGuard<'_, State>, StoreError> {
-        // The state is changed last and at once, so a panic in between leaves it whole.
+        // The state is changed last and in one step, so a panic leaves it consistent.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.lock.is_none() { Err(StoreError::closed()) } else { Ok(state) }
     }
@@ -117,7 +117,7 @@ impl Inner {
         if let Some(collection) = state.open.get(&name) {
             return Ok(Arc::clone(collection));
         }
-        let collection = Arc::new(Collection::load(&name, &self.folder(&name), &self.room)?);
+        let collection = Arc::new(Collection::load(&name, &self.folder(&name), &self.disk)?);
         state.open.insert(name, Arc::clone(&collection));
         Ok(collection)
     }
@@ -147,7 +147,7 @@ impl Inner {
                     }
                     let folder = self.folder(&spec.name);
                     let collection =
-                        Collection::create(&spec.name, &folder, &self.room, &spec.fingerprint, &spec.definition)?;
+                        Collection::create(&spec.name, &folder, &self.disk, &spec.fingerprint, &spec.definition)?;
                     let parent = self.path.join("collections");
                     catalog::sync_folder(&parent).map_err(|e| catalog::unusable(&parent, "sync", &e))?;
                     let mut catalog = state.catalog.clone();
@@ -183,7 +183,7 @@ impl Inner {
         for (_, collection) in state.open.drain() {
             collection.close();
         }
-        // Last: the next process may open the files from here on.
+        // Last, because then the next process may open the files.
         state.lock = None;
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn refused_to_all(error: StoreError) -> StoreError {
     } else if FULL.iter().any(|wording| wording.is_in(&said)) {
         StoreReason::Full
     } else {
-        StoreReason::Refuses
+        StoreReason::WritesRefused
     };
     let message = format!("{said}; this concerns every message, so all are held");
     StoreError::new(reason, message).retry_after(error.retry_after)
@@ -195,7 +195,7 @@ mod tests {
             (status::index_required("a", "keyword"), StoreReason::IndexMissing, "index that field"),
             (
                 status::bad_request("of a kind that comes with a later version"),
-                StoreReason::Refuses,
+                StoreReason::WritesRefused,
                 "see the server's log",
             ),
         ];

@@ -63,9 +63,9 @@ fn answer(ended: Result<(), Failure>) -> Answer {
         Err(failure) if failure.stage == Stage::Embed && failure.fault.class == Class::Outage => {
             // Memory that cannot be had is nobody's fault that asks for it.
             let why = failure.fault.to_string();
-            if clip::is_of_memory(&why) { Answer::Survived } else { Answer::Broken { why } }
+            if clip::is_of_memory(&why) { Answer::Passed } else { Answer::Broken { why } }
         }
-        Ok(()) | Err(_) => Answer::Survived,
+        Ok(()) | Err(_) => Answer::Passed,
     }
 }
 
@@ -123,11 +123,11 @@ mod tests {
 
     #[test]
     fn only_a_session_that_an_item_broke_speaks_against_it() {
-        assert_eq!(answer(Ok(())), Answer::Survived);
-        assert_eq!(answer(failed(Stage::Embed, Class::Permanent, "no picture")), Answer::Survived);
-        assert_eq!(answer(failed(Stage::Embed, Class::Transient, "alone")), Answer::Survived);
-        assert_eq!(answer(failed(Stage::Fetch, Class::Outage, "no credentials")), Answer::Survived);
-        assert_eq!(answer(failed(Stage::Embed, Class::Outage, "CUDA failure 2: out of memory")), Answer::Survived);
+        assert_eq!(answer(Ok(())), Answer::Passed);
+        assert_eq!(answer(failed(Stage::Embed, Class::Permanent, "no picture")), Answer::Passed);
+        assert_eq!(answer(failed(Stage::Embed, Class::Transient, "alone")), Answer::Passed);
+        assert_eq!(answer(failed(Stage::Fetch, Class::Outage, "no credentials")), Answer::Passed);
+        assert_eq!(answer(failed(Stage::Embed, Class::Outage, "CUDA failure 2: out of memory")), Answer::Passed);
         let why = "CUDA failure 700: an illegal memory access";
         assert_eq!(answer(failed(Stage::Embed, Class::Outage, why)), Answer::Broken { why: why.into() });
     }

@@ -25,7 +25,7 @@ enum Answer {
     Entered {
         stage: String,
     },
-    Survived,
+    Passed,
     /// Had this been the worker, it would not work any more.
     Broken {
         why: String,

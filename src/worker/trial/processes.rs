@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::{Answer, line_of};
 use crate::domain::{Fault, Message, PipelineReason, Stage};
 use crate::redact;
-use crate::source::{Trials, Tried};
+use crate::source::{TrialOutcome, Trials};
 use crate::telemetry::Metrics;
 
 /// A process that has nothing to do ends after this time: it holds a model's memory.
@@ -60,7 +60,7 @@ impl TrialCommand {
 pub struct TrialSettings {
     pub command: TrialCommand,
     /// So many processes must a message end in a row.
-    pub deaths_max: u32,
+    pub crashes_max: u32,
     /// How long a message may take.
     pub answer_max: Duration,
 }
@@ -72,7 +72,7 @@ pub struct TrialProcesses {
 
 struct Job {
     message: Message,
-    reply: oneshot::Sender<Tried>,
+    reply: oneshot::Sender<TrialOutcome>,
 }
 
 impl TrialProcesses {
@@ -89,7 +89,7 @@ impl TrialProcesses {
 }
 
 impl Trials for TrialProcesses {
-    fn begin(&self, message: &Message) -> oneshot::Receiver<Tried> {
+    fn begin(&self, message: &Message) -> oneshot::Receiver<TrialOutcome> {
         let (reply, tried) = oneshot::channel();
         // Where the thread is gone the reply is dropped, and nothing is known.
         let _ = self.queue.send(Job { message: message.clone(), reply });
@@ -102,7 +102,7 @@ struct Thread {
     metrics: Arc<Metrics>,
     process: Option<Process>,
     unable_until: Option<Instant>,
-    /// Messages in a row that were condemned.
+    /// Messages in a row that were found to be poison.
     in_row: u32,
 }
 
@@ -112,10 +112,10 @@ impl Thread {
             match jobs.recv_timeout(IDLE_MAX) {
                 Ok(Job { message, reply }) => {
                     let tried = self.settle(&message, &reply);
-                    self.metrics.tried(match &tried {
-                        Tried::Survived => "survived",
-                        Tried::Unknown => "unknown",
-                        Tried::Condemned(_) => "condemned",
+                    self.metrics.trial(match &tried {
+                        TrialOutcome::Passed => "passed",
+                        TrialOutcome::Inconclusive => "inconclusive",
+                        TrialOutcome::Poison(_) => "poison",
                     });
                     // Nobody waits any more where the partition has gone.
                     let _ = reply.send(tried);
@@ -126,16 +126,16 @@ impl Thread {
         }
     }
 
-    fn settle(&mut self, message: &Message, reply: &oneshot::Sender<Tried>) -> Tried {
+    fn settle(&mut self, message: &Message, reply: &oneshot::Sender<TrialOutcome>) -> TrialOutcome {
         let position = &message.position;
         if self.unable_until.is_some_and(|until| Instant::now() < until) {
-            return Tried::Unknown;
+            return TrialOutcome::Inconclusive;
         }
         let line = match line_of(message) {
             Ok(line) => line,
             Err(error) => {
                 tracing::warn!(%position, %error, "the message cannot be given to another process: it goes on without a trial");
-                return Tried::Unknown;
+                return TrialOutcome::Inconclusive;
             }
         };
         let (mut deaths, mut unclear) = (Vec::new(), 0);
@@ -143,7 +143,7 @@ impl Thread {
             // After the last death, too: what is known to be good must still go well.
             let mut process = match self.ready(reply) {
                 Ok(process) => process,
-                Err(None) => return Tried::Unknown,
+                Err(None) => return TrialOutcome::Inconclusive,
                 Err(Some(why)) => {
                     self.unable_until = Some(Instant::now() + UNABLE_FOR);
                     tracing::warn!(
@@ -151,24 +151,24 @@ impl Thread {
                         "no process becomes ready to try messages, which says nothing about them: they go on without a trial, \
                          one at a time"
                     );
-                    return Tried::Unknown;
+                    return TrialOutcome::Inconclusive;
                 }
             };
-            if deaths.len() >= self.settings.deaths_max as usize {
+            if deaths.len() >= self.settings.crashes_max as usize {
                 self.process = Some(process);
-                return self.condemned(message, &deaths);
+                return self.poison(message, &deaths);
             }
             let is_fresh = std::mem::replace(&mut process.is_fresh, false);
             match process.try_one(&line, self.settings.answer_max, reply) {
-                Ended::Survived => {
-                    tracing::debug!(%position, deaths = deaths.len(), "the message has survived its trial");
+                Ended::Passed => {
+                    tracing::debug!(%position, deaths = deaths.len(), "the message passed its trial");
                     self.in_row = 0;
                     self.process = Some(process);
-                    return Tried::Survived;
+                    return TrialOutcome::Passed;
                 }
                 Ended::Died(death) => {
                     tracing::warn!(%position, how = death.how, stage = %death.stage, is_fresh, "a process that tried the message died");
-                    self.metrics.tried("died");
+                    self.metrics.trial("crashed");
                     // One that has had others before proves less.
                     if is_fresh {
                         deaths.push(death);
@@ -178,15 +178,15 @@ impl Thread {
                     tracing::warn!(%position, why, "a process that tried the message has ended, which says nothing about it");
                     unclear += 1;
                     if unclear >= UNCLEAR_MAX {
-                        return Tried::Unknown;
+                        return TrialOutcome::Inconclusive;
                     }
                 }
-                Ended::Unwanted => return Tried::Unknown,
+                Ended::Unwanted => return TrialOutcome::Inconclusive,
             }
         }
     }
 
-    fn condemned(&mut self, message: &Message, deaths: &[Death]) -> Tried {
+    fn poison(&mut self, message: &Message, deaths: &[Death]) -> TrialOutcome {
         let position = &message.position;
         if self.in_row >= ROW_MAX {
             tracing::warn!(
@@ -194,20 +194,20 @@ impl Thread {
                 "the message ended every process that it was given to, as did all before it: that is more likely the fault of \
                  what they share, so it goes on"
             );
-            return Tried::Unknown;
+            return TrialOutcome::Inconclusive;
         }
         self.in_row += 1;
-        let Some(Death { how, stage }) = deaths.last() else { return Tried::Unknown };
+        let Some(Death { how, stage }) = deaths.last() else { return TrialOutcome::Inconclusive };
         let why = format!(
             "it ended {} processes in a row that had nothing else to do and were well before, the last one in stage {stage}: \
              {how}",
             deaths.len()
         );
-        Tried::Condemned(Fault::new(PipelineReason::KillsWorker, why).at(*stage))
+        TrialOutcome::Poison(Fault::new(PipelineReason::KillsWorker, why).at(*stage))
     }
 
     /// A process that is well. `Err(None)`: nobody waits for it any more.
-    fn ready(&mut self, reply: &oneshot::Sender<Tried>) -> Result<Process, Option<String>> {
+    fn ready(&mut self, reply: &oneshot::Sender<TrialOutcome>) -> Result<Process, Option<String>> {
         if let Some(process) = self.process.take() {
             return Ok(process);
         }
@@ -232,7 +232,7 @@ struct Death {
 }
 
 enum Ended {
-    Survived,
+    Passed,
     Died(Death),
     /// It tells nothing of the message.
     Unclear(String),
@@ -284,7 +284,7 @@ impl Process {
         Ok(process)
     }
 
-    fn try_one(&mut self, line: &str, answer_max: Duration, reply: &oneshot::Sender<Tried>) -> Ended {
+    fn try_one(&mut self, line: &str, answer_max: Duration, reply: &oneshot::Sender<TrialOutcome>) -> Ended {
         let written = self.input.as_mut().map(|input| input.write_all(line.as_bytes()).and_then(|()| input.flush()));
         if !matches!(written, Some(Ok(()))) {
             return Ended::Unclear("it takes no message any more".to_owned());
@@ -297,7 +297,7 @@ impl Process {
                 (Heard::Answer(Answer::Entered { stage: entered }), _) => {
                     stage = Stage::ALL.into_iter().find(|stage| stage.as_str() == entered).or(stage);
                 }
-                (Heard::Answer(Answer::Survived), _) => return Ended::Survived,
+                (Heard::Answer(Answer::Passed), _) => return Ended::Passed,
                 (Heard::Answer(Answer::Broken { why }), Some(stage)) => {
                     return Ended::Died(Death { how: redact::cut(&why, 500), stage });
                 }
@@ -324,7 +324,7 @@ impl Process {
         }
     }
 
-    fn hear(&self, until: Instant, reply: &oneshot::Sender<Tried>) -> Heard {
+    fn hear(&self, until: Instant, reply: &oneshot::Sender<TrialOutcome>) -> Heard {
         loop {
             match self.answers.recv_timeout(LOOK_INTERVAL) {
                 Ok(answer) => return Heard::Answer(answer),

@@ -19,7 +19,7 @@ impl Bench {
         let script = format!("echo started >> \"$0\"; {script}");
         let command =
             TrialCommand { program: "/bin/sh".into(), args: vec!["-c".into(), script.into(), starts.into_os_string()] };
-        let settings = TrialSettings { command, deaths_max: 3, answer_max: Duration::from_secs(60) };
+        let settings = TrialSettings { command, crashes_max: 3, answer_max: Duration::from_secs(60) };
         let thread = Thread { settings, metrics: Arc::default(), process: None, unable_until: None, in_row: 0 };
         Self { folder, thread }
     }
@@ -29,7 +29,7 @@ impl Bench {
         starts.map_or(0, |starts| starts.lines().count())
     }
 
-    fn settle(&mut self) -> Tried {
+    fn settle(&mut self) -> TrialOutcome {
         let (reply, _waits) = oneshot::channel();
         let message = Message { value: Some(b"{}".as_slice().into()), ..Message::empty("t", 0, 7) };
         self.thread.settle(&message, &reply)
@@ -49,7 +49,7 @@ fn a_message_that_ends_three_processes_of_its_own_is_condemned_once_another_is_w
         (r#"echo '{"trial":"broken","why":"no device"}'; sleep 60"#, "no device"),
     ] {
         let mut bench = Bench::new(&dies(how));
-        let Tried::Condemned(failure) = bench.settle() else { panic!("{how}") };
+        let TrialOutcome::Poison(failure) = bench.settle() else { panic!("{how}") };
         assert_eq!((failure.fault.reason, failure.stage), (PipelineReason::KillsWorker.into(), Stage::Embed));
         assert!(
             failure.fault.message.contains(told) && failure.fault.message.contains("it ended 3 processes"),
@@ -63,7 +63,7 @@ fn a_message_that_ends_three_processes_of_its_own_is_condemned_once_another_is_w
 fn what_comes_from_outside_never_counts() {
     for signal in ["KILL", "TERM", "USR1"] {
         let mut bench = Bench::new(&dies(&format!("kill -{signal} $$; sleep 60")));
-        assert_eq!((bench.settle(), bench.starts()), (Tried::Unknown, UNCLEAR_MAX as usize), "{signal}");
+        assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Inconclusive, UNCLEAR_MAX as usize), "{signal}");
     }
 }
 
@@ -82,48 +82,48 @@ fn only_faults_that_a_process_makes_itself_are_its_own() {
 #[test]
 fn nobody_is_blamed_where_what_is_known_to_be_good_does_not_go_well() {
     let mut bench = Bench::new("kill -SEGV $$; sleep 60");
-    assert_eq!((bench.settle(), bench.starts()), (Tried::Unknown, 1));
-    assert_eq!((bench.settle(), bench.starts()), (Tried::Unknown, 1), "nor is it tried at once again");
+    assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Inconclusive, 1));
+    assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Inconclusive, 1), "nor is it tried at once again");
     // The last one is not well any more.
     let once_sick = format!("if [ $(wc -l < \"$0\") -gt 3 ]; then exit 3; fi; {}", dies("kill -SEGV $$; sleep 60"));
     let mut bench = Bench::new(&once_sick);
-    assert_eq!((bench.settle(), bench.starts()), (Tried::Unknown, 4));
+    assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Inconclusive, 4));
     let mut bench = Bench::new(READY);
     bench.thread.settings.command.program = "/nonexistent".into();
-    assert_eq!(bench.settle(), Tried::Unknown);
+    assert_eq!(bench.settle(), TrialOutcome::Inconclusive);
 }
 
 #[test]
 fn a_process_that_dies_before_it_has_the_message_says_nothing_about_it() {
     let mut bench = Bench::new(&format!("{READY}read -r line; kill -SEGV $$; sleep 60"));
-    assert_eq!((bench.settle(), bench.starts()), (Tried::Unknown, UNCLEAR_MAX as usize));
+    assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Inconclusive, UNCLEAR_MAX as usize));
 }
 
 #[test]
 fn one_survival_is_enough_and_the_process_goes_on_to_the_next() {
-    let survives = format!(r#"{READY}while {ENTERED} do echo noise; echo '{{"trial":"survived"}}'; done"#);
+    let survives = format!(r#"{READY}while {ENTERED} do echo noise; echo '{{"trial":"passed"}}'; done"#);
     let survives = survives.replace("read -r line; ", "read -r line && ").replace("; do", " && true; do");
     let mut bench = Bench::new(&survives);
     for _ in 0..3 {
-        assert_eq!((bench.settle(), bench.starts()), (Tried::Survived, 1));
+        assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Passed, 1));
     }
     // Twice dead, then alive.
     let script = format!(
-        r#"{READY}{ENTERED} if [ $(wc -l < "$0") -lt 3 ]; then kill -SEGV $$; sleep 60; fi; echo '{{"trial":"survived"}}'; read -r line"#
+        r#"{READY}{ENTERED} if [ $(wc -l < "$0") -lt 3 ]; then kill -SEGV $$; sleep 60; fi; echo '{{"trial":"passed"}}'; read -r line"#
     );
     let mut bench = Bench::new(&script);
-    assert_eq!((bench.settle(), bench.starts()), (Tried::Survived, 3));
+    assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Passed, 3));
 }
 
 #[test]
 fn a_death_in_a_process_that_had_others_before_does_not_count() {
     // The first message survives, the second one does not.
     let script = format!(
-        r#"{READY}{ENTERED} if [ $(wc -l < "$0") -gt 1 ]; then kill -SEGV $$; sleep 60; fi; echo '{{"trial":"survived"}}'; {ENTERED} kill -SEGV $$; sleep 60"#
+        r#"{READY}{ENTERED} if [ $(wc -l < "$0") -gt 1 ]; then kill -SEGV $$; sleep 60; fi; echo '{{"trial":"passed"}}'; {ENTERED} kill -SEGV $$; sleep 60"#
     );
     let mut bench = Bench::new(&script);
-    assert_eq!((bench.settle(), bench.starts()), (Tried::Survived, 1));
-    assert!(matches!(bench.settle(), Tried::Condemned(_)));
+    assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Passed, 1));
+    assert!(matches!(bench.settle(), TrialOutcome::Poison(_)));
     assert_eq!(bench.starts(), 1 + 3 + 1);
 }
 
@@ -133,18 +133,18 @@ fn a_run_without_end_counts_and_a_fetch_without_end_does_not() {
         let script = dies("sleep 60").replace("embed", stage);
         let mut bench = Bench::new(&script);
         bench.thread.settings.answer_max = Duration::from_millis(300);
-        assert_eq!(matches!(bench.settle(), Tried::Condemned(_)), condemned, "{stage}");
+        assert_eq!(matches!(bench.settle(), TrialOutcome::Poison(_)), condemned, "{stage}");
     }
 }
 
 #[test]
 fn not_everybody_in_a_row_is_to_blame() {
     let mut bench = Bench::new(&dies("exit 9"));
-    bench.thread.settings.deaths_max = 1;
+    bench.thread.settings.crashes_max = 1;
     for _ in 0..ROW_MAX {
-        assert!(matches!(bench.settle(), Tried::Condemned(_)));
+        assert!(matches!(bench.settle(), TrialOutcome::Poison(_)));
     }
-    assert_eq!(bench.settle(), Tried::Unknown);
+    assert_eq!(bench.settle(), TrialOutcome::Inconclusive);
 }
 
 #[test]
@@ -152,6 +152,6 @@ fn a_trial_that_nobody_waits_for_ends_and_takes_its_process_along() {
     let mut bench = Bench::new(&dies("sleep 60"));
     let (reply, waits) = oneshot::channel();
     drop(waits);
-    assert_eq!(bench.thread.settle(&Message::empty("t", 0, 7), &reply), Tried::Unknown);
+    assert_eq!(bench.thread.settle(&Message::empty("t", 0, 7), &reply), TrialOutcome::Inconclusive);
     assert!(bench.thread.process.is_none());
 }

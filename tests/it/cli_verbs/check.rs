@@ -43,7 +43,7 @@ fn all_is_well_with_the_defaults() {
     let model = result(&lines, "model demo-emoji/v1")["detail"].as_str().unwrap();
     assert_eq!(model, "Immich layout, dimension 256, runs fp32 on cpu");
     let collection = &result(&lines, "collection catalog__demo-emoji__v1")["detail"];
-    assert!(collection.as_str().unwrap().starts_with("not there yet"), "{collection}");
+    assert!(collection.as_str().unwrap().starts_with("does not exist yet"), "{collection}");
 
     home.run(&["index", &home.text("catalog.jsonl")]).ended(0);
     let lines = check(&home, &[], &[]).ended(0).lines();
@@ -70,7 +70,7 @@ fn everything_that_is_wrong_is_shown_with_the_next_step() {
         ("onnxruntime", "CLIPSTREAM_ORT_DYLIB names /nowhere/lib.so", "scripts/onnxruntime"),
         ("model v/c", "/nowhere", ""),
         ("store", "cannot reach Qdrant at http://127.0.0.1:1", "check store.url"),
-        ("collection catalog__v__c", "not compared", "store"),
+        ("collection catalog__v__c", "not checked", "store"),
     ] {
         let line = result(&lines, name);
         assert_eq!(line["ok"], false, "{line}");

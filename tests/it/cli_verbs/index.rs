@@ -18,7 +18,7 @@ fn a_directory_with_broken_files() {
     let numbers = ["messages", "dead_letters", "abandoned", "points"].map(|key| report[key].as_u64().unwrap());
     assert_eq!((numbers, ran.lines().len()), ([5, 2, 0, 3], 1));
     assert_eq!(report["collection"], "catalog__demo-emoji__v1");
-    assert_eq!(report["left_out"], json!([{ "kind": "plain text", "count": 1, "examples": ["notes.txt"] }]));
+    assert_eq!(report["skipped"], json!([{ "kind": "plain text", "count": 1, "examples": ["notes.txt"] }]));
     // Without dead_letter.file the letters are on standard error.
     let letters: Vec<Value> = ran.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert_eq!(letters.len(), 2, "{}", ran.stderr);
@@ -47,14 +47,14 @@ fn a_directory_with_broken_files() {
 
 /// Files as browsers, cameras and NAS boxes name them.
 #[test]
-fn a_directory_is_judged_by_content_and_says_what_it_left_out() {
+fn a_directory_is_judged_by_content_and_reports_what_it_skipped() {
     let home = Home::new();
     let picture = std::fs::read(project().join("demo/catalog/images/0023-20e3.webp")).unwrap();
     let names =
         ["a.webp", "photo.jfif", "b.jpe", "no_extension", "12:30.png", "Screenshot at 10:20:30.png", "x.bak", "ü.PNG"];
-    let left_out =
+    let skipped =
         [".hidden/a.webp", "._a.webp", ".trashed-1-a.webp", "@eaDir/a.webp/SYNOPHOTO_THUMB_M.jpg", "Thumbs.db"];
-    for name in names.into_iter().chain(left_out) {
+    for name in names.into_iter().chain(skipped) {
         let path = home.path(&format!("pictures/{name}"));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, &picture).unwrap();
@@ -69,15 +69,15 @@ fn a_directory_is_judged_by_content_and_says_what_it_left_out() {
         { "kind": "an AVIF picture", "count": 1, "examples": ["shop.avif"] },
         { "kind": "an empty file", "count": 1, "examples": ["empty"] },
     ]);
-    assert_eq!(report["left_out"], kinds);
+    assert_eq!(report["skipped"], kinds);
     let ran = home.run(&["index", &pictures]).ended(0);
-    assert!(ran.stdout.contains("left out: 1 an AVIF picture (shop.avif)\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("skipped: 1 an AVIF picture (shop.avif)\n"), "{}", ran.stdout);
     assert_eq!(home.run(&["index", &pictures, "--hidden", "--json"]).ended(0).lines()[0]["messages"], names.len() + 5);
 
     std::fs::create_dir(home.path("none")).unwrap();
     let ran = home.run(&["index", &home.text("none"), "--json"]).ended(0);
     ran.says("nothing was indexed: there is no picture in");
-    assert_eq!((&ran.lines()[0]["messages"], &ran.lines()[0]["left_out"]), (&0.into(), &json!([])));
+    assert_eq!((&ran.lines()[0]["messages"], &ran.lines()[0]["skipped"]), (&0.into(), &json!([])));
 }
 
 /// What editors, shells and exports put around JSON Lines.

@@ -15,11 +15,11 @@ fn what_cannot_be_sent_is_explained() {
     run(&["produce", "-", "--topic", "t"]).ended(2).says("kafka.brokers is not set");
     let to_nobody = ["produce", "-", "--topic", "t", "--set", "kafka.brokers=127.0.0.1:1"];
     let ran = run_with_input(&to_nobody, b"[1]\n").ended(2);
-    ran.says("line 1 is no JSON object: [1]");
+    ran.says("line 1 is not a JSON object: [1]");
     let mut command = clipstream(&to_nobody);
     command.env("CLIPSTREAM__KAFKA__PROPERTIES__MESSAGE_TIMEOUT_MS", "500");
     let ran = finish(command, b"{\"id\": \"a\", \"text\": \"b\"}\n").ended(3);
-    ran.says("check kafka.brokers and that they are up");
+    ran.says("check kafka.brokers and that they are running");
     assert_eq!(ran.stdout, "");
 }
 
@@ -68,7 +68,7 @@ async fn tombstones_tell_their_tenant() {
         more.iter().for_each(|setting| arguments.extend(["--set", setting]));
         run_with_input(&arguments, lines.as_bytes())
     };
-    produce(&[]).ended(2).says("line 1 deletes an asset of a tenant, which a tombstone cannot tell");
+    produce(&[]).ended(2).says("line 1 deletes an asset of a tenant, and the tombstone would not contain the tenant");
     produce(&["kafka.tenant_header=shop"]).ended(0);
     produce(&["kafka.key_template={tenant}/{id}"]).ended(0);
     let sent = read(brokers, &topic, 2);

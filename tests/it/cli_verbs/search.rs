@@ -50,7 +50,7 @@ fn what_cannot_be_searched_is_explained() {
 
     let home = indexed();
     let ran = home.run(&["search", "a dog", "--filter", "{\"must\""]).ended(2);
-    ran.says("--filter is no JSON");
+    ran.says("--filter is not JSON");
     let ran = home.run(&["search", "a dog", "--filter", r#"{"must": [{"kei": "lang"}]}"#]).ended(2);
     ran.says("filter.must[0]: unknown key `kei`");
     home.run(&["search"]).ended(2).says("Usage");
@@ -66,7 +66,7 @@ fn another_models_vectors_are_refused() {
     let model = home.other_preprocessing();
     let catalog = home.text("catalog.jsonl");
     let ran = home.run(&["search", "a dog", "--set", &model]).ended(1);
-    ran.says("was filled by another model");
+    ran.says("belongs to another model");
     ran.says("preprocessing: found ");
     assert!(!ran.stderr.contains("tokenizer:"), "only what differs: {}", ran.stderr);
     let ran = home.run(&["index", &catalog, "--set", &model]).ended(3);

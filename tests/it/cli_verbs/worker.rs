@@ -142,11 +142,11 @@ fn every_metric_is_documented() {
     metrics.skipped(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
     metrics.reopened("demo-emoji/v1", Modality::Image, true);
     metrics.committed();
-    metrics.tried("survived");
-    metrics.media_hosts("out", 1);
+    metrics.trial("passed");
+    metrics.media_hosts("down", 1);
     metrics.concurrency_limit("upsert", "catalog", 2);
     let (modality, precision, provider) = (Modality::Image, Precision::Fp32, "cpu");
-    metrics.model("demo-emoji/v1", &[TowerInfo { modality, precision, provider, left_out: vec!["cuda"] }]);
+    metrics.model("demo-emoji/v1", &[TowerInfo { modality, precision, provider, unavailable: vec!["cuda"] }]);
     let text = metrics.encode();
     let mut served: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let page = std::fs::read_to_string(project().join("docs/operations.md")).unwrap();

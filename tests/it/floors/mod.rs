@@ -24,7 +24,7 @@ const FLOORS: [(u8, &[&str]); 8] = [
             "shutdown",
             "telemetry",
             "tls",
-            "used_up",
+            "exhaustion",
         ],
     ),
     (2, &["picture", "tokenize", "model"]),
@@ -45,7 +45,7 @@ const SIDEWAYS: [(&str, &str, &str); 9] = [
     ("model", "tokenize", "a vocabulary is read by what will tokenize with it"),
     ("telemetry", "config", "takes its own settings"),
     ("telemetry", "redact", "shows a filter that is wrong, cut"),
-    ("used_up", "redact", "walks the causes of an error"),
+    ("exhaustion", "redact", "walks the causes of an error"),
 ];
 
 /// Folders whose modules have an order: each uses only those before it.

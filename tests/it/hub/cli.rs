@@ -154,7 +154,7 @@ async fn the_registry_is_a_table_and_names_are_resolved() {
     let listed = clipstream(&["models", "list", "--json"], &environment).await;
     let lines: Vec<Value> = text(&listed.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let openai = lines.iter().find(|line| line["model"] == "ViT-L-14-336/openai").unwrap();
-    assert_eq!((&openai["image_size"], &openai["here"]), (&336.into(), &false.into()));
+    assert_eq!((&openai["image_size"], &openai["installed"]), (&336.into(), &false.into()));
     // By default beside ONNX Runtime's library, whatever the working directory.
     let place = format!("{cache}/clipstream/models/ViT-L-14-336__openai");
     assert_eq!(openai["directory"], place.as_str());
@@ -170,7 +170,7 @@ async fn the_registry_is_a_table_and_names_are_resolved() {
     std::fs::write(format!("{place}/clipstream.json"), MANIFEST).unwrap();
     let listed = clipstream(&["models", "list", "ViT-L-14-336/openai", "--json"], &environment).await;
     let line: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    assert_eq!((&line["here"], &line["precisions"]), (&true.into(), &json!(["fp32", "int8"])));
+    assert_eq!((&line["installed"], &line["precisions"]), (&true.into(), &json!(["fp32", "int8"])));
     let path = clipstream(&["models", "path", "ViT-L/14@336px"], &environment).await;
     ended(&path, 0);
     assert_eq!(text(&path.stdout).trim(), place);

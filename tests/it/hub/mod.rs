@@ -286,7 +286,7 @@ async fn a_refusal_says_what_to_do() {
 async fn listings_that_are_none_or_leave_the_folder_are_refused() {
     let world = World::new().await;
     for (answer, part) in [
-        (json!("<html>"), "no listing of a repository"),
+        (json!("<html>"), "not a listing of a repository"),
         (json!({ "sha": "../x", "siblings": [] }), "expected a hash"),
         (json!({ "sha": COMMIT, "siblings": [{ "rfilename": "visual/../../../model.onnx" }] }), "has no ONNX graphs"),
         (json!("x".repeat(17 << 20)), "bytes, expected at most 16777216"),
@@ -349,7 +349,7 @@ async fn a_directory_with_something_else_is_replaced_only_by_force() {
     let forced = Pull { force: true, ..world.wanted() };
     // Not even by force where it is no model.
     let error = world.pull(&forced).await.unwrap_err();
-    assert!(error.to_string().contains("has no model, and is not replaced; remove it"), "{error}");
+    assert!(error.to_string().contains("does not contain a model, and is not replaced; remove it"), "{error}");
     assert_eq!(files(&world.directory()), ["own.onnx"]);
     std::fs::write(world.directory().join("visual.onnx"), "mine").unwrap();
     world.pull(&forced).await.unwrap();
@@ -431,6 +431,6 @@ async fn what_differs_from_its_pin_is_not_put_in_place() {
     let world = World::new().await;
     let pins: &[Pin] = vec![Pin { commit: "89abcdef0123456789abcdef0123456789abcdef", ..pinned(&[])[0] }].leak();
     let error = world.pull(&Pull { pins, ..world.wanted() }).await.unwrap_err();
-    assert!(error.to_string().contains("was asked for"), "another commit: {error}");
+    assert!(error.to_string().contains("was requested"), "another commit: {error}");
     world.is_not_there();
 }

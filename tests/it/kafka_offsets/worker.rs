@@ -130,7 +130,7 @@ async fn a_topic_that_is_made_anew_while_a_message_is_held_goes_on_and_is_commit
     world.make_anew().await;
     world.produce(&texts("new", 24)).await;
     world.until_committed(&mut worker, 24).await;
-    let warned = worker.lines().iter().any(|line| line.contains("made anew") && line.contains(&world.topic));
+    let warned = worker.lines().iter().any(|line| line.contains("recreated") && line.contains(&world.topic));
     assert!(warned, "{:?}", worker.lines());
     worker.terminate();
     let (code, lines) = worker.end().await;

@@ -24,7 +24,11 @@ async fn answers_have_a_class_and_a_reason() {
         (reply("200 OK", &[], ""), Permanent, MediaReason::Empty),
         (raw(&[OK], "", Then::Close), Permanent, MediaReason::Empty),
         (reply("200 OK", &["Content-Encoding: compress"], "packed"), Permanent, MediaReason::HttpEncodingUnsupported),
-        (reply("200 OK", &["Content-Encoding: deflate"], "not packed at all"), Permanent, MediaReason::EncodingDamaged),
+        (
+            reply("200 OK", &["Content-Encoding: deflate"], "not packed at all"),
+            Permanent,
+            MediaReason::ContentEncodingInvalid,
+        ),
         (reply("200 OK", &["Content-Encoding: deflate"], "x\u{1}\u{1}\u{0}"), Transient, MediaReason::BodyIncomplete),
         (raw(&[OK, "Content-Length: 10001"], "", Then::Stall), Permanent, MediaReason::TooLarge),
         (raw(&[OK], "", Then::Endless), Permanent, MediaReason::TooLarge),

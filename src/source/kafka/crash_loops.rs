@@ -1,9 +1,9 @@
-//! Messages that may be what ends processes. How often work began at the group's offset and settled nothing is noted beside that
-//! offset; it tells when to be careful, and nothing of any message: processes are killed for all kinds of reasons.
+//! Detection of messages that crash the process. The number of starts at the group's offset that settled nothing is stored
+//! beside that offset. It says when to be careful, but does not blame a message: processes are killed for many reasons.
 //!
-//! A partition that has seen too many such starts is careful: one message of it is in flight at a time, and each is tried apart
-//! first. Every other start leaves the trials out, so that a good message also gets on where the trials themselves are what
-//! cannot be done here.
+//! A partition with too many such starts is careful: one of its messages is in flight at a time, and each is first tried in
+//! isolation. Every other start skips the trials, so that good messages proceed even if it is the trials that fail on this
+//! machine.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -14,31 +14,31 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::commits::Commits;
 use crate::domain::{Message, Suspicion, TopicPartition};
-use crate::source::{Trials, Tried};
+use crate::source::{TrialOutcome, Trials};
 
-/// How long the first message of an assignment waits for its start to be noted: a coordinator that is away must not hold up a
-/// partition that has done nothing wrong.
+/// How long the first message of an assignment waits for its start to be noted. An unavailable coordinator must not block a
+/// partition without crashes.
 const NOTE_MAX: Duration = Duration::from_secs(2);
 
-/// How much of a partition is held before it is paused. Few messages are not worth that: a partition that is resumed is fetched
-/// anew, behind a request that its broker may keep for half a second.
+/// How much of a partition is held before it is paused. For fewer messages a pause is not worthwhile: a resumed partition is
+/// fetched again, after a request that its broker may hold for half a second.
 const HELD_MAX: usize = 256;
 const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// When to be careful, and how.
 #[derive(Clone, Default)]
-pub(super) struct Care {
-    /// Without it nothing is counted and nobody is careful.
+pub(super) struct CrashLoopSettings {
+    /// Without it nothing is counted and no partition is careful.
     pub trials: Option<Arc<dyn Trials>>,
-    /// This many starts in a row that settled nothing.
-    pub deaths_max: u32,
-    /// Offsets from the first that may have been in flight.
+    /// Starts in a row that settled nothing before a partition is careful.
+    pub crashes_max: u32,
+    /// Number of offsets that may have been in flight.
     pub window: i64,
 }
 
 #[derive(Default)]
-pub(super) struct Deaths {
-    care: Care,
+pub(super) struct CrashLoops {
+    care: CrashLoopSettings,
     partitions: BTreeMap<TopicPartition, Standing>,
 }
 
@@ -47,14 +47,14 @@ struct Standing {
     /// Starts before this one that settled nothing.
     before: u32,
     phase: Phase,
-    /// What has come and may not go on yet, in order.
+    /// Messages that may not be delivered yet, in order.
     held: VecDeque<Message>,
-    /// Whether it is to bring nothing more until none is held.
+    /// Whether it is paused until no message is held.
     is_stopped: bool,
 }
 
 enum Phase {
-    /// Nothing has come.
+    /// No message has come.
     Idle,
     /// This start is being noted.
     Noting {
@@ -65,29 +65,29 @@ enum Phase {
 }
 
 struct Careful {
-    /// From this offset on nothing can have been in flight.
+    /// From this offset on, no message can have been in flight.
     end: i64,
     has_trials: bool,
-    /// Of the first message that is held.
-    trial: Option<Receiver<Tried>>,
-    /// The message that went on last, for as long as it is in flight.
+    /// The trial of the first held message.
+    trial: Option<Receiver<TrialOutcome>>,
+    /// The message delivered last, while it is in flight.
     out: Weak<()>,
 }
 
-impl Deaths {
-    pub fn new(care: Care) -> Self {
+impl CrashLoops {
+    pub fn new(care: CrashLoopSettings) -> Self {
         Self { care, partitions: BTreeMap::new() }
     }
 
-    /// A new epoch of the partition, after so many starts that settled nothing.
+    /// A new epoch of the partition, after a number of starts that settled nothing.
     pub fn begin(&mut self, partition: &TopicPartition, before: u32) {
-        if self.care.trials.is_some() && self.care.deaths_max > 0 {
+        if self.care.trials.is_some() && self.care.crashes_max > 0 {
             let standing = Standing { before, phase: Phase::Idle, held: VecDeque::new(), is_stopped: false };
             self.partitions.insert(partition.clone(), standing);
         }
     }
 
-    /// Gives a message back that may go on now, and keeps the others.
+    /// Returns the message if it may be delivered now, and keeps it otherwise.
     pub fn hold(&mut self, message: Message, commits: &mut Commits, now: Instant) -> Option<Message> {
         let partition = message.position.topic_partition();
         let Some(standing) = self.partitions.get_mut(&partition) else { return Some(message) };
@@ -105,7 +105,7 @@ impl Deaths {
         None
     }
 
-    /// Whether the partition is to bring nothing for now.
+    /// Whether the partition is to be paused for now.
     pub fn stops(&self, partition: &TopicPartition) -> bool {
         self.partitions.get(partition).is_some_and(|standing| standing.is_stopped)
     }
@@ -115,7 +115,7 @@ impl Deaths {
         self.partitions.values().any(|standing| !standing.held.is_empty())
     }
 
-    /// The messages that may go on now, and the partitions that may bring more again.
+    /// The messages that may be delivered now, and the partitions that may resume.
     pub fn due(&mut self, commits: &Commits, now: Instant) -> (Vec<Message>, Vec<TopicPartition>) {
         let (mut messages, mut free) = (Vec::new(), Vec::new());
         for (partition, standing) in self.partitions.iter_mut().filter(|(_, standing)| !standing.held.is_empty()) {
@@ -127,7 +127,7 @@ impl Deaths {
         (messages, free)
     }
 
-    /// What is held of partitions that go, or begin anew.
+    /// Drops held messages of partitions that are revoked or start a new epoch.
     pub fn forget(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
             self.partitions.remove(partition);
@@ -139,7 +139,7 @@ impl Standing {
     fn go_on(
         &mut self,
         partition: &TopicPartition,
-        care: &Care,
+        care: &CrashLoopSettings,
         commits: &Commits,
         now: Instant,
         messages: &mut Vec<Message>,
@@ -155,7 +155,7 @@ impl Standing {
                     self.phase = self.decide(partition, offset, care);
                 }
                 Phase::Careful(careful) if offset >= careful.end => {
-                    tracing::info!(%partition, offset, "the partition is past what may have been in flight, and flows again");
+                    tracing::info!(%partition, offset, "the partition is past the messages that may have been in flight, and continues normally");
                     self.phase = Phase::Free;
                 }
                 Phase::Careful(careful) => {
@@ -168,8 +168,8 @@ impl Standing {
         }
     }
 
-    fn decide(&self, partition: &TopicPartition, offset: i64, care: &Care) -> Phase {
-        let Some(beyond) = self.before.checked_sub(care.deaths_max) else { return Phase::Free };
+    fn decide(&self, partition: &TopicPartition, offset: i64, care: &CrashLoopSettings) -> Phase {
+        let Some(beyond) = self.before.checked_sub(care.crashes_max) else { return Phase::Free };
         let has_trials = beyond % 2 == 0;
         tracing::warn!(
             topic = &*partition.topic,
@@ -177,32 +177,32 @@ impl Standing {
             offset,
             starts = self.before,
             has_trials,
-            "work began at this offset so often and nothing was settled, which one of the messages that were in flight may be \
-             the reason for: they go on one at a time, each after a trial in a process of its own; every other start leaves \
-             the trials out (limit: pipeline.deaths_max)"
+            "processing started repeatedly at this offset and settled nothing, perhaps because of one of the messages in \
+            flight: they proceed one at a time, each after a trial in a separate process; every other start skips the trials \
+            (limit: pipeline.crashes_max)"
         );
         Phase::Careful(Careful { end: offset.saturating_add(care.window), has_trials, trial: None, out: Weak::new() })
     }
 }
 
 impl Careful {
-    /// None: not yet.
-    fn tried(&mut self, message: &Message, care: &Care) -> Option<Suspicion> {
+    /// `None`: not yet.
+    fn tried(&mut self, message: &Message, care: &CrashLoopSettings) -> Option<Suspicion> {
         if self.out.strong_count() > 0 {
             return None;
         }
         let tried = match care.trials.as_ref().filter(|_| self.has_trials) {
-            None => Tried::Unknown,
+            None => TrialOutcome::Inconclusive,
             Some(trials) => match self.trial.get_or_insert_with(|| trials.begin(message)).try_recv() {
                 Ok(tried) => tried,
                 Err(TryRecvError::Empty) => return None,
-                Err(TryRecvError::Closed) => Tried::Unknown,
+                Err(TryRecvError::Closed) => TrialOutcome::Inconclusive,
             },
         };
         self.trial = None;
         let verdict = match tried {
-            Tried::Condemned(failure) => Some(failure),
-            Tried::Survived | Tried::Unknown => None,
+            TrialOutcome::Poison(failure) => Some(failure),
+            TrialOutcome::Passed | TrialOutcome::Inconclusive => None,
         };
         let suspicion = Suspicion { verdict, ..Suspicion::default() };
         self.out = Arc::downgrade(&suspicion.alone);
@@ -220,10 +220,10 @@ mod tests {
     use crate::domain::{Fault, PipelineReason, Stage};
 
     #[derive(Default)]
-    struct Asked(Mutex<Vec<(i64, oneshot::Sender<Tried>)>>);
+    struct Asked(Mutex<Vec<(i64, oneshot::Sender<TrialOutcome>)>>);
 
     impl Trials for Asked {
-        fn begin(&self, message: &Message) -> Receiver<Tried> {
+        fn begin(&self, message: &Message) -> Receiver<TrialOutcome> {
             let (reply, answer) = oneshot::channel();
             self.0.lock().unwrap().push((message.position.offset, reply));
             answer
@@ -231,7 +231,7 @@ mod tests {
     }
 
     impl Asked {
-        fn answer(&self, offset: i64, tried: Tried) {
+        fn answer(&self, offset: i64, tried: TrialOutcome) {
             let (asked, reply) = self.0.lock().unwrap().pop().expect("a trial");
             assert_eq!(asked, offset);
             reply.send(tried).expect("somebody waits");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     struct World {
-        deaths: Deaths,
+        crash_loops: CrashLoops,
         commits: Commits,
         asked: Arc<Asked>,
         now: Instant,
@@ -257,21 +257,21 @@ mod tests {
         /// After so many starts at offset 100 that settled nothing; a window of 4 offsets, careful after 3.
         fn after(starts: u32) -> Self {
             let asked = Arc::new(Asked::default());
-            let care = Care { trials: Some(asked.clone()), deaths_max: 3, window: 4 };
-            let (mut deaths, mut commits) = (Deaths::new(care), Commits::default());
+            let care = CrashLoopSettings { trials: Some(asked.clone()), crashes_max: 3, window: 4 };
+            let (mut crash_loops, mut commits) = (CrashLoops::new(care), Commits::default());
             commits.track_after(partition(), Some(100), starts, None);
-            deaths.begin(&partition(), starts);
-            Self { deaths, commits, asked, now: Instant::now() }
+            crash_loops.begin(&partition(), starts);
+            Self { crash_loops, commits, asked, now: Instant::now() }
         }
 
         fn hold(&mut self, offset: i64) -> Option<i64> {
-            let held = self.deaths.hold(Message::empty("t", 0, offset), &mut self.commits, self.now);
+            let held = self.crash_loops.hold(Message::empty("t", 0, offset), &mut self.commits, self.now);
             held.map(|message| message.position.offset)
         }
 
         fn due(&mut self) -> (Vec<Message>, bool) {
-            let (messages, free) = self.deaths.due(&self.commits, self.now);
-            assert!(!self.deaths.stops(&partition()) || self.deaths.hold_some());
+            let (messages, free) = self.crash_loops.due(&self.commits, self.now);
+            assert!(!self.crash_loops.stops(&partition()) || self.crash_loops.hold_some());
             (messages, free == [partition()])
         }
 
@@ -318,8 +318,8 @@ mod tests {
             assert_eq!(world.hold(offset), None);
         }
         assert!(world.offsets().is_empty());
-        world.asked.answer(100, Tried::Survived);
-        let first = world.due().0.pop().expect("it has survived");
+        world.asked.answer(100, TrialOutcome::Passed);
+        let first = world.due().0.pop().expect("it has passed");
         let suspicion = first.suspicion.clone().expect("it is alone");
         assert_eq!(suspicion.verdict, None);
         drop(suspicion.alone);
@@ -327,14 +327,14 @@ mod tests {
         drop(first);
         assert!(world.offsets().is_empty());
         let why = Fault::new(PipelineReason::KillsWorker, "it does").at(Stage::Embed);
-        world.asked.answer(101, Tried::Condemned(why.clone()));
-        let (condemned, _) = world.due();
-        assert_eq!(condemned[0].suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()), Some(why));
-        drop(condemned);
+        world.asked.answer(101, TrialOutcome::Poison(why.clone()));
+        let (poison, _) = world.due();
+        assert_eq!(poison[0].suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()), Some(why));
+        drop(poison);
         assert!(world.offsets().is_empty());
-        world.asked.answer(103, Tried::Unknown);
+        world.asked.answer(103, TrialOutcome::Inconclusive);
         let (last, _) = world.due();
-        assert_eq!((last[0].position.offset, world.deaths.hold_some()), (103, false));
+        assert_eq!((last[0].position.offset, world.crash_loops.hold_some()), (103, false));
         // The window ends, whatever is still in flight.
         assert_eq!(world.hold(104), None);
         assert_eq!((world.offsets(), world.hold(105), world.asked.count()), (vec![104], Some(105), 0));
@@ -344,17 +344,17 @@ mod tests {
     fn a_partition_of_which_much_is_held_brings_nothing_more_until_none_is() {
         let mut world = World::after(0);
         for offset in 100..100 + HELD_MAX as i64 {
-            assert!(!world.deaths.stops(&partition()), "{offset}");
+            assert!(!world.crash_loops.stops(&partition()), "{offset}");
             assert_eq!(world.hold(offset), None);
         }
-        assert!(world.deaths.stops(&partition()));
+        assert!(world.crash_loops.stops(&partition()));
         world.commit();
         let (messages, is_free) = world.due();
-        assert_eq!((messages.len(), is_free, world.deaths.stops(&partition())), (HELD_MAX, true, false));
+        assert_eq!((messages.len(), is_free, world.crash_loops.stops(&partition())), (HELD_MAX, true, false));
         let mut world = World::after(3);
         let large = Message { value: Some(vec![0; HELD_BYTES_MAX].into()), ..Message::empty("t", 0, 100) };
-        assert!(world.deaths.hold(large, &mut world.commits, world.now).is_none());
-        assert!(world.deaths.stops(&partition()));
+        assert!(world.crash_loops.hold(large, &mut world.commits, world.now).is_none());
+        assert!(world.crash_loops.stops(&partition()));
     }
 
     #[test]
@@ -372,22 +372,25 @@ mod tests {
 
     #[test]
     fn nothing_is_held_or_counted_where_it_is_off_and_what_goes_is_forgotten() {
-        for care in [Care { deaths_max: 3, window: 4, trials: None }, Care { window: 4, ..World::after(0).deaths.care }]
-        {
+        for care in [
+            CrashLoopSettings { crashes_max: 3, window: 4, trials: None },
+            CrashLoopSettings { window: 4, ..World::after(0).crash_loops.care },
+        ] {
             let is_off = care.trials.is_none();
-            let mut deaths = Deaths::new(Care { deaths_max: if is_off { 3 } else { 0 }, ..care });
+            let mut crash_loops =
+                CrashLoops::new(CrashLoopSettings { crashes_max: if is_off { 3 } else { 0 }, ..care });
             let mut commits = Commits::default();
             commits.track(partition(), Some(100), None);
-            deaths.begin(&partition(), 9);
-            assert!(deaths.hold(Message::empty("t", 0, 100), &mut commits, Instant::now()).is_some());
+            crash_loops.begin(&partition(), 9);
+            assert!(crash_loops.hold(Message::empty("t", 0, 100), &mut commits, Instant::now()).is_some());
             assert!(commits.all_settled());
         }
         let mut world = World::after(3);
         world.hold(100);
         world.commit();
         world.offsets();
-        world.deaths.forget(&[partition()]);
-        assert_eq!((world.offsets(), world.deaths.hold_some()), (vec![], false));
+        world.crash_loops.forget(&[partition()]);
+        assert_eq!((world.offsets(), world.crash_loops.hold_some()), (vec![], false));
         let (_, reply) = world.asked.0.lock().unwrap().pop().expect("its trial had begun");
         assert!(reply.is_closed(), "and is given up");
     }

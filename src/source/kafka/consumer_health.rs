@@ -4,31 +4,31 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::reach::{questions, topic_problem};
+use super::startup_probe::{questions, topic_problem};
 use crate::domain::SourceReason;
 use crate::kafka_client;
 use crate::redact;
 use crate::telemetry::{Component, Health};
 
-/// How often a probe looks whether the trouble is over, and how long one may hold up the thread.
+/// Interval of probes that check whether a problem is over, and how long one may block the thread.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is wrong decides what ends it.
+/// Kinds of problems. Each has its own condition for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// No broker can be talked to. Ends when one answers.
+    /// No broker is reachable. Ends when one answers.
     Connection,
-    /// A topic is missing or closed to us. Ends when the broker describes every topic without an error.
+    /// A topic is missing or access is denied. Ends when the broker describes every topic without an error.
     Topic,
-    /// The group refuses us. Ends when it assigns.
+    /// The group rejects this member. Ends with an assignment.
     Group,
-    /// It is not known where partitions begin. Ends when it is.
+    /// The start offsets of partitions are unknown. Ends when they are known.
     Start,
     /// Offsets are not committed. Ends with the next commit.
     Commits,
-    /// A partition brings nothing although there is more. Ends when it does.
-    Silence,
+    /// A partition delivers nothing although there is more. Ends when it does.
+    Stalled,
 }
 
 impl Kind {
@@ -39,7 +39,7 @@ impl Kind {
             Self::Group => SourceReason::KafkaGroup,
             Self::Start => SourceReason::KafkaStart,
             Self::Commits => SourceReason::KafkaCommits,
-            Self::Silence => SourceReason::PartitionSilent,
+            Self::Stalled => SourceReason::PartitionSilent,
         }
     }
 }
@@ -63,7 +63,7 @@ fn kind(code: RDKafkaErrorCode) -> Option<Kind> {
     })
 }
 
-/// librdkafka could not read what a broker sent, and leaves it out.
+/// librdkafka could not decode data from a broker, and skips it.
 fn is_about_data(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -76,15 +76,15 @@ fn is_about_data(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// The consumer's readiness, however often librdkafka repeats itself.
+/// Derives the consumer's readiness from librdkafka's (often repeated) error events.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct ConsumerHealth {
     health: Health,
     reasons: BTreeMap<Kind, String>,
     probed_at: Instant,
 }
 
-impl Trouble {
+impl ConsumerHealth {
     pub fn new(health: Health) -> Self {
         Self { health, reasons: BTreeMap::new(), probed_at: Instant::now() }
     }
@@ -99,27 +99,26 @@ impl Trouble {
             return;
         };
         let hint = match kind {
-            Kind::Connection => "check that kafka.brokers are up and let this client in",
+            Kind::Connection => "check that kafka.brokers are running and accept this client",
             Kind::Topic => "check that the topics exist and that this user may read them",
             _ => "check kafka.group_id, its permissions and the other members' assignment strategy",
         };
         self.begin(kind, format!("{}; {hint}", redact::cut(reason, 300)));
     }
 
-    /// No answer says where partitions begin, or (`None`) one does now.
+    /// The start offsets of partitions are unknown, or (`None`) known again.
     pub fn start(&mut self, unknown: Option<String>) {
         match unknown {
             Some(error) => {
-                let why = format!("the brokers do not say where the partitions of this worker begin: {error}");
-                let hint =
-                    "check that the group's coordinator is up, and that this user may READ the group and the topics";
+                let why = format!("the brokers do not report where the partitions of this worker begin: {error}");
+                let hint = "check that the group's coordinator is running, and that this user may READ the group and the topics";
                 self.begin(Kind::Start, format!("{}; {hint}", redact::cut(&why, 300)));
             }
             None => self.over(Kind::Start),
         }
     }
 
-    /// Commits have failed for a while, or (`None`) do not any more.
+    /// Commits have failed for a while, or (`None`) no longer fail.
     pub fn commits(&mut self, failing: Option<String>) {
         match failing {
             Some(error) => {
@@ -130,18 +129,18 @@ impl Trouble {
         }
     }
 
-    /// Partitions are silent, or (`None`) are not any more.
-    pub fn silence(&mut self, told: Option<String>) {
-        match told {
-            Some(told) => {
+    /// Partitions have stalled, or (`None`) no longer stall.
+    pub fn stalled(&mut self, summary: Option<String>) {
+        match summary {
+            Some(summary) => {
                 let hint = "check that its partitions have leaders; restart the process if they do";
-                self.begin(Kind::Silence, format!("{told}; {hint} (limit: pipeline.stalled_after_ms)"));
+                self.begin(Kind::Stalled, format!("{summary}; {hint} (limit: pipeline.stalled_after_ms)"));
             }
-            None => self.over(Kind::Silence),
+            None => self.over(Kind::Stalled),
         }
     }
 
-    /// Whether it is known that no broker can be talked to.
+    /// Whether it is known that no broker is reachable.
     pub fn is_cut_off(&self) -> bool {
         self.reasons.contains_key(&Kind::Connection)
     }
@@ -151,7 +150,7 @@ impl Trouble {
         self.reasons.insert(kind, why);
     }
 
-    /// An acknowledged commit, or an assignment: there is a connection.
+    /// A commit was acknowledged, or partitions were assigned, so there is a connection.
     pub fn heard(&mut self) {
         if !self.reasons.is_empty() {
             self.over(Kind::Connection);
@@ -173,8 +172,8 @@ impl Trouble {
         }
     }
 
-    /// While there is trouble, asks the brokers now and then whether it is over: an idle topic brings no message that
-    /// would tell.
+    /// While there is a problem, probes the brokers at intervals, because an idle topic delivers no message that would show
+    /// that it is over.
     pub fn probe<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, topics: &[String], now: Instant) {
         let worth_it = self.reasons.contains_key(&Kind::Connection) || self.reasons.contains_key(&Kind::Topic);
         if !worth_it || now < self.probed_at + PROBE_INTERVAL {
@@ -197,8 +196,8 @@ impl Trouble {
     }
 }
 
-impl Drop for Trouble {
-    /// A consumer that is gone says nothing about readiness any more; whoever ended it does.
+impl Drop for ConsumerHealth {
+    /// A closed consumer no longer affects readiness; the code that closed it does.
     fn drop(&mut self) {
         if !self.reasons.is_empty() {
             self.health.over(Component::Kafka);
@@ -213,14 +212,14 @@ mod tests {
     #[test]
     fn is_ready_only_when_every_kind_of_trouble_is_over() {
         let health = Health::new();
-        let mut trouble = Trouble::new(health.clone());
-        trouble.report(RDKafkaErrorCode::BrokerTransportFailure, "one broker of several");
+        let mut consumer_health = ConsumerHealth::new(health.clone());
+        consumer_health.report(RDKafkaErrorCode::BrokerTransportFailure, "one broker of several");
         assert!(health.reasons().is_empty());
-        trouble.report(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
-        trouble.report(RDKafkaErrorCode::GroupAuthorizationFailed, "group refused");
-        trouble.heard();
+        consumer_health.report(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        consumer_health.report(RDKafkaErrorCode::GroupAuthorizationFailed, "group refused");
+        consumer_health.heard();
         assert!(health.reasons()[0].1.contains("group refused"));
-        trouble.assigned();
+        consumer_health.assigned();
         assert!(health.reasons().is_empty());
     }
 }

@@ -3,23 +3,23 @@ use std::time::{Duration, Instant};
 
 use crate::domain::TopicPartition;
 
-/// How often a broker is asked about one silent partition, at most, and how long the answer may take: the thread that polls
-/// waits for it.
+/// How often a broker is queried about one stalled partition, at most, and how long the answer may take: it blocks the
+/// polling thread.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_millis(500);
-/// Questions in a row without an answer that count as one: the partition has no leader that serves it.
+/// After this many unanswered queries in a row, the partition counts as having no working leader.
 const UNANSWERED_MAX: u32 = 3;
 /// How many partitions are named.
 const NAMED_MAX: usize = 3;
 
-/// Watches for partitions that are ours and bring nothing although the broker has more: a lost fetch, a partition without
-/// leader, a pause that nobody ends. A partition that brings nothing is asked for its end now and then; an idle one is at
-/// it. Only time in which messages may come counts, so neither backpressure nor a rebalance raises a false alarm.
+/// Detects assigned partitions that deliver nothing although the broker has more: a lost fetch, a partition without leader,
+/// a pause that is never ended. The end offset of a silent partition is queried at intervals; an idle partition is at its
+/// end. Only time in which messages may come counts, so backpressure and rebalances raise no false alarm.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct StallWatch {
     /// Zero: nothing is watched.
     bound: Duration,
-    /// Time in which messages could come, so far.
+    /// Total time in which messages could come.
     open: Duration,
     ticked_at: Instant,
     looked_at: Instant,
@@ -28,17 +28,17 @@ pub(super) struct Silence {
 
 #[derive(Debug)]
 struct Watched {
-    /// `open` when it last brought a message, or was found to be at its end.
+    /// The value of `open` when it last delivered a message, or was found to be at its end.
     heard: Duration,
     asked: Duration,
     unanswered: u32,
-    /// Where the consumer is, as librdkafka's statistics say: the next offset to fetch, and messages fetched and not polled.
+    /// The consumer's position in librdkafka's statistics: the next offset to fetch, and messages fetched but not polled.
     next: Option<i64>,
     fetched: i64,
     silent: Option<String>,
 }
 
-impl Silence {
+impl StallWatch {
     pub fn new(bound: Duration, now: Instant) -> Self {
         Self { bound, open: Duration::ZERO, ticked_at: now, looked_at: now, partitions: BTreeMap::new() }
     }
@@ -64,14 +64,14 @@ impl Silence {
         }
     }
 
-    /// `next`: negative where it is not known.
+    /// `next`: negative if unknown.
     pub fn position(&mut self, partition: &TopicPartition, next: i64, fetched: i64) {
         if let Some(watched) = self.partitions.get_mut(partition) {
             (watched.next, watched.fetched) = ((next >= 0).then_some(next), fetched);
         }
     }
 
-    /// Time passes. `open`: whether messages may come now.
+    /// Advances time. `open`: whether messages may come now.
     pub fn tick(&mut self, open: bool, now: Instant) {
         let passed = now.saturating_duration_since(self.ticked_at);
         self.ticked_at = now;
@@ -80,7 +80,7 @@ impl Silence {
         }
     }
 
-    /// Whether it is time to look again.
+    /// Whether the next check is due.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let due = now >= self.looked_at + LOOK_INTERVAL;
         if due {
@@ -89,8 +89,8 @@ impl Silence {
         due
     }
 
-    /// A partition whose end is to be asked for now: of those that have been silent for too long, the one that was asked
-    /// about the longest ago. Say what came of it with [`Self::end`].
+    /// The partition whose end is to be queried now: of those that have been silent for too long, the least recently queried.
+    /// Report the result with [`Self::end`].
     pub fn to_ask(&self) -> Option<TopicPartition> {
         if self.bound.is_zero() {
             return None;
@@ -99,7 +99,7 @@ impl Silence {
         silent.min_by_key(|(_, watched)| watched.asked).map(|(partition, _)| partition.clone())
     }
 
-    /// The partition's end as the broker has it, or why there is no answer. `brokers_down`: which is known already.
+    /// The partition's end offset, or why there is no answer. `brokers_down`: it is known that no broker is reachable.
     pub fn end(&mut self, partition: &TopicPartition, answer: Result<(i64, i64), String>, brokers_down: bool) {
         let open = self.open;
         let Some(watched) = self.partitions.get_mut(partition) else { return };
@@ -112,7 +112,7 @@ impl Silence {
                 if watched.fetched > 0 || behind > 0 {
                     let messages = watched.fetched.max(behind);
                     watched.silent = Some(format!(
-                        "{partition} brought nothing for {seconds} s although it has {messages} more messages"
+                        "{partition} delivered nothing for {seconds} s although it has {messages} more messages"
                     ));
                 } else {
                     watched.hear(open);
@@ -123,15 +123,15 @@ impl Silence {
                 watched.unanswered += 1;
                 if watched.unanswered >= UNANSWERED_MAX {
                     watched.silent = Some(format!(
-                        "{partition} brought nothing for {seconds} s, and no broker says where it ends ({why})"
+                        "{partition} delivered nothing for {seconds} s, and no broker reports its end ({why})"
                     ));
                 }
             }
         }
     }
 
-    /// Which partitions are silent, if any.
-    pub fn told(&self) -> Option<String> {
+    /// Describes the stalled partitions, if there are any.
+    pub fn summary(&self) -> Option<String> {
         let silent: Vec<_> = self.partitions.values().filter_map(|watched| watched.silent.as_deref()).collect();
         let (named, more) = (silent.get(..NAMED_MAX).unwrap_or(&silent), silent.len().saturating_sub(NAMED_MAX));
         let more = if more > 0 { format!("; and {more} more partitions") } else { String::new() };
@@ -152,7 +152,7 @@ mod tests {
     const BOUND: Duration = Duration::from_secs(600);
 
     struct Rig {
-        silence: Silence,
+        stalls: StallWatch,
         now: Instant,
     }
 
@@ -163,15 +163,15 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let now = Instant::now();
-            let mut silence = Silence::new(BOUND, now);
-            silence.watch(&[partition(0)]);
-            Self { silence, now }
+            let mut stalls = StallWatch::new(BOUND, now);
+            stalls.watch(&[partition(0)]);
+            Self { stalls, now }
         }
 
         fn pass(&mut self, seconds: u64, open: bool) -> Option<TopicPartition> {
             self.now += Duration::from_secs(seconds);
-            self.silence.tick(open, self.now);
-            if self.silence.is_due(self.now) { self.silence.to_ask() } else { None }
+            self.stalls.tick(open, self.now);
+            if self.stalls.is_due(self.now) { self.stalls.to_ask() } else { None }
         }
     }
 
@@ -180,25 +180,25 @@ mod tests {
         let mut rig = Rig::new();
         assert_eq!(rig.pass(598, true), None);
         assert_eq!(rig.pass(2, true), Some(partition(0)));
-        rig.silence.position(&partition(0), 40, 0);
-        rig.silence.end(&partition(0), Ok((0, 100)), false);
-        let told = rig.silence.told().unwrap();
-        assert!(told.contains("t[0] brought nothing for 600 s although it has 60 more messages"), "{told}");
-        rig.silence.heard(&partition(0));
-        assert_eq!((rig.silence.told(), rig.pass(10, true)), (None, None));
+        rig.stalls.position(&partition(0), 40, 0);
+        rig.stalls.end(&partition(0), Ok((0, 100)), false);
+        let told = rig.stalls.summary().unwrap();
+        assert!(told.contains("t[0] delivered nothing for 600 s although it has 60 more messages"), "{told}");
+        rig.stalls.heard(&partition(0));
+        assert_eq!((rig.stalls.summary(), rig.pass(10, true)), (None, None));
     }
 
     #[test]
     fn an_idle_partition_is_asked_and_not_named() {
         let mut rig = Rig::new();
-        rig.silence.position(&partition(0), 100, 0);
+        rig.stalls.position(&partition(0), 100, 0);
         assert_eq!(rig.pass(600, true), Some(partition(0)));
-        rig.silence.end(&partition(0), Ok((0, 100)), false);
-        assert_eq!((rig.silence.told(), rig.pass(598, true)), (None, None));
+        rig.stalls.end(&partition(0), Ok((0, 100)), false);
+        assert_eq!((rig.stalls.summary(), rig.pass(598, true)), (None, None));
         assert_eq!(rig.pass(2, true), Some(partition(0)), "asked again after the same time");
-        rig.silence.position(&partition(0), 100, 3);
-        rig.silence.end(&partition(0), Ok((0, 100)), false);
-        assert!(rig.silence.told().unwrap().contains("3 more"), "fetched, and not handed out");
+        rig.stalls.position(&partition(0), 100, 3);
+        rig.stalls.end(&partition(0), Ok((0, 100)), false);
+        assert!(rig.stalls.summary().unwrap().contains("3 more"), "fetched, and not handed out");
     }
 
     #[test]
@@ -214,25 +214,25 @@ mod tests {
         let mut rig = Rig::new();
         rig.pass(600, true);
         for _ in 0..10 {
-            rig.silence.end(&partition(0), Err("timed out".into()), true);
+            rig.stalls.end(&partition(0), Err("timed out".into()), true);
         }
-        assert_eq!(rig.silence.told(), None, "it is known that the brokers are down");
+        assert_eq!(rig.stalls.summary(), None, "it is known that the brokers are down");
         for _ in 0..UNANSWERED_MAX {
-            assert_eq!(rig.silence.told(), None);
+            assert_eq!(rig.stalls.summary(), None);
             assert!(rig.pass(2, true).is_some());
-            rig.silence.end(&partition(0), Err("timed out".into()), false);
+            rig.stalls.end(&partition(0), Err("timed out".into()), false);
         }
-        assert!(rig.silence.told().unwrap().contains("no broker says where it ends (timed out)"));
-        rig.silence.forget(&[partition(0)]);
-        assert_eq!(rig.silence.told(), None);
+        assert!(rig.stalls.summary().unwrap().contains("no broker reports its end (timed out)"));
+        rig.stalls.forget(&[partition(0)]);
+        assert_eq!(rig.stalls.summary(), None);
     }
 
     #[test]
     fn several_are_asked_in_turn() {
         let mut rig = Rig::new();
-        rig.silence.watch(&[partition(1)]);
+        rig.stalls.watch(&[partition(1)]);
         let first = rig.pass(600, true).unwrap();
-        rig.silence.end(&first, Err("timed out".into()), false);
+        rig.stalls.end(&first, Err("timed out".into()), false);
         let second = rig.pass(2, true).unwrap();
         assert_ne!(first, second);
     }

@@ -1,8 +1,8 @@
-//! Room on the disk. The engine maps its files into memory and leaves holes in them, and where the file system has no block left
-//! for a hole that is written to, there is no error to handle: the process gets SIGBUS. So whatever writes asks here first.
+//! Disk space. The engine memory-maps sparse files. If the file system has no free block for a hole that is written to, there is
+//! no error to handle: the process gets SIGBUS. Every write therefore reserves disk space here first.
 //!
-//! What remains: another process that takes all of the reserve between the question and the end of the write, and limits that the
-//! free space does not show (a user's quota).
+//! Not covered: another process that uses up the reserve between the check and the end of the write, and limits that are not
+//! visible as free space (quotas).
 
 use std::fs;
 use std::io;
@@ -13,39 +13,39 @@ use super::catalog::unusable;
 use crate::domain::StoreReason;
 use crate::store::StoreError;
 
-/// What opening a collection writes: its configuration anew, a page here and there. Less than the reserve, so that what is stored
-/// can be searched while there is no room for more.
+/// What opening a collection writes: its configuration and a few pages. Less than the reserve, so that stored points remain
+/// searchable when the disk is full.
 const OPEN_BYTES: u64 = 1 << 20;
 
-pub(super) struct Room {
+pub(super) struct DiskBudget {
     folder: PathBuf,
     free_bytes_min: u64,
-    /// What is being written, in all collections.
-    taken_bytes: AtomicU64,
+    /// Reserved for pending writes in all collections.
+    reserved_bytes: AtomicU64,
 }
 
-/// Room for one write. Given back when dropped: what the write used is no longer free then.
-pub(super) struct Taken<'a> {
-    room: &'a Room,
+/// Disk space for one write. Released when dropped: by then the used space is no longer free.
+pub(super) struct Reservation<'a> {
+    disk: &'a DiskBudget,
     bytes: u64,
 }
 
-impl Room {
+impl DiskBudget {
     pub fn new(folder: &Path, free_bytes_min: u64) -> Self {
-        Self { folder: folder.to_owned(), free_bytes_min, taken_bytes: AtomicU64::new(0) }
+        Self { folder: folder.to_owned(), free_bytes_min, reserved_bytes: AtomicU64::new(0) }
     }
 
-    /// For a write that takes up to `bytes`. The reserve is what must be left after it.
-    pub fn take(&self, bytes: u64) -> Result<Taken<'_>, StoreError> {
-        let others = self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let taken = Taken { room: self, bytes };
+    /// Reserves `bytes` for a write. `free_bytes_min` must remain free after it.
+    pub fn reserve(&self, bytes: u64) -> Result<Reservation<'_>, StoreError> {
+        let others = self.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let reservation = Reservation { disk: self, bytes };
         self.expect(self.free_bytes_min.saturating_add(others).saturating_add(bytes))?;
-        Ok(taken)
+        Ok(reservation)
     }
 
-    /// For opening the collection in `folder`. The engine reads its vectors ahead then, holes included, and a file system in
-    /// memory fills a hole that is read.
-    pub fn to_open(&self, folder: &Path) -> Result<(), StoreError> {
+    /// Checks for enough space to open the collection in `folder`. The engine then prefetches its vectors including holes, and an
+    /// in-memory file system allocates a hole that is read.
+    pub fn check_open(&self, folder: &Path) -> Result<(), StoreError> {
         let holes = if is_in_memory(folder) { Sizes::of(folder)?.holes_bytes } else { 0 };
         let (free, expected) = (self.free_bytes()?, OPEN_BYTES.saturating_add(holes));
         if free >= expected { Ok(()) } else { Err(self.full(free, expected, "to open a collection")) }
@@ -61,7 +61,7 @@ impl Room {
     }
 
     fn free_bytes(&self) -> Result<u64, StoreError> {
-        fs4::available_space(&self.folder).map_err(|e| unusable(&self.folder, "ask for the free space of", &e))
+        fs4::available_space(&self.folder).map_err(|e| unusable(&self.folder, "query the free space of", &e))
     }
 
     fn full(&self, free: u64, expected: u64, what_for: &str) -> StoreError {
@@ -75,9 +75,9 @@ impl Room {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.room.taken_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.disk.reserved_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -85,12 +85,12 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Of the files of a folder and of those below it.
+/// Sizes of all files below a folder.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sizes {
-    /// What they take of the disk.
+    /// Allocated bytes.
     pub used_bytes: u64,
-    /// What they would take beyond that, if they had no holes.
+    /// Bytes in holes, which are not allocated.
     holes_bytes: u64,
 }
 
@@ -128,7 +128,7 @@ fn allocated(metadata: &fs::Metadata) -> u64 {
     metadata.len()
 }
 
-/// tmpfs. (Where it cannot be asked, it is a disk.)
+/// Whether it is on tmpfs; `false` if unknown.
 #[cfg(target_os = "linux")]
 fn is_in_memory(folder: &Path) -> bool {
     // `TMPFS_MAGIC` of linux/magic.h.
@@ -148,10 +148,10 @@ mod tests {
     fn room_that_is_taken_is_not_given_twice() {
         let folder = tempfile::tempdir().unwrap();
         let half = fs4::available_space(folder.path()).unwrap() / 2;
-        let room = Room::new(folder.path(), half / 2);
-        let taken = room.take(half).unwrap();
-        assert_eq!(room.take(half).err().unwrap().reason, StoreReason::DiskFull);
-        drop(taken);
-        room.take(half).unwrap();
+        let disk = DiskBudget::new(folder.path(), half / 2);
+        let reservation = disk.reserve(half).unwrap();
+        assert_eq!(disk.reserve(half).err().unwrap().reason, StoreReason::DiskFull);
+        drop(reservation);
+        disk.reserve(half).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::domain::TopicPartition;
 
-/// The partitions whose messages are handed out, and where each is.
+/// The assigned partitions and their positions.
 #[derive(Debug, Default)]
 pub(super) struct Owned {
     topics: HashMap<Arc<str>, Topic>,
@@ -12,58 +12,58 @@ pub(super) struct Owned {
 
 #[derive(Debug, Default)]
 struct Topic {
-    /// Which of those that had this name; none where the broker does not tell.
+    /// The topic's id; `None` if the broker does not report it.
     id: Option<Arc<str>>,
     partitions: BTreeMap<i32, Place>,
 }
 
-/// Where a partition is in its epoch.
+/// Position of a partition in its epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub epoch: u64,
-    /// Where the epoch began: its first message, or before it.
+    /// Start of the epoch: its first message, or before it.
     first: Option<i64>,
-    /// Behind the last message that came, or where the epoch began; not known before the first message of a partition that
-    /// began wherever its log does.
+    /// One past the last message that came, or the start of the epoch. Unknown before the first message of a partition that
+    /// starts at the beginning of its log.
     come: Option<i64>,
-    /// The same, and behind whatever follows that is no message: markers of transactions, what compaction took away.
+    /// The same, but also past offsets without messages that follow (transaction markers, compaction).
     next: Option<i64>,
-    /// Where librdkafka was when it was looked at and nothing was on its way from there.
+    /// librdkafka's position when it was last checked and no fetched message was pending.
     quiet: Option<Fetched>,
-    /// Where it is to be read from, once librdkafka has been told, and when to tell it. Until then nothing is taken from it.
+    /// A pending seek, and when it is due. Until then nothing is taken from the partition.
     begin: Option<(Begin, Instant)>,
 }
 
-/// librdkafka's place in a partition from which nothing is on its way to us.
+/// librdkafka's position in a partition without pending fetched messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fetched {
-    /// The next offset that it asks its broker for.
+    /// The next offset to fetch.
     pub at: i64,
     pub broker: i32,
-    /// Requests of this kind that it has sent that broker, for whatever partitions.
+    /// Fetch requests sent to that broker so far, for any partition.
     pub requests: i64,
 }
 
-/// So many requests later, a place that librdkafka shows is the current one: it brings the places of all partitions of a broker
-/// up to date before each (`rd_kafka_broker_consumer_serve` of librdkafka 2.12), and one may have been under way.
+/// After this many requests a position reported by librdkafka is current: before each request it updates the positions of all
+/// partitions of a broker (`rd_kafka_broker_consumer_serve` of librdkafka 2.12), and one request may have been pending.
 const REQUESTS_MIN: i64 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begin {
-    /// Wherever its log begins.
+    /// At the beginning of its log.
     Start,
     At(i64),
 }
 
-/// How a message follows what was there.
+/// How a message's offset follows the previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Next,
-    /// Some offsets were left out. Mostly they were never messages, or compaction has taken them.
+    /// Offsets are missing. Usually they were never messages, or compaction removed them.
     Over {
         expected: i64,
     },
-    /// The log goes back, which it does only where it was cut off, or is another topic's.
+    /// The offset goes back, which happens only if the log was truncated or the topic recreated.
     Back {
         expected: i64,
     },
@@ -87,8 +87,8 @@ impl Place {
         (self.come, self.next, self.quiet) = (Some(offset + 1), Some(offset + 1), None);
     }
 
-    /// Another epoch, whose beginning librdkafka does not know yet.
-    pub fn anew(&mut self, epoch: u64, begin: Begin, due: Instant) {
+    /// Starts a new epoch, with a seek that is still pending.
+    pub fn restart(&mut self, epoch: u64, begin: Begin, due: Instant) {
         *self = Self { begin: Some((begin, due)), ..Self::new(epoch, None) };
     }
 
@@ -96,17 +96,17 @@ impl Place {
         self.begin.is_some()
     }
 
-    /// librdkafka goes on at this offset.
+    /// librdkafka continues at this offset.
     pub fn begins(&mut self, at: i64) {
         *self = Self::new(self.epoch, Some(at));
     }
 
-    /// librdkafka could not be told; again at that time.
+    /// The seek failed and is due again at that time.
     pub fn begin_later(&mut self, due: Instant) {
         self.begin = self.begin.map(|(begin, _)| (begin, due));
     }
 
-    /// Nothing that was seen of librdkafka counts any more: it was paused, resumed or sent elsewhere.
+    /// Discards what was observed of librdkafka, because the partition was paused, resumed or sought.
     pub fn stir(&mut self) {
         self.quiet = None;
     }
@@ -119,9 +119,9 @@ impl Place {
         self.next
     }
 
-    /// A look at librdkafka's place. Gives what lies between the last message and there, once it has been there for a while
-    /// without a message in between: a single look may be at a place that it is about to leave, because it was paused, sent
-    /// elsewhere, or has a broker that is away.
+    /// Records an observation of librdkafka's position. Returns the gap between the last message and that position, once it has
+    /// been stable for a while without a message. A single observation may be outdated, because the partition was paused or
+    /// sought, or its broker is unavailable.
     pub fn looked(&mut self, fetched: Fetched) -> Option<(i64, i64)> {
         if self.next.is_some_and(|next| next >= fetched.at) {
             self.quiet = None;
@@ -144,8 +144,8 @@ impl Place {
         Some((from.unwrap_or(fetched.at), fetched.at))
     }
 
-    /// What may be committed when everything below `offset` is settled: when that is all that came, also what follows and
-    /// is no message.
+    /// What may be committed when everything below `offset` is settled. If that is all that came, this includes offsets without
+    /// messages that follow.
     pub fn reach(&self, offset: i64) -> i64 {
         match (self.come, self.next) {
             (Some(come), Some(next)) if offset == come => next.max(offset),
@@ -179,7 +179,7 @@ impl Owned {
         self.topics.get_mut(&partition.topic)?.partitions.get_mut(&partition.partition)
     }
 
-    /// By the topic's name as a client has it: with our own copy of it, and the topic's id.
+    /// Finds a partition by topic name; returns our shared copy of the name, and the topic's id.
     pub fn find(&self, topic: &str, partition: i32) -> Option<Found<'_>> {
         let (name, topic) = self.topics.get_key_value(topic)?;
         Some((name, topic.id.as_ref(), topic.partitions.get(&partition)?))
@@ -203,7 +203,7 @@ impl Owned {
         self.topics.values_mut().flat_map(|topic| topic.partitions.values_mut())
     }
 
-    /// The partitions of which librdkafka is to be told now where they begin.
+    /// The partitions whose seek is due now.
     pub fn to_begin(&self, now: Instant) -> impl Iterator<Item = (TopicPartition, Begin)> {
         self.topics.iter().flat_map(move |(topic, of)| {
             let due = of.partitions.iter().filter_map(move |(number, place)| Some((*number, place.begin?)));
@@ -212,7 +212,7 @@ impl Owned {
         })
     }
 
-    /// Notes which topic has this name now. Gives the partitions that are ours of another one.
+    /// Sets the current id of a topic. Returns our partitions that belong to another topic of that name.
     pub fn identify(&mut self, name: &str, id: Option<Arc<str>>) -> Vec<TopicPartition> {
         let Some((name, _)) = self.topics.get_key_value(name) else { return Vec::new() };
         let name = name.clone();

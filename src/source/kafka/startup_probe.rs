@@ -14,16 +14,16 @@ use crate::source::SourceError;
 
 /// One metadata request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// A topic that was created moments ago may be unknown to the broker that is asked first.
+/// A topic that was just created may still be unknown to the queried broker.
 const TOPIC_GRACE: Duration = Duration::from_secs(3);
 
-/// What to ask a broker about: each topic by name, or, where only patterns are subscribed to, all there is.
+/// The metadata queries: each topic by name, or, if only patterns are subscribed, all topics.
 pub(super) fn questions(topics: &[String]) -> Vec<Option<&str>> {
     let names: Vec<_> = topics.iter().filter(|topic| !is_pattern(topic)).map(|topic| Some(topic.as_str())).collect();
     if names.is_empty() { vec![None] } else { names }
 }
 
-/// What the broker says is wrong with `topic`.
+/// The problem that the broker reports for `topic`.
 pub(super) fn topic_problem(metadata: &Metadata, topic: Option<&str>) -> Option<(RDKafkaErrorCode, String)> {
     let topic = topic?;
     let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else {
@@ -42,9 +42,9 @@ pub(super) fn topic_problem(metadata: &Metadata, topic: Option<&str>) -> Option<
 /// Waits until a broker answers and describes every topic.
 ///
 /// # Errors
-/// Past the deadline, and at once where waiting cannot help (refused credentials, a topic that is closed to
-/// this user or does not exist).
-pub(super) fn reach<C: ConsumerContext>(
+/// After the deadline, or at once if waiting cannot help (refused credentials, a topic that is denied to this user or does
+/// not exist).
+pub(super) fn wait_for_brokers<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     events: &Receiver<ClientEvent>,
     settings: &KafkaSettings,
@@ -53,7 +53,7 @@ pub(super) fn reach<C: ConsumerContext>(
     let start = Instant::now();
     for topic in questions(&settings.topics) {
         let mut last_reason = String::from("no answer");
-        // Error events come once per change, and say more than the requests that fail meanwhile.
+        // Error events come once per change, and contain more detail than failed requests.
         let mut explained = false;
         loop {
             let mut answered = false;
@@ -70,7 +70,7 @@ pub(super) fn reach<C: ConsumerContext>(
                     last_reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |c| c.to_string());
                 }
             }
-            // Serves the error events, which say more than "timed out". Nothing is subscribed yet: no message comes.
+            // Serves the error events, which contain more detail than "timed out". Nothing is subscribed yet, so no message comes.
             let _ = consumer.poll(Duration::from_millis(50));
             for event in events.try_iter() {
                 if let ClientEvent::Error { code, reason } = event {
@@ -94,7 +94,7 @@ pub(super) fn reach<C: ConsumerContext>(
                     redact::cut(&last_reason, 300)
                 );
                 return Err(SourceError::new(SourceReason::KafkaUnreachable, message)
-                    .hint("check kafka.brokers, kafka.security_protocol and that the brokers are up"));
+                    .hint("check kafka.brokers, kafka.security_protocol and that the brokers are running"));
             }
         }
     }
@@ -113,6 +113,6 @@ fn topic_error(code: RDKafkaErrorCode, problem: String) -> SourceError {
         RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
             "create the topic, or correct kafka.topics"
         }
-        _ => "correct kafka.topics, or look into the broker's log",
+        _ => "correct kafka.topics, or see the broker's log",
     })
 }

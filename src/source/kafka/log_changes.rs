@@ -1,5 +1,5 @@
-//! What changes under a partition while it is ours: its topic is made anew, its log is cut off, or its beginning moves past us.
-//! Neither comes with a rebalance.
+//! Changes to an assigned partition that come without a rebalance: its topic is recreated, its log is truncated, or the
+//! beginning of its log moves past the next offset.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +7,21 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 
-use super::owned::{Begin, Fetched};
 use super::poller::{Poller, State};
+use super::positions::{Begin, Fetched};
 use super::starts::ASK_TIMEOUT;
 use crate::domain::TopicPartition;
 use crate::kafka_client::{self, OffsetEntry};
 use crate::source::SourceEvent;
 
-/// How often the brokers are asked whether the topics are still the same.
+/// How often topic ids are queried to detect recreated topics.
 const IDS_INTERVAL: Duration = Duration::from_secs(5);
-/// What is known for longer is asked again before a message of a retry topic goes on.
+/// Older ids are queried again before a message of a retry topic is delivered.
 const IDS_AGE_BEFORE_RETRIES: Duration = Duration::from_secs(1);
-/// Wait before a partition that could not be sent to its beginning is tried again.
+/// Wait before a failed seek is repeated.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
-/// How long librdkafka may take to bring something of a topic made anew that has something. It goes by leaders' epochs,
-/// which begin anew with the topic, and takes lower ones for old news.
+/// How long librdkafka may take to deliver something from a recreated topic that has messages. It compares leader epochs,
+/// which start again with the topic, and treats lower ones as outdated.
 pub(super) const FOLLOW_MAX: Duration = Duration::from_secs(30);
 
 impl Poller {
@@ -31,7 +31,7 @@ impl Poller {
         }
     }
 
-    /// Before messages of retry topics go on, whose topics may have been made anew while they waited.
+    /// Before messages of retry topics are delivered: their source topics may have been recreated while they waited.
     pub(super) fn identify_before_retries(&mut self, now: Instant) {
         let is_old = self.state.ids_asked_at.is_none_or(|at| now >= at + IDS_AGE_BEFORE_RETRIES);
         if is_old && self.state.delays.is_due(now) {
@@ -39,19 +39,19 @@ impl Poller {
         }
     }
 
-    /// Asks which topics have our topics' names now. Those that are others than before begin anew.
+    /// Queries the current ids of our topics. Recreated ones are read from their beginning.
     fn identify(&mut self, now: Instant) {
         self.state.ids_asked_at = Some(now);
         let owned = self.state.owned.topics();
-        if owned.is_empty() || self.trouble.is_cut_off() {
+        if owned.is_empty() || self.consumer_health.is_cut_off() {
             return;
         }
         let topics = &owned | &self.state.delays.sources(&owned);
         let found = match kafka_client::topic_ids(self.consumer.client(), &topics, ASK_TIMEOUT) {
             Ok(found) => found,
-            Err(error) => return tracing::debug!(%error, "no broker says which topics these are; asking again"),
+            Err(error) => return tracing::debug!(%error, "no broker reports the topics' ids; asking again"),
         };
-        self.state.met.meet(&found);
+        self.state.known_topics.remember(&found);
         for (topic, id) in found {
             self.state.delays.identify(&topic, id.as_ref());
             if let Some(id) = &id
@@ -60,28 +60,28 @@ impl Poller {
                 self.state.commits.identify(&topic, id);
             }
             for partition in self.state.owned.identify(&topic, id) {
-                self.made_anew(&partition);
+                self.recreated(&partition);
             }
         }
     }
 
-    /// The partition's topic was deleted and made again. librdkafka goes on at the offset where it was, or, if there is no
-    /// such offset yet, wherever it thinks the log begins.
-    pub(super) fn made_anew(&mut self, partition: &TopicPartition) {
+    /// The partition's topic was deleted and recreated. librdkafka continues at its old offset or, if there is no such offset
+    /// yet, at what it believes to be the beginning of the log.
+    pub(super) fn recreated(&mut self, partition: &TopicPartition) {
         let next = self.state.owned.get(partition).and_then(|place| place.next());
         tracing::warn!(
             topic = &*partition.topic,
             partition = partition.partition,
             next,
-            "the topic was deleted and made anew: what was in flight of the old one is dropped, the new one is read from \
-             its beginning"
+            "the topic was deleted and recreated: messages of the old topic in flight are dropped, and the new one is read \
+            from its beginning"
         );
         self.begin_anew(partition, Begin::Start);
     }
 
-    /// A message came from beyond the next offset. Whether it is to be taken.
+    /// A message came from beyond the next offset. Returns whether to take it.
     pub(super) fn leaps(&mut self, partition: &TopicPartition, expected: i64, offset: i64, now: Instant) -> bool {
-        // Where it began when the message was fetched, or later.
+        // The beginning when the message was fetched, or later.
         let begin = kafka_client::known_begin(self.consumer.client(), partition);
         let Some(begin) = begin.filter(|begin| *begin > expected) else { return true };
         if self.is_another_topic(partition, now) {
@@ -91,12 +91,12 @@ impl Poller {
         true
     }
 
-    /// A message came from before the next offset. Whether it is to be taken.
+    /// A message came from before the next offset. Returns whether to take it.
     pub(super) fn goes_back(&mut self, partition: &TopicPartition, expected: i64, offset: i64, now: Instant) -> bool {
         if self.is_another_topic(partition, now) {
             return false;
         }
-        // What is in flight from before the cut is fenced with the rest, so that the epoch begins with it.
+        // Messages in flight from before the truncation are fenced with the rest, so the epoch begins with them.
         let first = self.state.owned.get(partition).and_then(|place| place.first());
         let settled = self.state.commits.settled_to(partition).or(first);
         let begin = settled.map_or(offset, |settled| settled.min(offset));
@@ -106,8 +106,8 @@ impl Poller {
             expected,
             came = offset,
             begin,
-            "the log of the partition goes back (it was cut off when another broker became its leader, or the topic was \
-             made anew): what was in flight is dropped, and it is read again from here"
+            "the log of the partition goes back (it was truncated when another broker became its leader, or the topic was \
+            recreated): messages in flight are dropped, and it is read again from here"
         );
         self.begin_anew(partition, Begin::At(begin));
         false
@@ -120,25 +120,25 @@ impl Poller {
         epoch(self) != before
     }
 
-    /// What is in flight of the partition is over; it is read from `begin` in an epoch of its own.
+    /// Ends the partition's epoch, which fences its messages in flight. It is read from `begin` in a new epoch.
     fn begin_anew(&mut self, partition: &TopicPartition, begin: Begin) {
         self.state.epoch += 1;
         let epoch = self.state.epoch;
         let Some(place) = self.state.owned.get_mut(partition) else { return };
-        place.anew(epoch, begin, Instant::now());
+        place.restart(epoch, begin, Instant::now());
         self.state.some_begin = true;
         let partitions = std::slice::from_ref(partition);
         self.state.drop_waiting(partitions);
         let id = self.state.owned.topic_id(&partition.topic).cloned();
         self.state.commits.track(partition.clone(), None, id);
-        self.state.deaths.begin(partition, 0);
-        self.silence.watch(partitions);
+        self.state.crash_loops.begin(partition, 0);
+        self.stalls.watch(partitions);
         let event = SourceEvent::Assigned { epoch, partitions: partitions.to_vec() };
         self.handover.withdraw(partitions, event);
         self.let_flow(partition);
     }
 
-    /// Sends librdkafka where partitions begin anew.
+    /// Seeks partitions to the beginning of their new epochs.
     pub(super) fn begin(&mut self, now: Instant) {
         if !self.state.some_begin {
             return;
@@ -153,11 +153,11 @@ impl Poller {
                     if begin == Begin::Start {
                         self.state.followed.insert(partition.clone(), (now + FOLLOW_MAX, at));
                     }
-                    // The group's offset follows at once, also when nothing comes of it for long.
+                    // Commit the new position at once, even if no message comes for long.
                     self.state.commits.want([(partition, at)]);
                 }
                 Err(error) => {
-                    tracing::debug!(%partition, %error, "not sent to where it begins; trying again");
+                    tracing::debug!(%partition, %error, "seeking failed; trying again");
                     if let Some(place) = self.state.owned.get_mut(&partition) {
                         place.begin_later(Instant::now() + BEGIN_AGAIN);
                     }
@@ -167,13 +167,13 @@ impl Poller {
         self.state.some_begin = self.state.owned.places_mut().any(|place| place.is_to_begin());
     }
 
-    /// Whether librdkafka has followed to topics that were made anew.
+    /// Checks that librdkafka delivers from recreated topics.
     ///
     /// # Errors
-    /// It has not; a new consumer does, and knows from the group where to begin.
+    /// It does not. A new consumer does, and knows its start from the group's offsets.
     pub(super) fn follow_up(&mut self, now: Instant) -> Result<(), String> {
-        // It has its time from when messages can come: not while nobody takes any, or no broker is there.
-        let can_come = !self.state.paused && self.state.revoking.is_none() && !self.trouble.is_cut_off();
+        // Only time in which messages can come counts: the pipeline has room, and a broker is reachable.
+        let can_come = !self.state.paused && self.state.revoking.is_none() && !self.consumer_health.is_cut_off();
         let waits = |partition: &TopicPartition| !can_come || !self.state.flows(partition);
         let later: Vec<_> = self.state.followed.keys().filter(|partition| waits(partition)).cloned().collect();
         for partition in later {
@@ -189,8 +189,8 @@ impl Poller {
         let end = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK_TIMEOUT);
         if end.is_ok_and(|(_, end)| end > at) {
             return Err(format!(
-                "the Kafka client does not follow to the topic of {partition} that was made anew; restart the process, which \
-                 reads it from its beginning"
+                "the Kafka client does not follow to the topic of {partition} that was recreated; restart the process, which \
+                reads it from its beginning"
             ));
         }
         self.state.followed.insert(partition, (now + FOLLOW_MAX, at));
@@ -200,7 +200,7 @@ impl Poller {
     fn seek(&self, partition: &TopicPartition, begin: Begin) -> Result<i64, KafkaError> {
         let at = match begin {
             Begin::At(at) => at,
-            // Not `Offset::Beginning`: librdkafka would take what it remembers, of the topic before.
+            // Not `Offset::Beginning`: librdkafka would use the remembered beginning of the old topic.
             Begin::Start => self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK_TIMEOUT)?.0,
         };
         let list = kafka_client::list(&[OffsetEntry::new(partition.clone(), Offset::Offset(at))]);
@@ -211,7 +211,7 @@ impl Poller {
         }
     }
 
-    /// librdkafka's place in a partition, as it was a moment ago; `fetched` where nothing is on its way from there.
+    /// librdkafka's recent position in a partition; `fetched` is set if no fetched message is pending.
     pub(super) fn look(&mut self, partition: &TopicPartition, fetched: Option<Fetched>, log_begin: i64, now: Instant) {
         let Some(place) = self.state.owned.get_mut(partition) else { return };
         let Some(fetched) = fetched.filter(|fetched| fetched.at >= 0 && !place.is_to_begin()) else {
@@ -229,7 +229,7 @@ impl Poller {
         let settled = commits.settled_to(partition);
         let reach = match (owned.get(partition), settled) {
             (_, None) if is_first => Some(to),
-            // Everything that came may have been committed long ago.
+            // All delivered messages may already be committed.
             (Some(place), Some(settled)) => Some(place.reach(settled)),
             _ => None,
         };
