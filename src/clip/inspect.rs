@@ -101,7 +101,7 @@ pub fn inspect(entry: &ModelEntry, settings: &ClipSettings, precision: Precision
         text: tower(&files, &facts, Modality::Text),
         parameters: facts.image.parameters() + facts.text.parameters(),
         size_bytes: facts.size_bytes,
-        context_length: files.context_length,
+        context_length: files.text_input.context_length,
         preprocessing: preprocess.map(|p| p.canonical()),
         golden: files.golden.is_some(),
         precisions: files.precisions,

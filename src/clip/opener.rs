@@ -138,17 +138,17 @@ impl Opener {
         first: Option<&Active>,
         tokenizer: &mut Option<Arc<Tokenizer>>,
     ) -> Result<(Tried<TextTower>, usize), ClipError> {
-        let context_length = self.files.context_length;
+        let input = self.files.text_input;
         let mut dimension = 0;
         let tried = self.providers.open(
             self.source(Modality::Text),
             device,
             first,
-            |session| Ok(text_profiles(&graph::text_signature(session)?, context_length, self.settings())),
+            |session| Ok(text_profiles(&graph::text_signature(session)?, input.context_length, self.settings())),
             |session, provider| {
                 let signature = graph::text_signature(&session)?;
-                let shapes = TextShapes::new(provider, self.settings(), context_length);
-                TextTower::new(session, signature, context_length, self.files.padding_id, shapes)
+                let shapes = TextShapes::new(provider, self.settings(), input.context_length);
+                TextTower::new(session, signature, input, shapes)
             },
             |tower, provider| {
                 let tokenizer = match tokenizer {

@@ -20,7 +20,7 @@ pub(crate) mod test_graph;
 
 pub(crate) use combined::tower_of;
 pub(crate) use consistency::{Known, check_vocabulary};
-pub(crate) use directory::{ModelFiles, find};
+pub(crate) use directory::{ModelFiles, Pooling, TextInput, find};
 pub use error::ModelError;
 pub(crate) use facts::ModelFacts;
 pub(crate) use golden::{Compared, Golden, GoldenImage};

@@ -8,18 +8,20 @@ use crate::clip::ClipError;
 use crate::clip::graph::{Axis, Integer, TextSignature, one_line};
 use crate::clip::providers::{OnSession, TextShapes};
 use crate::domain::{ClipReason, Embedding, Fault, Modality};
+use crate::model::{Pooling, TextInput};
 
 /// Token ids in, vectors out.
 ///
 /// CLIP's text is causal and its vector is that of the end of the text, so padding behind it changes nothing, and a
-/// batch is run at the length of its longest text. Where the graph's length is fixed, or texts are pooled otherwise
-/// (SigLIP: both directions, last position), every text runs at the whole context length.
+/// batch is run at the length of its longest text. Where the graph's length is fixed, or padding is a part of the input
+/// ([`Pooling::Padded`]), every text runs at the whole context length.
 pub(crate) struct TextTower {
     session: Session,
     signature: TextSignature,
     outputs: RunOptions<HasSelectedOutputs>,
     /// Most tokens of a text, start and end of text included.
     context_length: usize,
+    pooling: Pooling,
     shapes: TextShapes,
     /// Whether a batch is run at its longest text's length, not at the whole context length.
     at_real_length: bool,
@@ -46,10 +48,10 @@ impl TextTower {
     pub(crate) fn new(
         session: Session,
         signature: TextSignature,
-        context_length: usize,
-        padding_id: i64,
+        input: TextInput,
         shapes: TextShapes,
     ) -> Result<Self, ClipError> {
+        let TextInput { context_length, padding_id, pooling } = input;
         let context_length = signature.sequence.fixed().map_or(context_length, |s| s.min(context_length));
         let outputs = only(&signature.output)?;
         let ids = Integers::new(signature.ids.1, padding_id);
@@ -59,6 +61,7 @@ impl TextTower {
             signature,
             outputs,
             context_length,
+            pooling,
             shapes,
             at_real_length: false,
             ids,
@@ -81,7 +84,7 @@ impl TextTower {
     }
 
     /// Runs the probes (two or more different texts), up to `batch_max` together at the whole context length and each
-    /// alone at its real length. From now on batches run at real length if the vectors are equal within `tolerance`, else at the whole
+    /// alone at its real length, unless padding is known to be a part of the input. From now on batches run at real length if the vectors are equal within `tolerance`, else at the whole
     /// length. Returns the padded vectors.
     pub(crate) fn prove_real_length(
         &mut self,
@@ -91,7 +94,7 @@ impl TextTower {
     ) -> Result<Vec<Embedding>, ClipError> {
         self.at_real_length = false;
         let padded: Vec<Embedding> = self.run_in_batches(probes, batch_max)?.into_iter().collect::<Result<_, _>>()?;
-        if self.signature.sequence != Axis::Free {
+        if self.signature.sequence != Axis::Free || self.pooling == Pooling::Padded {
             return Ok(padded);
         }
         let allowed = match tolerance {

@@ -19,27 +19,19 @@
 mod candidates;
 mod files;
 mod preprocess;
+mod text;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use files::{json_of, sha256, text_of};
 pub(crate) use preprocess::PreprocessFile;
+pub(crate) use text::{Pooling, TextInput};
 
 use self::candidates::Candidate;
 use self::files::listing;
 use super::ModelError;
 use super::layouts::{CONFIG, GOLDEN, LAYOUTS, MANIFEST, OPEN_CLIP_HUB};
 use crate::domain::{ModelId, ModelReason, Precision, registry};
-use crate::redact;
-
-/// CLIP's own, for layouts that do not say.
-const CONTEXT_LENGTH: usize = 77;
-
-/// What fills a row of ids behind its text: OpenCLIP's own (`tokenize` in `open_clip/tokenizer.py`).
-const PADDING_ID: i64 = 0;
-
-/// Longer contexts than any CLIP has; keeps a wrong number from asking for gigabytes.
-const CONTEXT_LENGTH_MAX: usize = 8192;
 
 /// Where the files of one model are. All exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,9 +45,7 @@ pub(crate) struct ModelFiles {
     pub(crate) precisions: Vec<Precision>,
     /// None: the layout has none, and CLIP's own vocabulary is meant.
     pub(crate) tokenizer: Option<PathBuf>,
-    pub(crate) context_length: usize,
-    /// What fills a row of ids behind its text.
-    pub(crate) padding_id: i64,
+    pub(crate) text_input: TextInput,
     /// What the model was made with, in OpenCLIP's or Hugging Face's words.
     pub(crate) config: Option<PathBuf>,
     /// None: the layout has none, and the checkpoint's own is meant.
@@ -131,10 +121,7 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
         return Err(ModelError::new(ModelReason::PrecisionMissing, message));
     };
     let configs = [directory.join(CONFIG), candidate.text_folder.join(CONFIG), directory.join(OPEN_CLIP_HUB)];
-    let mut context_length = None;
-    for config in configs.iter().filter(|c| c.is_file()) {
-        context_length = context_length.or(context_length_of(config)?);
-    }
+    let text_input = TextInput::read(configs.iter().map(PathBuf::as_path).filter(|c| c.is_file()))?;
     let config = configs.into_iter().find(|c| c.is_file());
     let own = |name: &str| Some(directory.join(name)).filter(|file| file.is_file());
     Ok(ModelFiles {
@@ -144,40 +131,12 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
         precision,
         precisions,
         tokenizer: candidate.tokenizer.clone(),
-        context_length: context_length.unwrap_or(CONTEXT_LENGTH),
-        padding_id: PADDING_ID,
+        text_input,
         config,
         preprocess: candidate.preprocess.as_deref().map(PreprocessFile::read).transpose()?,
         golden: own(GOLDEN),
         manifest: own(MANIFEST),
     })
-}
-
-/// OpenCLIP's `text_cfg.context_length`, or Hugging Face's `max_position_embeddings`.
-fn context_length_of(file: &Path) -> Result<Option<usize>, ModelError> {
-    let config = json_of(file)?;
-    let places = [
-        "/text_cfg/context_length",
-        "/model_cfg/text_cfg/context_length",
-        "/text_config/max_position_embeddings",
-        "/max_position_embeddings",
-    ];
-    let Some((place, length)) = places.iter().find_map(|place| Some((place, config.pointer(place)?))) else {
-        return Ok(None);
-    };
-    match length.as_u64().and_then(|length| usize::try_from(length).ok()) {
-        Some(length) if (2..=CONTEXT_LENGTH_MAX).contains(&length) => Ok(Some(length)),
-        _ => {
-            let message = format!(
-                "{} has {} {}, expected 2 to {CONTEXT_LENGTH_MAX}",
-                file.display(),
-                place.trim_start_matches('/').replace('/', "."),
-                redact::cut(&length.to_string(), 40),
-            );
-            Err(ModelError::new(ModelReason::Unusable, message)
-                .hint("take the file from the same export as the graphs"))
-        }
-    }
 }
 
 #[cfg(test)]

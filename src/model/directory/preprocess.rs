@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `preprocess_cfg.json` | OpenCLIP's `get_model_preprocess_cfg`: Immich, and our own exports |
 //! | `open_clip_config.json` | OpenCLIP's `push_to_hf_hub`, with `preprocess_cfg` in it; the size is the model's where it is left out |
-//! | `preprocessor_config.json` | Hugging Face's `CLIPImageProcessor` |
+//! | `preprocessor_config.json` | Hugging Face's `CLIPImageProcessor` and `SiglipImageProcessor` |
 
 use std::path::{Path, PathBuf};
 
@@ -60,15 +60,15 @@ fn hub_form(found: &Value) -> Result<Value, Finding> {
     Ok(preprocess.into())
 }
 
-/// A `CLIPImageProcessor`'s configuration in OpenCLIP's words. Only what means the same is translated: resize (shortest
-/// side, bicubic), centre crop, 1/255, mean and standard deviation.
+/// The configuration of a `CLIPImageProcessor` or `SiglipImageProcessor` in OpenCLIP's words. Only what means the same is translated:
+/// resize (the shortest side, then a centre crop; or both sides), 1/255, mean and standard deviation.
 fn open_clip_form(found: &Value) -> Result<Value, Finding> {
     let hint = "use a model whose CLIPImageProcessor does what CLIP's does";
     processor_form(found).map_err(|problem| Finding::new(problem).hint(hint))
 }
 
 fn processor_form(found: &Value) -> Result<Value, String> {
-    for step in ["do_resize", "do_center_crop", "do_rescale", "do_normalize"] {
+    for step in ["do_resize", "do_rescale", "do_normalize"] {
         if found.get(step).is_some_and(|v| *v != json!(true)) {
             return Err(format!("{step} is {}, expected true", quoted(&found[step])));
         }
@@ -84,32 +84,51 @@ fn processor_form(found: &Value) -> Result<Value, String> {
         Some((_, Some(2))) => "bilinear",
         Some((other, _)) => return Err(format!("resample is {}, expected 3 (bicubic) or 2 (bilinear)", quoted(other))),
     };
-    let side = |value: &Value| value.as_u64().or_else(|| value.get("shortest_edge")?.as_u64());
-    let pair = |value: &Value| Some((value.get("height")?.as_u64()?, value.get("width")?.as_u64()?));
-    // Without a crop size of its own, CLIPImageProcessor crops to what it resized to.
-    let crop = if found["crop_size"].is_null() { &found["size"] } else { &found["crop_size"] };
-    let (height, width) = pair(crop)
-        .or(side(crop).map(|s| (s, s)))
-        .ok_or_else(|| format!("crop_size is {}, expected pixels", quoted(crop)))?;
-    match side(&found["size"]) {
-        // OpenCLIP resizes the shortest side to the size that it crops.
-        Some(side) if side == height && side == width => {}
-        _ => {
-            return Err(format!(
-                "size is {}, expected a shortest_edge of {height}, equal to crop_size ({height}x{width})",
-                quoted(&found["size"])
-            ));
-        }
-    }
+    let (resize_mode, [height, width]) = resize(found)?;
     Ok(json!({
         "size": [height, width],
         "mode": "RGB",
         "mean": found["image_mean"],
         "std": found["image_std"],
         "interpolation": interpolation,
-        "resize_mode": "shortest",
+        "resize_mode": resize_mode,
         "fill_color": 0,
     }))
+}
+
+/// OpenCLIP's `resize_mode`, and `[height, width]`.
+fn resize(found: &Value) -> Result<(&'static str, [u64; 2]), String> {
+    let side = |value: &Value| value.as_u64().or_else(|| value.get("shortest_edge")?.as_u64());
+    let pair = |value: &Value| Some([value.get("height")?.as_u64()?, value.get("width")?.as_u64()?]);
+    let (size, crop) = (&found["size"], &found["crop_size"]);
+    // Each side is resized for itself. What is then cropped to the same sides stays as it is.
+    if let Some(sides) = pair(size) {
+        return match pair(crop).or(side(crop).map(|side| [side; 2])) {
+            Some(cropped) if cropped != sides && found["do_center_crop"] == json!(true) => {
+                Err(format!("crop_size is {}, expected that of size ({}x{})", quoted(crop), sides[0], sides[1]))
+            }
+            _ => Ok(("squash", sides)),
+        };
+    }
+    if found.get("do_center_crop").is_some_and(|v| *v != json!(true)) {
+        return Err(format!(
+            "do_center_crop is {}, expected true, or a size of height and width",
+            quoted(&found["do_center_crop"])
+        ));
+    }
+    // Without a crop size of its own, CLIPImageProcessor crops to what it resized to.
+    let crop = if crop.is_null() { size } else { crop };
+    let [height, width] = pair(crop)
+        .or(side(crop).map(|side| [side; 2]))
+        .ok_or_else(|| format!("crop_size is {}, expected pixels", quoted(crop)))?;
+    match side(size) {
+        // OpenCLIP resizes the shortest side to the size that it crops.
+        Some(side) if side == height && side == width => Ok(("shortest", [height, width])),
+        _ => Err(format!(
+            "size is {}, expected a shortest_edge of {height}, equal to crop_size ({height}x{width})",
+            quoted(size)
+        )),
+    }
 }
 
 fn quoted(value: &Value) -> String {
@@ -143,12 +162,29 @@ mod tests {
             ("rescale_factor", json!(1.0)),
             ("resample", json!(1)),
             ("size", json!({"shortest_edge": 256})),
-            ("size", json!({"height": 224, "width": 224})),
+            ("size", json!({"height": 256, "width": 256})),
             ("crop_size", json!("large")),
         ] {
             let problem = with(key, value).unwrap_err().message;
             assert!(problem.contains("expected"), "{problem}");
         }
+    }
+
+    // google/siglip-base-patch16-224
+    #[test]
+    fn both_sides_may_be_resized_without_a_crop() {
+        let mut siglip = hugging_face();
+        for key in ["do_center_crop", "crop_size"] {
+            siglip.as_object_mut().unwrap().remove(key);
+        }
+        siglip["size"] = json!({"height": 256, "width": 224});
+        let translated = open_clip_form(&siglip).unwrap();
+        assert_eq!((&translated["resize_mode"], &translated["size"]), (&json!("squash"), &json!([256, 224])));
+        siglip["do_center_crop"] = json!(false);
+        assert_eq!(open_clip_form(&siglip).unwrap()["resize_mode"], "squash");
+        siglip["crop_size"] = json!({"height": 256, "width": 224});
+        siglip["do_center_crop"] = json!(true);
+        assert_eq!(open_clip_form(&siglip).unwrap()["resize_mode"], "squash");
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn immich_files_are_found() {
         ("config.json", r#"{"text_cfg": {"context_length": 64}}"#),
     ]);
     let files = find(root.path(), Precision::Fp32).unwrap();
-    assert_eq!((files.layout, files.context_length), ("Immich", 64));
+    assert_eq!((files.layout, files.text_input.context_length), ("Immich", 64));
     assert_eq!(files.text_graph, root.path().join("textual/model.onnx"));
     assert_eq!(files.preprocess.unwrap().json, r#"{"size": [96, 96]}"#);
     assert_eq!((files.golden, files.manifest), (None, None));
@@ -61,7 +61,7 @@ fn a_pair_is_found_and_its_preprocessing_translated() {
         ("clip-ViT-B-32-text/config.json", r#"{"max_position_embeddings": 32}"#),
     ]);
     let files = find(root.path(), Precision::Fp32).unwrap();
-    assert_eq!((files.layout, files.context_length), ("FastEmbed pair", 32));
+    assert_eq!((files.layout, files.text_input.context_length), ("FastEmbed pair", 32));
     let preprocess: Value = serde_json::from_str(&files.preprocess.unwrap().json).unwrap();
     assert_eq!(preprocess["size"], json!([224, 224]));
     assert_eq!(preprocess["resize_mode"], "shortest");
@@ -106,7 +106,7 @@ fn flat_layouts_differ_by_the_name_of_the_text_tower() {
     let root =
         directory(&[("visual.onnx", ""), ("text.onnx", ""), ("open_clip_config.json", config), ("tokenizer.json", "")]);
     let files = find(root.path(), Precision::Fp32).unwrap();
-    assert_eq!((files.layout, files.context_length), ("open_clip_inference", 64));
+    assert_eq!((files.layout, files.text_input.context_length), ("open_clip_inference", 64));
     let preprocess: Value = serde_json::from_str(&files.preprocess.unwrap().json).unwrap();
     assert_eq!((&preprocess["size"], &preprocess["resize_mode"]), (&json!(256), &json!("squash")));
 
