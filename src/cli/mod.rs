@@ -14,6 +14,7 @@ mod produce;
 mod run;
 mod search;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -145,7 +146,10 @@ fn stop_on_signals(drain: Option<Duration>) -> Result<Shutdown, CliError> {
 pub fn main() -> ExitCode {
     exit::install_panic_hook();
     let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+        Ok(mut cli) => {
+            cli.global.set = assignments(std::env::args_os().skip(1));
+            cli
+        }
         Err(error) => {
             // The reader of `--help | head` may close the pipe early.
             let _ = error.print();
@@ -159,6 +163,20 @@ pub fn main() -> ExitCode {
             error.code.into()
         }
     }
+}
+
+/// The values of every `--set`. clap keeps only those behind the verb, where there are some before it, too.
+fn assignments(arguments: impl Iterator<Item = OsString>) -> Vec<String> {
+    let mut arguments = arguments.take_while(|argument| argument != "--").map(|a| a.to_string_lossy().into_owned());
+    let mut all = Vec::new();
+    while let Some(argument) = arguments.next() {
+        match argument.strip_prefix("--set") {
+            Some("") => all.extend(arguments.next()),
+            Some(value) => all.extend(value.strip_prefix('=').map(str::to_owned)),
+            None => {}
+        }
+    }
+    all
 }
 
 fn dispatch(Cli { global, verb }: Cli) -> Result<(), CliError> {
@@ -191,6 +209,12 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn keys_are_set_before_and_behind_the_verb() {
+        let line = ["--set", "a.b=1", "models", "--set=c.d=--set", "list", "--set", "e.f=", "--", "--set", "g.h=2"];
+        assert_eq!(assignments(line.into_iter().map(OsString::from)), ["a.b=1", "c.d=--set", "e.f="]);
+    }
 
     #[test]
     fn arguments_are_consistent_and_every_verb_has_an_example() {

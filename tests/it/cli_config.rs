@@ -18,6 +18,14 @@ fn run(mut command: Command) -> Output {
 }
 
 #[test]
+fn keys_are_set_before_and_behind_the_verb() {
+    let arguments = ["--set", "store.timeout_ms=5", "config", "show", "--json", "--set", "clip.sessions=2"];
+    let shown = run(clipstream(&arguments));
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("timeout_ms") && shown.matches("--set").count() == 2, "{shown}");
+}
+
+#[test]
 fn a_broken_configuration_is_reported_whole() {
     let folder = tempfile::tempdir().unwrap();
     let file = "\
