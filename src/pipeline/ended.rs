@@ -177,7 +177,7 @@ impl<H: Handler> Dispatcher<H> {
             tracing::warn!(%position, %stage, class = %fault.class, reason = fault.reason.as_str(), "dead letter: {fault}");
         }
         if let Outcome::RetryScheduled(Failure { stage, fault }) = outcome {
-            tracing::debug!(%position, %stage, reason = fault.reason.as_str(), "put off: {fault}");
+            tracing::debug!(%position, %stage, reason = fault.reason.as_str(), "retry scheduled: {fault}");
         }
         self.progress.settle(matches!(outcome, Outcome::DeadLettered(_)));
         self.metrics.settled(outcome);
