@@ -18,6 +18,8 @@ use crate::shared::{Runtime, StandIn};
 
 /// A worker that could not start is replaced after this.
 const RESTART_PAUSE: Duration = Duration::from_millis(1000);
+/// How long what a worker started may be there after it.
+const OUTLIVED_MAX: Duration = Duration::from_secs(20);
 /// Exit code of a worker that lacks a dependency, at its start or for its last commit.
 const UNAVAILABLE: i32 = 3;
 /// Exit code of a worker whose model does not work any more.
@@ -72,6 +74,7 @@ struct Worker {
     address: Arc<OnceLock<String>>,
     reader: Option<std::thread::JoinHandle<Words>>,
     started: SystemTime,
+    ended: Option<Instant>,
     /// It has begun to consume.
     served: Arc<AtomicBool>,
     paused: bool,
@@ -119,9 +122,24 @@ impl Pool {
             match state.running[at].child.try_wait()? {
                 None => at += 1,
                 Some(status) => {
-                    let mut worker = state.running.remove(at);
                     // Its output ends with it, and has its reason.
-                    let words = worker.reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+                    let worker = &mut state.running[at];
+                    let ended = *worker.ended.get_or_insert_with(Instant::now);
+                    let is_read = worker.reader.as_ref().is_none_or(std::thread::JoinHandle::is_finished);
+                    if !is_read && ended.elapsed() < OUTLIVED_MAX {
+                        at += 1;
+                        continue;
+                    }
+                    let mut worker = state.running.remove(at);
+                    let words = if is_read {
+                        worker.reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default()
+                    } else {
+                        let (number, bound) = (worker.number, OUTLIVED_MAX.as_secs());
+                        self.journal.violation(format!(
+                            "a process that worker {number} started was still there {bound} s after its end ({status})"
+                        ));
+                        Words::default()
+                    };
                     self.judge(&worker, status, &words, &mut state);
                 }
             }
@@ -232,7 +250,7 @@ impl Pool {
             words
         }));
         let (paused, sent, lost) = (false, None, false);
-        Ok(Worker { number, child, clock, runtime, lost, address, reader, started, served, paused, sent })
+        Ok(Worker { number, child, clock, runtime, lost, address, reader, started, ended: None, served, paused, sent })
     }
 
     /// Where it runs, and leaves its core file. Its own: the file may have no other name.

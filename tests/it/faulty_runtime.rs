@@ -61,6 +61,11 @@ impl FaultyRuntime {
         std::fs::rename(whole, path).unwrap();
     }
 
+    /// Whether the fault has befallen somebody.
+    pub fn was_hit(&self, fault: &str) -> bool {
+        self.file(&format!("{fault}.hit")).exists()
+    }
+
     pub fn end(&self, fault: &str) {
         std::fs::remove_file(self.file(fault)).unwrap();
     }

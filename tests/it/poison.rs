@@ -1,6 +1,8 @@
 //! Messages that end the process that works on them, again and again; and processes that end again and again for other reasons.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use clipstream::tokenize::{Tokenizer, open_clip};
 use rdkafka::message::{Headers, Message as _, OwnedMessage};
@@ -75,6 +77,28 @@ fn count(log: &[Value], message: &str) -> usize {
 fn header(letter: &OwnedMessage, name: &str) -> String {
     let header = letter.headers().expect("headers").iter().find(|header| header.key == name);
     String::from_utf8(header.and_then(|header| header.value).expect("it has a value").to_vec()).unwrap()
+}
+
+/// A worker that was killed leaves no process behind that nobody would ever end.
+#[test]
+fn a_trial_whose_model_hangs_ends_with_its_worker() {
+    let Some(runtime) = FaultyRuntime::build("trial-orphan") else { return };
+    runtime.begin("hang");
+    let mut command = clipstream("run");
+    set(&mut command, &[("clip.models", "demo-emoji/v1=demo/model"), ("kafka.topics", "t")]);
+    command.arg("--trial").stdin(Stdio::piped());
+    let mut trial = runtime.under(command).spawn().unwrap();
+    let wait_for = |what: &str, is: &mut dyn FnMut() -> bool| {
+        let begun = Instant::now();
+        while !is() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for("a tower runs", &mut || runtime.was_hit("hang"));
+    drop(trial.stdin.take());
+    let mut has_ended = || trial.try_wait().unwrap().is_some();
+    wait_for("the trial ends", &mut has_ended);
 }
 
 async fn becomes_a_letter(how: &str, told: &str, code: Option<i32>) {

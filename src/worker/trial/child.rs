@@ -27,6 +27,9 @@ const END_MAX: Duration = Duration::from_secs(2);
 /// What would also keep a worker from starting; and a line that is no message.
 pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     die_first();
+    let no_thread = |e: std::io::Error| WorkerError::Broken(format!("no thread: {e}"));
+    // From here on it ends with its worker, also while a model's trial run hangs.
+    let mut lines = lines().map_err(no_thread)?;
     let metrics = Arc::new(Metrics::default());
     let models = load_models(settings, &metrics).await?;
     if models.is_empty() {
@@ -37,13 +40,11 @@ pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     let (reader, pictures) = (reader(settings, settings.kafka.keys.clone()), picture_pool(settings)?);
     let trial = Arc::new(Trial::new(reader, models, media, budget, pictures));
     require_room(settings)?;
-    let no_thread = |e: std::io::Error| WorkerError::Broken(format!("no thread: {e}"));
     let reserved = {
         let trial = trial.clone();
         move || trial.bytes_held()
     };
     let watch = Watch::start(reserved, |why| say(&Answer::Broken { why })).map_err(no_thread)?;
-    let mut lines = lines().map_err(no_thread)?;
     say(&Answer::Ready);
     while let Some(line) = lines.recv().await {
         let message = message_of(&line).map_err(|why| WorkerError::Broken(format!("no message to try: {why}")))?;
