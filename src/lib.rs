@@ -1,16 +1,16 @@
-//! clipstream: image-URL and text messages from Kafka, embedded with an ONNX CLIP model, upserted to Qdrant.
+//! clipstream: reads image URLs and texts from Kafka, embeds them with an ONNX CLIP model, and upserts points to Qdrant.
 //!
-//! The code stands on floors; a file uses its own folder and lower floors only (`docs/ARCHITECTURE.md`):
+//! The code is layered in floors; a file uses only its own folder and lower floors (`docs/ARCHITECTURE.md`):
 //!
 //! | floor | modules |
 //! |---|---|
 //! | 0 | [`domain`]: pure values |
-//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`exhaustion`], [`encoding`]: tools everyone may use |
-//! | 2 | [`picture`], [`tokenize`], [`model`]: trades that know no runtime |
+//! | 1 | [`config`], [`telemetry`], [`retry`], [`redact`], [`shutdown`], [`budget`], [`adaptive`], [`kafka_client`], [`tls`], [`exhaustion`], [`encoding`]: shared tools |
+//! | 2 | [`picture`], [`tokenize`], [`model`]: libraries without a model runtime |
 //! | 3 | [`source`], [`format`](mod@format), [`media`], [`clip`], [`store`], [`dead_letter`], [`hub`]: ports and their adapters |
 //! | 4 | [`pipeline`]: from a message to a point, stage by stage |
 //! | 5 | [`worker`], [`api`]: services that assemble ports and pipeline |
-//! | 6 | [`demo`], [`mod@bench`]: whole jobs made of those services |
+//! | 6 | [`demo`], [`mod@bench`]: programs built from these services |
 //! | 7 | [`cli`]: verbs, arguments, exit codes |
 
 pub mod adaptive;

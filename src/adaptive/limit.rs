@@ -1,3 +1,5 @@
+//! The adaptive limit.
+
 use std::time::Instant;
 
 /// Additive increase, multiplicative decrease, as in TCP congestion avoidance (RFC 5681 §3.1): one more per round of

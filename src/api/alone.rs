@@ -1,3 +1,5 @@
+//! The rate of a model without the pipeline.
+
 use std::path::PathBuf;
 
 use super::{EmbedError, Embedder};

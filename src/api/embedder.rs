@@ -1,3 +1,5 @@
+//! Embeds pictures and texts.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

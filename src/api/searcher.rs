@@ -1,3 +1,5 @@
+//! Searches a store by text or picture.
+
 use std::sync::Arc;
 
 use serde_json::Value;

@@ -1,3 +1,5 @@
+//! The catalog that benchmarks read.
+
 use std::path::Path;
 
 use serde_json::Value;

@@ -1,3 +1,5 @@
+//! Benchmark: a model through its queue against ONNX Runtime alone.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

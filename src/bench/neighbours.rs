@@ -1,3 +1,5 @@
+//! Benchmark: good messages among those of failing hosts.
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Benchmark: the pipeline against the model alone, and a replay.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

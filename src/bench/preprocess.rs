@@ -1,3 +1,5 @@
+//! Benchmark: preprocessing, with Pillow and torchvision beside it.
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;

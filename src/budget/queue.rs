@@ -1,3 +1,5 @@
+//! The queue of a budget.
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 

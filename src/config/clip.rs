@@ -1,3 +1,5 @@
+//! Settings of `[clip]`.
+
 use std::path::PathBuf;
 
 use super::demo_model;

@@ -1,3 +1,5 @@
+//! Settings of `[dead_letter]`.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Settings of `[hub]`.
+
 use super::http_url;
 use super::layers::is_hugging_faces;
 use super::reader::{Reader, Review};

@@ -1,3 +1,5 @@
+//! Settings of `[kafka]`.
+
 use std::collections::BTreeMap;
 
 use super::OauthSettings;

@@ -1,3 +1,5 @@
+//! Settings of `[kafka.oauth]`.
+
 use serde_json::{Value, json};
 use url::{Host, Url};
 

@@ -1,3 +1,5 @@
+//! Settings of `[media]`.
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;

@@ -1,3 +1,5 @@
+//! Settings of `[pipeline]`.
+
 use super::KafkaSettings;
 use super::reader::{Reader, Review};
 use super::text::Expected;

@@ -1,3 +1,5 @@
+//! Settings of `media.s3_buckets`.
+
 use super::text::{Expected, Text};
 
 /// An entry of `media.s3_buckets`: what messages may name with `s3://`.

@@ -1,3 +1,5 @@
+//! Settings of `[store]`.
+
 use std::path::PathBuf;
 
 use super::http_url;

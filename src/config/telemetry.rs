@@ -1,3 +1,5 @@
+//! Settings of `[telemetry]`.
+
 use std::net::SocketAddr;
 
 use tracing_subscriber::EnvFilter;

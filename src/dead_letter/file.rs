@@ -1,3 +1,5 @@
+//! Dead letters in a JSON Lines file or on standard error.
+
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

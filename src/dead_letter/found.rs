@@ -1,3 +1,5 @@
+//! Results of reading dead letters.
+
 use super::StoredLetter;
 use crate::domain::Position;
 

@@ -1,3 +1,5 @@
+//! Headers of a dead letter.
+
 use std::fmt;
 
 use base64::Engine;

@@ -135,7 +135,7 @@ async fn a_file_is_read_by_its_lines() {
 
     std::fs::write(&path, "\n{\"id\": \"a\"}\n").expect("the file is written");
     let error = all(from_file(&path, Start::new())).await.unwrap_err();
-    assert!(error.contains("line 2: no dead letter") && error.contains("dead.jsonl"), "{error}");
+    assert!(error.contains("line 2: not a dead letter") && error.contains("dead.jsonl"), "{error}");
     let error = all(from_file(Path::new("/no/such/dead.jsonl"), Start::new())).await.unwrap_err();
     assert!(error.contains("/no/such/dead.jsonl"), "{error}");
 }
@@ -179,5 +179,5 @@ async fn a_torn_line_is_passed_over_and_a_letter_behind_it_on_the_same_line_is_r
         last = Some(found);
     }
     let error = last.and_then(Result::err).expect("not one letter is in it").to_string();
-    assert!(error.contains("line 1: no dead letter") && error.contains("id,caption"), "{error}");
+    assert!(error.contains("line 1: not a dead letter") && error.contains("id,caption"), "{error}");
 }

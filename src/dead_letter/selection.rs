@@ -1,3 +1,5 @@
+//! Conditions that select dead letters.
+
 use chrono::{DateTime, Utc};
 
 use super::StoredLetter;

@@ -1,3 +1,5 @@
+//! A dead letter as read back.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

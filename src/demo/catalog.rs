@@ -1,3 +1,5 @@
+//! The demo's catalog.
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;

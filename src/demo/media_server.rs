@@ -1,3 +1,5 @@
+//! The demo's picture server.
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! The header `Retry-After`.
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};

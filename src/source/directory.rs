@@ -1,3 +1,5 @@
+//! Source: the pictures below a directory.
+
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! Source: JSON Lines from a file or a pipe.
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

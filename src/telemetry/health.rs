@@ -1,3 +1,5 @@
+//! Readiness, liveness and the logging of outages.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

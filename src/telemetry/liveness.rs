@@ -1,3 +1,5 @@
+//! Heartbeats of threads and tasks, and the detection of those that hang.
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

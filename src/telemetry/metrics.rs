@@ -1,3 +1,5 @@
+//! All metrics of the process.
+
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;

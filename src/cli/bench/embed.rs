@@ -1,3 +1,5 @@
+//! `clipstream bench embed`.
+
 use std::path::PathBuf;
 
 use comfy_table::Table;

@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::context::Context;
 use super::note::Note;
-use super::{startup_probe, starts};
+use super::{starts, startup_probe};
 use crate::config::{KafkaSettings, RetryTopic};
 use crate::domain::{SourceReason, TopicPartition};
 use crate::kafka_client::{self, OffsetEntry};

@@ -1,3 +1,5 @@
+//! Wanted, pending and committed offsets.
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,3 +1,5 @@
+//! The consumer's readiness, derived from librdkafka's errors.
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

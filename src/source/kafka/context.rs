@@ -1,3 +1,5 @@
+//! Callbacks of librdkafka, recorded as events for the polling thread.
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -155,7 +155,7 @@ impl Standing {
                     self.phase = self.decide(partition, offset, care);
                 }
                 Phase::Careful(careful) if offset >= careful.end => {
-                    tracing::info!(%partition, offset, "the partition is past the messages that may have been in flight, and continues normally");
+                    tracing::info!(%partition, offset, "past the messages that may have been in flight: the partition continues normally");
                     self.phase = Phase::Free;
                 }
                 Phase::Careful(careful) => {

@@ -1,3 +1,5 @@
+//! Delays of messages in retry topics.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

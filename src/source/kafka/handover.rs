@@ -1,3 +1,5 @@
+//! The bounded queue between the consumer's thread and the pipeline.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,3 +1,5 @@
+//! Detection of topics that were recreated under librdkafka.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! The metadata stored with committed offsets.
+
 use std::sync::Arc;
 
 use serde_json::{Map, Value};

@@ -1,3 +1,5 @@
+//! The consumer's thread: polls librdkafka and runs all Kafka work that is due.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

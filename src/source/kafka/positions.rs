@@ -1,3 +1,5 @@
+//! Positions in the assigned partitions.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,3 +1,5 @@
+//! The state machine of a revocation: drain, last commit, release.
+
 use std::time::{Duration, Instant};
 
 use rdkafka::topic_partition_list::TopicPartitionList;

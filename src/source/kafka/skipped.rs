@@ -1,3 +1,5 @@
+//! Reports of messages that the broker removed unread.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

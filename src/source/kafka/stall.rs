@@ -1,3 +1,5 @@
+//! Detection of stalled partitions.
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

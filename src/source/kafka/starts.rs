@@ -1,3 +1,5 @@
+//! Start offsets of assigned partitions.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

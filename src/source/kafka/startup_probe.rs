@@ -1,3 +1,5 @@
+//! The wait for brokers and topics before a consumer starts.
+
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 

@@ -364,7 +364,7 @@ async fn a_partition_that_brings_nothing_is_named_until_it_does() {
         health
             .reasons()
             .iter()
-            .any(|(component, why)| *component == Component::Kafka && why.contains("assets[0] brought nothing"))
+            .any(|(component, why)| *component == Component::Kafka && why.contains("assets[0] delivered nothing"))
     };
     seen.read(&mut source, named).await;
     let why = health.reasons().remove(0).1;
