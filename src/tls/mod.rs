@@ -41,8 +41,8 @@ mod tests {
         let error = authority("store.ca_file", &file).unwrap_err().to_string();
         assert!(error.contains("store.ca_file") && error.contains("cannot be read"), "{error}");
         for (content, part) in [
-            ("", "holds no certificate"),
-            ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "holds no certificate"),
+            ("", "contains no certificate"),
+            ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "contains no certificate"),
             ("-----BEGIN CERTIFICATE-----\nAAAA\n", "is not a PEM file"),
         ] {
             std::fs::write(&file, content).unwrap();
