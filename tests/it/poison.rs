@@ -80,25 +80,25 @@ fn header(letter: &OwnedMessage, name: &str) -> String {
 }
 
 /// A worker that was killed leaves no process behind that nobody would ever end.
-#[test]
-fn a_trial_whose_model_hangs_ends_with_its_worker() {
+#[tokio::test]
+async fn a_trial_whose_model_hangs_ends_with_its_worker() {
     let Some(runtime) = FaultyRuntime::build("trial-orphan") else { return };
     runtime.begin("hang");
     let mut command = clipstream("run");
     set(&mut command, &[("clip.models", "demo-emoji/v1=demo/model"), ("kafka.topics", "t")]);
     command.arg("--trial").stdin(Stdio::piped());
     let mut trial = runtime.under(command).spawn().unwrap();
-    let wait_for = |what: &str, is: &mut dyn FnMut() -> bool| {
-        let begun = Instant::now();
-        while !is() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    wait_for("a tower runs", &mut || runtime.was_hit("hang"));
+    wait_for("a tower runs", || runtime.was_hit("hang")).await;
     drop(trial.stdin.take());
-    let mut has_ended = || trial.try_wait().unwrap().is_some();
-    wait_for("the trial ends", &mut has_ended);
+    wait_for("the trial ends", || trial.try_wait().unwrap().is_some()).await;
+}
+
+async fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn becomes_a_letter(how: &str, told: &str, code: Option<i32>) {
