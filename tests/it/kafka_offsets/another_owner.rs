@@ -97,7 +97,7 @@ async fn one_whose_client_does_not_follow_to_the_new_topic_says_so_and_the_next_
     world.produce("new", 20).await;
     other.source.close().await.expect("leaves");
     let end = one.end_of_it().await.to_string();
-    assert!(end.contains(&format!("does not follow to the topic of {}[0] that was made anew", world.topic)), "{end}");
+    assert!(end.contains(&format!("does not follow to the topic of {}[0] that was recreated", world.topic)), "{end}");
     assert_eq!(one.messages.len(), had, "nothing came of it");
     drop(one);
     assert!(world.committed().values().all(|offset| *offset == 0), "{:?}", world.committed());
