@@ -1,9 +1,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::resolver::SystemLookup;
-use super::super::test_server::{Reply, Server, Then, raw, reply};
 use super::*;
 use crate::domain::{Class, MediaReason};
+use crate::media::resolver::SystemLookup;
+use crate::media::test_server::{Reply, Server, Then, raw, reply};
 
 const OK: &str = "HTTP/1.1 200 OK";
 

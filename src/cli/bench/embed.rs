@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use comfy_table::{Table, presets};
 
-use super::super::{CliError, Global};
 use crate::bench::{BenchError, EmbedBench, EmbedReport};
+use crate::cli::{CliError, Global};
 use crate::domain::{ModelId, Precision, registry};
 
 /// A model's towers over batch sizes, threads and precisions, next to ONNX Runtime alone

@@ -2,8 +2,8 @@
 
 use comfy_table::{Table, presets};
 
-use super::super::{CliError, Global, Output};
 use super::named::Graphs;
+use crate::cli::{CliError, Global, Output};
 use crate::clip::{self, Inspection, TowerInspection};
 
 /// Shows what a model's files are: layout, inputs, outputs, operator set, activation, size, fingerprint
