@@ -5,9 +5,10 @@ use super::text::Expected;
 /// `[pipeline]`: bounds, retries and drain.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// Messages that are worked on at once.
+    /// Requests that are worked on at once. A JSON message is one.
     pub in_flight_max: usize,
-    /// Messages that were taken and let others pass: for their turn, for a host that is down, or for an earlier one of their asset.
+    /// Messages that were taken and let others pass: for their turn, for a host that is down, or for an earlier one of their asset. One
+    /// that brings several requests counts with each of those that wait.
     pub held_messages_max: usize,
     /// Messages of one partition from its watermark to the last one taken.
     pub uncommitted_messages_max: u64,
