@@ -7,10 +7,10 @@ use super::text::Expected;
 /// `[pipeline]`: bounds, retries and drain.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// Messages processed at once.
+    /// Requests processed at once. A JSON message is one.
     pub in_flight_max: usize,
     /// Messages that were taken and wait while others proceed: for their turn, for a host that is down, or for an earlier message
-    /// of their asset.
+    /// of their asset. A message that brings several requests counts once for each of those that wait.
     pub held_messages_max: usize,
     /// Messages of one partition from its watermark to the last one taken.
     pub uncommitted_messages_max: u64,

@@ -57,12 +57,18 @@ impl Retry {
 }
 
 impl Message {
-    /// Where what it writes comes from.
+    /// Where what its request of this index writes comes from.
+    pub fn origin_of(&self, request: usize) -> Origin {
+        Origin { request, ..self.origin() }
+    }
+
+    /// Where the message was first.
     pub fn origin(&self) -> Origin {
         match &self.retry {
             Some(retry) => retry.origin.clone(),
             None => Origin {
                 position: self.position.clone(),
+                request: 0,
                 topic_id: self.topic_id.clone(),
                 successor: None,
                 leader_epoch: self.leader_epoch,

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use super::payload::text;
 use super::{MediaRecord, Payload, Position};
 
-/// Where a write comes from: the message's place, and when it was produced.
+/// Where a write comes from: the message's place, which of its requests it is, and when it was produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     pub position: Position,
+    /// Which of the message's requests, from 0. Records name it only where it is not the first, and those of older releases never do.
+    pub request: usize,
     /// What tells a topic from one of the same name that was deleted before it: Kafka's topic id. `None` where the source
     /// has none, and in records of older releases.
     pub topic_id: Option<Arc<str>>,
@@ -29,6 +31,9 @@ impl Origin {
         let Position { topic, partition, offset } = &self.position;
         let mut out = json!({ "topic": &**topic, "partition": partition, "offset": offset });
         if let Value::Object(map) = &mut out {
+            if self.request > 0 {
+                map.insert("request".to_owned(), self.request.into());
+            }
             if let Some(id) = &self.topic_id {
                 map.insert("topic_id".to_owned(), (**id).into());
             }
@@ -46,15 +51,16 @@ impl Origin {
         let topic = value.get("topic")?.as_str()?.into();
         let partition = value.get("partition")?.as_i64()?.try_into().ok()?;
         let offset = value.get("offset")?.as_i64()?;
+        let request = value.get("request").and_then(Value::as_u64).and_then(|index| index.try_into().ok()).unwrap_or(0);
         let topic_id = value.get("topic_id").and_then(Value::as_str).map(Into::into);
         let leader_epoch = value.get("leader_epoch").and_then(Value::as_i64).and_then(|epoch| epoch.try_into().ok());
         let timestamp_ms = value.get("timestamp_ms").and_then(Value::as_i64);
         let position = Position { topic, partition, offset };
-        Some(Self { position, topic_id, successor: None, leader_epoch, timestamp_ms })
+        Some(Self { position, request, topic_id, successor: None, leader_epoch, timestamp_ms })
     }
 
     /// A later message of the same partition: its offset tells, whatever the clocks of producers say, and before it the
-    /// epoch of the leader that took it, where both have one. Offsets start again when a topic is made anew, which its id
+    /// epoch of the leader that took it, where both have one; or a later request of the same message. Offsets start again when a topic is made anew, which its id
     /// tells; then nothing is newer, but for what came after a topic that is known to be gone. Where an id is missing, the
     /// timestamps must agree with the offsets; without them nothing is newer.
     ///
@@ -65,7 +71,7 @@ impl Origin {
             return false;
         }
         let is_same = mine.partition == others.partition;
-        let later = is_same && mine.offset > others.offset;
+        let later = is_same && (mine.offset, self.request) > (others.offset, other.request);
         match (&self.topic_id, &other.topic_id) {
             (Some(id), Some(of)) if id == of => match (self.leader_epoch, other.leader_epoch) {
                 (Some(epoch), Some(of)) if epoch != of => is_same && epoch > of,
@@ -76,9 +82,14 @@ impl Origin {
         }
     }
 
+    /// The same request of the same message.
+    fn is_of_request(&self, other: &Self) -> bool {
+        self.request == other.request && self.is_of_message(other)
+    }
+
     /// The same message, as far as that can be told: one of the two may be recorded without its topic's id or its leader's
     /// epoch.
-    pub fn is_of_message(&self, other: &Self) -> bool {
+    fn is_of_message(&self, other: &Self) -> bool {
         self.position == other.position
             && match (&self.topic_id, &other.topic_id) {
                 (Some(id), Some(of)) => {
@@ -143,9 +154,9 @@ impl Stamp {
         })
     }
 
-    /// Written for the same message. Without a place (no source of ours is without) that cannot be told.
-    pub fn is_of_message(&self, other: &Self) -> bool {
-        matches!((&self.origin, &other.origin), (Some(mine), Some(others)) if mine.is_of_message(others))
+    /// Written for the same request. Without a place (no source of ours is without) that cannot be told.
+    pub fn is_of_request(&self, other: &Self) -> bool {
+        matches!((&self.origin, &other.origin), (Some(mine), Some(others)) if mine.is_of_request(others))
     }
 
     /// As records have it.
@@ -206,7 +217,7 @@ impl Recorded {
     /// Whether a write of the whole asset that is newer than `mine`, or the same, is among what is stored: then nothing of
     /// `mine` is missing. What is newer may also be a patch, beside which `mine` would have had its place.
     pub fn replaced(&self, mine: &Stamp) -> bool {
-        self.base.as_ref().is_some_and(|base| base.is_newer_than(mine) || base.is_of_message(mine))
+        self.base.as_ref().is_some_and(|base| base.is_newer_than(mine) || base.is_of_request(mine))
     }
 }
 
@@ -217,7 +228,7 @@ mod tests {
 
     fn origin(topic: &str, partition: i32, offset: i64, timestamp_ms: Option<i64>) -> Option<Origin> {
         let position = Position { topic: topic.into(), partition, offset };
-        Some(Origin { position, topic_id: None, successor: None, leader_epoch: None, timestamp_ms })
+        Some(Origin { position, request: 0, topic_id: None, successor: None, leader_epoch: None, timestamp_ms })
     }
 
     /// Of the topic `id`, taken by a leader of this epoch.
@@ -280,11 +291,11 @@ mod tests {
         let (lost, again) = (of_leader(Some(4), 1000), of_leader(Some(5), 7));
         assert!(again.is_newer_than(&lost) && !lost.is_newer_than(&again));
         let same = of_leader(Some(5), 1000);
-        assert!(!same.is_of_message(&lost) && !same.is_of_message(&again) && same.is_newer_than(&again));
+        assert!(!same.is_of_request(&lost) && !same.is_of_request(&again) && same.is_newer_than(&again));
         // Recorded by an older release: the offset alone.
         let unknown = of_leader(None, 900);
         assert!(lost.is_newer_than(&unknown) && unknown.is_newer_than(&again));
-        assert!(of_leader(None, 1000).is_of_message(&lost));
+        assert!(of_leader(None, 1000).is_of_request(&lost));
         // A topic that was made anew has leaders of its own.
         let mut other = of_leader(Some(9), 1000);
         other.origin.as_mut().unwrap().topic_id = Some("new".into());
@@ -322,13 +333,42 @@ mod tests {
     #[test]
     fn a_message_is_known_by_its_place_and_its_topics_id() {
         let waited = of_gone_topic("old", 7, "new");
-        assert!(waited.is_of_message(&of_topic("old", 7, Some(7))), "what has become of its topic is not part of it");
-        assert!(waited.is_of_message(&stamp(None, origin("t", 0, 7, Some(7)))), "recorded by an older release");
+        assert!(waited.is_of_request(&of_topic("old", 7, Some(7))), "what has become of its topic is not part of it");
+        assert!(waited.is_of_request(&stamp(None, origin("t", 0, 7, Some(7)))), "recorded by an older release");
         for other in [of_topic("new", 7, Some(7)), of_topic("old", 8, Some(7)), stamp(None, origin("t", 0, 7, Some(8)))]
         {
-            assert!(!waited.is_of_message(&other), "{other:?}");
+            assert!(!waited.is_of_request(&other), "{other:?}");
         }
-        assert!(!stamp(None, None).is_of_message(&stamp(None, None)));
+        assert!(!stamp(None, None).is_of_request(&stamp(None, None)));
+    }
+
+    #[test]
+    fn requests_of_one_message_follow_each_other() {
+        let of =
+            |stamp: Stamp, request| Stamp { origin: stamp.origin.map(|origin| Origin { request, ..origin }), ..stamp };
+        let kafka = |offset, request| of(of_topic("id", offset, None), request);
+        assert!(kafka(7, 1).is_newer_than(&kafka(7, 0)) && !kafka(7, 0).is_newer_than(&kafka(7, 1)));
+        assert!(kafka(8, 0).is_newer_than(&kafka(7, 5)) && !kafka(7, 5).is_newer_than(&kafka(8, 0)));
+        assert!(!kafka(7, 1).is_newer_than(&kafka(7, 1)) && kafka(7, 1).is_of_request(&kafka(7, 1)));
+        assert!(!kafka(7, 1).is_of_request(&kafka(7, 0)));
+        let unnamed = |ms, request| of(stamp(None, origin("t", 0, 7, ms)), request);
+        assert!(unnamed(Some(5), 1).is_newer_than(&unnamed(Some(5), 0)));
+        assert!(!unnamed(None, 1).is_newer_than(&unnamed(None, 0)), "it may be another message");
+        let versioned = |version, request| Stamp { version: Some(version), ..kafka(7, request) };
+        assert!(versioned(2, 0).is_newer_than(&versioned(1, 1)), "versions go first");
+        let replaced = |base, mine: &Stamp| Recorded { base: Some(base), ..Recorded::default() }.replaced(mine);
+        assert!(replaced(kafka(7, 1), &kafka(7, 0)), "a later request wrote the whole asset");
+        assert!(!replaced(kafka(7, 0), &kafka(7, 1)), "an earlier one did");
+    }
+
+    #[test]
+    fn only_a_later_request_is_recorded_with_its_index() {
+        let payload = |request| of_topic("id", 7, None).origin.map(|origin| Origin { request, ..origin }.to_payload());
+        let first = payload(0).unwrap();
+        assert_eq!(first, json!({ "topic": "t", "partition": 0, "offset": 7, "topic_id": "id" }));
+        assert_eq!(Origin::read(&first).unwrap().request, 0);
+        let third = payload(2).unwrap();
+        assert_eq!((&third["request"], Origin::read(&third).unwrap().request), (&json!(2), 2));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Context, Format};
+use super::{Context, Format, Read};
 use crate::config::{KeyFormat, KeySettings};
 use crate::domain::{Message, Op, Position};
 use crate::redact::is_invisible;
@@ -36,7 +36,10 @@ pub fn message(data: &[u8]) {
     let format = [KeyFormat::Auto, KeyFormat::Text, KeyFormat::Json, KeyFormat::Integer][usize::from(options >> 4 & 3)];
     let keys = KeySettings { format, ..KeySettings::default() };
     let context = Context { default_op, keys: &keys };
-    let decoded = Format::Json.decode(&message, &context).and_then(|mut requests| requests.remove(0));
+    let decoded = Format::Json.decode(&message, &context).and_then(|read| match read {
+        Read::Requests(mut requests) => requests.remove(0),
+        Read::Needs(look_up) => panic!("JSON needs no look-up: {look_up:?}"),
+    });
     match decoded {
         Err(failure) => {
             let text = failure.fault.to_string();

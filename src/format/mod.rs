@@ -1,7 +1,10 @@
 //! Port: from a message's bytes, key and headers to what it asks for. Each format is a file (or a folder) and an arm of [`Format`].
 //!
-//! A message may bring any number of requests, also none. It is settled when all of them are; one dead letter tells of those that
+//! A message may bring any number of requests, also none. It is settled when all of them are; its dead letter tells of those that
 //! failed.
+//!
+//! A format whose messages cannot be read without something from elsewhere, such as a schema of a registry, says so with a
+//! [`LookUp`]. It keeps what was found: the message is read once more then. JSON needs none.
 
 mod framing;
 #[cfg(any(feature = "fuzzing", test))]
@@ -9,8 +12,14 @@ pub mod fuzzing;
 mod json;
 mod key;
 mod refusal;
+#[cfg(test)]
+pub mod registry;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
 
 pub use self::key::write as write_key;
 pub use self::refusal::{QUOTED_CHARS_MAX, fail};
@@ -19,6 +28,24 @@ use crate::domain::{Failure, IngestRequest, Message, Op};
 
 /// What a message asks for, in its order. One that cannot be read does not keep the others from being done.
 pub type Requests = Vec<Result<IngestRequest, Failure>>;
+
+/// What comes of reading a message.
+#[derive(Debug)]
+pub enum Read {
+    Requests(Requests),
+    /// Nothing yet: this has to be looked up first.
+    Needs(Arc<dyn LookUp>),
+}
+
+/// Something that a message cannot be read without.
+#[async_trait]
+pub trait LookUp: Debug + Send + Sync {
+    /// Looks it up, for the format to keep. Called again where a failure may pass, as its class says.
+    ///
+    /// # Errors
+    /// Permanent: there is no such thing, and the message can never be read.
+    async fn run(&self) -> Result<(), Failure>;
+}
 
 /// Reads messages as the settings say.
 #[derive(Clone, Debug, Default)]
@@ -33,9 +60,22 @@ pub struct Reader {
 impl Reader {
     /// # Errors
     /// Permanent: nothing of the message can be read.
-    pub fn read(&self, message: &Message) -> Result<Requests, Failure> {
+    pub fn read(&self, message: &Message) -> Result<Read, Failure> {
         let default_op = self.topic_ops.get(&*message.position.topic).copied().unwrap_or(Op::Upsert);
         self.format.decode(message, &Context { default_op, keys: &self.keys })
+    }
+
+    /// Reads a message with all the look-ups that it takes, each tried once.
+    ///
+    /// # Errors
+    /// As [`Self::read`], or the look-up's.
+    pub async fn read_with_look_ups(&self, message: &Message) -> Result<Requests, Failure> {
+        loop {
+            match self.read(message)? {
+                Read::Requests(requests) => return Ok(requests),
+                Read::Needs(look_up) => look_up.run().await?,
+            }
+        }
     }
 }
 
@@ -49,7 +89,7 @@ struct Context<'a> {
 }
 
 /// How the values of messages are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum Format {
     /// One JSON object, one request.
     #[default]
@@ -57,6 +97,9 @@ pub enum Format {
     /// A request in each line, as [`Self::Json`] has it. Empty lines ask for nothing.
     #[cfg(test)]
     Lines,
+    /// The same behind the number of a schema that has to be known.
+    #[cfg(test)]
+    WithSchema(Arc<registry::Registry>),
 }
 
 impl Format {
@@ -64,49 +107,83 @@ impl Format {
     ///
     /// # Errors
     /// Permanent: nothing of the message can be read.
-    fn decode(self, message: &Message, context: &Context<'_>) -> Result<Requests, Failure> {
+    fn decode(&self, message: &Message, context: &Context<'_>) -> Result<Read, Failure> {
         let Some(value) = &message.value else {
-            return key::tombstone(context.keys, message).map(|request| vec![Ok(request)]);
+            return key::tombstone(context.keys, message).map(one);
         };
         match self {
-            Self::Json => json::decode(value, message, context).map(|request| vec![Ok(request)]),
+            Self::Json => json::decode(value, message, context).map(one),
             #[cfg(test)]
-            Self::Lines => {
-                let lines = value.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-                Ok(lines.map(|line| json::decode(line, message, context)).collect())
-            }
+            Self::Lines => Ok(Read::Requests(lines(value, message, context))),
+            #[cfg(test)]
+            Self::WithSchema(registry) => Ok(match registry.body(value) {
+                Ok(body) => Read::Requests(lines(body, message, context)),
+                Err(look_up) => Read::Needs(look_up),
+            }),
         }
     }
 }
 
+fn one(request: IngestRequest) -> Read {
+    Read::Requests(vec![Ok(request)])
+}
+
+#[cfg(test)]
+fn lines(value: &[u8], message: &Message, context: &Context<'_>) -> Requests {
+    let lines = value.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| json::decode(line, message, context)).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::registry::{Answer, Registry, with_schema};
     use super::*;
-    use crate::domain::DecodeReason;
+    use crate::domain::{Class, DecodeReason};
 
-    fn decoded(format: Format, value: Option<&'static str>) -> Result<Requests, Failure> {
+    fn decoded(format: &Format, value: Option<&'static str>) -> Result<Requests, Failure> {
         let message = Message { key: Some("k".into()), value: value.map(Into::into), ..Message::empty("t", 0, 0) };
-        format.decode(&message, &Context { default_op: Op::Upsert, keys: &KeySettings::default() })
+        match format.decode(&message, &Context { default_op: Op::Upsert, keys: &KeySettings::default() })? {
+            Read::Requests(requests) => Ok(requests),
+            Read::Needs(look_up) => panic!("{look_up:?}"),
+        }
     }
 
     #[test]
     fn a_message_brings_as_many_requests_as_its_format_finds() {
-        let requests = decoded(Format::Json, Some("{\"text\": \"x\"}")).unwrap();
+        let requests = decoded(&Format::Json, Some("{\"text\": \"x\"}")).unwrap();
         assert_eq!(requests.len(), 1);
         let requests =
-            decoded(Format::Lines, Some("{\"text\": \"x\"}\n{\"txt\": 1}\n{\"id\": \"b\", \"text\": \"y\"}\n"));
+            decoded(&Format::Lines, Some("{\"text\": \"x\"}\n{\"txt\": 1}\n{\"id\": \"b\", \"text\": \"y\"}\n"));
         let requests = requests.unwrap();
         assert_eq!(requests.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(requests[2].as_ref().unwrap().asset.as_str(), "b");
-        assert_eq!(decoded(Format::Lines, Some("")).unwrap(), []);
-        assert_eq!(decoded(Format::Json, Some("[]")).unwrap_err().fault.reason, DecodeReason::MessageInvalid.into());
+        assert_eq!(decoded(&Format::Lines, Some("")).unwrap(), []);
+        assert_eq!(decoded(&Format::Json, Some("[]")).unwrap_err().fault.reason, DecodeReason::MessageInvalid.into());
     }
 
     #[test]
     fn a_tombstone_deletes_in_every_format() {
-        for format in [Format::Json, Format::Lines] {
-            let requests = decoded(format, None).unwrap();
+        for format in [Format::Json, Format::Lines, Format::WithSchema(Arc::default())] {
+            let requests = decoded(&format, None).unwrap();
             assert_eq!(requests[0].as_ref().unwrap().op, Op::Delete);
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_is_read_once_its_schema_was_looked_up() {
+        let registry = Arc::new(Registry::default());
+        let reader = Reader { format: Format::WithSchema(registry.clone()), ..Reader::default() };
+        let of_schema = |id| {
+            let value = Some(with_schema(id, "{\"text\": \"x\"}").into());
+            Message { key: Some("k".into()), value, ..Message::empty("t", 0, 0) }
+        };
+        let Ok(Read::Needs(_)) = reader.read(&of_schema(7)) else { panic!("its schema is not known") };
+        registry.answer(7, Answer::Found);
+        assert_eq!(reader.read_with_look_ups(&of_schema(7)).await.unwrap().len(), 1);
+        let Ok(Read::Requests(requests)) = reader.read(&of_schema(7)) else { panic!("it is known now") };
+        assert_eq!((requests.len(), registry.asked()), (1, 1));
+        registry.answer(8, Answer::Fails(Class::Permanent));
+        let failure = reader.read_with_look_ups(&of_schema(8)).await.unwrap_err();
+        assert_eq!((failure.fault.class, registry.asked()), (Class::Permanent, 2));
     }
 }

@@ -61,7 +61,7 @@ pub fn retry(source: &str, headers: &[(String, Option<Bytes>)]) -> Option<Retry>
     let timestamp_ms =
         find(OWN_PREFIX, MESSAGE_TIMESTAMP).and_then(|ms| ms.parse().ok()).filter(|ms| *ms != NO_TIMESTAMP);
     Some(Retry {
-        origin: Origin { position, topic_id, successor: None, leader_epoch, timestamp_ms },
+        origin: Origin { position, request: 0, topic_id, successor: None, leader_epoch, timestamp_ms },
         attempts: find(OWN_PREFIX, "attempts").and_then(|n| n.parse().ok()).unwrap_or(0),
         requests: find(OWN_PREFIX, REQUESTS).map(read_request_numbers).unwrap_or_default(),
     })
@@ -90,6 +90,7 @@ mod tests {
         let retry = retry("assets", &headers(&WHOLE)).unwrap();
         let origin = Origin {
             position: Position { topic: "assets".into(), partition: 3, offset: 42 },
+            request: 0,
             topic_id: Some("lUTB1pK1RMOz9L5Qb7x1Zw".into()),
             successor: None,
             leader_epoch: Some(7),

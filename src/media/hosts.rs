@@ -3,7 +3,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::MediaError;
-use super::host_health::{self, HostHealth};
+use super::host_health::HostHealth;
+use super::signs;
 use crate::adaptive::{Gate, Pass};
 use crate::telemetry::Metrics;
 
@@ -143,7 +144,7 @@ impl Hosts {
         self.count(&mut entry.counted, Counted { slowed, out: entry.health.is_out(hold, now) });
         drop(known);
         let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
-        match host_health::reached(&result) {
+        match signs::reached(&result) {
             Some(true) => *network = HostHealth::of_many(),
             Some(false) => return network.judge("the network to many hosts", host, result, hold, now),
             None => {}
@@ -177,7 +178,7 @@ impl HostSlot {
     /// Gives the slot back with what came of the fetch of `url`. A failure of the whole host comes back as an outage.
     pub(super) fn done<T>(self, url: &str, result: Result<T, MediaError>) -> Result<T, MediaError> {
         let Self { pass, user } = self;
-        pass.done(host_health::load(&result));
+        pass.done(signs::load(&result));
         user.hosts.judge(&user.host, url, result)
     }
 }

@@ -21,6 +21,7 @@ mod resolver;
 mod s3;
 mod s3_error;
 mod s3_trust;
+mod signs;
 #[cfg(test)]
 mod ssrf_tests;
 #[cfg(test)]

@@ -4,10 +4,10 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as Future;
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
 
-use super::super::test_server::{Reply, Server, Then, raw, reply};
 use super::*;
 use crate::config::S3Allowed;
 use crate::domain::MediaReason;
+use crate::media::test_server::{Reply, Server, Then, raw, reply};
 
 #[derive(Debug)]
 struct NoCredentials;

@@ -122,11 +122,11 @@ fn broken(error: &MediaError) -> MediaError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::address::{AddressPolicy, HostTrust};
-    use super::super::resolver::{CheckedResolver, Names, SystemLookup};
-    use super::super::tls_tests::serve_once;
     use super::*;
     use crate::config::MediaSettings;
+    use crate::media::address::{AddressPolicy, HostTrust};
+    use crate::media::resolver::{CheckedResolver, Names, SystemLookup};
+    use crate::media::tls_tests::serve_once;
 
     fn untrusted() -> MediaError {
         MediaError::new(MediaReason::TlsCertificateUntrusted, "unknown issuer")

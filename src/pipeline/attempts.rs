@@ -177,10 +177,10 @@ impl Attempts {
     }
 }
 
-/// Whether a failure that may pass is of something that all messages share, rather than the item's: the store is busy, or an
-/// update was not finished. The item is not to blame, so it never becomes a dead letter for it.
+/// Whether a failure that may pass is of something that all messages share, rather than the item's: the store is busy, an
+/// update was not finished, or a look-up before decoding. The item is not to blame, so it never becomes a dead letter for it.
 fn is_shared(failure: &Failure) -> bool {
-    !matches!(failure.stage, Stage::Decode | Stage::Fetch | Stage::Embed)
+    !matches!(failure.stage, Stage::Fetch | Stage::Embed)
 }
 
 /// Whether this process lacks something that every item needs, whatever its neighbours do (`exhaustion`).

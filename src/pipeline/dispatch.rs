@@ -1,5 +1,5 @@
-//! The loop that owns all order: takes messages while there is room, makes a job of each of their requests, starts at most one
-//! job per asset, settles what has ended (`ended`), commits the watermark (`ticks`), and answers assignments and revocations.
+//! The loop that owns all order: takes messages while there is room, makes a job of each of their requests (`intake`), starts at most
+//! one job per asset, settles what has ended (`ended`), commits the watermark (`ticks`), and answers assignments and revocations.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,57 +10,27 @@ use tokio::time::MissedTickBehavior;
 
 use super::PipelineError;
 use super::attempts::{Aside, GaveUp, Stop, Tried};
-use super::flight::{Flight, Turn};
+use super::flight::Turn;
 use super::flood::{Flood, FloodGate};
+use super::handler::Handler;
 use super::keys::{Job, Keys};
-use super::lane::{Lane, Name};
+use super::lane::Name;
+use super::lookups::Lookups;
 use super::pauses::Pauses;
 use super::progress::{Progress, Summary};
 use super::stuck::Stuck;
 use super::turns::Turns;
-use super::watermark::{Assignment, Taken, Watermarks};
-use super::whole::{Closed, Whole};
+use super::watermark::{Assignment, Watermarks};
+use super::whole::Whole;
 use crate::config::PipelineSettings;
-use crate::dead_letter::{DeadLetter, Sent};
-use crate::domain::{Class, Failure, IngestRequest, Message, Outcome, PointId};
-use crate::format::Requests;
-use crate::media::Standing;
+use crate::dead_letter::Sent;
+use crate::domain::{Class, Failure, Outcome, PointId};
 use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceEvent};
 use crate::telemetry::{Health, Metrics, Pulse};
 
 /// How often the loop shows that it goes round, whatever else happens.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What is done with one message. The stages implement it; tests have their own.
-pub trait Handler: Send + Sync + 'static {
-    /// # Errors
-    /// When nothing of the message can be read.
-    fn decode(&self, message: &Message) -> Result<Requests, Failure>;
-
-    /// Bytes that the request holds in memory on its way, its message left out.
-    fn memory_bytes(&self, request: &IngestRequest) -> usize;
-
-    /// The media host that the request needs something of, if any.
-    fn host(&self, request: &IngestRequest) -> Option<String>;
-
-    /// What may be expected of a host now.
-    fn standing(&self, host: &str) -> Standing;
-
-    /// Takes the request as far as it gets, retries included. Put aside, it is processed anew, with the same `tried`.
-    fn process(
-        &self,
-        request: &IngestRequest,
-        message: &Message,
-        tried: &mut Tried,
-    ) -> impl Future<Output = Result<Outcome, Stop>> + Send;
-
-    /// Why no more work can be done, if so: something that all messages need has panicked, or does not work any more.
-    fn broken(&self) -> Option<PipelineError>;
-
-    /// Returns once the letter is safe, however long that takes.
-    fn send_dead_letter(&self, letter: &DeadLetter) -> impl Future<Output = Sent> + Send;
-}
 
 pub struct Dispatcher<H> {
     pub(super) source: Box<dyn Source>,
@@ -72,13 +42,16 @@ pub struct Dispatcher<H> {
     pub(super) progress: Arc<Progress>,
     pub(super) watermarks: Watermarks,
     pub(super) pauses: Pauses,
+    /// Messages that cannot be read yet.
+    pub(super) lookups: Lookups,
     pub(super) keys: Keys,
     /// The jobs that do not run, but for those that wait behind another one of their asset.
     pub(super) turns: Turns,
     turns_back: (mpsc::UnboundedSender<Name>, mpsc::UnboundedReceiver<Name>),
     /// What runs: at most `in_flight_max`.
     pub(super) tasks: JoinSet<Ended>,
-    pub(super) running_bytes: usize,
+    /// Of the messages and requests that it works on.
+    running_bytes: usize,
     pub(super) revocations: Vec<Leaving>,
     /// Something that waits may be nobody's here any more.
     pub(super) is_to_sweep: bool,
@@ -122,6 +95,11 @@ pub(super) enum Ended {
     Job {
         job: Box<Job>,
         end: End,
+    },
+    /// What the first message that waits of this partition needs. `None` where it is not to be processed here any more.
+    LookUp {
+        assignment: Assignment,
+        found: Option<Result<(), GaveUp>>,
     },
     /// The dead letter of a message. `sent` is `None` where the partition belongs to others now.
     Letter {
@@ -167,6 +145,7 @@ impl<H: Handler> Dispatcher<H> {
             progress,
             watermarks: Watermarks::default(),
             pauses: Pauses::default(),
+            lookups: Lookups::default(),
             keys: Keys::default(),
             turns,
             turns_back: mpsc::unbounded_channel(),
@@ -284,9 +263,9 @@ impl<H: Handler> Dispatcher<H> {
         may_wait && may_run && self.in_flight_bytes < bytes_max && !self.pauses.is_all(self.watermarks.len())
     }
 
-    /// Requests that were taken and do not run.
+    /// Requests that were taken and do not run. Of a message that cannot be read yet it is not known how many it has: one.
     pub(super) fn waiting(&self) -> usize {
-        (self.jobs + self.letters).saturating_sub(self.tasks.len())
+        (self.jobs + self.letters + self.lookups.messages()).saturating_sub(self.tasks.len())
     }
 
     fn on_event(&mut self, event: SourceEvent) -> Result<(), PipelineError> {
@@ -311,71 +290,6 @@ impl<H: Handler> Dispatcher<H> {
         Ok(())
     }
 
-    fn on_message(&mut self, message: Message) -> Result<(), PipelineError> {
-        let flight = match self.watermarks.take(&message) {
-            Taken::InFlight(flight) => flight,
-            Taken::Over => {
-                tracing::debug!(position = %message.position, "dropped: its assignment is over");
-                return Ok(());
-            }
-            Taken::Unannounced => {
-                let (position, epoch) = (&message.position, message.epoch);
-                return Err(PipelineError::Broken(format!(
-                    "{position} came in epoch {epoch}, which was not announced"
-                )));
-            }
-        };
-        self.progress.take();
-        let partition = message.position.topic_partition();
-        self.in_flight += 1;
-        self.in_flight_bytes += message.memory_bytes();
-        match self.handler.decode(&message) {
-            Ok(requests) => self.enter(message, &flight, requests),
-            Err(failure) => {
-                self.metrics.failed(&failure);
-                let whole = Whole::new(message, flight, 1, 1);
-                self.close(&whole, Closed::Failed { index: 0, asset: None, gave_up: GaveUp { failure, attempts: 1 } });
-            }
-        }
-        if self.watermarks.distance(&partition) >= self.settings.uncommitted_messages_max
-            && !self.pauses.partitions().contains(&partition)
-        {
-            self.look_at_distances();
-        }
-        Ok(())
-    }
-
-    /// Makes jobs of what a message asks for.
-    fn enter(&mut self, message: Message, flight: &Flight, requests: Requests) {
-        let of = requests.len();
-        let wanted = wanted(&message, of);
-        let whole = Whole::new(message, flight.clone(), of, wanted.len());
-        if wanted.is_empty() {
-            return self.settle(&whole, &Outcome::Empty);
-        }
-        for (index, request) in
-            requests.into_iter().enumerate().filter(|(index, _)| wanted.binary_search(index).is_ok())
-        {
-            match request {
-                Ok(request) => {
-                    let (lane, bytes) =
-                        (Lane::of(&request, self.handler.host(&request)), self.handler.memory_bytes(&request));
-                    self.jobs += 1;
-                    self.in_flight_bytes += bytes;
-                    let (whole, flight, tried) = (whole.clone(), flight.part(), Tried::default());
-                    let job = Job { whole, index, request, flight, bytes, lane, seq: 0, tried, superseded: Vec::new() };
-                    if let Some(job) = self.keys.enter(job) {
-                        self.turns.enter(Box::new(job));
-                    }
-                }
-                Err(failure) => {
-                    self.metrics.failed(&failure);
-                    self.close(&whole, Closed::Failed { index, asset: None, gave_up: GaveUp { failure, attempts: 1 } });
-                }
-            }
-        }
-    }
-
     /// Starts what may run, as far as there are places, and drops what will not run here any more.
     fn start_ready(&mut self) {
         while let Ok(host) = self.turns_back.1.try_recv() {
@@ -392,11 +306,21 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
+    /// A task begins to work on a message: on a request of so many bytes, or on its letter, which has none of its own.
+    pub(super) fn begin(&mut self, whole: &Whole, bytes: usize) {
+        self.running_bytes += bytes + if whole.start() { whole.bytes } else { 0 };
+    }
+
+    /// That task has ended.
+    pub(super) fn end(&mut self, whole: &Whole, bytes: usize) {
+        self.running_bytes -= bytes + if whole.stop() { whole.bytes } else { 0 };
+    }
+
     fn start(&mut self, mut job: Box<Job>) {
         if let Some(host) = job.lane.host.clone() {
             job.flight.give(Turn { host, back: self.turns_back.0.clone() });
         }
-        self.running_bytes += job.bytes + if job.whole.start() { job.whole.message.memory_bytes() } else { 0 };
+        self.begin(&job.whole, job.bytes);
         let handler = self.handler.clone();
         self.tasks.spawn(async move {
             let flight = job.flight.clone();
@@ -406,16 +330,8 @@ impl<H: Handler> Dispatcher<H> {
     }
 }
 
-/// The indices of the requests that are to be done, of so many, in order. A message that was put off says which; where it names none
-/// that there is, they all are.
-fn wanted(message: &Message, of: usize) -> Vec<usize> {
-    let failed = message.retry.iter().flat_map(|retry| &retry.requests).copied().filter(|index| *index < of);
-    let failed: Vec<usize> = failed.collect();
-    if failed.is_empty() { (0..of).collect() } else { failed }
-}
-
 async fn end<H: Handler>(handler: &H, job: &mut Job) -> End {
-    match handler.process(&job.request, &job.whole.message, &mut job.tried).await {
+    match handler.process(&job.request, job.index, &job.whole.message, &mut job.tried).await {
         Ok(outcome) => End::Done(outcome),
         Err(Stop::Aside(aside)) => End::Aside(aside),
         Err(Stop::GaveUp(gave_up)) => {

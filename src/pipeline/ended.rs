@@ -4,56 +4,72 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::attempts::GaveUp;
-use super::dispatch::{Dispatcher, End, Ended, Handler, Held, Leaving};
+use super::dispatch::{Dispatcher, End, Ended, Held, Leaving};
+use super::handler::Handler;
 use super::keys::Job;
 use super::watermark::Assignment;
-use super::whole::{Closed, Ending, Letter, Whole};
+use super::whole::{Closed, Letter, Next, Whole};
 use crate::dead_letter::{DeadLetter, Sent};
-use crate::domain::{Failure, Message, Outcome, PointId, TopicPartition};
+use crate::domain::{Failure, Message, Outcome, PointId, Position, TopicPartition};
 use crate::format::QUOTED_CHARS_MAX;
 use crate::redact;
+
+/// What becomes of the jobs behind one that has ended, where their partition goes or the worker stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Onward {
+    /// They are waited for.
+    Run,
+    /// They go with the one before them, which the next owner has again: were one of them written, that one would be older than
+    /// what is stored, and pass for settled.
+    Drop,
+}
 
 impl<H: Handler> Dispatcher<H> {
     pub(super) fn on_ended(&mut self, ended: Ended) {
         match ended {
             Ended::Job { job, end } => self.on_job_ended(job, end),
+            Ended::LookUp { assignment, found } => self.on_looked_up(&assignment, found),
             Ended::Letter { whole, failure, sent } => {
                 self.letters -= 1;
-                self.running_bytes = self.running_bytes.saturating_sub(whole.message.memory_bytes());
-                match sent {
-                    Some(Sent::DeadLetter) => self.settle(&whole, &Outcome::DeadLettered(failure)),
-                    Some(Sent::RetryScheduled) => self.settle(&whole, &Outcome::RetryScheduled(failure)),
-                    None => self.leave(&whole),
-                }
-                self.release(&whole);
+                self.end(&whole, 0);
+                let closed = match sent {
+                    Some(sent) => {
+                        log(&whole.message.position, sent, &failure);
+                        Closed::Done(match sent {
+                            Sent::DeadLetter => Outcome::DeadLettered(failure),
+                            Sent::RetryScheduled => Outcome::RetryScheduled(failure),
+                        })
+                    }
+                    None => Closed::Left,
+                };
+                self.release(&whole, Onward::Run);
+                self.close(&whole, closed);
             }
         }
     }
 
     fn on_job_ended(&mut self, mut job: Box<Job>, end: End) {
         let now = Instant::now();
-        let freed = job.bytes + if job.whole.stop() { job.whole.message.memory_bytes() } else { 0 };
-        self.running_bytes = self.running_bytes.saturating_sub(freed);
+        self.end(&job.whole, job.bytes);
         self.turns.ended(&job.lane);
         let turn = job.flight.take_turn();
         match end {
             End::Aside(aside) => {
                 // Dropped with the rest where it is not to run here any more.
-                self.is_to_sweep |= job.flight.fence.is_cancelled() || self.is_leaving(&job);
+                self.is_to_sweep |= job.flight.fence.is_cancelled() || self.is_leaving(&job.whole.message);
                 self.turns.put_aside(job, aside, now);
             }
             End::Done(outcome) => {
                 for older in job.superseded.drain(..) {
                     self.close_job(&older, Closed::Done(Outcome::Superseded));
                 }
-                self.hold_or_go_on(&job, Vec::new());
+                self.go_on(job.request.point_id(), Vec::new(), Onward::Run);
                 self.close_job(&job, Closed::Done(outcome));
             }
             End::GaveUp(gave_up) => {
-                // What it would have made needless counts again.
+                // What it would have made needless counts again. Whatever comes next of the asset waits for the letter.
                 let revived = std::mem::take(&mut job.superseded);
-                job.whole.doubt(job.request.point_id());
-                self.hold_or_go_on(&job, revived);
+                self.held.push(Held { whole: job.whole.clone(), asset: job.request.point_id(), revived });
                 let asset = Some(redact::excerpt(job.request.asset.as_str(), QUOTED_CHARS_MAX));
                 self.close_job(&job, Closed::Failed { index: job.index, asset, gave_up });
             }
@@ -64,32 +80,23 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// The asset of a job that has ended goes on; where a request of the job's message failed for it, not before the message's letter is
-    /// safe, unless the letter has to wait for another request of the same asset.
-    fn hold_or_go_on(&mut self, job: &Job, revived: Vec<Job>) {
-        let (whole, asset) = (&job.whole, job.request.point_id());
-        if whole.doubts(asset) && !self.keys.has_of(asset, whole) {
-            self.held.push(Held { whole: whole.clone(), asset, revived });
-        } else {
-            self.go_on(asset, revived);
-        }
-    }
-
-    /// The letter of a message is safe, or its partition is others'.
-    fn release(&mut self, whole: &Arc<Whole>) {
+    /// A letter of a message is safe, or there will be none.
+    fn release(&mut self, whole: &Arc<Whole>, onward: Onward) {
         let is_of = |held: &Held| Arc::ptr_eq(&held.whole, whole);
         let (free, held) = std::mem::take(&mut self.held).into_iter().partition(is_of);
         self.held = held;
         for Held { asset, revived, .. } in free {
-            self.go_on(asset, revived);
+            self.go_on(asset, revived, onward);
         }
     }
 
     /// The next job of an asset may run, now that the one before it has ended. `revived`: what that one had superseded.
-    fn go_on(&mut self, asset: PointId, mut revived: Vec<Job>) {
+    fn go_on(&mut self, asset: PointId, mut revived: Vec<Job>, onward: Onward) {
         while let Some(mut next) = self.keys.leave(asset, std::mem::take(&mut revived)) {
-            if !next.flight.fence.is_cancelled() {
-                self.is_to_sweep |= self.is_leaving(&next);
+            let is_leaving = self.is_leaving(&next.whole.message);
+            let is_dropped = onward == Onward::Drop && (is_leaving || self.is_draining);
+            if !next.flight.fence.is_cancelled() && !is_dropped {
+                self.is_to_sweep |= is_leaving;
                 self.turns.enter(Box::new(next));
                 break;
             }
@@ -98,8 +105,9 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    fn is_leaving(&self, job: &Job) -> bool {
-        self.revocations.iter().flat_map(|leaving| &leaving.assignments).any(|assignment| is_of(assignment, job))
+    /// Whether its partition is about to go.
+    pub(super) fn is_leaving(&self, message: &Message) -> bool {
+        self.revocations.iter().flat_map(|leaving| &leaving.assignments).any(|assignment| assignment.has(message))
     }
 
     /// Drops what waits and will not run here any more: everything while draining, and what is of partitions that go. The next
@@ -107,13 +115,16 @@ impl<H: Handler> Dispatcher<H> {
     pub(super) fn sweep(&mut self) {
         self.is_to_sweep = false;
         if self.is_draining {
+            self.lookups.give_up_where(|_| true);
             let all = self.turns.list_where(|_| true);
             self.turns.remove(all).into_iter().for_each(|job| self.drop_job(job));
             return;
         }
         let leaving: Vec<Assignment> =
             self.revocations.iter().flat_map(|leaving| leaving.assignments.iter().cloned()).collect();
-        let is_over = |job: &Job| job.flight.fence.is_cancelled() || leaving.iter().any(|of| is_of(of, job));
+        self.lookups.give_up_where(|of| leaving.contains(of) || !self.watermarks.has(of));
+        let is_over =
+            |job: &Job| job.flight.fence.is_cancelled() || leaving.iter().any(|of| of.has(&job.whole.message));
         let (over, waiting) = (self.turns.list_where(is_over), self.turns.assets());
         let behind = |job: &Job| waiting.contains(&job.request.point_id()) && is_over(job);
         for job in self.keys.remove_where(behind) {
@@ -127,7 +138,7 @@ impl<H: Handler> Dispatcher<H> {
     fn drop_job(&mut self, mut job: Job) {
         let superseded = std::mem::take(&mut job.superseded);
         self.close_job(&job, Closed::Left);
-        self.go_on(job.request.point_id(), superseded);
+        self.go_on(job.request.point_id(), superseded, Onward::Drop);
     }
 
     fn close_job(&mut self, job: &Job, closed: Closed) {
@@ -136,15 +147,19 @@ impl<H: Handler> Dispatcher<H> {
         self.close(&job.whole, closed);
     }
 
-    /// One request of a message is done, one way or another; with the last one, the message is.
+    /// One request of a message is done, one way or another, or a letter is safe; with the last one, the message is done.
     pub(super) fn close(&mut self, whole: &Arc<Whole>, closed: Closed) {
-        match whole.close(closed) {
+        let held = self.held.iter().filter(|held| Arc::ptr_eq(&held.whole, whole));
+        let behind = held.map(|held| self.keys.count_of(held.asset, whole)).sum();
+        match whole.close(closed, behind) {
             None => {}
-            Some(Ending::Settled(outcome)) => self.settle(whole, &outcome),
-            Some(Ending::Letter(letter)) => self.send_dead_letter(whole.clone(), letter),
-            Some(Ending::Left) => {
-                self.leave(whole);
-                self.release(whole);
+            Some(Next::Settle(outcome)) => self.settle(whole, &outcome),
+            Some(Next::Send(letter)) => self.send_dead_letter(whole.clone(), letter),
+            Some(Next::Leave { is_last }) => {
+                if is_last {
+                    self.leave(&whole.message, whole.bytes);
+                }
+                self.release(whole, Onward::Drop);
             }
         }
     }
@@ -152,7 +167,7 @@ impl<H: Handler> Dispatcher<H> {
     /// Whatever fails for good becomes a dead letter, and counts as settled only once that is safe.
     fn send_dead_letter(&mut self, whole: Arc<Whole>, letter: Letter) {
         self.letters += 1;
-        self.running_bytes += whole.message.memory_bytes();
+        self.begin(&whole, 0);
         let handler = self.handler.clone();
         self.tasks.spawn(async move {
             let Letter { gave_up: GaveUp { failure, attempts }, requests } = letter;
@@ -163,30 +178,23 @@ impl<H: Handler> Dispatcher<H> {
     }
 
     /// The message is dropped: its partition's next owner has it again.
-    fn leave(&mut self, whole: &Whole) {
-        self.forget(whole);
+    pub(super) fn leave(&mut self, message: &Message, bytes: usize) {
+        self.forget(bytes);
         self.left += u64::from(self.is_draining);
-        self.watermarks.leave(&whole.message);
+        self.watermarks.leave(message);
     }
 
     pub(super) fn settle(&mut self, whole: &Whole, outcome: &Outcome) {
-        self.forget(whole);
+        self.forget(whole.bytes);
         self.flood_gate.settled(outcome);
-        let position = &whole.message.position;
-        if let Outcome::DeadLettered(Failure { stage, fault }) = outcome {
-            tracing::warn!(%position, %stage, class = %fault.class, reason = fault.reason.as_str(), "dead letter: {fault}");
-        }
-        if let Outcome::RetryScheduled(Failure { stage, fault }) = outcome {
-            tracing::debug!(%position, %stage, reason = fault.reason.as_str(), "retry scheduled: {fault}");
-        }
         self.progress.settle(matches!(outcome, Outcome::DeadLettered(_)));
         self.metrics.settled(outcome);
         self.watermarks.settle(&whole.message);
     }
 
-    fn forget(&mut self, whole: &Whole) {
+    fn forget(&mut self, bytes: usize) {
         self.in_flight -= 1;
-        self.in_flight_bytes -= whole.message.memory_bytes();
+        self.in_flight_bytes -= bytes;
     }
 
     pub(super) fn complete_revocations(&mut self) {
@@ -212,10 +220,15 @@ impl<H: Handler> Dispatcher<H> {
     }
 }
 
-fn is_of(assignment: &Assignment, job: &Job) -> bool {
-    let TopicPartition { topic, partition } = &assignment.partition;
-    let Message { position, epoch, .. } = &job.whole.message;
-    assignment.epoch == *epoch && *partition == position.partition && *topic == position.topic
+/// A letter is safe.
+fn log(position: &Position, sent: Sent, Failure { stage, fault }: &Failure) {
+    let reason = fault.reason.as_str();
+    match sent {
+        Sent::DeadLetter => {
+            tracing::warn!(%position, %stage, class = %fault.class, reason, "dead letter: {fault}");
+        }
+        Sent::RetryScheduled => tracing::debug!(%position, %stage, reason, "retry scheduled: {fault}"),
+    }
 }
 
 fn list(partitions: &[TopicPartition]) -> String {

@@ -35,6 +35,9 @@ impl Job {
     fn supersedes(&self, older: &Job) -> bool {
         // What was put off is older than what waits, whenever it comes.
         let in_turn = self.whole.message.retry.is_none();
+        // The letter of a message waits for all of its requests, so that none of them may wait for a later message, which may wait
+        // for that letter.
+        let are_single = self.whole.is_single() && older.whole.is_single();
         let replaces_all = self.request.op != Op::Patch;
         let covers_models = self.request.models.is_none() || self.request.models == older.request.models;
         let newer = match (self.request.version, older.request.version) {
@@ -43,7 +46,7 @@ impl Job {
             (Some(_), None) => false,
             (None, _) => true,
         };
-        in_turn && replaces_all && covers_models && newer
+        in_turn && are_single && replaces_all && covers_models && newer
     }
 }
 
@@ -85,11 +88,11 @@ impl Keys {
         next
     }
 
-    /// Whether a request of this message waits for the asset, or is superseded by what does.
-    pub fn has_of(&self, asset: PointId, whole: &Arc<Whole>) -> bool {
-        let is_of = |job: &Job| Arc::ptr_eq(&job.whole, whole);
-        let mut waiting = self.busy.get(&asset).into_iter().flatten();
-        waiting.any(|job| is_of(job) || job.superseded.iter().any(is_of))
+    /// How many requests of this message wait for the asset.
+    pub fn count_of(&self, asset: PointId, whole: &Arc<Whole>) -> usize {
+        // None of a message with several is superseded, and the only one of another message does not wait behind itself.
+        let waiting = self.busy.get(&asset).into_iter().flatten();
+        waiting.filter(|job| Arc::ptr_eq(&job.whole, whole)).count()
     }
 
     /// Removes those that wait behind another one; not what they have superseded, which counts again.
@@ -115,14 +118,19 @@ impl Keys {
 mod tests {
     use super::*;
     use crate::domain::{AssetId, Message, Payload, Retry};
+    use crate::pipeline::whole::Arrival;
 
     fn job(offset: i64, op: Op, version: Option<u64>) -> Job {
         job_of(Message::empty("t", 0, offset), op, version)
     }
 
     fn job_of(message: Message, op: Op, version: Option<u64>) -> Job {
+        job_in(Whole::new(Arrival::new(message, Flight::default()), 1, 1), op, version)
+    }
+
+    fn job_in(whole: Arc<Whole>, op: Op, version: Option<u64>) -> Job {
         Job {
-            whole: Whole::new(message, Flight::default(), 1, 1),
+            whole,
             index: 0,
             request: IngestRequest {
                 asset: AssetId::new("a").unwrap(),
@@ -191,6 +199,22 @@ mod tests {
         keys.enter(job(9, Op::Upsert, None));
         let last = keys.leave(asset, Vec::new()).unwrap();
         assert_eq!((last.whole.message.position.offset, offsets(&last.superseded)), (9, vec![3]));
+    }
+
+    #[test]
+    fn a_message_with_several_requests_supersedes_nothing_and_is_not_superseded() {
+        let several = |offset| Whole::new(Arrival::new(Message::empty("t", 0, offset), Flight::default()), 2, 2);
+        let mut keys = Keys::default();
+        let asset = keys.enter(job(0, Op::Upsert, None)).unwrap().request.point_id();
+        let whole = several(2);
+        keys.enter(job(1, Op::Upsert, None));
+        keys.enter(job_in(whole.clone(), Op::Upsert, None));
+        keys.enter(job_in(whole.clone(), Op::Delete, None));
+        keys.enter(job(3, Op::Upsert, None));
+        assert_eq!((keys.count_of(asset, &whole), keys.count_of(asset, &several(2))), (2, 0));
+        let left = std::iter::from_fn(|| keys.leave(asset, Vec::new()));
+        let left: Vec<_> = left.map(|job| (job.whole.message.position.offset, job.superseded.len())).collect();
+        assert_eq!(left, [(1, 0), (2, 0), (2, 0), (3, 0)]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What one neighbour (a host, a tenant, an asset, a partition) does to the others.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
 use super::*;
-use crate::domain::StoreReason;
+use crate::domain::{Stage, StoreReason, TopicPartition};
 
 /// Long enough for what would go wrong to do so.
 async fn for_a_while() {

@@ -26,17 +26,18 @@ impl Bound {
 }
 
 impl Pauses {
-    /// Looks at all partitions; `held`: messages of all of them that were taken and do not run. Whether anything has changed.
+    /// Looks at all partitions; `held`: requests of all of them that were taken and do not run. Whether anything has changed.
     ///
     /// A partition is held back when what was taken of it lies too far behind its watermark; or when, with half of all that
-    /// may be held, it has more of that than its share.
+    /// may be held, it has more of that than its share. The distance counts messages; what is held counts requests, of which a
+    /// message may bring several: that is what takes room.
     pub fn look(&mut self, watermarks: &Watermarks, held: usize, settings: &PipelineSettings) -> bool {
         let far = Bound(settings.uncommitted_messages_max);
         let many = Bound((settings.held_messages_max as u64 / 2).max(1));
         let share = Bound((settings.held_messages_max / watermarks.len().max(1)).max(1) as u64);
-        let paused = watermarks.distances().filter(|(partition, Distance { messages, open })| {
+        let paused = watermarks.distances().filter(|(partition, Distance { messages, requests })| {
             let is_paused = self.partitions.contains(*partition);
-            let is_greedy = many.is_passed(held as u64, is_paused) && share.is_passed(*open as u64, is_paused);
+            let is_greedy = many.is_passed(held as u64, is_paused) && share.is_passed(*requests as u64, is_paused);
             far.is_passed(*messages, is_paused) || (is_greedy && watermarks.len() > 1)
         });
         let paused = paused.map(|(partition, _)| partition.clone()).collect();
@@ -104,6 +105,19 @@ mod tests {
         pauses.look(&watermarks, 0, &settings);
         watermarks.release(&watermarks.current(&[partition(1)]));
         assert!(pauses.look(&watermarks, 0, &settings), "it is somebody else's");
+    }
+
+    #[test]
+    fn requests_are_what_a_partition_has_its_share_of() {
+        let settings = PipelineSettings { held_messages_max: 20, ..PipelineSettings::default() };
+        let (mut watermarks, mut pauses) = (taken(&[(0, 2), (1, 3)]), Pauses::default());
+        pauses.look(&watermarks, 11, &settings);
+        assert_eq!(paused(&pauses), [0; 0]);
+        watermarks.bring(&Message::empty("t", 0, 1), 9);
+        assert!(pauses.look(&watermarks, 11, &settings));
+        assert_eq!(paused(&pauses), [0], "two messages, with ten requests");
+        watermarks.settle(&Message::empty("t", 0, 1));
+        assert!(pauses.look(&watermarks, 2, &settings));
     }
 
     #[test]

@@ -132,6 +132,7 @@ mod tests {
     fn stale_is_what_no_collection_would_take() {
         let at = |offset| Origin {
             position: Position { topic: "t".into(), partition: 0, offset },
+            request: 0,
             topic_id: None,
             leader_epoch: None,
             successor: None,

@@ -1,7 +1,7 @@
 //! Messages that bring several requests, or none.
 
 use super::*;
-use crate::domain::Retry;
+use crate::domain::{Message, Position, Retry};
 
 impl Rig {
     fn indexed(&self) -> Vec<(i64, String)> {
@@ -66,15 +66,88 @@ async fn an_asset_s_requests_are_done_in_order_within_a_message_and_between_mess
     assert_eq!(of_a, ["wait", "patch 1", "patch 3", "patch 4"]);
 }
 
+/// As between messages: see below.
 #[tokio::test]
-async fn a_request_that_fails_does_not_wait_for_its_message_s_letter_with_those_behind_it() {
+async fn a_request_behind_one_that_failed_waits_until_the_letter_of_that_one_is_safe() {
     let rig = Rig::new(PipelineSettings::default());
-    // The second request of `a` could never run if the first one waited for the letter, which tells of both.
-    rig.message(0, "k", "a=bad;a=patch");
-    rig.until_indexed(1).await;
+    rig.message(0, "held", "a=bad;a=patch;b=ok");
+    rig.message(1, "a", "patch");
+    // Two requests, and the letter.
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 3).await;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(rig.indexed(), [(0, "ok".to_owned())]);
+    rig.handler.gate.notify_one();
+    let handler = rig.handler.clone();
+    assert_eq!(rig.end().await.unwrap(), Summary { settled: 2, dead_lettered: 1, abandoned: 0 });
+    let letters = handler.letters.lock().unwrap();
+    assert_eq!((letters.len(), &letters[0].requests), (1, &vec![0]));
+    assert_eq!(handler.indexed.lock().unwrap()[1..], [(0, "patch".to_owned()), (1, "patch".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_request_that_fails_behind_one_that_failed_has_a_letter_of_its_own() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "k", "a=bad;a=late;a=patch;b=bad");
+    let (handler, metrics) = (rig.handler.clone(), rig.metrics.clone());
+    assert_eq!(rig.end().await.unwrap(), Summary { settled: 1, dead_lettered: 1, abandoned: 0 });
+    let letters = handler.letters.lock().unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.requests.clone()).collect::<Vec<_>>(), [vec![0, 3], vec![1]]);
+    assert_eq!(*handler.indexed.lock().unwrap(), [(0, "patch".to_owned())]);
+    assert!(metrics.encode().contains("clipstream_messages_total{outcome=\"dead_lettered\"} 1"));
+}
+
+#[tokio::test]
+async fn a_partition_that_goes_waits_for_a_letter_and_for_what_is_behind_it() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "held", "a=bad;a=patch");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 2).await;
+    let (revocation, completed) = Revocation::new(vec![partition()]);
+    rig.send(SourceEvent::Revoking(revocation));
+    rig.handler.gate.notify_one();
+    assert_eq!(completed.await.unwrap(), [(partition(), 1)]);
+    assert_eq!(rig.indexed(), [(0, "patch".to_owned())]);
+    rig.end().await.unwrap();
+}
+
+/// Were it written, the next owner would take the request that failed for an old one, and there would be no letter of it.
+#[tokio::test]
+async fn of_a_message_that_is_left_to_the_next_owner_nothing_is_written_behind_what_failed() {
+    let rig = Rig::new(PipelineSettings::default());
+    (0..4).for_each(|offset| rig.message(offset, &format!("key-{offset}"), "wait slow"));
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 4).await;
+    // The host has no turn for `b`.
+    rig.message(4, "k", "a=bad;a=patch;b=ok slow;c=wait");
+    rig.message(5, "a", "patch");
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 6).await;
+    let (revocation, completed) = Revocation::new(vec![partition()]);
+    rig.send(SourceEvent::Revoking(revocation));
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    rig.handler.gate.notify_waiters();
+    assert_eq!(completed.await.unwrap(), [(partition(), 4)]);
     let handler = rig.handler.clone();
     rig.end().await.unwrap();
-    assert_eq!(handler.letters.lock().unwrap()[0].requests, [0]);
+    assert!(handler.indexed.lock().unwrap().iter().all(|(_, text)| text.starts_with("wait")));
+    assert!(handler.letters.lock().unwrap().is_empty());
+}
+
+/// Each letter would wait for a request that the other message's letter keeps from running.
+#[tokio::test]
+async fn messages_of_the_same_assets_do_not_wait_for_each_other_s_letters() {
+    let rig = Rig::new(PipelineSettings::default());
+    rig.message(0, "k", "x=wait");
+    rig.message(1, "k", "x=ok;y=bad");
+    rig.message(2, "k", "x=bad;y=ok");
+    // Of the second message, too: `y` is free.
+    rig.handler.until(|h| h.started.lock().unwrap().len() == 2).await;
+    rig.handler.gate.notify_one();
+    let handler = rig.handler.clone();
+    let ended = tokio::time::timeout(Duration::from_secs(20), rig.end()).await.expect("nothing waits for ever");
+    assert_eq!(ended.unwrap(), Summary { settled: 3, dead_lettered: 2, abandoned: 0 });
+    assert_eq!(handler.indexed.lock().unwrap().len(), 3);
 }
 
 /// Were the next one written first, and the process killed before the letter is there, the message would come again and pass for

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::dispatch::{Dispatcher, Handler};
+use super::dispatch::Dispatcher;
+use super::handler::Handler;
 use crate::domain::{PipelineReason, Stage};
 use crate::telemetry::Component;
 

@@ -10,6 +10,14 @@ use crate::domain::{Failure, IngestRequest, Message, Recorded, Stage};
 use crate::format::Reader;
 use crate::media::MediaClient;
 
+/// How far a trial has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A request of the message begins.
+    Request,
+    Entered(Stage),
+}
+
 /// The stages of a trial.
 pub struct Trial {
     reader: Reader,
@@ -31,18 +39,19 @@ impl Trial {
         Self { reader, models, media, media_budget, embed: Embed::new(pictures) }
     }
 
-    /// Does once what the pipeline does between source and store, whatever the store has. `entered` hears of each stage before it
-    /// begins.
+    /// Does once what the pipeline does between source and store, whatever the store has. `told` hears of each request and of each
+    /// stage before it begins.
     ///
     /// # Errors
     /// The first failure, of any class.
-    pub async fn run(&self, message: &Message, entered: impl Fn(Stage)) -> Result<(), Failure> {
-        entered(Stage::Decode);
+    pub async fn run(&self, message: &Message, told: impl Fn(Step)) -> Result<(), Failure> {
+        told(Step::Entered(Stage::Decode));
         let mut first = Ok(());
-        for request in self.reader.read(message)? {
+        for request in self.reader.read_with_look_ups(message).await? {
+            told(Step::Request);
             // Whatever becomes of one, another one may be what ends processes.
             let tried = match request {
-                Ok(request) => self.embed(&request, &entered).await,
+                Ok(request) => self.embed(&request, &told).await,
                 Err(failure) => Err(failure),
             };
             first = first.and(tried);
@@ -50,10 +59,10 @@ impl Trial {
         first
     }
 
-    async fn embed(&self, request: &IngestRequest, entered: &impl Fn(Stage)) -> Result<(), Failure> {
+    async fn embed(&self, request: &IngestRequest, told: &impl Fn(Step)) -> Result<(), Failure> {
         let picture = match &request.image {
             Some(url) => {
-                entered(Stage::Fetch);
+                told(Step::Entered(Stage::Fetch));
                 Some(fetch::fetch(&self.media, url, None).await?)
             }
             None => None,
@@ -61,7 +70,7 @@ impl Trial {
         if picture.is_none() && request.text.is_none() {
             return Ok(());
         }
-        entered(Stage::Embed);
+        told(Step::Entered(Stage::Embed));
         let is_asked = |clip: &&Arc<Clip>| request.models.as_ref().is_none_or(|models| models.contains(clip.id()));
         let target = |clip: &Arc<Clip>| Target::new(clip.clone(), &Recorded::default());
         let targets: Vec<Target> = self.models.iter().filter(is_asked).map(target).collect();

@@ -13,8 +13,8 @@ use super::pace::Pace;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
 use crate::domain::{
-    Deletion, Failure, Guard, IngestRequest, Message, Op, Patch, Payload, Point, PointId, Record, Recorded, Stage,
-    Stamp, StoreReason, Write,
+    Deletion, Failure, Guard, IngestRequest, Op, Patch, Payload, Point, PointId, Record, Recorded, Stage, Stamp,
+    StoreReason, Write,
 };
 use crate::store::{Store, StoreError, Written};
 use crate::telemetry::Metrics;
@@ -84,11 +84,17 @@ impl Lane {
 
 /// One write per lane, in the order of the lanes.
 ///
-/// `bases`: whether writes of the whole asset are to be told from patches later.
-pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded, bases: bool) -> Vec<Write> {
+/// `sent_ms`: when the message was sent, as its producer says. `bases`: whether writes of the whole asset are to be told from patches
+/// later.
+pub fn writes(
+    request: &IngestRequest,
+    stamp: Stamp,
+    sent_ms: Option<i64>,
+    embedded: Embedded,
+    bases: bool,
+) -> Vec<Write> {
     let id = request.point_id();
     let now = Utc::now();
-    let stamp = Stamp { version: request.version, origin: Some(message.origin()) };
     let record = Record {
         asset: request.asset.clone(),
         tenant: request.tenant.clone(),
@@ -97,7 +103,7 @@ pub fn writes(request: &IngestRequest, message: &Message, embedded: Embedded, ba
         version: stamp.version,
         media: embedded.media,
         text_sha256: embedded.text_sha256,
-        deleted_at: (request.op == Op::Delete).then(|| rfc3339(deleted_at(now, message.timestamp_ms))),
+        deleted_at: (request.op == Op::Delete).then(|| rfc3339(deleted_at(now, sent_ms))),
         indexed_at: rfc3339(now),
     };
     if request.op == Op::Delete {

@@ -40,6 +40,7 @@ fn upsert(asset: &str, version: Option<u64>, offset: i64, image: &[f32]) -> Writ
         tenant: None,
         source: Some(Origin {
             position: Position { topic: "t".into(), partition: 0, offset },
+            request: 0,
             topic_id: None,
             leader_epoch: None,
             successor: None,

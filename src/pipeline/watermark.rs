@@ -16,10 +16,23 @@ pub struct Watermarks {
 
 /// One partition for as long as this process has it, once. The same partition may be assigned again before its earlier
 /// revocation is answered; the epoch tells the two apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Assignment {
     pub partition: TopicPartition,
     pub epoch: u64,
+}
+
+impl Assignment {
+    /// The one that the message belongs to.
+    pub fn of(message: &Message) -> Self {
+        Self { partition: message.position.topic_partition(), epoch: message.epoch }
+    }
+
+    pub fn has(&self, message: &Message) -> bool {
+        let TopicPartition { topic, partition } = &self.partition;
+        let Message { position, epoch, .. } = message;
+        self.epoch == *epoch && *partition == position.partition && *topic == position.topic
+    }
 }
 
 /// What becomes of a message that the source hands over.
@@ -44,8 +57,8 @@ pub struct Oldest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Distance {
     pub messages: u64,
-    /// Of those, the ones that are not settled.
-    pub open: usize,
+    /// Of those messages that are not settled.
+    pub requests: usize,
 }
 
 /// One partition in one assignment. What is settled behind something that is not takes no memory.
@@ -53,6 +66,8 @@ struct Watermark {
     epoch: u64,
     /// What was taken and is not settled, by offset.
     open: BTreeMap<i64, Entry>,
+    /// That these bring, as far as is known.
+    requests: usize,
     /// Behind the last message that was taken. Gaps between offsets are normal: compaction and transaction markers leave them.
     end: Option<i64>,
     taken: u64,
@@ -71,6 +86,7 @@ struct Entry {
     before: u64,
     taken_at: Instant,
     flight: Flight,
+    requests: usize,
 }
 
 impl Watermark {
@@ -91,6 +107,7 @@ impl Watermarks {
         let fresh = Watermark {
             epoch,
             open: BTreeMap::new(),
+            requests: 0,
             end: None,
             taken: 0,
             left: 0,
@@ -113,10 +130,24 @@ impl Watermarks {
         let flight = Flight::new(watermark.fence.clone());
         let offset = message.position.offset;
         let behind = watermark.end.replace(offset + 1);
-        let entry = Entry { behind, before: watermark.taken, taken_at: Instant::now(), flight: flight.clone() };
-        watermark.open.insert(offset, entry);
+        let (before, taken_at) = (watermark.taken, Instant::now());
+        let entry = Entry { behind, before, taken_at, flight: flight.clone(), requests: 1 };
+        let again = watermark.open.insert(offset, entry);
         watermark.taken += 1;
+        watermark.requests += 1;
+        watermark.requests -= again.map_or(0, |before| before.requests);
         Taken::InFlight(flight)
+    }
+
+    /// Notes how many requests a message brings; until then it counts as one.
+    pub fn bring(&mut self, message: &Message, requests: usize) {
+        let watermark = self.partitions.get_mut(&message.position.topic_partition());
+        if let Some(watermark) = watermark.filter(|watermark| watermark.epoch == message.epoch)
+            && let Some(entry) = watermark.open.get_mut(&message.position.offset)
+        {
+            watermark.requests = watermark.requests - entry.requests + requests;
+            entry.requests = requests;
+        }
     }
 
     /// Per partition with work in flight, the message that has been there the longest.
@@ -132,7 +163,9 @@ impl Watermarks {
     pub fn settle(&mut self, message: &Message) -> bool {
         let watermark = self.partitions.get_mut(&message.position.topic_partition());
         let Some(watermark) = watermark.filter(|watermark| watermark.epoch == message.epoch) else { return false };
-        watermark.open.remove(&message.position.offset).is_some()
+        let settled = watermark.open.remove(&message.position.offset);
+        watermark.requests -= settled.as_ref().map_or(0, |entry| entry.requests);
+        settled.is_some()
     }
 
     /// `message` is dropped and not settled: nobody waits for it, and the watermark does not pass it.
@@ -150,10 +183,10 @@ impl Watermarks {
         self.partitions.len()
     }
 
-    /// What was taken of each partition and lies at or behind its watermark, and how much of it is not settled.
+    /// What was taken of each partition and lies at or behind its watermark, and the requests of what of it is not settled.
     pub fn distances(&self) -> impl Iterator<Item = (&TopicPartition, Distance)> {
         self.partitions.iter().map(|(partition, watermark)| {
-            (partition, Distance { messages: watermark.distance(), open: watermark.open.len() })
+            (partition, Distance { messages: watermark.distance(), requests: watermark.requests })
         })
     }
 
@@ -189,6 +222,11 @@ impl Watermarks {
     pub fn current(&self, partitions: &[TopicPartition]) -> Vec<Assignment> {
         let epoch = |partition| self.partitions.get(partition).map(|watermark| watermark.epoch);
         partitions.iter().filter_map(|p| Some(Assignment { partition: p.clone(), epoch: epoch(p)? })).collect()
+    }
+
+    /// Whether the assignment has not ended.
+    pub fn has(&self, assignment: &Assignment) -> bool {
+        self.partitions.get(&assignment.partition).is_some_and(|watermark| watermark.epoch == assignment.epoch)
     }
 
     /// Whether nothing of these assignments is in flight. Those that were replaced have nothing left to wait for.
@@ -336,7 +374,7 @@ mod tests {
         }
         assert!(!w.settle(&message(0, 1)), "once");
         let distances: Vec<_> = w.distances().map(|(_, distance)| distance).collect();
-        assert_eq!(distances, [Distance { messages: 99_995, open: 1 }]);
+        assert_eq!(distances, [Distance { messages: 99_995, requests: 1 }]);
         assert_eq!(w.committable(), [(partition(), 9)], "behind the one before it");
         w.settle(&message(10, 1));
         assert_eq!((w.distance(&partition()), w.committable()), (0, vec![(partition(), 199_999)]));

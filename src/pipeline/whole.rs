@@ -1,17 +1,37 @@
 //! A message on its way, with all the requests that it brought. It is settled when each of them is done; what failed of it is
-//! told in one dead letter.
+//! told in a dead letter.
+//!
+//! What comes after a request that failed, for the same asset, waits until the letter that tells of it is safe: were it written
+//! before, and the message delivered again, the request would be older than what is stored, and pass for settled. For requests of
+//! the same message this means that the letter goes before them; should one of them fail as well, it has a letter of its own.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attempts::GaveUp;
 use super::flight::Flight;
-use crate::domain::{Class, Failure, Fault, Message, Outcome, PointId};
+use crate::domain::{Class, Failure, Fault, Message, Outcome};
 
 /// How many failed requests a dead letter describes.
 const DESCRIBED_MAX: usize = 10;
 /// How many are named: a letter's headers are not cut into parts. With more than so many, all are tried again.
 const NAMED_MAX: usize = 1_000;
+
+/// A message that was taken, before it is known what it asks for.
+#[derive(Debug)]
+pub struct Arrival {
+    pub message: Message,
+    pub flight: Flight,
+    /// What the message is counted with among those in flight.
+    pub bytes: usize,
+}
+
+impl Arrival {
+    pub fn new(message: Message, flight: Flight) -> Self {
+        let bytes = message.memory_bytes();
+        Self { message, flight, bytes }
+    }
+}
 
 /// Shared by the jobs of one message.
 #[derive(Debug)]
@@ -19,6 +39,8 @@ pub struct Whole {
     pub message: Message,
     /// That of the message. Each job has one of its own, which shares fence and stage.
     pub flight: Flight,
+    /// See [`Arrival::bytes`].
+    pub bytes: usize,
     /// Requests that the message brought.
     requests: usize,
     state: Mutex<State>,
@@ -26,17 +48,16 @@ pub struct Whole {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Requests that are not done.
+    /// Requests that are not done, and a letter that is not safe.
     open: usize,
-    /// Requests that a task works on.
+    /// Of those, what tasks work on.
     running: usize,
+    /// What no letter tells of yet.
     failed: Vec<Failed>,
     /// The most that became of a request.
     most: Option<Outcome>,
     /// A request was dropped: the next owner of the partition has all of the message again.
     is_left: bool,
-    /// Assets with a request that failed.
-    doubtful: Vec<PointId>,
 }
 
 /// A request that failed for good.
@@ -48,7 +69,7 @@ struct Failed {
     gave_up: GaveUp,
 }
 
-/// What has become of one request.
+/// What has become of one request, or of a letter.
 #[derive(Debug)]
 pub enum Closed {
     Done(Outcome),
@@ -61,12 +82,16 @@ pub enum Closed {
     Left,
 }
 
-/// What becomes of the message, once nothing of it is open.
+/// What is to be done with the message, once nothing of it is under way.
 #[derive(Debug)]
-pub enum Ending {
-    Settled(Outcome),
-    Letter(Letter),
-    Left,
+pub enum Next {
+    Settle(Outcome),
+    /// To be sent, and closed like a request once it is safe.
+    Send(Letter),
+    /// It is dropped, and so is what of it still waits for a letter, if anything does.
+    Leave {
+        is_last: bool,
+    },
 }
 
 /// What is to be told of a message in its dead letter.
@@ -79,26 +104,33 @@ pub struct Letter {
 
 impl Whole {
     /// `requests`: that it brought. `open`: of those, how many are to be done; each is closed once.
-    pub fn new(message: Message, flight: Flight, requests: usize, open: usize) -> Arc<Self> {
-        Arc::new(Self { message, flight, requests, state: Mutex::new(State { open, ..State::default() }) })
+    pub fn new(arrival: Arrival, requests: usize, open: usize) -> Arc<Self> {
+        let Arrival { message, flight, bytes } = arrival;
+        Arc::new(Self { message, flight, bytes, requests, state: Mutex::new(State { open, ..State::default() }) })
     }
 
-    /// A request begins to run. Whether it is the only one that does.
+    /// Whether this request was its only one.
+    pub fn is_single(&self) -> bool {
+        self.requests == 1
+    }
+
+    /// A task begins to work on it. Whether it is the only one that does.
     pub fn start(&self) -> bool {
         let mut state = self.lock();
         state.running += 1;
         state.running == 1
     }
 
-    /// A request has ended to run. Whether none does now.
+    /// A task has ended. Whether none works on it now.
     pub fn stop(&self) -> bool {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
         state.running == 0
     }
 
-    /// A request is not open any more. The ending of the message, if that was the last one.
-    pub fn close(&self, closed: Closed) -> Option<Ending> {
+    /// A request is not open any more, or a letter. `behind`: of those that are, how many wait until a letter of this message is safe.
+    /// What is to be done, if nothing else is open.
+    pub fn close(&self, closed: Closed, behind: usize) -> Option<Next> {
         let mut state = self.lock();
         match closed {
             Closed::Done(outcome) => {
@@ -110,27 +142,17 @@ impl Whole {
             Closed::Left => state.is_left = true,
         }
         state.open = state.open.saturating_sub(1);
-        if state.open > 0 {
+        if state.open > behind {
             return None;
         }
-        Some(if state.is_left {
-            Ending::Left
-        } else if state.failed.is_empty() {
-            Ending::Settled(state.most.take().unwrap_or(Outcome::Empty))
-        } else {
-            Ending::Letter(self.letter(std::mem::take(&mut state.failed)))
-        })
-    }
-
-    /// A request for this asset has failed.
-    pub fn doubt(&self, asset: PointId) {
-        self.lock().doubtful.push(asset);
-    }
-
-    /// Whether one has, so that what comes after the message must not be written before the message's letter is safe: were the
-    /// message delivered again, it would be older than what is stored, and pass for settled.
-    pub fn doubts(&self, asset: PointId) -> bool {
-        self.lock().doubtful.contains(&asset)
+        if state.is_left {
+            return Some(Next::Leave { is_last: state.open == 0 });
+        }
+        if !state.failed.is_empty() {
+            state.open += 1;
+            return Some(Next::Send(self.letter(std::mem::take(&mut state.failed))));
+        }
+        (state.open == 0).then(|| Next::Settle(state.most.take().unwrap_or(Outcome::Empty)))
     }
 
     fn letter(&self, mut failed: Vec<Failed>) -> Letter {
@@ -165,7 +187,8 @@ fn rank(outcome: &Outcome) -> u8 {
         Outcome::Stale => 2,
         Outcome::Deleted => 3,
         Outcome::Indexed => 4,
-        Outcome::DeadLettered(_) | Outcome::RetryScheduled(_) => 5,
+        Outcome::RetryScheduled(_) => 5,
+        Outcome::DeadLettered(_) => 6,
     }
 }
 
@@ -190,21 +213,30 @@ mod tests {
     use crate::domain::{MediaReason, Stage};
 
     fn whole(requests: usize) -> Arc<Whole> {
-        Whole::new(Message::empty("t", 0, 0), Flight::default(), requests, requests)
+        Whole::new(Arrival::new(Message::empty("t", 0, 0), Flight::default()), requests, requests)
+    }
+
+    fn failure(reason: MediaReason) -> Failure {
+        Fault::new(reason, format!("{reason} said why")).at(Stage::Fetch)
     }
 
     fn failed(index: usize, reason: MediaReason, attempts: u32) -> Closed {
-        let failure = Fault::new(reason, format!("{reason} said why")).at(Stage::Fetch);
-        Closed::Failed { index, asset: Some(format!("a{index}")), gave_up: GaveUp { failure, attempts } }
+        let gave_up = GaveUp { failure: failure(reason), attempts };
+        Closed::Failed { index, asset: Some(format!("a{index}")), gave_up }
+    }
+
+    fn letter(next: Option<Next>) -> Letter {
+        let Some(Next::Send(letter)) = next else { panic!("{next:?}") };
+        letter
     }
 
     #[test]
     fn it_ends_with_its_last_request_as_the_one_of_which_most_was_done() {
         let message = whole(3);
-        assert!(message.close(Closed::Done(Outcome::Stale)).is_none());
-        assert!(message.close(Closed::Done(Outcome::Indexed)).is_none());
-        let ending = message.close(Closed::Done(Outcome::Superseded));
-        assert!(matches!(ending, Some(Ending::Settled(Outcome::Indexed))), "{ending:?}");
+        assert!(message.close(Closed::Done(Outcome::Stale), 0).is_none());
+        assert!(message.close(Closed::Done(Outcome::Indexed), 0).is_none());
+        let next = message.close(Closed::Done(Outcome::Superseded), 0);
+        assert!(matches!(next, Some(Next::Settle(Outcome::Indexed))), "{next:?}");
     }
 
     #[test]
@@ -215,9 +247,9 @@ mod tests {
             Closed::Done(Outcome::Indexed),
             failed(1, MediaReason::HttpNotFound, 1),
         ] {
-            assert!(message.close(closed).is_none());
+            assert!(message.close(closed, 0).is_none());
         }
-        let Some(Ending::Letter(letter)) = message.close(Closed::Done(Outcome::Deleted)) else { panic!("a letter") };
+        let letter = letter(message.close(Closed::Done(Outcome::Deleted), 0));
         let GaveUp { failure, attempts } = letter.gave_up;
         assert_eq!((letter.requests, attempts), (vec![1, 3], 5));
         assert_eq!((failure.fault.class, failure.fault.reason), (Class::Transient, MediaReason::FetchTimeout.into()));
@@ -227,37 +259,61 @@ mod tests {
              check that the file is still there; request 4 (asset \"a3\") in stage fetch, fetch_timeout: fetch_timeout said \
              why; raise media.fetch_timeout_ms if the server is merely slow"
         );
+        let next = message.close(Closed::Done(Outcome::RetryScheduled(failure)), 0);
+        assert!(
+            matches!(next, Some(Next::Settle(Outcome::RetryScheduled(_)))),
+            "settled once the letter is safe: {next:?}"
+        );
     }
 
     #[test]
-    fn a_letter_of_many_stays_short() {
-        let message = whole(30);
-        let ending = (0..30).find_map(|index| message.close(failed(index, MediaReason::HttpGone, 1)));
-        let Some(Ending::Letter(letter)) = ending else { panic!("a letter") };
-        let text = letter.gave_up.failure.fault.message;
-        assert!(text.contains("request 10 (") && !text.contains("request 11 ("), "{text}");
-        assert!(text.ends_with("; and 20 more"), "{text}");
-    }
-
-    #[test]
-    fn one_request_alone_fails_in_its_own_words() {
-        let Some(Ending::Letter(letter)) = whole(1).close(failed(0, MediaReason::HttpGone, 2)) else {
-            panic!("a letter")
-        };
-        assert_eq!((letter.gave_up.failure.fault.message.as_str(), letter.requests), ("http_gone said why", vec![]));
-    }
-
-    #[test]
-    fn what_was_dropped_in_part_is_dropped() {
-        let message = whole(3);
-        assert!(message.close(Closed::Left).is_none());
-        assert!(message.close(failed(1, MediaReason::HttpGone, 1)).is_none());
-        assert!(matches!(message.close(Closed::Done(Outcome::Indexed)), Some(Ending::Left)));
+    fn a_letter_goes_before_what_waits_for_it_and_that_may_have_another_one() {
+        let message = whole(4);
+        assert!(message.close(failed(0, MediaReason::FetchTimeout, 5), 2).is_none(), "request 2 is under way");
+        let first = letter(message.close(Closed::Done(Outcome::Indexed), 2));
+        assert_eq!(first.requests, [0]);
+        assert!(
+            message.close(Closed::Done(Outcome::RetryScheduled(first.gave_up.failure)), 0).is_none(),
+            "two are to be done"
+        );
+        assert!(message.close(failed(1, MediaReason::HttpGone, 1), 0).is_none());
+        let second = letter(message.close(failed(3, MediaReason::FetchTimeout, 5), 0));
+        assert_eq!(second.requests, [1, 3]);
+        let next = message.close(Closed::Done(Outcome::DeadLettered(second.gave_up.failure)), 0);
+        assert!(matches!(next, Some(Next::Settle(Outcome::DeadLettered(_)))), "{next:?}");
     }
 
     #[test]
     fn its_bytes_are_of_what_runs_while_one_of_its_requests_does() {
         let message = whole(2);
         assert_eq!((message.start(), message.start(), message.stop(), message.stop()), (true, false, false, true));
+    }
+
+    #[test]
+    fn a_letter_of_many_stays_short() {
+        let message = whole(30);
+        let next = (0..30).find_map(|index| message.close(failed(index, MediaReason::HttpGone, 1), 0));
+        let text = letter(next).gave_up.failure.fault.message;
+        assert!(text.contains("request 10 (") && !text.contains("request 11 ("), "{text}");
+        assert!(text.ends_with("; and 20 more"), "{text}");
+    }
+
+    #[test]
+    fn one_request_alone_fails_in_its_own_words() {
+        let letter = letter(whole(1).close(failed(0, MediaReason::HttpGone, 2), 0));
+        assert_eq!((letter.gave_up.failure.fault.message.as_str(), letter.requests), ("http_gone said why", vec![]));
+    }
+
+    #[test]
+    fn what_was_dropped_in_part_is_dropped() {
+        let message = whole(3);
+        assert!(message.close(Closed::Left, 0).is_none());
+        assert!(message.close(failed(1, MediaReason::HttpGone, 1), 0).is_none());
+        assert!(matches!(message.close(Closed::Done(Outcome::Indexed), 0), Some(Next::Leave { is_last: true })));
+        // No letter will come for which the last one could wait.
+        let message = whole(3);
+        assert!(message.close(failed(1, MediaReason::HttpGone, 1), 1).is_none());
+        assert!(matches!(message.close(Closed::Left, 1), Some(Next::Leave { is_last: false })));
+        assert!(matches!(message.close(Closed::Left, 0), Some(Next::Leave { is_last: true })));
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn outcome(write: &Write, stored: Option<&Recorded>, guard: Guard) ->
         return Written::Conflict;
     }
     // Without a place of its own (no source of ours is without) nothing can be told apart, and nothing newer is there.
-    let mine = record.source.is_none() || stored.stamp.is_of_message(&stamp);
+    let mine = record.source.is_none() || stored.stamp.is_of_request(&stamp);
     let whole = write.kept().is_empty() || keeps(stored, write);
     let alive = stored.is_tombstone() == matches!(write, Write::Delete(_));
     if mine && whole && alive { Written::Applied } else { Written::Conflict }
@@ -61,6 +61,7 @@ mod tests {
     fn origin(offset: i64) -> Option<Origin> {
         Some(Origin {
             position: Position { topic: "t".into(), partition: 0, offset },
+            request: 0,
             topic_id: None,
             leader_epoch: None,
             successor: None,
@@ -121,6 +122,19 @@ mod tests {
         let upsert = Write::Upsert(Point { id, vectors, kept, payload, record });
         assert_eq!(outcome(&upsert, Some(&under_way), Guard::Strict), Written::Conflict);
         assert_eq!(outcome(&upsert, Some(&stored(Some(1), 5, None)), Guard::Strict), Written::Applied);
+    }
+
+    #[test]
+    fn another_request_of_the_message_is_another_write() {
+        let mut second = patch(None, 5, &[], None);
+        if let Write::Patch(patch) = &mut second {
+            patch.record.source = origin(5).map(|origin| Origin { request: 1, ..origin });
+        }
+        let of_second = Recorded { stamp: second.record().stamp(), ..Recorded::default() };
+        assert_eq!(outcome(&second, Some(&stored(None, 5, None)), Guard::Strict), Written::Conflict, "not yet");
+        assert_eq!(outcome(&second, Some(&of_second), Guard::Strict), Written::Applied);
+        assert_eq!(admit(&patch(None, 5, &[], None), Some(&of_second), Guard::Strict), Written::Stale);
+        assert_eq!(admit(&second, Some(&stored(None, 5, None)), Guard::Strict), Written::Applied);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use comfy_table::Table;
 
-use super::super::{CliError, Global};
 use crate::bench::{BenchError, EmbedBench, EmbedReport};
+use crate::cli::{CliError, Global};
 use crate::domain::{ModelId, Precision, registry};
 
 /// Measures a model's towers over batch sizes, threads and precisions, beside ONNX Runtime alone

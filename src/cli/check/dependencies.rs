@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
-use super::super::output::counted;
 use super::{Checklist, DEADLINE, Verdict};
 use crate::budget::Budget;
+use crate::cli::output::counted;
 use crate::clip::{self, Clip};
 use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, StoreSettings, is_pattern};
 use crate::dead_letter::{self, TopicFacts};

@@ -2,9 +2,9 @@
 
 use chrono::SecondsFormat;
 
-use super::super::output::counted;
-use super::super::{CliError, Exit, Global};
 use super::selection;
+use crate::cli::output::counted;
+use crate::cli::{CliError, Exit, Global};
 use crate::dead_letter::StoredLetter;
 use crate::redact;
 

@@ -6,9 +6,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::super::output::counted;
-use super::super::{CliError, Exit, Global, progress, stop_on_signals};
 use super::selection::{self, Selected, cursor};
+use crate::cli::output::counted;
+use crate::cli::{CliError, Exit, Global, progress, stop_on_signals};
 use crate::dead_letter::StoredLetter;
 use crate::dead_letter::read::Start;
 use crate::domain::Position;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::output::counted;
-use super::super::{CliError, Exit};
+use crate::cli::output::counted;
+use crate::cli::{CliError, Exit};
 use crate::config::{Settings, nearest};
 use crate::dead_letter::read::{self, Found, Letters, Start, Unreadable};
 use crate::dead_letter::{Selection, StoredLetter};

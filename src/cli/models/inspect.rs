@@ -1,7 +1,7 @@
 //! `clipstream models inspect`: describes a model's graphs.
 
-use super::super::{CliError, Global, Output};
 use super::named::Graphs;
+use crate::cli::{CliError, Global, Output};
 use crate::clip::{self, Inspection, TowerInspection};
 
 /// Describes a model's files: layout, inputs, outputs, operator set, activation, size, fingerprint

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::{CliError, Exit, Global};
+use crate::cli::{CliError, Exit, Global};
 use crate::config::ClipSettings;
 use crate::domain::ModelId;
 use crate::domain::registry::{self, Checkpoint};

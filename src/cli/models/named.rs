@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{CliError, Exit};
+use crate::cli::{CliError, Exit};
 use crate::clip::ClipError;
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{ModelId, Precision, registry};

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::{CliError, Exit, Global};
+use crate::cli::{CliError, Exit, Global};
 use crate::domain::{ModelId, registry};
 
 /// Prints the directory that a model is loaded from; exit code 3 if it is not installed

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
 
-use super::super::output::{LogWriter, progress_bytes};
-use super::super::{CliError, Exit, Global};
+use crate::cli::output::{LogWriter, progress_bytes};
+use crate::cli::{CliError, Exit, Global};
 use crate::domain::{ModelId, Precision, registry};
 use crate::hub::{Hub, Origin, Progress, Pull, Pulled, Record};
 

@@ -2,8 +2,8 @@
 
 use comfy_table::Table;
 
-use super::super::{CliError, Exit, Global, Output};
 use super::named::Graphs;
+use crate::cli::{CliError, Exit, Global, Output};
 use crate::clip::{self, Case, Verification};
 
 /// Runs a model's golden inputs and compares the vectors with OpenCLIP's; exit code 1 if one differs, or there are none

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::config::KeySettings;
 use crate::domain::{DecodeReason, Position};
-use crate::format::Format;
+use crate::format::{Format, Read};
 
 fn message(key: Option<&str>, value: Option<&[u8]>) -> Message {
     Message {
@@ -21,7 +21,8 @@ fn message(key: Option<&str>, value: Option<&[u8]>) -> Message {
 }
 
 fn decoded_with(message: &Message, default_op: Op, keys: &KeySettings) -> Result<IngestRequest, Failure> {
-    let mut requests = Format::Json.decode(message, &Context { default_op, keys })?;
+    let read = Format::Json.decode(message, &Context { default_op, keys })?;
+    let Read::Requests(mut requests) = read else { panic!("{read:?}") };
     assert_eq!(requests.len(), 1);
     requests.remove(0)
 }

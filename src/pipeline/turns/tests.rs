@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::{AssetId, IngestRequest, Message, Op, Payload};
 use crate::pipeline::attempts::Tried;
 use crate::pipeline::flight::Flight;
-use crate::pipeline::whole::Whole;
+use crate::pipeline::whole::{Arrival, Whole};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -62,7 +62,7 @@ impl Rig {
             };
             self.offset += 1;
             self.turns.enter(Box::new(Job {
-                whole: Whole::new(message, Flight::default(), 1, 1),
+                whole: Whole::new(Arrival::new(message, Flight::default()), 1, 1),
                 index: 0,
                 request,
                 flight: Flight::default(),

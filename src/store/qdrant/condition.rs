@@ -33,14 +33,20 @@ pub(super) fn not_newer(mine: &Stamp) -> Vec<Condition> {
     vec![Filter::should([Condition::from(by_version), by_position.into()]).into()]
 }
 
-/// Later in the same partition of the same topic, by its leader's epoch and its offset alone; also by time where an id is
-/// missing; or in the topic that is known to have taken this one's place. Any of them.
+/// Later in the same partition of the same topic, by its leader's epoch, its offset and the request alone; also by time where an
+/// id is missing; or in the topic that is known to have taken this one's place. Any of them.
 fn newer_positions(mine: &Origin) -> Vec<Condition> {
-    let Origin { position, topic_id, successor, leader_epoch, timestamp_ms } = mine;
+    let Origin { position, request, topic_id, successor, leader_epoch, timestamp_ms } = mine;
     let topic = Condition::matches(key("source.topic"), position.topic.to_string());
     let beyond = |name: &str, bound: f64| Condition::range(key(name), Range { gt: Some(bound), ..Range::default() });
     let there = [topic.clone(), Condition::matches(key("source.partition"), i64::from(position.partition))];
-    let later = beyond("source.offset", position.offset as f64);
+    // A record without a request is of the first one, which is later than none of the same message.
+    let later_request = Filter::must([
+        Condition::matches(key("source.offset"), position.offset),
+        beyond("source.request", *request as f64),
+    ]);
+    let later: Condition =
+        Filter::should([beyond("source.offset", position.offset as f64), later_request.into()]).into();
     let of = |id: &str| Condition::matches(key("source.topic_id"), id.to_owned());
     let and = |others: Vec<Condition>| Condition::from(Filter::must(there.iter().cloned().chain(others)));
     let not_before = timestamp_ms
@@ -61,15 +67,19 @@ fn newer_positions(mine: &Origin) -> Vec<Condition> {
     [same].into_iter().chain(unnamed).chain(succeeded).collect()
 }
 
-/// The stored record is the one of this very write's message. Without a place to tell it by: none that is newer.
+/// The stored record is the one of this very write's request. Without a place to tell it by: none that is newer.
 pub(super) fn is_mine(record: &Record) -> Vec<Condition> {
     let Some(origin) = &record.source else { return not_newer(&record.stamp()) };
-    let Origin { position, topic_id, leader_epoch, timestamp_ms, successor: _ } = origin;
+    let Origin { position, request, topic_id, leader_epoch, timestamp_ms, successor: _ } = origin;
     let [id, epoch, time] = ["source.topic_id", "source.leader_epoch", "source.timestamp_ms"].map(key);
     vec![
         Condition::matches(key("source.topic"), position.topic.to_string()),
         Condition::matches(key("source.partition"), i64::from(position.partition)),
         Condition::matches(key("source.offset"), position.offset),
+        match request {
+            0 => Condition::is_empty(key("source.request")),
+            index => Condition::matches(key("source.request"), i64::try_from(*index).unwrap_or(i64::MAX)),
+        },
         match topic_id {
             Some(is) => Condition::matches(id, is.to_string()),
             None => Condition::is_empty(id),

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::super::{WorkerError, load_models, picture_pool, reader};
 use super::watch::Watch;
 use super::{Answer, message_of};
 use crate::budget::Budget;
@@ -15,8 +14,9 @@ use crate::clip;
 use crate::config::Settings;
 use crate::domain::{Class, Failure, Stage};
 use crate::media::MediaClient;
-use crate::pipeline::Trial;
+use crate::pipeline::{Step, Trial};
 use crate::telemetry::Metrics;
+use crate::worker::{WorkerError, load_models, picture_pool, reader};
 
 /// How long the process may take to end once its worker is gone.
 const END_MAX: Duration = Duration::from_secs(2);
@@ -49,7 +49,11 @@ pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     while let Some(line) = lines.recv().await {
         let message = message_of(&line).map_err(|why| WorkerError::Broken(format!("no message to try: {why}")))?;
         watch.begin();
-        let ended = trial.run(&message, |stage| say(&Answer::Entered { stage: stage.to_string() })).await;
+        let told = |step| match step {
+            Step::Request => say(&Answer::Request),
+            Step::Entered(stage) => say(&Answer::Entered { stage: stage.to_string() }),
+        };
+        let ended = trial.run(&message, told).await;
         watch.rest();
         say(&answer(ended));
     }

@@ -21,6 +21,8 @@ use crate::domain::{Message, Position};
 enum Answer {
     /// The models are open and have done what is known of them. Said once.
     Ready,
+    /// A request of the message begins, and with it its time.
+    Request,
     /// The message has come to this stage.
     Entered {
         stage: String,
@@ -114,6 +116,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&entered).unwrap(), r#"{"trial":"entered","stage":"embed"}"#);
         assert_eq!(Answer::read(r#"{"trial":"entered","stage":"embed"}"#), Some(entered));
         assert_eq!(Answer::read(r#"{"trial":"ready"}"#), Some(Answer::Ready));
+        assert_eq!(Answer::read(r#"{"trial":"request"}"#), Some(Answer::Request));
         for other in ["", "ready", "{}", r#"{"trial":"else"}"#, "[onnxruntime] warning"] {
             assert_eq!(Answer::read(other), None, "{other}");
         }

@@ -61,7 +61,7 @@ pub struct TrialSettings {
     pub command: TrialCommand,
     /// So many processes must a message end in a row.
     pub crashes_max: u32,
-    /// How long a message may take.
+    /// How long each request of a message may take.
     pub answer_max: Duration,
 }
 
@@ -291,9 +291,13 @@ impl Process {
         }
         // Until it says that it has the message, that has nothing to do with anything.
         let mut stage = None;
-        let until = Instant::now() + answer_max;
+        let mut until = Instant::now() + answer_max;
         loop {
             match (self.hear(until, reply), stage) {
+                (Heard::Answer(Answer::Request), _) => {
+                    until = Instant::now() + answer_max;
+                    stage = Some(Stage::Decode);
+                }
                 (Heard::Answer(Answer::Entered { stage: entered }), _) => {
                     stage = Stage::ALL.into_iter().find(|stage| stage.as_str() == entered).or(stage);
                 }

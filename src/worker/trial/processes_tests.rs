@@ -138,6 +138,16 @@ fn a_run_without_end_counts_and_a_fetch_without_end_does_not() {
 }
 
 #[test]
+fn each_request_of_a_message_has_the_time_of_one() {
+    let each = r#"echo '{"trial":"request"}'; echo '{"trial":"entered","stage":"embed"}'; sleep 0.7;"#;
+    let script =
+        format!(r#"{READY}read -r line; for n in 1 2 3 4; do {each} done; echo '{{"trial":"passed"}}'; read -r line"#);
+    let mut bench = Bench::new(&script);
+    bench.thread.settings.answer_max = Duration::from_secs(2);
+    assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Passed, 1));
+}
+
+#[test]
 fn not_everybody_in_a_row_is_to_blame() {
     let mut bench = Bench::new(&dies("exit 9"));
     bench.thread.settings.crashes_max = 1;

@@ -134,6 +134,7 @@ pub fn record(asset: &str) -> Record {
         tenant: None,
         source: Some(Origin {
             position: Position { topic: "t".into(), partition: 3, offset: 42 },
+            request: 0,
             topic_id: None,
             leader_epoch: None,
             successor: None,

@@ -24,7 +24,8 @@ pub fn stamped(mut write: Write, version: Option<u64>, topic: &str, offset: i64,
     let record = record_of(&mut write);
     record.version = version;
     let position = Position { topic: topic.into(), partition: 0, offset };
-    record.source = Some(Origin { position, topic_id: None, successor: None, leader_epoch: None, timestamp_ms });
+    record.source =
+        Some(Origin { position, request: 0, topic_id: None, successor: None, leader_epoch: None, timestamp_ms });
     record.deleted_at = deletes.then(|| record.indexed_at.clone());
     write
 }
@@ -202,6 +203,43 @@ pub async fn a_topic_that_was_made_anew_is_told_by_its_id(f: &Fixture) {
     f.guarded(&[of_topic(up(12), "new", None, 0, None)], Guard::Strict).await;
     let record = &f.point("a").await.unwrap().payload["clipstream"]["source"];
     assert_eq!(*record, json!({ "topic": "t", "partition": 0, "offset": 0, "topic_id": "new" }));
+}
+
+pub async fn requests_of_one_message_follow_each_other(f: &Fixture) {
+    let of = |write: Write, offset, request| {
+        let mut write = of_topic(write, "id", None, offset, None);
+        record_of(&mut write).source.as_mut().unwrap().request = request;
+        write
+    };
+    let up = |v: u32| upsert("a", vectors(Some(A), None), json!({ "v": v }));
+    let change = |v: u32| patch("a", vectors(None, Some(B)), json!({ "v": v }));
+    // All of them in one second, as requests of one message are.
+    let steps = [
+        (of(up(0), 7, 0), Applied, json!({ "v": 0 })),
+        (of(change(1), 7, 1), Applied, json!({ "v": 1 })),
+        (of(change(2), 7, 2), Applied, json!({ "v": 2 })),
+        // The message is delivered again.
+        (of(up(0), 7, 0), Stale, json!({ "v": 2 })),
+        (of(change(1), 7, 1), Stale, json!({ "v": 2 })),
+        (of(change(2), 7, 2), Applied, json!({ "v": 2 })),
+        (of(delete("a"), 7, 1), Stale, json!({ "v": 2 })),
+        (of(up(3), 6, 9), Stale, json!({ "v": 2 })),
+        (of(delete("a"), 7, 3), Applied, json!({})),
+        (of(change(2), 7, 2), Stale, json!({})),
+        (of(up(4), 7, 4), Applied, json!({ "v": 4 })),
+        (of(up(5), 7, 5), Applied, json!({ "v": 5 })),
+        (of(up(8), 8, 0), Applied, json!({ "v": 8 })),
+        (of(up(5), 7, 5), Stale, json!({ "v": 8 })),
+    ];
+    for (n, (write, expected, keys)) in steps.into_iter().enumerate() {
+        assert_eq!(f.guarded(&[write], Guard::Strict).await, [expected], "step {n}");
+        assert_eq!(user_keys(&f.point("a").await.unwrap()), keys, "step {n}");
+    }
+    let source = || async { f.point("a").await.unwrap().payload["clipstream"]["source"].clone() };
+    let first = json!({ "topic": "t", "partition": 0, "offset": 8, "topic_id": "id" });
+    assert_eq!(source().await, first, "a message's only request is recorded without its index");
+    f.guarded(&[of(change(9), 8, 1)], Guard::Strict).await;
+    assert_eq!(source().await["request"], 1);
 }
 
 pub async fn versions_beyond_the_exact_floats_are_told_apart(f: &Fixture) {

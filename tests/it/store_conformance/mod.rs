@@ -49,6 +49,7 @@ for_each_store!(
     guards::within_one_topic_the_offset_alone_decides,
     guards::offsets_that_come_again_under_another_leader_are_newer,
     guards::a_topic_that_was_made_anew_is_told_by_its_id,
+    guards::requests_of_one_message_follow_each_other,
     guards::versions_beyond_the_exact_floats_are_told_apart,
     guards::without_strict_the_store_compares_nothing,
     guards::a_tombstone_holds_off_the_old_and_gives_way_to_the_new,
