@@ -164,12 +164,12 @@ async fn requests_of_one_message_for_one_asset_are_written_in_order_and_delivere
             json!({ "id": "a", "op": "patch", "text": "two", "payload": { "v": 2 } }),
         ],
     );
-    let first = world.run(Format::Lines, &[several.clone()]).await;
+    let first = world.run(Format::Lines, std::slice::from_ref(&several)).await;
     assert_eq!(first.own(), json!({ "v": 2, "one": true }));
     assert_eq!((first.texts_embedded(), &first.source()["request"]), (2, &json!(2)));
     assert_eq!(first.payload["clipstream"]["base"]["source"].get("request"), None, "of the first one");
 
-    let again = world.run(Format::Lines, &[several.clone()]).await;
+    let again = world.run(Format::Lines, std::slice::from_ref(&several)).await;
     assert_eq!(again.summary, Summary { settled: 1, dead_lettered: 0, abandoned: 0 });
     assert_eq!((again.own(), again.source(), again.texts_embedded()), (first.own(), first.source(), 0));
 
@@ -194,7 +194,7 @@ async fn what_fails_between_requests_for_one_asset_has_its_letter_before_the_res
     );
     // Delivered again, the second request is older than what is stored: its letter was safe before that was written.
     for dead_lettered in [1, 0] {
-        let ran = world.run(Format::Lines, &[several.clone()]).await;
+        let ran = world.run(Format::Lines, std::slice::from_ref(&several)).await;
         assert_eq!(ran.summary, Summary { settled: 1, dead_lettered, abandoned: 0 });
         assert_eq!((ran.own(), &ran.source()["request"]), (json!({ "v": 2 }), &json!(2)));
         let letters = world.letters.0.lock().unwrap();
