@@ -100,14 +100,15 @@ fn processor_form(found: &Value) -> Result<Value, String> {
 fn resize(found: &Value) -> Result<(&'static str, [u64; 2]), String> {
     let side = |value: &Value| value.as_u64().or_else(|| value.get("shortest_edge")?.as_u64());
     let pair = |value: &Value| Some([value.get("height")?.as_u64()?, value.get("width")?.as_u64()?]);
+    let sides = |value: &Value| pair(value).or(side(value).map(|side| [side; 2]));
     let (size, crop) = (&found["size"], &found["crop_size"]);
     // Each side is resized for itself. What is then cropped to the same sides stays as it is.
-    if let Some(sides) = pair(size) {
-        return match pair(crop).or(side(crop).map(|side| [side; 2])) {
-            Some(cropped) if cropped != sides && found["do_center_crop"] == json!(true) => {
-                Err(format!("crop_size is {}, expected that of size ({}x{})", quoted(crop), sides[0], sides[1]))
+    if let Some([height, width]) = pair(size) {
+        return match sides(crop) {
+            Some(cropped) if cropped != [height, width] && found["do_center_crop"] == json!(true) => {
+                Err(format!("crop_size is {}, expected that of size ({height}x{width})", quoted(crop)))
             }
-            _ => Ok(("squash", sides)),
+            _ => Ok(("squash", [height, width])),
         };
     }
     if found.get("do_center_crop").is_some_and(|v| *v != json!(true)) {
@@ -118,9 +119,7 @@ fn resize(found: &Value) -> Result<(&'static str, [u64; 2]), String> {
     }
     // Without a crop size of its own, CLIPImageProcessor crops to what it resized to.
     let crop = if crop.is_null() { size } else { crop };
-    let [height, width] = pair(crop)
-        .or(side(crop).map(|side| [side; 2]))
-        .ok_or_else(|| format!("crop_size is {}, expected pixels", quoted(crop)))?;
+    let [height, width] = sides(crop).ok_or_else(|| format!("crop_size is {}, expected pixels", quoted(crop)))?;
     match side(size) {
         // OpenCLIP resizes the shortest side to the size that it crops.
         Some(side) if side == height && side == width => Ok(("shortest", [height, width])),
