@@ -76,6 +76,7 @@ fmt:
 
 clippy:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --lib --bins -- -D warnings
 
 # A package of its own with a lock file of its own, in the target folder of the main one: most of it is checked there already.
 fuzz-check:

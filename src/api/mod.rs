@@ -4,6 +4,6 @@ mod alone;
 mod embedder;
 mod searcher;
 
-pub use alone::rate_alone;
+pub use alone::{Need, Needs, needs_alone, processor_time};
 pub use embedder::{EmbedError, Embedder, ImageInput};
 pub use searcher::{SearchError, SearchRequest, Searcher};

@@ -6,10 +6,11 @@ mod neighbours;
 mod photo;
 mod pipeline;
 mod preprocess;
+mod store_alone;
 
 pub use embed::{EmbedBench, EmbedReport};
 pub use neighbours::{Disturbed, NeighboursBench, NeighboursReport};
-pub use pipeline::{PipelineBench, PipelineReport, ReplayReport};
+pub use pipeline::{PipelineBench, PipelineReport, ProcessorReport, ReplayReport};
 pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, PreprocessSet, Times};
 
 use std::path::Path;

@@ -3,12 +3,14 @@
 mod embed;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Subcommand;
 
-use super::output::watch;
+use super::output::{Watch, counted, waiting, watch};
 use super::{CliError, Exit, Global, stop_on_signals};
 use crate::bench::{BenchError, NeighboursBench, Peer, PipelineBench, PreprocessBench};
+use crate::pipeline::Progress;
 
 /// Measures the pipeline against the model alone and beside failing hosts, a model against ONNX Runtime alone, and preprocessing
 #[derive(Debug, clap::Args)]
@@ -20,13 +22,15 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Runs pictures with captions through the embedded pipeline, against the model alone with the same batches and threads
+    /// Runs pictures with captions through the embedded pipeline, against the model alone and against what the cores can do
     ///
-    /// Then runs the same messages again, which must embed nothing, and into an empty store with pipeline.skip_unchanged
-    /// off, to measure its cost. If several models are configured, the first one is measured. With --json:
-    /// {"messages", "items_per_s", "model_items_per_s", "ratio", "replay": {"items_per_s", "speedup",
-    /// "images_not_embedded"}, "recall_ratio"}; "images_not_embedded" is 1 for all, "recall_ratio" the rate with
-    /// skip_unchanged over the rate without.
+    /// Items are pictures and captions. The model alone runs with all cores, one tower after the other. The bound is the number of
+    /// cores divided by the processor time that decoding, both towers and the store take when each is measured alone. Then runs the
+    /// same messages again, which must embed nothing, and into an empty store with pipeline.skip_unchanged off, to measure its cost.
+    /// If several models are configured, the first one is measured. With --json: {"messages", "cores", "items_per_s",
+    /// "model_items_per_s", "ratio", "bound_items_per_s", "bound_ratio", "processor_ms": {"decode", "image_tower", "text_tower",
+    /// "store"}, "replay": {"items_per_s", "speedup", "images_not_embedded"}, "recall_ratio"}; "images_not_embedded" is 1 for all,
+    /// "recall_ratio" the rate with skip_unchanged over the rate without.
     #[command(after_help = "Example: clipstream bench pipeline --messages 1852")]
     Pipeline {
         /// A folder with catalog.jsonl
@@ -98,20 +102,39 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 async fn pipeline(catalog: PathBuf, messages: usize, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
     let shutdown = stop_on_signals(None)?;
-    let mut bar = None;
+    let mut bar: Option<Watch> = None;
     let bench = PipelineBench { catalog, messages };
-    let ended = bench.run(settings, shutdown, |total, counts| bar = Some(watch(Some(total), counts))).await;
+    let part = |what: &'static str, counts: Option<(u64, Arc<Progress>)>| {
+        // One bar at a time.
+        bar = None;
+        bar = Some(match counts {
+            Some((total, counts)) => watch(what, Some(total), counts),
+            None => waiting(what),
+        });
+    };
+    let ended = bench.run(settings, shutdown, part).await;
     drop(bar);
     let report = ended?;
     Ok(global.output().result(&report, || {
+        let each = report.processor_ms;
         format!(
-            "{} messages: {:.0} items/s end to end, {:.0} items/s model alone, ratio {:.3}\n\
+            "{} messages on {}: {:.0} items/s end to end\n\
+             model alone, all cores: {:.0} items/s, ratio {:.3}\n\
+             bound of the cores: {:.0} items/s, ratio {:.3}; processor ms of one item: decode {:.2}, image tower {:.2}, \
+             text tower {:.2}, store {:.2}\n\
              replay: {:.0} items/s, {:.1} times as fast, {:.1} % of the pictures not embedded\n\
              skip_unchanged: {:.3} times the speed without it, into an empty store",
             report.messages,
+            counted(report.cores as u64, "core"),
             report.items_per_s,
             report.model_items_per_s,
             report.ratio,
+            report.bound_items_per_s,
+            report.bound_ratio,
+            each.decode,
+            each.image_tower,
+            each.text_tower,
+            each.store,
             report.replay.items_per_s,
             report.replay.speedup,
             100.0 * report.replay.images_not_embedded,
@@ -124,7 +147,7 @@ async fn neighbours(bench: NeighboursBench, global: &Global) -> Result<(), CliEr
     let settings = global.start_quiet()?;
     let shutdown = stop_on_signals(None)?;
     let mut bar = None;
-    let ended = bench.run(settings, shutdown, |total, counts| bar = Some(watch(Some(total), counts))).await;
+    let ended = bench.run(settings, shutdown, |total, counts| bar = Some(watch("messages", Some(total), counts))).await;
     drop(bar);
     let report = ended?;
     Ok(global.output().result(&report, || {

@@ -9,8 +9,8 @@ use crate::demo::{self, DemoError, Options};
 /// Indexes the demo catalog through an in-process Kafka and searches it by text
 ///
 /// Needs no servers. The pictures are written to the embedded store (store.path), so that `clipstream search` finds them
-/// afterwards. With --json, the last line is {"messages", "points", "dead_letters", "items_per_s", "model_items_per_s",
-/// "recall_at_1", "recall_at_5", "page"}.
+/// afterwards. With --json, the last line is {"messages", "points", "dead_letters", "pictures_unchanged", "items_per_s",
+/// "model_items_per_s", "bound_items_per_s", "recall_at_1", "recall_at_5", "page"}.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream demo")]
 pub struct Args {
@@ -27,7 +27,9 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let shutdown = stop_on_signals(None)?;
     let options = Options { assets: args.assets, page: args.page };
     let mut bar = None;
-    let ended = demo::run(settings, options, shutdown, |total, counts| bar = Some(watch(Some(total), counts))).await;
+    let ended =
+        demo::run(settings, options, shutdown, |total, counts| bar = Some(watch("messages", Some(total), counts)))
+            .await;
     drop(bar);
     let report = ended?;
     let output = global.output();

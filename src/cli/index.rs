@@ -52,7 +52,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let dead_letters = FileDeadLetters::new(settings.dead_letter.file.as_deref()).map_err(WorkerError::from)?;
     let worker = Worker::assemble(&settings, Health::new(), Arc::default()).await?;
     let counts = Arc::new(Progress::default());
-    let bar = watch(None, counts.clone());
+    let bar = watch("messages", None, counts.clone());
     let ended = worker.ingest(source, Arc::new(dead_letters), shutdown, counts.clone()).await;
     drop(bar);
     let (_, collection) = &worker.models()[0];

@@ -94,23 +94,33 @@ pub fn progress_bytes(total: u64) -> ProgressBar {
     BARS.add(ProgressBar::new(total).with_style(style))
 }
 
-/// A progress bar that follows a pipeline's counts until it is dropped.
+/// A progress bar that moves by itself until it is dropped.
 pub struct Watch {
     bar: ProgressBar,
     drawing: JoinHandle<()>,
 }
 
-/// Call it within a tokio runtime.
-pub fn watch(total: Option<u64>, counts: Arc<Progress>) -> Watch {
-    let bar = progress("messages", total);
-    let drawn = bar.clone();
-    let drawing = tokio::spawn(async move {
-        loop {
-            drawn.set_position(counts.settled());
-            tokio::time::sleep(REDRAW).await;
-        }
-    });
-    Watch { bar, drawing }
+impl Watch {
+    fn new(bar: ProgressBar, draw: impl Fn(&ProgressBar) + Send + 'static) -> Self {
+        let drawn = bar.clone();
+        let drawing = tokio::spawn(async move {
+            loop {
+                draw(&drawn);
+                tokio::time::sleep(REDRAW).await;
+            }
+        });
+        Self { bar, drawing }
+    }
+}
+
+/// Follows a pipeline's counts. `what` names the messages. Call it within a tokio runtime.
+pub fn watch(what: &str, total: Option<u64>, counts: Arc<Progress>) -> Watch {
+    Watch::new(progress(what, total), move |bar| bar.set_position(counts.settled()))
+}
+
+/// Says what is under way whose end is not known. Call it within a tokio runtime.
+pub fn waiting(what: &str) -> Watch {
+    Watch::new(progress(what, None), ProgressBar::tick)
 }
 
 impl Drop for Watch {

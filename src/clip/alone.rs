@@ -30,20 +30,15 @@ impl ModelAlone {
         })
     }
 
-    /// How long both towers take for `pictures` and `texts`, on a thread each as in the pipeline, in full batches.
-    /// Tokenizing is not counted.
-    pub fn time(&mut self, pictures: &[Pixels], texts: &[String]) -> Result<Duration, ClipError> {
-        let tokens = self.tokens(texts);
-        let (image, text) = (&mut self.image, &mut self.text);
-        let (image_batch, text_batch) = (self.image_batch, self.text_batch);
-        let start = Instant::now();
-        let (images, texts) = std::thread::scope(|scope| {
-            let images = scope.spawn(|| run_all(image, pictures, image_batch));
-            let texts = run_all(text, &tokens, text_batch);
-            (images.join().unwrap_or_else(|_| Err(ClipError::stopped())), texts)
-        });
-        images.and(texts)?;
-        Ok(start.elapsed())
+    /// Runs the image tower over `pictures` in full batches, and stops early between two of them once `enough` says so. Returns how many
+    /// pictures have run.
+    pub fn run_images(&mut self, pictures: &[Pixels], enough: impl Fn() -> bool) -> Result<usize, ClipError> {
+        run_until(&mut self.image, pictures, self.image_batch, enough)
+    }
+
+    /// The same for the text tower. Tokenize first ([`Self::tokens`]): it is another part of the work.
+    pub fn run_texts(&mut self, tokens: &[Vec<i64>], enough: impl Fn() -> bool) -> Result<usize, ClipError> {
+        run_until(&mut self.text, tokens, self.text_batch, enough)
     }
 
     /// How long ONNX Runtime itself takes for pictures and for texts, in batches of `batch`: each run is repeated over
@@ -76,7 +71,8 @@ impl ModelAlone {
         self.text.pad_always();
     }
 
-    fn tokens(&self, texts: &[String]) -> Vec<Vec<i64>> {
+    /// The token ids of texts, as the text tower takes them.
+    pub fn tokens(&self, texts: &[String]) -> Vec<Vec<i64>> {
         texts.iter().map(|text| self.tokenizer.encode(text)).collect()
     }
 }
@@ -99,8 +95,21 @@ fn runs<T: Tower>(tower: &mut T, items: &[T::Item], batch: usize) -> Result<Dura
     Ok(took)
 }
 
-fn run_all<T: Tower>(tower: &mut T, items: &[T::Item], batch: usize) -> Result<(), ClipError> {
-    in_groups(tower, items, batch, run)
+fn run_until<T: Tower>(
+    tower: &mut T,
+    items: &[T::Item],
+    batch: usize,
+    enough: impl Fn() -> bool,
+) -> Result<usize, ClipError> {
+    let mut done = 0;
+    for items in items.chunks(batch.max(1)) {
+        if enough() {
+            break;
+        }
+        in_groups(tower, items, batch, run)?;
+        done += items.len();
+    }
+    Ok(done)
 }
 
 /// Batches of `items` in the groups that the queue makes of them.

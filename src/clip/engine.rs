@@ -158,14 +158,28 @@ impl<T: Tower> Worker<T> {
             {
                 // Held while waiting: one idle thread waits for the queue, the others for it. Never held in a run.
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                if waiting.blocking_recv_many(&mut batch, self.batch_max) == 0 {
-                    return;
-                }
+                let Some(first) = waiting.blocking_recv() else { return };
+                self.fill(first, &mut waiting, &mut batch);
             }
             batch.retain(|job| !job.reply.is_closed());
             if !batch.is_empty() {
                 self.run(&mut batch);
             }
+        }
+    }
+
+    /// `first` and what waits behind it, up to the limits.
+    fn fill(&self, first: Job<T::Item>, waiting: &mut mpsc::Receiver<Job<T::Item>>, batch: &mut Vec<Job<T::Item>>) {
+        let tower = self.session.tower();
+        let mut work_left = tower.map_or(usize::MAX, T::work_max);
+        let mut take = |job: Job<T::Item>| {
+            work_left = work_left.saturating_sub(T::work(&job.item));
+            batch.push(job);
+            batch.len() < self.batch_max && work_left > 0
+        };
+        let mut has_room = take(first);
+        while has_room && let Ok(next) = waiting.try_recv() {
+            has_room = take(next);
         }
     }
 

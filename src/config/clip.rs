@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use super::demo_model;
 use super::machine::{self, cores};
 use super::providers::{
-    self, ComputeUnits, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry,
-    TensorRtSettings,
+    self, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry, TensorRtSettings,
 };
 use super::reader::{Reader, Review};
 use super::store::StoreSettings;
@@ -35,8 +34,7 @@ pub struct ClipSettings {
     pub providers: Vec<ProviderEntry>,
     /// Ids of the GPUs for `cuda`, `tensorrt`, `migraphx` and `directml`; each runs its own sessions.
     pub device_ids: Vec<u32>,
-    /// Threads that one run of a graph may use on the CPU; 0: half of the cores (the other half decodes), shared by the
-    /// models and their sessions, at least 1.
+    /// Threads that one run of a graph may use on the CPU; 0: all cores.
     pub intra_op_threads: usize,
     /// Sessions of each tower on each device, each on its own thread.
     pub sessions: usize,
@@ -46,8 +44,7 @@ pub struct ClipSettings {
     pub text_batch_max: usize,
     /// How long broken sessions are reopened before the worker ends, in milliseconds; 0: forever.
     pub recovery_max_ms: u64,
-    /// Pictures that are decoded and resized at once; 0: one per core that the image tower leaves, at least 1. It leaves
-    /// all cores if a required provider does not compute on the CPU; a preferred one may be unavailable.
+    /// Pictures that are decoded and resized at once; 0: one per core.
     pub preprocess_threads: usize,
     /// Memory for all pictures that are being decoded and resized, in bytes; 0: see [`ClipSettings::decode_bytes_max()`].
     pub decode_bytes_max: u64,
@@ -130,24 +127,15 @@ impl ClipSettings {
         }
     }
 
-    /// `intra_op_threads`, resolved. Default: half of the cores, because the other half decodes. A message for several models
-    /// runs on all of them at once, so the models share that half.
+    /// `intra_op_threads`, resolved. Default: all cores, for every tower, and for the decoders as well. Threads that have nothing
+    /// to do sleep, so whatever work there is has all cores, and the kernel divides them among several kinds of it.
     pub fn intra_op_threads(&self) -> usize {
-        if self.intra_op_threads > 0 {
-            return self.intra_op_threads;
-        }
-        (cores() / 2 / self.image_sessions()).max(1)
+        if self.intra_op_threads > 0 { self.intra_op_threads } else { cores() }
     }
 
-    /// `preprocess_threads`, resolved.
+    /// `preprocess_threads`, resolved. Default: all cores.
     pub fn preprocess_threads(&self) -> usize {
-        if self.preprocess_threads > 0 {
-            return self.preprocess_threads;
-        }
-        // More threads than cores would only slow down the image towers.
-        let is_elsewhere = self.providers.iter().any(|entry| entry.is_required && self.leaves_cpu(entry.provider));
-        let towers = if is_elsewhere { 0 } else { self.intra_op_threads() * self.image_sessions() };
-        cores().saturating_sub(towers).max(1)
+        if self.preprocess_threads > 0 { self.preprocess_threads } else { cores() }
     }
 
     /// `decode_bytes_max`, resolved. Default: a third of the container's memory limit, or of the machine's memory without a
@@ -156,17 +144,6 @@ impl ClipSettings {
         match self.decode_bytes_max {
             0 => (machine::memory_bytes() / 3).max(DECODE_BYTES_MIN),
             bytes => bytes,
-        }
-    }
-
-    /// Whether a provider does not compute on the CPU, according to its settings.
-    fn leaves_cpu(&self, provider: Provider) -> bool {
-        match provider {
-            Provider::Cpu => false,
-            // `AUTO` starts on the CPU, and may stay there.
-            Provider::OpenVino => !["CPU", "AUTO"].iter().any(|name| self.openvino.device.contains(name)),
-            Provider::CoreMl => self.coreml.compute_units != ComputeUnits::Cpu,
-            Provider::Cuda | Provider::TensorRt | Provider::MiGraphX | Provider::DirectMl => true,
         }
     }
 
@@ -179,11 +156,6 @@ impl ClipSettings {
             // By default TensorRT uses TF32, OpenVINO bf16 or fp16 if the device has it, Core ML fp16.
             Provider::TensorRt | Provider::OpenVino | Provider::CoreMl => false,
         }
-    }
-
-    /// Image towers that may run at once on the CPU.
-    fn image_sessions(&self) -> usize {
-        self.sessions.max(1) * self.models.len().max(1)
     }
 }
 
@@ -200,7 +172,7 @@ impl Default for ClipSettings {
             intra_op_threads: 0,
             sessions: 1,
             image_batch_max: 16,
-            text_batch_max: 32,
+            text_batch_max: 128,
             recovery_max_ms: 120_000,
             preprocess_threads: 0,
             decode_bytes_max: 0,

@@ -8,7 +8,7 @@ const MEMORY_BYTES_UNKNOWN: u64 = 2 * 1024 * 1024 * 1024;
 
 /// Cores that this process may use: by its affinity and by the CPU quota of its control groups, of both versions (the
 /// standard library reads them).
-pub(super) fn cores() -> usize {
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

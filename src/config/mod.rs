@@ -35,6 +35,7 @@ pub use kafka::{KafkaSettings, LAST_COMMIT_MAX_MS, OffsetReset, is_internal, is_
 pub use kafka_keys::{KeyFormat, KeySettings, KeyTemplate};
 pub use kafka_oauth::OauthSettings;
 pub use layers::Layers;
+pub use machine::cores;
 pub use media::MediaSettings;
 pub use pipeline::PipelineSettings;
 pub use problem::{ConfigErrors, Problem, nearest};

@@ -16,14 +16,14 @@ use futures::stream;
 use rdkafka::mocking::MockCluster;
 use serde::Serialize;
 
-use crate::api::{Embedder, SearchError, SearchRequest, Searcher, rate_alone};
-use crate::config::Settings;
+use crate::api::{Embedder, Needs, SearchError, SearchRequest, Searcher, needs_alone};
+use crate::config::{Settings, cores};
 use crate::domain::{Explain, Finding, Modality, Op};
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
 use crate::source::{ProduceError, Producer};
 use crate::store;
-use crate::telemetry::Health;
+use crate::telemetry::{Health, Metrics};
 use crate::worker::{Worker, WorkerError};
 
 use catalog::Catalog;
@@ -92,10 +92,14 @@ pub struct Report {
     pub messages: u64,
     pub points: u64,
     pub dead_letters: u64,
+    /// Pictures that the store had already, from an earlier run: they are not embedded again.
+    pub pictures_unchanged: u64,
     /// Messages (pictures and captions) per second, from the first taken to the last settled.
     pub items_per_s: f64,
-    /// The same pictures and captions per second through the model alone: same batches, same threads, no pipeline.
+    /// Pictures and captions per second through the towers alone, one tower after the other with all cores.
     pub model_items_per_s: f64,
+    /// Pictures and captions per second that the cores can do, if all but decoding and the model is free.
+    pub bound_items_per_s: f64,
     /// Share of captions whose own picture is the first hit.
     pub recall_at_1: f64,
     /// Share of captions whose own picture is among the first five.
@@ -108,12 +112,18 @@ impl Report {
     pub fn figures(&self) -> Vec<(String, String)> {
         let figure = |name: &str, value: String| (name.to_owned(), value);
         // Every picture comes with one caption.
+        let pairs = |items_per_s: f64| format!("{:.0}", items_per_s / 2.0);
+        let rate = match self.pictures_unchanged {
+            0 => figure("images/s end to end", pairs(self.items_per_s)),
+            unchanged => figure("images not embedded (stored by an earlier run)", unchanged.to_string()),
+        };
         vec![
             figure("messages", self.messages.to_string()),
             figure("points", self.points.to_string()),
             figure("dead letters", self.dead_letters.to_string()),
-            figure("images/s end to end", format!("{:.0}", self.items_per_s / 2.0)),
-            figure("images/s model alone", format!("{:.0}", self.model_items_per_s / 2.0)),
+            rate,
+            figure("images/s decoder and model alone", pairs(self.bound_items_per_s)),
+            figure("images/s model alone", pairs(self.model_items_per_s)),
             figure("text → image recall@1", format!("{:.3}", self.recall_at_1)),
             figure("text → image recall@5", format!("{:.3}", self.recall_at_5)),
         ]
@@ -148,9 +158,12 @@ pub async fn run(
 
     let progress = Arc::new(Progress::default());
     watch(messages, progress.clone());
-    let worker = Worker::assemble(&settings, Health::new(), Arc::default()).await?;
-    let stop_when_done = tokio::spawn(stop_when_settled(progress.clone(), messages, shutdown.clone()));
-    let ended = worker.consume(shutdown, progress.clone()).await;
+    let metrics = Arc::<Metrics>::default();
+    let worker = Worker::assemble(&settings, Health::new(), metrics.clone()).await?;
+    let consumed = Shutdown::new();
+    let stop_when_done =
+        tokio::spawn(stop_when_settled(progress.clone(), messages, shutdown.clone(), consumed.clone()));
+    let ended = worker.consume(consumed, progress.clone()).await;
     stop_when_done.abort();
     let summary = ended?;
     if summary.settled < messages {
@@ -161,20 +174,23 @@ pub async fn run(
     let embedder = Embedder::new(clip.clone(), worker.media().clone(), &settings).map_err(SearchError::from)?;
     let searcher = Searcher::new(embedder, worker.store().clone(), &settings.store).await?;
     let (recall_at_1, recall_at_5) = recall(&searcher, &catalog).await?;
-    let mut report = Report {
+    let texts: Vec<String> = catalog.items.iter().map(|item| item.text.clone()).collect();
+    let pictures = catalog.items.iter().map(|item| catalog.directory.join(&item.image)).collect();
+    let needs =
+        needs_alone(searcher.embedder(), &settings, pictures, texts, &shutdown).await.map_err(SearchError::from)?;
+    let needs: Needs = needs.ok_or(DemoError::Stopped { settled: summary.settled, messages })?;
+    let report = Report {
         messages,
         points: worker.store().count(collection).await?,
         dead_letters: summary.dead_lettered,
+        pictures_unchanged: metrics.unchanged_pictures(),
         items_per_s: messages as f64 / progress.elapsed().as_secs_f64(),
-        model_items_per_s: 0.0,
+        model_items_per_s: needs.model_items_per_s(),
+        bound_items_per_s: needs.bound_items_per_s(cores(), 0.0),
         recall_at_1,
         recall_at_5,
         page: options.page,
     };
-    let texts: Vec<String> = catalog.items.iter().map(|item| item.text.clone()).collect();
-    let pictures = catalog.items.iter().map(|item| catalog.directory.join(&item.image)).collect();
-    report.model_items_per_s =
-        rate_alone(searcher.embedder(), &settings, pictures, texts).await.map_err(SearchError::from)?;
     write_page(&searcher, &catalog, &report).await?;
     searcher.close().await?;
     Ok(report)
@@ -208,12 +224,14 @@ async fn produce(settings: &Settings, catalog: &Catalog, server: &MediaServer) -
     Ok(())
 }
 
-/// Asks the worker to stop once it has settled everything: a Kafka topic has no end.
-async fn stop_when_settled(progress: Arc<Progress>, messages: u64, shutdown: Shutdown) {
-    while progress.settled() < messages {
+/// Stops the worker once it has settled everything, since a Kafka topic has no end, or as `shutdown` asks.
+async fn stop_when_settled(progress: Arc<Progress>, messages: u64, shutdown: Shutdown, worker: Shutdown) {
+    while progress.settled() < messages && !shutdown.is_requested() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    shutdown.request();
+    worker.request();
+    shutdown.forced().await;
+    worker.request();
 }
 
 async fn recall(searcher: &Searcher, catalog: &Catalog) -> Result<(f64, f64), DemoError> {

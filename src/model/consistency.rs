@@ -26,6 +26,16 @@ pub(crate) struct Known {
     claims: Vec<Claim>,
 }
 
+/// What a tower turned out to be.
+pub(crate) struct Sizes {
+    /// Values of a vector.
+    pub(crate) dimension: usize,
+    /// `[height, width]` of a picture, of an image tower.
+    pub(crate) image: Option<[usize; 2]>,
+    /// Tokens, of a text tower.
+    pub(crate) context_length: Option<usize>,
+}
+
 /// What somebody says of the model.
 struct Claim {
     /// Who says so, as a clause of an error.
@@ -184,16 +194,19 @@ impl Known {
     ///
     /// # Errors
     /// Something differs: these are another model's graphs.
-    pub(crate) fn check_sizes(&self, dimension: usize, image: [usize; 2], context: usize) -> Result<(), ModelError> {
+    pub(crate) fn check_sizes(&self, found: Sizes) -> Result<(), ModelError> {
         for claim in &self.claims {
+            let [height, width] = found.image.map_or([None; 2], |size| size.map(Some));
             let sizes = [
-                ("vectors of", "values", dimension, claim.dimension),
-                ("pictures of", "pixels", image[0], claim.image_size),
-                ("pictures of", "pixels", image[1], claim.image_size),
-                ("texts of", "tokens", context, claim.context_length),
+                ("vectors of", "values", Some(found.dimension), claim.dimension),
+                ("pictures of", "pixels", height, claim.image_size),
+                ("pictures of", "pixels", width, claim.image_size),
+                ("texts of", "tokens", found.context_length, claim.context_length),
             ];
             for (what, unit, found, expected) in sizes {
-                if let Some(expected) = expected.filter(|expected| *expected != found) {
+                if let (Some(found), Some(expected)) = (found, expected)
+                    && found != expected
+                {
                     let message =
                         format!("the graphs have {what} {found} {unit}, expected {expected} as {} has", claim.by);
                     return Err(ModelError::new(ModelReason::Mismatch, message)

@@ -1,8 +1,8 @@
 //! What the two graphs of a model are, read without running them.
 
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
@@ -22,7 +22,7 @@ pub(crate) struct ModelFacts {
     graph_files: Vec<PathBuf>,
     /// Size of them all.
     pub(crate) size_bytes: u64,
-    sha256: OnceCell<String>,
+    sha256: OnceLock<String>,
 }
 
 impl ModelFacts {
@@ -45,7 +45,7 @@ impl ModelFacts {
             text,
             size_bytes: all.iter().map(|(_, bytes)| bytes).sum(),
             graph_files: all.into_iter().map(|(file, _)| file).collect(),
-            sha256: OnceCell::new(),
+            sha256: OnceLock::new(),
         })
     }
 
@@ -54,6 +54,17 @@ impl ModelFacts {
             Modality::Image => &self.image,
             Modality::Text => &self.text,
         }
+    }
+
+    /// Values of a vector, where the graphs say so and agree.
+    pub(crate) fn dimension(&self) -> Option<usize> {
+        let written = |facts: &GraphFacts| facts.embedding.as_ref()?.axes.last()?.parse::<usize>().ok();
+        written(&self.image).filter(|dimension| written(&self.text) == Some(*dimension))
+    }
+
+    /// Whether the image tower normalises by itself: it takes 8-bit pixels.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        self.image.inputs.iter().any(|input| input.element == "uint8" && input.axes.len() == 4)
     }
 
     /// SHA-256 (hex) over all files. Reading a large model takes seconds: the first call does it.

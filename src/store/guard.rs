@@ -4,6 +4,7 @@ use super::Written;
 use crate::domain::{Guard, Modality, Recorded, Write};
 
 /// Before a write, in a store that lets nobody else write in between.
+#[cfg(feature = "embedded")]
 pub(super) fn admit(write: &Write, stored: Option<&Recorded>, guard: Guard) -> Written {
     let mine = write.record().stamp();
     if guard == Guard::Strict && stored.is_some_and(|stored| stored.stamp.is_newer_than(&mine)) {

@@ -73,7 +73,21 @@ impl Worker {
     /// Loads the models, connects, creates the collections that are missing and refuses those that another model
     /// filled. Nothing is consumed yet.
     pub async fn assemble(settings: &Settings, health: Health, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
-        let clips = load_models(settings, &metrics).await?;
+        Self::with_models(settings, load_models(settings, &metrics).await?, health, metrics).await
+    }
+
+    /// The same models with other settings of everything else, such as another store; without trials.
+    pub async fn with_settings(&self, settings: &Settings) -> Result<Self, WorkerError> {
+        let clips = self.models.iter().map(|(clip, _)| clip.clone()).collect();
+        Self::with_models(settings, clips, Health::new(), Arc::default()).await
+    }
+
+    async fn with_models(
+        settings: &Settings,
+        clips: Vec<Arc<Clip>>,
+        health: Health,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, WorkerError> {
         let store = store::open(&settings.store).await?;
         let definition = match &settings.store.collection_definition {
             Some(path) => CollectionDefinition::from_file(path)?,

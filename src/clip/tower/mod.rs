@@ -23,6 +23,17 @@ pub(super) trait Tower: Send + 'static {
     /// One result per item, in order; or why the run as a whole failed.
     fn run(&mut self, items: &[&Self::Item]) -> Result<Vec<Result<Embedding, ClipError>>, ClipError>;
 
+    /// How much work an item is, in a unit of the tower's own.
+    fn work(_item: &Self::Item) -> usize {
+        0
+    }
+
+    /// Work after which no more items are taken for a batch. It bounds how long an item waits for the one under way, whatever the
+    /// items' sizes.
+    fn work_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Which items run together, by place: all, unless some would make the others' run longer than it need be. In the
     /// order in which the groups should run.
     fn groups(&self, items: &[&Self::Item]) -> Vec<Vec<usize>> {

@@ -191,6 +191,15 @@ impl Tower for TextTower {
         in_runs(items, self.signature.batch, rows, |items, rows| self.run_rows(items, rows))
     }
 
+    /// Tokens.
+    fn work(item: &Vec<i64>) -> usize {
+        item.len()
+    }
+
+    fn work_max(&self) -> usize {
+        self.shapes.tokens_max()
+    }
+
     fn groups(&self, items: &[&Vec<i64>]) -> Vec<Vec<usize>> {
         if self.at_real_length {
             self.shapes.groups(&items.iter().map(|item| item.len()).collect::<Vec<_>>())
