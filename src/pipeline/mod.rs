@@ -4,8 +4,8 @@
 //!            Source                                  (floor 3: Kafka, JSON Lines, a directory)
 //!              │ messages, while there is room: held_messages_max messages, media_in_flight_bytes_max bytes
 //!              ▼
-//!   dispatch ─ format ─ keys ─ turns                 one task owns all order; what waits for a neighbour waits here, and
-//!              │                                     whatever comes after a message whose format has to look something up
+//!   dispatch ─ format ─ keys ─ turns                 one task owns all order; messages wait here for a turn, or behind
+//!              │                                     a message whose format has to look something up
 //!              │ one task per request that runs: in_flight_max, at most one per asset
 //!              ▼
 //!            recall                                  reads what the collections record, batches from what is waiting

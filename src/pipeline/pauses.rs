@@ -26,12 +26,10 @@ impl Bound {
 }
 
 impl Pauses {
-    /// Updates the paused partitions; returns whether they changed. `held`: requests of all partitions that do not run
-    /// yet.
+    /// Updates the paused partitions; returns whether they changed. `held`: requests of all partitions that do not run.
     ///
     /// A partition is held back when it is too far ahead of its watermark, or when half of all that may be held is used
-    /// and it has more than its share. The distance counts messages. What is held counts requests: they take the
-    /// memory.
+    /// and it has more than its share. The distance counts messages. Held requests are counted: they take the memory.
     pub fn look(&mut self, watermarks: &Watermarks, held: usize, settings: &PipelineSettings) -> bool {
         let far = Bound(settings.uncommitted_messages_max);
         let many = Bound((settings.held_messages_max as u64 / 2).max(1));

@@ -1,10 +1,8 @@
-//! A message in flight with all of its requests. It is settled when each of them is done. Failed ones go to a dead
-//! letter.
+//! A message in flight with all of its requests. It is settled when all are done. A dead letter tells which failed.
 //!
 //! An asset's next job after a failed request waits until the dead letter is safe. If it were written before that and
 //! the message delivered again, the failed request would be older than the stored point and pass for settled. Within
-//! one message, the letter is sent before the requests that wait for it. If one of those fails too, it gets its own
-//! letter.
+//! one message, the letter is sent before the requests that wait for it. If one of those fails, it gets its own letter.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
