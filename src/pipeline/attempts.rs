@@ -1,7 +1,7 @@
 //! Retries: a transient failure of one item a few times, an outage of something shared for as long as it lasts.
 //!
 //! An item that waits for one host only keeps no place in the pipeline. It is put aside ([`Attempts::attempt`]) and run
-//! anew when its time has come.
+//! again when its time has come.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ pub enum Stop {
     Aside(Aside),
 }
 
-/// An item that gives up its place until it is run anew.
+/// An item that gives up its place until it is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aside {
     pub wait: Duration,

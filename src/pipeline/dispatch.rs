@@ -96,12 +96,12 @@ pub(super) enum Ended {
         job: Box<Job>,
         end: End,
     },
-    /// The look-up for the first waiting message of a partition. `None`: the partition was lost or the worker drains.
+    /// The look-up for the first waiting message of a partition. `None`: it was cancelled.
     LookUp {
         assignment: Assignment,
         found: Option<Result<(), GaveUp>>,
     },
-    /// The dead letter of a message. `sent` is `None` when the partition was lost.
+    /// The dead letter of a message. `sent` is `None` if the partition is no longer assigned.
     Letter {
         whole: Arc<Whole>,
         failure: Failure,
@@ -114,7 +114,7 @@ pub(super) enum End {
     GaveUp(GaveUp),
     /// It is run again later.
     Aside(Aside),
-    /// The partition was lost; its new owner processes the message.
+    /// The partition is no longer assigned; its new owner processes the message.
     Fenced,
 }
 

@@ -1,4 +1,4 @@
-//! What follows when a task ends, when a waiting message is dropped, and when a partition is lost.
+//! What follows when a task ends, when a waiting message is dropped, and when an assignment ends.
 
 use std::sync::Arc;
 use std::time::Instant;

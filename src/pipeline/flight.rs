@@ -15,7 +15,7 @@ tokio::task_local! {
 /// One message, or one of its requests, from taken to settled. Clones are the same flight.
 #[derive(Clone, Debug, Default)]
 pub struct Flight {
-    /// Cancelled when the message's partition is lost: what is still in flight must not write any more.
+    /// Cancelled when the message's assignment ends: what is still in flight must not write any more.
     pub fence: CancellationToken,
     /// 0: no stage yet; otherwise one more than the stage's index in `Stage::ALL`.
     stage: Arc<AtomicU8>,

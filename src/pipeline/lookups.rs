@@ -20,7 +20,7 @@ pub struct Lookups {
 pub struct Waiting {
     /// In order. The look-up is for the first.
     pub arrivals: VecDeque<Arrival>,
-    /// Cancelled when the partition is lost or the worker drains. It ends the look-up.
+    /// Cancelled when the partition is revoked or lost, or the worker drains. It ends the look-up.
     pub over: CancellationToken,
 }
 

@@ -15,7 +15,7 @@ pub struct Pauses {
     shown: BTreeSet<TopicPartition>,
 }
 
-/// Upper limit, with hysteresis: a resumed partition is fetched anew, so it must not pause and resume all the time.
+/// Upper limit, with hysteresis: resuming fetches a partition again from the broker, so it must be rare.
 #[derive(Clone, Copy)]
 struct Bound(u64);
 

@@ -117,7 +117,7 @@ impl Thread {
                         TrialOutcome::Inconclusive => "inconclusive",
                         TrialOutcome::Poison(_) => "poison",
                     });
-                    // The receiver is gone if the partition was lost.
+                    // The receiver is gone if the partition is no longer assigned.
                     let _ = reply.send(tried);
                 }
                 Err(RecvTimeoutError::Timeout) => self.process = None,
