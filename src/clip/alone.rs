@@ -8,8 +8,8 @@ use crate::domain::Embedding;
 use crate::picture::Pixels;
 use crate::tokenize::Tokenizer;
 
-/// The model alone: towers of its own with the settings of the loaded model, driven without queue or pipeline. What a
-/// bench holds the pipeline against.
+/// The model alone, for benches: its own towers with the settings of the loaded model, driven without queue or
+/// pipeline. Compare the pipeline with it.
 pub struct ModelAlone {
     image: ImageTower,
     text: TextTower,
@@ -19,7 +19,7 @@ pub struct ModelAlone {
 }
 
 impl ModelAlone {
-    /// Opens two more sessions. Blocking, up to seconds.
+    /// Opens two more sessions. Blocks, up to seconds.
     pub fn open(clip: &Clip, settings: &ClipSettings) -> Result<Self, ClipError> {
         Ok(Self {
             image: clip.opener.another_image_tower(&clip.runs.image, 0)?,
@@ -41,8 +41,8 @@ impl ModelAlone {
         run_until(&mut self.text, tokens, self.text_batch, enough)
     }
 
-    /// How long ONNX Runtime itself takes for pictures and for texts, in batches of `batch`: each run is repeated over
-    /// inputs that are in place, and only that is timed.
+    /// Time of ONNX Runtime itself for pictures and for texts, in batches of `batch`: each run is repeated over the
+    /// inputs already in place, and only the repetition is timed.
     pub fn time_of_runs(
         &mut self,
         pictures: &[Pixels],
@@ -53,7 +53,7 @@ impl ModelAlone {
         Ok((runs(&mut self.image, pictures, batch)?, runs(&mut self.text, &tokens, batch)?))
     }
 
-    /// Vectors of pictures and texts.
+    /// Embeds pictures and texts.
     pub fn embed(&mut self, pictures: &[Pixels], texts: &[String]) -> Result<Vectors, ClipError> {
         let tokens = self.tokens(texts);
         let images = self.image.run_in_batches(&pictures.iter().collect::<Vec<_>>(), self.image_batch)?;
@@ -66,7 +66,7 @@ impl ModelAlone {
         self.text.is_at_real_length()
     }
 
-    /// Runs texts at the whole context length from now on.
+    /// From now on, runs texts at the whole context length.
     pub fn pad_texts(&mut self) {
         self.text.pad_always();
     }
@@ -77,13 +77,13 @@ impl ModelAlone {
     }
 }
 
-/// Those of pictures, those of texts.
+/// Of the pictures, and of the texts.
 type Vectors = (Vec<Embedding>, Vec<Embedding>);
 
 fn runs<T: Tower>(tower: &mut T, items: &[T::Item], batch: usize) -> Result<Duration, ClipError> {
     let mut took = Duration::ZERO;
     in_groups(tower, items, batch, |tower, group| {
-        // Only a single run can be repeated.
+        // Only the last run can be repeated, so each group must be one run.
         for piece in group.chunks(tower.fixed_rows().unwrap_or(group.len()).max(1)) {
             run(tower, piece)?;
             let start = Instant::now();

@@ -1,12 +1,11 @@
-//! Whether the item or its session is to blame for a run that failed.
+//! Decides whether the item or its session is to blame for a failed run.
 //!
-//! An item that fails alone is blamed where the session does what it should for inputs that are known to be good. Three things are
-//! known to look like an item's fault and not to be one, or the other way round:
+//! An item that fails alone is blamed if the session still works for known-good inputs. Three cases are different:
 //!
-//! - Everything fails but the known inputs: [`ROW_MAX`] different items in a row that fail alone, with no success between them,
-//!   are the session's fault.
-//! - A lack of memory is not the fault of the item that asks for it.
-//! - One item breaks every session that runs it: [`BREAKS_MAX`] sessions, each of which had worked for other items first.
+//! - Everything fails except the known inputs: [`ROW_MAX`] different items in a row that fail alone, without a success
+//!   between them, are the session's fault.
+//! - Running out of memory is never the item's fault.
+//! - One item breaks every session that runs it: after [`BREAKS_MAX`] sessions that had worked before, it is blamed.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,39 +13,39 @@ use std::time::{Duration, Instant};
 use super::ClipError;
 use crate::retry::Backoff;
 
-/// The limit that media hosts have, too (`media/host_health`).
+/// The same limit as for media hosts (`media/host_health`).
 const ROW_MAX: usize = 8;
 const BREAKS_MAX: u32 = 3;
-/// Items that are remembered because a session broke while it ran them.
+/// Most items remembered because a session broke while it ran them.
 const REMEMBERED_MAX: usize = 1024;
 
-/// Waits between attempts to open a session anew. The first attempt is made at once.
+/// Waits between attempts to reopen a session. The first attempt is immediate.
 const REOPEN_BASE: Duration = Duration::from_secs(1);
 const REOPEN_CAP: Duration = Duration::from_secs(30);
 
-/// After this long without a failure, the next one counts as the first of a new row, even if no item came that could have succeeded.
+/// After this long without a failure, the next one starts a new outage, even if no item came that could have succeeded.
 const CALM: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The item failed by itself; the session is good.
+    /// The item failed by itself; the session works.
     Item,
-    /// The session does not work; nothing speaks against the item.
+    /// The session does not work; the item is not to blame.
     Session,
-    /// The item failed and broke the session, as it broke those before.
+    /// The item failed and broke the session, as it broke earlier ones.
     Both,
 }
 
-/// What is known of one session's failures, and of those of the sessions before it.
+/// The failures of one thread's session and of its predecessors.
 #[derive(Debug)]
 pub(super) struct Blame {
     /// Different items that failed alone since the last success.
     row: Vec<u64>,
-    /// Items that were alone in a session when it broke, and how often.
+    /// Items that ran alone when a session broke, and how often.
     broke: HashMap<u64, u32>,
-    /// Whether the session has worked for an item since it was opened.
+    /// Whether the session has worked for an item since it was opened. Assumed for the first one.
     worked: bool,
-    /// Since when nothing works.
+    /// Start of the current outage.
     since: Option<Instant>,
     /// The last failure of a session.
     last: Option<Instant>,
@@ -72,7 +71,7 @@ impl Blame {
         self.backoff.reset();
     }
 
-    /// The item `digest` failed alone with `error`. `proof`: what came of the known inputs right after it.
+    /// The item `digest` failed alone with `error`. `proof`: the result of the known inputs right after it.
     pub(super) fn failed(
         &mut self,
         digest: u64,
@@ -92,7 +91,7 @@ impl Blame {
                     self.broke.clear();
                 }
                 let times = self.broke.entry(digest).or_default();
-                // A session that never worked for anyone says nothing about the item.
+                // A session that never worked says nothing about the item.
                 *times += u32::from(self.worked);
                 if *times >= BREAKS_MAX { Verdict::Both } else { Verdict::Session }
             }
@@ -103,7 +102,7 @@ impl Blame {
         verdict
     }
 
-    /// The session failed, or could not be opened anew.
+    /// The session failed, or could not be reopened.
     pub(super) fn session_failed(&mut self, now: Instant) {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) >= CALM) {
             self.since = None;
@@ -113,7 +112,7 @@ impl Blame {
         self.since.get_or_insert(now);
     }
 
-    /// How long to wait before the next attempt to open a session anew.
+    /// How long to wait before the next attempt to reopen the session.
     pub(super) fn reopening(&mut self) -> Duration {
         self.worked = false;
         let is_first = self.backoff.attempts() == 0;
@@ -121,7 +120,7 @@ impl Blame {
         if is_first { Duration::ZERO } else { wait }
     }
 
-    /// Since when nothing works, although sessions are opened anew.
+    /// How long the current outage has lasted.
     pub(super) fn lasted(&self, now: Instant) -> Duration {
         self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }

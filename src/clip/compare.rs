@@ -1,4 +1,4 @@
-//! An open model against the golden inputs of its directory.
+//! Compares an open model with the golden inputs of its directory.
 
 use super::ClipError;
 use super::open::Opened;
@@ -12,12 +12,12 @@ use crate::picture::Pixels;
 /// Golden pictures are small; a larger one was not written by the export tool.
 const PIXELS_MAX: u64 = 16 * 1024 * 1024;
 
-/// What is run at every start: enough to see a wrong graph, tokenizer or preprocessing, whatever the model's size.
+/// Golden inputs run at every start: enough to detect a wrong graph, tokenizer or preprocessing of any model.
 const START_TEXTS: usize = 2;
 const START_IMAGES: usize = 1;
 
-/// The lowest cosine that is accepted of an open model. Providers that round inside (`tensorrt.fp16`, `cuda.tf32`) come as
-/// close as half precision does, whatever the graph is in.
+/// The lowest accepted cosine for an open model. Providers that round internally (`tensorrt.fp16`, `cuda.tf32`) are
+/// held to half precision's floor, whatever the graph's precision.
 pub(super) fn floor(golden: &Golden, model: &Opened) -> f32 {
     let floor = golden.cosine_min(model.opener.files.precision);
     let is_exact = |active: &Active| model.opener.settings().is_exact(active.first());
@@ -31,7 +31,7 @@ pub(super) fn floor(golden: &Golden, model: &Opened) -> f32 {
 /// Runs every input through the model.
 ///
 /// # Errors
-/// A tower fails, or gives no vector (NaN, or all zeros).
+/// A tower fails, or gives no valid vector (NaN, or all zeros).
 pub(super) fn compare(golden: &Golden, model: &mut Opened) -> Result<Vec<Compared>, ClipError> {
     compare_first(golden, model, golden.images.len(), golden.texts.len())
 }
@@ -51,7 +51,7 @@ pub(super) fn self_test(golden: &Golden, model: &mut Opened) -> Result<(), ClipE
     }
 }
 
-/// The first golden inputs with their vectors: what a session must come to at any time.
+/// The first golden inputs with their vectors, which a session must always reproduce.
 pub(super) fn probes(golden: &Golden, model: &Opened) -> Result<(Probes<Pixels>, Probes<Vec<i64>>), ClipError> {
     let floor = floor(golden, model);
     let pixels = pixels(golden, model, START_IMAGES)?.into_iter();
@@ -61,7 +61,7 @@ pub(super) fn probes(golden: &Golden, model: &Opened) -> Result<(Probes<Pixels>,
 }
 
 fn pixels(golden: &Golden, model: &Opened, images: usize) -> Result<Vec<Pixels>, ClipError> {
-    // As OpenCLIP does it, whatever the settings do to pictures otherwise.
+    // Like OpenCLIP, regardless of the picture settings.
     let preprocess = model.preprocess.clone().with(Orientation::default(), Decoding::default());
     let pixels = |image: &GoldenImage| {
         preprocess.decode(&image.file, PIXELS_MAX).map_err(|e| {

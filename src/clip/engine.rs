@@ -1,10 +1,10 @@
-//! Batches from what is waiting: a bounded queue in front of threads that own a tower each.
+//! Batches what is waiting: a bounded queue in front of threads that own one tower each.
 //!
-//! A thread blocks for the first item, takes whatever else is waiting up to the limit, and runs at once: under load
-//! batches fill by themselves, and a lone item is never delayed to fill one. Text and image have queues of their own.
+//! A thread blocks for the first item, takes whatever else is waiting up to the limit, and runs at once. Under load
+//! batches fill by themselves, and a lone item is never delayed to fill one. Text and image have separate queues.
 //!
-//! Before an item is blamed for a failed run, its session is tried with inputs that are known to be good (`blame`). A session
-//! that fails those is opened anew by its thread (`session`); its items fail with an outage, so that their callers try them again.
+//! Before an item is blamed for a failed run, its session is tried with known-good inputs (`blame`). If it fails those,
+//! its thread reopens it (`session`). Its items fail with an outage, so that their callers try them again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,8 +31,8 @@ pub(super) struct Job<I> {
 
 type Queue<I> = Arc<Mutex<mpsc::Receiver<Job<I>>>>;
 
-/// Dropping it lets the runs under way end, answers no other items, and joins the threads; one that hangs is left behind
-/// after [`TOWERS_CLOSE_MAX`].
+/// Dropping it finishes the current runs, answers no other items, and joins the threads. A thread that hangs is left
+/// behind after [`TOWERS_CLOSE_MAX`].
 pub(super) struct Engine<T: Tower> {
     queue: Option<mpsc::Sender<Job<T::Item>>>,
     threads: Vec<JoinHandle<()>>,
@@ -43,7 +43,7 @@ pub(super) struct Engine<T: Tower> {
 }
 
 impl<T: Tower> Engine<T> {
-    /// One thread per tower, named after `model`; at most `batch_max` items (at least 1) in one run.
+    /// One thread per tower, named after `model`; at most `batch_max` items (at least 1) per run.
     pub(super) fn start(
         model: &str,
         sessions: Sessions<T>,
@@ -52,7 +52,7 @@ impl<T: Tower> Engine<T> {
     ) -> Result<Self, ClipError> {
         let batch_max = batch_max.max(1);
         let Sessions { towers, recovery } = sessions;
-        // One batch waits while one runs; more would only add memory and delay.
+        // One batch waits while one runs. A longer queue would only add memory and delay.
         let (queue, waiting) = mpsc::channel(batch_max * towers.len().max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         let alive = Arc::new(AtomicBool::new(true));
@@ -81,7 +81,7 @@ impl<T: Tower> Engine<T> {
                 .spawn(move || {
                     let _running = running;
                     worker.work();
-                    // While the thread still counts as running: a session may take its time to close.
+                    // Before the thread counts as ended: closing a session may take long.
                     drop(worker);
                 })
                 .map_err(|e| {
@@ -92,8 +92,8 @@ impl<T: Tower> Engine<T> {
         Ok(engine)
     }
 
-    /// Waits for a place in the queue, then for the answer. A caller that goes away before its batch starts costs
-    /// no run.
+    /// Waits for a place in the queue, then for the answer. A caller that gives up before its batch starts costs no
+    /// run.
     pub(super) async fn embed(&self, item: T::Item) -> Answer {
         let Some(queue) = self.queue.as_ref().filter(|_| self.is_alive()) else { return Err(ClipError::stopped()) };
         let (reply, answer) = oneshot::channel();
@@ -106,12 +106,12 @@ impl<T: Tower> Engine<T> {
         self.alive.load(Ordering::Acquire)
     }
 
-    /// Why no session works any more, once opening them anew has not helped for its bound.
+    /// Why no session works any more, once reopening has failed for its time limit.
     pub(super) fn given_up(&self) -> Option<String> {
         self.shared.given_up()
     }
 
-    /// The signs of life of its threads.
+    /// Heartbeats of its threads.
     pub(super) fn pulses(&self) -> &[Pulse] {
         &self.pulses
     }
@@ -119,7 +119,7 @@ impl<T: Tower> Engine<T> {
 
 impl<T: Tower> Drop for Engine<T> {
     fn drop(&mut self) {
-        // Nobody can wait for an answer any more: `embed` borrows the engine.
+        // No caller can be waiting: `embed` borrows the engine.
         self.queue = None;
         self.shared.close();
         if !self.running.wait_for_end(TOWERS_CLOSE_MAX) {
@@ -131,7 +131,7 @@ impl<T: Tower> Drop for Engine<T> {
             return;
         }
         for thread in self.threads.drain(..) {
-            // The panic hook has logged a panic, and the callers have got an error.
+            // The panic hook logged the panic, and the callers got an error.
             let _ = thread.join();
         }
     }
@@ -149,14 +149,14 @@ struct Worker<T: Tower> {
 impl<T: Tower> Worker<T> {
     fn work(&mut self) {
         let mut batch = Vec::with_capacity(self.batch_max);
-        // Dropped before the batch: a caller whose answer is lost to a panic finds the engine dead already.
+        // Dropped before the batch, so that a caller whose answer is lost to a panic already finds the engine dead.
         let _guard = DeadAfterPanic(self.alive.clone());
         loop {
             if !self.recover() {
                 return;
             }
             {
-                // Held while waiting: one idle thread waits for the queue, the others for it. Never held in a run.
+                // Held while waiting: one idle thread waits for the queue, the others for the lock. Free during runs.
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(first) = waiting.blocking_recv() else { return };
                 self.fill(first, &mut waiting, &mut batch);
@@ -183,11 +183,11 @@ impl<T: Tower> Worker<T> {
         }
     }
 
-    /// Opens the session anew, as often as it takes. False: the engine is closed.
+    /// Reopens the session until it works. `false`: the engine is closed.
     fn recover(&mut self) -> bool {
         let waiting = self.waiting.clone();
         self.session.recover(&self.model, &self.metrics, |error| {
-            // Without a session, items in the queue are answered with its failure instead of waiting for it.
+            // Without a session, queued items are answered with its failure instead of being kept waiting.
             let Ok(mut waiting) = waiting.try_lock() else { return };
             while let Ok(job) = waiting.try_recv() {
                 let _ = job.reply.send(Err(error.clone()));
@@ -195,7 +195,7 @@ impl<T: Tower> Worker<T> {
         })
     }
 
-    /// In the tower's groups; each is answered as soon as it has run.
+    /// Runs the tower's groups; each is answered as soon as it has run.
     fn run(&mut self, batch: &mut Vec<Job<T::Item>>) {
         let items: Vec<_> = batch.iter().map(|job| &job.item).collect();
         let groups = self.session.tower().map_or_else(Vec::new, |tower| tower.groups(&items));
@@ -231,7 +231,7 @@ impl<T: Tower> Worker<T> {
         let mut doubtful = Vec::new();
         for (job, answer) in batch.into_iter().zip(answers) {
             match answer {
-                // Another item of the batch may be the reason.
+                // Another item of the batch may be the cause.
                 Err(error) if !is_alone && error.is_of_run() => doubtful.push(job),
                 answer => self.answer(job, answer),
             }
@@ -239,7 +239,7 @@ impl<T: Tower> Worker<T> {
         self.run_alone(doubtful);
     }
 
-    /// One by one, until one of them shows that the session does not work.
+    /// Runs items one by one. Once the session turns out broken, the rest fail with it.
     fn run_alone(&mut self, batch: Vec<Job<T::Item>>) {
         for job in batch {
             let answer = match self.timed(std::slice::from_ref(&job)) {
@@ -263,13 +263,13 @@ impl<T: Tower> Worker<T> {
             Err(error) if error.is_of_run() => Err(self.judged(&job.item, error)),
             Err(error) => Err(error),
         };
-        // The caller may have gone away meanwhile.
+        // The caller may have given up.
         let _ = job.reply.send(answer);
     }
 
     /// The answer to an item that failed alone.
     fn judged(&mut self, item: &T::Item, error: ClipError) -> ClipError {
-        // It failed in a batch, behind one that broke the session.
+        // An item before it in the batch broke the session.
         if let Some(failure) = self.session.failure() {
             return failure;
         }

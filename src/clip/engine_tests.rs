@@ -10,35 +10,35 @@ use crate::clip::probes::Probes;
 use crate::clip::session::Recovery;
 use crate::domain::{Class, Modality};
 
-/// Known to be good.
+/// A known-good input.
 const KNOWN: u8 = 250;
 /// Fails its run.
 const BAD: u8 = 13;
 /// Panics.
 const PANIC: u8 = 66;
-/// Gives no vector.
+/// Gives no valid vector.
 const NAN: u8 = 77;
-/// Leaves a session that works no more.
+/// Breaks its session.
 const POISON: u8 = 99;
 
-/// Faults that a test gives to all sessions.
+/// Faults of all sessions, set by the test.
 #[derive(Default)]
 struct World {
     /// Everything fails.
     broken: AtomicBool,
     /// Everything but the known input fails.
     broken_for_items: AtomicBool,
-    /// Gives the same vector for everything.
+    /// Every vector is the same.
     wrong: AtomicBool,
     /// No session can be opened.
     closed: AtomicBool,
-    /// Sessions that were opened anew.
+    /// Sessions that were reopened.
     reopened: AtomicU32,
-    /// Runs that have begun, the known input's aside.
+    /// Runs started, without those of the known input.
     begun: AtomicU32,
 }
 
-/// Vectors are `[item, 1]`. Each run waits for a permit and reports its size, the known input's aside.
+/// Vectors are `[item, 1]`. Each run waits for a permit and reports its size, except runs of the known input.
 struct Fake {
     world: Arc<World>,
     permits: Arc<Mutex<std_mpsc::Receiver<()>>>,
@@ -122,13 +122,13 @@ fn rig(batch_max: usize, recovery_max: Duration) -> Rig {
     Rig { engine, world, permit: Some(permit), size }
 }
 
-/// Whose runs wait for nothing.
+/// Runs wait for no permit.
 fn free(batch_max: usize) -> Rig {
     Rig { permit: None, ..rig(batch_max, Duration::ZERO) }
 }
 
 impl Rig {
-    /// As the pipeline does it: an item that is not at fault is tried again.
+    /// Like the pipeline: an item that is not at fault is tried again.
     async fn held(&self, item: u8) -> Answer {
         loop {
             match self.engine.embed(item).await {
@@ -146,7 +146,7 @@ impl Rig {
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_form_from_what_waits() {
     let mut rig = rig(4, Duration::ZERO);
-    // Dropped, so that no run waits.
+    // Dropped, so that runs do not wait.
     rig.permit = None;
     let answers = join_all((0..9).map(|i| rig.engine.embed(i))).await;
     for (i, answer) in (0..9).zip(answers) {
@@ -175,7 +175,7 @@ async fn a_bad_item_fails_alone() {
     let capacity = || rig.engine.queue.as_ref().unwrap().capacity();
     let first = rig.engine.embed(1);
     let rest = async {
-        // The first is taken alone, and its run waits for its permit until the next four are queued.
+        // The first item runs alone; its run waits for a permit until the next four are queued.
         while capacity() < 4 {
             tokio::task::yield_now().await;
         }
@@ -194,7 +194,7 @@ async fn a_bad_item_fails_alone() {
     assert_eq!(rest[1].as_ref().unwrap_err().reason(), ClipReason::RunFailed.into());
     assert_eq!(rest[2], Ok(vector(3)));
     assert_eq!(rest[3], Ok(vector(4)));
-    // One, the batch of four that failed, and its items one by one.
+    // The first item, the failed batch of four, and its items one by one.
     assert_eq!(rig.size.try_iter().collect::<Vec<_>>(), [1, 4, 1, 1, 1, 1]);
     assert!(rig.engine.is_alive());
     assert_eq!(rig.reopened(), 0, "the session did what it should");
@@ -227,7 +227,7 @@ async fn a_session_that_fails_blames_nobody_and_is_opened_anew() {
     assert_eq!(rig.engine.given_up(), None);
 }
 
-/// A known input that has another vector than at the start: whatever else it gives is as wrong.
+/// A known input has another vector than at the start, so all its other vectors are wrong too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_gives_wrong_vectors_is_found_when_an_item_fails() {
     let rig = free(1);
@@ -241,7 +241,7 @@ async fn a_session_that_gives_wrong_vectors_is_found_when_an_item_fails() {
 async fn everything_that_fails_but_the_known_input_is_the_sessions_fault() {
     let rig = free(1);
     rig.world.broken_for_items.store(true, Ordering::Release);
-    // Different items in a row: the first few look like bad items.
+    // Different items in a row. The first ones look like bad items.
     let mut reasons = Vec::new();
     for item in 100..108 {
         reasons.push(rig.engine.embed(item).await.unwrap_err().reason());
@@ -281,7 +281,7 @@ async fn a_session_that_cannot_be_opened_anew_is_given_up_after_its_bound_and_tr
     }
     let why = rig.engine.given_up().unwrap();
     assert!(why.contains("the text tower's session cannot be opened anew: no device"), "{why}");
-    // Those who come meanwhile are not kept waiting.
+    // Callers are not kept waiting meanwhile.
     assert_eq!(rig.engine.embed(2).await.unwrap_err().reason(), ClipReason::SessionFailed.into());
     rig.world.broken.store(false, Ordering::Release);
     rig.world.closed.store(false, Ordering::Release);
@@ -326,11 +326,11 @@ async fn a_caller_that_left_costs_no_run_and_drop_joins() {
     let alive = Arc::downgrade(&engine.alive);
     drop(engine);
     assert_eq!(alive.strong_count(), 0, "the thread has ended");
-    // The first one's run had begun, or not; the second one's never did.
+    // The first run may have started; the second one never did.
     assert!(size.try_iter().count() <= 1);
 }
 
-/// As one that hangs in a native call for ever.
+/// Like a run that hangs in a native call for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_hangs_does_not_keep_the_engine_from_being_dropped() {
     let Rig { engine, world, permit, .. } = rig(1, Duration::ZERO);

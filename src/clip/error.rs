@@ -1,13 +1,13 @@
-//! Why a model could not be loaded, or an item not be embedded.
+//! Why a model could not be loaded, or an item could not be embedded.
 //!
-//! Each error names what was found and what was expected. Paths of the operator's own files are quoted; nothing that came in
-//! a message is, except cut.
+//! Each error names what was found and what was expected. Paths of the operator's files are quoted. Content of a
+//! message is only quoted cut.
 
 use crate::domain::{AnyReason, Class, ClipReason, Explain, Fault, Finding};
 use crate::model::ModelError;
 use crate::picture::PictureError;
 
-/// What went wrong, by the trade that found it.
+/// What went wrong, by the module that found it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClipError {
     /// The model's files cannot be used.
@@ -34,15 +34,15 @@ impl ClipError {
         Fault::new(ClipReason::Stopped, "the model has stopped: one of its threads ended").into()
     }
 
-    /// Whether this is said of an item and may be the session's fault: the run failed, or gave no vector. What we check by
-    /// ourselves before a run is not.
+    /// Whether the error is about an item but may be the session's fault: the run failed, or gave no valid vector. Our
+    /// own checks before a run are excluded.
     pub(super) fn is_of_run(&self) -> bool {
         use ClipReason::{EmbeddingInvalid, RunFailed};
         matches!(self, Self::Clip(fault) if matches!(fault.reason, RunFailed | EmbeddingInvalid))
     }
 
-    /// Whether memory was unavailable, in the words of ONNX Runtime and its providers. All inputs have the same size, so that
-    /// is never an item's fault.
+    /// Whether memory was exhausted, by the texts of ONNX Runtime and its providers. The size of inputs is bounded, so
+    /// this is never an item's fault.
     pub(super) fn is_of_memory(&self) -> bool {
         matches!(self, Self::Clip(fault) if fault.reason == ClipReason::RunFailed && is_of_memory(&fault.message))
     }
@@ -64,7 +64,7 @@ impl ClipError {
         }
     }
 
-    /// The same among the failures of all ports.
+    /// Converts it to a fault of any port.
     pub fn into_fault(self) -> Fault {
         match self {
             Self::Model(fault) => fault.of_any(),
@@ -84,7 +84,7 @@ impl Explain for ClipError {
     }
 }
 
-/// Whether an error's text says that memory was unavailable.
+/// Whether an error's text says that memory was exhausted.
 pub fn is_of_memory(message: &str) -> bool {
     const WORDS: [&str; 7] = [
         "failed to allocate memory",
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::domain::{ModelReason, PictureReason};
 
-    /// Wordings of ONNX Runtime 1.22 to 1.27: its arena, its CPU allocator, CUDA, cuBLAS.
+    /// Messages of ONNX Runtime 1.22 to 1.27: its arena, its CPU allocator, CUDA, cuBLAS.
     #[test]
     fn a_lack_of_memory_is_told_from_other_failures() {
         for message in [
@@ -131,7 +131,7 @@ mod tests {
         let Finding { message, hint } = error.explain();
         assert_eq!(message, "a-vision; b-vision are alike");
         assert_eq!(hint.as_deref(), Some("give each model a directory of its own"));
-        // No hint is found in words that stand behind a semicolon.
+        // Text after a semicolon is not taken for a hint.
         assert_eq!(ClipError::run("CUDA failure 2: out of memory ; GPU=0; stream 1").explain().hint, None);
     }
 

@@ -1,5 +1,5 @@
-//! Tiny models of OpenCLIP's own architecture in every layout, against the vectors that OpenCLIP gave
-//! (`tests/fixtures/models`), and what happens when they are broken.
+//! Tiny models of OpenCLIP's architecture in every layout, compared with OpenCLIP's vectors (`tests/fixtures/models`),
+//! and what happens when they are broken.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,7 @@ fn load(entry: &ModelEntry) -> Result<Clip, ClipError> {
     Clip::load(entry, &ClipSettings::default(), Arc::default())
 }
 
-/// Why a copy is refused, relative to its folder.
+/// Why a copy is refused. Paths are relative to its folder.
 fn refused(folder: &tempfile::TempDir) -> (AnyReason, String) {
     let error = load(&entry(folder.path())).err().expect("it is refused");
     (error.reason(), error.to_string().replace(&format!("{}/", folder.path().display()), ""))
@@ -67,7 +67,7 @@ fn every_layout_gives_openclips_vectors() {
 
         let verified = verify(&fixture(name), &ClipSettings::default(), Precision::Fp32).unwrap();
         assert!(verified.ok, "{name}: {:?}", verified.problems);
-        // Half precision in the weights or at the ends costs digits; their own floor is lower.
+        // Half precision in the weights or at the ends costs digits; those fixtures have a lower floor.
         let floor = if ["fp16-io", "immich-attention"].contains(&name) { 0.999 } else { 0.99999 };
         assert!(verified.cosine_min.unwrap() >= floor, "{name}: {verified:?}");
         assert_eq!(verified.cases.len(), 6, "{name}");
@@ -97,8 +97,8 @@ fn other_precisions_are_compared_with_fp32_too() {
     assert!(error.contains("has no int8 graphs; there is fp32; set clip.precision"), "{error}");
 }
 
-/// On x86 without VNNI, ONNX Runtime adds products of bytes in pairs of 16 bits, which overflow where weights use all eight
-/// bits, as those of these fixtures do (ONNX Runtime's documentation of quantization: "when and why to try U8U8").
+/// Without VNNI on x86, ONNX Runtime adds products of bytes in pairs of 16 bits. They overflow if weights use all eight
+/// bits, as in these fixtures (ONNX Runtime's documentation of quantization: "when and why to try U8U8").
 fn adds_bytes_exactly() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni");
@@ -118,7 +118,7 @@ fn a_model_is_inspected_without_being_run() {
     assert_eq!(inspected.text.vocabulary, Some(600));
     assert_eq!(inspected.image.activations.get(&Activation::QuickGelu), Some(&2));
 
-    // The same fingerprint as the loaded model's, also where the dimension is not written in the graph.
+    // The same fingerprint as the loaded model, even if the graph does not state the dimension.
     for name in ["xenova-combined", "immich-traced", "ours-external-data"] {
         let inspected = inspect(&fixture(name), &ClipSettings::default(), Precision::Fp32).unwrap();
         assert_eq!(inspected.fingerprint.as_ref(), Some(load(&fixture(name)).unwrap().fingerprint()), "{name}");
@@ -135,7 +135,7 @@ fn the_gelu_trap_is_refused_unless_it_is_accepted() {
     assert_eq!(reason, ModelReason::ActivationMismatch.into());
     assert!(message.contains("graph computes GELU"), "{message}");
     let accepting = ClipSettings { activation_mismatch: ActivationMismatch::Accept, ..ClipSettings::default() };
-    // Its golden vectors see it as well.
+    // The golden vectors detect it too.
     let error = Clip::load(&entry(trap.path()), &accepting, Arc::default()).err().unwrap();
     assert_eq!(error.reason(), ModelReason::GoldenMismatch.into());
     std::fs::remove_file(trap.path().join("golden.json")).unwrap();
@@ -189,7 +189,7 @@ fn a_model_that_misses_its_golden_vectors_does_not_start() {
         assert_eq!(reason, ModelReason::GoldenUnusable.into());
         assert!(message.contains(said), "{message}");
     }
-    // The floor is the file's own, as long as it tells a right graph from a wrong one.
+    // The file's own floor counts, if it can tell a right graph from a wrong one.
     let with_floor = |floor: f64| {
         let folder = copy("ours-quick-gelu");
         edit(&folder, "golden.json", |golden| {
@@ -263,7 +263,7 @@ fn broken_files_are_named() {
         "{message}"
     );
 
-    // The fixture without what a user adds: nothing says how to preprocess, and CLIP's vocabulary does not fit.
+    // The fixture without the files that a user adds: no preprocessing, and CLIP's vocabulary does not fit.
     let bare = copy("clip-as-service");
     std::fs::remove_file(bare.path().join("tokenizer.json")).unwrap();
     assert_eq!(refused(&bare).0, ModelReason::TokenizerMismatch.into());

@@ -1,8 +1,8 @@
-//! What a tower's graph takes and gives, read from the graph itself: names, element types, fixed and free axes.
+//! Inputs and outputs of a tower's graph, read from the graph itself: names, element types, fixed and free axes.
 //!
-//! Exporters differ (OpenCLIP, Immich, Optimum, FastEmbed), so nothing is assumed but the roles: an image tower takes
-//! pixels `[batch, 3, height, width]`, a text tower takes token ids `[batch, sequence]` and maybe an attention mask of
-//! the same shape; both give one vector per item, `[batch, dimension]`.
+//! Exporters differ (OpenCLIP, Immich, Optimum, FastEmbed), so only the roles are assumed. An image tower takes pixels
+//! `[batch, 3, height, width]`. A text tower takes token ids `[batch, sequence]` and perhaps an attention mask of the
+//! same shape. Both give one vector per item, `[batch, dimension]`.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::domain::{Fault, Finding, Modality, ModelReason};
 use crate::model::{OUTPUT_NAMES, tower_of};
 use crate::redact;
 
-/// What the export tool writes: old enough for any ONNX Runtime that is accepted here.
+/// The export tool's opset: old enough for every accepted ONNX Runtime.
 const EXPORT_OPSET: u32 = 18;
 
 /// One axis of an input.
@@ -34,14 +34,14 @@ impl Axis {
     }
 }
 
-/// Element type of vectors, and of pixels that are normalised before the graph.
+/// Element type of vectors, and of pixels normalised before the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Float {
     F32,
     F16,
 }
 
-/// How a graph takes pixels.
+/// The pixel format of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PixelType {
     /// `[batch, 3, height, width]`, normalised.
@@ -52,7 +52,7 @@ pub(super) enum PixelType {
 }
 
 impl PixelType {
-    /// The axes of `rows` pictures.
+    /// The shape of an input of `rows` pictures.
     pub(super) fn shape(self, rows: usize, [height, width]: [usize; 2]) -> [usize; 4] {
         match self {
             Self::Planes(_) => [rows, 3, height, width],
@@ -97,18 +97,18 @@ pub(super) struct TextSignature {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source<'f> {
     pub(super) file: &'f Path,
-    /// Which part of a combined graph; none: the file is one tower's.
+    /// The part of a combined graph; `None`: the file has one tower.
     pub(super) part: Option<Modality>,
 }
 
-/// Hands the graph to ONNX Runtime.
+/// Opens the graph with ONNX Runtime.
 pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &Path) -> Result<Session, ClipError> {
     let file = source.file;
     let session = match source.part {
         None => builder.commit_from_file(file),
         Some(modality) => {
             let model = tower_of(file, modality)?;
-            // Where external weights are: the extracted model has no folder of its own.
+            // The folder of external weights: an extracted model has no file path.
             let folder = file.parent().unwrap_or(Path::new(".")).to_string_lossy();
             builder
                 .with_config_entry("session.model_external_initializers_file_folder_path", folder)
@@ -124,7 +124,7 @@ pub(super) fn commit(mut builder: SessionBuilder, source: Source<'_>, library: &
     })
 }
 
-/// What ONNX Runtime says of a graph that is newer than the library, in our words; none: it says something else.
+/// Explains ONNX Runtime's message about a graph newer than the library; `None` for other messages.
 fn newer_than(library: &Path, message: &str) -> Option<Finding> {
     let number = |after: &str| {
         let rest = message.split_once(after)?.1.trim_start();
@@ -141,7 +141,7 @@ fn newer_than(library: &Path, message: &str) -> Option<Finding> {
     )))
 }
 
-/// What an image tower takes and gives.
+/// Inputs and outputs of an image tower.
 pub(super) fn image_signature(session: &Session) -> Result<ImageSignature, ClipError> {
     let wrong = || {
         let expected = "one input of pixels, float [batch, 3, height, width] or uint8 [batch, height, width, 3]";
@@ -161,7 +161,7 @@ pub(super) fn image_signature(session: &Session) -> Result<ImageSignature, ClipE
     Ok(ImageSignature { pixels: input.name().to_owned(), pixel_type, batch, height, width, output })
 }
 
-/// What a text tower takes and gives.
+/// Inputs and outputs of a text tower.
 pub(super) fn text_signature(session: &Session) -> Result<TextSignature, ClipError> {
     let wrong =
         || unexpected("inputs", session.inputs(), "token ids, i32 or i64 [batch, sequence], and maybe a mask like it");
@@ -176,7 +176,7 @@ pub(super) fn text_signature(session: &Session) -> Result<TextSignature, ClipErr
     Ok(TextSignature { ids: named(ids).ok_or_else(wrong)?, mask, batch, sequence, output: embedding_output(session)? })
 }
 
-/// The output that is the embedding: the preferred name, else the only one of its shape.
+/// The embedding's output: the preferred name, otherwise the only one of its shape.
 fn embedding_output(session: &Session) -> Result<Output, ClipError> {
     let vectors: Vec<_> = session
         .outputs()
@@ -211,7 +211,7 @@ fn integer(outlet: &Outlet) -> Option<Integer> {
     }
 }
 
-/// The axes of a tensor of exactly `N` of them, none of which is empty.
+/// The axes of a tensor with exactly `N` axes, none of them empty.
 fn axes<const N: usize>(outlet: &Outlet) -> Option<[Axis; N]> {
     let shape = outlet.dtype().tensor_shape()?;
     let axis = |size: &i64| match usize::try_from(*size) {

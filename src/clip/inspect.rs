@@ -1,4 +1,4 @@
-//! What a model's directory has, without running it.
+//! Describes a model's directory without running the model.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use crate::domain::{Activation, Fingerprint, Modality, Precision};
 use crate::model::{GraphFacts, Known, ModelFacts, ModelFiles, Port, find};
 use crate::picture::Preprocess;
 
-/// A model's files, and what its graphs say of themselves.
+/// A model's files and what its graphs say.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     pub model: String,
     pub directory: PathBuf,
     pub layout: &'static str,
-    /// Of the graphs that are described here.
+    /// Precision of the described graphs.
     pub precision: Precision,
-    /// All that are there.
+    /// All available precisions.
     pub precisions: Vec<Precision>,
     pub image: TowerInspection,
     pub text: TowerInspection,
@@ -28,15 +28,15 @@ pub struct Inspection {
     pub parameters: u64,
     /// Graphs and external weights of both towers.
     pub size_bytes: u64,
-    /// Tokens, as the directory says or CLIP has.
+    /// Tokens, from the directory or CLIP's default.
     pub context_length: usize,
-    /// Canonical text of what happens to pictures; none where nothing says so, see `problems`.
+    /// Canonical text of the preprocessing; `None` if nothing defines it, see `problems`.
     pub preprocessing: Option<String>,
     /// Whether there are golden vectors to verify it with.
     pub golden: bool,
-    /// What makes its vectors comparable; none where the model cannot be loaded, see `problems`.
+    /// Identifies comparable vectors; `None` if the model cannot be loaded, see `problems`.
     pub fingerprint: Option<Fingerprint>,
-    /// Why it would be refused.
+    /// Why loading would refuse it.
     pub problems: Vec<String>,
 }
 
@@ -53,26 +53,26 @@ pub struct TowerInspection {
     pub domains: BTreeMap<String, i64>,
     pub ir_version: i64,
     pub producer: String,
-    /// How often the graph computes each; empty where none is recognised.
+    /// How often the graph computes each; empty if none is recognised.
     pub activations: BTreeMap<Activation, usize>,
-    /// Whether vectors leave the graph with unit length. They leave clipstream so in any case.
+    /// Whether the graph itself normalises vectors. clipstream always does.
     pub normalised: bool,
     pub quantised: bool,
     pub parameters: u64,
     /// Weights by element type.
     pub weights: BTreeMap<&'static str, u64>,
-    /// Tokens that a text tower has embeddings for.
+    /// Size of a text tower's token embedding.
     pub vocabulary: Option<u64>,
     /// Nodes by operator.
     pub operators: BTreeMap<String, usize>,
 }
 
-/// Reads a model's directory. Blocking: the fingerprint takes a look at every byte, and where the graph does not say how
-/// long its vectors are, the model is run once.
+/// Reads a model's directory. Blocks: the fingerprint reads every byte, and if the graph does not state the dimension,
+/// the model runs once.
 ///
 /// # Errors
-/// There is no model, or a file is not an ONNX graph, is truncated, or its external weights are missing. What would have
-/// the model refused for other reasons is in [`Inspection::problems`].
+/// There is no model, or a file is not an ONNX graph, is truncated, or its external weights are missing. Other reasons
+/// to refuse the model are in [`Inspection::problems`].
 pub fn inspect(entry: &ModelEntry, settings: &ClipSettings, precision: Precision) -> Result<Inspection, ClipError> {
     let settings = &ClipSettings { precision, ..settings.clone() };
     let directory = settings.model_directory(entry);

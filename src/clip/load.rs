@@ -1,4 +1,4 @@
-//! From a model's entry in the settings to a [`Clip`]: an open model, its golden inputs tried, on threads of its own.
+//! From a model's entry in the settings to a [`Clip`]: opens the model, tests it, and starts its threads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::picture::Pixels;
 use crate::telemetry::Metrics;
 
 impl Clip {
-    /// Finds ONNX Runtime and the model's files, opens the sessions and runs each tower once. Blocking, up to
-    /// seconds: call it off the async threads. No item is to blame for any error.
+    /// Finds ONNX Runtime and the model's files, opens the sessions and runs each tower once. Blocks, up to seconds:
+    /// call it off the async threads. No error is an item's fault.
     pub fn load(entry: &ModelEntry, settings: &ClipSettings, metrics: Arc<Metrics>) -> Result<Self, ClipError> {
         let mut opened = Opened::open(entry, settings)?;
         self_test(&mut opened, &entry.id)?;
@@ -61,7 +61,7 @@ impl Clip {
     }
 }
 
-/// Runs a few golden inputs, where the directory has some, and refuses the model if it fails them.
+/// Runs a few golden inputs, if the directory has any. Refuses the model if it fails them.
 fn self_test(opened: &mut Opened, id: &ModelId) -> Result<(), ClipError> {
     let Some(path) = opened.opener.files.golden.clone() else {
         tracing::info!(
@@ -74,7 +74,7 @@ fn self_test(opened: &mut Opened, id: &ModelId) -> Result<(), ClipError> {
     tested.map_err(|e| named(id, &opened.directory, e))
 }
 
-/// Inputs that every session of the model must do, now and at any time: its golden ones, or those of the trial run.
+/// Inputs that every session must always reproduce: the golden ones, otherwise those of the trial run.
 fn probes(opened: &mut Opened, id: &ModelId) -> Result<(Probes<Pixels>, Probes<Vec<i64>>), ClipError> {
     let probes = match &opened.opener.files.golden {
         Some(path) => Golden::read(path).map_err(ClipError::from).and_then(|golden| compare::probes(&golden, opened)),

@@ -1,7 +1,7 @@
 //! Port: pictures and texts in, unit vectors out.
 //!
-//! [`Clip`] is one loaded model: two ONNX graphs (towers), the tokenizer and the preprocessing that belong to them. Each
-//! tower is run by threads of its own; callers from many tasks share batches.
+//! [`Clip`] is one loaded model: two ONNX graphs (towers) with their tokenizer and preprocessing. Each tower runs on
+//! its own threads; callers from many tasks share batches.
 
 mod alone;
 mod blame;
@@ -49,8 +49,8 @@ use tower::{ImageTower, TextTower};
 /// Longer texts are tokenized off the async threads.
 const SHORT_TEXT_BYTES: usize = 2048;
 
-/// One loaded model. Shared by reference; dropping it ends and joins its threads, which takes up to one run,
-/// and no longer than [`crate::shutdown::TOWERS_CLOSE_MAX`] for each tower.
+/// One loaded model. Shared by reference. Dropping it joins its threads, which takes up to one run, and at most
+/// [`crate::shutdown::TOWERS_CLOSE_MAX`] per tower.
 pub struct Clip {
     id: ModelId,
     fingerprint: Fingerprint,
@@ -68,7 +68,7 @@ impl Clip {
         &self.id
     }
 
-    /// Values of each vector.
+    /// Length of each vector.
     pub fn dimension(&self) -> usize {
         self.fingerprint.dimension
     }
@@ -77,7 +77,7 @@ impl Clip {
         &self.fingerprint
     }
 
-    /// Which known layout the model's directory has, for example `Immich`.
+    /// The layout of the model's directory, for example `Immich`.
     pub fn layout(&self) -> &'static str {
         self.opener.files.layout
     }
@@ -87,31 +87,31 @@ impl Clip {
         &self.runs
     }
 
-    /// False once a thread of a tower has panicked. The model answers [`ClipReason::Stopped`](crate::domain::ClipReason::Stopped) from then on.
+    /// False once a thread of a tower has panicked. From then on, embedding fails with
+    /// [`ClipReason::Stopped`](crate::domain::ClipReason::Stopped).
     pub fn is_alive(&self) -> bool {
         self.image.is_alive() && self.text.is_alive()
     }
 
-    /// Why no session of a tower works any more, where opening them anew has not helped for `clip.recovery_max_ms`. What is
-    /// embedded meanwhile is answered with
-    /// [`ClipReason::SessionFailed`](crate::domain::ClipReason::SessionFailed), and may succeed again.
+    /// Why no session of a tower works any more, once reopening has failed for `clip.recovery_max_ms`. Until a session
+    /// works again, embedding fails with [`ClipReason::SessionFailed`](crate::domain::ClipReason::SessionFailed).
     pub fn given_up(&self) -> Option<String> {
         self.image.given_up().or_else(|| self.text.given_up())
     }
 
-    /// The signs of life of the towers' threads.
+    /// Heartbeats of the towers' threads.
     pub fn pulses(&self) -> impl Iterator<Item = &Pulse> {
         self.image.pulses().iter().chain(self.text.pulses())
     }
 
-    /// How pictures become the image tower's input.
+    /// How pictures become input of the image tower.
     pub fn preprocess(&self) -> &Preprocess {
         &self.preprocess
     }
 
     /// The unit vector of a preprocessed picture. Joins the next batch.
     pub async fn embed_pixels(&self, pixels: Pixels) -> Result<Embedding, ClipError> {
-        // Here, so that a wrong picture never costs its neighbours a run.
+        // Checked here, so that a wrong picture never fails a batch.
         ImageTower::check(self.image_size, &pixels)?;
         self.image.embed(pixels).await
     }
@@ -124,7 +124,7 @@ impl Clip {
         self.embed_pixels(pixels.ok_or_else(ClipError::stopped)?).await
     }
 
-    /// The unit vector of a text, cut at the model's context length as OpenCLIP cuts it. Joins the next batch.
+    /// The unit vector of a text, cut at the model's context length like in OpenCLIP. Joins the next batch.
     pub async fn embed_text(&self, text: &str) -> Result<Embedding, ClipError> {
         let tokens = if text.len() <= SHORT_TEXT_BYTES {
             self.tokenizer.encode(text)
@@ -137,10 +137,10 @@ impl Clip {
     }
 }
 
-/// Finds and loads ONNX Runtime, as the first model would; returns the path of the library. Blocking.
+/// Finds and loads ONNX Runtime, as the first model would. Returns the library's path. Blocks.
 ///
 /// # Errors
-/// None is found, or the one that was asked for cannot be used.
+/// No library is found, or the configured one cannot be used.
 pub fn load_runtime(settings: &ClipSettings) -> Result<String, ClipError> {
     Ok(runtime::runtime(settings.onnxruntime.as_deref())?.path.display().to_string())
 }

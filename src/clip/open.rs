@@ -13,12 +13,12 @@ use crate::model::{Known, ModelFacts, find};
 use crate::picture::Preprocess;
 use crate::tokenize::Tokenizer;
 
-/// A model whose towers are open and have run once, before they get threads.
+/// A model whose towers are open and have run once, before their threads start.
 pub(super) struct Opened {
     pub(super) directory: PathBuf,
     pub(super) opener: Opener,
     pub(super) facts: ModelFacts,
-    /// What is wrong with its activation, where that was accepted.
+    /// What is wrong with its activation, if that was accepted.
     pub(super) activation_problem: Option<String>,
     pub(super) preprocess: Preprocess,
     pub(super) tokenizer: Arc<Tokenizer>,
@@ -27,7 +27,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// No item is to blame for any error. Each names the model and its directory, but those of ONNX Runtime itself.
+    /// No error is an item's fault. Each names the model and its directory, except those of ONNX Runtime itself.
     pub(super) fn open(entry: &ModelEntry, settings: &ClipSettings) -> Result<Self, ClipError> {
         let directory = settings.model_directory(entry);
         Self::open_in(entry, settings, &directory).map_err(|e| named(&entry.id, &directory, e))
@@ -35,7 +35,7 @@ impl Opened {
 
     fn open_in(entry: &ModelEntry, settings: &ClipSettings, directory: &Path) -> Result<Self, ClipError> {
         let files = find(&entry.id, directory, settings.precision)?;
-        // All that can be known without running anything comes first: a large model takes a while to open.
+        // First, all checks that need no run: opening a large model takes long.
         let facts = ModelFacts::read(&files)?;
         let known = Known::of(&entry.id, &files)?;
         let activation_problem = known.check_activation(&facts, settings.activation_mismatch)?;
@@ -80,7 +80,7 @@ impl Opened {
     }
 }
 
-/// A graph whose batch is fixed works, one piece after the other.
+/// Graphs with a fixed batch size work, but split larger batches into several runs.
 fn warn_of_fixed_batches(id: &ModelId, facts: &ModelFacts) {
     for modality in Modality::ALL {
         let first_axis = facts.tower(modality).inputs.first().and_then(|input| input.axes.first()?.parse::<u64>().ok());
@@ -94,11 +94,11 @@ fn warn_of_fixed_batches(id: &ModelId, facts: &ModelFacts) {
     }
 }
 
-/// An error of loading that says which model it is about.
+/// Adds the model to an error of loading.
 pub(super) fn named(id: &ModelId, directory: &Path, error: ClipError) -> ClipError {
     let model = format!("model {id} in {}", directory.display());
     match error {
-        // That the library is missing or too old is not the model's fault.
+        // A missing or outdated library is not the model's fault.
         ClipError::Clip(fault) if fault.reason.is_of_runtime() => fault.into(),
         ClipError::Clip(fault) if fault.reason.is_of_item() => {
             Fault::new(ModelReason::Unusable, format!("the trial run failed: {}", fault.message))
@@ -108,12 +108,12 @@ pub(super) fn named(id: &ModelId, directory: &Path, error: ClipError) -> ClipErr
         }
         ClipError::Clip(fault) => about(model, directory, fault).into(),
         ClipError::Model(fault) => about(model, directory, fault).into(),
-        // Not of the model: `compare` reports its golden pictures as golden.json's fault.
+        // Cannot be about the model: `compare` reports its golden pictures as golden.json's fault.
         ClipError::Picture(fault) => fault.into(),
     }
 }
 
-/// Where the message names the directory already, the model is known by it.
+/// Names the model, unless the message already names its directory.
 fn about<R>(model: String, directory: &Path, fault: Fault<R>) -> Fault<R> {
     if fault.message.contains(&*directory.to_string_lossy()) { fault } else { fault.about(model) }
 }

@@ -1,4 +1,4 @@
-//! From a model's files to towers that have run once: as many as the settings want, on every device.
+//! From a model's files to towers that have run once: as many as configured, on every device.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use crate::domain::{Embedding, Fault, Modality, ModelReason, Precision};
 use crate::model::{ModelFiles, check_vocabulary};
 use crate::tokenize::{Tokenizer, open_clip};
 
-/// Texts of several lengths, longest last, that the text tower is tried with. The vectors of padded and real length are
-/// compared for each.
+/// Texts for the text tower's trial, of several lengths, longest last. For each, the padded vector is compared with the
+/// one at real length.
 const PROBES: [&str; 3] =
     ["", "a photo of a red shoe", "two brown dogs run over a wet green field while a man in a blue coat looks on"];
 
-/// What it takes to open another session of the same model.
+/// Opens further sessions of the same model.
 pub(super) struct Opener {
     pub(super) files: ModelFiles,
     pub(super) providers: Providers,
     /// `[height, width]` of preprocessed pictures.
     pub(super) image_size: [usize; 2],
-    /// Rows of the text tower's token embedding, where the graph says so.
+    /// Rows of the text tower's token embedding, if the graph tells.
     pub(super) vocabulary: Option<u64>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Opener {
 pub(super) struct Towers<T> {
     pub(super) towers: Vec<T>,
     pub(super) active: Active,
-    /// Values of a vector.
+    /// Length of a vector.
     pub(super) dimension: usize,
 }
 
@@ -68,12 +68,12 @@ impl Opener {
         Ok((Towers { towers, active, dimension }, tokenizer))
     }
 
-    /// One image tower more, with what runs the others, where the one at `place` among them is.
+    /// Opens another image tower with the same providers, on the device of the tower at `place`.
     pub(super) fn another_image_tower(&self, active: &Active, place: usize) -> Result<ImageTower, ClipError> {
         Ok(self.image_tower(self.device(active, place), Some(active))?.0.tower)
     }
 
-    /// One text tower more.
+    /// Opens another text tower.
     pub(super) fn another_text_tower(
         &self,
         active: &Active,
@@ -83,18 +83,18 @@ impl Opener {
         Ok(self.text_tower(self.device(active, place), Some(active), &mut Some(tokenizer.clone()))?.0.tower)
     }
 
-    /// Where the tower at `place` among all is: device by device, as [`Self::on_all_devices`] opens them.
+    /// The device of the tower at `place`: devices in order, as [`Self::on_all_devices`] opens them.
     fn device(&self, active: &Active, place: usize) -> u32 {
         let place = place / self.settings().sessions.max(1);
         active.devices.get(place).or(active.devices.first()).copied().unwrap_or(0)
     }
 
-    /// Tokens of the texts that the text tower is tried with.
+    /// Tokens of the trial texts.
     pub(super) fn probes(tokenizer: &Tokenizer) -> Vec<Vec<i64>> {
         PROBES.map(|text| tokenizer.encode(text)).into()
     }
 
-    /// The first session finds out which providers are available; the others must have the same ones.
+    /// The first session determines which providers are available; the others must use the same ones.
     fn on_all_devices<T>(
         &self,
         mut open: impl FnMut(u32, Option<&Active>) -> Result<Tried<T>, ClipError>,
@@ -131,7 +131,7 @@ impl Opener {
         Ok((tried, dimension))
     }
 
-    /// The first call makes the tokenizer, for the context length of the graph.
+    /// The first call creates the tokenizer, for the graph's context length.
     fn text_tower(
         &self,
         device: u32,

@@ -1,5 +1,5 @@
-//! Decoding and preprocessing of pictures, on threads of their own. They are few and live long: buffers of megabytes are
-//! then reused, where a pool of many short-lived threads has the kernel clear new pages for every picture.
+//! Decodes and preprocesses pictures on its own threads. They are few and long-lived, so buffers of megabytes are
+//! reused. Many short-lived threads would make the kernel clear new pages for every picture.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,25 +15,25 @@ use crate::domain::PictureReason;
 use crate::picture::{PictureError, Pixels, Preprocess, decode_picture, picture_bytes};
 use crate::telemetry::Pulse;
 
-/// One for all models: a picture is decoded once, however many want it.
+/// One pool for all models: a picture is decoded once for all of them.
 pub struct PicturePool {
     threads: ThreadPool,
     /// By thread.
     pulses: Arc<[Pulse]>,
     limits: PictureLimits,
-    /// What all pictures that are being decoded may take together. Each reserves its own part before anything of it is
-    /// allocated, in the order in which they come: large ones wait for one another, and later ones cannot overtake them without end.
+    /// Memory limit for all pictures being decoded. Each reserves its part before allocating, in order of arrival:
+    /// large ones wait for one another, and later ones cannot overtake them for ever.
     budget: Budget,
 }
 
 /// Bounds on decoding.
 #[derive(Clone, Copy, Debug)]
 pub struct PictureLimits {
-    /// Pictures at once.
+    /// Pictures decoded at once.
     pub threads: usize,
-    /// Of one picture.
+    /// Pixels of one picture.
     pub pixels_max: u64,
-    /// Of all of them together, decoded and preprocessed.
+    /// Bytes of all pictures together, decoded and preprocessed.
     pub decode_bytes_max: u64,
 }
 
@@ -47,23 +47,23 @@ impl PictureLimits {
     }
 }
 
-/// What became of a picture's file.
+/// The result for a picture's file.
 #[derive(Clone, Debug)]
 pub struct Preprocessed {
-    /// Of the file, in hex.
+    /// Hash of the file, in hex.
     pub sha256: String,
-    /// None where no model wanted it.
+    /// `None` if no model wanted it.
     pub picture: Option<PreparedPicture>,
 }
 
 #[derive(Clone, Debug)]
 pub struct PreparedPicture {
-    /// Of the file, in pixels.
+    /// Size of the file's picture, in pixels.
     pub width: u32,
     pub height: u32,
-    /// By content.
+    /// Detected from the content.
     pub mime: &'static str,
-    /// For each model that wanted it, in their order.
+    /// For each model that wanted it, in order.
     pub pixels: Vec<Pixels>,
 }
 
@@ -77,21 +77,21 @@ impl PicturePool {
         Ok(Self { threads: threads.build()?, pulses, limits, budget: Budget::new(limits.decode_bytes_max) })
     }
 
-    /// What pictures that are being decoded have reserved.
+    /// Bytes reserved by pictures being decoded.
     pub fn bytes_held(&self) -> u64 {
         self.budget.bytes_held()
     }
 
-    /// The signs of life of the threads.
+    /// Heartbeats of the threads.
     pub fn pulses(&self) -> &[Pulse] {
         &self.pulses
     }
 
-    /// Decodes a picture's file once, and preprocesses it for the models that `wanted` names. It gets the file's SHA-256 (hex),
-    /// so that a picture whose vector is there already need not be decoded.
+    /// Decodes a picture's file once and preprocesses it for the models that `wanted` returns. `wanted` gets the file's
+    /// SHA-256 (hex), so that a picture with known vectors is not decoded.
     ///
     /// # Errors
-    /// It is not a picture that can be embedded, or too large.
+    /// The file is not a supported picture, or too large.
     pub async fn preprocess(
         &self,
         file: Bytes,
@@ -116,7 +116,7 @@ impl PicturePool {
         let reserved = self.budget.reserve(taken).await;
         let picture = self
             .on_threads(move || {
-                // Held until all of it is done, even if the caller is gone.
+                // Held until the work is done, even if the caller has gone.
                 let _reserved = reserved;
                 let picture = decode_picture(&file, pixels_max, &models.iter().collect::<Vec<_>>())?;
                 let pixels = models.iter().map(|model| model.apply(&picture)).collect();
@@ -140,7 +140,7 @@ impl PicturePool {
                 let _ = reply.send(result);
             }
         });
-        // Whatever panics on hostile bytes has lost this picture, not the process.
+        // A panic on hostile bytes costs only this picture, not the process.
         done.await.unwrap_or_else(|_| {
             Err(PictureError::new(PictureReason::Undecodable, "the picture broke its decoder")
                 .hint("please report the file and the log line before this"))

@@ -1,15 +1,14 @@
-//! Inputs that are known to be good: what a session is tried with before an item is blamed, and before a session that was opened
-//! anew is used.
+//! Known-good inputs. They test a session before an item is blamed, and a reopened session before it is used.
 
 use super::ClipError;
 use super::tower::Tower;
 use crate::domain::Embedding;
 
-/// How close a session must come to the vectors that another one of the same graph gave at the start, where the model has no
-/// golden ones: far below what rounding does, far above what a broken session gives.
+/// The lowest accepted cosine to the vectors from startup, for models without golden ones. Rounding stays well above
+/// it; a broken session falls far below.
 const OWN_COSINE_MIN: f32 = 0.99;
 
-/// Inputs of one tower with their vectors: the model's golden ones, or, where it has none, those of the start's trial run.
+/// Inputs of one tower with their vectors: golden ones, or those of the trial run at startup.
 #[derive(Debug)]
 pub(super) struct Probes<I> {
     inputs: Vec<(I, Embedding)>,
@@ -22,7 +21,7 @@ impl<I> Probes<I> {
         Self { inputs, cosine_min }
     }
 
-    /// From what the tower gives now, having just been opened and tried.
+    /// Uses the vectors that a newly opened and tested tower gives.
     pub(super) fn of_start<T: Tower<Item = I>>(tower: &mut T, inputs: Vec<I>) -> Result<Self, ClipError> {
         let vector = |input: I| Ok((tower.run(&[&input])?.pop().unwrap_or_else(|| Err(ClipError::stopped()))?, input));
         let inputs = inputs.into_iter().map(vector).collect::<Result<Vec<_>, ClipError>>()?;
@@ -30,15 +29,15 @@ impl<I> Probes<I> {
         Ok(Self { inputs, cosine_min: OWN_COSINE_MIN })
     }
 
-    /// Values of a vector.
+    /// Length of a vector.
     pub(super) fn dimension(&self) -> usize {
         self.inputs.first().map_or(0, |(_, vector)| vector.dimension())
     }
 
-    /// Runs them all, each alone.
+    /// Runs each input alone.
     ///
     /// # Errors
-    /// How the tower failed, or that it gave another vector.
+    /// How the tower failed, or that a vector differs.
     pub(super) fn prove<T: Tower<Item = I>>(&self, tower: &mut T) -> Result<(), ClipError> {
         for (input, expected) in &self.inputs {
             let found = tower.run(&[input])?.pop().unwrap_or_else(|| Err(ClipError::stopped()))?;

@@ -1,4 +1,4 @@
-//! Waiting for threads to end, up to a deadline: joining one that hangs in a native call would hang as well.
+//! Waits for threads to end, up to a deadline. Joining a thread that hangs in a native call would hang as well.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ struct State {
     ended: Condvar,
 }
 
-/// Held by a thread, and dropped when it ends.
+/// Held by a thread until it ends.
 #[derive(Debug)]
 pub(super) struct RunningThread(RunningThreads);
 

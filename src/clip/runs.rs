@@ -13,7 +13,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Preferred providers that were unavailable, each with its reason, each once.
+    /// Preferred providers that were unavailable, each once with its reason.
     pub fn left_out(&self) -> Vec<String> {
         let mut left_out: Vec<String> = Vec::new();
         for (provider, reason) in self.image.left_out.iter().chain(&self.text.left_out) {
@@ -24,7 +24,7 @@ impl Runs {
         left_out
     }
 
-    /// For metrics.
+    /// Labels for metrics.
     pub(super) fn info(&self) -> Vec<TowerInfo> {
         let info = |modality, active: &Active| TowerInfo {
             modality,

@@ -1,4 +1,4 @@
-//! ONNX Runtime: found and loaded once per process, from the first of
+//! ONNX Runtime, loaded once per process from the first of:
 //!
 //! 1. `CLIPSTREAM_ORT_DYLIB`, then `ORT_DYLIB_PATH`
 //! 2. `[clip] onnxruntime`
@@ -6,7 +6,7 @@
 //! 4. `${XDG_CACHE_HOME:-$HOME/.cache}/clipstream/onnxruntime/VERSION/`, where `scripts/onnxruntime` puts it
 //! 5. `LD_LIBRARY_PATH` and the system's library folders
 //!
-//! What 1 and 2 name must be there: a library that was asked for is never replaced by another one in silence.
+//! A library named by 1 or 2 must exist: it is never silently replaced by another one.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ const SYSTEM_FOLDERS: [&str; 7] = [
     "/opt/homebrew/lib",
 ];
 
-/// The hint where there is no library, or none that works.
+/// The hint if no library is found, or none works.
 const GET_LIBRARY: &str = "run scripts/onnxruntime, or set CLIPSTREAM_ORT_DYLIB to the library";
 
 /// The loaded library. It stays loaded until the process ends.
@@ -47,22 +47,22 @@ pub(super) struct Runtime {
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
-/// The process's ONNX Runtime. The first call that succeeds decides which library that is; a failed one may be
-/// repeated with other settings.
+/// The process's ONNX Runtime. The first successful call decides which library it is; a failed call may be repeated
+/// with other settings.
 pub(super) fn runtime(configured: Option<&Path>) -> Result<&'static Runtime, ClipError> {
     let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
     let path = find(&Places::of_this_process(configured))?;
-    // `ort` says at every start that it was designed for the oldest version that it takes. What is loaded is said below.
+    // `ort` logs at every start that it was built for its oldest supported version. The loaded version is logged below.
     let silent = tracing::subscriber::NoSubscriber::default();
     let builder = tracing::subscriber::with_default(silent, || ort::init_from(&path));
     let builder = builder.map_err(|e| not_loaded(&path, &e))?;
     let environment = builder.with_name("clipstream").with_telemetry(false).build().map_err(|e| {
         Fault::new(ClipReason::OnnxruntimeFailed, format!("ONNX Runtime of {} did not start: {e}", path.display()))
     })?;
-    // `ort` forwards everything to `tracing`; below warnings there are several lines per run.
+    // `ort` forwards everything to `tracing`; below `warn` that is several lines per run.
     environment.set_log_level(LogLevel::Warning);
     tracing::info!(library = %path.display(), build = ort::info(), "ONNX Runtime loaded");
     Ok(RUNTIME.get_or_init(|| Runtime { environment, path }))
@@ -71,7 +71,7 @@ pub(super) fn runtime(configured: Option<&Path>) -> Result<&'static Runtime, Cli
 /// Where to look.
 #[derive(Debug, Default)]
 struct Places {
-    /// What was asked for by name: who asked, and the file.
+    /// Explicitly named libraries: who named them, and the file.
     named: Vec<(String, PathBuf)>,
     folders: Vec<PathBuf>,
 }
@@ -121,8 +121,8 @@ fn find(places: &Places) -> Result<PathBuf, ClipError> {
     })
 }
 
-/// `libonnxruntime.so`, `libonnxruntime.so.1`, `libonnxruntime.so.1.27.0`, or the same for macOS; the shortest name is
-/// the one that the system's own packages keep current.
+/// `libonnxruntime.so`, `libonnxruntime.so.1`, `libonnxruntime.so.1.27.0`, or the same for macOS. Prefers the shortest
+/// name, which system packages keep current.
 fn library_in(folder: &Path) -> Option<PathBuf> {
     let is_library = |name: &str| {
         if cfg!(target_os = "macos") {

@@ -1,4 +1,4 @@
-//! The sessions behind an engine's threads: whether they work, and how they are opened anew where they do not.
+//! The sessions of an engine's threads: whether they work, and how broken ones are reopened.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,23 +10,23 @@ use super::tower::Tower;
 use crate::domain::{ClipReason, Embedding, Explain as _, Fault};
 use crate::telemetry::{Metrics, Pulse};
 
-/// How often a thread without a session looks at the queue.
+/// How often a thread without a session checks the queue.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Opens the session of one thread again: on the same device, with the same providers, tried once.
+/// Reopens the session of one thread: same device, same providers, tested once.
 pub(super) type Reopen<T> = Arc<dyn Fn(usize) -> Result<T, ClipError> + Send + Sync>;
 
-/// The towers of one engine, each for a thread of its own, and what it takes to keep them working.
+/// The towers of one engine, one per thread, and how they are recovered.
 pub(super) struct Sessions<T: Tower> {
     pub(super) towers: Vec<T>,
     pub(super) recovery: Recovery<T>,
 }
 
-/// How sessions are tried and opened anew; the same for all towers of an engine.
+/// How sessions are tested and reopened; the same for all towers of an engine.
 pub(super) struct Recovery<T: Tower> {
     pub(super) probes: Arc<Probes<T::Item>>,
     pub(super) reopen: Reopen<T>,
-    /// How long attempts to open a session anew may fail before it is given up; zero: it never is.
+    /// How long reopening may fail before the session is given up. Zero: never given up.
     pub(super) recovery_max: Duration,
 }
 
@@ -46,7 +46,7 @@ impl<T: Tower> Recovery<T> {
     }
 }
 
-/// What the threads of an engine know of each other.
+/// State that the threads of an engine share.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -77,7 +77,7 @@ impl Shared {
         self.closed.notify_all();
     }
 
-    /// Why no thread's session works any more, where all are given up.
+    /// Why no session works any more, if all are given up.
     pub(super) fn given_up(&self) -> Option<String> {
         let state = self.lock();
         let all = state.broken.iter().all(|broken| broken.as_ref().is_some_and(|broken| broken.is_given_up));
@@ -95,28 +95,28 @@ impl Shared {
         }
     }
 
-    /// Waits; true where the engine was closed meanwhile.
+    /// Waits. `true`: the engine was closed meanwhile.
     fn closed_within(&self, wait: Duration) -> bool {
         let waited = self.closed.wait_timeout_while(self.lock(), wait, |state| !state.is_closed);
         waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every critical section leaves the state whole.
+        // A poisoned lock is safe to use: every critical section leaves the state consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One thread's session, which is replaced by a new one where it does not work.
+/// One thread's session, which is reopened when it breaks.
 pub(super) struct Supervised<T: Tower> {
     place: usize,
-    /// None while there is none that works.
+    /// `None` while no session works.
     tower: Option<T>,
     probes: Arc<Probes<T::Item>>,
     reopen: Reopen<T>,
     recovery_max: Duration,
     blame: Blame,
-    /// What every item is answered with until the session works again.
+    /// The answer to every item until the session works again.
     failure: Option<ClipError>,
     pulse: Pulse,
     shared: Arc<Shared>,
@@ -127,7 +127,7 @@ impl<T: Tower> Supervised<T> {
         self.tower.as_ref()
     }
 
-    /// Why the session does not work; none: it does.
+    /// Why the session does not work; `None` if it does.
     pub(super) fn failure(&self) -> Option<ClipError> {
         self.failure.clone()
     }
@@ -136,7 +136,7 @@ impl<T: Tower> Supervised<T> {
         self.blame.succeeded();
     }
 
-    /// One run of the tower, unless it is known not to work.
+    /// One run of the tower, unless the session is known to be broken.
     pub(super) fn run(&mut self, items: &[&T::Item]) -> Result<Vec<Result<Embedding, ClipError>>, ClipError> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -145,7 +145,7 @@ impl<T: Tower> Supervised<T> {
         self.tower.as_mut().ok_or_else(ClipError::stopped)?.run(items)
     }
 
-    /// A vector of the model's dimension.
+    /// Checks that the vector has the model's dimension.
     pub(super) fn checked(&self, vector: Embedding) -> Result<Embedding, ClipError> {
         let (found, expected) = (vector.dimension(), self.probes.dimension());
         if found == expected {
@@ -154,7 +154,7 @@ impl<T: Tower> Supervised<T> {
         Err(ClipError::run(format!("the {} tower gave a vector of {found} values, expected {expected}", T::MODALITY)))
     }
 
-    /// An item failed alone: who is to blame. Tries the known inputs.
+    /// Decides who is to blame for an item that failed alone. Runs the known inputs.
     pub(super) fn judge(&mut self, digest: u64, error: &ClipError) -> Verdict {
         let proof = {
             let _working = self.pulse.work();
@@ -178,12 +178,12 @@ impl<T: Tower> Supervised<T> {
         self.failure = Some(error);
     }
 
-    /// Opens the session anew where it does not work, as often as it takes. Meanwhile, `answer_waiting` answers the items that
-    /// wait in the queue, where no other thread has a session for them. False: the engine is closed.
+    /// Reopens a broken session until it works. Meanwhile, if no other thread has a session either, `answer_waiting`
+    /// answers the items in the queue. `false`: the engine is closed.
     pub(super) fn recover(&mut self, model: &str, metrics: &Metrics, answer_waiting: impl Fn(&ClipError)) -> bool {
         while let Some(error) = self.failure.clone() {
             let wait = self.blame.reopening();
-            // The pipeline logs once a minute that an outage lasts.
+            // Log once only: the pipeline reports a lasting outage once a minute.
             let is_first = wait.is_zero();
             if is_first {
                 tracing::warn!(model, modality = %T::MODALITY, session = self.place, %error, "a session does not work");
@@ -197,7 +197,7 @@ impl<T: Tower> Supervised<T> {
                     return false;
                 }
             }
-            // Its memory goes first: there may not be enough for two.
+            // Free the old session's memory first: there may not be enough for two.
             self.tower = None;
             match self.reopened() {
                 Ok(tower) => {
@@ -229,7 +229,7 @@ impl<T: Tower> Supervised<T> {
         Ok(tower)
     }
 
-    /// After `recovery_max`. The thread goes on trying: an embedder without a worker has nothing to end.
+    /// Gives up after `recovery_max`. The thread still retries: an embedder without a worker has no process to end.
     fn give_up_in_time(&mut self) {
         let lasted = self.blame.lasted(Instant::now());
         if self.recovery_max.is_zero() || lasted < self.recovery_max {

@@ -1,4 +1,4 @@
-//! The demo model and tiny graphs of every kind, through the real ONNX Runtime.
+//! The demo model and tiny graphs of every kind, run with the real ONNX Runtime.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ fn demo() -> Clip {
     load(&demo_entry(), &ClipSettings::default()).unwrap()
 }
 
-/// Deterministic noise in about the range of normalised pixels.
+/// Deterministic noise in roughly the range of normalised pixels.
 fn noise(seed: u32, side: usize) -> Pixels {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let data = (0..3 * side * side).map(|_| {
@@ -94,7 +94,7 @@ fn texts_at_their_real_length_equal_the_padded_ones() {
     let ids: Vec<Vec<i64>> = texts.iter().map(|text| clip.tokenizer.encode(text)).collect();
     let ids: Vec<&Vec<i64>> = ids.iter().collect();
     let padded: Vec<_> = padded.run(&ids).unwrap().into_iter().map(Result::unwrap).collect();
-    // Alone, all in one run, and in the groups that the queue makes of them.
+    // Each alone, all in one run, and in the queue's groups.
     let groups = real.groups(&ids);
     assert!(groups.len() > 1, "the long one runs apart");
     for places in groups.into_iter().chain([(0..5).collect()]).chain((0..5).map(|place| vec![place])) {
@@ -150,7 +150,7 @@ fn the_fingerprint_is_of_the_files() {
 #[test]
 fn a_provider_that_is_not_there_stops_the_start() {
     let providers = vec![ProviderEntry::required(Provider::OpenVino), ProviderEntry::required(Provider::Cpu)];
-    // The CPU library has no OpenVINO, on any machine.
+    // The CPU build never has OpenVINO.
     let error = load(&demo_entry(), &ClipSettings { providers, ..ClipSettings::default() }).err().unwrap();
     assert_eq!(error.reason(), ClipReason::ProviderUnavailable.into());
     let said = error.to_string();
@@ -212,7 +212,7 @@ fn sums(ids: &[i64], second: Second) -> Embedding {
     Embedding::normalised(vec![first, second, first]).unwrap()
 }
 
-/// Loads a pair of such graphs, embeds three pictures and three texts at once, and compares with sums by hand.
+/// Loads such a pair, embeds three pictures and three texts at once, and compares with sums computed here.
 async fn check_pair(image: test_graph::TestGraph, text: test_graph::TestGraph, second: Second, tolerance: f32) {
     let (_folder, entry) = pair(image, text);
     let clip = load(&entry, &ClipSettings::default()).unwrap();

@@ -1,4 +1,4 @@
-//! Whether a model gives OpenCLIP's vectors: all of its golden inputs, and its files against their digests.
+//! Verifies that a model gives OpenCLIP's vectors for all golden inputs, and that its files match their digests.
 
 use std::path::PathBuf;
 
@@ -16,21 +16,21 @@ pub struct Verification {
     pub model: String,
     pub directory: PathBuf,
     pub precision: Precision,
-    /// Whether everything was compared, and nothing differs.
+    /// Whether everything was compared without a difference.
     pub ok: bool,
-    /// The lowest cosine to OpenCLIP's vectors. None: nothing could be compared, see `problems`.
+    /// The lowest cosine to OpenCLIP's vectors. `None`: nothing could be compared, see `problems`.
     pub cosine_min: Option<f32>,
-    /// The lowest that is accepted.
+    /// The lowest accepted cosine.
     pub cosine_floor: Option<f32>,
-    /// For other precisions, the lowest cosine to the vectors of the fp32 graphs, where those are there.
+    /// For other precisions, the lowest cosine to the vectors of the fp32 graphs, if those are present.
     pub cosine_to_fp32_min: Option<f32>,
     /// What made the golden vectors.
     pub made_with: Option<String>,
     pub cases: Vec<Case>,
-    /// Files that have the digest in `clipstream.json`.
+    /// Files that match their digest in `clipstream.json`.
     pub files_checked: usize,
     pub problems: Vec<String>,
-    /// What to do about them.
+    /// What to do about `problems`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_step: Option<String>,
 }
@@ -39,7 +39,7 @@ pub struct Verification {
 #[derive(Clone, Debug, Serialize)]
 pub struct Case {
     pub modality: &'static str,
-    /// The picture's name, or the text, cut.
+    /// The picture's name, or the beginning of the text.
     pub input: String,
     pub cosine: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,8 +49,8 @@ pub struct Case {
     pub tokens_equal: Option<bool>,
 }
 
-/// Runs all golden inputs of a model through its graphs of `precision`, and checks its files. Blocking, up to minutes for
-/// large models. What is wrong with the model is in the result.
+/// Runs all golden inputs of a model through its graphs of `precision`, and checks its files. Blocks, up to minutes for
+/// large models. Problems of the model are in the result.
 ///
 /// # Errors
 /// There is no model in this precision, or ONNX Runtime is missing.
@@ -109,7 +109,7 @@ impl Verification {
         golden: &Golden,
         precision: Precision,
     ) -> Result<(), ClipError> {
-        // One session is enough. A wrong activation is measured as well as named.
+        // One session is enough. A wrong activation is reported, but still measured.
         let measured =
             ClipSettings { sessions: 1, activation_mismatch: ActivationMismatch::Accept, ..settings.clone() };
         let mut model = Opened::open(entry, &measured)?;
@@ -127,7 +127,7 @@ impl Verification {
         }
         self.problems.extend(compared.iter().filter_map(|c| c.problem(floor)));
         self.cases = (0..compared.len()).filter_map(|n| Some(case(compared.get(n)?, reference.get(n)))).collect();
-        // `f32::min` passes over what is no number; such a case is a problem of its own.
+        // `f32::min` ignores NaN; such a case is a separate problem.
         self.cosine_min = self.cases.iter().map(|c| c.cosine).reduce(f32::min);
         self.cosine_to_fp32_min = self.cases.iter().filter_map(|c| c.cosine_to_fp32).reduce(f32::min);
         self.cosine_floor = Some(floor);

@@ -1,9 +1,9 @@
 //! Which network addresses a picture may be fetched from. Pure: no resolution, no sockets.
 //!
-//! A media URL is written by whoever produces the messages, so it must not reach what only this machine can reach
-//! (server-side request forgery). Only globally reachable unicast is open; the ranges follow the IANA special-purpose
-//! address registries for IPv4 and IPv6 (RFC 6890 and its successors), and what is reachable only through an embedded
-//! IPv4 address (mapped, 6to4, NAT64) is judged by that address. Configuration opens exceptions.
+//! Message producers write media URLs, so a URL must not reach what only this machine can reach (server-side request
+//! forgery). Only globally reachable unicast is open. The ranges follow the IANA special-purpose address registries for
+//! IPv4 and IPv6 (RFC 6890 and its successors). An address with an embedded IPv4 address (mapped, 6to4, NAT64) is
+//! judged by that address. Configuration opens exceptions.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +15,7 @@ use crate::config::MediaSettings;
 use crate::domain::MediaReason;
 use crate::redact;
 
-/// IPv4 ranges that are not globally reachable unicast, most telling name first.
+/// IPv4 ranges that are not globally reachable unicast. The most specific name comes first.
 const FORBIDDEN_V4: [(Ipv4Addr, u8, &str); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8, "unspecified (this network)"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "private"),
@@ -34,8 +34,8 @@ const FORBIDDEN_V4: [(Ipv4Addr, u8, &str); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved"),
 ];
 
-/// Addresses where clouds serve credentials to the machine itself: AWS, GCP, Azure and others; Tencent; ECS and EKS
-/// tasks; Azure's wire server; Oracle; Alibaba; AWS, EKS, GCP and OpenStack over IPv6.
+/// Addresses where clouds serve credentials to the machine: AWS, GCP, Azure and others; Tencent; ECS and EKS tasks;
+/// Azure's wire server; Oracle; Alibaba; AWS, EKS, GCP and OpenStack over IPv6.
 const METADATA: [IpAddr; 11] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 0, 23)),
@@ -52,7 +52,7 @@ const METADATA: [IpAddr; 11] = [
 
 const METADATA_RANGE: &str = "cloud metadata";
 
-/// Names of metadata services; refused before they are resolved, because some networks answer them with a proxy's address.
+/// Names of metadata services. Refused before they are resolved: in some networks they resolve to a proxy's address.
 const METADATA_HOSTS: [&str; 6] = [
     "instance-data",
     "instance-data.ec2.internal",
@@ -95,7 +95,7 @@ fn forbidden_v6(ip: Ipv6Addr) -> Option<&'static str> {
         [0xfe80..=0xfebf, ..] => Some("link-local"),
         [0xfec0..=0xfeff, ..] => Some("private (site-local)"),
         [0xff00..=0xffff, ..] => Some("multicast"),
-        // Teredo, ORCHID, benchmarking, anycast services: 2001::/23 as a whole serves no pictures.
+        // Teredo, ORCHID, benchmarking, anycast services: nothing in 2001::/23 serves pictures.
         [0x2001, 0..=0x01ff, ..] => Some("reserved (IETF protocol assignments)"),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Some("documentation"),
         [0x2000..=0x3fff, ..] => None,
@@ -104,8 +104,8 @@ fn forbidden_v6(ip: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that traffic to `ip` ends at: 6to4 (RFC 3056) and the well-known NAT64 prefix (RFC 6052).
-/// Mapped addresses are canonical IPv4 by then.
+/// The IPv4 address that traffic to `ip` ends at: 6to4 (RFC 3056) and the well-known NAT64 prefix (RFC 6052). Mapped
+/// addresses were converted to IPv4 before.
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let o = ip.octets();
     match ip.segments() {
@@ -115,9 +115,9 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Every IPv4 address that `ip` may stand for, also by ways that are closed anyway: IPv4-compatible (RFC 4291 §2.5.5.1),
-/// 6to4, both NAT64 prefixes (RFC 6052 §2.2, RFC 8215), and the client of Teredo (RFC 4380 §4). What must never be
-/// reached is compared with all of them.
+/// Every IPv4 address that `ip` may stand for, even where it is refused anyway: IPv4-compatible (RFC 4291 §2.5.5.1),
+/// 6to4, both NAT64 prefixes (RFC 6052 §2.2, RFC 8215), and the client of Teredo (RFC 4380 §4). Deny rules and metadata
+/// addresses are checked against all of them.
 fn carried_v4(ip: IpAddr) -> [Option<Ipv4Addr>; 2] {
     let IpAddr::V6(ip) = ip else { return [None, None] };
     let o = ip.octets();
@@ -130,19 +130,19 @@ fn carried_v4(ip: IpAddr) -> [Option<Ipv4Addr>; 2] {
     }
 }
 
-/// Whether configuration names the host that is fetched from.
+/// Whether configuration names the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostTrust {
-    /// Any host of the internet: only globally reachable addresses and `allow_networks`.
+    /// Any other host: only globally reachable addresses and `allow_networks`.
     Unlisted,
-    /// In `allow_hosts`: any address but the metadata services'.
+    /// In `allow_hosts`: any address except metadata services.
     Listed,
 }
 
-/// Why a host or an address is not fetched from.
+/// Why a host or an address is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The address is in this range, which is not the public internet and which configuration does not allow.
+    /// The address is in this range, which is not public and not allowed by configuration.
     Special(&'static str),
     /// In `deny_hosts`.
     DeniedHost,
@@ -158,8 +158,7 @@ struct HostEntry {
     port: Option<u16>,
 }
 
-/// What configuration allows beyond the public internet, and what it takes away. What is denied stays denied, whatever
-/// else is allowed.
+/// What configuration allows beyond the public internet, and what it denies. Deny rules win.
 #[derive(Clone, Debug)]
 pub(super) struct AddressPolicy {
     hosts: Vec<HostEntry>,
@@ -170,7 +169,7 @@ pub(super) struct AddressPolicy {
 
 impl AddressPolicy {
     /// # Errors
-    /// `media_settings_invalid` for an entry of a list of hosts that is no host, `.suffix` or `host:port`.
+    /// `media_settings_invalid` for an entry that is not a host, `.suffix` or `host:port`.
     pub(super) fn new(settings: &MediaSettings) -> Result<Self, MediaError> {
         Ok(Self {
             hosts: hosts("allow_hosts", &settings.allow_hosts)?,
@@ -180,7 +179,7 @@ impl AddressPolicy {
         })
     }
 
-    /// How `host` (as `Url::host_str` gives it) on `port` is to be treated.
+    /// The trust in `host` (as `Url::host_str` gives it) on `port`.
     pub(super) fn trust(&self, host: &str, port: u16) -> HostTrust {
         let host = plain(host);
         let listed = self.hosts.iter().any(|entry| entry.matches(host, port));
@@ -197,7 +196,7 @@ impl AddressPolicy {
         }
         let mut allowed = self.networks.iter().filter(|net| net.contains(&canonical) || net.contains(&ip));
         if ways.iter().any(|way| METADATA.contains(way)) {
-            // Such addresses lie within ranges that are allowed for other reasons (100.64.0.0/10, fd00::/8).
+            // A metadata address may lie in a range that is allowed for other reasons (100.64.0.0/10, fd00::/8).
             return match allowed.any(|net| net.prefix_len() == net.max_prefix_len()) {
                 true => Ok(()),
                 false => Err(Refusal::Special(METADATA_RANGE)),
@@ -260,7 +259,7 @@ impl HostEntry {
     }
 }
 
-/// Without the brackets of an IPv6 literal and the dot of a fully qualified name.
+/// Removes the brackets of an IPv6 literal and the dot of a fully qualified name.
 fn plain(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.')
 }

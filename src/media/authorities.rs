@@ -1,4 +1,4 @@
-//! Whom TLS trusts.
+//! The certificate authorities that TLS trusts.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use super::MediaError;
 use crate::domain::{Finding, MediaReason, Reason};
 use crate::{redact, tls};
 
-/// For so long after they were read, they are not read again.
+/// They are not read again within this time.
 const AGE_MIN: Duration = Duration::from_secs(2);
 
-/// The system's certificate authorities and those of `media.ca_file`, as they were last read. Who verifies with them sees those
-/// of now: where they were wrong when the process began, they need not be wrong until its end.
+/// The system's certificate authorities and those of `media.ca_file`, as last read. Verification always uses the latest
+/// ones, so a bad state at startup does not last until the process ends.
 #[derive(Debug)]
 pub(super) struct Authorities {
     ca_file: Option<String>,
@@ -28,14 +28,14 @@ pub(super) struct Authorities {
 
 impl Authorities {
     /// # Errors
-    /// `media_settings_invalid` for a file that cannot be read or has no certificate; `media_client_failed` where the system has
-    /// no certificate authorities at all.
+    /// `media_settings_invalid` if the file cannot be read or has no certificate; `media_client_failed` if the system
+    /// has no certificate authorities.
     pub(super) fn read(ca_file: Option<&str>) -> Result<Arc<Self>, MediaError> {
         let verifier = RwLock::new(verifier(ca_file)?);
         Ok(Arc::new(Self { ca_file: ca_file.map(str::to_owned), verifier, read_at: Mutex::new(Instant::now()) }))
     }
 
-    /// Reads them again, if that was not just done. Where they cannot be read, those of before stay.
+    /// Reads them again, unless that was just done. If they cannot be read, the old ones stay.
     pub(super) async fn read_again(self: &Arc<Self>) {
         {
             let mut read_at = self.read_at.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,27 +12,27 @@ use crate::budget::{Budget, Reservation};
 use crate::domain::MediaReason;
 use crate::redact;
 
-/// Reserved before anything is read, in bytes; more is reserved as it comes, whatever the server announces.
+/// Bytes reserved before anything is read. More is reserved as data arrives, whatever the server announces.
 const BEGIN_BYTES: u64 = 64 * 1024;
 const PACE_BYTES_MIN: u64 = 32 * 1024;
 
-/// What is known of a body before it is read.
+/// What is known about a body before it is read.
 #[derive(Debug)]
 pub(super) struct Announced {
-    /// Its length, packed or not, where the server says it.
+    /// Its length as sent, if the server announces it.
     pub(super) bytes: Option<u64>,
     pub(super) unpacker: Unpacker,
 }
 
-/// The bounds of a body.
+/// Limits for a body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) bytes_max: u64,
-    /// How long nothing may come.
+    /// Longest time without data.
     pub(super) idle: Duration,
-    /// The same while others wait for the memory that the body has.
+    /// The same while others wait for the body's memory.
     pub(super) idle_in_the_way: Duration,
-    /// While others wait, a body gives way too that brings less than [`PACE_BYTES_MIN`] in so long.
+    /// While others wait, a body also fails if it brings less than [`PACE_BYTES_MIN`] in this time.
     pub(super) window: Duration,
 }
 
@@ -42,13 +42,13 @@ impl Bounds {
         Self { bytes_max, idle, idle_in_the_way, window }
     }
 
-    /// How often somebody looks whether anything comes.
+    /// How often progress is checked.
     fn look(&self) -> Duration {
         self.idle_in_the_way / 8
     }
 }
 
-/// A body as it is read: unpacked, counted against the cap and against the memory budget, whatever the server announced.
+/// A body being read: unpacked, and counted against the size limit and the memory budget.
 #[derive(Debug)]
 pub(super) struct Body {
     bytes: Vec<u8>,
@@ -76,7 +76,7 @@ impl Pace {
 }
 
 impl Body {
-    /// Reserves memory for the beginning of a body, of `host`'s share.
+    /// Reserves memory for the beginning of a body, from `host`'s share.
     ///
     /// # Errors
     /// Permanent `media_too_large` or `media_empty`, before anything is read.
@@ -109,7 +109,7 @@ impl Body {
         })
     }
 
-    /// Reads it to its end.
+    /// Reads the body to its end.
     ///
     /// # Errors
     /// Permanent `media_too_large`, `media_empty`, `http_encoding_unsupported`, `content_encoding_invalid`; transient
@@ -130,7 +130,7 @@ impl Body {
         }
     }
 
-    /// As much as `bytes`, which are all there is.
+    /// Stores `bytes`, which are the whole body.
     ///
     /// # Errors
     /// Permanent `media_empty`, and `media_too_large`.
@@ -168,7 +168,7 @@ impl Body {
             return Err(too_large(&self.url, &format!("more than {needed} bytes"), self.bounds.bytes_max));
         }
         if needed > self.bytes.capacity() {
-            // Doubling, but never beyond what may come.
+            // Doubles, but never beyond what can still come.
             let may_come = match self.announced.filter(|_| !self.unpacker.expands()) {
                 Some(announced) if needed as u64 <= announced => announced,
                 _ => self.bounds.bytes_max,
@@ -177,7 +177,7 @@ impl Body {
             let since = Instant::now();
             deadline.paused(self.reservation.grow_to(wanted + self.unpacker.window_bytes())).await;
             if since.elapsed() >= self.bounds.look() {
-                // The server has waited for us.
+                // The server was waiting for us.
                 self.pace = Pace::begin();
             }
             let capacity = usize::try_from(wanted).unwrap_or(usize::MAX);
@@ -197,7 +197,7 @@ impl Body {
         Ok((Bytes::from(self.bytes), self.reservation))
     }
 
-    /// Whether it comes as fast as it must: at all, and a little faster where others wait for its memory.
+    /// Fails if nothing arrives for too long, or too little while others wait for the body's memory.
     fn check_pace(&mut self) -> Result<(), MediaError> {
         let now = Instant::now();
         let idle = now.saturating_duration_since(self.pace.came_at);

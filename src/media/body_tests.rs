@@ -71,7 +71,7 @@ async fn what_stalls_ends_and_gives_way_sooner_where_others_wait() {
     assert!(error.to_string().contains("media.idle_timeout_ms"), "{}", error.message);
     assert_eq!(budget.bytes_held(), 0);
 
-    // Three that stall have all that may begin; the next one waits for them, and not until they are over.
+    // Three stalled bodies hold all memory for beginnings. The next body waits for them, but not until they time out.
     let bounds = Bounds { bytes_max: 1 << 20, idle_in_the_way: Duration::from_millis(200), ..BOUNDS };
     let fill = futures::future::join_all((0..3).map(|_| read(None, bounds, &budget, stalled())));
     let good = read(None, bounds, &budget, chunks(&["picture"]));

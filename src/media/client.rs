@@ -18,7 +18,7 @@ use crate::domain::{MediaReason, MediaRecord, MediaUrl};
 use crate::redact;
 use crate::telemetry::Metrics;
 
-/// Fetches pictures from wherever their URLs say. Cheap to clone; clones share connections and limits.
+/// Fetches pictures by URL. Cheap to clone; clones share connections and limits.
 #[derive(Clone, Debug)]
 pub struct MediaClient {
     inner: Arc<Inner>,
@@ -37,17 +37,17 @@ struct Inner {
 }
 
 impl MediaClient {
-    /// Connects to nothing yet; S3 credentials are looked for by the first `s3://` URL (AWS's default chain).
+    /// Does not connect yet. The first `s3://` URL looks up S3 credentials (AWS's default chain).
     ///
     /// # Errors
-    /// `media_settings_invalid` for an entry of `allow_hosts` or `deny_hosts` that is no host, or a folder of `allow_file_roots` that is
-    /// not there; `media_client_failed` where TLS cannot be set up.
+    /// `media_settings_invalid` for an entry of `allow_hosts` or `deny_hosts` that is not a host, or a missing folder
+    /// of `allow_file_roots`; `media_client_failed` if TLS cannot be set up.
     pub async fn new(settings: &MediaSettings, budget: Budget, metrics: Arc<Metrics>) -> Result<Self, MediaError> {
         Self::build(settings, budget, metrics, None, Arc::new(SystemLookup))
     }
 
-    /// As [`MediaClient::new`], for programs that hold S3 credentials of their own instead of AWS's default chain.
-    /// `s3_anonymous` wins over them.
+    /// Like [`MediaClient::new`], with the given S3 credentials instead of AWS's default chain. `s3_anonymous`
+    /// overrides them.
     ///
     /// # Errors
     /// As [`MediaClient::new`].
@@ -74,7 +74,7 @@ impl MediaClient {
         };
         let hosts = Hosts::new(rules, metrics.clone());
         let bounds = Bounds::new(settings.media_bytes_max, Duration::from_millis(settings.idle_timeout_ms));
-        // One file can always be read to its end, whatever the others have.
+        // Reserve enough to read one file to its end, whatever the others hold.
         budget.keep_for_one(settings.media_bytes_max);
         let inner = Inner {
             http: HttpFetcher::new(settings, budget.clone(), hosts.clone(), lookup)?,
@@ -89,15 +89,15 @@ impl MediaClient {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// How long a host may pause everybody's requests with `Retry-After`, at most. 30 s where it is not said; said once,
-    /// before the first fetch, for all clones.
+    /// The longest pause of all requests that a host may ask for with `Retry-After`; 30 s by default. Set it once,
+    /// before the first fetch; it applies to all clones.
     pub fn with_pause_max(self, pause_max: Duration) -> Self {
         self.inner.hosts.set_pause_max(pause_max);
         self
     }
 
-    /// Finds S3 region and credentials as the first `s3://` URL would, and says what was found. Asks nothing of the
-    /// endpoint, which may allow no more than reading.
+    /// Finds the S3 region and credentials as the first `s3://` URL would, and describes them. Sends nothing to the
+    /// endpoint, which may only allow reads.
     ///
     /// # Errors
     /// An outage: no region, or no credentials.
@@ -105,39 +105,39 @@ impl MediaClient {
         self.inner.s3.check().await
     }
 
-    /// As what the host is known that is asked for `url` first; `None` where nobody is asked.
+    /// The identity of the host that `url` is fetched from first; `None` if no host is involved.
     pub fn host_of(&self, url: &MediaUrl) -> Option<String> {
         origin(trimmed(url.expose()))
     }
 
-    /// What may be expected of a host (as of [`Self::host_of`]) now.
+    /// What to expect of a host (as of [`Self::host_of`]) now.
     pub fn standing(&self, host: &str) -> Standing {
         self.inner.hosts.standing(host)
     }
 
-    /// What an operator should know of the settings at the start, one line.
+    /// A one-line warning about the settings for startup, if any.
     pub fn warning(&self) -> Option<&'static str> {
         self.inner.s3.warning()
     }
 
-    /// One fetch under one deadline (`fetch_timeout_ms` over resolution, connection, redirects and body). Waiting for
-    /// memory or for a slot of a busy host is not counted against it. Safe to cancel.
+    /// One fetch with one deadline (`fetch_timeout_ms` for resolution, connection, redirects and body). Waiting for
+    /// memory or for a slot of a busy host does not count. Safe to cancel.
     ///
     /// # Errors
-    /// Permanent for what will fail again (not found, forbidden, too large, empty, address or scheme not allowed),
-    /// transient for what may not (5xx, throttling, timeouts, broken connections), outage when S3 refuses our credentials,
-    /// its configured endpoint is not there, or a host is down for everyone.
+    /// Permanent if it will fail again (not found, forbidden, too large, empty, address or scheme not allowed);
+    /// transient if it may succeed later (5xx, throttling, timeouts, broken connections); outage if S3 refuses our
+    /// credentials, its configured endpoint is missing, or a host is down.
     pub async fn fetch(&self, url: &MediaUrl) -> Result<Media, MediaError> {
         match self.answer(url, None).await? {
             Fetch::Media(media) => Ok(media),
-            // Adapters answer so only when they were given validators.
+            // Adapters only answer so when they were given validators.
             Fetch::Unchanged(_) => {
                 Err(MediaError::new(MediaReason::NotModifiedUnexpected, "not modified, which was not asked for"))
             }
         }
     }
 
-    /// As [`MediaClient::fetch`], but a file that is still the one of `known` is not sent again, where the server can
+    /// Like [`MediaClient::fetch`], but skips the transfer if the file is still that of `known` and the server can
     /// tell: by ETag or Last-Modified over HTTP, by ETag or version in S3.
     ///
     /// # Errors
@@ -154,11 +154,11 @@ impl MediaClient {
         let url = trimmed(url.expose());
         let mut deadline = Deadline::after(inner.fetch_timeout);
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
-        // A relative path, where files may be read at all: catalogs on disk name their pictures so.
+        // A relative path, if file access is allowed: catalogs on disk name their pictures like this.
         let relative = match &*scheme {
             "" => inner.file.resolve(url),
             "http" | "https" | "s3" | "data" | "file" => None,
-            // A colon in a file's name: "12:30.png".
+            // A file name with a colon: "12:30.png".
             _ => inner.file.existing(url).await,
         };
         let (url, scheme) = relative.as_deref().map_or((url, scheme), |url| (url, "file".to_owned()));
@@ -184,7 +184,7 @@ impl MediaClient {
     }
 }
 
-/// As what the host of `url` is known.
+/// The identity of the host of `url`.
 fn origin(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     match url.scheme() {
@@ -194,8 +194,8 @@ fn origin(url: &str) -> Option<String> {
     }
 }
 
-/// Without the blanks, line ends and invisible marks that come along when a URL is copied. What an S3 key ends with is a part of
-/// it.
+/// Strips blanks, line ends and invisible characters that come with copied URLs. An S3 key may end with a blank, so
+/// there only line ends are stripped.
 fn trimmed(url: &str) -> &str {
     let blank = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{FEFF}' | '\u{200B}'..='\u{200F}');
     let url = url.trim_start_matches(blank);
@@ -244,7 +244,7 @@ mod tests {
             assert_eq!((error.reason, error.class), (reason, Class::Permanent), "{url}");
             assert!(error.to_string().contains(part) && !error.to_string().contains("pw"), "{}", error.message);
         }
-        // With what comes along when a URL is copied.
+        // With characters that come with a copied URL.
         let media = client.fetch(&MediaUrl::new("\u{FEFF} \tdata:image/png;base64,aGVsbG8= \r\n")).await.unwrap();
         assert_eq!(&media.bytes[..], b"hello");
         drop(media);

@@ -1,9 +1,9 @@
-//! Asking for a file only if it has changed (RFC 9110 §13.1).
+//! Asks for a file only if it has changed (RFC 9110 §13.1).
 //!
-//! A validator tells one version of a resource from another, of the same resource. Where it may have come from another one
-//! (behind a redirect that leads elsewhere by now, or at a URL whose secrets are not recorded and may select the file),
-//! only a strong ETag is taken at its word: servers make them of content, or of times and sizes; a time or a weak ETag says
-//! too little then, and the file is fetched and its bytes compared.
+//! A validator tells versions of one resource apart. The file may have come from another resource: behind a redirect
+//! that leads elsewhere now, or at a URL whose unrecorded secrets select the file. Then only a strong ETag is trusted:
+//! servers derive it from content, or from time and size. A time or a weak ETag says too little, so the file is fetched
+//! and its bytes are compared.
 
 use chrono::{DateTime, Utc};
 use http::header::{DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
@@ -12,7 +12,7 @@ use super::Validators;
 use crate::domain::{MediaRecord, UnchangedBy};
 use crate::redact;
 
-/// Longer ones are not kept: they go into every point's payload.
+/// Longer ETags are not stored: they go into every point's payload.
 const ETAG_BYTES_MAX: usize = 256;
 
 /// A header that asks for the file only if it has changed.
@@ -24,8 +24,8 @@ pub(super) struct Condition {
 }
 
 impl Condition {
-    /// The ETag, weak ones included, before the time (RFC 9110 §13.1.2 and §13.1.3). `None` where neither is known, or not
-    /// in a form that fits a header.
+    /// Prefers the ETag, even a weak one, to the time (RFC 9110 §13.1.2 and §13.1.3). `None` if neither is known in a
+    /// form that fits a header.
     pub(super) fn of(known: &Validators) -> Option<Self> {
         let (header, value, by) = match (&known.etag, &known.last_modified) {
             (Some(etag), _) => (IF_NONE_MATCH, etag, UnchangedBy::Etag),
@@ -35,13 +35,13 @@ impl Condition {
         Some(Self { header, value: HeaderValue::from_str(value).ok()?, by })
     }
 
-    /// Whether it may be put to another URL than the one that the validator is of.
+    /// Whether it may be sent to another URL than the one its validator came from.
     pub(super) fn holds_elsewhere(&self) -> bool {
         self.by == UnchangedBy::Etag && self.value.to_str().is_ok_and(is_strong)
     }
 }
 
-/// What an answer over HTTP can be recognised by.
+/// The validators of an HTTP answer.
 pub(super) fn validators(headers: &HeaderMap, redirected: bool) -> Validators {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let last_modified = header(LAST_MODIFIED).filter(|time| !redirected && is_settled(time, header(DATE).as_deref()));
@@ -49,8 +49,8 @@ pub(super) fn validators(headers: &HeaderMap, redirected: bool) -> Validators {
     Validators { etag, last_modified, version_id: None }
 }
 
-/// What may be sent along with a request for `url`. The record has the URL without its secrets, so that one that was signed
-/// anew is still the same. Where it had to be cut, nothing is known of its end.
+/// The validators to send with a request for `url`. Records store URLs without secrets, so a newly signed URL still
+/// matches. If the stored URL was cut, its end is unknown.
 pub(super) fn known_of(known: &MediaRecord, url: &str) -> Option<Validators> {
     let shown = redact::url(url);
     if shown != known.url || redact::is_cut(&shown) {
@@ -60,15 +60,15 @@ pub(super) fn known_of(known: &MediaRecord, url: &str) -> Option<Validators> {
     let validators = Validators {
         etag: known.etag.clone().filter(|etag| whole || is_strong(etag)),
         last_modified: known.last_modified.clone().filter(|_| whole),
-        // No two objects share one.
+        // Version ids are unique.
         version_id: known.version_id.clone(),
     };
     (validators != Validators::default()).then_some(validators)
 }
 
-/// What is kept of the validators of a file that was fetched from `url`.
+/// The validators to store for a file fetched from `url`.
 pub(super) fn to_keep(validators: Validators, url: &str) -> Validators {
-    // Whoever asks for what is shown need not mean the file that the whole URL gave.
+    // The same shown URL with other secrets may be another file.
     let last_modified = validators.last_modified.filter(|_| redact::shows_all(url));
     Validators { last_modified, ..validators }
 }
@@ -77,8 +77,8 @@ fn is_strong(etag: &str) -> bool {
     !etag.starts_with("W/")
 }
 
-/// Times have seconds: a file that is written twice within one keeps its time. Only one that is over when the server answers
-/// tells versions apart (RFC 9110 §8.8.2.2).
+/// Times have whole seconds: a file written twice within one second keeps its time. A time only tells versions apart if
+/// its second is over when the server answers (RFC 9110 §8.8.2.2).
 fn is_settled(last_modified: &str, date: Option<&str>) -> bool {
     let read = |time: &str| DateTime::parse_from_rfc2822(time).ok().map(|time| time.with_timezone(&Utc));
     matches!((read(last_modified), date.and_then(read)), (Some(modified), Some(answered)) if modified < answered)
@@ -112,13 +112,13 @@ mod tests {
         let signed = of("https://a.example/x.png?token=1", "\"e\"", "https://a.example/x.png?token=2").unwrap();
         assert!(signed.etag.is_some() && signed.last_modified.is_none(), "a strong ETag alone");
         assert_eq!(of("https://a.example/x.png?token=1", "W/\"e\"", "https://a.example/x.png?token=2"), None);
-        // Parameters whose names say nothing may choose the file, so a hash of them belongs to what is recorded.
+        // Parameters with other names may select the file, so the record includes a hash of them.
         let same = of("https://a.example/i.php?id=7", "W/\"e\"", "https://a.example/i.php?id=7").unwrap();
         assert!(same.etag.is_some() && same.last_modified.is_some());
         assert_eq!(of("https://a.example/i.php?id=7", "\"e\"", "https://a.example/i.php?id=8"), None);
         let long = format!("https://a.example/{}", "x".repeat(300));
         assert_eq!(of(&long, "\"e\"", &long), None, "what was cut off may differ");
-        // `#` begins a part of the key in S3, and a fragment for everyone else.
+        // `#` is part of an S3 key, and starts the fragment in other URLs.
         assert_eq!(of("s3://b/k#1", "W/\"e\"", "s3://b/k#2"), None);
     }
 

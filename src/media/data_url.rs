@@ -15,7 +15,7 @@ use crate::budget::Budget;
 use crate::domain::MediaReason;
 use crate::redact;
 
-/// As browsers read it: padding may be missing, bits after the last byte may be anything.
+/// Decodes like browsers: padding may be missing, and bits after the last byte are ignored.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -41,15 +41,15 @@ pub(super) async fn fetch(
     Ok(Fetched { bytes, validators: Validators::default(), reservation })
 }
 
-/// `url` begins with `data:` in any case.
+/// `url` begins with `data:`, in any case.
 fn decode(url: &str) -> Result<Vec<u8>, String> {
     let (head, data) = url["data:".len()..].split_once(',').ok_or("no comma")?;
     let mut parts = head.split(';').map(str::trim).peekable();
     // `data:base64,…` leaves out the type and its semicolon.
     let typed = parts.peek().is_some_and(|first| !first.eq_ignore_ascii_case("base64"));
     let media_type = if typed { parts.next().unwrap_or_default() } else { "" };
-    // No type is believed anyway, so many are wrong. Only one that says that it is something else is refused: nobody calls a
-    // picture that by mistake.
+    // The type is often wrong, so it is mostly ignored. Only types that are clearly something else are refused: nobody
+    // uses those for a picture by mistake.
     let kind = media_type.split('/').next().unwrap_or_default().to_ascii_lowercase();
     if matches!(kind.as_str(), "audio" | "font" | "model" | "multipart" | "text" | "video") {
         return Err(format!("the media type is \"{}\"", redact::cut(media_type, 60)));
@@ -58,7 +58,7 @@ fn decode(url: &str) -> Result<Vec<u8>, String> {
     if !parts.any(|p| p.eq_ignore_ascii_case("base64")) {
         return Ok(bytes);
     }
-    // The alphabet for URLs (RFC 4648 §5) is taken for the other one.
+    // Maps the URL-safe alphabet (RFC 4648 §5) to the standard one.
     let packed: Vec<u8> = bytes
         .into_iter()
         .filter(|byte| !byte.is_ascii_whitespace())
@@ -97,7 +97,7 @@ mod tests {
             ("data:base64,aGVsbG8=", b"hello"),
             ("data:;charset=utf-8;base64,aGVsbG8=", b"hello"),
             ("data:,hello", b"hello"),
-            // As URLs have it.
+            // The URL-safe alphabet.
             ("data:image/png;base64,_-8", b"\xff\xef"),
         ];
         for (url, expected) in cases {

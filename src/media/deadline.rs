@@ -5,8 +5,8 @@ use tokio::time::{Instant, timeout_at};
 use super::MediaError;
 use crate::domain::MediaReason;
 
-/// One deadline for everything that a fetch waits for from others. Waiting for our own limits (memory, connections per
-/// host) moves it: a fetch must not fail because this process is busy.
+/// One deadline for all waits of a fetch for other systems. Waiting for our own limits (memory, connections per host)
+/// moves it: a fetch must not fail because this process is busy.
 #[derive(Debug)]
 pub(super) struct Deadline {
     at: Instant,
@@ -19,7 +19,7 @@ impl Deadline {
     }
 
     /// # Errors
-    /// Transient `fetch_timeout`; `url` is redacted, `doing` says what was under way.
+    /// Transient `fetch_timeout`; `url` is redacted, `doing` names the current step.
     pub(super) async fn run<T>(&self, url: &str, doing: &str, work: impl Future<Output = T>) -> Result<T, MediaError> {
         timeout_at(self.at, work).await.map_err(|_| {
             let message = format!("{url}: not fetched within {} ms (while {doing})", self.total.as_millis());
@@ -27,7 +27,7 @@ impl Deadline {
         })
     }
 
-    /// Waits for something of our own without using up the deadline.
+    /// Waits for our own limits without using up the deadline.
     pub(super) async fn paused<T>(&mut self, wait: impl Future<Output = T>) -> T {
         let since = Instant::now();
         let value = wait.await;

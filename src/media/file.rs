@@ -28,7 +28,7 @@ pub(super) struct FileFetcher {
 
 impl FileFetcher {
     /// # Errors
-    /// `media_settings_invalid` for a root that is not there.
+    /// `media_settings_invalid` for a missing root.
     pub(super) fn new(roots: &[String], budget: Budget, bounds: Bounds) -> Result<Self, MediaError> {
         let canonical = |root: &String| {
             std::fs::canonicalize(root).map_err(|error| {
@@ -42,13 +42,13 @@ impl FileFetcher {
         Ok(Self { roots: roots.iter().map(canonical).collect::<Result<_, _>>()?, budget, bounds })
     }
 
-    /// The URL of a path relative to the first root; `None` where there is no root or the path is not relative.
+    /// The URL of a path relative to the first root; `None` if there is no root or the path is absolute.
     pub(super) fn resolve(&self, path: &str) -> Option<String> {
         let root = self.roots.first().filter(|_| !path.is_empty() && !path.starts_with('/'))?;
         Url::from_file_path(root.join(path)).ok().map(String::from)
     }
 
-    /// As [`FileFetcher::resolve`], where that is a file that is there.
+    /// Like [`FileFetcher::resolve`], but only for an existing file.
     pub(super) async fn existing(&self, path: &str) -> Option<String> {
         let root = self.roots.first().filter(|_| !path.starts_with('/'))?;
         let file = tokio::fs::metadata(root.join(path)).await.ok().filter(std::fs::Metadata::is_file);
@@ -70,7 +70,7 @@ impl FileFetcher {
             .await?
             .map_err(|e| failed(&shown, &e))
             .and_then(
-                // Opening a pipe or a device would wait, or have effects.
+                // Opening a pipe or a device could block or have side effects.
                 |found| if found.is_file() { Ok(()) } else { Err(not_a_file(&shown)) },
             )?;
         let file = deadline
@@ -85,8 +85,8 @@ impl FileFetcher {
         Ok(Fetched { bytes, validators: Validators::default(), reservation })
     }
 
-    /// The file behind `path` with every symbolic link resolved, when it is below a root. What is elsewhere is
-    /// forbidden whether it exists or not, so that answers do not tell what files there are.
+    /// The file behind `path` with all symbolic links resolved, if it is below a root. Anything else is forbidden,
+    /// existing or not, so that errors do not reveal which files exist.
     async fn locate(&self, shown: &str, path: &Path) -> Result<PathBuf, MediaError> {
         let below = |path: &Path| self.roots.iter().any(|root| path.starts_with(root));
         let found = tokio::fs::canonicalize(path).await;
@@ -107,7 +107,7 @@ fn failed(shown: &str, error: &std::io::Error) -> MediaError {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => MediaError::new(MediaReason::FileNotFound, message),
         ErrorKind::PermissionDenied => MediaError::new(MediaReason::FileForbidden, message),
-        // A NUL, or a name that is too long: no later attempt makes a path of it.
+        // A NUL, or a name that is too long: no later attempt can succeed.
         ErrorKind::InvalidInput | ErrorKind::InvalidFilename => MediaError::new(MediaReason::UrlInvalid, message),
         _ => http_error::of_process(shown, error).unwrap_or_else(|| MediaError::new(MediaReason::FileFailed, message)),
     }

@@ -6,29 +6,29 @@ use super::MediaError;
 use super::signs::{Sign, sign};
 use crate::domain::Class;
 
-/// So many different URLs, and no success in between, make failures the host's rather than the items'. A message in flight
-/// counts once, however often it tries.
+/// This many different URLs in a row without a success make failures the host's rather than the items'. A message in
+/// flight counts once, however often it is tried.
 const URLS_MIN: usize = 8;
 
-/// The longest outage of a host that has never served, however long others are held: a worker that has just been started
-/// cannot know it.
+/// The longest outage of a host that never served, however long others are held: a worker that has just started cannot
+/// know the host.
 const UNKNOWN_HOLD_MAX: Duration = Duration::from_secs(120);
 
-/// Whether one host is down for everyone. Pure: the caller brings the time.
+/// Whether a host has an outage. Pure: the caller passes the time.
 ///
-/// A host that has served before, this process or, by what is stored, another one:
-/// - cannot be reached (name, connection, certificate): one failure is enough, since no single item can be the reason;
-/// - or fails for [`URLS_MIN`] different URLs in a row.
+/// A host that has served before (this process, or another one according to stored records) has an outage if:
+/// - it cannot be reached (name, connection, certificate): one failure is enough, since no single item can be the
+///   cause;
+/// - or it fails for [`URLS_MIN`] different URLs in a row.
 ///
-/// One that never has, so that a feed of dead URLs holds nobody up: only if it says itself that it is busy or broken (5xx, 429),
-/// for [`URLS_MIN`] different URLs in a row, and for [`UNKNOWN_HOLD_MAX`] at most.
+/// A host that never served has one only if it says itself that it is busy or broken (5xx, 429), for [`URLS_MIN`]
+/// different URLs in a row, and for at most [`UNKNOWN_HOLD_MAX`]. So a feed of dead URLs does not hold up the rest.
 ///
-/// Otherwise the messages are to blame, each for itself: a wrong host name, an item that breaks its server, a server whose
-/// answers nobody can read.
+/// Otherwise each message fails by itself: a wrong host name, an item that breaks its server, an unreadable answer.
 #[derive(Debug, Default)]
 pub(super) struct HostHealth {
     has_served: bool,
-    /// It stands for many hosts: of them, [`URLS_MIN`] that cannot be reached are enough, and no fewer.
+    /// Stands for many hosts: an outage takes [`URLS_MIN`] unreachable ones, no fewer.
     is_many: bool,
     failing: Option<Failing>,
 }
@@ -37,19 +37,19 @@ pub(super) struct HostHealth {
 struct Failing {
     since: Instant,
     unreachable: bool,
-    /// All of its failures were answers that say that it is not the item.
+    /// All failures were answers in which the host blames itself.
     says_so: bool,
-    /// Hashes of URLs, [`URLS_MIN`] at most.
+    /// Hashes of URLs, at most [`URLS_MIN`].
     urls: HashSet<u64>,
 }
 
 impl HostHealth {
-    /// Of everything out there, with hosts for URLs.
+    /// For the whole network, with hosts in place of URLs.
     pub fn of_many() -> Self {
         Self { is_many: true, ..Self::default() }
     }
 
-    /// Takes note of a result. Gives it back, as an outage if it is one of the host, for `hold` from its beginning.
+    /// Records a result. Returns it, as an outage if the host has one, for at most `hold` since its beginning.
     pub fn judge<T>(
         &mut self,
         host: &str,
@@ -82,7 +82,7 @@ impl HostHealth {
             failing.urls.insert(hasher.finish());
         }
         match result {
-            // What is an outage already (a fixed S3 endpoint) stays one.
+            // An existing outage (of a fixed S3 endpoint) stays as it is.
             Err(error) if error.class != Class::Outage && self.is_out(hold, now) => Err(MediaError {
                 class: Class::Outage,
                 message: format!(
@@ -107,13 +107,13 @@ impl HostHealth {
         })
     }
 
-    /// Whether nothing good is to be expected of it now: it has never served, or fails for more than one item.
+    /// Whether the host is suspect: it never served, cannot be reached, or fails for several items.
     pub fn is_doubtful(&self) -> bool {
         let fails = |failing: &Failing| failing.unreachable || failing.urls.len() > 1;
         !self.has_served || self.failing.as_ref().is_some_and(fails)
     }
 
-    /// It has served, if not this process.
+    /// The host has served before, perhaps another process.
     pub fn note_served(&mut self) {
         self.has_served = true;
     }

@@ -8,30 +8,30 @@ use super::signs;
 use crate::adaptive::{Gate, Pass};
 use crate::telemetry::Metrics;
 
-/// Hosts that are remembered beyond their fetches. Beyond that the one that was used longest ago is forgotten, so that
-/// messages with ever new hosts cost no memory.
+/// Hosts remembered beyond their fetches. The least recently used ones are forgotten, so that messages with ever new
+/// hosts cost no memory.
 const REMEMBERED_MAX: usize = 1024;
-/// Longest pause, whatever `Retry-After` says, where nobody has said otherwise.
+/// Default limit of a pause asked for with `Retry-After`.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// What is known of each host: how many fetches it takes at once, and whether it is down.
+/// What is known about each host: its limit of concurrent fetches, and its health.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     rules: Rules,
     pause_max: Arc<OnceLock<Duration>>,
     known: Arc<Mutex<HashMap<Arc<str>, Known>>>,
-    /// The same question about everything out there, with hosts for URLs: a resolver or a network that is down leaves each
-    /// of many hosts with too few failures to tell.
+    /// The same health for the whole network, with hosts in place of URLs. A resolver or network outage may cause too
+    /// few failures per host to be detected.
     network: Arc<Mutex<HostHealth>>,
     metrics: Arc<Metrics>,
 }
 
-/// The same for every host.
+/// Limits that apply to every host.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     /// Most fetches at once.
     pub concurrency_max: usize,
-    /// How long the messages of a host that is down are held.
+    /// How long messages are held during a host's outage.
     pub outage_hold: Duration,
 }
 
@@ -39,31 +39,31 @@ pub(super) struct Rules {
 struct Known {
     gate: Gate,
     health: HostHealth,
-    /// Fetches, those included that wait.
+    /// Fetches, running or waiting.
     users: usize,
     used_at: Instant,
     counted: Counted,
 }
 
-/// As what a host is counted in the metrics.
+/// How a host is counted in the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counted {
     slowed: bool,
     out: bool,
 }
 
-/// What may be expected of a host now.
+/// What to expect of a host now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Fetches at once that it gets.
+    /// Limit of concurrent fetches.
     pub fetches_max: usize,
-    /// It has never served anything, or fails now.
+    /// It never served, cannot be reached, or fails for several items.
     pub is_doubtful: bool,
-    /// Nobody is to ask it before (`Retry-After`).
+    /// No requests before this time (`Retry-After`).
     pub paused_until: Option<Instant>,
 }
 
-/// One of a host's fetches. Dropping it lets the next one begin.
+/// One fetch slot of a host. Dropping it admits the next fetch.
 #[derive(Debug)]
 pub(super) struct HostSlot {
     // Declared first: the slot returns before the host may be forgotten.
@@ -84,7 +84,7 @@ impl Hosts {
     }
 
     pub(super) fn set_pause_max(&self, pause_max: Duration) {
-        // Gates that are there keep theirs, so the first word counts.
+        // Existing gates keep their limit, so only the first call counts.
         let _ = self.pause_max.set(pause_max);
     }
 
@@ -95,13 +95,13 @@ impl Hosts {
         hosts
     }
 
-    /// Waits for a slot of `host`, and for the end of a pause that it asked for. Safe to cancel.
+    /// Waits for a slot of `host` and for the end of a requested pause. Safe to cancel.
     pub(super) async fn acquire(&self, host: &str) -> HostSlot {
         let (gate, user) = self.user(host);
         HostSlot { pass: gate.enter().await, user }
     }
 
-    /// `host` has served before, by what is stored.
+    /// According to stored records, `host` has served before.
     pub(super) fn note_served(&self, host: &str) {
         let (_, user) = self.user(host);
         if let Some(known) = self.lock().get_mut(&user.host) {
@@ -169,13 +169,13 @@ impl Hosts {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Known>> {
-        // A panic elsewhere leaves the map whole: nothing in a critical section can fail half way.
+        // A poisoned lock is safe to use: nothing in a critical section can fail halfway.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl HostSlot {
-    /// Gives the slot back with what came of the fetch of `url`. A failure of the whole host comes back as an outage.
+    /// Returns the slot with the result of fetching `url`. A failure of the whole host comes back as an outage.
     pub(super) fn done<T>(self, url: &str, result: Result<T, MediaError>) -> Result<T, MediaError> {
         let Self { pass, user } = self;
         pass.done(signs::load(&result));
@@ -190,7 +190,7 @@ impl Drop for User {
             entry.users -= 1;
             entry.used_at = Instant::now();
         }
-        // More than are remembered: there were as many fetches at once.
+        // More than [`REMEMBERED_MAX`] hosts had fetches at once.
         if known.len() > REMEMBERED_MAX {
             self.hosts.forget_oldest(&mut known);
         }

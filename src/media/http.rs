@@ -1,8 +1,8 @@
 //! `http://` and `https://`.
 //!
-//! Redirects are followed by hand, so that every hop passes the same checks as the first: scheme, host, address, and
-//! no step down from `https`. Bodies are asked for as they are (`Accept-Encoding: identity`); those that come packed all the
-//! same are unpacked as they are counted.
+//! Redirects are followed here, so that every hop passes the same checks as the first: scheme, host, address, and no
+//! downgrade from `https`. Bodies are requested unpacked (`Accept-Encoding: identity`). Packed ones are unpacked
+//! anyway, and counted as they grow.
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -37,14 +37,14 @@ use crate::config::MediaSettings;
 use crate::domain::{MediaReason, UnchangedBy};
 use crate::{redact, retry};
 
-/// What we can decode, most wanted first; a server that negotiates must not send what we cannot (AVIF, SVG).
+/// Formats we can decode, by preference. A server that negotiates must not send others (AVIF, SVG).
 const ACCEPTED: &str = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/*;q=0.5,*/*;q=0.1";
 
 #[derive(Clone, Debug)]
 pub(super) struct HttpFetcher {
     /// Connects to the public internet and to `allow_networks` only.
     unlisted: HttpClient,
-    /// For hosts in `allow_hosts`. A client of its own, because a resolver is told the name but not the port.
+    /// For hosts in `allow_hosts`. A separate client, because a resolver gets the name but not the port.
     listed: HttpClient,
     policy: Arc<AddressPolicy>,
     names: Names,
@@ -68,7 +68,7 @@ enum Step {
 
 impl HttpFetcher {
     /// # Errors
-    /// `media_settings_invalid`; `media_client_failed` where TLS cannot be set up.
+    /// `media_settings_invalid`; `media_client_failed` if TLS cannot be set up.
     pub(super) fn new(
         settings: &MediaSettings,
         budget: Budget,
@@ -97,7 +97,7 @@ impl HttpFetcher {
         })
     }
 
-    /// `known`: of an earlier fetch of the same URL; the file is sent only if they no longer fit.
+    /// `known`: validators of an earlier fetch of the same URL. The file is only sent if they no longer match.
     pub(super) async fn fetch(
         &self,
         url: &str,
@@ -108,7 +108,7 @@ impl HttpFetcher {
         let mut at = parse(url)?;
         let mut redirected = false;
         for _ in 0..=self.redirects_max {
-            // A hop's slot is given back before the next host's is taken: nobody waits while holding one.
+            // Release a hop's slot before the next host's is taken: no fetch waits while holding one.
             let origin = origin(&at);
             let slot = deadline.paused(self.hosts.acquire(&origin)).await;
             let result = match self.hop(&at, condition.as_ref(), deadline).await {
@@ -152,7 +152,7 @@ impl HttpFetcher {
             Ok(response) => response,
             Err(Ok(why)) => return Err(http_error::invalid_url(at.as_str(), &why)),
             Err(Err(error)) => {
-                // A certificate of another host is trusted, but nobody's here.
+                // A certificate for another host is a fault of this host, not of our trust settings.
                 let clear = http_error::is_wrong_name(&error);
                 let found = http_error::of_request(&shown, &error).caused_by(error);
                 return Err(if clear { found } else { self.blame(at, &shown, found).await });
@@ -169,7 +169,7 @@ impl HttpFetcher {
         }
         match status {
             StatusCode::PARTIAL_CONTENT => match headers.get(CONTENT_RANGE).filter(|range| !is_whole(range)) {
-                // Nobody asked for a part.
+                // No range was requested.
                 Some(range) => Err(http_error::partial(&shown, range)),
                 None => Ok(Hop::Arrived(response)),
             },
@@ -186,7 +186,7 @@ impl HttpFetcher {
         }
     }
 
-    /// Before a message is blamed for what may be wrong with this process, something that is known to be good is tried.
+    /// Before the message is blamed for what may be this process's fault, something known to be good is tried.
     async fn blame(&self, at: &Url, shown: &str, error: MediaError) -> MediaError {
         match error.reason {
             MediaReason::DnsUnanswered if self.names.is_away().await => {
@@ -198,8 +198,8 @@ impl HttpFetcher {
         }
     }
 
-    /// The client for this host, after the checks that need no resolution: addresses in the URL itself (which `url`
-    /// has brought from decimal, octal and hexadecimal into one form) never reach the resolver.
+    /// The client for this host, after the checks that need no resolution. Addresses in the URL itself never reach the
+    /// resolver; `url` has normalised decimal, octal and hexadecimal forms.
     pub(super) fn admit(&self, at: &Url) -> Result<&HttpClient, MediaError> {
         let host = at.host_str().unwrap_or_default();
         let port = at.port_or_known_default().unwrap_or_default();
@@ -238,7 +238,7 @@ impl HttpFetcher {
     }
 }
 
-/// As what a host is known. With the scheme: a server that speaks no TLS is not down because one message asks for it.
+/// A host's identity. It includes the scheme: a server without TLS is not down because a message asks for TLS.
 pub(super) fn origin(at: &Url) -> String {
     let host = at.host_str().unwrap_or_default();
     format!("{}://{host}:{}", at.scheme(), at.port_or_known_default().unwrap_or_default())
@@ -270,8 +270,8 @@ fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, MediaError> {
     }
 }
 
-/// A URL in the bytes of a header: what is not UTF-8 is percent-encoded as it stands, as curl does, for only the server knows
-/// what it means.
+/// A header's bytes as URL text. Bytes that are not UTF-8 are percent-encoded as they are, like curl does: only the
+/// server knows their meaning.
 fn location_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -285,7 +285,7 @@ fn location_text(bytes: &[u8]) -> String {
     }
 }
 
-/// Whether `Content-Range` (RFC 9110 §14.4) says that the part is the whole.
+/// Whether `Content-Range` (RFC 9110 §14.4) covers the whole file.
 fn is_whole(range: &HeaderValue) -> bool {
     let read = || {
         let range = range.to_str().ok()?.trim().strip_prefix("bytes")?.trim_start_matches([' ', '=']);

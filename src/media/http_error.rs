@@ -1,8 +1,8 @@
-//! What each way to fail over HTTP means for the message.
+//! What each HTTP failure means for the message.
 //!
-//! Permanent: the server has decided (4xx), the certificate is not trusted, the address is forbidden. Transient: whatever
-//! a later attempt may not meet, also a name that does not resolve. Outage: what is wrong with this process or this machine:
-//! descriptors, ports, the resolver.
+//! Permanent: the server refuses (4xx, except those that ask to retry), an untrusted certificate, a forbidden address.
+//! Transient: what a later attempt may not meet, including a name that does not resolve. Outage: faults of this process
+//! or machine: descriptors, ports, the resolver.
 
 use std::error::Error as StdError;
 use std::io;
@@ -34,7 +34,7 @@ pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Dur
         429 => MediaError::new(MediaReason::HttpThrottled, found),
         503 => MediaError::new(MediaReason::HttpUnavailable, format!("{found}; the server has no capacity")),
         500..=599 => MediaError::new(MediaReason::HttpServerError, found),
-        // Accepted, not ready: servers that render on demand.
+        // Accepted but not ready: servers that render on demand.
         202 => {
             let message = format!("{found}; the picture is not ready yet");
             MediaError::new(MediaReason::HttpStatus, message).class(Class::Transient)
@@ -45,14 +45,14 @@ pub(super) fn of_status(shown: &str, status: StatusCode, retry_after: Option<Dur
     error.retry_after(retry_after)
 }
 
-/// A part of the file, which nobody asked for.
+/// A part of the file, although no range was requested.
 pub(super) fn partial(shown: &str, range: &HeaderValue) -> MediaError {
     let range = redact::cut(&String::from_utf8_lossy(range.as_bytes()), 60);
     let message = format!("{shown}: HTTP 206 with a part ({range}); expected the whole file");
     MediaError::new(MediaReason::HttpPartial, message)
 }
 
-/// The request failed before there was an answer.
+/// The request failed before an answer came.
 pub(super) fn of_request(shown: &str, error: &Error) -> MediaError {
     let cause = redact::root_cause(error);
     if let Some(forbidden) = find::<AddressForbidden>(error) {
@@ -94,13 +94,13 @@ fn malformed(shown: &str, error: &(dyn StdError + 'static)) -> Option<MediaError
     Some(MediaError::new(MediaReason::HttpMalformed, message))
 }
 
-/// What this process has used up is no host's fault, and no item's.
+/// A resource that this process lacks: not the fault of the host or the item.
 pub(super) fn of_process(shown: &str, error: &(dyn StdError + 'static)) -> Option<MediaError> {
     if let Some(exhausted) = exhaustion::exhausted(error) {
         return Some(of_exhausted(shown, exhausted));
     }
     let io = redact::causes(error).find_map(|cause| cause.downcast_ref::<io::Error>().filter(|io| is_no_address(io)));
-    // The same number says that an address of IPv6 cannot be reached from here at all: then there are ports.
+    // The same error code also means that IPv6 is unreachable from here: then ports are left.
     io.filter(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).is_err()).map(|io| {
         MediaError::new(MediaReason::PortsExhausted, format!("{shown}: this machine has no local port left ({io})"))
     })
@@ -120,21 +120,21 @@ fn is_no_address(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse)
 }
 
-/// Nobody resolves any name.
+/// The resolver does not answer for any name.
 pub(super) fn resolver_unavailable(shown: &str, why: &str) -> MediaError {
     let why = why.strip_prefix(shown).unwrap_or(why).trim_start_matches([':', ' ']);
     let message = format!("{shown}: the resolver does not answer, not for names that it knows either ({why})");
     MediaError::new(MediaReason::ResolverUnavailable, message)
 }
 
-/// No name exists any more.
+/// The resolver denies every name.
 pub(super) fn resolver_denies(shown: &str) -> MediaError {
     let message =
         format!("{shown}: the resolver says that the host's name does not exist, and the same of names that it knew");
     MediaError::new(MediaReason::ResolverUnavailable, message)
 }
 
-/// The policy does not let the host or its address be connected to.
+/// The policy forbids the host or its address.
 pub(super) fn refused(shown: &str, refusal: Refusal) -> MediaError {
     match refusal {
         Refusal::Special(range) => {
@@ -163,7 +163,7 @@ pub(super) fn is_untrusted_certificate(error: &(dyn StdError + 'static)) -> bool
     )
 }
 
-/// The certificate is trusted, but of another host.
+/// The certificate is trusted, but for another host.
 pub(super) fn is_wrong_name(error: &(dyn StdError + 'static)) -> bool {
     matches!(
         find::<rustls::Error>(error),

@@ -1,8 +1,8 @@
-//! Port: where pictures come from, by URL scheme.
+//! Port: fetches pictures by URL.
 //!
-//! [`MediaClient::fetch`] is the way in; it hands the URL to `http`, `s3`, `data_url` or `file` by its scheme. Whatever
-//! the scheme: one deadline over everything that others make us wait for, a cap on bytes that is counted while they
-//! arrive, memory reserved before it is used, and errors without secrets. What the bytes are is found out later.
+//! [`MediaClient::fetch`] is the entry point. It passes the URL to `http`, `s3`, `data_url` or `file` by its scheme.
+//! For all schemes: one deadline for all waits for others, a limit on bytes that is checked while they arrive, memory
+//! reserved before use, and errors without secrets. The type of the bytes is determined later.
 
 mod address;
 mod authorities;
@@ -41,7 +41,7 @@ pub use hosts::Standing;
 use crate::budget::Reservation;
 use crate::domain::{Fault, MediaReason, UnchangedBy};
 
-/// A file as fetched. Its bytes are counted against the media budget until it is dropped.
+/// A fetched file. Its bytes count against the media budget until it is dropped.
 #[derive(Debug)]
 pub struct Media {
     pub bytes: Bytes,
@@ -51,12 +51,12 @@ pub struct Media {
     pub reservation: Option<Reservation>,
 }
 
-/// What tells whether a file is still the one that was fetched before (RFC 9110 §8.8).
+/// Identifies the version of a fetched file (RFC 9110 §8.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Validators {
-    /// As the server gave it, quotes included.
+    /// As sent by the server, quotes included.
     pub etag: Option<String>,
-    /// The header as it came.
+    /// The header as sent.
     pub last_modified: Option<String>,
     /// S3's version of the object.
     pub version_id: Option<String>,
@@ -66,14 +66,14 @@ pub struct Validators {
 #[derive(Debug)]
 pub enum Fetch {
     Media(Media),
-    /// The file is the one that was known; no byte of it was sent.
+    /// The known file is still current; none of it was sent.
     Unchanged(UnchangedBy),
 }
 
 /// Why a picture was not fetched. Redacted.
 pub type MediaError = Fault<MediaReason>;
 
-/// What an adapter hands back; [`MediaClient`] makes it a [`Media`].
+/// An adapter's file; [`MediaClient`] makes it a [`Media`].
 #[derive(Debug)]
 struct Fetched {
     bytes: Bytes,
@@ -81,7 +81,7 @@ struct Fetched {
     reservation: Reservation,
 }
 
-/// What an adapter hands back that was asked for a file only if it has changed.
+/// An adapter's answer to a conditional request.
 #[derive(Debug)]
 enum Answer {
     Fetched(Fetched),

@@ -14,29 +14,29 @@ use tower_service::Service;
 
 use super::address::{AddressPolicy, HostTrust, Refusal};
 
-/// Names that were resolved lately and are asked for again where a resolver may be away.
+/// Recently resolved names that are used to probe the resolver.
 const GOOD_NAMES_MAX: usize = 3;
-/// So many of them that do not exist any more, and none that does, are the resolver's doing. One may have been given up.
+/// If this many of them, and all, no longer exist, the resolver is at fault. A single one may have been given up.
 const DENIED_MIN: usize = 2;
-/// Asked for where no name is known to be good: it never exists (RFC 6761 §6.4), and a resolver that answers says so.
+/// Probed if no good name is known. It never exists (RFC 6761 §6.4), and a working resolver says so.
 const ABSENT_NAME: &str = "clipstream-probe.invalid.";
-/// How long one verdict about the resolver is everybody's.
+/// How long a verdict about the resolver is shared.
 const VERDICT_AGE_MAX: Duration = Duration::from_secs(2);
-/// How long a resolver may take to answer a question about a name that it knows.
+/// How long the resolver may take for a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the addresses of a name come from. An error that holds [`Unanswered`] says that nobody answered; any other, that
-/// the name has no addresses.
+/// Resolves names. An error that contains [`Unanswered`] means that there was no answer; any other error, that the name
+/// has no addresses.
 pub(super) trait Lookup: fmt::Debug + Send + Sync {
     fn addresses(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
-/// The resolver did not answer, or not about the name.
+/// The resolver did not answer, or not for this name.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Unanswered(pub(super) String);
 
-/// The system's own resolver.
+/// The system's resolver.
 #[derive(Debug)]
 pub(super) struct SystemLookup;
 
@@ -49,7 +49,7 @@ impl Lookup for SystemLookup {
     }
 }
 
-/// `getaddrinfo`, whose number tells a name that does not exist from a resolver that does not answer, as far as it knows.
+/// `getaddrinfo`. Its error code distinguishes a missing name from a resolver without an answer, as far as it can.
 fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
     match getaddrinfo(Some(host), None, Some(hints)) {
@@ -67,12 +67,12 @@ fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
     }
 }
 
-/// What is known of the resolver. Clones are the same.
+/// What is known about the resolver. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     lookup: Arc<dyn Lookup>,
     known: Arc<Mutex<Known>>,
-    /// Whether it was away when somebody last asked; while that is being found out, the others wait.
+    /// Whether it was away at the last probe. During a probe, other callers wait.
     verdict: Arc<tokio::sync::Mutex<Option<(bool, Instant)>>>,
     verdict_age_max: Duration,
 }
@@ -101,7 +101,7 @@ impl Names {
         Ok(found)
     }
 
-    /// Whether the resolver answers nobody, rather than not about one name: a name that is known to be good is tried.
+    /// Whether the resolver answers nothing at all, not only for one name. Probes names that are known to be good.
     pub(super) async fn is_away(&self) -> bool {
         let mut verdict = self.verdict.lock().await;
         if let Some((away, at)) = *verdict
@@ -114,8 +114,8 @@ impl Names {
         away
     }
 
-    /// Whether names that were good do not exist any more, several and all of them: then it is not a wrong name that another one
-    /// does not.
+    /// Whether names that were good no longer exist: at least [`DENIED_MIN`], and all of them. Then a missing name is
+    /// not the message's fault.
     pub(super) async fn denies_all(&self) -> bool {
         let Some(good) = self.good_unless_resolved_lately().filter(|good| good.len() >= DENIED_MIN) else {
             return false;
@@ -158,7 +158,7 @@ impl Names {
     }
 }
 
-/// The system finds such names without asking anybody.
+/// The system finds these names without the resolver.
 fn is_in_hosts_file(host: &str) -> bool {
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let host = host.trim_end_matches('.');
@@ -172,19 +172,19 @@ fn is_unanswered(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Unanswered>())
 }
 
-/// Resolves names for the HTTP client and hands over only addresses that the policy allows: of an answer that mixes
-/// public and private addresses, the public ones. The client connects to exactly what it is given here, so a name
-/// cannot be checked as one address and connected as another (DNS rebinding).
+/// Resolves names for the HTTP client and returns only addresses that the policy allows: from a mix of public and
+/// private addresses, the public ones. The client connects to exactly these, so a name cannot be checked as one address
+/// and connected as another (DNS rebinding).
 #[derive(Clone, Debug)]
 pub(super) struct CheckedResolver {
     pub(super) names: Names,
     pub(super) policy: Arc<AddressPolicy>,
     pub(super) trust: HostTrust,
-    /// Shorter than the deadline of a connection, so that it is known what did not come in time.
+    /// Shorter than the connect timeout, so that a timeout names resolution as the cause.
     pub(super) timeout: Duration,
 }
 
-/// None of a name's addresses may be connected to.
+/// The policy allows none of the name's addresses.
 #[derive(Debug, thiserror::Error)]
 #[error("no address of {host} is allowed")]
 pub(super) struct AddressForbidden {
@@ -192,11 +192,11 @@ pub(super) struct AddressForbidden {
     pub(super) refusal: Refusal,
 }
 
-/// A name has no address, as far as anybody knows.
+/// The name was not resolved to any address.
 #[derive(Debug, thiserror::Error)]
 #[error("the host's name was not resolved")]
 pub(super) struct NotResolved {
-    /// Nobody answered.
+    /// No resolver answered.
     pub(super) unanswered: bool,
     source: io::Error,
 }
@@ -212,7 +212,7 @@ impl CheckedResolver {
         });
         let found = found.map_err(|source| NotResolved { unanswered: is_unanswered(&source), source })?;
         let mut refused = None;
-        // Port 0: the client puts in the URL's own.
+        // The client replaces port 0 by the URL's port.
         let allowed: Vec<SocketAddr> = found
             .into_iter()
             .filter(|ip| self.policy.check(*ip, self.trust).map_err(|refusal| refused = Some(refusal)).is_ok())
@@ -248,7 +248,7 @@ impl Service<Name> for CheckedResolver {
 mod tests {
     use super::*;
 
-    /// Answers by name; everything else as `away` says.
+    /// Answers by name; for other names, `away` decides.
     #[derive(Debug, Default)]
     struct Server {
         away: std::sync::atomic::AtomicBool,
@@ -281,7 +281,7 @@ mod tests {
         names.verdict_age_max = Duration::ZERO;
         assert!(!names.is_away().await, "it says that a name does not exist");
         names.addresses("good.test").await.unwrap();
-        // One domain's own servers are away.
+        // Only this domain's own servers are away.
         assert!(is_unanswered(&names.addresses("servfail.test").await.unwrap_err()));
         assert!(!names.is_away().await);
         assert_eq!(server.asked.lock().unwrap().last().unwrap(), "good.test");

@@ -1,10 +1,10 @@
 //! `s3://bucket/key` and `s3://bucket/key?versionId=…`.
 //!
-//! The key is taken as it stands, not percent-decoded, because S3 keys may contain any character: `a%20b` and `a b`
-//! are two keys, and `?` belongs to the key unless `versionId=` follows. Access-point ARNs are not buckets here (their
+//! The key is taken as it is, not percent-decoded, because S3 keys may contain any character: `a%20b` and `a b` are two
+//! keys, and `?` belongs to the key unless `versionId=` follows. Access-point ARNs are not accepted as buckets (their
 //! aliases are).
 //!
-//! The endpoint comes from configuration or is AWS itself, never from a message, so it is exempt from the address policy.
+//! The endpoint is configured or AWS itself, never from a message, so it is exempt from the address policy.
 
 use std::error::Error as _;
 use std::pin::Pin;
@@ -39,39 +39,39 @@ use crate::config::MediaSettings;
 use crate::domain::{Class, MediaReason, UnchangedBy};
 use crate::redact;
 
-/// Region that is signed for where an endpoint is configured and no region is found: what MinIO and its kin expect.
+/// Region for signatures if an endpoint is configured and no region is found: what MinIO and similar servers expect.
 const REGION_OF_ENDPOINTS: &str = "us-east-1";
 
-/// How old a client is at least that is given up because its credentials do not work: so often a credentials file is read
-/// again while they are refused.
+/// Minimum age before a client with refused credentials is replaced. So while they are refused, a credentials file is
+/// read again at this interval.
 const REFUSED_CLIENT_AGE_MIN: Duration = Duration::from_secs(10);
 
-/// For so long after a bucket was read, nothing is wrong with this process's account.
+/// If a bucket was read within this time, this process's account is fine.
 const SERVED_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// The version of objects that were written while their bucket kept none. It is overwritten like any object.
+/// Version id of objects written while their bucket had no versioning. Such objects can be overwritten.
 const NULL_VERSION: &str = "null";
 
 #[derive(Debug)]
 pub(super) struct S3Fetcher {
     settings: MediaSettings,
     credentials: Option<SharedCredentialsProvider>,
-    /// Built by the first `s3://` URL: finding region and credentials may ask files and the instance metadata service,
-    /// which those who use no S3 should not wait for. With when.
+    /// The client and when it was built. Built for the first `s3://` URL: finding region and credentials may read files
+    /// and ask the instance metadata service, which must not delay those who do not use S3.
     client: Mutex<Option<(Client, Instant)>>,
     refused_client_age_min: Duration,
-    /// The bucket that was read last, and when.
+    /// The bucket last read, and when.
     served: std::sync::Mutex<Option<(String, Instant)>>,
     hosts: Hosts,
     budget: Budget,
 }
 
-/// As what a bucket is known among hosts.
+/// A bucket's identity among hosts.
 pub(super) fn origin(bucket: &str) -> String {
     format!("s3://{bucket}")
 }
 
-/// Whether messages may name any bucket without a list: those of one server that is configured, or those that everybody can read.
+/// Whether messages may name any bucket: those of a configured endpoint, or public ones.
 pub(super) fn is_open_to_all(settings: &MediaSettings) -> bool {
     settings.s3_endpoint.is_some() || settings.s3_anonymous
 }
@@ -94,7 +94,7 @@ impl S3Fetcher {
         }
     }
 
-    /// `known`: of an earlier fetch of the same URL; the object is sent only if they no longer fit.
+    /// `known`: validators of an earlier fetch of the same URL. The object is only sent if they no longer match.
     pub(super) async fn fetch(
         &self,
         url: &str,
@@ -109,7 +109,7 @@ impl S3Fetcher {
         self.admit(&object, &shown)?;
         let known_version = known.and_then(|known| known.version_id.as_deref());
         if object.version.is_some_and(|version| version != NULL_VERSION && known_version == Some(version)) {
-            // A version never changes, so nobody needs to be asked.
+            // A version never changes, so no request is needed.
             return Ok(Answer::Unchanged(UnchangedBy::VersionId));
         }
         let known_etag = known.and_then(|known| known.etag.clone());
@@ -131,7 +131,7 @@ impl S3Fetcher {
         )
     }
 
-    /// Whether messages may name it.
+    /// Whether messages may name this object.
     fn admit(&self, object: &Object<'_>, shown: &str) -> Result<(), MediaError> {
         let settings = &self.settings;
         if settings.s3_buckets.iter().any(|allowed| allowed.covers(object.bucket, object.key)) {
@@ -150,7 +150,7 @@ impl S3Fetcher {
         Err(error)
     }
 
-    /// Adds to an error what is known from elsewhere.
+    /// Adds what is known from elsewhere to an error.
     fn explain(&self, object: &Object<'_>, error: MediaError) -> MediaError {
         match error.reason {
             MediaReason::S3NoSuchKey => match object.decoded() {
@@ -164,7 +164,7 @@ impl S3Fetcher {
                 },
                 None => error,
             },
-            // By S3's documentation "your account". If so, no bucket could be read.
+            // S3's documentation says "your account". If it were ours, no bucket could be read.
             MediaReason::S3AccountRefused => {
                 let others =
                     |(bucket, at): &(String, Instant)| bucket != object.bucket && at.elapsed() < SERVED_AGE_MAX;
@@ -239,9 +239,9 @@ impl S3Fetcher {
         Ok(client)
     }
 
-    /// Gives up a client whose credentials do not work: the SDK reads a profile's file once, and keeps what other
-    /// providers gave until it expires. So that an outage of credentials ends when they are replaced, without a restart. And one
-    /// that cannot reach the endpoint, perhaps because `media.ca_file` was wrong when it was made.
+    /// Drops a client whose credentials are refused: the SDK reads a profile's file once, and caches other credentials
+    /// until they expire. So replacing them ends the outage without a restart. Also drops a client that cannot reach
+    /// the endpoint: `media.ca_file` may have been wrong when it was built.
     async fn reconsider(&self, error: &MediaError) {
         let is_cut_off = error.reason == MediaReason::S3Unreachable
             && error.class == Class::Outage
@@ -251,7 +251,7 @@ impl S3Fetcher {
         }
     }
 
-    /// Finds region and credentials as the first `s3://` URL would; nothing is asked of the endpoint.
+    /// Finds region and credentials as the first `s3://` URL would, without a request to the endpoint.
     pub(super) async fn check(&self) -> Result<String, MediaError> {
         let found = self.find().await?;
         let region = found.region().map_or("", |region| region.as_ref());
@@ -263,7 +263,7 @@ impl S3Fetcher {
             MediaError::new(MediaReason::S3CredentialsMissing, message)
         };
         let provider = found.credentials_provider().ok_or_else(|| missing("no provider is configured".to_owned()))?;
-        // The chain's own error says no more than that it went wrong; its cause says what was looked for.
+        // The chain's own error has no details; its source says what was tried.
         let why = |e: CredentialsError| e.source().map_or_else(|| e.to_string(), ToString::to_string);
         provider.provide_credentials().await.map_err(|e| missing(why(e)))?;
         Ok(format!("region {region}, credentials found"))
@@ -280,7 +280,7 @@ impl S3Fetcher {
         let settings = &self.settings;
         let mut regions = RegionProviderChain::first_try(settings.s3_region.clone().map(Region::new));
         regions = match settings.s3_endpoint {
-            // Without the last link of the default chain, the metadata service: a stall wherever there is none.
+            // Skips the last link of the default chain, the metadata service, which stalls where there is none.
             Some(_) => regions
                 .or_else(EnvironmentVariableRegionProvider::new())
                 .or_else(ProfileFileRegionProvider::new())
@@ -323,26 +323,26 @@ struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The key as a form would have it decoded, as event notifications encode it; `None` where that is the same.
+    /// The key decoded like a form, which is how event notifications encode it; `None` if that changes nothing.
     fn decoded(&self) -> Option<String> {
         let spaced = self.key.replace('+', " ");
         let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
         (decoded != self.key).then(|| decoded.into_owned())
     }
 
-    /// `url` begins with `s3:` in any case.
+    /// `url` begins with `s3:`, in any case.
     fn parse(url: &'a str) -> Result<Self, String> {
         let rest = url["s3:".len()..].strip_prefix("//").ok_or("no // after s3:")?;
         let (bucket, rest) = rest.split_once('/').ok_or("no key")?;
-        // Looser than today's rules (3 to 63, no upper case), because old buckets and other servers have such names,
-        // but nothing that could change the host or the path of the request.
+        // Looser than today's rules (3 to 63 characters, no upper case), because old buckets and other servers have
+        // such names. But nothing may change the host or the path of the request.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         let edges = [bucket.chars().next(), bucket.chars().last()];
         if bucket.len() > 255
             || !bucket.chars().all(plain)
             || !edges.iter().all(|c| c.is_some_and(|c| c.is_ascii_alphanumeric()))
         {
-            // User info, where it does not belong, is not shown.
+            // Misplaced user info is not shown.
             let shown = bucket.rsplit('@').next().unwrap_or_default();
             return Err(format!("\"{}\" is no bucket name", redact::cut(shown, 80)));
         }

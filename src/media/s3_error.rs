@@ -1,7 +1,7 @@
-//! What each way to fail over S3 means for the message.
+//! What each S3 failure means for the message.
 //!
-//! Permanent: S3 has decided about this object. Outage: S3 does not accept *us* (credentials), or the one configured
-//! endpoint is not there, which no message is to blame for. Transient: the rest.
+//! Permanent: S3 refused this object. Outage: S3 does not accept our credentials, or the configured endpoint is
+//! missing, so no message is to blame. Transient: the rest.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use super::http_error::{self, find, is_untrusted_certificate};
 use crate::domain::{Class, MediaReason};
 use crate::{redact, retry};
 
-/// What a failure to connect says about other objects.
+/// What a failed connection says about other objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// One host for all buckets (an endpoint with path-style requests): nothing else can be fetched either.
+    /// One host for all buckets (an endpoint with path-style requests): no other object can be fetched either.
     Fixed,
-    /// The bucket is part of the host's name, so a wrong bucket may be why.
+    /// The bucket is part of the host name, so a wrong bucket may be the cause.
     PerBucket,
 }
 
-/// Codes that mean that the request's credentials or signature are refused, whatever object was asked for.
-/// `XAdminUserNotFound` is what versitygw 1.8 answers (with status 404) to an access key that it does not know.
+/// Codes for refused credentials or signatures, whatever the object. versitygw 1.8 answers `XAdminUserNotFound` (with
+/// status 404) for an unknown access key.
 const CREDENTIALS_REFUSED: [&str; 12] = [
     "AuthFailure",
     "ExpiredToken",
@@ -58,7 +58,7 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
         return of_answer(shown, code, error.message().unwrap_or_default(), response);
     }
     let cause = redact::root_cause(error);
-    // Before the credentials: their providers open files and connections, too.
+    // Before credentials: their providers also open files and connections.
     if let Some(outage) = http_error::of_process(shown, error) {
         return outage;
     }
@@ -77,7 +77,7 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
             };
             let message = format!("{shown}: S3 cannot be reached ({cause})");
             let unreachable = MediaError::new(MediaReason::S3Unreachable, message).hint(check);
-            // Whom TLS trusts is this process's affair, and a bucket only part of a name.
+            // Certificate trust is this process's concern, and the bucket is only part of a name.
             let untrusted = is_untrusted_certificate(error) && !http_error::is_wrong_name(error);
             match endpoint {
                 Endpoint::PerBucket if !untrusted => unreachable.class(Class::Transient),
@@ -92,12 +92,12 @@ pub(super) fn of_request(shown: &str, error: &SdkError<GetObjectError>, endpoint
     }
 }
 
-/// The answer to a request with `If-None-Match` whose object is still the same.
+/// Whether a request with `If-None-Match` found the object unchanged.
 pub(super) fn is_not_modified(error: &SdkError<GetObjectError>) -> bool {
     error.raw_response().is_some_and(|response| response.status().as_u16() == 304)
 }
 
-/// The body broke off or does not match its checksum.
+/// The body broke off, or does not match its checksum.
 pub(super) fn of_body(shown: &str, error: &ByteStreamError) -> MediaError {
     let cause = redact::root_cause(error);
     MediaError::new(MediaReason::BodyIncomplete, format!("{shown}: the body broke off or is damaged ({cause})"))
@@ -140,7 +140,7 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
             false => of(MediaReason::S3NoSuchKey),
         },
         ("InvalidObjectState", _) => of(MediaReason::S3Archived),
-        // A bucket of another region must not hold up all the others, so it is no outage.
+        // Not an outage: a bucket in another region must not hold up the others.
         ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
         | (_, 301 | 307) => {
             let place = match header("x-amz-bucket-region") {
@@ -158,15 +158,15 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
     }
 }
 
-/// Whether a URL has a `+`, or an escape that nothing but a form needs (a shown URL has its own for blanks, controls and non-ASCII).
+/// Whether the URL has a `+`, or an escape that only forms need (shown URLs escape blanks, controls and non-ASCII).
 fn looks_form_encoded(url: &str) -> bool {
     let code = |at: usize| url.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
     let escaped = |at: usize| code(at).is_some_and(|byte| b"!$%&'()*+,/:;=@[]".contains(&byte));
     url.contains('+') || url.match_indices('%').any(|(at, _)| escaped(at))
 }
 
-/// Whether a refusal says all that S3 says. One that was cut off may be about our credentials rather than the object, whatever
-/// is left of its code.
+/// Whether an error document is complete. A truncated one may be about our credentials rather than the object, whatever
+/// its code seems to be.
 fn is_whole(response: &HttpResponse) -> bool {
     response.body().bytes().is_some_and(|body| body.trim_ascii_end().ends_with(b"</Error>"))
 }

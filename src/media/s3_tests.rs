@@ -125,7 +125,7 @@ async fn answers_have_a_class_and_a_reason() {
         (refusal("500 Internal Server Error", "InternalError", &[]), Transient, MediaReason::S3ServerError),
         (refusal("400 Bad Request", "RequestTimeout", &[]), Transient, MediaReason::S3ServerError),
         (reply("502 Bad Gateway", &[], "<html>"), Transient, MediaReason::S3ServerError),
-        // Cut off by a proxy: it may have been about the credentials.
+        // Truncated by a proxy: it may have been about the credentials.
         (reply("403 Forbidden", &[], "<Error><Code>RequestTimeTooSk"), Transient, MediaReason::S3Failed),
         (reply("404 Not Found", &[], ""), Transient, MediaReason::S3Failed),
         (reply("200 OK", &[], ""), Permanent, MediaReason::Empty),
@@ -150,7 +150,7 @@ async fn answers_have_a_class_and_a_reason() {
 async fn no_credentials_and_no_endpoint_are_outages() {
     let error = get_with(&settings(9), NoCredentials, "s3://bucket/key").await.unwrap_err();
     assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::S3CredentialsMissing), "{}", error.message);
-    // A port that was free a moment ago.
+    // A port that was just free.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = get(&settings(port), "s3://bucket/key").await.unwrap_err();
     assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::S3Unreachable), "{}", error.message);
@@ -179,7 +179,7 @@ async fn messages_may_name_what_is_listed() {
         "s3://shared/public/../private/a.jpg",
         "s3://shared/publicity.jpg",
         "s3://shared/one.jpg/x",
-        // An access point's alias is a bucket of its own, and its ARN is none.
+        // An access point's alias is its own bucket name; its ARN is refused.
         "s3://open-abc123-s3alias/a.jpg",
         "s3://arn:aws:s3:eu-central-1:1:accesspoint/open/a.jpg",
     ] {
@@ -194,7 +194,7 @@ async fn messages_may_name_what_is_listed() {
             );
         }
     }
-    // Not even what nobody would be asked for.
+    // Not even where no request would be needed.
     let known = Validators { version_id: Some("1".into()), ..Validators::default() };
     let fetcher = S3Fetcher::new(&settings, None, Budget::new(1 << 20), Hosts::for_tests(4));
     let mut deadline = Deadline::after(Duration::from_secs(9));
@@ -261,7 +261,7 @@ async fn a_key_that_is_encoded_is_named_as_the_reason() {
     }
 }
 
-/// By its documentation "your account"; but if other buckets can be read, it cannot be ours.
+/// The documentation says "your account"; but while other buckets can be read, it cannot be ours.
 #[tokio::test]
 async fn the_account_of_a_buckets_owner_holds_nobody_else_up() {
     let server = Server::start(|head: String| {
@@ -291,7 +291,7 @@ async fn slow_servers_meet_the_deadline() {
     assert_eq!((error.class, error.reason), (Class::Transient, MediaReason::FetchTimeout), "{}", error.message);
 }
 
-/// Another key with each question, as when a file of credentials is replaced.
+/// Returns a new key each time, as when a credentials file is replaced.
 #[derive(Debug, Default)]
 struct Replaced(std::sync::atomic::AtomicUsize);
 
@@ -322,7 +322,7 @@ async fn refused_credentials_are_read_again_when_they_are_replaced() {
         let deadline = &mut Deadline::after(Duration::from_secs(10));
         fetcher.fetch("s3://bucket/key", None, deadline).await.map_err(|e| e.reason)
     };
-    // The SDK keeps what it was given.
+    // The SDK caches credentials.
     for _ in 0..2 {
         assert_eq!(fetch(&fetcher).await.err(), Some(MediaReason::S3CredentialsRefused));
     }

@@ -1,5 +1,5 @@
-//! Whom the SDK's HTTP client trusts. The system's certificate authorities are read here: the SDK reads them once in a process, and
-//! where there are none at that moment (no file descriptor is left, say), goes on without for good.
+//! The certificate authorities of the SDK's HTTP client. The system's are read here: the SDK reads them once per
+//! process and, if it finds none then (for example without a free file descriptor), never again.
 
 use aws_sdk_s3::config::SharedHttpClient;
 use aws_smithy_http_client::Builder;
@@ -15,13 +15,13 @@ use super::MediaError;
 use crate::domain::{Class, MediaReason};
 use crate::{redact, tls};
 
-/// Characters in a line of PEM (RFC 7468, section 2).
+/// Characters per line of PEM (RFC 7468 §2).
 const PEM_LINE: usize = 64;
 
-/// The SDK's own HTTP client, with the system's authorities and those of `ca_file`. `tls`: whether it will need any.
+/// The SDK's HTTP client with the system's authorities and those of `ca_file`. `tls`: whether it needs any.
 ///
 /// # Errors
-/// `media_settings_invalid` for the file; `media_client_failed` where the system has no authorities, or they cannot be read now.
+/// `media_settings_invalid` for the file; `media_client_failed` without readable authorities of the system.
 pub(super) fn http_client(ca_file: Option<&str>, tls: bool) -> Result<SharedHttpClient, MediaError> {
     let own = ca_file.map(|file| tls::authority("media.ca_file", file)).transpose();
     let own = own.map_err(|found| MediaError::found(MediaReason::SettingsInvalid, found).class(Class::Outage))?;
@@ -34,7 +34,7 @@ pub(super) fn http_client(ca_file: Option<&str>, tls: bool) -> Result<SharedHttp
 }
 
 fn trusting(system: CertificateResult, own: Option<Vec<u8>>, tls: bool) -> Result<TrustStore, MediaError> {
-    // The SDK panics at one that it cannot read; systems have such.
+    // The SDK panics on certificates that it cannot parse, and some systems have such.
     let readable = |certificate: &CertificateDer<'static>| RootCertStore::empty().add(certificate.clone()).is_ok();
     let pem: Vec<String> = system.certs.iter().filter(|certificate| readable(certificate)).map(pem).collect();
     if tls && pem.is_empty() && own.is_none() {
@@ -54,7 +54,7 @@ fn pem(certificate: &CertificateDer<'static>) -> String {
     let mut out = "-----BEGIN CERTIFICATE-----\n".to_owned();
     let mut rest = text.as_str();
     while !rest.is_empty() {
-        // All of it is ASCII.
+        // PEM is ASCII, so any split is valid.
         let (line, behind) = rest.split_at(rest.len().min(PEM_LINE));
         out.push_str(line);
         out.push('\n');
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(CertificateDer::from_pem_slice(pem(&certificate()).as_bytes()).unwrap(), certificate());
     }
 
-    /// No descriptor was left when the client was made: it is made again later, and knows nothing of that.
+    /// Without a free descriptor there are no authorities. The client is then built again later.
     #[test]
     fn without_authorities_there_is_no_client_that_needs_some() {
         let error = trusting(system(Vec::new()), None, true).unwrap_err();

@@ -1,23 +1,23 @@
-//! What an answer says about its host, by the reason of its failure: whether it can be reached and serves, and how busy it is.
+//! What a failure's reason says about its host: whether it can be reached and serves, and how loaded it is.
 
 use super::MediaError;
 use crate::adaptive::Load;
 use crate::domain::{Class, MediaReason};
 
-/// What one answer says.
+/// What one answer says about the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
-    /// It answers, if only with "not found".
+    /// It serves, even if only "not found".
     Serves,
-    /// It answers with what nobody can use: a broken head, a part, a body that cannot be unpacked.
+    /// It answers with something unusable: a broken head, a part, a body that cannot be unpacked.
     Answers,
-    /// It could not be talked to at all.
+    /// It could not be reached.
     Unreachable,
     /// It says that it is busy or broken.
     SaysSo,
-    /// It was talked to, to no avail.
+    /// It was reached, but the fetch failed.
     Fails,
-    /// Nothing: the host was not asked, or refused us for a reason of our own.
+    /// Nothing: the host was not asked, or the refusal has other causes.
     None,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn load<T>(result: &Result<T, MediaError>) -> Load {
     }
 }
 
-/// Whether a result shows that something out there can be reached (`true`) or that this host cannot (`false`).
+/// Whether a result shows that the network works (`true`) or that this host is unreachable (`false`).
 pub(super) fn reached<T>(result: &Result<T, MediaError>) -> Option<bool> {
     match result.as_ref().map_or_else(sign, |_| Sign::Serves) {
         Sign::Serves | Sign::Answers | Sign::SaysSo | Sign::Fails => Some(true),
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::domain::Reason;
 
-    /// What every reason says about a host: a new one has to be entered here.
+    /// What every reason says about a host. New reasons must be added here.
     #[test]
     fn every_reason_says_something_of_its_host_or_nothing() {
         use MediaReason as R;
@@ -197,7 +197,7 @@ mod tests {
                 reason if asks_to_wait.contains(reason) => Load::Over { pause: wait },
                 reason if is_late.contains(reason) => Load::Over { pause: None },
                 reason if answers.contains(reason) => Load::Fine,
-                // One broken item must not slow its host down.
+                // A single broken item must not slow its host down.
                 _ => Load::Unknown,
             };
             let error = MediaError::new(*reason, "x").retry_after(wait);

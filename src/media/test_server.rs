@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server for this module's tests, which can also answer what no well-behaved server would.
+//! A small HTTP/1.1 server for this module's tests. It can also send what no well-behaved server would.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,9 +19,9 @@ pub(super) enum Then {
     Close,
     /// Sends nothing more and stays open.
     Stall,
-    /// Sends zeros for as long as somebody reads.
+    /// Sends zeros as long as the client reads.
     Endless,
-    /// Sends a byte now and then, never so late that a timeout between two of them would notice.
+    /// Sends a byte now and then, often enough to avoid any idle timeout.
     Drip,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn reply(status: &str, headers: &[&str], body: &str) -> Reply {
     Reply { bytes: format!("{}\r\nConnection: close\r\n\r\n{body}", head.join("\r\n")).into_bytes(), then: Then::Close }
 }
 
-/// `head` and `body` as they stand, without a length of our own.
+/// `head` and `body` as they are, without an added length.
 pub(super) fn raw(head: &[&str], body: &str, then: Then) -> Reply {
     Reply { bytes: format!("{}\r\n\r\n{body}", head.join("\r\n")).into_bytes(), then }
 }
@@ -58,7 +58,7 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, counted) = (answer.clone(), counted.clone());
                 tokio::spawn(async move {
-                    // A client that hangs up is part of many tests.
+                    // In many tests the client hangs up.
                     let _ = Self::serve(stream, &*answer, &counted).await;
                 });
             }

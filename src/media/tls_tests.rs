@@ -1,4 +1,4 @@
-//! Servers whose certificate an authority of the operator's own has signed, over HTTPS and as S3.
+//! Servers with certificates from a private authority, over HTTPS and as S3.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -46,7 +46,7 @@ fn serve_once_on(listener: TcpListener) -> (u16, JoinHandle<()>) {
         while !head.ends_with(b"\r\n\r\n") {
             match stream.read(&mut byte) {
                 Ok(1) => head.push(byte[0]),
-                // The client's alert, or its end.
+                // The client's alert or its end of stream.
                 _ => return,
             }
         }
@@ -89,7 +89,7 @@ async fn an_authority_of_ones_own_is_trusted_beside_the_systems() {
 async fn another_authority_is_named_as_the_reason() {
     for ca in [None, Some("other-ca.pem")] {
         let error = fetch(ca, |port| format!("https://127.0.0.1:{port}/a.jpg")).await.unwrap_err();
-        // As long as nobody has been trusted: it may be this machine's authorities.
+        // No certificate was trusted yet, so this machine's authorities may be wrong.
         assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::TlsTrustBroken), "{}", error.message);
         assert!(error.to_string().contains("media.ca_file"), "{error}");
         let error = fetch(ca, |_| "s3://bucket/a.jpg".to_owned()).await.unwrap_err();
@@ -115,7 +115,7 @@ async fn an_authority_that_comes_late_ends_the_outage() {
         };
         let deadline = Instant::now() + Duration::from_secs(60);
         assert_eq!(fetch().await.unwrap_err().class, Class::Outage);
-        // Half a file is no reason to trust nobody, or to end.
+        // A half-written file must neither drop the old authorities nor end the process.
         std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA").unwrap();
         assert_eq!(fetch().await.unwrap_err().class, Class::Outage);
         std::fs::copy(fixture("ca.pem"), &file).unwrap();

@@ -1,5 +1,5 @@
-//! Who is to blame where TLS does not trust somebody: a host, or this process, whose certificate authorities or whose clock are
-//! wrong.
+//! Who is to blame for an untrusted certificate: the host, or this process, whose certificate authorities or clock may
+//! be wrong.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,16 +13,16 @@ use super::http_client::HttpClient;
 use super::http_error;
 use crate::domain::{Class, MediaReason};
 
-/// So many hosts whose certificates are not trusted, and none that is: it is not the hosts.
+/// If this many hosts have untrusted certificates and none is trusted, this process is to blame.
 const UNTRUSTED_MIN: usize = 3;
-/// For so long after a host was trusted, nobody asks whether any is.
+/// For this long after a host was trusted, no probe is made.
 const TRUST_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// Whom TLS has trusted in this process. Clones are the same.
+/// Hosts that TLS trusted in this process. Clones share the state.
 #[derive(Clone, Debug)]
 pub(super) struct Trusted {
     authorities: Arc<Authorities>,
-    /// How long nobody is blamed while few hosts are not trusted and none ever was.
+    /// How long a few untrusted hosts are held if none was ever trusted.
     hold: Duration,
     state: Arc<Mutex<State>>,
 }
@@ -30,9 +30,9 @@ pub(super) struct Trusted {
 #[derive(Debug, Default)]
 struct State {
     last: Option<Good>,
-    /// Names of hosts, since one was trusted; [`UNTRUSTED_MIN`] at most.
+    /// Names of untrusted hosts since one was trusted; at most [`UNTRUSTED_MIN`].
     untrusted: HashSet<String>,
-    /// When hosts began not to be trusted, and when one was not last.
+    /// When the first and the last of them failed.
     untrusted_since: Option<(Instant, Instant)>,
 }
 
@@ -48,22 +48,22 @@ impl Trusted {
         Self { authorities, hold, state: Arc::default() }
     }
 
-    /// `at` has answered over TLS.
+    /// `at` answered over TLS.
     pub(super) fn note(&self, at: &Url, client: &HttpClient) {
         let mut state = self.lock();
         if state.last.as_ref().is_some_and(|good| good.since.elapsed() < TRUST_AGE_MAX / 10) {
             return;
         }
-        // No path, query or user: the connection is all that is asked for again.
+        // No path, query or user: a probe only connects.
         let Ok(origin) = Url::parse(&at.origin().ascii_serialization()) else { return };
         state.last = Some(Good { at: origin, client: client.clone(), since: Instant::now() });
         state.untrusted.clear();
         state.untrusted_since = None;
     }
 
-    /// `error`: the certificate of `at` is not trusted. As it is where another host's still is; as an outage where that of the
-    /// last host that was trusted is not any more. Where none ever was, as an outage, for several hosts without end. Who may be
-    /// to blame are the certificate authorities that were read: they are read again.
+    /// `error`: the certificate of `at` is not trusted. Returned unchanged if another host's still is; as an outage if
+    /// the last trusted host's no longer is. If none was ever trusted, it is an outage for a while, and for several
+    /// hosts without end. The certificate authorities may be wrong, so they are read again.
     pub(super) async fn blame(&self, at: &Url, error: MediaError) -> MediaError {
         let host = at.host_str().unwrap_or_default();
         let Some(good) = self.last() else {
@@ -75,7 +75,7 @@ impl Trusted {
             return error;
         }
         if good.at.host_str() == Some(host) {
-            // A host that has been trusted before is judged as one that has served.
+            // A host that was trusted before is judged like one that has served.
             self.authorities.read_again().await;
             return error;
         }
@@ -88,7 +88,7 @@ impl Trusted {
                 self.authorities.read_again().await;
                 broken(&error)
             }
-            // Nobody knows.
+            // The probe was inconclusive.
             Err(_) => error.class(Class::Transient),
         }
     }
@@ -97,21 +97,21 @@ impl Trusted {
         self.lock().last.clone()
     }
 
-    /// Whether nobody is blamed yet for the certificate of `host`, where no host was ever trusted.
+    /// Whether an untrusted `host` is held, when no host was ever trusted.
     fn is_held(&self, host: &str) -> bool {
         let mut state = self.lock();
         if state.untrusted.len() < UNTRUSTED_MIN {
             state.untrusted.insert(host.to_owned());
         }
         let now = Instant::now();
-        // What was long ago is another trouble.
+        // An old failure belongs to another incident.
         let before = state.untrusted_since.filter(|(_, last)| last.elapsed() < self.hold);
         let (since, _) = *state.untrusted_since.insert((before.map_or(now, |(since, _)| since), now));
         state.untrusted.len() >= UNTRUSTED_MIN || since.elapsed() < self.hold
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the state whole: every change is one call.
+        // A poisoned lock is safe to use: every change is one call.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -163,14 +163,14 @@ mod tests {
         }
         trusted.note(&url("good.test"), &client());
         assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Permanent);
-        // The last one that was trusted, long ago, is not any more.
+        // The host trusted long ago is no longer trusted.
         let (port, server) = serve_once();
         let since = Instant::now().checked_sub(2 * TRUST_AGE_MAX).unwrap();
         trusted.lock().last = Some(Good { at: url(&format!("127.0.0.1:{port}")), client: client(), since });
         let error = trusted.blame(&url("a.test"), untrusted()).await;
         assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::TlsTrustBroken), "{}", error.message);
         server.join().unwrap();
-        // It is gone: nobody knows.
+        // It is gone, so the probe is inconclusive.
         assert_eq!(trusted.blame(&url("a.test"), untrusted()).await.class, Class::Transient);
     }
 

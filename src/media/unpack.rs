@@ -1,9 +1,9 @@
-//! Bodies that are packed (`Content-Encoding`), although they are asked for as they are: a server that packs everything, or an
-//! object that was stored packed.
+//! Packed bodies (`Content-Encoding`). They come although unpacked ones are requested: the server packs everything, or
+//! the object was stored packed.
 //!
-//! What is named is not believed either: many name what is none (`none`, `UTF-8`, `binary`), or what they did not do. What
-//! begins like a picture is one; what begins like gzip or Zstandard is that, named or not; only what cannot be recognised
-//! (deflate, brotli) needs its name.
+//! The named encoding is not trusted either. Many name no packing (`none`, `UTF-8`, `binary`), or one that they did not
+//! apply. A body that begins like a picture is one. A body that begins like gzip or Zstandard is that, named or not.
+//! Only packings without a signature (deflate, brotli) need their name.
 
 use std::io::Write as _;
 
@@ -12,15 +12,15 @@ use flate2::write::GzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation as _};
 
-/// Unpacked at once, in bytes: more is counted before it is unpacked.
+/// Bytes unpacked at once, so that they can be counted in steps.
 const STEP_BYTES: usize = 64 * 1024;
-/// Of what is packed, in bytes, that is given to gzip at once: it unpacks it to about a thousand times of it at most.
+/// Packed bytes given to gzip at once: it expands them about a thousandfold at most.
 const GZIP_STEP_BYTES: usize = 64;
-/// As much as is needed to recognise what it is.
+/// Bytes needed to recognise the content.
 const HEAD_BYTES: usize = 4;
 /// Window that Zstandard may ask for: 8 MiB (RFC 9659 §3).
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// What a decoder of brotli or Zstandard holds at most beside what it gives, in bytes (RFC 7932 §9.1: windows below 16 MiB).
+/// Most bytes a brotli or Zstandard decoder holds besides its output (RFC 7932 §9.1: windows below 16 MiB).
 const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 
 type Brotli = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;
@@ -31,24 +31,24 @@ enum Packing {
     Deflate,
     Brotli,
     Zstd,
-    /// Of Unix's `compress`, which nobody sends.
+    /// Unix's `compress`, which is not supported.
     Compress,
 }
 
 /// Why a body cannot be unpacked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// With what was named.
+    /// The named packings.
     Unsupported(String),
     Damaged,
-    /// It ends before its end.
+    /// The input ended too early.
     Incomplete,
 }
 
 #[derive(Debug)]
 pub(super) struct Unpacker {
     named: Vec<Packing>,
-    /// Of what is not known yet.
+    /// Bytes received before the kind is known.
     head: Vec<u8>,
     kind: Kind,
 }
@@ -60,7 +60,7 @@ enum Kind {
     Deflate(Box<Decompress>),
     Brotli(Box<Brotli>),
     Zstd(Box<ZstdDecoder<'static>>),
-    /// What comes behind the end is not looked at.
+    /// Bytes after the end are ignored.
     Over,
 }
 
@@ -79,36 +79,36 @@ impl std::fmt::Debug for Kind {
 }
 
 impl Unpacker {
-    /// `encodings`: values of `Content-Encoding`, as they came.
+    /// `encodings`: values of `Content-Encoding`, as sent.
     pub(super) fn new<'a>(encodings: impl Iterator<Item = &'a [u8]>) -> Self {
         let named = encodings.flat_map(|value| value.split(|byte| *byte == b',')).filter_map(packing).collect();
         Self { named, head: Vec::new(), kind: Kind::Unknown }
     }
 
-    /// Whether it gives what it gets.
+    /// Whether input passes through unchanged.
     pub(super) fn is_plain(&self) -> bool {
         matches!(self.kind, Kind::Plain)
     }
 
-    /// Whether it gives more than it gets.
+    /// Whether output may exceed the input.
     pub(super) fn expands(&self) -> bool {
         matches!(self.kind, Kind::Gzip(_) | Kind::Deflate(_) | Kind::Brotli(_) | Kind::Zstd(_) | Kind::Over)
     }
 
-    /// What it holds itself, in bytes at most.
+    /// Most bytes that the decoder itself holds.
     pub(super) fn window_bytes(&self) -> u64 {
         if matches!(self.kind, Kind::Brotli(_) | Kind::Zstd(_)) { WINDOW_BYTES } else { 0 }
     }
 
-    /// Unpacks from the beginning of `input`: how much of it was used, and what that gave. It wants to be asked again until
-    /// nothing was used and nothing given.
+    /// Unpacks from the beginning of `input`. Returns how many bytes were used, and the output. Call again until both
+    /// are zero.
     pub(super) fn step(&mut self, input: &[u8]) -> Result<(usize, Vec<u8>), Trouble> {
         if matches!(self.kind, Kind::Unknown) {
             let used = input.len().min(HEAD_BYTES - self.head.len());
             self.head.extend_from_slice(&input[..used]);
             if self.head.len() == HEAD_BYTES {
                 self.kind = self.recognise()?;
-                // Four bytes; what they give is nothing, or a few bytes that come out first.
+                // The head is four bytes, so its output is small.
                 let head = std::mem::take(&mut self.head);
                 return Ok((used, self.whole(&head)?));
             }
@@ -117,14 +117,14 @@ impl Unpacker {
         self.unpack(input)
     }
 
-    /// There is no more input.
+    /// The input has ended. Returns the rest of the output.
     pub(super) fn end(&mut self) -> Result<Vec<u8>, Trouble> {
         match &mut self.kind {
-            // Too short for anything that is packed.
+            // Too short to be packed.
             Kind::Unknown => Ok(std::mem::take(&mut self.head)),
             Kind::Plain | Kind::Over => Ok(Vec::new()),
             Kind::Gzip(decoder) => {
-                // Cut off, or it does not match its checksum, which nobody can tell apart here.
+                // Truncated, or a wrong checksum: both look the same here.
                 decoder.try_finish().map_err(|_| Trouble::Incomplete)?;
                 Ok(std::mem::take(decoder.get_mut()))
             }
@@ -138,7 +138,7 @@ impl Unpacker {
             [0x1F, 0x8B, 8, _] => Some(Packing::Gzip),
             [0x28, 0xB5, 0x2F, 0xFD] => Some(Packing::Zstd),
             _ if is_picture(head) => None,
-            // They would have been recognised: nothing was done of what was named.
+            // Gzip and Zstandard would have been recognised, so a named one was not applied.
             _ => self.named.last().copied().filter(|named| !matches!(named, Packing::Gzip | Packing::Zstd)),
         };
         if known.is_some() && self.named.len() > 1 {
@@ -148,7 +148,7 @@ impl Unpacker {
         Ok(match known {
             None => Kind::Plain,
             Some(Packing::Gzip) => Kind::Gzip(Box::new(GzDecoder::new(Vec::new()))),
-            // As zlib's format, which it means (RFC 9110 §8.4.1.2), or without, as some servers have it.
+            // In zlib's format, as specified (RFC 9110 §8.4.1.2), or raw, as some servers send it.
             Some(Packing::Deflate) => {
                 let zlib = head[0] & 0x0F == 8 && u16::from_be_bytes([head[0], head[1]]).is_multiple_of(31);
                 Kind::Deflate(Box::new(Decompress::new(zlib)))
@@ -168,7 +168,7 @@ impl Unpacker {
         })
     }
 
-    /// All that `input`, which is a few bytes, gives.
+    /// The whole output of `input`, which must be short.
     fn whole(&mut self, mut input: &[u8]) -> Result<Vec<u8>, Trouble> {
         let mut all = Vec::new();
         loop {
@@ -195,7 +195,7 @@ impl Unpacker {
                 let used = decoder.write(input).map_err(|_| Trouble::Damaged)?;
                 given = std::mem::take(decoder.get_mut());
                 if used == 0 && !input.is_empty() {
-                    // Behind its end, which `end` then checks: trailing bytes are no part of it.
+                    // After its end, which `end` checks. Trailing bytes are ignored.
                     (input.len(), false)
                 } else {
                     (used, false)
@@ -242,7 +242,7 @@ impl Unpacker {
     }
 }
 
-/// What a name says was done; `None` for what is no packing.
+/// The packing of this name; `None` if it is not a packing.
 fn packing(name: &[u8]) -> Option<Packing> {
     let name = name.trim_ascii().to_ascii_lowercase();
     let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(&name);
@@ -256,7 +256,7 @@ fn packing(name: &[u8]) -> Option<Packing> {
     }
 }
 
-/// By signatures that are long enough not to be met in packed bytes.
+/// Signatures are long enough not to occur at the start of packed data.
 fn is_picture(head: &[u8]) -> bool {
     [&b"\xFF\xD8\xFF"[..], b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*"].iter().any(|start| head.starts_with(start))
 }

@@ -35,7 +35,7 @@ fn read(mut from: impl std::io::Read) -> Vec<u8> {
     out
 }
 
-/// A picture's beginning, and enough behind it that packing does something.
+/// A picture's beginning, followed by enough data to compress.
 fn picture() -> Vec<u8> {
     [&b"\x89PNG\r\n\x1a\n"[..], &b"pixels and more pixels ".repeat(2000)].concat()
 }
@@ -56,7 +56,7 @@ fn what_is_packed_is_unpacked_as_it_is_named_or_recognised() {
         (&gzip(&picture), &["utf-8", " identity , gzip"]),
         (&gzip(&picture), &[]),
         (&gzip(&picture), &["none"]),
-        // Named wrongly, and recognised.
+        // Wrong name, but recognised.
         (&gzip(&picture), &["br"]),
         (&[gzip(&picture), b"trailing".to_vec()].concat(), &["gzip"]),
         (&zlib, &["deflate"]),
@@ -121,7 +121,7 @@ fn what_cannot_be_unpacked_says_why() {
     assert_eq!(unpack(&b"no deflate at all, certainly".repeat(9), &["deflate"]), Err(Trouble::Damaged));
 }
 
-/// A gigabyte comes out a little at a time, so that whoever counts can stop.
+/// A large file is unpacked in small steps, so that the caller can stop it.
 #[test]
 fn bombs_come_out_in_small_steps() {
     let zeros = vec![0; 64 << 20];

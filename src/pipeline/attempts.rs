@@ -1,7 +1,7 @@
-//! Trying again: transient failures of one item a few times, outages of something shared for as long as they last.
+//! Retries: a transient failure of one item a few times, an outage of something shared for as long as it lasts.
 //!
-//! What only a neighbour is short of (the host of its picture) is no reason to keep a place in the pipeline: such an item is put
-//! aside ([`Attempts::attempt`]), and run anew when its time has come.
+//! An item that waits for one host only keeps no place in the pipeline. It is put aside ([`Attempts::attempt`]) and run
+//! again when its time has come.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ use crate::domain::{AnyReason, Class, Failure, Stage, StoreReason};
 use crate::retry::Backoff;
 use crate::telemetry::{Health, Metrics};
 
-/// Longest wait after a race for a point that was lost to another writer, in times of `pipeline.backoff_base_ms`. A lost race is
-/// nobody's failure: somebody else got on, so it is no attempt, and the next one may come soon. Waits that grew on as those
-/// of an outage do would leave the point to whoever writes to it more often.
+/// Longest wait after a lost race for a point, in multiples of `pipeline.backoff_base_ms`. Another writer got ahead, so
+/// nothing failed: a lost race is no attempt, and the next try may come soon. With waits as long as those of an outage,
+/// the writer that writes more often would always win.
 const RACE_WAITS_MAX: u32 = 8;
 
 /// Shared by all items in flight.
@@ -28,25 +28,25 @@ pub struct Attempts {
     holds: Arc<Holds>,
 }
 
-/// What is left when an item has failed for good.
+/// An item that has failed for good.
 #[derive(Debug)]
 pub struct GaveUp {
     pub failure: Failure,
     pub attempts: u32,
 }
 
-/// Why an item does not go on now.
+/// Why an item stops for now.
 #[derive(Debug)]
 pub enum Stop {
     GaveUp(GaveUp),
     Aside(Aside),
 }
 
-/// An item that lets others pass until it is run anew.
+/// An item that gives up its place until it is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aside {
     pub wait: Duration,
-    /// What the other side asked for.
+    /// What the server asked for.
     pub retry_after: Option<Duration>,
     /// The host is down for all of its items.
     pub is_out: bool,
@@ -58,7 +58,7 @@ impl From<GaveUp> for Stop {
     }
 }
 
-/// What an item has been through in one stage, as far as the next attempt depends on it.
+/// The retry state of an item in one stage.
 #[derive(Debug, Default)]
 pub struct Tried {
     transient: u32,
@@ -78,8 +78,8 @@ impl Attempts {
         }
     }
 
-    /// Runs `work` until it succeeds or fails for good. During an outage the process is unready and the item held,
-    /// however long it takes; the caller bounds the wait by dropping the future.
+    /// Runs `work` until it succeeds or fails for good. During an outage the process is unready and the item is held,
+    /// without a time limit. The caller bounds the wait by dropping the future.
     pub async fn run<T, F>(&self, stage: Stage, mut work: impl FnMut() -> F) -> Result<T, GaveUp>
     where
         F: Future<Output = Result<T, Failure>>,
@@ -97,9 +97,9 @@ impl Attempts {
         }
     }
 
-    /// As [`Self::run`], but what fails for want of something that is not everybody's gives its place to others until it is tried
-    /// again, in a call of its own with the same `tried`. What this process itself is short of it waits for here: more
-    /// items would make it worse.
+    /// Like [`Self::run`], but a failure that not all items share ends the call: the item gives up its place and is
+    /// tried again in a new call with the same `tried`. When this process itself lacks a resource, the item waits here:
+    /// running more items would make it worse.
     pub async fn attempt<T, F>(&self, stage: Stage, tried: &mut Tried, mut work: impl FnMut() -> F) -> Result<T, Stop>
     where
         F: Future<Output = Result<T, Failure>>,
@@ -120,7 +120,7 @@ impl Attempts {
         }
     }
 
-    /// `work` on the heap: some of it is large, and a message's own future is moved before it begins.
+    /// `work` is boxed: some futures are large, and a message's own future is moved before it starts.
     async fn once<T>(
         &self,
         stage: Stage,
@@ -137,7 +137,7 @@ impl Attempts {
         Ok(done)
     }
 
-    /// How long to wait before the next attempt, if there is to be one.
+    /// How long to wait before the next attempt, if there is one.
     fn wait_after(&self, stage: Stage, tried: &mut Tried, failure: &Failure) -> Result<Duration, GaveUp> {
         let fault = &failure.fault;
         let reason = fault.reason.as_str();
@@ -177,13 +177,13 @@ impl Attempts {
     }
 }
 
-/// Whether a failure that may pass is of something that all messages share, rather than the item's: the store is busy, an
-/// update was not finished, or a look-up before decoding. The item is not to blame, so it never becomes a dead letter for it.
+/// Whether a transient failure comes from something that all messages share: a busy store, an unfinished update, a
+/// look-up before decoding. The item is not to blame, so this never makes it a dead letter.
 fn is_shared(failure: &Failure) -> bool {
     !matches!(failure.stage, Stage::Fetch | Stage::Embed)
 }
 
-/// Whether this process lacks something that every item needs, whatever its neighbours do (`exhaustion`).
+/// Whether this process lacks a resource that every item needs (`exhaustion`).
 fn is_own(failure: &Failure) -> bool {
     matches!(failure.fault.reason, AnyReason::Media(reason) if reason.is_of_process())
 }

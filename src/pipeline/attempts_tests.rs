@@ -78,7 +78,7 @@ fn lost_race() -> Failure {
 #[tokio::test]
 async fn a_lost_race_is_no_attempt_no_outage_and_soon_run_again() {
     let health = Health::new();
-    // Waits that double from 1 ms would be an hour long by then.
+    // Waits that doubled from 1 ms would be an hour long by the end.
     let settings =
         PipelineSettings { attempts_max: 2, backoff_base_ms: 1, backoff_cap_ms: 3_600_000, ..Default::default() };
     let mut calls = 0;
@@ -116,7 +116,7 @@ async fn others_that_succeed_do_not_hide_an_outage_and_wake_those_that_are_held(
         ready(if down.load(Ordering::Relaxed) { Err(failure(Stage::Fetch, Class::Outage)) } else { Ok(()) })
     });
     tokio::pin!(held);
-    // By now its next wait is long: it doubles from 1 ms.
+    // After 8 calls the next wait is long: waits double from 1 ms.
     while calls.load(Ordering::Relaxed) < 8 {
         let _ = tokio::time::timeout(Duration::from_millis(1), &mut held).await;
     }

@@ -1,5 +1,5 @@
-//! The loop that owns all order: takes messages while there is room, makes a job of each of their requests (`intake`), starts at most
-//! one job per asset, settles what has ended (`ended`), commits the watermark (`ticks`), and answers assignments and revocations.
+//! The loop that owns all order. It takes messages while there is room, makes a job of each request (`intake`), starts
+//! at most one job per asset, settles ended tasks (`ended`), commits the watermark (`ticks`), and handles rebalances.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceEvent};
 use crate::telemetry::{Health, Metrics, Pulse};
 
-/// How often the loop shows that it goes round, whatever else happens.
+/// How often the loop reports that it is alive, even when idle.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Dispatcher<H> {
@@ -42,49 +42,49 @@ pub struct Dispatcher<H> {
     pub(super) progress: Arc<Progress>,
     pub(super) watermarks: Watermarks,
     pub(super) pauses: Pauses,
-    /// Messages that cannot be read yet.
+    /// Messages that cannot be decoded yet.
     pub(super) lookups: Lookups,
     pub(super) keys: Keys,
-    /// The jobs that do not run, but for those that wait behind another one of their asset.
+    /// The jobs that do not run, except those that wait behind another job of their asset.
     pub(super) turns: Turns,
     turns_back: (mpsc::UnboundedSender<Name>, mpsc::UnboundedReceiver<Name>),
-    /// What runs: at most `in_flight_max`.
+    /// Running tasks, at most `in_flight_max`.
     pub(super) tasks: JoinSet<Ended>,
-    /// Of the messages and requests that it works on.
+    /// Bytes of the messages and requests that tasks work on.
     running_bytes: usize,
     pub(super) revocations: Vec<Leaving>,
-    /// Something that waits may be nobody's here any more.
+    /// Waiting jobs may belong to partitions that this process no longer owns.
     pub(super) is_to_sweep: bool,
     pub(super) is_draining: bool,
-    /// Something that all messages need is out.
+    /// Something that all messages need has an outage.
     pub(super) is_out: bool,
     pub(super) stuck: Stuck,
     pulse: Pulse,
-    /// Messages that were taken and are not settled.
+    /// Messages taken and not settled.
     pub(super) in_flight: usize,
-    /// Their requests that are not done, running or not.
+    /// Requests of those messages that are not done, running or not.
     pub(super) jobs: usize,
-    /// Of `tasks`, those that send a dead letter.
+    /// Those of `tasks` that send a dead letter.
     pub(super) letters: usize,
-    /// Assets that wait for a letter.
+    /// Assets that wait for a dead letter.
     pub(super) held: Vec<Held>,
     pub(super) in_flight_bytes: usize,
-    /// Dropped while draining.
+    /// Messages dropped while draining.
     pub(super) left: u64,
     pub(super) flood_gate: FloodGate,
     pub(super) reported: Instant,
     pub(super) reported_settled: u64,
 }
 
-/// An asset whose next job runs once the letter of a message is safe.
+/// An asset whose next job runs once a dead letter is safe.
 pub(super) struct Held {
     pub whole: Arc<Whole>,
     pub asset: PointId,
-    /// What that job begins with: what the one that failed had superseded.
+    /// Jobs that the failed one had superseded. They go before the next one.
     pub revived: Vec<Job>,
 }
 
-/// Partitions that others will get, as they were assigned when we were told.
+/// Partitions that are being revoked, as they were assigned when the revocation came.
 pub(super) struct Leaving {
     pub revocation: Revocation,
     pub assignments: Vec<Assignment>,
@@ -96,12 +96,12 @@ pub(super) enum Ended {
         job: Box<Job>,
         end: End,
     },
-    /// What the first message that waits of this partition needs. `None` where it is not to be processed here any more.
+    /// The look-up for the first waiting message of a partition. `None`: it was cancelled.
     LookUp {
         assignment: Assignment,
         found: Option<Result<(), GaveUp>>,
     },
-    /// The dead letter of a message. `sent` is `None` where the partition belongs to others now.
+    /// The dead letter of a message. `sent` is `None` if the partition is no longer assigned.
     Letter {
         whole: Arc<Whole>,
         failure: Failure,
@@ -109,13 +109,12 @@ pub(super) enum Ended {
     },
 }
 
-/// How a job has ended.
 pub(super) enum End {
     Done(Outcome),
     GaveUp(GaveUp),
-    /// It is run anew later.
+    /// It is run again later.
     Aside(Aside),
-    /// The partition belongs to others now; the message is theirs to process.
+    /// The partition is no longer assigned; its new owner processes the message.
     Fenced,
 }
 
@@ -169,14 +168,14 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Runs until the source ends, a stop is requested and drained, or something is beyond repair.
+    /// Runs until the source ends, a requested stop has drained, or something is beyond repair.
     pub async fn run(mut self) -> Result<Summary, PipelineError> {
         let ended = self.take_until_stopped().await;
         self.pulse.rest();
-        // Whatever happened: what is settled is safe to commit, and the source wants to leave in order.
+        // In every case, settled offsets are safe to commit, and the source must leave its group cleanly.
         self.tasks.abort_all();
         self.commit().await;
-        // Of the messages, one may be the reason: whoever takes them next is to know that they were here.
+        // A message may be the cause: the process that takes these next must know that they were in flight.
         let is_broken = matches!(ended, Err(PipelineError::Broken(_) | PipelineError::Model(_)));
         if is_broken || self.health.live().is_err() {
             self.source.failed();
@@ -207,7 +206,7 @@ impl<H: Handler> Dispatcher<H> {
             self.complete_revocations();
             let stopping = source_ended || self.is_draining;
             if stopping && self.tasks.is_empty() && self.turns.is_empty() {
-                // What failed while draining counts too.
+                // Dead letters during the drain count too.
                 return flooded
                     .map_or(Ok(()), |found| Err(PipelineError::Flood(self.flood_gate.flood().unwrap_or(found))));
             }
@@ -253,17 +252,17 @@ impl<H: Handler> Dispatcher<H> {
     fn has_room(&self) -> bool {
         let PipelineSettings { in_flight_max, held_messages_max, .. } = self.settings;
         let bytes_max = usize::try_from(self.settings.media_in_flight_bytes_max).unwrap_or(usize::MAX);
-        // What does not run leaves room for what does.
+        // Waiting messages leave room for running ones.
         let held_bytes = self.in_flight_bytes.saturating_sub(self.running_bytes);
         let may_wait = self.waiting() < held_messages_max
             && self.turns.waiting_in_peace() < (held_messages_max / 2).max(1)
             && held_bytes < bytes_max / 2;
-        // With all places taken another message is of use only where it may be of somebody who has too few of them.
+        // With all places taken, another message helps only if it may belong to a tenant with too few places.
         let may_run = self.tasks.len() < in_flight_max || (self.turns.is_crowded() && !self.is_out);
         may_wait && may_run && self.in_flight_bytes < bytes_max && !self.pauses.is_all(self.watermarks.len())
     }
 
-    /// Requests that were taken and do not run. Of a message that cannot be read yet it is not known how many it has: one.
+    /// Requests taken and not running. A message that is not decoded yet counts as one.
     pub(super) fn waiting(&self) -> usize {
         (self.jobs + self.letters + self.lookups.messages()).saturating_sub(self.tasks.len())
     }
@@ -290,7 +289,7 @@ impl<H: Handler> Dispatcher<H> {
         Ok(())
     }
 
-    /// Starts what may run, as far as there are places, and drops what will not run here any more.
+    /// Starts jobs while there are places, and drops jobs that must not run here.
     fn start_ready(&mut self) {
         while let Ok(host) = self.turns_back.1.try_recv() {
             self.turns.passed(&host, true, Instant::now());
@@ -306,7 +305,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// A task begins to work on a message: on a request of so many bytes, or on its letter, which has none of its own.
+    /// A task starts on a message: on a request of `bytes`, or on its dead letter, which has no bytes of its own.
     pub(super) fn begin(&mut self, whole: &Whole, bytes: usize) {
         self.running_bytes += bytes + if whole.start() { whole.bytes } else { 0 };
     }
@@ -335,7 +334,7 @@ async fn end<H: Handler>(handler: &H, job: &mut Job) -> End {
         Ok(outcome) => End::Done(outcome),
         Err(Stop::Aside(aside)) => End::Aside(aside),
         Err(Stop::GaveUp(gave_up)) => {
-            // Whatever held it is no reason to call a stage out any more.
+            // Releases the hold: a job that has given up must not keep a stage in outage.
             job.tried = Tried::default();
             End::GaveUp(gave_up)
         }

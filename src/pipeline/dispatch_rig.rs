@@ -1,4 +1,4 @@
-//! A dispatcher between a source that a test feeds and a handler that does what the messages say.
+//! A dispatcher between a source that the test feeds and a handler that follows the instructions in the messages.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -20,10 +20,10 @@ use crate::media::Standing;
 use crate::pipeline::attempts::Attempts;
 use crate::source::SourceError;
 
-/// A source that the test feeds by hand and whose commits it reads.
+/// A source that the test feeds. Its commits can be read.
 struct FakeSource {
     pub events: mpsc::UnboundedReceiver<SourceEvent>,
-    /// A message that came while only control events were asked for.
+    /// A message that came while only control events were wanted.
     pub held: Option<SourceEvent>,
     pub commits: Arc<Mutex<HashMap<TopicPartition, i64>>>,
     pub held_back: Arc<Mutex<BTreeSet<TopicPartition>>>,
@@ -65,12 +65,12 @@ impl Source for FakeSource {
     }
 }
 
-/// Values are instructions: `ok` is indexed, `bad` fails for good, `unreadable` does not decode, `panic` panics,
-/// `wait` is indexed once the gate opens, `out` once its host is back. A second word is the host, of which nothing bad is known
-/// unless its name begins with `bad`; it takes two fetches at once. The dead letter of the key `held` is safe once the gate opens.
-/// What a key has before a slash is its tenant. A value may hold several of them, apart by semicolons, each with a key of its own
-/// before `=`; `broken` does not decode, and `patch` supersedes nothing. What stands behind the number of a schema cannot be read
-/// before that has been looked up in the registry.
+/// Values are instructions: `ok` is indexed, `bad` fails for good, `unreadable` does not decode, `panic` panics, `wait`
+/// is indexed once the gate opens, `out` once its host is back. A second word is the host: it serves two fetches at
+/// once and is doubtful if its name begins with `bad`. The dead letter of the key `held` is safe once the gate opens. A
+/// key's tenant stands before a slash. A value may hold several instructions, separated by semicolons, each with its
+/// own key before `=`; `broken` does not decode, and `patch` supersedes nothing. A value behind a schema number cannot
+/// be decoded before that schema has been looked up in the registry.
 pub struct FakeHandler {
     attempts: Attempts,
     pub registry: Arc<Registry>,
@@ -78,7 +78,7 @@ pub struct FakeHandler {
     pub started: Mutex<Vec<i64>>,
     pub buried: Mutex<Vec<i64>>,
     pub running: Mutex<Vec<i64>>,
-    /// Offset and text of what was indexed.
+    /// Offset and text of each indexed request.
     pub indexed: Mutex<Vec<(i64, String)>>,
     pub letters: Mutex<Vec<DeadLetter>>,
     pub is_back: AtomicBool,
@@ -274,7 +274,7 @@ impl Rig {
         self.message_of(0, epoch, offset, key, value);
     }
 
-    /// That cannot be read without the schema of this number.
+    /// A message that cannot be decoded without the schema of this number.
     pub fn message_with_schema(&self, id: u8, offset: i64, key: &str, value: &str) {
         self.bytes_of(0, 1, offset, key, &with_schema(id, value));
     }

@@ -39,7 +39,7 @@ async fn nothing_is_committed_past_a_message_whose_dead_letter_is_not_safe() {
     while rig.committed() != Some(1) {
         tokio::task::yield_now().await;
     }
-    // Many commits later it is the same.
+    // It stays so over many commits.
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(rig.committed(), Some(1));
@@ -196,7 +196,7 @@ async fn a_stop_drops_what_waits_behind_what_it_drops() {
     let rig = Rig::new(PipelineSettings::default());
     (0..4).for_each(|offset| rig.message(offset, &format!("key-{offset}"), "wait slow"));
     rig.handler.until(|h| h.started.lock().unwrap().len() == 4).await;
-    // The host has no turn left; the patch needs none, but must not go before the message that it changes.
+    // The host has no turn left. The patch needs none, but must not overtake the message that it changes.
     rig.message(4, "a", "ok slow");
     rig.message(5, "a", "patch");
     rig.message(6, "b", "ok");

@@ -1,5 +1,5 @@
-//! Stage 4: one unit vector per model and modality, where the point does not have it already. A picture is decoded once
-//! for all models.
+//! Stage 4: one unit vector per model and modality, unless the point already has it. A picture is decoded once for all
+//! models.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, UnchangedBy
 use crate::media::Media;
 use crate::picture::{Pixels, Preprocess};
 
-/// What a picture and a text come to, for each model whose point does not have it.
+/// Turns a picture and a text into the vectors that the points lack.
 pub struct Embed {
     pictures: Arc<PicturePool>,
 }
 
-/// A model, and the content that its collection has the asset's vectors of already.
+/// A model, and the content whose vectors its collection already has.
 #[derive(Clone)]
 pub struct Target {
     clip: Arc<Clip>,
@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Of an empty record everything is embedded.
+    /// With an empty record, everything is embedded.
     pub fn new(clip: Arc<Clip>, known: &Recorded) -> Self {
         Self { clip, media: known.media.clone(), text_sha256: known.text_sha256.clone() }
     }
@@ -34,24 +34,24 @@ impl Target {
 #[derive(Debug)]
 pub enum Picture {
     Fetched(Media),
-    /// Not fetched: it is the one that all targets have, of this record.
+    /// Not fetched: all targets already have the picture of this record.
     Unchanged {
         record: MediaRecord,
         by: UnchangedBy,
     },
 }
 
-/// What the towers gave for one request, in the order of its targets, and what was seen on the way.
+/// The vectors of one request, in the order of its targets, and what was learned on the way.
 #[derive(Clone, Debug)]
 pub struct Embedded {
     pub targets: Vec<Given>,
     pub media: Option<MediaRecord>,
     pub text_sha256: Option<String>,
-    /// What told of a kept picture.
+    /// How it was found that a kept picture is unchanged.
     image_by: UnchangedBy,
 }
 
-/// The vectors that a point gets, and those that it has already and keeps.
+/// The vectors that a point gets, and those that it keeps.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     pub vectors: Vectors,
@@ -59,7 +59,7 @@ pub struct Given {
 }
 
 impl Embedded {
-    /// How many targets keep a vector, by what told that it need not be made again.
+    /// How many targets keep a vector, by how it was found to be unchanged.
     pub fn kept(&self) -> [(UnchangedBy, usize); 2] {
         let kept = |modality| self.targets.iter().filter(|given| given.kept.contains(&modality)).count();
         [(self.image_by, kept(Modality::Image)), (UnchangedBy::Text, kept(Modality::Text))]
@@ -71,7 +71,7 @@ impl Embed {
         Self { pictures }
     }
 
-    /// What pictures that are being decoded have reserved.
+    /// Bytes reserved by pictures that are being decoded.
     pub fn bytes_held(&self) -> u64 {
         self.pictures.bytes_held()
     }
@@ -117,12 +117,12 @@ impl Embed {
             Ok::<_, ClipError>(Given { vectors: Vectors { image, text }, kept })
         });
         let targets = futures::future::try_join_all(given).await;
-        // A tower that is gone is an outage for the item; the dispatcher notices and stops the worker.
+        // A dead tower is an outage for the item; the dispatcher notices it and stops the worker.
         let targets = targets.map_err(|error| error.into_fault().at(Stage::Embed))?;
         Ok(Embedded { targets, media, text_sha256, image_by })
     }
 
-    /// For every target that does not have the picture's vector already. No record: there are no targets.
+    /// Pixels for each target that lacks the picture's vector. The record is `None` without targets.
     async fn preprocess(
         &self,
         targets: &[Target],
@@ -138,7 +138,7 @@ impl Embed {
         let made = made.map_err(|error| error.at(Stage::Embed))?;
         let (width, height, mime, pixels) = match (made.picture, targets.first().and_then(|t| t.media.clone())) {
             (Some(PreparedPicture { width, height, mime, pixels }), _) => (width, height, mime.into(), pixels),
-            // All of them have it.
+            // All targets have it.
             (None, Some(MediaRecord { width, height, mime, .. })) => (width, height, mime, Vec::new()),
             (None, None) => return Ok((None, no_pixels(targets))),
         };

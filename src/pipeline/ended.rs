@@ -1,4 +1,4 @@
-//! What becomes of a message when its task has ended, or when it is dropped before it ran; and of partitions that others get.
+//! What follows when a task ends, when a waiting message is dropped, and when an assignment ends.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,13 +14,13 @@ use crate::domain::{Failure, Message, Outcome, PointId, Position, TopicPartition
 use crate::format::QUOTED_CHARS_MAX;
 use crate::redact;
 
-/// What becomes of the jobs behind one that has ended, where their partition goes or the worker stops.
+/// What happens to the jobs behind one that has ended, when their partition goes or the worker stops.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Onward {
-    /// They are waited for.
+    /// They run and are waited for.
     Run,
-    /// They go with the one before them, which the next owner has again: were one of them written, that one would be older than
-    /// what is stored, and pass for settled.
+    /// They are dropped with the job before them, which the next owner processes again. If one of them were written,
+    /// that job would be older than the stored point and pass for settled.
     Drop,
 }
 
@@ -55,7 +55,7 @@ impl<H: Handler> Dispatcher<H> {
         let turn = job.flight.take_turn();
         match end {
             End::Aside(aside) => {
-                // Dropped with the rest where it is not to run here any more.
+                // If it must not run here any more, the sweep drops it.
                 self.is_to_sweep |= job.flight.fence.is_cancelled() || self.is_leaving(&job.whole.message);
                 self.turns.put_aside(job, aside, now);
             }
@@ -67,7 +67,7 @@ impl<H: Handler> Dispatcher<H> {
                 self.close_job(&job, Closed::Done(outcome));
             }
             End::GaveUp(gave_up) => {
-                // What it would have made needless counts again. Whatever comes next of the asset waits for the letter.
+                // What it had superseded counts again. The asset's next job waits for the dead letter.
                 let revived = std::mem::take(&mut job.superseded);
                 self.held.push(Held { whole: job.whole.clone(), asset: job.request.point_id(), revived });
                 let asset = Some(redact::excerpt(job.request.asset.as_str(), QUOTED_CHARS_MAX));
@@ -80,7 +80,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// A letter of a message is safe, or there will be none.
+    /// The dead letter of a message is safe, or there will be none.
     fn release(&mut self, whole: &Arc<Whole>, onward: Onward) {
         let is_of = |held: &Held| Arc::ptr_eq(&held.whole, whole);
         let (free, held) = std::mem::take(&mut self.held).into_iter().partition(is_of);
@@ -90,7 +90,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// The next job of an asset may run, now that the one before it has ended. `revived`: what that one had superseded.
+    /// The next job of an asset may run: the one before it has ended. `revived`: jobs which that one had superseded.
     fn go_on(&mut self, asset: PointId, mut revived: Vec<Job>, onward: Onward) {
         while let Some(mut next) = self.keys.leave(asset, std::mem::take(&mut revived)) {
             let is_leaving = self.is_leaving(&next.whole.message);
@@ -105,13 +105,13 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Whether its partition is about to go.
+    /// Whether the message's partition is being revoked.
     pub(super) fn is_leaving(&self, message: &Message) -> bool {
         self.revocations.iter().flat_map(|leaving| &leaving.assignments).any(|assignment| assignment.has(message))
     }
 
-    /// Drops what waits and will not run here any more: everything while draining, and what is of partitions that go. The next
-    /// owner has it delivered again. What runs, and what waits behind that, is waited for.
+    /// Drops waiting jobs that must not run here: all of them while draining, otherwise those of partitions that go.
+    /// The next owner receives their messages again. Running jobs, and what waits behind them, are waited for.
     pub(super) fn sweep(&mut self) {
         self.is_to_sweep = false;
         if self.is_draining {
@@ -147,7 +147,7 @@ impl<H: Handler> Dispatcher<H> {
         self.close(&job.whole, closed);
     }
 
-    /// One request of a message is done, one way or another, or a letter is safe; with the last one, the message is done.
+    /// One request of a message is done, or a dead letter is safe. The message is done with the last of them.
     pub(super) fn close(&mut self, whole: &Arc<Whole>, closed: Closed) {
         let held = self.held.iter().filter(|held| Arc::ptr_eq(&held.whole, whole));
         let behind = held.map(|held| self.keys.count_of(held.asset, whole)).sum();
@@ -164,7 +164,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Whatever fails for good becomes a dead letter, and counts as settled only once that is safe.
+    /// A message that failed for good becomes a dead letter. It is settled only once the letter is safe.
     fn send_dead_letter(&mut self, whole: Arc<Whole>, letter: Letter) {
         self.letters += 1;
         self.begin(&whole, 0);
@@ -177,7 +177,7 @@ impl<H: Handler> Dispatcher<H> {
         });
     }
 
-    /// The message is dropped: its partition's next owner has it again.
+    /// Drops the message: its partition's next owner receives it again.
     pub(super) fn leave(&mut self, message: &Message, bytes: usize) {
         self.forget(bytes);
         self.left += u64::from(self.is_draining);
@@ -207,7 +207,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Ends assignments that the source did not wait for any longer.
+    /// Ends revoked assignments that the source no longer waits for.
     pub(super) fn give_up_revocations(&mut self) {
         let (abandoned, waiting) =
             std::mem::take(&mut self.revocations).into_iter().partition(|l| l.revocation.is_abandoned());
@@ -220,7 +220,7 @@ impl<H: Handler> Dispatcher<H> {
     }
 }
 
-/// A letter is safe.
+/// Logs a dead letter once it is safe.
 fn log(position: &Position, sent: Sent, Failure { stage, fault }: &Failure) {
     let reason = fault.reason.as_str();
     match sent {

@@ -1,10 +1,10 @@
-//! Stage 3: the picture's bytes, unless they are known to be the same as before.
+//! Stage 3: the picture's bytes, unless they are known to be unchanged.
 
 use super::embed::Picture;
 use crate::domain::{Failure, MediaRecord, MediaUrl, Stage};
 use crate::media::{Fetch, MediaClient};
 
-/// `known`: what is recorded about the picture that the point has.
+/// `known`: the record of the picture that the point has.
 pub async fn fetch(media: &MediaClient, url: &MediaUrl, known: Option<&MediaRecord>) -> Result<Picture, Failure> {
     let fetched = match known {
         Some(known) => media.fetch_if_changed(url, known).await.map(|fetched| match fetched {

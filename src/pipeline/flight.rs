@@ -1,4 +1,4 @@
-//! Where a message in flight is: what is told of one that does not move.
+//! Where a message in flight is, so that one that does not move can be reported.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,21 +12,21 @@ tokio::task_local! {
     static CURRENT: Flight;
 }
 
-/// One message between being taken and being settled, or one of its requests. Clones are the same flight.
+/// One message, or one of its requests, from taken to settled. Clones are the same flight.
 #[derive(Clone, Debug, Default)]
 pub struct Flight {
-    /// Cancelled when others own the message's partition: what is still in flight must not write any more.
+    /// Cancelled when the message's assignment ends: what is still in flight must not write any more.
     pub fence: CancellationToken,
     /// 0: no stage yet; otherwise one more than the stage's index in `Stage::ALL`.
     stage: Arc<AtomicU8>,
     turn: Arc<Mutex<Option<Turn>>>,
 }
 
-/// Leave to ask a media host for a picture. It goes back as soon as the message is past its fetch.
+/// Permission to fetch a picture from a media host. It is returned as soon as the message is past its fetch.
 #[derive(Debug)]
 pub struct Turn {
     pub host: Arc<str>,
-    /// Hears of hosts that have a turn less, while the message goes on. At most one word for each message that runs.
+    /// Returns turns while the message goes on. At most one entry per running message, so it needs no bound.
     pub back: UnboundedSender<Arc<str>>,
 }
 
@@ -35,27 +35,27 @@ impl Flight {
         Self { fence, ..Self::default() }
     }
 
-    /// That of a request of the message: fence and stage are the message's, the turn is its own.
+    /// A flight for one request of the message: same fence and stage, its own turn.
     pub fn part(&self) -> Self {
         Self { turn: Arc::default(), ..self.clone() }
     }
 
-    /// Before it runs: it has this turn now.
+    /// Before the request runs: it has this turn now.
     pub fn give(&self, turn: Turn) {
         *self.lock() = Some(turn);
     }
 
-    /// Takes the turn back, where the message still has one.
+    /// Takes the turn back, if the flight still has one.
     pub fn take_turn(&self) -> Option<Turn> {
         self.lock().take()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Turn>> {
-        // Every change is one assignment.
+        // A poisoned lock is safe to use: every change is one assignment.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stage that was entered last, by any of its requests; `None` while the message waits for its first turn, or for an earlier one of its asset.
+    /// The stage last entered by any of its requests. `None`: not started.
     pub fn stage(&self) -> Option<Stage> {
         Stage::ALL.get(usize::from(self.stage.load(Ordering::Relaxed)).checked_sub(1)?).copied()
     }
@@ -66,18 +66,18 @@ impl Flight {
         if !matches!(stage, Stage::Decode | Stage::Recall | Stage::Fetch)
             && let Some(Turn { host, back }) = self.take_turn()
         {
-            // Nobody listens any more when the dispatcher has ended.
+            // The receiver is gone once the dispatcher has ended.
             let _ = back.send(host);
         }
     }
 
-    /// Runs `work` as this flight's, until it ends or the flight is fenced.
+    /// Runs `work` as part of this flight until it ends or the flight is fenced.
     pub async fn carry<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.fence.run_until_cancelled(CURRENT.scope(self.clone(), work)).await
     }
 }
 
-/// Notes that the flight of this task has come to `stage`. Without a flight (in tests) nothing is noted.
+/// Notes that the current flight has reached `stage`. Does nothing without a flight (in tests).
 pub fn enter(stage: Stage) {
     let _ = CURRENT.try_with(|flight| flight.enter(stage));
 }

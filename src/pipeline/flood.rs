@@ -1,7 +1,7 @@
-//! When so many messages become dead letters that it is not the messages that are wrong.
+//! Stops the worker when so many messages become dead letters that the messages cannot be the cause.
 //!
-//! Whatever they died of: a topic of the wrong format dies permanently, one whose media server answers nobody dies transiently, and
-//! what fails every message and is taken for the messages' fault dies as it may.
+//! The class does not matter: a topic of the wrong format fails permanently, a dead media server fails transiently, and
+//! a wrongly classified failure of every message may be either.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,14 +9,14 @@ use std::fmt;
 use crate::config::PipelineSettings;
 use crate::domain::{AnyReason, Explain, Failure, Finding, Outcome};
 
-/// Settled messages over which the share is taken; none is taken before there are so many.
+/// Settled messages over which the share is taken. Before there are that many, there is no share.
 const WINDOW: usize = 1_000;
 
-/// What was found too much.
+/// Which limit was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flood {
     pub of: FloodOf,
-    /// What the last one died of.
+    /// Reason of the last dead letter.
     pub reason: AnyReason,
 }
 
@@ -47,16 +47,16 @@ impl fmt::Display for Flood {
     }
 }
 
-/// Counts outcomes. It begins anew with the process: a start after a flood always gets on, as far as the limit.
+/// Counts outcomes. It starts empty, so a restart after a flood always makes progress up to the limit.
 pub struct FloodGate {
     in_row_max: u64,
     percent_max: usize,
     window: usize,
     in_row: u64,
-    /// Whether they became dead letters; the latest ones, at most `window`.
+    /// Whether the latest messages became dead letters, at most `window`.
     latest: VecDeque<bool>,
     dead: usize,
-    /// What the last one died of.
+    /// Reason of the last dead letter.
     reason: Option<AnyReason>,
 }
 
@@ -89,7 +89,7 @@ impl FloodGate {
         self.dead += usize::from(dead);
     }
 
-    /// What is too much now, if anything.
+    /// The limit that is exceeded now, if any.
     pub fn flood(&self) -> Option<Flood> {
         let flood = |of| Some(Flood { of, reason: self.reason? });
         if self.in_row_max > 0 && self.in_row >= self.in_row_max {
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_share_is_taken_over_a_full_window_of_the_latest() {
         let mut gate = gate(0, 50);
-        // Nine of nine say nothing yet.
+        // Nine of nine are too few to judge.
         for n in 0..9 {
             gate.settled(&dead(if n % 2 == 0 { Class::Permanent } else { Class::Transient }));
             assert_eq!(gate.flood(), None);

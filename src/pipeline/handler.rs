@@ -5,26 +5,26 @@ use crate::domain::{Failure, IngestRequest, Message, Outcome};
 use crate::format::{LookUp, Read};
 use crate::media::Standing;
 
-/// What is done with one message. The stages implement it; tests have their own.
+/// Processes messages. The stages implement it; tests have their own.
 pub trait Handler: Send + Sync + 'static {
     /// # Errors
-    /// When nothing of the message can be read.
+    /// When nothing of the message can be decoded.
     fn decode(&self, message: &Message) -> Result<Read, Failure>;
 
     /// Looks up what a message needs before it can be decoded, retries included.
     fn look_up(&self, needed: &dyn LookUp) -> impl Future<Output = Result<(), GaveUp>> + Send;
 
-    /// Bytes that the request holds in memory on its way, its message left out.
+    /// Bytes that the request holds in memory while it is processed, without its message.
     fn memory_bytes(&self, request: &IngestRequest) -> usize;
 
-    /// The media host that the request needs something of, if any.
+    /// The media host that the request fetches from, if any.
     fn host(&self, request: &IngestRequest) -> Option<String>;
 
-    /// What may be expected of a host now.
+    /// What to expect of a host now.
     fn standing(&self, host: &str) -> Standing;
 
-    /// Takes the request, the message's one of this index, as far as it gets, retries included. Put aside, it is processed anew,
-    /// with the same `tried`.
+    /// Processes the request, number `index` of the message, retries included. If it is put aside, it is processed
+    /// again with the same `tried`.
     fn process(
         &self,
         request: &IngestRequest,
@@ -33,7 +33,7 @@ pub trait Handler: Send + Sync + 'static {
         tried: &mut Tried,
     ) -> impl Future<Output = Result<Outcome, Stop>> + Send;
 
-    /// Why no more work can be done, if so: something that all messages need has panicked, or does not work any more.
+    /// Why no more work is possible, if so: something that all messages need has panicked or stopped working.
     fn broken(&self) -> Option<PipelineError>;
 
     /// Returns once the letter is safe, however long that takes.

@@ -1,4 +1,4 @@
-//! Items that an outage holds: for as long as there is one, its stage is out.
+//! Items held by an outage. A stage is out while it holds any.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use tokio::sync::Notify;
 use crate::domain::{Failure, Stage};
 use crate::telemetry::Health;
 
-/// Items that are held, by stage. A stage is out for as long as one item is held in it, whatever becomes of others.
+/// Held items by stage. A stage is out while at least one item is held in it, even if others succeed.
 #[derive(Debug)]
 pub struct Holds {
     health: Health,
     held: Mutex<BTreeMap<Stage, usize>>,
-    /// Wakes the items that are held in a stage.
+    /// Wakes the items that a stage holds.
     success: BTreeMap<Stage, Notify>,
 }
 
@@ -31,12 +31,12 @@ impl Holds {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Stage, usize>> {
-        // A panic elsewhere leaves the map whole: every update is one call.
+        // A poisoned lock is safe to use: every update is one call.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One item that is held. Dropped when it goes on, however it goes on.
+/// One held item. Dropped when the item goes on, in whatever way.
 #[derive(Debug)]
 pub struct Hold {
     holds: Arc<Holds>,
@@ -50,16 +50,16 @@ impl Hold {
             *held.entry(stage).or_default() += 1;
             *hold = Some(Self { holds: holds.clone(), stage });
         }
-        // Under the lock, so that the end of another item's hold cannot come between.
+        // Under the lock, so that another item cannot end its hold in between.
         holds.health.outage(stage, failure.fault.reason, failure.fault.to_string());
     }
 
-    /// Waits before the next attempt: at most `wait`, and less when another item's attempt succeeds, since what was down
-    /// may be back. But never less than `least`, since what is down may be something else.
+    /// Waits before the next attempt: at most `wait`, less when another item's attempt succeeds, since the outage may
+    /// be over. Never less than `least`: this item may depend on something else that is still down.
     pub async fn wait(&self, wait: Duration, least: Duration) {
         let Some(success) = self.holds.success.get(&self.stage) else { return tokio::time::sleep(wait).await };
         let least = least.min(wait);
-        // Counts from here on, also while it is not waited for.
+        // Notified from here on, even before it is polled.
         let success = success.notified();
         tokio::time::sleep(least).await;
         let _ = tokio::time::timeout(wait - least, success).await;

@@ -1,4 +1,4 @@
-//! From messages to jobs: notes what is taken, reads it, and makes a job of each of its requests.
+//! From messages to jobs: records each message taken, decodes it, and makes a job of each of its requests.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl<H: Handler> Dispatcher<H> {
         Ok(())
     }
 
-    /// What the first message that waits of a partition needs has been looked up, or cannot be.
+    /// The look-up for the first waiting message of a partition has ended.
     pub(super) fn on_looked_up(&mut self, assignment: &Assignment, found: Option<Result<(), GaveUp>>) {
         let Some(waiting) = self.lookups.end(assignment) else { return };
         let mut arrivals = waiting.arrivals;
@@ -69,7 +69,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// Makes jobs of a message, or gives it back with what has to be looked up before that.
+    /// Makes jobs of a message, or returns it with what has to be looked up first.
     fn read(&mut self, arrival: Arrival) -> Option<(Arrival, Arc<dyn LookUp>)> {
         match self.handler.decode(&arrival.message) {
             Ok(Read::Requests(requests)) => self.enter(arrival, requests),
@@ -82,7 +82,7 @@ impl<H: Handler> Dispatcher<H> {
         None
     }
 
-    /// `arrivals`: of one partition. The first one needs it, the others wait behind that one.
+    /// `arrivals` are of one partition. The look-up is for the first one; the others wait behind it.
     fn look_up(&mut self, needed: Arc<dyn LookUp>, arrivals: VecDeque<Arrival>) {
         let Some(first) = arrivals.front() else { return };
         self.is_to_sweep |= self.is_leaving(&first.message);
@@ -96,13 +96,13 @@ impl<H: Handler> Dispatcher<H> {
         });
     }
 
-    /// Nothing of the message can be read.
+    /// Nothing of the message can be decoded.
     fn refuse(&mut self, arrival: Arrival, gave_up: GaveUp) {
         let whole = Whole::new(arrival, 1, 1);
         self.close(&whole, Closed::Failed { index: 0, asset: None, gave_up });
     }
 
-    /// Makes jobs of what a message asks for.
+    /// Makes jobs of the message's requests.
     fn enter(&mut self, arrival: Arrival, requests: Requests) {
         let of = requests.len();
         let wanted = wanted(&arrival.message, of);
@@ -137,8 +137,8 @@ impl<H: Handler> Dispatcher<H> {
     }
 }
 
-/// The indices of the requests that are to be done, of so many, in order. A message that was put off says which; where it names none
-/// that there is, they all are.
+/// The indices of the requests to process, out of `of`, in order. A message from a retry topic names them. If it names
+/// none that exist, all are processed.
 fn wanted(message: &Message, of: usize) -> Vec<usize> {
     let failed = message.retry.iter().flat_map(|retry| &retry.requests).copied().filter(|index| *index < of);
     let failed: Vec<usize> = failed.collect();

@@ -1,5 +1,5 @@
-//! Per-key order: at most one request for an asset is in flight, later ones wait. A full upsert or delete supersedes
-//! those that wait before it, but they are kept until it has succeeded: if it turns out broken, they still count.
+//! Order per asset: at most one of its requests is in flight, later ones wait. A full upsert or delete supersedes those
+//! that wait before it. They are kept until it has succeeded: if it fails, they count again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use super::lane::Lane;
 use super::whole::Whole;
 use crate::domain::{IngestRequest, Op, PointId};
 
-/// A request on its way.
+/// A request that is being processed.
 #[derive(Debug)]
 pub struct Job {
     /// The message that brought it.
     pub whole: Arc<Whole>,
-    /// Which of the message's requests it is, from 0.
+    /// Its index among the message's requests, from 0.
     pub index: usize,
     pub request: IngestRequest,
     pub flight: Flight,
-    /// What it is counted with among those in flight, its message left out.
+    /// Bytes it adds to those in flight, without its message.
     pub bytes: usize,
     pub lane: Lane,
-    /// Of those in its lane, when it came.
+    /// Its position in its lane.
     pub seq: u64,
-    /// What it has been through on the way to its picture.
+    /// Retry state of its fetch.
     pub tried: Tried,
     /// Older jobs of the same asset that this one makes needless, in order.
     pub superseded: Vec<Job>,
@@ -33,10 +33,10 @@ pub struct Job {
 impl Job {
     /// Whether this job's result would be the same had `older` never been written.
     fn supersedes(&self, older: &Job) -> bool {
-        // What was put off is older than what waits, whenever it comes.
+        // A message from a retry topic is older than what waits, whenever it comes.
         let in_turn = self.whole.message.retry.is_none();
-        // The letter of a message waits for all of its requests, so that none of them may wait for a later message, which may wait
-        // for that letter.
+        // A dead letter waits for all requests of its message. So none of them may wait for a later message, which may
+        // itself wait for that letter.
         let are_single = self.whole.is_single() && older.whole.is_single();
         let replaces_all = self.request.op != Op::Patch;
         let covers_models = self.request.models.is_none() || self.request.models == older.request.models;
@@ -50,8 +50,8 @@ impl Job {
     }
 }
 
-/// Assets with a job in flight, each with the jobs that wait behind it. Whether that one runs, or waits for its turn, is not
-/// known here.
+/// Assets with a job in flight, each with the jobs that wait behind it. In flight here means running or waiting for a
+/// turn.
 #[derive(Default)]
 pub struct Keys {
     busy: HashMap<PointId, VecDeque<Job>>,
@@ -74,8 +74,8 @@ impl Keys {
         None
     }
 
-    /// Ends a job in flight and gives the next one of its asset, which is then in flight. `revived`: jobs that the
-    /// ended one had superseded and that count again because it failed.
+    /// Ends a job in flight and returns the next one of its asset, which is then in flight. `revived`: jobs that the
+    /// failed one had superseded and that count again.
     pub fn leave(&mut self, asset: PointId, revived: Vec<Job>) -> Option<Job> {
         let waiting = self.busy.get_mut(&asset)?;
         for job in revived.into_iter().rev() {
@@ -90,12 +90,12 @@ impl Keys {
 
     /// How many requests of this message wait for the asset.
     pub fn count_of(&self, asset: PointId, whole: &Arc<Whole>) -> usize {
-        // None of a message with several is superseded, and the only one of another message does not wait behind itself.
+        // A message with several requests has none superseded, and a single request does not wait behind itself.
         let waiting = self.busy.get(&asset).into_iter().flatten();
         waiting.filter(|job| Arc::ptr_eq(&job.whole, whole)).count()
     }
 
-    /// Removes those that wait behind another one; not what they have superseded, which counts again.
+    /// Removes jobs that wait behind another one. What they had superseded stays and counts again.
     pub fn remove_where(&mut self, is_over: impl Fn(&Job) -> bool) -> Vec<Job> {
         let mut removed = Vec::new();
         for waiting in self.busy.values_mut().filter(|waiting| waiting.iter().any(&is_over)) {

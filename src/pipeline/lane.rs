@@ -4,7 +4,7 @@ use crate::domain::IngestRequest;
 
 pub type Name = Arc<str>;
 
-/// Whose a message is: those of the same tenant and host run in the order in which they came.
+/// Tenant and host of a message. Messages with the same lane run in the order in which they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lane {
     pub tenant: Option<Name>,
@@ -12,7 +12,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// `host`: whose picture is asked for, if anybody is.
+    /// `host`: the host of the request's picture, if it has one.
     pub fn of(request: &IngestRequest, host: Option<String>) -> Self {
         Self { tenant: request.tenant.as_ref().map(|tenant| tenant.as_str().into()), host: host.map(Name::from) }
     }

@@ -1,6 +1,6 @@
-//! Messages that cannot be read yet: their format needs something first that is being looked up ([`crate::format::LookUp`]). Which assets they
-//! are of is not known before. So that none is overtaken by a later one of its asset, the later messages of its partition wait
-//! behind it. Other partitions go on.
+//! Messages whose format has to look something up before they can be decoded ([`crate::format::LookUp`]). Their assets
+//! are not known yet. So that no later message of the same asset overtakes one, the later messages of its partition
+//! wait behind it. Other partitions go on.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,28 +9,28 @@ use tokio_util::sync::CancellationToken;
 use super::watermark::Assignment;
 use super::whole::Arrival;
 
-/// By partition; each has one look-up under way.
+/// At most one look-up per partition.
 #[derive(Default)]
 pub struct Lookups {
     partitions: HashMap<Assignment, Waiting>,
     messages: usize,
 }
 
-/// What waits of one partition.
+/// The waiting messages of one partition.
 pub struct Waiting {
-    /// In order; the first one is looked up for.
+    /// In order. The look-up is for the first.
     pub arrivals: VecDeque<Arrival>,
-    /// Cancelled when they are not to be processed here any more. It ends the look-up.
+    /// Cancelled when the partition is revoked or lost, or the worker drains. It ends the look-up.
     pub over: CancellationToken,
 }
 
 impl Lookups {
-    /// Messages that wait, those included that are looked up for.
+    /// Messages that wait, including those with a look-up.
     pub fn messages(&self) -> usize {
         self.messages
     }
 
-    /// Gives the message back where nothing of its partition waits; keeps it otherwise.
+    /// Returns the message if nothing of its partition waits; keeps it otherwise.
     pub fn enter(&mut self, arrival: Arrival) -> Option<Arrival> {
         if self.partitions.is_empty() {
             return Some(arrival);
@@ -41,7 +41,7 @@ impl Lookups {
         None
     }
 
-    /// A look-up begins for the first of these messages of one partition, of which nothing waits.
+    /// Begins a look-up for the first of these messages. Nothing else of their partition waits.
     pub fn begin(&mut self, arrivals: VecDeque<Arrival>, assignment: Assignment) -> CancellationToken {
         let over = CancellationToken::new();
         self.messages += arrivals.len();
@@ -49,14 +49,14 @@ impl Lookups {
         over
     }
 
-    /// The look-up has ended. Gives what has waited for it.
+    /// Ends a look-up and returns the messages that waited for it.
     pub fn end(&mut self, assignment: &Assignment) -> Option<Waiting> {
         let waiting = self.partitions.remove(assignment)?;
         self.messages -= waiting.arrivals.len();
         Some(waiting)
     }
 
-    /// Ends the look-ups of which this is true; what waits for them is dropped when they have.
+    /// Cancels matching look-ups. Their messages are dropped when the look-ups have ended.
     pub fn give_up_where(&self, is_over: impl Fn(&Assignment) -> bool) {
         for (_, waiting) in self.partitions.iter().filter(|(assignment, _)| is_over(assignment)) {
             waiting.over.cancel();

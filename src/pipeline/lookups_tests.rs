@@ -1,4 +1,4 @@
-//! Messages whose format has to look something up before they can be read.
+//! Messages whose format has to look something up before they can be decoded.
 
 use super::*;
 use crate::dead_letter::DeadLetter;
@@ -70,12 +70,12 @@ async fn a_partition_that_goes_takes_along_what_waits_and_its_next_assignment_st
     let (revocation, completed) = Revocation::new(vec![partition()]);
     rig.send(SourceEvent::Revoking(revocation));
     assert_eq!(completed.await.unwrap(), [(partition(), 1)], "nobody waits for the look-up");
-    // Lost without a word, too.
+    // Lost without a revocation, too.
     rig.send(SourceEvent::Assigned { epoch: 2, partitions: vec![partition()] });
     rig.send(SourceEvent::Message(with_epoch(2, &with_schema(7, "patch"))));
     rig.until_asked(2).await;
     rig.send(SourceEvent::Lost { partitions: vec![partition()] });
-    // And where it comes again before the end of the earlier assignment is through.
+    // And when it is assigned again before the end of the earlier assignment has been handled.
     rig.send(SourceEvent::Assigned { epoch: 3, partitions: vec![partition()] });
     rig.send(SourceEvent::Message(with_epoch(3, &with_schema(7, "patch"))));
     rig.until_asked(3).await;
@@ -158,7 +158,7 @@ async fn what_waits_for_a_look_up_is_bounded_and_its_partition_is_held_back_alon
     let other = TopicPartition { topic: "t".into(), partition: 1 };
     rig.send(SourceEvent::Assigned { epoch: 1, partitions: vec![other.clone()] });
     rig.message_with_schema(7, 0, "a", "patch 0");
-    // A source that has been asked to hold a partition back may bring some more of it.
+    // A source that is asked to hold a partition back may still deliver some of its messages.
     (1..20).for_each(|offset| rig.message(offset, "a", "patch"));
     while !rig.held_back.lock().unwrap().contains(&partition()) {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -4,8 +4,8 @@
 //!            Source                                  (floor 3: Kafka, JSON Lines, a directory)
 //!              │ messages, while there is room: held_messages_max messages, media_in_flight_bytes_max bytes
 //!              ▼
-//!   dispatch ─ format ─ keys ─ turns                 one task owns all order; what waits for a neighbour waits here, and
-//!              │                                     whatever comes after a message whose format has to look something up
+//!   dispatch ─ format ─ keys ─ turns                 one task owns all order; messages wait here for a turn, or behind
+//!              │                                     a message whose format has to look something up
 //!              │ one task per request that runs: in_flight_max, at most one per asset
 //!              ▼
 //!            recall                                  reads what the collections record, batches from what is waiting
@@ -81,7 +81,7 @@ use stages::{Route, Stages};
 use tenants::Tenants;
 use upsert::Lane;
 
-/// Why a pipeline stopped that was not asked to, or not in time.
+/// Why a pipeline stopped without being asked to, or not in time.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     #[error(transparent)]
@@ -120,9 +120,9 @@ pub struct Parts {
     pub settings: PipelineSettings,
     pub store_settings: StoreSettings,
     pub reader: Reader,
-    /// Whether messages may come back late, from retry topics.
+    /// Whether messages may come back later, from retry topics.
     pub retries: bool,
-    /// What decodes and preprocesses pictures.
+    /// Decodes and preprocesses pictures.
     pub pictures: Arc<PicturePool>,
     /// Each model with the collection that it fills.
     pub models: Vec<(Arc<Clip>, String)>,
@@ -135,7 +135,7 @@ pub struct Parts {
     pub progress: Arc<Progress>,
 }
 
-/// Runs until `source` ends, a stop is requested and drained, or something is beyond repair.
+/// Runs until `source` ends, a requested stop has drained, or something is beyond repair.
 pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, PipelineError> {
     let attempts = Attempts::new(&parts.settings, parts.health.clone(), parts.metrics.clone());
     let pause_max = Duration::from_millis(parts.settings.backoff_cap_ms);

@@ -1,4 +1,4 @@
-//! What one neighbour (a host, a tenant, an asset, a partition) does to the others.
+//! How a host, tenant, asset or partition affects the others.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::domain::{Stage, StoreReason, TopicPartition};
 
-/// Long enough for what would go wrong to do so.
+/// Long enough for a failure to show.
 async fn for_a_while() {
     for _ in 0..50 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -120,7 +120,7 @@ async fn the_flood_of_a_tenant_delays_others_by_no_more_than_what_runs() {
     (0..200).for_each(|n| rig.message(n, &format!("flood/{n}"), "wait"));
     (200..204).for_each(|n| rig.message(n, &format!("small/{n}"), "ok"));
     rig.handler.until(|h| h.started.lock().unwrap().len() == 4).await;
-    // One of the flood ends.
+    // One message of the flood ends.
     rig.handler.gate.notify_one();
     rig.until_done(200..204).await;
     assert_eq!(rig.counts(), 4 + 4 + usize::from(rig.counts() == 9), "nobody else came in between");
@@ -159,7 +159,7 @@ async fn no_more_is_taken_than_may_be_held() {
 #[tokio::test]
 async fn what_everybody_needs_is_waited_for_within_the_window() {
     let rig = Rig::new(settings(4));
-    // As when the store is down: each is retried in its place.
+    // As when the store is down: each item is retried without giving up its place.
     (0..50).for_each(|n| rig.message(n, &format!("tenant/{n}"), "wait"));
     rig.health.outage(Stage::Upsert, StoreReason::Unreachable, "down");
     rig.handler.until(|h| h.started.lock().unwrap().len() == 4).await;

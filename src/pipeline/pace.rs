@@ -1,4 +1,4 @@
-//! How many writes a collection gets at once: fewer while the store says that it has too much to do.
+//! Limits concurrent writes to a collection: fewer while the store reports overload.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// `pause_max`: how long the store may pause all writes with `Retry-After`, at most.
+    /// `pause_max`: the longest pause of all writes that the store may request with `Retry-After`.
     pub fn new(collection: &str, writes_max: usize, pause_max: Duration, metrics: Arc<Metrics>) -> Self {
         metrics.concurrency_limit("upsert", collection, writes_max);
         Self { gate: Gate::new(writes_max, pause_max), collection: collection.into(), metrics }
     }
 
-    /// Runs one request when it is its turn.
+    /// Runs one request when the gate admits it.
     pub async fn run<T>(&self, request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let pass = self.gate.enter().await;
         let result = request.await;

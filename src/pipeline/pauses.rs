@@ -1,5 +1,5 @@
-//! Partitions from which no messages are wanted for now, while others go on: one message that does not move, or many that wait,
-//! are no reason to take ever more of their partition.
+//! Partitions from which no messages are taken for now, while others go on. Otherwise one stuck message, or many
+//! waiting ones, would let their partition fill the memory.
 
 use std::collections::BTreeSet;
 
@@ -11,11 +11,11 @@ use crate::telemetry::Metrics;
 #[derive(Debug, Default)]
 pub struct Pauses {
     partitions: BTreeSet<TopicPartition>,
-    /// Whose distance is shown.
+    /// Partitions whose distance is shown.
     shown: BTreeSet<TopicPartition>,
 }
 
-/// How many is too many, and how few are few enough to go on: a partition that goes on is fetched anew, so not at once.
+/// Upper limit, with hysteresis: resuming fetches a partition again from the broker, so it must be rare.
 #[derive(Clone, Copy)]
 struct Bound(u64);
 
@@ -26,11 +26,10 @@ impl Bound {
 }
 
 impl Pauses {
-    /// Looks at all partitions; `held`: requests of all of them that were taken and do not run. Whether anything has changed.
+    /// Updates the paused partitions; returns whether they changed. `held`: requests of all partitions that do not run.
     ///
-    /// A partition is held back when what was taken of it lies too far behind its watermark; or when, with half of all that
-    /// may be held, it has more of that than its share. The distance counts messages; what is held counts requests, of which a
-    /// message may bring several: that is what takes room.
+    /// A partition is held back when it is too far ahead of its watermark, or when half of all that may be held is used
+    /// and it has more than its share. The distance counts messages. Held requests are counted: they take the memory.
     pub fn look(&mut self, watermarks: &Watermarks, held: usize, settings: &PipelineSettings) -> bool {
         let far = Bound(settings.uncommitted_messages_max);
         let many = Bound((settings.held_messages_max as u64 / 2).max(1));
@@ -49,7 +48,7 @@ impl Pauses {
         &self.partitions
     }
 
-    /// Whether all partitions, `of` as many, are held back. Sources that cannot hold one back bring nothing then.
+    /// Whether all `of` partitions are held back. Needed for sources that cannot hold back single partitions.
     pub fn is_all(&self, of: usize) -> bool {
         !self.partitions.is_empty() && self.partitions.len() >= of
     }

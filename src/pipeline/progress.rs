@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Counts for progress bars and summaries, shared with whoever watches.
+/// Counts for progress bars and summaries.
 #[derive(Debug, Default)]
 pub struct Progress {
     settled: AtomicU64,
@@ -22,7 +22,7 @@ impl Progress {
         *self.last_settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// From the first message taken to the last one settled: what a rate is over, waiting for partitions left out.
+    /// From the first message taken to the last one settled, so that a rate leaves out the wait for partitions.
     pub fn elapsed(&self) -> Duration {
         let last = *self.last_settled.lock().unwrap_or_else(PoisonError::into_inner);
         match (self.first_taken.get(), last) {
@@ -31,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// Messages that are done, dead letters included.
+    /// Settled messages, dead letters included.
     pub fn settled(&self) -> u64 {
         self.settled.load(Ordering::Relaxed)
     }
@@ -41,7 +41,7 @@ impl Progress {
     }
 }
 
-/// How a run ended that was not cut short by an error.
+/// Counts of a run that did not end with an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub settled: u64,

@@ -1,4 +1,4 @@
-//! Forgets deleted assets after a while, beside the work: one quiet task per collection.
+//! Purges old tombstones in the background: one task per collection.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use tokio::time::MissedTickBehavior;
 use crate::domain::Reason;
 use crate::store::Store;
 
-/// Rare beside the retention, and often enough that few tombstones go at once.
+/// Small against the retention, and often enough that each purge removes few tombstones.
 const PERIOD: Duration = Duration::from_secs(3600);
 
-/// At once and then every [`PERIOD`], until dropped. A failure waits for the next time: nothing depends on it.
+/// Runs at once and then every [`PERIOD`], until dropped. A failure waits for the next period: nothing depends on it.
 pub async fn run(store: Arc<dyn Store>, collection: String, retention_s: u64) {
     let mut hourly = tokio::time::interval(PERIOD);
     hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -30,8 +30,8 @@ pub async fn run(store: Arc<dyn Store>, collection: String, retention_s: u64) {
     }
 }
 
-/// The time of day, as far as it is believed: a clock that is set forward while we run does not make time pass. A tombstone
-/// that goes too early lets an old message bring its asset back; one that goes too late harms nobody.
+/// Wall time that advances no faster than the monotonic clock, in case the wall clock is set forward. Purging a
+/// tombstone too early lets an old message bring its asset back; purging it too late does no harm.
 struct Clock {
     start: DateTime<Utc>,
     started: Instant,
@@ -44,7 +44,7 @@ impl Clock {
     }
 }
 
-/// None where that lies before the calendar.
+/// `None` when the result is before the calendar's start.
 fn before(now: DateTime<Utc>, retention_s: u64) -> Option<DateTime<Utc>> {
     now.checked_sub_signed(TimeDelta::try_seconds(i64::try_from(retention_s).ok()?)?)
 }

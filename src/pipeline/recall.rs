@@ -1,8 +1,7 @@
-//! Stage 2: what the collections record about the asset, so that what has not changed is not done again.
+//! Stage 2: what the collections record about the asset, so that unchanged content is not embedded again.
 //!
-//! A collection was filled by one model with one preprocessing (its fingerprint is checked at the start), so a picture
-//! or a text with the same content has the same vector there. Records name the content of a point's vectors and are
-//! never written before them.
+//! A collection is filled by one model with one preprocessing (its fingerprint is checked at startup). So equal content
+//! has equal vectors there. Records name the content of a point's vectors and are never written before them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,18 +24,18 @@ struct Question {
 }
 
 impl Recall {
-    /// `points_max`: most points in one read.
+    /// `points_max`: the most points in one read.
     pub fn new(collection: String, store: Arc<dyn Store>, points_max: usize) -> Self {
         let (queue, waiting) = mpsc::channel(points_max);
         Self { queue, reader: AbortOnDropHandle::new(tokio::spawn(answer(waiting, collection, store, points_max))) }
     }
 
-    /// Whether nothing can be recalled any more: the reader has panicked.
+    /// Whether the reader has panicked, so that nothing can be read any more.
     pub fn is_broken(&self) -> bool {
         self.reader.is_finished()
     }
 
-    /// What is recorded about the point; of a tombstone only what orders writes.
+    /// The record of the point. For a tombstone, only what orders writes.
     pub async fn recall(&self, id: PointId) -> Result<Recorded, Failure> {
         let (reply, answer) = oneshot::channel();
         let gone = || StoreError::new(StoreReason::ReaderGone, "the reader of a collection is gone");
@@ -49,7 +48,7 @@ impl Recall {
 async fn answer(mut waiting: mpsc::Receiver<Question>, collection: String, store: Arc<dyn Store>, points_max: usize) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, points_max).await > 0 {
-        // Whoever does not wait any more was fenced. Of the rest no two are of one asset, which has one message in flight.
+        // A closed reply means that the job was fenced. An asset has one request in flight, so all ids differ.
         batch.retain(|question| !question.reply.is_closed());
         if batch.is_empty() {
             continue;
@@ -62,26 +61,26 @@ async fn answer(mut waiting: mpsc::Receiver<Question>, collection: String, store
                 Ok(records) => Ok(records.remove(&id).map(|record| known(&record)).unwrap_or_default()),
                 Err(error) => Err(error.clone()),
             };
-            // Nobody waits any more when the job was fenced meanwhile or the pipeline is stopping.
+            // The receiver is gone when the job was fenced or the pipeline stops.
             let _ = reply.send(known);
         }
     }
 }
 
-/// A tombstone has no vectors, whatever it says.
+/// A tombstone has no vectors, whatever its record says.
 fn known(record: &Payload) -> Recorded {
     let read = Recorded::read(record);
     if read.is_tombstone() { Recorded { media: None, text_sha256: None, ..read } } else { read }
 }
 
-/// The picture's record, when all collections have the same one: only then may a fetch be left out for all of them.
+/// The picture's record if all collections have the same one. Only then can the fetch be skipped.
 pub fn media(known: &[Recorded]) -> Option<&MediaRecord> {
     let (first, others) = known.split_first()?;
     let media = first.media.as_ref()?;
     others.iter().all(|other| other.media.as_ref() == Some(media)).then_some(media)
 }
 
-/// Whether every collection holds something newer than `mine`, so that nothing of the message would be written.
+/// Whether every collection holds something newer than `mine`, so that the message would write nothing.
 pub fn is_stale(known: &[Recorded], mine: &Stamp, guard: Guard) -> bool {
     known.iter().all(|known| guard.refuses(mine, &known.stamp))
 }
@@ -122,7 +121,7 @@ mod tests {
         assert_eq!(known(&[&a, &b]), None);
         assert_eq!(known(&[&a, &Recorded::default()]), None);
         assert_eq!(known(&[]), None);
-        // What an older release recorded is not enough.
+        // A record of an older release lacks fields and does not count.
         let mut old = media("a");
         old.as_object_mut().unwrap().remove("width");
         assert_eq!(recorded(json!({"media": old})).media, None);

@@ -66,13 +66,13 @@ async fn an_asset_s_requests_are_done_in_order_within_a_message_and_between_mess
     assert_eq!(of_a, ["wait", "patch 1", "patch 3", "patch 4"]);
 }
 
-/// As between messages: see below.
+/// As between messages: see `an_asset_s_next_message_waits_until_the_letter_of_the_one_before_is_safe`.
 #[tokio::test]
 async fn a_request_behind_one_that_failed_waits_until_the_letter_of_that_one_is_safe() {
     let rig = Rig::new(PipelineSettings::default());
     rig.message(0, "held", "a=bad;a=patch;b=ok");
     rig.message(1, "a", "patch");
-    // Two requests, and the letter.
+    // Two requests and the dead letter.
     rig.handler.until(|h| h.started.lock().unwrap().len() == 3).await;
     for _ in 0..50 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -111,13 +111,13 @@ async fn a_partition_that_goes_waits_for_a_letter_and_for_what_is_behind_it() {
     rig.end().await.unwrap();
 }
 
-/// Were it written, the next owner would take the request that failed for an old one, and there would be no letter of it.
+/// If it were written, the failed request would pass for stale at the next owner and get no dead letter.
 #[tokio::test]
 async fn of_a_message_that_is_left_to_the_next_owner_nothing_is_written_behind_what_failed() {
     let rig = Rig::new(PipelineSettings::default());
     (0..4).for_each(|offset| rig.message(offset, &format!("key-{offset}"), "wait slow"));
     rig.handler.until(|h| h.started.lock().unwrap().len() == 4).await;
-    // The host has no turn for `b`.
+    // The host has no turn left for `b`.
     rig.message(4, "k", "a=bad;a=patch;b=ok slow;c=wait");
     rig.message(5, "a", "patch");
     rig.handler.until(|h| h.started.lock().unwrap().len() == 6).await;
@@ -134,14 +134,14 @@ async fn of_a_message_that_is_left_to_the_next_owner_nothing_is_written_behind_w
     assert!(handler.letters.lock().unwrap().is_empty());
 }
 
-/// Each letter would wait for a request that the other message's letter keeps from running.
+/// Otherwise each dead letter would wait for a request that the other message's letter holds back.
 #[tokio::test]
 async fn messages_of_the_same_assets_do_not_wait_for_each_other_s_letters() {
     let rig = Rig::new(PipelineSettings::default());
     rig.message(0, "k", "x=wait");
     rig.message(1, "k", "x=ok;y=bad");
     rig.message(2, "k", "x=bad;y=ok");
-    // Of the second message, too: `y` is free.
+    // The second message runs too: `y` is free.
     rig.handler.until(|h| h.started.lock().unwrap().len() == 2).await;
     rig.handler.gate.notify_one();
     let handler = rig.handler.clone();
@@ -150,8 +150,8 @@ async fn messages_of_the_same_assets_do_not_wait_for_each_other_s_letters() {
     assert_eq!(handler.indexed.lock().unwrap().len(), 3);
 }
 
-/// Were the next one written first, and the process killed before the letter is there, the message would come again and pass for
-/// stale: neither indexed nor a letter.
+/// If the next message were written first and the process killed before the letter is safe, the redelivered message
+/// would pass for stale: neither indexed nor a dead letter.
 #[tokio::test]
 async fn an_asset_s_next_message_waits_until_the_letter_of_the_one_before_is_safe() {
     let rig = Rig::new(PipelineSettings::default());
@@ -159,7 +159,7 @@ async fn an_asset_s_next_message_waits_until_the_letter_of_the_one_before_is_saf
     rig.message(1, "held", "patch");
     rig.message(2, "other", "ok");
     rig.until_indexed(1).await;
-    // Twice: to be processed, and to have its letter sent.
+    // Twice: once to be processed, once to send its dead letter.
     rig.handler.until(|h| h.started.lock().unwrap().iter().filter(|offset| **offset == 0).count() == 2).await;
     for _ in 0..50 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -192,7 +192,7 @@ async fn of_a_message_that_was_put_off_only_what_failed_is_tried_again() {
     rig.send(back(1, vec![1]));
     rig.until_indexed(3).await;
     assert_eq!(rig.indexed()[2..], [(1, "patch b".to_owned())]);
-    // One that names none, or none that there is, is tried as a whole.
+    // A message that names no request, or none that exists, is tried as a whole.
     rig.send(back(2, vec![]));
     rig.send(back(3, vec![7]));
     let handler = rig.handler.clone();

@@ -1,14 +1,14 @@
-//! Stage 6, for messages that failed: the dead letter, or the message's way to a retry topic, is confirmed before the
-//! offset may be committed.
+//! Stage 6, for failed messages: the dead letter, or the copy in a retry topic, is confirmed before the offset may be
+//! committed.
 
 use super::attempts::Attempts;
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::Stage;
 
-/// Returns once the letter is safe. Dead letters that cannot be written are an outage: the message is held.
+/// Returns once the letter is safe. A failure to write it is an outage: the message is held.
 pub async fn send_dead_letter(attempts: &Attempts, dead_letters: &dyn DeadLetters, letter: &DeadLetter) -> Sent {
     let send = || async { dead_letters.send(letter).await.map_err(|fault| fault.at(Stage::Settle)) };
-    // Outages are held for as long as they last, so this ends with success only.
+    // Outages are retried for as long as they last, so this only ends with success.
     let Ok(sent) = attempts.run(Stage::Settle, send).await else {
         unreachable!("every failure of a dead letter is an outage");
     };

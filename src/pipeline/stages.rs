@@ -23,7 +23,7 @@ use crate::redact;
 use crate::store::{Store, StoreError, Written};
 use crate::telemetry::Metrics;
 
-/// How often what made a message stale is looked for before it is believed to be a patch.
+/// How often a stale message's newer write is looked for before it is taken to be a patch.
 const READS_OF_NEWER_MAX: usize = 5;
 
 /// One model's way through the stages.
@@ -39,7 +39,7 @@ pub struct Stages {
     pub tenants: Tenants,
     pub store: Arc<dyn Store>,
     pub routes: Vec<Route>,
-    /// Otherwise everything is embedded, whatever the collections have.
+    /// If false, everything is embedded, whatever the collections have.
     pub skip_unchanged: bool,
     pub retries: bool,
     pub guard: Guard,
@@ -52,7 +52,7 @@ pub struct Stages {
 
 impl Handler for Stages {
     fn decode(&self, message: &Message) -> Result<Read, Failure> {
-        // Before anything else of it is looked at.
+        // Before anything else of the message is read.
         if let Some(failure) = message.suspicion.as_ref().and_then(|suspicion| suspicion.verdict.clone()) {
             return Err(failure);
         }
@@ -62,7 +62,7 @@ impl Handler for Stages {
         };
         let check = |request: IngestRequest| {
             self.tenants.note(message, &request)?;
-            // Asked for now, so that a request is either possible for all of its models or refused before any work.
+            // Checked here, so that a request is refused before any work unless all of its models exist.
             self.routes_of(&request)?;
             Ok(request)
         };
@@ -132,7 +132,7 @@ impl Stages {
         mine: &Stamp,
         tried: &mut Tried,
     ) -> Result<Outcome, Stop> {
-        // Nobody is asked for a message that brings nothing to embed.
+        // Without content nothing is embedded, so no records are needed.
         let has_content = request.image.is_some() || request.text.is_some();
         let mut known = match has_content && self.skip_unchanged {
             true => self.recall(routes, request.point_id()).await?,
@@ -145,7 +145,7 @@ impl Stages {
             if let Some(outcome) = self.index(routes, &known, request, message, mine, tried).await? {
                 return Ok(outcome);
             }
-            // Without memory nothing is relied on, so this happens once.
+            // With empty records nothing is relied on, so this happens at most once.
             tracing::debug!(position = %message.position, "the point is another one by now, embedding everything");
             known.fill(Recorded::default());
         }
@@ -157,7 +157,7 @@ impl Stages {
         self.attempts.run(Stage::Recall, ask).await
     }
 
-    /// For a tombstone that tells no tenant: it would delete nothing of an asset that tenants have.
+    /// For a tombstone without a tenant: it would not delete the points that tenants have of the asset.
     async fn require_no_tenants(&self, routes: &[&Route], request: &IngestRequest) -> Result<(), GaveUp> {
         let ask = || async {
             let counts = routes.iter().map(|route| self.store.count_of_tenants(&route.collection, &request.asset));
@@ -171,14 +171,14 @@ impl Stages {
         Err(GaveUp { failure, attempts: 1 })
     }
 
-    /// For a message that came back from a retry topic and is stale. A newer write of the whole asset makes it needless. A
-    /// newer patch does not: what the message brings is missing, and cannot be put beneath the patch any more.
+    /// For a stale message from a retry topic. A newer write of the whole asset makes it unnecessary. A newer patch
+    /// does not: the message's content is missing and can no longer be written beneath the patch.
     async fn require_replaced(&self, routes: &[&Route], request: &IngestRequest, mine: &Stamp) -> Result<(), GaveUp> {
         let (id, reads) = (request.point_id(), AtomicUsize::new(0));
         let ask = || async {
             let known = futures::future::try_join_all(routes.iter().map(|route| route.recall.recall(id))).await?;
             let replaced = known.iter().all(|known| known.replaced(mine));
-            // What was newer shows, or a replica that lags behind was asked; or another topic has written since.
+            // If no newer write shows, a lagging replica answered, or another topic has written since: read again.
             let shows = known.iter().all(|known| self.guard.refuses(mine, &known.stamp));
             if replaced || shows || reads.fetch_add(1, Ordering::Relaxed) >= READS_OF_NEWER_MAX {
                 return Ok(replaced);
@@ -193,7 +193,7 @@ impl Stages {
         Err(GaveUp { failure, attempts: 1 })
     }
 
-    /// Fetches, embeds and writes, except for what is `known`. `None`: a point has changed that this relied on.
+    /// Fetches, embeds and writes, except for what is `known`. `None`: a point that this relied on has changed.
     async fn index(
         &self,
         routes: &[&Route],

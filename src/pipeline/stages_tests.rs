@@ -1,4 +1,4 @@
-//! Messages with several requests, and with schemas, from the source to an embedded store and back.
+//! Messages with several requests, and with schemas, from the source to an embedded store.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ use crate::telemetry::Health;
 
 const COLLECTION: &str = "stages";
 
-/// Hands messages out and ends.
+/// Delivers its messages, then ends.
 struct Given(VecDeque<SourceEvent>);
 
 #[async_trait]
@@ -70,7 +70,7 @@ struct Ran {
 }
 
 impl Ran {
-    /// Sum over the series that begin like this.
+    /// Sum over the series whose names begin with `series`.
     fn count(&self, series: &str) -> u64 {
         let shown = self.metrics.encode();
         let values = shown.lines().filter(|line| line.starts_with(series));
@@ -81,7 +81,7 @@ impl Ran {
         self.count("clipstream_batch_items_sum{kind=\"embed_text\"")
     }
 
-    /// Of the point, the user's own.
+    /// The user's part of the payload.
     fn own(&self) -> Value {
         let mut payload = self.payload.clone();
         payload.as_object_mut().unwrap().remove("clipstream");
@@ -98,7 +98,7 @@ impl World {
         Self { folder: tempfile::tempdir().unwrap(), letters: Arc::default(), health: Health::new() }
     }
 
-    /// Indexes the messages under `strict` to their end, with a worker of its own.
+    /// Indexes all messages under `strict`, with a new worker.
     async fn run(&self, format: Format, messages: &[Message]) -> Ran {
         let metrics = Arc::new(Metrics::default());
         let directory = Some(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/model").into());
@@ -147,7 +147,7 @@ fn message(offset: i64, value: impl Into<bytes::Bytes>) -> Message {
     Message { value: Some(value.into()), topic_id: Some("id".into()), ..Message::empty("t", 0, offset) }
 }
 
-/// A request in each line.
+/// One request per line.
 fn lines(offset: i64, requests: &[Value]) -> Message {
     let lines: Vec<String> = requests.iter().map(Value::to_string).collect();
     message(offset, lines.join("\n"))
@@ -173,7 +173,7 @@ async fn requests_of_one_message_for_one_asset_are_written_in_order_and_delivere
     assert_eq!(again.summary, Summary { settled: 1, dead_lettered: 0, abandoned: 0 });
     assert_eq!((again.own(), again.source(), again.texts_embedded()), (first.own(), first.source(), 0));
 
-    // A later message, and the earlier one once more.
+    // A later message, then the earlier one again.
     let later = lines(8, &[json!({ "id": "a", "text": "three", "payload": { "v": 8 } })]);
     let third = world.run(Format::Lines, &[later, several]).await;
     assert_eq!((third.own(), third.texts_embedded()), (json!({ "v": 8 }), 1));
@@ -192,7 +192,7 @@ async fn what_fails_between_requests_for_one_asset_has_its_letter_before_the_res
             json!({ "id": "a", "op": "patch", "payload": { "v": 2 } }),
         ],
     );
-    // Delivered again, the second request is older than what is stored: its letter was safe before that was written.
+    // On redelivery the second request is stale: its letter was safe before the stored point was written.
     for dead_lettered in [1, 0] {
         let ran = world.run(Format::Lines, std::slice::from_ref(&several)).await;
         assert_eq!(ran.summary, Summary { settled: 1, dead_lettered, abandoned: 0 });

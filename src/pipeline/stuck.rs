@@ -1,5 +1,5 @@
-//! Messages in flight that do not move, although nothing that is known to be down explains it: whatever holds them also
-//! holds their partition's commits, so `/readyz` says so.
+//! Messages in flight that do not move although no known outage explains it. They also hold back their partition's
+//! commits, so `/readyz` reports them.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use super::watermark::{Oldest, Watermarks};
 use crate::domain::{PipelineReason, Stage};
 use crate::telemetry::{Component, Health};
 
-/// How many partitions are named.
+/// How many partitions are named in the report.
 const NAMED_MAX: usize = 3;
 
 pub struct Stuck {
@@ -47,8 +47,8 @@ impl Stuck {
     }
 }
 
-/// Whether `/readyz` names the reason already: the stage has an outage, or, for a message that waits for its turn or for an earlier
-/// one of its asset, any stage has.
+/// Whether `/readyz` already names the reason: the message's stage has an outage. For a message that has not started,
+/// an outage of any stage counts.
 fn explained(oldest: &Oldest, out: &[Stage]) -> bool {
     match oldest.flight.stage() {
         Some(stage) => out.contains(&stage),

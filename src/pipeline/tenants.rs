@@ -1,9 +1,9 @@
-//! Tombstones of assets that tenants have. A tombstone has no body to tell its tenant; where the settings do not say who else
-//! tells it, it means the asset of no tenant, and must not pass for the deletion of a tenant's.
+//! Tombstones of assets that belong to tenants. A tombstone has no body to name its tenant. Unless headers or keys name
+//! it, it means the asset without a tenant, and must not pass for the deletion of a tenant's asset.
 //!
-//! A tenant has an asset when the store says so, or a message that came before: one that is not settled is not in the store
-//! yet, or waits in a retry topic. What was settled before this process got the partition is in the store, so for the messages
-//! of one partition this is exact.
+//! An asset has a tenant if the store or an earlier message says so. A message that is not settled is not in the store
+//! yet, or waits in a retry topic. Everything settled before the partition was assigned is in the store, so within one
+//! partition this is exact.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -14,12 +14,12 @@ use crate::domain::{AssetId, DecodeReason, Failure, IngestRequest, Message};
 use crate::format::{QUOTED_CHARS_MAX, fail};
 use crate::redact;
 
-/// Assets of tenants that are remembered, far more than are in flight. Hashes of 8 bytes, in two places: about 6 MB.
+/// Most assets with tenants to remember, far more than are in flight. Hashes of 8 bytes, stored twice: about 6 MB.
 const SEEN_MAX: usize = 1 << 18;
 
 #[derive(Debug)]
 pub(super) struct Tenants {
-    /// Messages tell tenants by their headers or keys, so that nothing is open.
+    /// Headers or keys name the tenant, so there is nothing to check.
     told: bool,
     hasher: RandomState,
     seen: Mutex<Seen>,
@@ -37,10 +37,10 @@ impl Tenants {
         Self { told: keys.tell_tenants(), hasher: RandomState::new(), seen: Mutex::default() }
     }
 
-    /// Looks at each message in the order of its partition.
+    /// Must see the messages of a partition in order.
     ///
     /// # Errors
-    /// `tenant_unknown`: a tombstone of an asset that a tenant has.
+    /// `tenant_unknown`: the message is a tombstone of an asset that has a tenant.
     pub(super) fn note(&self, message: &Message, request: &IngestRequest) -> Result<(), Failure> {
         if self.told {
             return Ok(());
@@ -53,7 +53,7 @@ impl Tenants {
         Ok(())
     }
 
-    /// Whether the store has to be asked for tenants' points of the asset.
+    /// Whether the store must be asked for tenants' points of the asset.
     pub(super) fn is_open(&self, message: &Message) -> bool {
         !self.told && message.value.is_none()
     }
@@ -81,7 +81,7 @@ impl Seen {
     }
 }
 
-/// `why` tenants are in use.
+/// `why`: how it is known that the asset has a tenant.
 pub(super) fn unknown(request: &IngestRequest, why: &str) -> Failure {
     let message = format!(
         "a tombstone of \"{}\" tells no tenant, and {why}; expected one: set kafka.tenant_header or kafka.key_template, or \
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(failure.fault.reason, DecodeReason::TenantUnknown.into());
         assert!(failure.fault.message.contains("kafka.tenant_header"), "{failure}");
         assert_eq!(tombstone("b"), Ok(()));
-        // A body says what it means.
+        // A message with a body is not a tombstone.
         tenants.note(&with_body(), &request("a", None)).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! What the dispatcher does now and then: commits, gauges, a line of progress, a look at how far partitions are ahead of their watermarks.
+//! The dispatcher's periodic work: commits, gauges, progress, and how far partitions are ahead of their watermarks.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use super::handler::Handler;
 use crate::domain::{PipelineReason, Stage};
 use crate::telemetry::Component;
 
-/// How often progress is mentioned in the log.
+/// How often progress is logged.
 const REPORT: Duration = Duration::from_secs(60);
 
 impl<H: Handler> Dispatcher<H> {
@@ -23,7 +23,7 @@ impl<H: Handler> Dispatcher<H> {
         }
         self.stuck.look(&self.watermarks, Instant::now());
         self.health.remind(self.in_flight, self.progress.settled());
-        // Hosts have neighbours; the other stages are everybody's.
+        // An outage of a host affects only its own messages; one of any other stage affects all.
         let is_shared = |component| matches!(component, Component::Stage(stage) if stage != Stage::Fetch);
         self.is_out = self.health.reasons().into_iter().any(|(component, _)| is_shared(component));
         if self.reported.elapsed() >= REPORT {
@@ -31,7 +31,7 @@ impl<H: Handler> Dispatcher<H> {
         }
     }
 
-    /// One line a minute while there is work: how it goes. During an outage its reminder says that.
+    /// One progress line a minute while there is work. During an outage its reminder is logged instead.
     fn report(&mut self, lag: i64) {
         let (settled, seconds) = (self.progress.settled(), self.reported.elapsed().as_secs_f64());
         let (new, in_flight) = (settled - self.reported_settled, self.in_flight);

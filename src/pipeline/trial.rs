@@ -1,4 +1,4 @@
-//! A message as far as its vectors and no further, with nothing else beside it: what is done in a process that it may end.
+//! Processes one message up to its vectors, alone, in a process that it may crash.
 
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ impl Trial {
         Self { reader, models, media, media_budget, embed: Embed::new(pictures) }
     }
 
-    /// Does once what the pipeline does between source and store, whatever the store has. `told` hears of each request and of each
-    /// stage before it begins.
+    /// Does once what the pipeline does between source and store, ignoring what the store has. `told` is called before
+    /// each request and each stage.
     ///
     /// # Errors
     /// The first failure, of any class.
@@ -49,7 +49,7 @@ impl Trial {
         let mut first = Ok(());
         for request in self.reader.read_with_look_ups(message).await? {
             told(Step::Request);
-            // Whatever becomes of one, another one may be what ends processes.
+            // Goes on after a failure: a later request may be the one that ends processes.
             let tried = match request {
                 Ok(request) => self.embed(&request, &told).await,
                 Err(failure) => Err(failure),
@@ -80,7 +80,7 @@ impl Trial {
         self.embed.embed(&targets, picture.as_ref(), request.text.as_deref()).await.map(drop)
     }
 
-    /// Bytes that are reserved for what is being fetched and decoded.
+    /// Bytes reserved for fetching and decoding.
     pub fn bytes_held(&self) -> u64 {
         self.embed.bytes_held() + self.media_budget.bytes_held()
     }

@@ -1,4 +1,4 @@
-//! Stage 5: points to collections, in batches that form from what is waiting.
+//! Stage 5: writes points to collections, in batches that form from what is waiting.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::domain::{
 use crate::store::{Store, StoreError, Written};
 use crate::telemetry::Metrics;
 
-/// One model with the collection that it fills and the tasks that write to it.
+/// One model with its collection and the tasks that write to it.
 pub struct Lane {
     clip: Arc<Clip>,
     queue: mpsc::Sender<Ticket>,
-    /// And the purge of old tombstones. Aborted when the lane is dropped.
+    /// The writers and the purge of old tombstones. Aborted when the lane is dropped.
     writers: JoinSet<()>,
 }
 
@@ -66,7 +66,7 @@ impl Lane {
         &self.clip
     }
 
-    /// Why this lane can do no more work, if so: a writer or a tower has panicked.
+    /// Why this lane can do no more work: a writer or a tower has panicked.
     pub fn broken(&self) -> Option<String> {
         if self.queue.is_closed() || self.writers.is_empty() {
             return Some(format!("a writer of {} is gone", self.clip.id()));
@@ -84,8 +84,8 @@ impl Lane {
 
 /// One write per lane, in the order of the lanes.
 ///
-/// `sent_ms`: when the message was sent, as its producer says. `bases`: whether writes of the whole asset are to be told from patches
-/// later.
+/// `sent_ms`: the producer's timestamp. `bases`: whether records must later tell writes of the whole asset from
+/// patches.
 pub fn writes(
     request: &IngestRequest,
     stamp: Stamp,
@@ -123,15 +123,15 @@ fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// What the purge goes by. Not before the message was sent: where this machine's clock is behind, another worker would take
-/// the tombstone for an old one.
+/// The time that the purge uses. Never before the message was sent: if this machine's clock is behind, another worker
+/// would purge the tombstone too early.
 fn deleted_at(now: DateTime<Utc>, sent_ms: Option<i64>) -> DateTime<Utc> {
     let sent = sent_ms.and_then(DateTime::from_timestamp_millis);
-    // RFC 3339 has four digits; a producer that counts in microseconds is beyond them.
+    // RFC 3339 has four-digit years; a producer that sends microseconds exceeds them.
     sent.filter(|sent| sent.year() <= 9999).map_or(now, |sent| sent.max(now))
 }
 
-/// Writes to every lane. Stale only when no lane took it; `None` when a point is not as a write relied on.
+/// Writes to every lane. Stale only if no lane applied it; `None` if a point lacks what a write relied on.
 pub async fn write(lanes: &[&Lane], writes: &[Write]) -> Result<Option<Written>, Failure> {
     let relies = writes.iter().any(|write| !write.kept().is_empty());
     let written = lanes.iter().zip(writes).map(|(lane, write)| lane.write(write.clone()));
@@ -162,14 +162,14 @@ impl Writer {
                 let Some(first) = waiting.recv().await else { return };
                 self.fill(first, &mut waiting)
             };
-            // Whoever does not wait any more was fenced: the partition's new owner writes, and this would be stale.
+            // A closed reply means that the job was fenced: the new owner writes, and this write would be stale.
             let wanted = batch.into_iter().filter(|ticket| !ticket.reply.is_closed()).collect();
             self.settle(wanted).await;
         }
     }
 
-    /// `first` and whatever waits behind it, up to the limits. An asset has one message in flight, so that no two
-    /// tickets of a batch are for the same point.
+    /// `first` and what waits behind it, up to the limits. An asset has one request in flight, so no two tickets of a
+    /// batch are for the same point.
     fn fill(&self, first: Ticket, waiting: &mut mpsc::Receiver<Ticket>) -> Vec<Ticket> {
         let mut bytes = first.write.bytes();
         let mut batch = vec![first];
@@ -203,7 +203,7 @@ impl Writer {
                         });
                     }
                 }
-                // The store rejects the batch for one of its points: halve until that one is alone.
+                // The store rejects the batch because of one point: halve it until that point is alone.
                 Err(error) if error.is_about_a_point() && batch.len() > 1 => {
                     open.push(batch.split_off(batch.len() / 2));
                     open.push(batch);
@@ -228,8 +228,8 @@ impl Writer {
         Ok(written)
     }
 
-    /// The points of which the store holds a newer version. Under `check` only: `off` does not care, and `strict` is told
-    /// by the write itself. Only messages with a version cost a read.
+    /// The points of which the store holds a newer version. Only needed under `check`: `off` ignores versions, and
+    /// `strict` checks them in the write itself. Only messages with a version cost a read.
     async fn outdated(&self, batch: &[Ticket]) -> Result<HashSet<PointId>, StoreError> {
         if self.guard != Guard::Check {
             return Ok(HashSet::new());
@@ -252,7 +252,7 @@ impl Writer {
 
 impl Ticket {
     fn answer(self, result: Result<Written, StoreError>) {
-        // Nobody waits any more when the job was fenced or the pipeline is stopping.
+        // The receiver is gone when the job was fenced or the pipeline stops.
         let _ = self.reply.send(result);
     }
 }

@@ -123,7 +123,7 @@ async fn a_point_that_the_store_rejects_is_alone_in_failing() {
     let v = &[1.0, 0.0, 0.0, 0.0];
     for guard in [Guard::Off, Guard::Check, Guard::Strict] {
         let mut writes: Vec<_> = (0..9).map(|n| upsert(&format!("p{n}"), Some(1), n, v)).collect();
-        // Of another dimension; and one that relies on a vector that is not there.
+        // One has another dimension; one relies on a vector that does not exist.
         writes[4] = upsert("p4", Some(1), 4, &[1.0, 0.0, 0.0]);
         let Write::Upsert(relies) = &mut writes[7] else { unreachable!() };
         (relies.id, relies.kept) = (PointId::of(None, &AssetId::new("absent").unwrap()), vec![Modality::Text]);

@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 use super::flight::Flight;
 use crate::domain::{Message, TopicPartition};
 
-/// All partitions that this process has.
+/// All partitions assigned to this process.
 #[derive(Default)]
 pub struct Watermarks {
     partitions: HashMap<TopicPartition, Watermark>,
 }
 
-/// One partition for as long as this process has it, once. The same partition may be assigned again before its earlier
-/// revocation is answered; the epoch tells the two apart.
+/// One assignment of a partition. The same partition may be assigned again before its earlier revocation is answered;
+/// the epoch distinguishes the two.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Assignment {
     pub partition: TopicPartition,
@@ -23,7 +23,7 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// The one that the message belongs to.
+    /// The assignment that the message belongs to.
     pub fn of(message: &Message) -> Self {
         Self { partition: message.position.topic_partition(), epoch: message.epoch }
     }
@@ -35,12 +35,12 @@ impl Assignment {
     }
 }
 
-/// What becomes of a message that the source hands over.
+/// What happens to a message that the source delivers.
 pub enum Taken {
     InFlight(Flight),
-    /// Its assignment is over: the message is its new owner's.
+    /// Its assignment has ended: the message belongs to the new owner.
     Over,
-    /// Nobody announced its assignment. Dropping it would silence its partition.
+    /// Its assignment was never announced. Dropping it would silence its partition.
     Unannounced,
 }
 
@@ -53,36 +53,36 @@ pub struct Oldest {
     pub flight: Flight,
 }
 
-/// How far a partition's watermark is behind what was taken.
+/// How far a partition's watermark is behind the last message taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Distance {
     pub messages: u64,
-    /// Of those messages that are not settled.
+    /// Requests of those messages that are not settled.
     pub requests: usize,
 }
 
-/// One partition in one assignment. What is settled behind something that is not takes no memory.
+/// One partition in one assignment. Settled messages after an unsettled one take no memory.
 struct Watermark {
     epoch: u64,
-    /// What was taken and is not settled, by offset.
+    /// Messages taken and not settled, by offset.
     open: BTreeMap<i64, Entry>,
-    /// That these bring, as far as is known.
+    /// Their requests, as far as known.
     requests: usize,
-    /// Behind the last message that was taken. Gaps between offsets are normal: compaction and transaction markers leave them.
+    /// The offset after the last message taken. Compaction and transaction markers leave gaps between offsets.
     end: Option<i64>,
     taken: u64,
-    /// Of `open`, those that will not be settled here: they are left to the next owner.
+    /// Those of `open` that will not be settled here: they are left to the next owner.
     left: usize,
-    /// What was offered for a commit last.
+    /// The offset last offered for a commit.
     offered: Option<i64>,
     fence: CancellationToken,
 }
 
 struct Entry {
-    /// Behind the message that was taken before it: what may be committed while this is the first that is not settled.
-    /// `None`: there was none.
+    /// The offset after the previous message taken: the commit position while this is the first unsettled message.
+    /// `None`: it is the first message.
     behind: Option<i64>,
-    /// How many were taken before it.
+    /// How many messages were taken before it.
     before: u64,
     taken_at: Instant,
     flight: Flight,
@@ -90,19 +90,19 @@ struct Entry {
 }
 
 impl Watermark {
-    /// The next offset to consume after all that is settled without a gap; `None` before the first.
+    /// The offset after the contiguous settled prefix; `None` before the first message.
     fn next(&self) -> Option<i64> {
         self.open.first_key_value().map_or(self.end, |(_, first)| first.behind)
     }
 
-    /// Messages from there to the last one that was taken.
+    /// Messages from the watermark to the last one taken.
     fn distance(&self) -> u64 {
         self.open.first_key_value().map_or(0, |(_, first)| self.taken - first.before)
     }
 }
 
 impl Watermarks {
-    /// A new assignment replaces an older one of the same partition, whose late acknowledgements are then ignored.
+    /// A new assignment replaces an older one of the same partition. Its late acknowledgements are ignored.
     pub fn assign(&mut self, partition: TopicPartition, epoch: u64) {
         let fresh = Watermark {
             epoch,
@@ -119,7 +119,7 @@ impl Watermarks {
         }
     }
 
-    /// Notes that `message` is in flight.
+    /// Records that `message` is in flight.
     pub fn take(&mut self, message: &Message) -> Taken {
         let Some(watermark) = self.partitions.get_mut(&message.position.topic_partition()) else {
             return Taken::Unannounced;
@@ -139,7 +139,7 @@ impl Watermarks {
         Taken::InFlight(flight)
     }
 
-    /// Notes how many requests a message brings; until then it counts as one.
+    /// Records how many requests a message brings; until then it counts as one.
     pub fn bring(&mut self, message: &Message, requests: usize) {
         let watermark = self.partitions.get_mut(&message.position.topic_partition());
         if let Some(watermark) = watermark.filter(|watermark| watermark.epoch == message.epoch)
@@ -150,7 +150,7 @@ impl Watermarks {
         }
     }
 
-    /// Per partition with work in flight, the message that has been there the longest.
+    /// The oldest message in flight of each partition that has one.
     pub fn oldest(&self) -> impl Iterator<Item = Oldest> {
         self.partitions.iter().filter_map(|(partition, watermark)| {
             let (offset, Entry { taken_at, flight, .. }) = watermark.open.first_key_value()?;
@@ -168,7 +168,7 @@ impl Watermarks {
         settled.is_some()
     }
 
-    /// `message` is dropped and not settled: nobody waits for it, and the watermark does not pass it.
+    /// Drops `message` unsettled: it is not waited for, and the watermark does not pass it.
     pub fn leave(&mut self, message: &Message) {
         let watermark = self.partitions.get_mut(&message.position.topic_partition());
         if let Some(watermark) = watermark.filter(|watermark| watermark.epoch == message.epoch)
@@ -178,12 +178,11 @@ impl Watermarks {
         }
     }
 
-    /// How many partitions there are.
     pub fn len(&self) -> usize {
         self.partitions.len()
     }
 
-    /// What was taken of each partition and lies at or behind its watermark, and the requests of what of it is not settled.
+    /// Per partition: the messages taken from the watermark on, and the requests of those that are not settled.
     pub fn distances(&self) -> impl Iterator<Item = (&TopicPartition, Distance)> {
         self.partitions.iter().map(|(partition, watermark)| {
             (partition, Distance { messages: watermark.distance(), requests: watermark.requests })
@@ -209,7 +208,7 @@ impl Watermarks {
         moved
     }
 
-    /// Says that a commit failed: the same offsets are offered again.
+    /// A commit failed: its offsets are offered again.
     pub fn not_committed(&mut self, offsets: &[(TopicPartition, i64)]) {
         for (partition, _) in offsets {
             if let Some(watermark) = self.partitions.get_mut(partition) {
@@ -224,12 +223,12 @@ impl Watermarks {
         partitions.iter().filter_map(|p| Some(Assignment { partition: p.clone(), epoch: epoch(p)? })).collect()
     }
 
-    /// Whether the assignment has not ended.
+    /// Whether the assignment is current.
     pub fn has(&self, assignment: &Assignment) -> bool {
         self.partitions.get(&assignment.partition).is_some_and(|watermark| watermark.epoch == assignment.epoch)
     }
 
-    /// Whether nothing of these assignments is in flight. Those that were replaced have nothing left to wait for.
+    /// Whether nothing of these assignments is in flight. Replaced assignments have nothing left to wait for.
     pub fn drained(&self, assignments: &[Assignment]) -> bool {
         let is_drained = |watermark: &Watermark| watermark.open.len() <= watermark.left;
         assignments
@@ -237,8 +236,8 @@ impl Watermarks {
             .all(|a| self.partitions.get(&a.partition).is_none_or(|w| w.epoch != a.epoch || is_drained(w)))
     }
 
-    /// Ends the assignments: fences what is in flight and returns their last offsets to commit. A later assignment of
-    /// the same partition is left alone.
+    /// Ends the assignments: fences what is in flight and returns the last offsets to commit. Keeps a later assignment
+    /// of the same partition.
     pub fn release(&mut self, assignments: &[Assignment]) -> Vec<(TopicPartition, i64)> {
         let mut last = Vec::new();
         for Assignment { partition, epoch } in assignments {

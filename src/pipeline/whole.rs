@@ -1,9 +1,8 @@
-//! A message on its way, with all the requests that it brought. It is settled when each of them is done; what failed of it is
-//! told in a dead letter.
+//! A message in flight with all of its requests. It is settled when all are done. A dead letter tells which failed.
 //!
-//! What comes after a request that failed, for the same asset, waits until the letter that tells of it is safe: were it written
-//! before, and the message delivered again, the request would be older than what is stored, and pass for settled. For requests of
-//! the same message this means that the letter goes before them; should one of them fail as well, it has a letter of its own.
+//! An asset's next job after a failed request waits until the dead letter is safe. If it were written before that and
+//! the message delivered again, the failed request would be older than the stored point and pass for settled. Within
+//! one message, the letter is sent before the requests that wait for it. If one of those fails, it gets its own letter.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,15 +13,15 @@ use crate::domain::{Class, Failure, Fault, Message, Outcome};
 
 /// How many failed requests a dead letter describes.
 const DESCRIBED_MAX: usize = 10;
-/// How many are named: a letter's headers are not cut into parts. With more than so many, all are tried again.
+/// How many are named: a header cannot be split. With more failed requests, all are tried again.
 const NAMED_MAX: usize = 1_000;
 
-/// A message that was taken, before it is known what it asks for.
+/// A message that was taken and is not decoded yet.
 #[derive(Debug)]
 pub struct Arrival {
     pub message: Message,
     pub flight: Flight,
-    /// What the message is counted with among those in flight.
+    /// Bytes it adds to those in flight.
     pub bytes: usize,
 }
 
@@ -37,11 +36,11 @@ impl Arrival {
 #[derive(Debug)]
 pub struct Whole {
     pub message: Message,
-    /// That of the message. Each job has one of its own, which shares fence and stage.
+    /// The message's flight. Each job has its own, which shares fence and stage.
     pub flight: Flight,
     /// See [`Arrival::bytes`].
     pub bytes: usize,
-    /// Requests that the message brought.
+    /// Number of requests in the message.
     requests: usize,
     state: Mutex<State>,
 }
@@ -50,13 +49,13 @@ pub struct Whole {
 struct State {
     /// Requests that are not done, and a letter that is not safe.
     open: usize,
-    /// Of those, what tasks work on.
+    /// How many tasks work on the message.
     running: usize,
-    /// What no letter tells of yet.
+    /// Failed requests that no letter tells of yet.
     failed: Vec<Failed>,
-    /// The most that became of a request.
+    /// The highest-ranking outcome of a request.
     most: Option<Outcome>,
-    /// A request was dropped: the next owner of the partition has all of the message again.
+    /// A request was dropped: the partition's next owner receives the whole message again.
     is_left: bool,
 }
 
@@ -64,16 +63,16 @@ struct State {
 #[derive(Debug)]
 struct Failed {
     index: usize,
-    /// As the request names it, where there is a request.
+    /// As the request names it, if it could be decoded.
     asset: Option<String>,
     gave_up: GaveUp,
 }
 
-/// What has become of one request, or of a letter.
+/// How one request, or a letter, has ended.
 #[derive(Debug)]
 pub enum Closed {
     Done(Outcome),
-    /// `asset`: as the request names it, where it could be decoded.
+    /// `asset`: as the request names it, if it could be decoded.
     Failed {
         index: usize,
         asset: Option<String>,
@@ -82,54 +81,53 @@ pub enum Closed {
     Left,
 }
 
-/// What is to be done with the message, once nothing of it is under way.
+/// What to do with the message when none of it is in progress.
 #[derive(Debug)]
 pub enum Next {
     Settle(Outcome),
-    /// To be sent, and closed like a request once it is safe.
+    /// To send. Once it is safe, it is closed like a request.
     Send(Letter),
-    /// It is dropped, and so is what of it still waits for a letter, if anything does.
+    /// To drop, together with those of its requests that wait for a letter.
     Leave {
         is_last: bool,
     },
 }
 
-/// What is to be told of a message in its dead letter.
+/// The content of a message's dead letter.
 #[derive(Debug)]
 pub struct Letter {
     pub gave_up: GaveUp,
-    /// Indices of the requests that failed, in order; empty where they all did, or too many to be named.
+    /// Indices of the failed requests, in order. Empty: all failed, or too many to name.
     pub requests: Vec<usize>,
 }
 
 impl Whole {
-    /// `requests`: that it brought. `open`: of those, how many are to be done; each is closed once.
+    /// `requests`: how many the message brought. `open`: how many of them are to be done; each is closed once.
     pub fn new(arrival: Arrival, requests: usize, open: usize) -> Arc<Self> {
         let Arrival { message, flight, bytes } = arrival;
         Arc::new(Self { message, flight, bytes, requests, state: Mutex::new(State { open, ..State::default() }) })
     }
 
-    /// Whether this request was its only one.
     pub fn is_single(&self) -> bool {
         self.requests == 1
     }
 
-    /// A task begins to work on it. Whether it is the only one that does.
+    /// A task starts on the message. Whether it is the only one.
     pub fn start(&self) -> bool {
         let mut state = self.lock();
         state.running += 1;
         state.running == 1
     }
 
-    /// A task has ended. Whether none works on it now.
+    /// A task has ended. Whether none is left.
     pub fn stop(&self) -> bool {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
         state.running == 0
     }
 
-    /// A request is not open any more, or a letter. `behind`: of those that are, how many wait until a letter of this message is safe.
-    /// What is to be done, if nothing else is open.
+    /// Closes a request or a letter. `behind`: how many open requests wait for a letter of this message. Returns what
+    /// to do if nothing else is open.
     pub fn close(&self, closed: Closed, behind: usize) -> Option<Next> {
         let mut state = self.lock();
         match closed {
@@ -157,29 +155,29 @@ impl Whole {
 
     fn letter(&self, mut failed: Vec<Failed>) -> Letter {
         failed.sort_by_key(|failed| failed.index);
-        // One that may succeed later has the message tried again, where there are retry topics.
+        // A transient failure decides: with retry topics it has the message tried again.
         let told =
             failed.iter().position(|failed| failed.gave_up.failure.fault.class == Class::Transient).unwrap_or_default();
-        // Of a message that failed as a whole all are tried again, named or not.
+        // If all failed, all are tried again without being named.
         let is_part = failed.len() < self.requests && failed.len() <= NAMED_MAX;
         let requests = if is_part { failed.iter().map(|failed| failed.index).collect() } else { Vec::new() };
         let attempts = failed.iter().map(|failed| failed.gave_up.attempts).max().unwrap_or(1);
         let message = (self.requests > 1).then(|| described(&failed, self.requests));
         let mut failure = failed.swap_remove(told).gave_up.failure;
         if let Some(message) = message {
-            // Each next step stands behind what it is for.
+            // The message already holds the hint of each request.
             failure.fault = Fault { message, hint: None, ..failure.fault };
         }
         Letter { gave_up: GaveUp { failure, attempts }, requests }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the counts right: nothing between their updates can fail.
+        // A poisoned lock is safe to use: nothing between the updates of the counts can fail.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Of several outcomes, the one that says the most of what was done is the message's.
+/// Of several outcomes, the one with the highest rank becomes the message's.
 fn rank(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Empty => 0,
@@ -198,7 +196,7 @@ fn described(failed: &[Failed], of: usize) -> String {
         let asset = asset.as_ref().map_or_else(String::new, |asset| format!(" (asset \"{asset}\")"));
         let Failure { stage, fault } = failure;
         let mark = if n == 0 { ":" } else { ";" };
-        // A `String` takes whatever is written to it.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "{mark} request {}{asset} in stage {stage}, {}: {fault}", index + 1, fault.reason);
     }
     if failed.len() > DESCRIBED_MAX {
@@ -310,7 +308,7 @@ mod tests {
         assert!(message.close(Closed::Left, 0).is_none());
         assert!(message.close(failed(1, MediaReason::HttpGone, 1), 0).is_none());
         assert!(matches!(message.close(Closed::Done(Outcome::Indexed), 0), Some(Next::Leave { is_last: true })));
-        // No letter will come for which the last one could wait.
+        // No dead letter will come that the last request could wait for.
         let message = whole(3);
         assert!(message.close(failed(1, MediaReason::HttpGone, 1), 1).is_none());
         assert!(matches!(message.close(Closed::Left, 1), Some(Next::Leave { is_last: false })));

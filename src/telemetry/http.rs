@@ -268,7 +268,7 @@ mod tests {
         (response.status().as_u16(), kind, response.text().await.unwrap())
     }
 
-    /// From a thread that needs no scheduler.
+    /// Works without a scheduler, from any thread.
     fn fetch_blocking(address: SocketAddr, path: &str) -> String {
         let mut stream = StdStream::connect(address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
@@ -370,7 +370,7 @@ mod tests {
             }
         }
         assert_eq!(fetch(address, "/livez").await.0, 200);
-        // All of them have ended after a while, the latest ones by the deadline of their head.
+        // All of them end after a while, the latest ones by the timeout of their head.
         let all_cut = tokio::task::spawn_blocking(move || {
             for mut stream in idle {
                 stream.set_read_timeout(Some(2 * CONNECTION_MAX)).unwrap();

@@ -132,7 +132,7 @@ mod tests {
             poller.beat();
             liveness.look(SECOND);
         }
-        // The first look saw the beginning.
+        // The first check only recorded the first beat.
         assert_eq!(liveness.check(), Ok(()));
         poller.beat();
         liveness.look(SECOND);

@@ -37,8 +37,8 @@ impl<'w> MakeWriter<'w> for Written {
 
 impl LogLines {
     pub(crate) fn start() -> Self {
-        // With one subscriber alone, `tracing` asks the thread that comes to a line first whether anybody wants it, and
-        // remembers a no for all threads. With two it asks the subscribers.
+        // With a single subscriber, `tracing` caches for all threads whether the first thread to reach a line wants it.
+        // With two it asks the subscribers.
         static SECOND: OnceLock<Dispatch> = OnceLock::new();
         SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish()));
         let written = Written::default();

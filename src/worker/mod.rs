@@ -1,4 +1,4 @@
-//! Services that assemble ports and pipeline: the same worker behind `run`, `index` and `demo`, with different ends.
+//! Assembles ports and pipeline: the same worker behind `run`, `index` and `demo`, with other sources and dead letters.
 
 mod trial;
 
@@ -21,7 +21,7 @@ use crate::source::{KafkaSource, Source, SourceError, Trials};
 use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
 use crate::telemetry::{Component, Health, Metrics};
 
-/// Everything between the two ends of a worker: models, media, store and its collections.
+/// Everything between source and dead letters: models, media, store and its collections.
 pub struct Worker {
     settings: Settings,
     models: Vec<(Arc<Clip>, String)>,
@@ -70,8 +70,8 @@ impl Explain for WorkerError {
 }
 
 impl Worker {
-    /// Loads the models, connects, creates the collections that are missing and refuses those that another model
-    /// filled. Nothing is consumed yet.
+    /// Loads the models, connects, creates missing collections, and refuses collections that another model filled.
+    /// Consumes nothing yet.
     pub async fn assemble(settings: &Settings, health: Health, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
         Self::with_models(settings, load_models(settings, &metrics).await?, health, metrics).await
     }
@@ -122,7 +122,7 @@ impl Worker {
         Ok(Self { settings: settings.clone(), models, media, store, trials: None, health, metrics })
     }
 
-    /// Where messages are tried that may be what ends workers. Without it, one that is comes again for ever.
+    /// Where suspicious messages are tried. Without it, a message that crashes the worker comes again without end.
     #[must_use]
     pub fn with_trials(self, trials: Arc<dyn Trials>) -> Self {
         Self { trials: Some(trials), ..self }
@@ -141,17 +141,17 @@ impl Worker {
         &self.media
     }
 
-    /// Closes the store, then the models, each within its bound ([`crate::shutdown::stop_max`]): what hangs is left behind.
+    /// Closes the store, then the models, each with a time limit ([`crate::shutdown::stop_max`]); abandons what hangs.
     ///
     /// # Errors
-    /// The store could not write everything down. What it had confirmed is safe.
+    /// The store could not flush everything. Confirmed writes are safe.
     pub async fn close(self) -> Result<(), WorkerError> {
         let closed = tokio::time::timeout(STORE_CLOSE_MAX, self.store.close()).await;
         let closed = closed.unwrap_or_else(|_| {
             let seconds = STORE_CLOSE_MAX.as_secs();
             Err(StoreError::new(StoreReason::CloseTimeout, format!("the store did not close within {seconds} s")))
         });
-        // On a thread that may be left behind: a tower that hangs in a run does not end.
+        // On a separate thread, which can be left behind if a tower hangs.
         let models = tokio::task::spawn_blocking(move || drop(self));
         if tokio::time::timeout(TOWERS_CLOSE_MAX, models).await.is_err() {
             tracing::warn!("a model did not close within {} s and is left behind", TOWERS_CLOSE_MAX.as_secs());
@@ -175,7 +175,7 @@ impl Worker {
         self.process(Box::new(source), keys, Arc::new(dead_letters), shutdown, progress).await
     }
 
-    /// Consumes `source`, whose messages have no keys and headers that mean anything, until it ends or a stop is requested.
+    /// Consumes `source` until it ends or a stop is requested. Its messages' keys and headers have no meaning.
     pub async fn ingest(
         &self,
         source: Box<dyn Source>,
@@ -220,7 +220,7 @@ fn retry_topics(settings: &Settings) -> Vec<RetryTopic> {
     settings.dead_letter.retry_topics(&settings.kafka.topics)
 }
 
-/// Retry topics have that of the topic whose messages wait in them.
+/// A retry topic has the op of the topic whose messages wait in it.
 fn reader(settings: &Settings, keys: KeySettings) -> Reader {
     let mut topic_ops = settings.kafka.topic_ops.clone();
     for RetryTopic { name, source, .. } in retry_topics(settings) {
@@ -234,8 +234,8 @@ fn picture_pool(settings: &Settings) -> Result<Arc<PicturePool>, WorkerError> {
     pool.map(Arc::new).map_err(|e| WorkerError::Broken(format!("no threads to preprocess on: {e}")))
 }
 
-/// A pattern in `kafka.topics` may match the dead-letter topics of what it matches, whose letters would then die again and
-/// again. librdkafka leaves out what `topic.blacklist` matches; who sets that property decides for himself.
+/// A pattern in `kafka.topics` may also match dead-letter topics, whose messages would be dead-lettered again and
+/// again. librdkafka skips topics that match `topic.blacklist`; an explicit setting of that property wins.
 fn without_dead_letters(kafka: &KafkaSettings, template: &str) -> KafkaSettings {
     let mut kafka = kafka.clone();
     if kafka.topics.iter().any(|topic| is_pattern(topic)) {
@@ -246,7 +246,7 @@ fn without_dead_letters(kafka: &KafkaSettings, template: &str) -> KafkaSettings 
     kafka
 }
 
-/// One after the other: each load uses all cores already.
+/// Loads one model after another: each load already uses all cores.
 async fn load_models(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Arc<Clip>>, WorkerError> {
     let (clip_settings, metrics) = (settings.clip.clone(), metrics.clone());
     let load = move || {

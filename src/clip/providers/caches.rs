@@ -1,16 +1,16 @@
-//! Folders of built engines, apart per model. TensorRT's provider names an engine by the graph's file name and the names in
-//! it (ONNX Runtime, `TRTGenerateId`), Core ML's in a like way, neither by the weights: two checkpoints of one architecture
-//! would share an engine, and one of them would run with the other's weights.
+//! Separate folders of built engines per model. TensorRT's provider names an engine by the graph's file name and the
+//! names in it (ONNX Runtime, `TRTGenerateId`), Core ML's similarly, both without the weights. Otherwise two
+//! checkpoints of one architecture would share an engine, and one would run with the other's weights.
 
 use crate::clip::ClipError;
 use crate::config::{ClipSettings, Provider};
 use crate::domain::{ClipReason, Fault};
 
-/// Digits of the graphs' digest that name a folder: enough for any number of models, and short.
+/// Digits of the graphs' digest in a folder's name: short, yet unique.
 const DIGITS: usize = 16;
 
-/// `settings` with each `cache_directory` of a wanted provider replaced by a folder of its own below it, which is there
-/// afterwards. `graphs_sha256` gives the digest of the graphs and their weights, in hex, where one is needed.
+/// `settings` with each wanted provider's `cache_directory` replaced by the model's own folder below it, which is
+/// created. `graphs_sha256` is called only if needed; it gives the digest of the graphs and their weights, in hex.
 pub(crate) fn with_own_caches<'d>(
     mut settings: ClipSettings,
     graphs_sha256: impl Fn() -> Result<&'d str, ClipError>,
@@ -25,7 +25,7 @@ pub(crate) fn with_own_caches<'d>(
         let Some(folder) = cache.as_mut().filter(|_| wanted.contains(&provider)) else { continue };
         let digest = graphs_sha256()?;
         folder.push(digest.get(..DIGITS).unwrap_or(digest));
-        // TensorRT's provider makes no folder but the last one.
+        // TensorRT's provider only creates the last folder.
         std::fs::create_dir_all(&*folder).map_err(|e| {
             Fault::new(ClipReason::CacheUnwritable, format!("{} cannot be made: {e}", folder.display()))
                 .hint(format!("correct clip.{provider}.cache_directory, or make it writable"))

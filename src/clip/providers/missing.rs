@@ -1,5 +1,5 @@
-//! Why a provider's library cannot be loaded. ONNX Runtime says only that it failed, or names the first library that is
-//! missing; here all of them are named.
+//! Why a provider's library cannot be loaded. ONNX Runtime only says that it failed, or names the first missing
+//! library; this module names them all.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -9,7 +9,7 @@ use super::options::needs;
 use crate::config::Provider;
 use crate::domain::Finding;
 
-/// What is missing, and the next step. None: nothing was found that is, or this is not Linux.
+/// What is missing, and the next step. `None`: nothing found missing, or this is not Linux.
 pub(super) fn explain(provider: Provider, runtime: &Path) -> Option<Finding> {
     let name = format!("libonnxruntime_providers_{}.so", library_of(provider)?);
     // ONNX Runtime looks for its providers beside itself.
@@ -33,7 +33,7 @@ pub(super) fn explain(provider: Provider, runtime: &Path) -> Option<Finding> {
     Some(Finding::new(found).hint("install them where the loader finds them (ldconfig, LD_LIBRARY_PATH)"))
 }
 
-/// The middle of the library's name, for providers that are libraries of their own.
+/// The middle of the library's name, for providers that have their own library.
 fn library_of(provider: Provider) -> Option<&'static str> {
     match provider {
         Provider::Cuda | Provider::TensorRt | Provider::MiGraphX | Provider::OpenVino => Some(provider.as_str()),
@@ -41,14 +41,14 @@ fn library_of(provider: Provider) -> Option<&'static str> {
     }
 }
 
-/// The libraries that a file in the 64-bit little-endian form of ELF names as needed; none where it is no such file.
+/// The libraries that a 64-bit little-endian ELF file needs; `None` for other files.
 ///
 /// Offsets are those of `Elf64_Ehdr`, `Elf64_Shdr` and `Elf64_Dyn` in `elf.h`.
 fn needed(library: &Path) -> Option<Vec<String>> {
     /// `SHT_DYNAMIC`, and the tag `DT_NEEDED` of its entries.
     const DYNAMIC: u64 = 6;
     const NEEDED: u64 = 1;
-    /// More than any library has; a broken file may claim anything.
+    /// More than any library has: a broken file may claim any size.
     const SECTION_BYTES_MAX: u64 = 64 << 20;
     let mut file = File::open(library).ok()?;
     let mut part = |offset: u64, length: u64| {
@@ -66,7 +66,7 @@ fn needed(library: &Path) -> Option<Vec<String>> {
     let sections: Vec<&[u8]> = table.chunks_exact(usize::try_from(entry_bytes).ok().filter(|n| *n >= 64)?).collect();
     let content = |section: &[u8]| Some((number(section, 24, 8)?, number(section, 32, 8)?));
     let dynamic = sections.iter().find(|section| number(section, 4, 4) == Some(DYNAMIC))?;
-    // `sh_link` of a dynamic section is its table of strings.
+    // `sh_link` of a dynamic section refers to its string table.
     let strings = sections.get(usize::try_from(number(dynamic, 40, 4)?).ok()?)?;
     let ((offset, length), (text_offset, text_length)) = (content(dynamic)?, content(strings)?);
     let (entries, text) = (part(offset, length)?, part(text_offset, text_length)?);
@@ -82,10 +82,10 @@ fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
     Some(bytes.get(at..at + length)?.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
-/// As the loader would: by name, or from the folder of the library that needs it.
+/// Looks like the loader does: by name, or beside the library that needs it.
 fn can_be_loaded(name: &str, by: &Path) -> bool {
     let beside = by.with_file_name(name);
-    // The loader itself is named as needed, and is there already.
+    // The loader is listed as needed too, and always present.
     name.starts_with("ld-linux") || beside.is_file() || ort::util::preload_dylib(name).is_ok()
 }
 

@@ -1,9 +1,9 @@
-//! Execution providers: what runs a graph, in the order of the settings, and never another one in silence.
+//! Execution providers: what runs a graph, in the order of the settings, and never silently another one.
 //!
-//! A provider is available when three things hold: ONNX Runtime takes it and opens the graph with it (`options`), a trial run
-//! succeeds, and that run's own record says that the provider did the work (`placement`): ONNX Runtime may accept a
-//! provider and still run the graph on the CPU. A required provider that is unavailable stops the start; a preferred one is
-//! left out with a warning, and the next one is tried.
+//! A provider is available if three things hold: ONNX Runtime accepts it and opens the graph with it (`options`); a
+//! trial run succeeds; and that run's profile shows that the provider did the work (`placement`), since ONNX Runtime
+//! may accept a provider and still run the graph on the CPU. If a required provider is unavailable, startup fails. A
+//! preferred one is skipped with a warning, and the next one is tried.
 
 mod caches;
 mod missing;
@@ -29,21 +29,21 @@ use placement::Placement;
 /// What runs one tower.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Active {
-    /// In order; the CPU is the last one, and takes what the others leave.
+    /// In order. The CPU comes last and runs what the others do not.
     pub providers: Vec<Provider>,
-    /// The GPUs, where the first one runs on those; else a single id that means nothing.
+    /// The GPUs if the first provider uses them, otherwise one meaningless id.
     pub devices: Vec<u32>,
-    /// Preferred ones that were unavailable, each with the reason.
+    /// Preferred providers that were unavailable, each with the reason.
     pub left_out: Vec<(Provider, String)>,
 }
 
 impl Active {
-    /// The first one: it runs the graph, or nearly all of it.
+    /// The first provider, which runs all or nearly all of the graph.
     pub fn first(&self) -> Provider {
         first_of(&self.providers)
     }
 
-    /// Just these again.
+    /// The same providers, all required.
     fn entries(&self) -> Vec<ProviderEntry> {
         self.providers.iter().copied().map(ProviderEntry::required).collect()
     }
@@ -69,7 +69,7 @@ pub(super) struct Providers {
     settings: ClipSettings,
 }
 
-/// A tower, as far as providers care.
+/// A tower, as the providers see it.
 pub(super) trait OnSession {
     fn session(&mut self) -> &mut Session;
 }
@@ -84,7 +84,7 @@ pub(super) struct Tried<T> {
 enum Refusal {
     /// This provider is unavailable, or did not do the work.
     Provider(Provider, Finding),
-    /// The graph failed: the providers' fault, or its own.
+    /// The graph failed; the cause may be the provider or the graph.
     Graph(ClipError),
 }
 
@@ -97,10 +97,10 @@ impl Providers {
         &self.settings
     }
 
-    /// Opens `source` on `device`, makes a tower of it and tries that: with the providers of the settings, less those
-    /// preferred ones that are unavailable; or with just those of an earlier session (`first`), which it goes with.
+    /// Opens `source` on `device`, makes a tower of it and tests it. Uses the providers of the settings without
+    /// unavailable preferred ones, or exactly those of an earlier session (`first`).
     ///
-    /// `profiles` gives TensorRT's shape buckets, given the session of the CPU.
+    /// `profiles` gives TensorRT's shape buckets from a CPU session.
     pub(super) fn open<T: OnSession>(
         &self,
         source: Source<'_>,
@@ -129,7 +129,7 @@ impl Providers {
                 Ok(tower) => {
                     let mut providers = active;
                     if providers.last() != Some(&Provider::Cpu) {
-                        // ONNX Runtime puts it there anyway.
+                        // ONNX Runtime always appends it.
                         providers.push(Provider::Cpu);
                     }
                     return Ok(Tried { tower, active: Active { providers, devices: vec![device], left_out } });
@@ -140,10 +140,10 @@ impl Providers {
                 Refusal::Provider(provider, found) => (provider, found),
                 Refusal::Graph(error) => {
                     let accelerators = || wanted.iter().filter(|entry| entry.provider != Provider::Cpu);
-                    // Of several, one that may be left out is suspected first.
+                    // If there are several, one that may be left out is suspected first.
                     let suspect = accelerators().find(|entry| !entry.is_required).or_else(|| accelerators().next());
                     let Some(suspect) = suspect else { return Err(error) };
-                    // A graph that the CPU cannot run either is at fault itself.
+                    // If the CPU cannot run the graph either, the graph is at fault.
                     let opened =
                         self.session(source, &[Provider::Cpu], device, &profiles).map_err(Refusal::into_error)?;
                     trial(&mut make(opened.session, Provider::Cpu)?, Provider::Cpu)?;
@@ -178,7 +178,7 @@ impl Providers {
         profiles: impl Fn(&Session) -> Result<Profiles, ClipError>,
     ) -> Result<Opened, Refusal> {
         let profiles = if providers.contains(&Provider::TensorRt) {
-            // TensorRT wants to know the shapes before it sees the graph; the graph's inputs have the names for that.
+            // TensorRT needs the shapes before it opens the graph; the names come from the graph's inputs.
             let inspected = options::inspect(self.runtime, source).map_err(Refusal::Graph)?;
             profiles(&inspected).map_err(Refusal::Graph)?
         } else {
@@ -222,14 +222,14 @@ fn unavailable(provider: Provider, found: Finding) -> ClipError {
         .into()
 }
 
-/// The settings' `:preferred` is of no use here: all sessions of a tower run on the same providers.
+/// Here `:preferred` does not help: all sessions of a tower use the same providers.
 fn unavailable_again(provider: Provider, first: &Active, device: u32, found: Finding) -> ClipError {
     let hint = if first.devices.first() == Some(&device) {
         "free memory on the device, or lower clip.sessions".to_owned()
     } else {
         format!("correct device {device}, or take it out of clip.device_ids")
     };
-    // What `found` advises is for a machine that has no such provider; here it runs already.
+    // The hint in `found` is for machines without the provider; here it already runs.
     let message = format!(
         "execution provider {provider} runs a session, and is unavailable for one more on device {device}: {}",
         found.message

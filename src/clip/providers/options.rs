@@ -1,4 +1,4 @@
-//! Session options: what each setting is to ONNX Runtime.
+//! Maps settings to session options of ONNX Runtime.
 
 use ort::ep::{self, ArenaExtendStrategy};
 use ort::logging::LogLevel;
@@ -12,13 +12,13 @@ use crate::clip::runtime::Runtime;
 use crate::config::{Arena, ClipSettings, ComputeUnits, Provider};
 use crate::domain::{ClipReason, Fault};
 
-/// A session, and the folder that the record of its first runs goes to, for providers that must show what they ran.
+/// A session, and the folder for the profile of its first runs if its providers must prove what they ran.
 pub(super) struct Opened {
     pub(super) session: Session,
     pub(super) record: Option<TempDir>,
 }
 
-/// TensorRT's optimisation profiles, as its provider takes them: `input:1x3x224x224,…`, one entry per input and profile.
+/// TensorRT's optimisation profiles in its provider's format: `input:1x3x224x224,…`, one entry per input and profile.
 #[derive(Debug, Default)]
 pub(crate) struct Profiles {
     pub(crate) min: String,
@@ -30,10 +30,10 @@ pub(super) fn builder(runtime: &Runtime, intra_op_threads: usize, cpu_only: bool
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(intra_op_threads)?
-        // Threads that spin while they wait take the cores from decoding and from the other tower.
+        // Spinning threads would take cores from decoding and from the other tower.
         .with_intra_op_spinning(false)?
         .with_log_level(LogLevel::Warning)?;
-    // `ort` turns on ONNX Runtime's own choice of a device, which applies where no provider was registered.
+    // `ort` enables ONNX Runtime's automatic device choice, which applies if no provider is registered.
     Ok(if cpu_only { builder.with_auto_device(AutoDevicePolicy::PreferCPU)? } else { builder })
 }
 
@@ -52,7 +52,7 @@ pub(super) fn open(
     Ok(Opened { session: commit(builder, source, &runtime.path)?, record: Some(folder) })
 }
 
-/// The graph as it is, on the CPU: only to read what its inputs are.
+/// Opens the unoptimised graph on the CPU, only to read its inputs.
 pub(super) fn inspect(runtime: &Runtime, source: Source<'_>) -> Result<Session, ClipError> {
     let plain = |builder: SessionBuilder| Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?);
     let builder = builder(runtime, 1, true).and_then(plain).map_err(|e| refused(&e))?;
@@ -64,7 +64,7 @@ pub(super) fn refused(error: &ort::Error) -> ClipError {
     Fault::new(ClipReason::OnnxruntimeFailed, message).into()
 }
 
-/// Fails where the library was built without the provider, or what it needs is not there. Other failures show only when
+/// Fails if the library was built without the provider, or if a dependency is missing. Other failures only show when
 /// the graph is opened.
 pub(super) fn register(
     provider: Provider,
@@ -75,7 +75,7 @@ pub(super) fn register(
 ) -> ort::Result<()> {
     let device = i32::try_from(device).unwrap_or(i32::MAX);
     let provider = match provider {
-        // Always there. Registering it would only switch its memory arena off.
+        // Always available. Registering it would only disable its memory arena.
         Provider::Cpu => return Ok(()),
         Provider::Cuda => {
             let cuda = &settings.cuda;
@@ -86,8 +86,8 @@ pub(super) fn register(
                     Arena::AsRequested => ArenaExtendStrategy::SameAsRequested,
                 })
                 .with_tf32(cuda.tf32)
-                // The exhaustive search, which is the default, runs again for every new size of a batch; CLIP has one
-                // convolution, the cut into patches.
+                // The default, an exhaustive search, runs again for every new batch size. CLIP has only one
+                // convolution, which cuts the patches.
                 .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic);
             limited(cuda.memory_bytes_max, provider, ep::CUDA::with_memory_limit).build()
         }
@@ -153,7 +153,7 @@ fn limited<T>(bytes_max: u64, provider: T, limit: impl Fn(T, usize) -> T) -> T {
     }
 }
 
-/// What to do where the provider is unavailable.
+/// What to do if the provider is unavailable.
 pub(super) fn needs(provider: Provider) -> &'static str {
     match provider {
         Provider::Cpu => "use any build of ONNX Runtime",

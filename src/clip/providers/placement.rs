@@ -1,4 +1,4 @@
-//! Which provider ran which nodes of a graph, from the record (profile) that ONNX Runtime writes of a run.
+//! Which provider ran which nodes of a graph, from ONNX Runtime's profile of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::clip::ClipError;
 use crate::config::Provider;
 use crate::domain::{ClipReason, Fault, Finding};
 
-/// What makes up nearly all the work of a CLIP tower. Shapes and gathers may run on the CPU beside a GPU, these may not.
+/// Operators with nearly all the work of a CLIP tower. With a GPU, only others (shapes, gathers) may run on the CPU.
 const HEAVY: [&str; 15] = [
     "Attention",
     "Conv",
@@ -30,7 +30,7 @@ const HEAVY: [&str; 15] = [
     "QGemm",
 ];
 
-/// Nodes that ran, by ONNX Runtime's name of the provider.
+/// Number of nodes that ran, by ONNX Runtime's provider name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Placement {
     nodes: BTreeMap<String, usize>,
@@ -38,7 +38,7 @@ pub(super) struct Placement {
     heavy_on_cpu: usize,
 }
 
-/// The part of an event that is looked at; see `onnxruntime/core/common/profiler_common.h`.
+/// The fields of a profile event that are used; see `onnxruntime/core/common/profiler_common.h`.
 #[derive(Deserialize)]
 struct Event {
     #[serde(default)]
@@ -54,7 +54,7 @@ struct Args {
 }
 
 impl Placement {
-    /// Ends the session's record and reads it.
+    /// Ends the session's profile and reads it.
     pub(super) fn of(session: &mut Session, folder: TempDir) -> Result<Self, ClipError> {
         let failed = |what: String| {
             Fault::new(ClipReason::ProviderUnknown, format!("what ran the trial run is unknown: {what}"))
@@ -77,7 +77,7 @@ impl Placement {
         Ok(placement)
     }
 
-    /// Whether the first provider did the work; else which one is at fault, and why.
+    /// Whether the first provider did the work; otherwise the provider at fault, and why.
     pub(super) fn check(&self, providers: &[Provider]) -> Result<(), (Provider, Finding)> {
         let Some(first) = providers.first().copied().filter(|p| *p != Provider::Cpu) else { return Ok(()) };
         let ran = self.nodes.get(name_of(first)).copied().unwrap_or(0);
@@ -86,7 +86,7 @@ impl Placement {
                 .hint("use a graph with operators that it knows, such as clip.precision = \"fp32\"");
             return Err((first, finding));
         }
-        // Core ML and OpenVINO take what they know and are meant to leave the rest.
+        // Core ML and OpenVINO run what they support and are meant to leave the rest.
         let takes_all = first.has_device_ids();
         if takes_all && self.heavy_on_cpu > 0 {
             let heavy = self.heavy_on_cpu;
@@ -111,7 +111,7 @@ impl fmt::Display for Placement {
     }
 }
 
-/// ONNX Runtime's name.
+/// The provider's name in ONNX Runtime.
 fn name_of(provider: Provider) -> &'static str {
     match provider {
         Provider::Cpu => "CPUExecutionProvider",

@@ -1,21 +1,22 @@
-//! The shapes that towers run at, and the profiles that TensorRT gets of them. Providers differ in what a new shape costs: nothing
-//! much on the CPU and with CUDA, a compilation with MIGraphX, a kernel beside its best with TensorRT.
+//! The shapes that towers run at, and TensorRT's profiles for them. The cost of a new shape depends on the provider:
+//! little on the CPU and with CUDA, a compilation with MIGraphX, a slower kernel with TensorRT.
 
 use super::options::Profiles;
 use crate::clip::graph::{Axis, ImageSignature, TextSignature};
 use crate::config::{ClipSettings, Provider};
 
-/// What one more run of the text tower costs on the CPU, in tokens of padding that would be run instead. Measured with
-/// ViT-B-32 on two cores: a run takes about 9 ms, mostly to read the weights, and 0.3 ms for each token.
+/// Cost of one more run of the text tower on the CPU, in padding tokens. Measured with ViT-B-32 on two cores: a run takes
+/// about 9 ms, mostly to read the weights, and 0.3 ms for each token.
 const RUN_COST_TOKENS_CPU: usize = 30;
 
-/// The same on devices on which starting a run's kernels takes milliseconds and a token microseconds.
+/// The same for devices where launching a run takes milliseconds and a token microseconds.
 const RUN_COST_TOKENS: usize = 2048;
 
-/// Tokens of a batch on the CPU, at which no more texts are taken: 32 of CLIP's longest. More would not be faster, only later.
+/// Tokens of a batch on the CPU at which no more texts are taken: 32 texts of CLIP's context length. More would only be
+/// later, not faster.
 const TOKENS_MAX_CPU: usize = 32 * 77;
 
-/// Rising sizes; what is run is padded to the next one. Empty: every size is run as it is.
+/// Ascending sizes; a run is padded to the next one. Empty: no padding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Buckets(Vec<usize>);
 
@@ -24,7 +25,7 @@ impl Buckets {
         self.0.iter().copied().find(|bucket| *bucket >= size).unwrap_or(size)
     }
 
-    /// `ends` below `max`, then `max`.
+    /// The `ends` below `max`, and `max` itself.
     fn up_to(max: usize, ends: impl IntoIterator<Item = usize>) -> Self {
         let mut ends: Vec<usize> = ends.into_iter().take_while(|end| *end < max).collect();
         ends.push(max);
@@ -38,7 +39,7 @@ impl Buckets {
     }
 }
 
-/// Powers of two: for providers that compile for every shape.
+/// Powers of two, for providers that compile every shape.
 fn rows(provider: Provider, batch_max: usize) -> Buckets {
     match provider {
         Provider::MiGraphX => Buckets::up_to(batch_max, (0..12).map(|power| 1 << power)),
@@ -66,7 +67,7 @@ impl ImageShapes {
         Self { rows: rows(provider, settings.image_batch_max) }
     }
 
-    /// Rows of a run of `items` pictures: at least as many.
+    /// Rows of a run of `items` pictures; at least `items`.
     pub(crate) fn rows(&self, items: usize) -> usize {
         self.rows.fit(items)
     }
@@ -104,21 +105,21 @@ impl TextShapes {
         self.rows.fit(items)
     }
 
-    /// Tokens that a run has whose longest text has `longest`.
+    /// Tokens per text of a run whose longest text has `longest`.
     pub(crate) fn length(&self, longest: usize) -> usize {
         self.lengths.fit(longest)
     }
 
-    /// Texts of these lengths in groups by place, shortest first, such that the work of all runs together is least: one
-    /// long text does not make the run of the short ones long.
+    /// Groups texts of these lengths so that all runs together take the least work, shortest first. Otherwise one long
+    /// text would pad all short ones. Returns indices.
     pub(crate) fn groups(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|place| lengths[*place]);
-        // Ends of the stretches of `order` that have the same length of run: groups are made of whole stretches.
+        // Ends of the stretches of `order` with the same padded length. Groups consist of whole stretches.
         let length_at = |n: usize| self.length(lengths[order[n]]);
         let mut ends: Vec<usize> = (1..order.len()).filter(|n| length_at(*n) != length_at(n - 1)).collect();
         ends.push(order.len());
-        // least[e]: the least work for what is before end e, and where the last of its groups begins.
+        // least[e]: the least work up to end e, and where its last group begins.
         let mut least: Vec<(usize, usize)> = Vec::with_capacity(ends.len());
         for (e, end) in ends.iter().enumerate() {
             let length = end.checked_sub(1).map_or(0, length_at);
@@ -159,7 +160,7 @@ pub(crate) fn image_profiles(signature: &ImageSignature, size: [usize; 2], setti
     profiles
 }
 
-/// The text tower's: one per bucket of `tensorrt.text_lengths`, each for any number of texts.
+/// The text tower's optimisation profiles: one per bucket of `tensorrt.text_lengths`, each for any number of texts.
 pub(crate) fn text_profiles(signature: &TextSignature, context_length: usize, settings: &ClipSettings) -> Profiles {
     let mut profiles = Profiles::default();
     if signature.batch != Axis::Free && signature.sequence != Axis::Free {
@@ -182,7 +183,7 @@ pub(crate) fn text_profiles(signature: &TextSignature, context_length: usize, se
 }
 
 impl Profiles {
-    /// One profile of one input, best at its upper end.
+    /// Adds one profile of one input, optimised for its maximum.
     fn add(&mut self, input: &str, min: &[usize], max: &[usize]) {
         for (shapes, shape) in [(&mut self.min, min), (&mut self.opt, max), (&mut self.max, max)] {
             if !shapes.is_empty() {
@@ -209,7 +210,7 @@ mod tests {
         assert_eq!([1, 5, 76, 77].map(|length| shapes.length(length)), [1, 5, 76, 77]);
         let tensorrt = TextShapes::new(Provider::TensorRt, &ClipSettings::default(), 77);
         assert_eq!([2, 16, 17, 33].map(|length| tensorrt.length(length)), [16, 16, 32, 77]);
-        // A context that is shorter than a bucket.
+        // The context is shorter than a bucket.
         let short = TextShapes::new(Provider::TensorRt, &ClipSettings::default(), 20);
         assert_eq!([2, 17].map(|length| short.length(length)), [16, 20]);
         let images = ImageShapes::new(Provider::MiGraphX, &ClipSettings::default());
@@ -231,7 +232,7 @@ mod tests {
         assert_eq!(cpu().groups(&[5, 9]), [[0, 1]]);
         assert_eq!(cpu().groups(&[]), [[0_usize; 0]]);
         assert_eq!(cpu().groups(&[3]), [[0]]);
-        // Starting a run costs more than the padding on a GPU.
+        // On a GPU, launching a run costs more than the padding.
         let gpu = TextShapes::new(Provider::Cuda, &ClipSettings::default(), 77);
         assert_eq!(gpu.groups(&[7, 77, 7, 7]).len(), 1);
         let lengths: Vec<usize> = (0..64).map(|n| 2 + n * 31 % 76).collect();
@@ -240,7 +241,7 @@ mod tests {
         places.sort_unstable();
         assert_eq!(places, (0..64).collect::<Vec<_>>());
         assert!(groups.is_sorted_by_key(|group| group.iter().map(|place| lengths[*place]).max()));
-        // Never more work than in one run.
+        // Less work than in one run.
         let work = |group: &Vec<usize>| {
             let longest = group.iter().map(|place| lengths[*place]).max().unwrap_or(0);
             RUN_COST_TOKENS_CPU + group.len() * cpu().length(longest)

@@ -1,4 +1,4 @@
-//! Reused input buffers, each of the element type that its graph takes.
+//! Reused input buffers in the element type of the graph.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -31,7 +31,7 @@ impl PixelBuffer {
         }
     }
 
-    /// One picture: the planes of its channels.
+    /// One picture, as planes of its channels.
     pub(super) fn extend(&mut self, more: &[f32]) {
         match self {
             Self::F32(values) => values.extend_from_slice(more),
@@ -66,7 +66,7 @@ impl PixelBuffer {
     }
 }
 
-/// Token ids and attention masks, each with what fills a row behind its values.
+/// Token ids and attention masks, each with its padding value.
 pub(super) enum Integers {
     I32(Vec<i32>, i32),
     I64(Vec<i64>, i64),
@@ -109,7 +109,7 @@ impl Integers {
     }
 }
 
-/// No vocabulary reaches `i32::MAX`: the graph refuses such an id as it would refuse the `i64` one.
+/// No vocabulary reaches `i32::MAX`, so the graph refuses that id as it would refuse the `i64` one.
 fn in_32_bits(id: i64) -> i32 {
     i32::try_from(id).unwrap_or(i32::MAX)
 }

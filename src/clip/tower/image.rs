@@ -43,13 +43,13 @@ impl ImageTower {
         Ok(Self { session, signature, outputs, size, shapes, buffer, rows: 0 })
     }
 
-    /// Vectors of preprocessed pictures, in order, in one run of the graph (or several where its batch is fixed). It
-    /// blocks, and joins no queue: the model alone, as benches want it.
+    /// Vectors of preprocessed pictures, in order, in one run of the graph (several if its batch is fixed). Blocks,
+    /// without a queue: for benches.
     pub(crate) fn embed(&mut self, pictures: &[Pixels]) -> Result<Vec<Embedding>, ClipError> {
         self.run(&pictures.iter().collect::<Vec<_>>())?.into_iter().collect()
     }
 
-    /// Whether a picture has the shape that the graph takes.
+    /// Checks that a picture has the graph's input shape.
     pub(crate) fn check(size: [usize; 2], pixels: &Pixels) -> Result<(), ClipError> {
         let [height, width] = size;
         if [pixels.height, pixels.width] == size && pixels.data.len() == 3 * height * width {
@@ -64,13 +64,13 @@ impl ImageTower {
         Err(Fault::new(ClipReason::PixelsWrongSize, message).into())
     }
 
-    /// Whether the graph normalises by itself what it is given.
+    /// Whether the graph normalises its input itself.
     pub(crate) fn normalises(&self) -> bool {
         self.signature.pixel_type == PixelType::Rgb
     }
 
-    /// A picture to try the tower with. Its pixels are not all equal: some graphs normalise their input, and a flat
-    /// picture would give a vector of nothing.
+    /// A picture for the trial run. Its pixels differ: a graph that normalises its input could give no valid vector for
+    /// a uniform picture.
     pub(crate) fn trial_picture(&self) -> Pixels {
         let [height, width] = self.size;
         let (step, offset) = if self.normalises() { (36.0, 0.0) } else { (1.0 / 7.0, -0.4) };

@@ -1,4 +1,4 @@
-//! One tower: a session with its reused input buffers. It runs batches; nothing here waits or queues.
+//! One tower: a session with its reused input buffers. It runs batches and has no queue.
 
 mod buffers;
 mod image;
@@ -15,12 +15,12 @@ use super::ClipError;
 use super::graph::{Axis, Float, Output};
 use crate::domain::{ClipReason, Embedding, Fault, Modality};
 
-/// What a queue's thread drives.
+/// What an engine's thread runs.
 pub(super) trait Tower: Send + 'static {
     type Item: Send + Sync + 'static;
     const MODALITY: Modality;
 
-    /// One result per item, in order; or why the run as a whole failed.
+    /// One result per item, in order; or why the whole run failed.
     fn run(&mut self, items: &[&Self::Item]) -> Result<Vec<Result<Embedding, ClipError>>, ClipError>;
 
     /// How much work an item is, in a unit of the tower's own.
@@ -28,19 +28,18 @@ pub(super) trait Tower: Send + 'static {
         0
     }
 
-    /// Work after which no more items are taken for a batch. It bounds how long an item waits for the one under way, whatever the
-    /// items' sizes.
+    /// Work after which no more items are taken for a batch. It bounds how long an item waits for the batch under way.
     fn work_max(&self) -> usize {
         usize::MAX
     }
 
-    /// Which items run together, by place: all, unless some would make the others' run longer than it need be. In the
-    /// order in which the groups should run.
+    /// Indices of items that run together: all, unless some would lengthen the others' run. Groups are in the order in
+    /// which they should run.
     fn groups(&self, items: &[&Self::Item]) -> Vec<Vec<usize>> {
         vec![(0..items.len()).collect()]
     }
 
-    /// As many runs as it takes for at most `batch_max` items (at least 1) in each: providers may be set up for no more.
+    /// Runs of at most `batch_max` items (at least 1): providers may not be set up for more.
     fn run_in_batches(
         &mut self,
         items: &[&Self::Item],
@@ -53,18 +52,17 @@ pub(super) trait Tower: Send + 'static {
         Ok(results)
     }
 
-    /// Rows of every run, where the graph fixes them: more items are several runs.
+    /// Rows of every run, if the graph fixes them. More items take several runs.
     fn fixed_rows(&self) -> Option<usize>;
 
-    /// A number that tells different items apart.
+    /// A hash to tell items apart.
     fn digest(item: &Self::Item) -> u64;
 
-    /// Runs the graph once more over the inputs of the last run, and drops what it gives: ONNX Runtime alone, as benches
-    /// want it.
+    /// Repeats the last run over the same inputs and drops the result: times ONNX Runtime alone, for benches.
     fn run_again(&mut self) -> Result<(), ClipError>;
 }
 
-/// A free batch is one run of `rows` rows; a fixed one is as many runs of its size as it takes. Rows without an item are
+/// With a free batch size, one run of `rows` rows; with a fixed one, several runs of its size. Rows without an item are
 /// padding.
 fn in_runs<I>(
     items: &[&I],
@@ -84,7 +82,7 @@ fn normalised(vector: Vec<f32>) -> Result<Embedding, ClipError> {
     Embedding::normalised(vector).map_err(|e| Fault::new(ClipReason::EmbeddingInvalid, e.to_string()).into())
 }
 
-/// Asks for the embedding alone, so that hidden states beside it are neither computed nor copied.
+/// Requests only the embedding, so that hidden states are neither computed nor copied.
 fn only(output: &Output) -> Result<RunOptions<HasSelectedOutputs>, ClipError> {
     let options = RunOptions::new()
         .map_err(|e| Fault::new(ClipReason::OnnxruntimeFailed, format!("ONNX Runtime gave no run options: {e}")))?;

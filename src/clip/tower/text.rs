@@ -12,18 +12,18 @@ use crate::model::{Pooling, TextInput};
 
 /// Token ids in, vectors out.
 ///
-/// CLIP's text is causal and its vector is that of the end of the text, so padding behind it changes nothing, and a
-/// batch is run at the length of its longest text. Where the graph's length is fixed, or padding is a part of the input
+/// CLIP's text is causal and its vector is that of the end of the text, so padding after it changes nothing. A batch
+/// runs at the length of its longest text. If the graph's length is fixed, or padding is part of the input
 /// ([`Pooling::Padded`]), every text runs at the whole context length.
 pub(crate) struct TextTower {
     session: Session,
     signature: TextSignature,
     outputs: RunOptions<HasSelectedOutputs>,
-    /// Most tokens of a text, start and end of text included.
+    /// Most tokens of a text, including start and end of text.
     context_length: usize,
     pooling: Pooling,
     shapes: TextShapes,
-    /// Whether a batch is run at its longest text's length, not at the whole context length.
+    /// Whether batches run at the length of their longest text instead of the whole context length.
     at_real_length: bool,
     ids: Integers,
     mask: Integers,
@@ -31,17 +31,17 @@ pub(crate) struct TextTower {
     shape: [usize; 2],
 }
 
-/// How much a vector at real length may differ from the padded one and still be the same.
+/// How much a vector at real length may differ from the padded one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tolerance {
-    /// 1e-5 in every value: far above the rounding of full precision (1e-6), far below what a wrong pooling does (1e-1).
+    /// 1e-5 per value: far above rounding in full precision (1e-6), far below the effect of a wrong pooling (1e-1).
     Exact,
-    /// For half and eight-bit precision, whose rounding depends on everything in the batch: a fraction of what tells two
-    /// different texts apart.
+    /// For half and eight-bit precision, where rounding depends on the whole batch: a fraction of the difference
+    /// between two different texts.
     Rounded,
 }
 
-/// Of the smallest difference between two probes.
+/// Fraction of the smallest difference between two probes.
 const ROUNDED_FRACTION: f32 = 0.25;
 
 impl TextTower {
@@ -78,14 +78,14 @@ impl TextTower {
         self.at_real_length
     }
 
-    /// Runs every text at the whole context length from now on: what real length is measured against.
+    /// From now on, runs every text at the whole context length: the baseline for real length.
     pub(crate) fn pad_always(&mut self) {
         self.at_real_length = false;
     }
 
-    /// Runs the probes (two or more different texts), up to `batch_max` together at the whole context length and each
-    /// alone at its real length, unless padding is known to be a part of the input. From now on batches run at real length if the vectors are equal within `tolerance`, else at the whole
-    /// length. Returns the padded vectors.
+    /// Tests real length with the probes (two or more different texts): together, up to `batch_max` per run, at the
+    /// whole context length, and each alone at its real length. Skipped if the length is fixed or padding is part of
+    /// the input. Batches run at real length if the vectors agree within `tolerance`. Returns the padded vectors.
     pub(crate) fn prove_real_length(
         &mut self,
         probes: &[&Vec<i64>],
@@ -168,7 +168,7 @@ impl TextTower {
     }
 }
 
-/// The largest difference of two values in the same place.
+/// The largest difference between two values at the same index.
 fn difference(one: &Embedding, other: &Embedding) -> f32 {
     if one.dimension() != other.dimension() {
         return f32::INFINITY;

@@ -1,4 +1,4 @@
-//! What of the URL policy needs no network, for `fuzz/fuzz_targets/url.rs`.
+//! The URL policy's checks that need no network, for `fuzz/fuzz_targets/url.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::media::MediaError;
 use crate::media::hosts::{Hosts, Rules};
 use crate::media::resolver::SystemLookup;
 
-/// The checks that a fetch makes before it asks a resolver.
+/// The checks of a fetch before it asks a resolver.
 pub struct UrlPolicy(HttpFetcher);
 
 impl UrlPolicy {
     /// # Errors
-    /// As [`crate::media::MediaClient::new`].
+    /// See [`crate::media::MediaClient::new`].
     pub fn new(settings: &MediaSettings) -> Result<Self, MediaError> {
         let rules = Rules { concurrency_max: 1, outage_hold: Duration::ZERO };
         let hosts = Hosts::new(rules, Arc::default());
         HttpFetcher::new(settings, Budget::new(1 << 20), hosts, Arc::new(SystemLookup)).map(Self)
     }
 
-    /// What a fetch of an `http(s)` URL connects to, unless its name resolves to what is closed.
+    /// What a fetch of an `http(s)` URL connects to, unless its name resolves to a refused address.
     ///
     /// # Errors
-    /// As [`crate::media::MediaClient::fetch`].
+    /// See [`crate::media::MediaClient::fetch`].
     pub fn judge(&self, url: &str) -> Result<Url, MediaError> {
         let at = parse(url)?;
         self.0.admit(&at)?;
@@ -38,7 +38,7 @@ impl UrlPolicy {
     /// Where an answer of `from` with this `Location` leads.
     ///
     /// # Errors
-    /// As [`crate::media::MediaClient::fetch`].
+    /// See [`crate::media::MediaClient::fetch`].
     pub fn redirected(&self, from: &Url, location: &[u8]) -> Result<Url, MediaError> {
         let mut headers = HeaderMap::new();
         if let Ok(value) = HeaderValue::from_bytes(location) {

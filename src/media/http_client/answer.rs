@@ -1,22 +1,22 @@
-//! Answers of HTTP/1 servers, made tidy before the HTTP client reads them.
+//! Repairs answers of HTTP/1 servers before the HTTP client reads them.
 //!
-//! Servers in the field send what RFC 9112 does not allow and what curl and browsers read all the same: warnings of a script
-//! between the header fields, folded fields, bare line feeds, several lengths, chunks with blanks. [`Tidier`] reads on like
-//! them: it keeps the status, the few fields that anybody here asks for, and a framing of which the client can be sure.
+//! Real servers send what RFC 9112 forbids and what curl and browsers accept: warnings of a script between header
+//! fields, folded fields, bare line feeds, several lengths, chunks with blanks. [`Tidier`] accepts the same. It keeps
+//! the status, the few fields that are used here, and an unambiguous framing.
 //!
-//! Every request is a `GET`, so an answer's framing follows from the answer alone. Pure: bytes in, bytes out.
+//! Every request is a `GET`, so the answer alone determines its framing. Pure: bytes in, bytes out.
 
 use std::fmt::Write as _;
 
-/// All of an answer's head, in bytes: what curl allows.
+/// Bytes of an answer's whole head: curl's limit.
 const HEAD_BYTES_MAX: usize = 300 * 1024;
-/// Line of a chunk's size with its extensions, or all of the trailers, in bytes.
+/// Bytes of a chunk's size line with its extensions, or of all trailers.
 const CHUNK_LINE_BYTES_MAX: usize = 16 * 1024;
-/// What is read of an answer, apart from its framing.
+/// The header fields that are used, apart from framing.
 const FIELDS: [&str; 7] =
     ["content-encoding", "content-range", "date", "etag", "last-modified", "location", "retry-after"];
 
-/// What came is no answer of HTTP/1 that anybody could read.
+/// The input is not a readable HTTP/1 answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::media) enum Malformed {
     #[error("it does not begin with HTTP/1 and a status")]
@@ -35,14 +35,14 @@ pub(in crate::media) enum Malformed {
 #[derive(Debug, Default)]
 pub(super) struct Tidier {
     state: State,
-    /// Of a head, a chunk's line or trailers: what has come of it.
+    /// The part of a head, chunk line or trailers received so far.
     line: Vec<u8>,
     out: Vec<u8>,
     /// How much of `out` has been taken.
     taken: usize,
     /// The server closes after this answer, or cannot be trusted with another one.
     closes: bool,
-    /// It has answered before.
+    /// An earlier answer came on this connection.
     answered: bool,
 }
 
@@ -52,9 +52,9 @@ enum State {
     #[default]
     Idle,
     Head,
-    /// So many bytes are to come.
+    /// This many bytes are to come.
     Sized(u64),
-    /// Lengths that contradict each other, in ascending order: the body ends with the connection, at the longest at the last.
+    /// Contradicting lengths, ascending. The body ends with the connection, or at the largest length.
     Disputed {
         lengths: Vec<u64>,
         seen: u64,
@@ -65,24 +65,24 @@ enum State {
     Trailers,
     /// The body ends with the connection.
     ToTheEnd,
-    /// Nothing that comes now belongs to anything that was asked for.
+    /// Further input belongs to no request.
     Over,
 }
 
 impl Tidier {
-    /// The client sends something. Only between answers it begins a request.
+    /// The client sends data. Between answers, this starts a request.
     pub(super) fn sent(&mut self) {
         if matches!(self.state, State::Idle) {
             self.state = State::Head;
         }
     }
 
-    /// What there is for the client to read.
+    /// Bytes for the client to read.
     pub(super) fn ready(&self) -> &[u8] {
         &self.out[self.taken..]
     }
 
-    /// `bytes` of [`Tidier::ready`] have been read.
+    /// The client has read `bytes` of [`Tidier::ready`].
     pub(super) fn take(&mut self, bytes: usize) {
         self.taken += bytes;
         if self.taken == self.out.len() {
@@ -91,37 +91,37 @@ impl Tidier {
         }
     }
 
-    /// Whether the client is to see the end of the connection, whatever else comes.
+    /// Whether the client must see the end of the connection.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
     }
 
-    /// A request is under way, not the first one, and nothing has come of its answer: where the connection ends now, the server
-    /// closed it before it saw the request.
+    /// Whether a later request waits on a reused connection and nothing of its answer has come. If the connection ends
+    /// now, the server closed it before it saw the request.
     pub(super) fn is_reused(&self) -> bool {
         self.answered && matches!(self.state, State::Head) && self.line.is_empty()
     }
 
-    /// The server has closed the connection.
+    /// The server closed the connection.
     pub(super) fn end(&mut self) {
         match &self.state {
-            // One of the lengths was right.
+            // The body matches one of the lengths.
             State::Disputed { lengths, seen } if lengths.contains(seen) => self.out.extend_from_slice(b"0\r\n\r\n"),
-            // The last chunk has come; only its end is missing.
+            // The last chunk has come; only the final line is missing.
             State::Trailers => self.out.extend_from_slice(b"\r\n"),
             _ => {}
         }
         self.state = State::Over;
     }
 
-    /// The server has sent `input`.
+    /// The server sent `input`.
     ///
     /// # Errors
-    /// See [`Malformed`]; the connection is of no more use then.
+    /// See [`Malformed`]; the connection is unusable then.
     pub(super) fn feed(&mut self, mut input: &[u8]) -> Result<(), Malformed> {
         while !input.is_empty() {
             match self.state {
-                // More than was announced, or nobody asked: curl leaves that unread, too.
+                // More than announced, or unrequested: curl leaves it unread, too.
                 State::Idle | State::Over => {
                     self.state = State::Over;
                     return Ok(());
@@ -171,7 +171,7 @@ impl Tidier {
         Ok(())
     }
 
-    /// Takes a line from `input`, without its end; `Some(None)` where it has not all come yet, `None` where it has more than `max` bytes.
+    /// Takes a line from `input`, without its end. `Some(None)`: incomplete so far; `None`: longer than `max` bytes.
     fn line<'a>(&mut self, input: &'a [u8], max: usize) -> Option<(Option<Vec<u8>>, &'a [u8])> {
         let end = input.iter().position(|byte| *byte == b'\n');
         let (part, rest) = input.split_at(end.map_or(input.len(), |end| end + 1));
@@ -201,23 +201,23 @@ impl Tidier {
             }
         }
         let Some(end) = ends else {
-            // What is no status line will not become one: nobody waits for the end of it.
+            // This cannot become a status line, so fail without waiting for more.
             return if may_be_status(&self.line) { Ok(&[]) } else { Err(Malformed::NoStatus) };
         };
         let head = std::mem::take(&mut self.line);
         if head.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
-            // Empty lines before it (RFC 9112 §2.2).
+            // Empty lines before the head (RFC 9112 §2.2).
             return Ok(&input[end..]);
         }
         self.begin(&head)?;
         Ok(&input[end..])
     }
 
-    /// Writes the tidy head, and finds out how long the body is.
+    /// Writes the repaired head and determines the length of the body.
     fn begin(&mut self, head: &[u8]) -> Result<(), Malformed> {
         let head = Head::parse(head)?;
         if (100..200).contains(&head.status) {
-            // The answer is yet to come.
+            // An interim answer: the final one follows.
             return Ok(());
         }
         self.closes = head.closes;
@@ -242,7 +242,7 @@ impl Tidier {
             _ => State::Disputed { lengths, seen: 0 },
         };
         self.closes |= matches!(self.state, State::Disputed { .. } | State::ToTheEnd);
-        // Writing to a text cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = match self.state {
             State::Sized(length) if !bodiless => write!(framing, "content-length: {length}\r\n"),
             State::ChunkSize | State::Disputed { .. } => write!(framing, "transfer-encoding: chunked\r\n"),
@@ -279,7 +279,7 @@ impl Tidier {
         let Some(line) = line else { return Ok(rest) };
         let digits: String =
             String::from_utf8_lossy(line.trim_ascii_start()).chars().take_while(char::is_ascii_hexdigit).collect();
-        // What follows the digits is an extension, or blanks, or nothing that matters; but of `0x10`, the end is not near.
+        // After the digits, extensions, blanks and junk are ignored. But `0x10` is not the last chunk.
         let rest_of_line = line.trim_ascii_start()[digits.len()..].trim_ascii_start();
         if digits.bytes().all(|digit| digit == b'0') && !matches!(rest_of_line.first(), None | Some(b';')) {
             return Err(Malformed::NoChunkSize);
@@ -307,18 +307,18 @@ impl Tidier {
     }
 }
 
-/// How much of `input` belongs to what has `left` bytes left.
+/// How many bytes of `input` belong to a part with `left` bytes to come.
 fn part(input: &[u8], left: u64) -> usize {
     input.len().min(usize::try_from(left).unwrap_or(usize::MAX))
 }
 
-/// Whether the last line, which has just ended, is empty.
+/// Whether the line that just ended is empty.
 fn ends_head(text: &[u8]) -> bool {
     let mut before = text[..text.len() - 1].iter().rev().skip_while(|byte| **byte == b'\r');
     before.next().is_none_or(|byte| *byte == b'\n')
 }
 
-/// Whether what has come of a head may be the beginning of a status line.
+/// Whether the partial head can still become a status line.
 fn may_be_status(head: &[u8]) -> bool {
     let head = head.trim_ascii_start();
     let known = head.len().min(5);
@@ -329,14 +329,14 @@ fn may_be_status(head: &[u8]) -> bool {
 struct Head {
     status: u16,
     fields: Vec<(&'static str, Vec<u8>)>,
-    /// All that were announced and can be read.
+    /// All readable announced lengths.
     lengths: Vec<u64>,
     chunked: bool,
     closes: bool,
 }
 
 impl Head {
-    /// `text` with the empty line at its end. Lines that are no header field are passed over.
+    /// `text` includes the final empty line. Lines that are not header fields are skipped.
     fn parse(text: &[u8]) -> Result<Self, Malformed> {
         let mut lines = text.split(|byte| *byte == b'\n').map(|line| {
             let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |last| last + 1);
@@ -347,7 +347,7 @@ impl Head {
         let mut fields: Vec<(String, Vec<u8>)> = Vec::new();
         for line in lines {
             match (line.first(), line.iter().position(|byte| *byte == b':')) {
-                // A folded line belongs to the one before (RFC 9112 §5.2).
+                // A folded line continues the one before (RFC 9112 §5.2).
                 (Some(b' ' | b'\t'), _) => {
                     if let Some((_, value)) = fields.last_mut() {
                         value.push(b' ');
@@ -358,7 +358,7 @@ impl Head {
                     let name = String::from_utf8_lossy(line[..colon].trim_ascii()).to_ascii_lowercase();
                     fields.push((name, line[colon + 1..].trim_ascii().to_vec()));
                 }
-                // Junk; a line that is folded behind it is, too.
+                // Junk, like any folded line after it.
                 _ => fields.push((String::new(), Vec::new())),
             }
         }
@@ -371,7 +371,7 @@ impl Head {
                     for token in tokens() {
                         match token.to_ascii_lowercase().as_slice() {
                             b"chunked" => head.chunked = true,
-                            // As a packing of the content it is undone all the same.
+                            // Undone as a content encoding.
                             other => head.fields.push(("content-encoding", other.to_vec())),
                         }
                     }
@@ -391,13 +391,13 @@ impl Head {
     }
 }
 
-/// The version's last digit and the status of `HTTP/1.1 200 OK`: without reason, with more blanks, whatever the case.
+/// Minor version and status of `HTTP/1.1 200 OK`. Accepts a missing reason, extra blanks and any case.
 fn status(line: &[u8]) -> Option<(u8, u16)> {
     let rest = line.trim_ascii_start();
     let rest = rest.get(..5).filter(|start| start.eq_ignore_ascii_case(b"HTTP/")).map(|_| &rest[5..])?;
     let blank = rest.iter().position(|byte| matches!(byte, b' ' | b'\t'))?;
     let (version, rest) = (&rest[..blank], rest[blank..].trim_ascii_start());
-    // HTTP/2 in words is what some gateways copy from behind them.
+    // Some gateways copy HTTP/2 as text from the server behind them.
     let minor = match version {
         b"1.0" => 0,
         [b'1', b'.', b'0'..=b'9'] | b"2" | b"2.0" => 1,
@@ -408,7 +408,7 @@ fn status(line: &[u8]) -> Option<(u8, u16)> {
     (digits == 3 && status >= 100).then_some((minor, status))
 }
 
-/// The number at the beginning of a length. One that does not fit is as good as none.
+/// The leading digits of a length; `None` if there are none or they overflow.
 fn length(token: &[u8]) -> Option<u64> {
     let token = token.strip_prefix(b"+").unwrap_or(token);
     let digits = token.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What the client gets to read when the server sends `sent` and closes, in pieces of `step` bytes; `None` where it is an error.
+/// What the client reads when the server sends `sent` in pieces of `step` bytes and closes.
 fn tidied(sent: &[u8], step: usize) -> Result<String, Malformed> {
     let (mut tidier, mut read) = (Tidier::default(), Vec::new());
     tidier.sent();
@@ -14,12 +14,12 @@ fn tidied(sent: &[u8], step: usize) -> Result<String, Malformed> {
     Ok(String::from_utf8_lossy(&read).into_owned())
 }
 
-/// The same however the bytes are cut.
+/// The result must not depend on how the bytes are cut.
 fn tidy(sent: &[u8]) -> Result<String, Malformed> {
     let whole = tidied(sent, sent.len().max(1));
     for step in [2, 3, 7] {
         let pieces = tidied(sent, step);
-        // Chunks that we make are as large as what came at once.
+        // Our chunks are as large as the pieces of input.
         match (&whole, &pieces) {
             (Ok(whole), Ok(pieces)) if whole.contains("chunked") => assert_eq!(body(whole), body(pieces), "{step}"),
             _ => assert_eq!(whole, pieces, "{step}"),
@@ -28,7 +28,7 @@ fn tidy(sent: &[u8]) -> Result<String, Malformed> {
     whole
 }
 
-/// The content of a body in chunks, by RFC 9112's strict grammar, which is what is written.
+/// The content of a chunked body, parsed by RFC 9112's strict grammar, which the output must follow.
 fn body(answer: &str) -> (String, String, bool) {
     let (head, mut rest) = answer.split_once("\r\n\r\n").unwrap();
     let mut content = String::new();
@@ -77,7 +77,7 @@ fn heads_are_read_as_curl_reads_them() {
             "HTTP/1.1 200 OK\r\nX: a\0b\x01c\r\nLast-Modified: a\x01b\rc\r\nContent-Length: 3\r\n\r\npic",
             "last-modified: abc\r\n",
         ),
-        // More than was announced.
+        // More than announced.
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\npicture", ""),
     ];
     for (sent, fields) in cases {
@@ -125,7 +125,7 @@ fn chunks_are_read_as_curl_reads_them() {
         "3;a=b\r\npic\r\n0004 ; x\r\nture\r\n000\r\nX-Trailer: 1\r\njunk\r\n\r\n",
         "3\npic\n4\nture\n0\n\n",
         " 3 \t\r\npic\r\n4zz\r\nture\r\n0\r\n\r\nmore than was asked for",
-        // The connection ends before the end of the trailers.
+        // The connection ends before the trailers do.
         "7\r\npicture\r\n0\r\n",
     ];
     for heading in ["Transfer-Encoding: chunked", "transfer-encoding: identity, Chunked\r\nContent-Length: 2"] {

@@ -1,4 +1,4 @@
-//! The connections of the HTTP client: made within a deadline, to addresses that were checked, and read through a [`Tidier`].
+//! Connections of the HTTP client: opened within a deadline, to checked addresses, and read through a [`Tidier`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,7 +20,7 @@ use crate::media::resolver::CheckedResolver;
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 pub(in crate::media) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Bytes that are asked of a socket at once.
+/// Bytes read from a socket at once.
 const READ_BYTES: usize = 16 * 1024;
 
 /// No connection within `media.connect_timeout_ms`, TLS included.
@@ -28,7 +28,7 @@ const READ_BYTES: usize = 16 * 1024;
 #[error("timed out")]
 pub(in crate::media) struct ConnectTimeout;
 
-/// The server has closed a connection that was kept, when it was used again.
+/// The server had closed a pooled connection when it was used again.
 #[derive(Debug, thiserror::Error)]
 #[error("the server closed the connection that was kept")]
 pub(super) struct Stale;
@@ -57,7 +57,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A connection whose answers have been tidied, unless it speaks HTTP/2, which has a framing of its own.
+/// A connection with repaired answers, unless it speaks HTTP/2, which has its own framing.
 pub(super) struct Tidied {
     stream: Stream,
     tidier: Option<Tidier>,

@@ -1,4 +1,4 @@
-//! The HTTP client: one `GET` at a time, through connections that are pooled, checked and tidied.
+//! The HTTP client: `GET` requests over connections that are pooled, checked and repaired.
 
 mod answer;
 mod connection;
@@ -31,13 +31,13 @@ use crate::config::MediaSettings;
 use crate::domain::MediaReason;
 use crate::redact;
 
-/// How long a connection is kept that nobody uses.
+/// How long an unused connection is kept.
 const POOL_IDLE: Duration = Duration::from_secs(90);
-/// How often a request is made again because its connection had been closed before.
+/// How often a request is repeated because its pooled connection was closed.
 const STALE_MAX: usize = 3;
-/// After so long without a byte the system asks whether the other side is still there.
+/// TCP keep-alive: after this long without data the system probes the peer.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// All of an answer's header fields over HTTP/2, in bytes: as much as over HTTP/1.
+/// Bytes of an answer's header fields over HTTP/2: the same as over HTTP/1.
 const HEAD_BYTES_MAX: u32 = 300 * 1024;
 
 #[derive(Clone)]
@@ -49,7 +49,7 @@ pub(super) struct HttpClient {
 
 impl HttpClient {
     /// # Errors
-    /// `media_settings_invalid` for a `user_agent` that is no header.
+    /// `media_settings_invalid` for a `user_agent` that is not a valid header.
     pub(super) fn new(
         settings: &MediaSettings,
         resolver: CheckedResolver,
@@ -65,7 +65,7 @@ impl HttpClient {
         tcp.set_keepalive(Some(KEEPALIVE));
         let mut tls = tls.clone();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // No proxy of the environment's: it would resolve names and connect on its own, beyond the reach of our checks.
+        // No proxy from the environment: it would resolve names and connect by itself, without our checks.
         let inner = HttpsConnector::from((tcp, tls));
         let connector = Connector { inner, timeout: Duration::from_millis(settings.connect_timeout_ms) };
         let client = legacy::Client::builder(TokioExecutor::new())
@@ -78,13 +78,13 @@ impl HttpClient {
         Ok(Self { connector, client, user_agent })
     }
 
-    /// Connects to `at`, TLS included, and asks nothing.
+    /// Connects to `at`, TLS included, without a request.
     pub(super) async fn shake_hands(&self, at: &Url) -> Result<(), BoxError> {
         let to = target(at)?;
         self.connector.clone().call(to).await.map(drop)
     }
 
-    /// `Err(Ok(..))`: no request can be made of `at`, and why.
+    /// `Err(Ok(..))`: why no request can be built from `at`.
     pub(super) async fn get(
         &self,
         at: &Url,
@@ -101,7 +101,7 @@ impl HttpClient {
             *request.uri_mut() = target.clone();
             *request.headers_mut() = headers.clone();
             match self.client.request(request).await {
-                // Servers close connections without a word; that is nobody's failure, and others may have been closed at once.
+                // Servers close idle connections without notice, perhaps several of the pool at once.
                 Err(error) if again > 0 && redact::causes(&error).any(|cause| cause.is::<Stale>()) => again -= 1,
                 result => return result.map_err(Err),
             }
@@ -115,17 +115,17 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// `at` without user info and fragment, which are not sent.
+/// `at` without user info and fragment, which are not part of a request target.
 fn target(at: &Url) -> Result<Uri, String> {
     let mut plain = at.clone();
     plain.set_fragment(None);
-    // Both fail only on URLs that cannot carry user info at all.
+    // Both fail only for URLs that cannot have user info.
     let _ = plain.set_username("");
     let _ = plain.set_password(None);
     plain.as_str().parse().map_err(|error: http::uri::InvalidUri| error.to_string())
 }
 
-/// User info of a URL is a user and a password (RFC 7617).
+/// User info as Basic authentication (RFC 7617).
 fn authorization(at: &Url) -> Option<HeaderValue> {
     if at.username().is_empty() && at.password().is_none() {
         return None;

@@ -1,5 +1,5 @@
-//! Addresses and tricks by which a message could make the worker read what only this machine can reach. Every row goes
-//! through [`MediaClient`] as a message's URL would, with names that resolve as the table says.
+//! Addresses and tricks with which a message could make the worker read what only this machine can reach. Every row
+//! goes through [`MediaClient`] like a message's URL, with names that resolve as the table says.
 
 mod table;
 
@@ -25,7 +25,7 @@ use crate::budget::Budget;
 use crate::config::MediaSettings;
 use crate::domain::{Class, MediaReason, MediaUrl};
 
-/// Names of the tests. Each answer is given once, the last one for ever.
+/// Test names. Each answer is given once, the last one always.
 #[derive(Debug)]
 struct Names {
     answers: Mutex<HashMap<&'static str, Vec<Vec<IpAddr>>>>,
@@ -82,7 +82,7 @@ impl Lookup for Names {
     }
 }
 
-/// `+` allows and `-` denies; what has a `/` is a network, anything else a host.
+/// `+` allows and `-` denies. An entry with `/` is a network, any other a host.
 fn settings(rules: &str) -> MediaSettings {
     let mut settings = MediaSettings { fetch_timeout_ms: 20_000, ..MediaSettings::default() };
     for rule in rules.split_whitespace() {
@@ -106,7 +106,7 @@ async fn fetch(rules: &str, names: &Arc<Names>, url: &str) -> Result<Media, Medi
     client(&settings(rules), names).fetch(&MediaUrl::new(url)).await
 }
 
-/// The addresses that the HTTP client would connect to for an allowed `url`, without connecting.
+/// The addresses that the HTTP client would connect to for an allowed `url`.
 async fn reached(rules: &str, url: &str) -> Vec<String> {
     let (settings, names) = (settings(rules), Names::new());
     let hosts = Hosts::for_tests(1);
@@ -155,7 +155,7 @@ fn the_table_is_as_long_as_it_must_be() {
     }
 }
 
-/// A name is resolved once per connection: what was checked is what is connected to, whatever the next answer would be.
+/// A name is resolved once per connection: the checked address is the one connected to, whatever the next answer is.
 #[tokio::test]
 async fn a_name_cannot_be_checked_as_one_address_and_connected_as_another() {
     let server = Server::start(async |_| reply("200 OK", &["Connection: close"], "picture")).await;
@@ -171,7 +171,7 @@ async fn a_name_cannot_be_checked_as_one_address_and_connected_as_another() {
     assert_eq!(&client.fetch(&mixed).await.unwrap().bytes[..], b"picture");
 }
 
-/// `Location` headers of a server that is allowed; `PORT` is its own.
+/// `Location` headers of an allowed server; `PORT` is its own.
 #[tokio::test]
 async fn every_hop_of_a_redirect_is_checked() {
     let server = Server::start(async |head: String| {
@@ -232,7 +232,7 @@ async fn every_hop_of_a_redirect_is_checked() {
     assert_eq!((error.reason, itself.requests()), (MediaReason::RedirectsExceeded, 6));
 }
 
-/// What a URL's user info grants is for its own host only.
+/// A URL's user info is sent only to its own host.
 #[tokio::test]
 async fn credentials_do_not_follow_to_another_host() {
     let heads = Arc::new(Mutex::new(Vec::new()));

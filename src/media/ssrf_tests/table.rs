@@ -1,4 +1,4 @@
-//! The table itself. Rules: `+` allows and `-` denies; what has a `/` is a network, anything else a host.
+//! The table. Rules: `+` allows and `-` denies. An entry with `/` is a network, any other a host.
 
 use crate::domain::MediaReason::{
     self, AddressDenied, AddressForbidden, DataUrlInvalid, DnsFailed, Empty, FileForbidden, HostDenied,
@@ -81,7 +81,7 @@ pub(super) const REFUSED: &[(&str, &str, MediaReason, &str)] = &[
     ("http://[3fff::1]/", "", AddressForbidden, "documentation"),
     ("http://[fe80::1%25eth0]/", "", UrlInvalid, "IPv6"),
     ("http://[fe80::1%eth0]/", "", UrlInvalid, "IPv6"),
-    // Where clouds hand out credentials, by address and by name.
+    // Metadata services of clouds, by address and by name.
     ("http://169.254.169.254/latest/meta-data/", "", AddressForbidden, "metadata"),
     ("http://2852039166/", "", AddressForbidden, "metadata"),
     ("http://0xA9FEA9FE/", "", AddressForbidden, "metadata"),
@@ -97,7 +97,7 @@ pub(super) const REFUSED: &[(&str, &str, MediaReason, &str)] = &[
     ("http://metadata.google.internal/", "", AddressForbidden, "metadata"),
     ("http://METADATA.google.internal./", "", AddressForbidden, "metadata"),
     ("http://instance-data/", "", AddressForbidden, "metadata"),
-    // They stay closed where the range around them, or every name of a domain, is open.
+    // They stay closed when the range around them, or all names of a domain, are allowed.
     ("http://100.100.100.200/", "+100.64.0.0/10", AddressForbidden, "metadata"),
     ("http://[fd00:ec2::254]/", "+fd00::/8", AddressForbidden, "metadata"),
     ("http://169.254.169.254/", "+0.0.0.0/0", AddressForbidden, "metadata"),
@@ -105,7 +105,7 @@ pub(super) const REFUSED: &[(&str, &str, MediaReason, &str)] = &[
     ("http://metadata.test/", "+.test", AddressForbidden, "metadata"),
     ("http://[::a9fe:a9fe]/", "+[::a9fe:a9fe]", AddressForbidden, "metadata"),
     ("http://metadata.google.internal/", "+.internal", AddressForbidden, "metadata"),
-    // Who is the host? User info, backslashes, white space, missing slashes.
+    // Which part is the host? User info, backslashes, white space, missing slashes.
     ("http://public.test@127.0.0.1/", "", AddressForbidden, "loopback"),
     ("http://public.test:80@127.0.0.1/", "", AddressForbidden, "loopback"),
     ("http://public.test%40127.0.0.1@[::1]/", "", AddressForbidden, "loopback"),
@@ -123,7 +123,7 @@ pub(super) const REFUSED: &[(&str, &str, MediaReason, &str)] = &[
     ("http://127.0.0.1:22/", "", AddressForbidden, "loopback"),
     ("http://10.0.0.1:65535/", "", AddressForbidden, "private"),
     ("http://10.0.0.1:65536/", "", UrlInvalid, "port"),
-    // No host, or none that can be.
+    // No host, or an impossible one.
     ("http://", "", UrlInvalid, "empty host"),
     ("http://user@/", "", UrlInvalid, "empty host"),
     ("http://256.256.256.256/", "", UrlInvalid, "IPv4"),
@@ -140,13 +140,13 @@ pub(super) const REFUSED: &[(&str, &str, MediaReason, &str)] = &[
     ("http://intranet/", "", AddressForbidden, "private"),
     ("http://empty.test/", "", DnsFailed, "not resolved"),
     ("http://unknown.test/", "", DnsFailed, "not resolved"),
-    // Another letter that looks the same is another name.
+    // A letter that looks the same makes another name.
     ("http://gоogle.test/", "+google.test", AddressForbidden, "private"),
     ("http://evilgoogle.test/", "+google.test", DnsFailed, ""),
     ("http://google.test/", "+google.test:8080", AddressForbidden, "private"),
     ("http://10.0.0.5/", "+private.test", AddressForbidden, "private"),
     ("http://[64:ff9b::10.0.0.5]/", "+10.0.0.0/8", AddressForbidden, "private"),
-    // What is denied stays denied, by whatever way it is allowed or reached.
+    // What is denied stays denied, however it is allowed or reached.
     ("http://public.test/", "-public.test", HostDenied, "media.deny_hosts"),
     ("http://PUBLIC.test./", "-public.test", HostDenied, "media.deny_hosts"),
     ("http://public.test/", "-.test", HostDenied, "media.deny_hosts"),
@@ -181,7 +181,7 @@ pub(super) const REFUSED: &[(&str, &str, MediaReason, &str)] = &[
     ("data:text/html,<script>", "", DataUrlInvalid, "media type"),
     ("data:image/png;base64,%%%", "", DataUrlInvalid, "base64"),
     ("data:image/png;base64,", "", Empty, "0 bytes"),
-    // Buckets that would be another host or path.
+    // Bucket names that would change the host or path.
     ("s3://../key", "", UrlInvalid, "no bucket name"),
     ("s3://./key", "", UrlInvalid, "no bucket name"),
     ("s3://127.0.0.1:9000/key", "", UrlInvalid, "no bucket name"),
@@ -195,7 +195,7 @@ pub(super) const REFUSED: &[(&str, &str, MediaReason, &str)] = &[
     ("s3://arn:aws:s3:eu-west-1:1:accesspoint/key", "", UrlInvalid, "no bucket name"),
 ];
 
-/// `(URL, rules, the addresses that it would be fetched from)`.
+/// `(URL, rules, the addresses it would be fetched from)`.
 pub(super) const REACHED: &[(&str, &str, &[&str])] = &[
     ("http://93.184.216.34/", "", &["93.184.216.34"]),
     ("https://[2606:2800:220:1::1]:8443/", "", &["2606:2800:220:1::1"]),
@@ -204,12 +204,12 @@ pub(super) const REACHED: &[(&str, &str, &[&str])] = &[
     ("http://PUBLIC.TEST.:8080/", "", &["93.184.216.34"]),
     ("http://public6.test/", "", &["2606:2800:220:1::1"]),
     ("http://bücher.test/", "", &["93.184.216.34"]),
-    // The host is what the parser that connects says it is.
+    // The host is what the connecting parser says.
     ("http://127.0.0.1@public.test/", "", &["93.184.216.34"]),
     ("http://public.test#@127.0.0.1/", "", &["93.184.216.34"]),
     ("http://public.test\\@127.0.0.1/", "", &["93.184.216.34"]),
     ("http://public.test/?http://127.0.0.1/", "", &["93.184.216.34"]),
-    // Of a mixed answer, what is allowed and nothing else.
+    // From a mixed answer, only the allowed addresses.
     ("http://mixed.test/", "", &["93.184.216.34"]),
     ("http://mixed.test/", "+10.0.0.0/8", &["10.0.0.5", "93.184.216.34"]),
     ("http://mixed.test/", "+mixed.test", &["10.0.0.5", "93.184.216.34", "::1"]),
@@ -221,7 +221,7 @@ pub(super) const REACHED: &[(&str, &str, &[&str])] = &[
     ("http://files.internal/", "+.internal", &["10.0.0.5"]),
     ("http://google.test:8080/", "+google.test:8080", &["10.0.0.6"]),
     ("http://169.254.169.254/", "+169.254.169.254/32", &["169.254.169.254"]),
-    // Denials reach no further than they say.
+    // Deny rules apply only to what they name.
     ("http://public.test:80/", "-public.test:8080", &["93.184.216.34"]),
     ("http://public.test/", "-blic.test -.public.test -10.0.0.0/8", &["93.184.216.34"]),
     ("http://10.0.1.5/", "+10.0.0.0/8 -10.0.0.0/24", &["10.0.1.5"]),

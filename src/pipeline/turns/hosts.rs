@@ -1,4 +1,4 @@
-//! What a host's standing means for its messages.
+//! How a host's standing affects its messages.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,21 +7,21 @@ use super::{Lane, Name, Turns};
 use crate::media::Standing;
 use crate::retry::Backoff;
 
-/// For each fetch that a host takes at once, this many of its messages run: one that is fetched, and one on its way there.
+/// Running messages per concurrent fetch of a host: one being fetched, and one on its way there.
 const TURNS_PER_FETCH: usize = 2;
 
 /// A host with messages that wait or run.
 pub(super) struct Host {
     pub kind: Kind,
     standing: Standing,
-    /// Messages that run and are not past their fetch.
+    /// Running messages that are not past their fetch.
     pub fetching: usize,
     pub waiting: usize,
-    /// Whose messages wait.
+    /// Tenants whose messages wait.
     pub tenants: BTreeSet<Option<Name>>,
-    /// It is out: the waits between two tries.
+    /// Set during an outage: the waits between two tries.
     out: Option<Backoff>,
-    /// Nobody asks it before.
+    /// Not asked before then.
     until: Option<Instant>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Host {
 pub(super) enum Kind {
     Fine,
     Doubtful,
-    /// Its messages wait until it is tried again.
+    /// Its messages wait until the next try.
     Resting,
 }
 
@@ -54,7 +54,7 @@ impl Turns {
         self.hosts.get(host).is_none_or(Host::has_turn)
     }
 
-    /// The host is one of ours from now on.
+    /// Starts to track the host.
     pub(super) fn meet(&mut self, host: &Name) {
         if self.hosts.contains_key(host) {
             return;
@@ -74,7 +74,7 @@ impl Turns {
         self.hosts.insert(host.clone(), known);
     }
 
-    /// Asks what may be expected of the host, and sorts its messages accordingly. `served`: it has just given what was asked for.
+    /// Reads the host's standing and sorts its messages accordingly. `served`: it has just answered.
     pub(super) fn look(&mut self, host: &Name, served: bool, now: Instant) {
         let standing = (self.standing)(host);
         let Some(known) = self.hosts.get_mut(host) else { return };
@@ -93,11 +93,11 @@ impl Turns {
         }
     }
 
-    /// Nobody asks the host for a while: it is out.
+    /// The host has an outage: it is not asked for a while.
     pub(super) fn rest(&mut self, host: &Name, retry_after: Option<Duration>, now: Instant) {
         let (base, cap) = (self.base, self.cap);
         let Some(known) = self.hosts.get_mut(host) else { return };
-        // What was under way when it failed for the first time says nothing new.
+        // Fetches that had started before the outage tell nothing new.
         if known.out.is_some() && known.until.is_some_and(|until| until > now) {
             return;
         }
@@ -118,7 +118,7 @@ impl Turns {
         self.resting.extend(until.map(|until| (until, host.clone())));
     }
 
-    /// One is back: what they have in common (a network, credentials) may be.
+    /// One host is back, so what the others share with it (a network, credentials) may be back too.
     fn try_all(&mut self, now: Instant) {
         let out: Vec<Name> = self.resting.iter().map(|(_, host)| host.clone()).collect();
         for host in out {
@@ -128,7 +128,7 @@ impl Turns {
         }
     }
 
-    /// Brings the host's messages where they belong.
+    /// Moves the host's messages to the group of its kind.
     fn sort(&mut self, host: &Name) {
         let Some(known) = self.hosts.get_mut(host) else { return };
         let kind = known.kind_now();

@@ -1,13 +1,13 @@
-//! Whose message runs next, so that no neighbour stops the others.
+//! Which message runs next, so that no host or tenant stops the others.
 //!
-//! Messages that do not run take no place in `pipeline.in_flight_max`, hold nothing but themselves, and wait here:
+//! Messages that do not run take no place in `pipeline.in_flight_max`, hold only their own memory, and wait here:
 //!
-//! - for a turn at the host of their picture: beyond what it serves at once, more of its messages would only stand in the way;
-//! - for their time, after a failure that may pass;
-//! - for their host, where it is down for everyone: one of them is tried now and then, each time another one.
+//! - for a turn at the host of their picture: more of its messages than it serves at once would only take places;
+//! - for their retry time, after a transient failure;
+//! - for their host, while it has an outage: from time to time one message tries it, each time another one.
 //!
-//! A free place goes to the tenant with the least under way, and of its messages to those of the host with the least. Hosts that
-//! have never served, or fail, share a quarter of the places while others want them, and get three quarters at most.
+//! A free place goes to the tenant with the fewest running messages, and within it to the host with the fewest. Hosts
+//! that never served, or that fail, share a quarter of the places while others want them, and at most three quarters.
 
 mod hosts;
 mod order;
@@ -26,24 +26,24 @@ use crate::config::PipelineSettings;
 use crate::domain::PointId;
 use crate::media::Standing;
 
-/// Of the places, what doubtful hosts have while others wait.
+/// The divisor for the places that doubtful hosts get while others wait.
 const DOUBTFUL_SHARE: usize = 4;
 
 pub struct Turns {
-    /// What may be expected of a host.
+    /// Gives the current standing of a host.
     standing: Box<dyn Fn(&str) -> Standing + Send>,
     window: usize,
     base: Duration,
     cap: Duration,
-    /// Counts whatever needs an order in time.
+    /// A counter that gives everything an order in time.
     stamp: u64,
     lanes: HashMap<Lane, Waiting>,
     hosts: HashMap<Name, Host>,
-    /// Messages that run, by tenant.
+    /// Running messages by tenant.
     tenants: HashMap<Option<Name>, usize>,
     groups: [Group; 3],
     later: BTreeMap<(Instant, u64), Box<Job>>,
-    /// Hosts that nobody asks before some time.
+    /// Hosts that are not asked before a given time.
     resting: BTreeSet<(Instant, Name)>,
 }
 
@@ -56,11 +56,11 @@ pub enum Place {
 #[derive(Default)]
 struct Waiting {
     running: usize,
-    /// By when they came.
+    /// By arrival.
     jobs: BTreeMap<u64, Box<Job>>,
 }
 
-/// Lanes with messages that wait, by tenant.
+/// Lanes with waiting messages, by tenant.
 #[derive(Default)]
 struct Group {
     order: Order<Option<Name>>,
@@ -86,16 +86,16 @@ impl Turns {
         }
     }
 
-    /// A message that may run, behind those of its lane.
+    /// Adds a message that may run, behind those of its lane.
     pub fn enter(&mut self, mut job: Box<Job>) {
         job.seq = self.next_stamp();
         self.push(job);
     }
 
-    /// A message that has run, and is to be tried again.
+    /// Takes back a message that has run and is to be tried again.
     pub fn put_aside(&mut self, job: Box<Job>, aside: Aside, now: Instant) {
         match job.lane.host.clone().filter(|_| aside.is_out) {
-            // Behind the others, so that it is not always the same one that is tried: it may be broken itself.
+            // At the back of its lane, so that the host is not always tried with the same, possibly broken, message.
             Some(host) => {
                 self.enter(job);
                 self.rest(&host, aside.retry_after, now);
@@ -106,7 +106,7 @@ impl Turns {
         }
     }
 
-    /// The message that runs next, in a place that is free. It counts as running until [`Self::ended`].
+    /// The message for the next free place. It counts as running until [`Self::ended`].
     pub fn next(&mut self) -> Option<Box<Job>> {
         let is_due = self.group(Kind::Doubtful).fetching < self.doubtful_share();
         let kinds = if is_due { [Kind::Doubtful, Kind::Fine] } else { [Kind::Fine, Kind::Doubtful] };
@@ -130,8 +130,8 @@ impl Turns {
         self.count(lane, running.saturating_sub(1), self.running_of(&lane.tenant).saturating_sub(1));
     }
 
-    /// One of the host's messages gives its turn back: it is past its fetch (`served`), or has ended before that. A message that
-    /// is put aside comes back first.
+    /// A message returns its turn at the host: it is past its fetch (`served`), or has ended before that. If it is put
+    /// aside, call [`Self::put_aside`] first.
     pub fn passed(&mut self, host: &Name, served: bool, now: Instant) {
         let Some(known) = self.hosts.get_mut(host) else { return };
         known.fetching = known.fetching.saturating_sub(1);
@@ -141,14 +141,14 @@ impl Turns {
         self.look(host, served, now);
     }
 
-    /// When something here may go on by itself.
+    /// When [`Self::wake`] has something to do next.
     pub fn due(&self) -> Option<Instant> {
         let later = self.later.first_key_value().map(|((at, _), _)| *at);
         let resting = self.resting.first().map(|(at, _)| *at);
         later.into_iter().chain(resting).min()
     }
 
-    /// Lets those go on whose time has come.
+    /// Releases the messages and hosts whose time has come.
     pub fn wake(&mut self, now: Instant) {
         while let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= now) {
             let job = entry.remove();
@@ -160,7 +160,7 @@ impl Turns {
         }
     }
 
-    /// Which of those that wait it is true of.
+    /// Places of the waiting messages that match.
     pub fn list_where(&self, is_over: impl Fn(&Job) -> bool) -> Vec<Place> {
         let later = self.later.iter().filter(|(_, job)| is_over(job)).map(|(at, _)| Place::Later(*at));
         let mut found: Vec<Place> = later.collect();
@@ -171,7 +171,7 @@ impl Turns {
         found
     }
 
-    /// Takes them out, to be dropped.
+    /// Removes them, to be dropped.
     pub fn remove(&mut self, places: Vec<Place>) -> Vec<Job> {
         let remove = |place| match place {
             Place::Later(at) => self.later.remove(&at),
@@ -186,17 +186,17 @@ impl Turns {
         waiting.chain(self.later.values()).map(|job| job.request.point_id()).collect()
     }
 
-    /// Messages that wait out a failure.
+    /// Messages that wait for a retry or for their host.
     pub fn held(&self) -> usize {
         self.later.len() + self.group(Kind::Resting).waiting
     }
 
-    /// Messages that wait for nothing but their turn.
+    /// Messages that wait only for a turn.
     pub fn waiting(&self) -> usize {
         self.group(Kind::Fine).waiting + self.group(Kind::Doubtful).waiting
     }
 
-    /// Of those, the ones of whose hosts nothing bad is known.
+    /// Those whose hosts are not doubtful.
     pub fn waiting_in_peace(&self) -> usize {
         self.group(Kind::Fine).waiting
     }
@@ -205,7 +205,7 @@ impl Turns {
         self.held() + self.waiting() == 0
     }
 
-    /// Whether one tenant has most places, and no other one's message is here that could have the next.
+    /// Whether one tenant has most places and no message of another tenant waits that could take the next one.
     pub fn is_crowded(&self) -> bool {
         let most = self.tenants.iter().max_by_key(|(_, running)| **running);
         let Some((tenant @ Some(_), running)) = most else { return false };
@@ -282,7 +282,7 @@ impl Turns {
         Some(job)
     }
 
-    /// Notes how many of a lane and of its tenant run.
+    /// Sets how many messages of a lane and of its tenant run.
     fn count(&mut self, lane: &Lane, of_lane: usize, of_tenant: usize) {
         let waiting = self.lanes.entry(lane.clone()).or_default();
         waiting.running = of_lane;
@@ -342,7 +342,7 @@ impl Group {
         }
     }
 
-    /// It has had its turn: behind others with as much under way, where it has more.
+    /// Moves a lane that was just served behind others with as many running messages.
     fn served(&mut self, lane: &Lane, stamp: u64) {
         self.order.defer(&lane.tenant, stamp);
         if let Some(hosts) = self.hosts.get_mut(&lane.tenant) {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-/// Those that have something to run, the one with the least under way first; of equals the one that has waited the longest.
+/// Sorted keys: the fewest running messages first; among equals, the one that has waited the longest.
 #[derive(Debug)]
 pub(super) struct Order<K> {
     sorted: BTreeSet<(usize, u64, K)>,
@@ -15,21 +15,21 @@ impl<K> Default for Order<K> {
 }
 
 impl<K: Clone + Ord + Hash> Order<K> {
-    /// `stamp` grows from one call to the next: it comes behind all with as much under way.
+    /// `stamp` must grow with each call: the key goes behind all with as many running.
     pub(super) fn insert(&mut self, key: K, running: usize, stamp: u64) {
         self.remove(&key);
         self.places.insert(key.clone(), (running, stamp));
         self.sorted.insert((running, stamp, key));
     }
 
-    /// It has more or less under way now, where it is listed at all.
+    /// Updates the count of a listed key.
     pub(super) fn change(&mut self, key: &K, running: usize) {
         if let Some((_, stamp)) = self.places.get(key).copied() {
             self.insert(key.clone(), running, stamp);
         }
     }
 
-    /// Behind all with as much under way, where it is listed at all.
+    /// Moves a listed key behind all with as many running.
     pub(super) fn defer(&mut self, key: &K, stamp: u64) {
         if let Some((running, _)) = self.places.get(key).copied() {
             self.insert(key.clone(), running, stamp);

@@ -8,7 +8,7 @@ use crate::pipeline::whole::{Arrival, Whole};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Turns with hosts of which the test says what to expect. Every message has an offset of its own.
+/// Turns with hosts whose standing the test sets. Every message has its own offset.
 struct Rig {
     turns: Turns,
     standings: Arc<Mutex<HashMap<String, Standing>>>,
@@ -75,7 +75,7 @@ impl Rig {
         }
     }
 
-    /// As many as may run in so many places.
+    /// As many jobs as may run in `places`.
     fn start(&mut self, places: usize) -> Vec<Job> {
         (0..places).map_while(|_| self.turns.next()).map(|job| *job).collect()
     }
@@ -298,7 +298,7 @@ fn crowded_is_where_one_tenant_has_most_places_and_nobody_else_waits() {
     assert!(!rig.turns.is_crowded());
 }
 
-/// As a thousand hosts with ten messages each have it, of which all are tried again and again.
+/// A thousand hosts with ten messages each, all tried again and again.
 #[test]
 fn many_hosts_that_are_out_cost_little() {
     let mut rig = Rig::new(256);

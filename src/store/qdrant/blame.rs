@@ -1,10 +1,10 @@
-//! Who is to blame for a write that the server rejects: the point in it, or what all points share.
+//! What is to blame when the server rejects a write: a point in it, or something that all points share.
 //!
-//! A full collection, a limit of strict mode, low disk and a point with a broken vector are answered with the same code, and
-//! their wordings change from version to version. So no wording decides. Before a point is blamed, the collection is looked
-//! at (somebody may have made it anew), and a write that is known to be good is tried: the same kind of write as the one that
-//! was rejected, under the same guard and by the same node, with unit vectors and no payload. If that is rejected as well, it
-//! is an outage. Only a point that is rejected between two good writes is blamed.
+//! A full collection, a limit of strict mode, low disk and a point with a broken vector have the same status code, and
+//! their texts change between versions. So no text decides. Before a point is blamed, the collection is checked (it may
+//! have been recreated), and a known-good write is tried: the same kind of write, under the same guard and at the same
+//! node, with unit vectors and no payload. If that is rejected too, it is an outage. A point is blamed only if it is
+//! rejected between two good writes.
 
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::points_update_operation::{Operation, PointStructList};
@@ -20,14 +20,14 @@ use crate::domain::{
 use crate::store::batch::Batch;
 use crate::store::{StoreError, Written};
 
-/// Not the namespace of assets' points, so that the points that are tried are nobody's.
+/// Differs from the namespace of assets' points, so that test writes never touch one of those.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8d1c_55a5_0c5e_5f0d_9b27_6c1f_3a90_71e4);
-/// Stands for a hash: as long as one, and of nothing.
+/// Placeholder for a hash, of the same length.
 const HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 impl QdrantStore {
-    /// After `writes` were rejected. A point that is alone is tried once more, so that a limit that has just been lifted
-    /// blames nobody: it is to blame only when it is rejected between two good writes.
+    /// Finds the blame for rejected `writes`. A single point is tried once more, so that it is not blamed for a limit
+    /// that was just lifted: it is to blame only if it is rejected between two good writes.
     pub(super) async fn blamed(
         &self,
         client: &Client,
@@ -48,7 +48,7 @@ impl QdrantStore {
         }
     }
 
-    /// Whether `rejected` is really about a point among `writes`; else what it is about.
+    /// Returns `rejected` if it is about a point among `writes`, otherwise the error that explains it.
     async fn blame(
         &self,
         client: &Client,
@@ -57,7 +57,7 @@ impl QdrantStore {
         guard: Guard,
         rejected: StoreError,
     ) -> StoreError {
-        // Nobody has said what the collection must be, so there is nothing to compare with.
+        // The collection was never ensured, so there is nothing to compare it with.
         let Some(spec) = self.known.spec(collection) else { return rejected };
         if let Err(error) = self.look(client, &spec).await {
             return error;
@@ -69,7 +69,7 @@ impl QdrantStore {
         }
     }
 
-    /// Writes what is known to be good, and leaves nothing behind.
+    /// Tries a write that is known to be good, without leaving a trace.
     async fn try_good(
         &self,
         client: &Client,
@@ -87,14 +87,14 @@ impl QdrantStore {
         let operations = || operations.clone();
         let doing = format!("try a write to collection {collection} that is known to be good");
         match self.update(client, collection, operations, super::ordering(guard), &doing).await {
-            // The points are not there, as they should be.
+            // Expected: the test points do not exist.
             Err(error) if error.reason == StoreReason::Conflict => Ok(()),
             result => result,
         }
     }
 }
 
-/// One of each kind among `writes`, of points that do not exist.
+/// One write of each kind among `writes`, to points that do not exist.
 fn good_writes(writes: &[Write], dimension: usize) -> Result<Vec<Write>, StoreError> {
     let mut good: Vec<(Kind, Write)> = Vec::new();
     for write in writes {
@@ -108,7 +108,7 @@ fn good_writes(writes: &[Write], dimension: usize) -> Result<Vec<Write>, StoreEr
     Ok(good.into_iter().map(|(_, write)| write).collect())
 }
 
-/// What decides which operations a write becomes.
+/// What determines the operations of a write.
 #[derive(PartialEq)]
 struct Kind {
     operation: std::mem::Discriminant<Write>,
@@ -142,8 +142,8 @@ fn vectors_of(write: &Write) -> Option<&Vectors> {
     }
 }
 
-/// Like `write` in all that the server's rules are about, with nothing of what came with its message. Version and position
-/// stay: the filters that they become are as long as those of the message.
+/// Like `write` in all that the server checks, without the message's content. Version and position are kept: they make
+/// its filters as long as those of the message.
 fn good_write(write: &Write, id: PointId, dimension: usize) -> Result<Write, StoreError> {
     let impossible = |what: String| StoreError::new(StoreReason::Failed, format!("no good write can be made: {what}"));
     let asset = AssetId::new("clipstream: a write that is tried").map_err(|e| impossible(e.to_string()))?;
@@ -191,15 +191,15 @@ fn good_media() -> MediaRecord {
     }
 }
 
-/// The same operation where nothing can come of it: points that do not exist are updated and never inserted, and what would
-/// select them by id (which is `NotFound`) selects by a filter. The server applies its limits to it all the same, since it does
-/// so before it looks for the points (Qdrant's lib/collection/src/operations/verification/update.rs).
+/// The same operation without effect. Upserts become updates of points that do not exist; selections by id, which would
+/// be `NotFound`, become filters. The server still applies its limits: it does so before it looks for the points
+/// (Qdrant's lib/collection/src/operations/verification/update.rs).
 fn without_trace(operation: PointsUpdateOperation) -> Option<PointsUpdateOperation> {
     let quiet = match operation.operation? {
         Operation::Upsert(upsert) => {
             Operation::Upsert(PointStructList { update_mode: Some(UpdateMode::UpdateOnly.into()), ..upsert })
         }
-        // Of points that do not exist it is an error under any filter. The limits are those of an upsert.
+        // For missing points this is an error under any filter. Its limits are those of an upsert.
         Operation::UpdateVectors(update) => Operation::Upsert(PointStructList {
             points: update
                 .points

@@ -1,5 +1,5 @@
-//! Qdrant's calls over channels of our own. `qdrant_client::Qdrant` opens its channels itself and trusts the system's
-//! authorities only; its generated services take any channel.
+//! Qdrant's calls over our own channels. `qdrant_client::Qdrant` opens its channels itself and trusts only the system's
+//! certificate authorities; its generated services accept any channel.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ use crate::tls;
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 const API_KEY: &str = "api-key";
 
-/// A handle on shared connections; cheap to clone. Its calls go to one node of the cluster for as long as that can serve
-/// them, so that what one call shows is true for the next.
+/// A handle on shared connections; cheap to clone. Its calls go to one cluster node while that can serve them, so that
+/// each call sees what the previous ones saw.
 #[derive(Clone)]
 pub(super) struct Client {
     nodes: Arc<Nodes>,
@@ -44,7 +44,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects with the first calls, and again after a connection broke.
+    /// Connects on the first call, and again after a connection broke.
     ///
     /// # Errors
     /// `store_url_invalid`, or `store_settings_invalid` for `store.ca_file` and `store.api_key`.
@@ -68,7 +68,7 @@ impl Client {
         Ok(Self { nodes: Arc::new(Nodes::new(endpoints)), home: Home::default(), api_key })
     }
 
-    /// For a sequence of calls: at the node that is next in turn.
+    /// A handle for a sequence of calls, at the next node in turn.
     pub fn begin(&self) -> Self {
         Self { home: self.nodes.home(), ..self.clone() }
     }
@@ -84,7 +84,7 @@ impl Client {
         self.nodes.urls()
     }
 
-    /// What one node, by its place in [`Self::urls`], says of itself.
+    /// The health reply of one node, by its index in [`Self::urls`].
     pub async fn health_of(&self, node: usize) -> Result<HealthCheckReply, QdrantError> {
         let answer = self.nodes.call_at(node, |channel| {
             let mut service = QdrantClient::with_interceptor(channel, self.key());
@@ -104,7 +104,7 @@ impl Client {
         }
     }
 
-    /// `request`: asked for each time that it is sent.
+    /// `request` is called for each attempt.
     pub async fn update_points_batch(
         &self,
         request: impl Fn() -> UpdateBatchPoints,
@@ -130,7 +130,7 @@ impl Client {
     }
 }
 
-/// One address, with what the settings say of all.
+/// One address with the shared connection settings.
 fn endpoint(url: &str, settings: &StoreSettings) -> Result<Endpoint, StoreError> {
     let timeout = Duration::from_millis(settings.timeout_ms);
     let invalid = |why: &dyn Display| error::invalid_url(&redact::url(url), why);
@@ -159,7 +159,7 @@ fn endpoint(url: &str, settings: &StoreSettings) -> Result<Endpoint, StoreError>
     }
 }
 
-/// Our name of a call: the service, its own name of it, what goes in and what comes out.
+/// Our name of a call: the service, its method, the request and the response.
 macro_rules! calls {
     ($($visibility:vis $name:ident: $service:ident.$method:ident($request:ty) -> $response:ty;)*) => {
         impl Client {

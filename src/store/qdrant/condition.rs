@@ -1,4 +1,4 @@
-//! Conditions of writes as Qdrant's filters. Qdrant tests them when it applies the operation, in the shard's own order.
+//! Conditions of writes as Qdrant filters. Qdrant tests them when it applies the operation, in the shard's order.
 
 use qdrant_client::qdrant::{Condition, Filter, Range};
 
@@ -6,7 +6,7 @@ use super::convert;
 use crate::domain::{Modality, Origin, PointId, RESERVED_KEY, Record, Stamp};
 use crate::store::batch::Change;
 
-/// One filter for an operation on many points: each of them under its own conditions.
+/// One filter for an operation on many points, each under its own conditions.
 pub(super) fn each(points: Vec<(PointId, Vec<Condition>)>) -> Filter {
     let ids: Vec<_> = points.iter().map(|(id, _)| convert::id(*id)).collect();
     let one = |(id, mut conditions): (PointId, Vec<Condition>)| {
@@ -33,14 +33,14 @@ pub(super) fn not_newer(mine: &Stamp) -> Vec<Condition> {
     vec![Filter::should([Condition::from(by_version), by_position.into()]).into()]
 }
 
-/// Later in the same partition of the same topic, by its leader's epoch, its offset and the request alone; also by time where an
-/// id is missing; or in the topic that is known to have taken this one's place. Any of them.
+/// Any of: later in the same partition of the same topic, by leader epoch, offset and request; later by offset, request
+/// and time, if a topic id is missing; in the topic known to have replaced this one.
 fn newer_positions(mine: &Origin) -> Vec<Condition> {
     let Origin { position, request, topic_id, successor, leader_epoch, timestamp_ms } = mine;
     let topic = Condition::matches(key("source.topic"), position.topic.to_string());
     let beyond = |name: &str, bound: f64| Condition::range(key(name), Range { gt: Some(bound), ..Range::default() });
     let there = [topic.clone(), Condition::matches(key("source.partition"), i64::from(position.partition))];
-    // A record without a request is of the first one, which is later than none of the same message.
+    // A record without a request is of request 0, which is not later than any of the same message.
     let later_request = Filter::must([
         Condition::matches(key("source.offset"), position.offset),
         beyond("source.request", *request as f64),
@@ -67,7 +67,7 @@ fn newer_positions(mine: &Origin) -> Vec<Condition> {
     [same].into_iter().chain(unnamed).chain(succeeded).collect()
 }
 
-/// The stored record is the one of this very write's request. Without a place to tell it by: none that is newer.
+/// The stored record is of the same request as this write. Without a source to compare: it is not newer.
 pub(super) fn is_mine(record: &Record) -> Vec<Condition> {
     let Some(origin) = &record.source else { return not_newer(&record.stamp()) };
     let Origin { position, request, topic_id, leader_epoch, timestamp_ms, successor: _ } = origin;
@@ -95,7 +95,7 @@ pub(super) fn is_mine(record: &Record) -> Vec<Condition> {
     ]
 }
 
-/// The stored record is not what this write leaves, as far as that can be told: there is something to do.
+/// The stored record differs from what this write leaves, as far as can be told: there is something to do.
 pub(super) fn unwritten(record: &Record) -> Vec<Condition> {
     if record.source.is_none() {
         return Vec::new();
@@ -105,12 +105,12 @@ pub(super) fn unwritten(record: &Record) -> Vec<Condition> {
     vec![Filter::must_not([Filter::must(written).into()]).into()]
 }
 
-/// The claim is the change's own.
+/// The point is claimed by this change.
 pub(super) fn claimed(change: &Change<'_>) -> Condition {
     Condition::matches(key("claim"), change.claim())
 }
 
-/// Nobody else has claimed the point.
+/// No other change has claimed the point.
 pub(super) fn claimable(change: &Change<'_>) -> Condition {
     Filter::should(unclaimed().into_iter().chain([claimed(change)])).into()
 }
@@ -119,21 +119,21 @@ pub(super) fn unclaimed() -> Vec<Condition> {
     vec![Condition::is_empty(key("claim"))]
 }
 
-/// Points that another sending has claimed, of this write or of another.
+/// Points claimed by another attempt, of this write or of another one.
 pub(super) fn claimed_by_others(changes: &[Change<'_>]) -> Filter {
     let ids: Vec<_> = changes.iter().map(|change| convert::id(change.id)).collect();
     let free = changes.iter().take(1).map(claimed).chain(unclaimed());
     Filter { must_not: free.collect(), ..Filter::must([Condition::has_id(ids)]) }
 }
 
-/// The claim does not say that it leaves these vectors alone.
+/// The claim may have changed these vectors: it lists them, or lists nothing.
 pub(super) fn may_have_changed(modality: Modality) -> Condition {
     let name = key("claimed_vectors");
     let said = Condition::matches(name.clone(), modality.as_str().to_owned());
     Filter::should([said, Condition::is_empty(name)]).into()
 }
 
-/// The stored point has the vectors that the change keeps: it is no tombstone, and they embed what the change says.
+/// The stored point has the vectors that the change keeps: it is no tombstone and has their hashes.
 pub(super) fn keeps(change: &Change<'_>) -> Vec<Condition> {
     if change.kept.is_empty() {
         return Vec::new();
@@ -150,8 +150,8 @@ fn key(name: &str) -> String {
     format!("{RESERVED_KEY}.{name}")
 }
 
-/// Qdrant's ranges are floats, which above 2^53 do not tell every two integers apart: a bound that `version` is within,
-/// and the larger versions that are within it too (at most some thousands; a match is exact).
+/// Qdrant's ranges are floats, which cannot tell all integers above 2^53 apart. Returns a bound that includes
+/// `version`, and the larger versions that it also includes (some thousands at most); those are matched exactly.
 fn float_bound(version: u64) -> (f64, Vec<i64>) {
     let nearest = version as f64;
     let bound = if (nearest as u64) < version { nearest.next_up() } else { nearest };
@@ -181,7 +181,7 @@ mod tests {
                 "{other} against {version}"
             );
         };
-        // 2^53 and its neighbours, nanoseconds of our days, and the largest.
+        // 2^53 and its neighbours, today's time in nanoseconds, and the maximum.
         for middle in [1 << 53, (1 << 53) + 1, 1_764_000_000_123_456_789, i64::MAX as u64 - 3000] {
             for step in 0..2100 {
                 exact(middle, middle + step);

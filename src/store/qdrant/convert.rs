@@ -1,4 +1,4 @@
-//! Our values as Qdrant's gRPC messages, and back.
+//! Conversions between our values and Qdrant's gRPC messages.
 
 use std::collections::HashMap;
 

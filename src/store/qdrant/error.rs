@@ -1,19 +1,19 @@
-//! Errors of the client as ours.
+//! Converts the client's errors.
 //!
-//! What Qdrant's server answers, 1.17 to 1.19 (its lib/collection/src/operations/types.rs has the errors, and
-//! lib/storage/src/content_manager/{errors,conversions}.rs their codes):
+//! Answers of Qdrant's server, 1.17 to 1.19 (errors: lib/collection/src/operations/types.rs; codes:
+//! lib/storage/src/content_manager/{errors,conversions}.rs):
 //!
-//! | code | of | whose fault |
+//! | code | for | caused by |
 //! |---|---|---|
-//! | `InvalidArgument` | a vector of another dimension, a name that is not there; but also every limit of strict mode, a full collection, memory and disk of 1.18 | a point's, or everybody's: [`super::blame`] finds out |
-//! | `NotFound` | a point that is not there | another writer's |
-//! | `NotFound` | a collection, a shard | shared |
-//! | `ResourceExhausted` with `retry-after` | a rate limit | shared, and passes |
+//! | `InvalidArgument` | a vector of another dimension, an unknown name; also every limit of strict mode, a full collection, memory and disk of 1.18 | a point or something shared: [`super::blame`] finds out |
+//! | `NotFound` | a missing point | another writer |
+//! | `NotFound` | a missing collection or shard | shared |
+//! | `ResourceExhausted` with `retry-after` | a rate limit | shared, transient |
 //! | `ResourceExhausted` without | a request that costs more than the limit ever allows | the batch's size |
 //! | the same, marked | the node's disk or memory quota (1.19) | shared |
-//! | `Internal` | IO, no space for the log, memory, replicas that are not active, leaders that cannot be reached | shared |
-//! | `FailedPrecondition`, `Unavailable`, `DataLoss` | shards that are moved, restored or locked | shared |
-//! | `PermissionDenied`, `Unauthenticated` | a key that may not write, or none | shared |
+//! | `Internal` | IO, no space for the log, memory, inactive replicas, unreachable leaders | shared |
+//! | `FailedPrecondition`, `Unavailable`, `DataLoss` | shards being moved, restored or locked | shared |
+//! | `PermissionDenied`, `Unauthenticated` | a key without write access, or no key | shared |
 //! | `DeadlineExceeded` | the server's own timeouts | shared |
 
 use std::time::Duration;
@@ -30,10 +30,10 @@ use crate::domain::StoreReason;
 use crate::redact;
 use crate::store::StoreError;
 
-/// How the message of a status begins that no server has sent: the connection could not be opened.
+/// Start of a status message that no server sent: the connection could not be opened.
 pub(super) const CONNECT_FAILED: &str = "cannot connect: ";
 
-/// `doing` says what was tried, with the collection, for example `write to catalog__a`.
+/// `doing` says what was tried and where, for example `write to catalog__a`.
 pub(super) fn from_client(error: QdrantError, url: &str, doing: &str) -> StoreError {
     match error {
         QdrantError::ResponseError { status } => from_status(&status, url, doing),
@@ -68,7 +68,7 @@ fn from_status(status: &Status, url: &str, doing: &str) -> StoreError {
         Code::ResourceExhausted => of(StoreReason::Busy),
         Code::Cancelled if CLIENT_TIMEOUT.is_said_by(status) => of(StoreReason::Timeout),
         Code::Aborted | Code::Cancelled => of(StoreReason::Busy),
-        // A point that another worker deleted between the steps of a patch; everything else that is not found is shared.
+        // Another worker deleted the point between the steps of a patch. Anything else that is missing is shared.
         Code::NotFound if is_missing_point(status) => of(StoreReason::Conflict),
         Code::NotFound => of(StoreReason::CollectionMissing),
         Code::Unauthenticated | Code::PermissionDenied => of(StoreReason::Unauthorized),
@@ -97,10 +97,10 @@ pub(super) fn is_missing_point(status: &Status) -> bool {
     NO_POINT.is_said_by(status)
 }
 
-/// What is refused whoever asks: no message's fault. `error` is what a write of one point would be rejected with.
+/// For a request that is refused for every message. `error`: what a write of one point would fail with.
 pub(super) fn refused_to_all(error: StoreError) -> StoreError {
     let said = error.message;
-    // Only what to do next follows from the words.
+    // The text only decides which next step is suggested.
     let reason = if INDEX_REQUIRED.is_in(&said) {
         StoreReason::IndexMissing
     } else if FULL.iter().any(|wording| wording.is_in(&said)) {
@@ -112,12 +112,12 @@ pub(super) fn refused_to_all(error: StoreError) -> StoreError {
     StoreError::new(reason, message).retry_after(error.retry_after)
 }
 
-/// Whether the request has more bytes than somebody on the way takes.
+/// Whether the request is larger than the server or a proxy accepts.
 pub(super) fn is_too_large(status: &Status) -> bool {
     TOO_LARGE.iter().any(|wording| wording.is_said_by(status))
 }
 
-/// Only `Completed` means durable and visible. The others are answered with success by the server.
+/// Only `Completed` means durable and visible. The server reports the other states as success, too.
 pub(super) fn check_completed(status: i32, url: &str, doing: &str) -> Result<(), StoreError> {
     match UpdateStatus::try_from(status) {
         Ok(UpdateStatus::Completed) => Ok(()),

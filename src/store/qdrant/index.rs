@@ -1,8 +1,8 @@
-//! Points whose payload index is out of step with them. Conditions are tested against indexes, so that a write to such a point is
-//! passed over again and again, although what is stored allows it.
+//! Points whose payload index does not match them. Conditions are tested against indexes, so a write to such a point is
+//! skipped every time, although the stored point allows it.
 //!
-//! Seen in Qdrant's engine after the server was killed: of one point in 7,617 the index on `clipstream.version` had lost the version.
-//! Any change below the record's key has the point indexed anew.
+//! Seen in Qdrant's engine after the server was killed: the index on `clipstream.version` had lost the version of one
+//! point in 7,617. Any change below the record's key makes Qdrant index the point again.
 
 use qdrant_client::qdrant::{Condition, CountPointsBuilder, Filter};
 
@@ -12,9 +12,9 @@ use crate::domain::{Guard, Reason, Recorded, Write};
 use crate::store::StoreError;
 
 impl QdrantStore {
-    /// Looks at writes that were not made although nothing newer was stored (`found`). Where the server's filters do not find what
-    /// it shows, it is made to index the point anew, so that the next attempt passes. What fails here fails again in that attempt, and
-    /// is told there.
+    /// Checks writes that were not applied although nothing newer was stored (`found`). If the server's filters do not
+    /// find the stored record, the point is indexed again, so that the next attempt passes. An error here is only
+    /// logged: that attempt fails with it, too.
     pub(super) async fn index_anew(&self, client: &Client, collection: &str, unmade: &[(&Write, &Recorded)]) {
         for (write, found) in unmade {
             if let Err(error) = self.index_one_anew(client, collection, write, found).await {
@@ -37,7 +37,7 @@ impl QdrantStore {
         if count.result.is_none_or(|result| result.count > 0) {
             return Ok(());
         }
-        // Not if somebody has written in between.
+        // Unless another writer came in between.
         let now = self.read_records(client, collection, &[id]).await?;
         if !now.iter().any(|(_, record)| Recorded::read(record) == *found) {
             return Ok(());

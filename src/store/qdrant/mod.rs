@@ -40,15 +40,14 @@ mod wordings;
 use client::Client;
 use verify::Known;
 
-/// The client reconnects and sends a request once more by itself when the connection broke or a request timed out, and asks
-/// the other nodes of a cluster what one cannot serve; beyond that nothing is retried here. Every write of ours may be
-/// repeated.
+/// When a connection breaks or a request times out, the client reconnects and sends the request once more. In a cluster
+/// it also tries the other nodes. Nothing else is retried here. Every write may be repeated safely.
 pub struct QdrantStore {
-    /// None after close.
+    /// `None` after close.
     client: RwLock<Option<Client>>,
     /// Redacted, for messages.
     url: String,
-    /// What [`Store::ensure`] was called for.
+    /// The collections that [`Store::ensure`] was called for.
     known: Known,
 }
 
@@ -66,13 +65,13 @@ impl QdrantStore {
         Ok(Self { client: RwLock::new(Some(client)), url, known: Known::default() })
     }
 
-    /// A handle on the shared connections, for one call or a sequence of them.
+    /// A client for one call or a sequence of calls, on the shared connections.
     fn client(&self) -> Result<Client, StoreError> {
         let client = self.client.read().unwrap_or_else(PoisonError::into_inner);
         client.as_ref().map(Client::begin).ok_or_else(StoreError::closed)
     }
 
-    /// One batch, as far as the server takes it.
+    /// Writes one batch.
     async fn apply(
         &self,
         client: &Client,
@@ -95,12 +94,12 @@ impl QdrantStore {
                 && let Err(also) =
                     self.update(client, collection, || vec![withdrawal.clone()], ordering(guard), &doing).await
             {
-                // It stays until somebody writes the point again, who then forgets what its vectors embed: nothing is wrong.
+                // Harmless: the next write of the point breaks the claim and removes the hashes that it affects.
                 tracing::debug!(collection, reason = also.reason.as_str(), "a claim stays behind: {also}");
             }
             return Err(error);
         }
-        // What was conditional may not have taken place.
+        // Conditional writes may not have been applied.
         let ids: Vec<PointId> = writes.iter().filter(|w| looks(w, guard)).map(Write::id).collect();
         let records = self.read_records(client, collection, &ids).await?;
         let stored: HashMap<_, _> = records.into_iter().map(|(id, record)| (id, Recorded::read(&record))).collect();
@@ -115,7 +114,7 @@ impl QdrantStore {
         Ok(written)
     }
 
-    /// `operations`: asked for each time that they are sent, which may be more than once.
+    /// `operations` is called for each attempt.
     async fn update(
         &self,
         client: &Client,
@@ -164,7 +163,7 @@ impl QdrantStore {
         error::from_client(error, &self.url, doing)
     }
 
-    /// Of calls that no message's content is in: whatever is refused there is refused to all.
+    /// For calls without any message's content: a refusal concerns all messages.
     fn failed_for_all(&self, error: QdrantError, doing: &str) -> StoreError {
         match self.failed(error, doing) {
             rejected if rejected.class == Class::Permanent => error::refused_to_all(rejected),
@@ -175,13 +174,13 @@ impl QdrantStore {
 
 fn ordering(guard: Guard) -> WriteOrderingType {
     match guard {
-        // Replicas would otherwise each decide in an order of their own.
+        // With a weaker ordering, each replica could apply the writes in its own order.
         Guard::Strict => WriteOrderingType::Strong,
         Guard::Off | Guard::Check => WriteOrderingType::Weak,
     }
 }
 
-/// Whether what is sent to `url` passes over a network without TLS.
+/// Whether data sent to `url` crosses a network without TLS.
 fn is_open(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
     let is_local = match url.host() {
@@ -211,7 +210,7 @@ impl Store for QdrantStore {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        // What no server would take is said without asking one.
+        // Rejects batches that no server would accept, without a request.
         Batch::new(writes, guard)?;
         let client = self.client()?;
         self.verify(&client, collection).await?;
@@ -220,7 +219,7 @@ impl Store for QdrantStore {
         while let Some(writes) = open.pop() {
             match self.apply(&client, collection, writes, guard).await {
                 Ok(some) => written.extend(some),
-                // More than the collection's rate limit ever allows at once.
+                // The batch costs more than the collection's rate limit ever allows at once.
                 Err(error) if error.reason == StoreReason::Limited && writes.len() > 1 => {
                     let (some, others) = writes.split_at(writes.len() / 2);
                     open.extend([others, some]);

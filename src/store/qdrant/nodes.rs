@@ -1,7 +1,7 @@
-//! The nodes of a Qdrant cluster. Any of them takes any call, so a call that one cannot serve is made again at the next.
+//! The nodes of a Qdrant cluster. Any node takes any call, so a call that one cannot serve is repeated at the next.
 //!
-//! Every call of ours may be repeated: reads change nothing, and a write that is applied twice is as one. What was sent first may
-//! still be under way then, so that a write in several steps is sent under another name (`Batch::resend`).
+//! Every call may be repeated: reads change nothing, and a write applied twice has the effect of one. The first attempt
+//! may still be running then, so a write in several steps is repeated under another claim (`Batch::resend`).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -17,11 +17,11 @@ use crate::redact;
 
 /// Connections to a node, used in turn: one carries many calls, but only one packet at a time.
 const CHANNELS: usize = 3;
-/// How long a node that is away is left out before it is asked whether it is back, the first time and at most; doubled each
-/// time. While all are away, all are asked.
+/// How long a node that is away is skipped before it is probed: the first wait and the longest one; doubled each time.
+/// If all nodes are away, all are tried.
 const AWAY_MIN: Duration = Duration::from_secs(1);
 const AWAY_MAX: Duration = Duration::from_secs(30);
-/// Longest wait for the answer to that.
+/// Longest wait for the probe's answer.
 const BACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Nodes {
@@ -35,9 +35,9 @@ struct Node {
     endpoint: Endpoint,
     channels: [RwLock<Option<Channel>>; CHANNELS],
     turn: AtomicUsize,
-    /// Connections opened so far. Whoever answers after one may not be who answered before it.
+    /// Connections opened so far. After a new one, another server may answer.
     opened: AtomicU64,
-    /// None: it answered, or was not asked yet.
+    /// `None`: it answered, or was not asked yet.
     away: Mutex<Option<Away>>,
 }
 
@@ -47,12 +47,12 @@ struct Away {
     wait: Duration,
 }
 
-/// The node that a sequence of calls belongs to: the one that answered last.
+/// The node of a sequence of calls: the one that answered last.
 pub(super) type Home = Arc<AtomicUsize>;
 
 impl Nodes {
-    /// Redacted addresses with what opens connections to them; at least one. They connect with the first calls, and again
-    /// after a connection broke.
+    /// Redacted addresses with their endpoints; at least one. Nodes connect on the first call, and again after a
+    /// connection broke.
     pub fn new(endpoints: Vec<(String, Endpoint)>) -> Self {
         let node = |(url, endpoint)| Node {
             url,
@@ -69,7 +69,7 @@ impl Nodes {
         self.nodes.iter().map(|node| node.url.as_str())
     }
 
-    /// The next in turn of those that are there.
+    /// The next node in turn that is not away.
     pub fn home(&self) -> Home {
         let start = self.turn.fetch_add(1, Ordering::Relaxed);
         Home::new(self.order(start).first().copied().unwrap_or_default().into())
@@ -80,7 +80,7 @@ impl Nodes {
         self.nodes.get(node).map_or(0, |node| node.opened.load(Ordering::Relaxed))
     }
 
-    /// Calls `home`, or else whoever can serve the call, who is `home` from then on.
+    /// Calls `home`. If it cannot serve the call, the first node that can becomes the new `home`.
     pub async fn call<T, F>(&self, home: &Home, call: impl Fn(Channel) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -94,7 +94,7 @@ impl Nodes {
             }
             match result {
                 Err(status) if may_be_served_elsewhere(&status) => {
-                    // Who answers says more than who does not.
+                    // The error of a node that answers tells more than that of a node that is away.
                     if said.as_ref().is_none_or(|said| is_away(said) && !is_away(&status)) {
                         said = Some(status);
                     }
@@ -108,7 +108,7 @@ impl Nodes {
         Err(said.unwrap_or_else(|| Status::unavailable(format!("{CONNECT_FAILED}no address is known"))))
     }
 
-    /// The same at one node, whoever else might serve it.
+    /// Calls this node only.
     pub async fn call_at<T, F>(&self, node: usize, call: impl Fn(Channel) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -116,7 +116,7 @@ impl Nodes {
         self.nodes[node].call(&call, true).await.map(Response::into_inner)
     }
 
-    /// Whom to ask, one after the other: from `start` on those that are there, then those that are away.
+    /// The order in which nodes are tried: from `start`, those that are away last.
     fn order(&self, start: usize) -> Vec<usize> {
         let count = self.nodes.len();
         let now = Instant::now();
@@ -127,7 +127,7 @@ impl Nodes {
 }
 
 impl Node {
-    /// Calls once more when the connection broke; where nobody else can be asked, also when the request timed out.
+    /// Repeats the call once if the connection broke, or if the only node timed out.
     async fn call<T, F>(&self, call: &impl Fn(Channel) -> F, alone: bool) -> Result<Response<T>, Status>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -143,14 +143,14 @@ impl Node {
             Err(status)
                 if matches!(status.code(), Code::Internal | Code::Unavailable | Code::Cancelled | Code::Unknown) =>
             {
-                // Anew, because the server's address may have changed.
+                // Reconnect, because the server's address may have changed.
                 call(self.connect(place).await?).await
             }
             result => result,
         }
     }
 
-    /// Opens a connection in the place of what was there.
+    /// Opens a connection and replaces the old one.
     async fn connect(&self, place: &RwLock<Option<Channel>>) -> Result<Channel, Status> {
         let opened = self.endpoint.connect().await;
         let channel =
@@ -179,7 +179,7 @@ impl Node {
         }
     }
 
-    /// When its time has come, it is asked beside the work whether it is back: no call waits for one that may hang.
+    /// Probes the node in the background when it is due, so that no call waits for a node that may hang.
     fn is_left_out(node: &Arc<Self>, now: Instant) -> bool {
         let mut away = node.away();
         let Some(Away { until, wait }) = *away else { return false };
@@ -197,19 +197,19 @@ impl Node {
     }
 
     fn away(&self) -> MutexGuard<'_, Option<Away>> {
-        // A panic elsewhere leaves it whole: every change is one assignment.
+        // A poisoned lock is safe to use: every change is one assignment.
         self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether the node cannot be reached or does not answer, whatever it is asked.
+/// Whether the node is unreachable or does not answer at all.
 fn is_away(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) && !error::is_too_large(status)
 }
 
-/// Whether another node may do what this one cannot. Besides a node that is away: replicas that are not active and leaders
-/// that cannot be reached are `Internal`, shards that are moved or restored `FailedPrecondition` or `Unavailable`, and a node
-/// that has just joined does not know the collection yet (Qdrant's lib/storage/src/content_manager/conversions.rs and
+/// Whether another node may serve the call. Besides nodes that are away: inactive replicas and unreachable leaders are
+/// `Internal`, shards being moved or restored are `FailedPrecondition` or `Unavailable`, and a node that has just
+/// joined does not know the collection yet (Qdrant's lib/storage/src/content_manager/conversions.rs and
 /// lib/collection/src/shards/replica_set/update.rs).
 fn may_be_served_elsewhere(status: &Status) -> bool {
     match status.code() {

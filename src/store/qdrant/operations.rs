@@ -1,4 +1,4 @@
-//! A batch as Qdrant's operations. Each is applied as a whole; operations of other writers may come in between.
+//! A batch as Qdrant operations. Each is atomic; operations of other writers may come in between.
 
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::points_update_operation::{
@@ -17,7 +17,7 @@ use super::convert::{id, values, vectors};
 use crate::domain::{Guard, Modality, Payload, PointId, RESERVED_KEY};
 use crate::store::batch::{Batch, Change, no_claim, user_payload, whole_payload};
 
-/// Points with the conditions under which an operation concerns them; none: always.
+/// Points with the conditions of an operation on them; `None`: unconditional.
 type Selected = Vec<(PointId, Option<Vec<Condition>>)>;
 
 /// In the order in which they must be applied.
@@ -35,7 +35,7 @@ pub(super) fn delete_matching(filter: Filter) -> PointsUpdateOperation {
     operation(Operation::DeletePoints(DeletePoints { points: Some(filter.into()), shard_key_selector: None }))
 }
 
-/// Changes nothing, below the record's key.
+/// Rewrites the points' records without changing them.
 pub(super) fn touch(points: Filter) -> PointsUpdateOperation {
     operation(set(Payload::from_iter([("touched".to_owned(), Value::Null)]), Some(RESERVED_KEY), points.into()))
 }
@@ -44,8 +44,8 @@ fn operation(operation: Operation) -> PointsUpdateOperation {
     PointsUpdateOperation { operation: Some(operation) }
 }
 
-/// One operation replaces whole points, so that a condition on it is enough. (An update filter concerns points that
-/// exist; others are inserted.)
+/// One operation replaces whole points, so a condition on it is enough. (An update filter applies to existing points;
+/// others are inserted.)
 fn upserts(batch: &Batch<'_>, guard: Guard) -> Vec<Operation> {
     if batch.upserts.is_empty() {
         return Vec::new();
@@ -64,20 +64,20 @@ fn upserts(batch: &Batch<'_>, guard: Guard) -> Vec<Operation> {
     })];
     for modality in Modality::ALL {
         let without = batch.upserts.iter().filter(|upsert| upsert.drops(modality));
-        // Not while somebody else's patch is under way: its vectors may be there, and its record is not yet.
+        // Not during another writer's patch: its vectors may be there already, while its record is not.
         let mine = |record| [is_mine(record), unclaimed()].concat();
         out.extend(delete_vectors(modality, without.map(|u| (u.id, strict.then(|| mine(u.record)))).collect()));
     }
     out
 }
 
-/// Qdrant changes vectors and payload in operations of their own, and both refuse points that do not exist. So a point that
-/// is absent is created whole, by one operation; and of one that is there the vectors change first and the record last, which
-/// has their hashes. What is rejected on the way (a vector) leaves the record as it was.
+/// Qdrant changes vectors and payload in separate operations, and both fail for missing points. So a missing point is
+/// created by one insert. For an existing point the vectors change first and the record, which has their hashes, last.
+/// If a vector is rejected, the record stays as it was.
 ///
-/// Under `Strict` there is a claim before it all, where nothing newer is stored, and all steps are taken only while it is
-/// ours; the last one ends it. Another claim, under way or left unfinished, is broken first; what the vectors embed that it
-/// may have changed is forgotten with it.
+/// Under `Strict` a claim comes first, if nothing newer is stored. The other steps apply only while the claim is ours;
+/// the last one ends it. Another claim, active or left behind, is broken first. The hashes of the vectors that it may
+/// have changed are removed with it.
 fn changes(changes: &[Change<'_>], guard: Guard) -> Vec<Operation> {
     let mut out = Vec::new();
     let absent: Vec<_> = changes
@@ -139,9 +139,9 @@ fn changes(changes: &[Change<'_>], guard: Guard) -> Vec<Operation> {
     out
 }
 
-/// Takes the claim of a change back that was rejected alone: nothing of it is there, since its vectors come first and only
-/// they are judged by what they are. Of several it is not known which have their vectors, so theirs stay until they are
-/// written or alone.
+/// Withdraws the claim of a change that was rejected alone. Nothing of it is stored: its vectors come first, and only
+/// they are rejected for their content. In a larger batch it is unknown whose vectors are stored, so claims stay until
+/// each change is written or rejected alone.
 pub(super) fn withdrawal(batch: &Batch<'_>, guard: Guard) -> Option<PointsUpdateOperation> {
     let [change] = &batch.changes[..] else { return None };
     let alone = guard == Guard::Strict && batch.upserts.is_empty() && batch.removals.is_empty();
@@ -198,7 +198,7 @@ fn set(payload: Payload, key: Option<&str>, points: PointsSelector) -> Operation
     })
 }
 
-/// By id while no point has a condition, else by one filter. Absent points are passed over by a filter.
+/// By id if no point has a condition, otherwise by one filter. A filter skips missing points.
 fn select(points: Selected) -> PointsSelector {
     if points.iter().all(|(_, conditions)| conditions.is_none()) {
         return ids(points.into_iter().map(|(id, _)| id));

@@ -1,4 +1,4 @@
-//! Reading records: they decide what is stale and what has been written, so a replica that lags behind must not tell them.
+//! Reads records. They decide what is stale and what has been written, so a lagging replica must not answer alone.
 
 use std::collections::HashSet;
 
@@ -12,15 +12,15 @@ use super::{QdrantStore, convert, error};
 use crate::domain::{Payload, PointId, RESERVED_KEY, StoreReason};
 use crate::store::StoreError;
 
-/// What most replicas of a shard agree on counts: one that confirms is enough for a write (`write_consistency_factor` is 1 by
-/// default), and by default one is asked.
+/// A record counts if most replicas of its shard agree on it: by default a write needs one confirmation
+/// (`write_consistency_factor` is 1), and a read asks one replica.
 ///
-/// A replica that the cluster knows to be dead serves no reads, but it counts for the first of these, and Qdrant refuses that
-/// while it is dead. Then most of all have to be alive and to agree; and where too few are for that, who is alive has to do.
+/// Replicas known to be dead serve no reads, but `Majority` counts them, and Qdrant refuses it while one is dead.
+/// `Quorum` then needs most of all replicas to be alive and to agree. If too few are alive, any living replica must do.
 const CONSISTENCIES: [ReadConsistencyType; 2] = [ReadConsistencyType::Majority, ReadConsistencyType::Quorum];
 
 impl QdrantStore {
-    /// As many at a time as the collection's rate limit allows.
+    /// Halves the request when it exceeds the collection's rate limit.
     pub(super) async fn read_records(
         &self,
         client: &Client,
@@ -48,9 +48,9 @@ impl QdrantStore {
 
 async fn read(client: &Client, collection: &str, ids: &[PointId]) -> Result<Vec<RetrievedPoint>, QdrantError> {
     let mut points = agreed(client, collection, ids).await?.result;
-    // Left out is what does not exist, and what has no majority: two replicas that differ have none. What one of them has may
-    // be old. Then a write seems not to have taken place and is repeated, or a message to be fresh, which the condition of its
-    // write decides.
+    // Missing here are points that do not exist and points without a majority, such as two replicas that differ. Those
+    // are read from one replica, which may be old. Then a write is repeated because it seems not applied, or a stale
+    // message seems fresh until the condition of its write decides.
     let found: HashSet<_> = points.iter().filter_map(|point| point.id.clone()).collect();
     let out: Vec<_> = ids.iter().copied().filter(|id| !found.contains(&convert::id(*id))).collect();
     if !out.is_empty() {

@@ -1,4 +1,4 @@
-//! Collections and aliases: creating what is missing, checking what is there.
+//! Creates missing collections and aliases, and checks existing ones.
 
 use std::collections::HashMap;
 
@@ -18,10 +18,10 @@ use crate::store::{
     CollectionDefinition, CollectionSpec, PayloadIndexKind, Quantization, StoreError, fingerprint_differences,
 };
 
-/// Key in the collection's metadata under which the fingerprint is kept, as an object.
+/// Metadata key of the collection's fingerprint, an object.
 const FINGERPRINT_KEY: &str = "clipstream_fingerprint";
 
-/// First server version that knows insert-only upserts. Older ones ignore the mode and would erase every point that a
+/// First server version with insert-only upserts. Older servers ignore the mode and would overwrite every point that a
 /// patch touches, so they are refused.
 const VERSION_MIN: (u64, u64) = (1, 17);
 
@@ -45,7 +45,7 @@ impl QdrantStore {
         Ok(())
     }
 
-    /// What each node says, with its redacted address; an error only when none answers.
+    /// The version of each node, with its redacted address. An error only if no node answers.
     pub(super) async fn versions(&self) -> Result<Vec<(String, Result<String, StoreError>)>, StoreError> {
         let client = self.client()?;
         let urls: Vec<String> = client.urls().map(str::to_owned).collect();
@@ -91,11 +91,11 @@ impl QdrantStore {
             Ok(_) => Ok(()),
             Err(e) => {
                 let error = self.failed(e, &format!("create collection {}", spec.name));
-                // Another worker was faster: the check that follows decides whether its collection fits.
+                // Another worker created it first: the check that follows decides whether it fits.
                 if error.class == Class::Permanent && ALREADY_EXISTS.is_in(&error.message) {
                     return Ok(());
                 }
-                // A definition that the server refuses concerns every message, not the one at hand.
+                // A definition that the server refuses concerns every message.
                 let class = if error.class == Class::Permanent { Class::Outage } else { error.class };
                 Err(error.class(class))
             }
@@ -139,13 +139,13 @@ impl QdrantStore {
         if let Some(target) = self.alias_target(&client, alias).await? {
             return Ok(target);
         }
-        // No alias of that name: what answers to it is a collection.
+        // There is no such alias, but a collection may have the name.
         if self.info(&client, alias).await?.is_some() {
             return Ok(alias.to_owned());
         }
         let request = CreateAlias { collection_name: collection.to_owned(), alias_name: alias.to_owned() };
         let created = client.create_alias(request).await;
-        // Whoever was faster, what the alias names now is the answer.
+        // Another worker may have been first: the alias's current target counts.
         match (self.alias_target(&client, alias).await?, created) {
             (Some(target), _) => Ok(target),
             (None, Err(e)) => Err(self.failed_for_all(e, &format!("create alias {alias} of collection {collection}"))),
@@ -173,13 +173,13 @@ fn check_version(url: &str, version: &str) -> Result<(), StoreError> {
     }
 }
 
-/// Major and minor of `1.18.3`; none for a version that is no number (a development build).
+/// Major and minor of `1.18.3`; `None` for a version without numbers (a development build).
 fn version_of(version: &str) -> Option<(u64, u64)> {
     let mut parts = version.trim_start_matches('v').split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-// `memory` replaces these fields in newer servers; the oldest that we support know only these.
+// Newer servers replace these fields by `memory`; the oldest supported servers know only these.
 #[expect(deprecated, reason = "older servers do not know the successors")]
 fn create_request(spec: &CollectionSpec) -> Result<CreateCollection, StoreError> {
     let CollectionDefinition {
@@ -256,7 +256,7 @@ fn fingerprint(info: &CollectionInfo) -> Result<Option<Fingerprint>, StoreError>
     })
 }
 
-/// Every difference between the collection and what the model needs, each as found and expected.
+/// Every difference between the collection and what the model needs, as found and expected.
 pub(super) fn differences(info: &CollectionInfo, expected: &Fingerprint) -> Result<Vec<String>, StoreError> {
     let vectors =
         info.config.as_ref().and_then(|config| config.params.as_ref()).and_then(|p| p.vectors_config.as_ref());

@@ -1,5 +1,5 @@
-//! Whether a collection is still the one that was ensured. A collection can be deleted and made anew by somebody else while
-//! we run: what then has its name is not ours, and nothing may be written into it.
+//! Checks that a collection is still the one that was ensured. Someone else may delete and recreate it at any time. The
+//! new collection of that name is not ours, and nothing may be written to it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +9,10 @@ use super::client::Client;
 use super::{QdrantStore, setup};
 use crate::store::{CollectionSpec, StoreError};
 
-/// How long a look at a collection counts, while nothing says that it may have changed. Documented in
-/// `docs/operations.md`.
+/// How long a check is valid if nothing suggests a change. Documented in `docs/operations.md`.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What was ensured, and when it was last seen to be so.
+/// The ensured collections, and when each was last checked.
 #[derive(Default)]
 pub(super) struct Known {
     state: Mutex<HashMap<String, Collection>>,
@@ -21,13 +20,13 @@ pub(super) struct Known {
 
 struct Collection {
     spec: Arc<CollectionSpec>,
-    /// By node: they may not be of one cluster, or not have the same state.
+    /// By node: nodes may belong to different clusters, or differ in state.
     seen: HashMap<usize, Seen>,
 }
 
 struct Seen {
     at: Instant,
-    /// Connections to the node by then.
+    /// Connections opened to the node at that time.
     opened: u64,
 }
 
@@ -41,7 +40,7 @@ impl Known {
         self.state().get(collection).map(|known| known.spec.clone())
     }
 
-    /// Something says that it is not what it was: the next write looks first.
+    /// The collection may have changed: the next write checks it first.
     pub fn doubt(&self, collection: &str) {
         if let Some(known) = self.state().get_mut(collection) {
             known.seen.clear();
@@ -61,14 +60,14 @@ impl Known {
     }
 
     fn state(&self) -> MutexGuard<'_, HashMap<String, Collection>> {
-        // A panic elsewhere leaves it whole: every change is one call.
+        // A poisoned lock is safe to use: every change is one call.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl QdrantStore {
-    /// Before a call that relies on it. Looks when a look is [`PERIOD`] ago, after a connection was opened, and after
-    /// [`Known::doubt`]. A collection that nobody ensured is not looked at.
+    /// Call before relying on the collection. Checks it if the last check is older than [`PERIOD`], after a new
+    /// connection, and after [`Known::doubt`]. Skips collections that were never ensured.
     pub(super) async fn verify(&self, client: &Client, collection: &str) -> Result<(), StoreError> {
         match self.known.spec(collection) {
             Some(spec) if !self.known.is_fresh(collection, client.place()) => self.look(client, &spec).await,
@@ -76,7 +75,7 @@ impl QdrantStore {
         }
     }
 
-    /// Looks at the collection now. It is not created when it is gone: that would hide that it is empty.
+    /// Checks the collection now. It is not recreated if it is gone: that would hide that it is empty.
     pub(super) async fn look(&self, client: &Client, spec: &CollectionSpec) -> Result<(), StoreError> {
         let at = Instant::now();
         let looked = async {

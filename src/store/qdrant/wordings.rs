@@ -1,11 +1,11 @@
 //! Every text and metadata key of other programs that this adapter looks for.
 //!
-//! A status code decides where it can (`error`). A text decides only where one code has several meanings, and which next step is
-//! suggested. Each entry names the program and the source file that it was read in. Qdrant's entries were read at v1.17.1, v1.18.3
-//! and v1.19.0, and are the same in all of them unless the entry says otherwise.
+//! If possible, a status code decides (`error`). A text decides only if one code has several meanings, and which next
+//! step is suggested. Each entry names the program and the source file it was read in. Qdrant's entries were read at
+//! v1.17.1, v1.18.3 and v1.19.0, and are the same in all of them unless noted.
 //!
-//! The tests' double of a server (`tests/support`) has its sentences from the same source files, not from here, and the tests below
-//! compare the two. `make test-qdrant` tries both against real servers.
+//! The tests' fake server (`tests/support`) takes its texts from the same source files, not from here. The tests below
+//! compare the two. `make test-qdrant` checks both against real servers.
 
 use tonic::{Code, Status};
 
@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wording {
     part: &'static str,
-    /// What it comes with.
+    /// The status codes it comes with.
     codes: &'static [Code],
 }
 
@@ -26,62 +26,62 @@ impl Wording {
         self.codes.contains(&status.code()) && self.is_in(status.message())
     }
 
-    /// For a text whose code has been looked at before.
+    /// For a text whose code was checked before.
     pub fn is_in(&self, message: &str) -> bool {
         message.contains(self.part)
     }
 }
 
-/// Qdrant, `CollectionError::PointNotFound` in lib/collection/src/operations/types.rs. Another worker deleted the point between the
-/// steps of a patch.
+/// Qdrant, `CollectionError::PointNotFound` in lib/collection/src/operations/types.rs. Another worker deleted the point
+/// between the steps of a patch.
 pub(super) const NO_POINT: Wording = Wording::new("No point with id", &[Code::NotFound]);
 
-/// Qdrant, lib/collection/src/shards/replica_set/execute_read_operation.rs. A read asked for more replicas than the shard has alive.
+/// Qdrant, lib/collection/src/shards/replica_set/execute_read_operation.rs. The read asks for more replicas than live.
 pub(super) const TOO_FEW_REPLICAS: Wording = Wording::new("does not have enough active replicas", &[Code::Internal]);
 
-/// Qdrant, lib/storage/src/content_manager/collections_ops.rs; where an alias has the name, `InvalidArgument` and
-/// toc/create_collection.rs beside it.
+/// Qdrant, lib/storage/src/content_manager/collections_ops.rs. If an alias has the name: `InvalidArgument`, from
+/// toc/create_collection.rs in the same folder.
 pub(super) const ALREADY_EXISTS: Wording =
     Wording::new("already exists", &[Code::AlreadyExists, Code::InvalidArgument]);
 
 /// Qdrant, lib/collection/src/operations/verification/mod.rs. Strict mode refuses a filter on a field without an index.
 pub(super) const INDEX_REQUIRED: Wording = Wording::new("Index required but not found", &[Code::InvalidArgument]);
 
-/// What a collection or a node has no more room for.
+/// The collection or the node is full.
 pub(super) const FULL: [Wording; 3] = [
-    // Qdrant, lib/collection/src/operations/verification: `Max points count limit of`, and the same of vectors and payload, in
-    // update.rs; `Limit exceeded`, `Filter condition limit reached` and `Condition size limit reached` in mod.rs.
+    // Qdrant, lib/collection/src/operations/verification: `Max points count limit of`, same for vectors and payload
+    // (update.rs); `Limit exceeded`, `Filter condition limit reached`, `Condition size limit reached` (mod.rs).
     Wording::new("imit", &[Code::InvalidArgument]),
-    // Qdrant since 1.18, the same mod.rs: `Resident memory usage is at`, and in 1.18 alone `Disk usage is at`.
+    // Qdrant since 1.18, the same mod.rs: `Resident memory usage is at`; `Disk usage is at` in 1.18 only.
     Wording::new("usage is at", &[Code::InvalidArgument]),
     // Qdrant, src/common/update.rs: `the maximum number of payload indices`.
     Wording::new("maximum number of", &[Code::InvalidArgument]),
 ];
 
-/// The request has more bytes than somebody on the way takes; the message says how many.
+/// The request is larger than the server or a proxy accepts; the message says how large it may be.
 pub(super) const TOO_LARGE: [Wording; 3] = [
-    // tonic 0.14 (src/codec/decode.rs) says it with `OutOfRange`, others with the code that gRPC has for it.
+    // tonic 0.14 (src/codec/decode.rs) sends `OutOfRange`, others send the code that gRPC defines for it.
     Wording::new("message length too large", &[Code::OutOfRange, Code::ResourceExhausted]),
-    // grpc-go (rpc_util.go), which proxies are written with.
+    // grpc-go (rpc_util.go), used by many proxies.
     Wording::new("message larger than max", &[Code::ResourceExhausted]),
-    // tonic 0.14 (src/status.rs), of an HTTP proxy's answer.
+    // tonic 0.14 (src/status.rs), for an HTTP proxy's answer.
     Wording::new("HTTP status code 413", &[Code::Unknown, Code::Internal]),
 ];
 
-/// tonic 0.14, `TimeoutExpired` in src/status.rs: this client's own timeout has ended the request.
+/// tonic 0.14, `TimeoutExpired` in src/status.rs: this client's own timeout ended the request.
 pub(super) const CLIENT_TIMEOUT: Wording = Wording::new("Timeout expired", &[Code::Cancelled]);
 
-/// rustls 0.23, `Error::InvalidCertificate` in src/error.rs: this client does not trust the server's.
+/// rustls 0.23, `Error::InvalidCertificate` in src/error.rs: this client does not trust the server's certificate.
 pub(super) const CERTIFICATE: Wording = Wording::new("certificate", &[Code::Unavailable]);
 
-/// Rust's `std::io::Error`: what begins the system's number, which differs from one system to the next.
+/// Rust's `std::io::Error`: the text before the error number, which differs between systems.
 pub(super) const OS_ERROR: &str = " (os error ";
 
-/// Qdrant, lib/storage/src/content_manager/conversions.rs: metadata of a `ResourceExhausted` that passes, in seconds.
+/// Qdrant, lib/storage/src/content_manager/conversions.rs: metadata of a transient `ResourceExhausted`, in seconds.
 pub(super) const RETRY_AFTER: &str = "retry-after";
 
 /// Qdrant since 1.19, `INSUFFICIENT_STORAGE_METADATA_KEY` in lib/collection/src/operations/types.rs: metadata of a
-/// `ResourceExhausted` that is no rate limit.
+/// `ResourceExhausted` that is not a rate limit.
 pub(super) const QUOTA_REACHED: &str = "qdrant-insufficient-storage";
 
 #[cfg(test)]
@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// Qdrant's entries, each with what the double says in that case.
+    /// Qdrant's entries, each with the fake server's statuses for that case.
     fn said() -> Vec<(Wording, Vec<Status>)> {
         let (disk, memory) = (Trouble::DiskLimit.status(), Trouble::MemoryLimit.status());
         let [limit, usage, maximum] = FULL;

@@ -1,5 +1,5 @@
-//! The process that tries messages: `clipstream run --trial`, started by a worker and ended by it. It writes to no store and
-//! belongs to no group.
+//! The process that tries messages: `clipstream run --trial`, started and ended by a worker. It writes to no store and
+//! joins no consumer group.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use crate::pipeline::{Step, Trial};
 use crate::telemetry::Metrics;
 use crate::worker::{WorkerError, load_models, picture_pool, reader};
 
-/// How long the process may take to end once its worker is gone.
+/// How long the process may take to end after its worker has ended.
 const END_MAX: Duration = Duration::from_secs(2);
 
-/// Loads the models, says that it is ready, and tries the messages that come on standard input, one at a time, until that ends.
+/// Loads the models, reports ready, and tries the messages from standard input, one at a time, until it ends.
 ///
 /// # Errors
-/// What would also keep a worker from starting; and a line that is no message.
+/// Whatever would keep a worker from starting, or a line that is not a message.
 pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     die_first();
     let no_thread = |e: std::io::Error| WorkerError::Broken(format!("no thread: {e}"));
-    // From here on it ends with its worker, also while a model's trial run hangs.
+    // From here on it ends with its worker, even if a model hangs while it loads.
     let mut lines = lines().map_err(no_thread)?;
     let metrics = Arc::new(Metrics::default());
     let models = load_models(settings, &metrics).await?;
@@ -60,12 +60,12 @@ pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     Ok(())
 }
 
-/// An item that fails by itself survives the trial: what becomes of it is the worker's affair. Not so one that leaves no session of
-/// its model behind that works.
+/// An item that merely fails has passed the trial: the worker handles the failure. It has not passed if no working
+/// session of its model is left.
 fn answer(ended: Result<(), Failure>) -> Answer {
     match ended {
         Err(failure) if failure.stage == Stage::Embed && failure.fault.class == Class::Outage => {
-            // Memory that cannot be had is nobody's fault that asks for it.
+            // Out of memory is not the message's fault.
             let why = failure.fault.to_string();
             if clip::is_of_memory(&why) { Answer::Passed } else { Answer::Broken { why } }
         }
@@ -73,8 +73,8 @@ fn answer(ended: Result<(), Failure>) -> Answer {
     }
 }
 
-/// Where address space or commitments are limited, memory that cannot be had ends the process just like a broken decoder. There
-/// must be room for what a message may take; nothing of it is touched.
+/// If address space or memory commitments are limited, a failed allocation ends the process just like a broken decoder.
+/// So there must be room for what a message may need. The pages are not touched.
 fn require_room(settings: &Settings) -> Result<(), WorkerError> {
     let bytes = settings.clip.decode_bytes_max().saturating_add(settings.media.media_bytes_max);
     let mut room: Vec<u8> = Vec::new();
@@ -84,20 +84,20 @@ fn require_room(settings: &Settings) -> Result<(), WorkerError> {
     })
 }
 
-/// Where memory runs out, this is the process that can be done without.
+/// When the machine runs out of memory, the kernel should kill this process first.
 fn die_first() {
-    // Elsewhere than on Linux there is no such file.
+    // The file exists on Linux only.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
 
 fn say(answer: &Answer) {
     let Ok(line) = serde_json::to_string(answer) else { return };
     let mut stdout = std::io::stdout().lock();
-    // Where nobody listens any more, standard input has ended as well.
+    // If the worker is gone, standard input has ended too, and the process ends.
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Lines of standard input. Its end is the worker's end: the process then ends with whatever it is doing.
+/// Lines of standard input. When it ends, so has the worker: the process then ends whatever it is doing.
 fn lines() -> std::io::Result<mpsc::UnboundedReceiver<String>> {
     let (send, lines) = mpsc::unbounded_channel();
     let read = move || {
@@ -108,7 +108,7 @@ fn lines() -> std::io::Result<mpsc::UnboundedReceiver<String>> {
             }
         }
         drop(send);
-        // Whoever has nothing to do has ended by then; a run that hangs does not.
+        // An idle process ends by itself within this time; a hanging one does not.
         std::thread::park_timeout(END_MAX);
         std::process::abort();
     };

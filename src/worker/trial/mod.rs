@@ -1,5 +1,5 @@
-//! Trials of messages in processes of their own: the worker's side (`processes`), the side of the process that tries them
-//! (`child`), and what they say to each other, a JSON object a line.
+//! Trials of messages in separate processes: the worker's side (`processes`), the trial process (`child`), and their
+//! protocol, one JSON object per line.
 
 mod child;
 mod processes;
@@ -15,33 +15,33 @@ pub use processes::{TrialCommand, TrialProcesses, TrialSettings};
 
 use crate::domain::{Message, Position};
 
-/// What the process says, on standard output.
+/// What the trial process writes to standard output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "trial", rename_all = "snake_case")]
 enum Answer {
-    /// The models are open and have done what is known of them. Said once.
+    /// The models are open and have passed their known inputs. Sent once.
     Ready,
-    /// A request of the message begins, and with it its time.
+    /// A request of the message begins, and with it its time limit.
     Request,
-    /// The message has come to this stage.
+    /// The message has reached this stage.
     Entered {
         stage: String,
     },
     Passed,
-    /// Had this been the worker, it would not work any more.
+    /// A worker in this state could not go on.
     Broken {
         why: String,
     },
 }
 
 impl Answer {
-    /// None: a line that somebody else has written, such as a library.
+    /// `None`: a line from another writer, such as a library.
     fn read(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }
 }
 
-/// As much of a message as its vectors come of.
+/// The parts of a message that affect its vectors.
 #[derive(Serialize, Deserialize)]
 struct Sent {
     topic: String,
@@ -53,7 +53,7 @@ struct Sent {
     timestamp_ms: Option<i64>,
 }
 
-/// With its end of line.
+/// Ends with a line feed.
 fn line_of(message: &Message) -> Result<String, serde_json::Error> {
     let text = |bytes: &Bytes| STANDARD.encode(bytes);
     let headers = message.headers.iter().map(|(name, value)| (name.clone(), value.as_ref().map(text)));

@@ -1,9 +1,9 @@
 //! The worker's side of trials: a thread that starts processes, gives them messages, and counts how they end.
 //!
-//! A process is ready once it has opened the models and has done what is known of them: that is the proof that what all messages
-//! share works. Only then does its end speak against the message that it has, and only if nobody from outside can have brought
-//! it about: a signal of its own making (SIGSEGV, SIGABRT, …), an exit, a model that does not work any more, memory beyond what a
-//! message may take, a run without end. SIGKILL, SIGTERM and the like never count.
+//! A process is ready once it has opened the models and run known inputs. That proves that everything shared works.
+//! Only after that does its end count against its message, and only if nothing outside can have caused it: a signal
+//! raised by the process itself (SIGSEGV, SIGABRT, …), an exit, a model that stopped working, more memory than a
+//! message may take, or a run without end. SIGKILL, SIGTERM and the like never count.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -21,21 +21,21 @@ use crate::redact;
 use crate::source::{TrialOutcome, Trials};
 use crate::telemetry::Metrics;
 
-/// A process that has nothing to do ends after this time: it holds a model's memory.
+/// An idle process ends after this time: it holds a model's memory.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked whether anybody still waits.
+/// How often to check whether the trial is still wanted.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long models may take to load. Engines that are built first take their time.
+/// How long models may take to load. Engines may have to be built first.
 const READY_MAX: Duration = Duration::from_secs(600);
-/// Where no process becomes ready, none is started for this long.
+/// If no process becomes ready, none is started for this long.
 const UNABLE_FOR: Duration = Duration::from_secs(60);
-/// Trials of a message that tell nothing before it goes on without one.
+/// Inconclusive tries of a message before it goes on without a trial.
 const UNCLEAR_MAX: u32 = 3;
-/// Different messages in a row that are found to end processes, with none between them that survives: from then on it is more
-/// likely something that they share, as in `clip/blame`.
+/// Messages in a row that may be found to end processes, with no survivor between them. After that, something they
+/// share is the more likely cause, as in `clip/blame`.
 const ROW_MAX: u32 = 8;
 
-/// How to start a process that tries messages.
+/// How to start a trial process.
 #[derive(Clone, Debug)]
 pub struct TrialCommand {
     program: PathBuf,
@@ -43,12 +43,12 @@ pub struct TrialCommand {
 }
 
 impl TrialCommand {
-    /// This program with its own arguments, and one more.
+    /// This program with its own arguments, plus `flag`.
     ///
     /// # Errors
-    /// The system does not say which program this is.
+    /// The system does not report this program's path.
     pub fn this_program(flag: &str) -> std::io::Result<Self> {
-        // On Linux also where the file was replaced meanwhile.
+        // On Linux this works even if the file was replaced meanwhile.
         let program =
             if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { std::env::current_exe()? };
         let args = std::env::args_os().skip(1).chain([OsString::from(flag)]).collect();
@@ -59,13 +59,13 @@ impl TrialCommand {
 #[derive(Clone, Debug)]
 pub struct TrialSettings {
     pub command: TrialCommand,
-    /// So many processes must a message end in a row.
+    /// How many processes in a row a message must end.
     pub crashes_max: u32,
     /// How long each request of a message may take.
     pub answer_max: Duration,
 }
 
-/// The thread's other end. Dropped, it ends the process that there may be.
+/// A handle on the thread. Dropping it ends the current process.
 pub struct TrialProcesses {
     queue: Sender<Job>,
 }
@@ -79,7 +79,7 @@ impl TrialProcesses {
     /// Starts no process yet.
     ///
     /// # Errors
-    /// No thread can be had.
+    /// No thread can be started.
     pub fn new(settings: TrialSettings, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel();
         let thread = Thread { settings, metrics, process: None, unable_until: None, in_row: 0 };
@@ -91,7 +91,7 @@ impl TrialProcesses {
 impl Trials for TrialProcesses {
     fn begin(&self, message: &Message) -> oneshot::Receiver<TrialOutcome> {
         let (reply, tried) = oneshot::channel();
-        // Where the thread is gone the reply is dropped, and nothing is known.
+        // If the thread is gone, the reply is dropped and the trial has no result.
         let _ = self.queue.send(Job { message: message.clone(), reply });
         tried
     }
@@ -102,7 +102,7 @@ struct Thread {
     metrics: Arc<Metrics>,
     process: Option<Process>,
     unable_until: Option<Instant>,
-    /// Messages in a row that were found to be poison.
+    /// Messages in a row found to be poison.
     in_row: u32,
 }
 
@@ -117,7 +117,7 @@ impl Thread {
                         TrialOutcome::Inconclusive => "inconclusive",
                         TrialOutcome::Poison(_) => "poison",
                     });
-                    // Nobody waits any more where the partition has gone.
+                    // The receiver is gone if the partition is no longer assigned.
                     let _ = reply.send(tried);
                 }
                 Err(RecvTimeoutError::Timeout) => self.process = None,
@@ -140,7 +140,7 @@ impl Thread {
         };
         let (mut deaths, mut unclear) = (Vec::new(), 0);
         loop {
-            // After the last death, too: what is known to be good must still go well.
+            // Also after the last death: a new process must still become ready.
             let mut process = match self.ready(reply) {
                 Ok(process) => process,
                 Err(None) => return TrialOutcome::Inconclusive,
@@ -169,7 +169,7 @@ impl Thread {
                 Ended::Died(death) => {
                     tracing::warn!(%position, how = death.how, stage = %death.stage, is_fresh, "a process that tried the message died");
                     self.metrics.trial("crashed");
-                    // One that has had others before proves less.
+                    // A death after other messages proves less.
                     if is_fresh {
                         deaths.push(death);
                     }
@@ -206,7 +206,7 @@ impl Thread {
         TrialOutcome::Poison(Fault::new(PipelineReason::KillsWorker, why).at(*stage))
     }
 
-    /// A process that is well. `Err(None)`: nobody waits for it any more.
+    /// A process that is ready. `Err(None)`: the trial is no longer wanted.
     fn ready(&mut self, reply: &oneshot::Sender<TrialOutcome>) -> Result<Process, Option<String>> {
         if let Some(process) = self.process.take() {
             return Ok(process);
@@ -234,9 +234,9 @@ struct Death {
 enum Ended {
     Passed,
     Died(Death),
-    /// It tells nothing of the message.
+    /// Says nothing about the message.
     Unclear(String),
-    /// Nobody waits for it any more.
+    /// The trial is no longer wanted.
     Unwanted,
 }
 
@@ -253,7 +253,7 @@ struct Process {
     child: Child,
     input: Option<ChildStdin>,
     answers: Receiver<Answer>,
-    /// Whether it has not had a message yet.
+    /// Whether it has not tried a message yet.
     is_fresh: bool,
 }
 
@@ -264,7 +264,7 @@ impl Process {
         #[cfg(unix)]
         {
             use std::os::unix::process::CommandExt;
-            // What a terminal sends to the worker is not for it.
+            // Signals from the worker's terminal must not reach it.
             of.arg0("clipstream").process_group(0);
         }
         let mut child = of.spawn()?;
@@ -289,7 +289,7 @@ impl Process {
         if !matches!(written, Some(Ok(()))) {
             return Ended::Unclear("it takes no message any more".to_owned());
         }
-        // Until it says that it has the message, that has nothing to do with anything.
+        // `None` until it reports the message: what happens before says nothing about it.
         let mut stage = None;
         let mut until = Instant::now() + answer_max;
         loop {
@@ -340,7 +340,7 @@ impl Process {
         }
     }
 
-    /// Its output has ended.
+    /// Waits for its exit, after its output has ended.
     fn end(&mut self) -> Result<ExitStatus, String> {
         self.child.wait().map_err(|error| format!("the system does not say how it ended: {error}"))
     }
@@ -348,13 +348,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Fails if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// How a process ended, in words, and whether that was of its own making.
+/// How a process ended, in words, and whether it caused that itself.
 fn told(status: ExitStatus) -> (String, bool) {
     #[cfg(unix)]
     {
@@ -369,12 +369,12 @@ fn told(status: ExitStatus) -> (String, bool) {
     }
 }
 
-/// Faults that the kernel and C libraries raise in the process that makes them; those of the other numbers that exist on every
-/// Unix are sent by somebody else.
+/// The signal in words, and whether the process caused it: those are faults that the kernel or a C library raises. All
+/// others come from outside.
 #[cfg(unix)]
 fn signalled(signal: i32) -> (String, bool) {
     const OWN: [(i32, &str); 5] = [(4, "SIGILL"), (5, "SIGTRAP"), (6, "SIGABRT"), (8, "SIGFPE"), (11, "SIGSEGV")];
-    /// Numbered differently.
+    /// Its number differs between systems.
     const SIGBUS: i32 = if cfg!(target_os = "linux") { 7 } else { 10 };
     let name = match OWN.iter().find(|(number, _)| *number == signal) {
         Some((_, name)) => Some(*name),

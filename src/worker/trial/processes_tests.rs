@@ -1,4 +1,4 @@
-//! With shell scripts in the place of the process that tries messages.
+//! Trials with shell scripts in place of the trial process.
 
 use super::*;
 use crate::domain::PipelineReason;
@@ -12,7 +12,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// The script's `$0` is a file of its own, in which each start leaves a line.
+    /// The script's `$0` is a temporary file that gets a line for each start.
     fn new(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let starts = folder.path().join("starts");
@@ -67,7 +67,7 @@ fn what_comes_from_outside_never_counts() {
     }
 }
 
-/// A shell ignores some of them where whoever started the tests does.
+/// Checked without sending signals: a shell ignores some of them if its parent does.
 #[cfg(target_os = "linux")]
 #[test]
 fn only_faults_that_a_process_makes_itself_are_its_own() {
@@ -84,7 +84,7 @@ fn nobody_is_blamed_where_what_is_known_to_be_good_does_not_go_well() {
     let mut bench = Bench::new("kill -SEGV $$; sleep 60");
     assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Inconclusive, 1));
     assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Inconclusive, 1), "nor is it tried at once again");
-    // The last one is not well any more.
+    // The last process does not become ready.
     let once_sick = format!("if [ $(wc -l < \"$0\") -gt 3 ]; then exit 3; fi; {}", dies("kill -SEGV $$; sleep 60"));
     let mut bench = Bench::new(&once_sick);
     assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Inconclusive, 4));
@@ -107,7 +107,7 @@ fn one_survival_is_enough_and_the_process_goes_on_to_the_next() {
     for _ in 0..3 {
         assert_eq!((bench.settle(), bench.starts()), (TrialOutcome::Passed, 1));
     }
-    // Twice dead, then alive.
+    // Two deaths, then a survival.
     let script = format!(
         r#"{READY}{ENTERED} if [ $(wc -l < "$0") -lt 3 ]; then kill -SEGV $$; sleep 60; fi; echo '{{"trial":"passed"}}'; read -r line"#
     );

@@ -1,32 +1,32 @@
-//! The memory of a process that tries a message: one that takes more than any message may ends as if it had died of it. In a
-//! container the kernel kills whom it likes, perhaps all of it, and never says whose fault it was.
+//! Watches the memory of a trial process. A message that takes more than allowed counts as fatal before memory runs
+//! out: in a container the kernel would kill any process, perhaps all, without telling which one was at fault.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
-/// How often the memory is looked at while a message is tried. Pages are touched at some gigabytes a second.
+/// How often memory is checked during a trial. Pages are touched at some gigabytes per second.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Beyond what is reserved for the message: what a run of a graph takes, what allocators and decoders keep, and what is not
-/// counted, such as the message itself.
+/// Allowed beyond the message's reservations: graph runs, what allocators and decoders keep, and uncounted memory such
+/// as the message itself.
 const SLACK_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Nothing is tried.
+/// No trial is running.
 const RESTING: u64 = 0;
 
 pub(super) struct Watch {
-    /// What was resident when the trial began.
+    /// Resident bytes when the trial began.
     base: Arc<AtomicU64>,
     thread: Thread,
 }
 
 impl Watch {
-    /// `reserved`: what the message has reserved so far. `tell`: called once, when a message takes too much.
+    /// `reserved`: bytes reserved for the message so far. `tell`: called once, when a message takes too much.
     ///
     /// # Errors
-    /// No thread can be had.
+    /// No thread can be started.
     pub(super) fn start(
         reserved: impl Fn() -> u64 + Send + 'static,
         tell: impl FnOnce(String) + Send + 'static,
@@ -74,7 +74,7 @@ fn too_much(base: u64, reserved: u64, resident: u64) -> Option<String> {
     (taken > allowed).then(|| format!("it took {} MiB of memory and may take {} MiB", mib(taken), mib(allowed)))
 }
 
-/// None where the system does not say.
+/// `None` if the system does not report it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -106,10 +106,10 @@ mod tests {
         watch.rest();
         let ballast = vec![1_u8; usize::try_from(SLACK_BYTES + 64 * MIB).unwrap()];
         std::hint::black_box(&ballast);
-        // From here on it is part of what was there before.
+        // From here on the ballast is part of the base.
         watch.begin();
         assert!(told.recv_timeout(10 * LOOK_INTERVAL).is_err());
-        // Other tests of this process take and give back memory meanwhile.
+        // In a loop, because other tests of this process allocate and free memory meanwhile.
         let mut more = Vec::new();
         let why = (0..32).find_map(|_| {
             more.push(std::hint::black_box(vec![1_u8; usize::try_from(64 * MIB).unwrap()]));

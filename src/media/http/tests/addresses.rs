@@ -1,4 +1,4 @@
-//! Addresses that are refused, and hosts that are listed.
+//! Refused addresses and listed hosts.
 
 use super::*;
 

@@ -77,7 +77,7 @@ async fn slow_servers_meet_the_deadline() {
     }
 }
 
-/// A server that always sends something meets the deadline all the same: it is one for the whole fetch.
+/// A server that always sends something still hits the deadline: it covers the whole fetch.
 #[tokio::test]
 async fn dripping_servers_meet_the_deadline() {
     let settings = MediaSettings { fetch_timeout_ms: 300, ..settings() };
@@ -93,7 +93,7 @@ async fn dripping_servers_meet_the_deadline() {
     }
 }
 
-/// What is no HTTP, or more of it than anybody needs, ends as an error and takes no memory beyond the client's own limits.
+/// Input that is not HTTP, or a head that is too large, ends as an error within the client's own memory limits.
 #[tokio::test]
 async fn heads_that_nobody_sends_are_errors() {
     let many = "X-A: b\r\n".repeat(50_000);

@@ -12,7 +12,7 @@ async fn again(url: &str, etag: Option<&str>, last_modified: Option<&str>) -> Re
 
 const TIME: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
 
-/// Answers 304 where the request has the condition that belongs to its path, `/moved/…` and `/deaf` never.
+/// Answers 304 if the request has the condition of its path; `/moved/…` and `/deaf` never do.
 async fn conditional_server() -> Server {
     Server::start(async |head: String| {
         let head = head.to_ascii_lowercase();
@@ -42,7 +42,7 @@ async fn a_file_that_is_still_the_same_is_not_sent_again() {
         ("/strong", Some("\"old\""), Some(TIME), None),
         ("/weak", weak, None, Some(UnchangedBy::Etag)),
         ("/dated", None, Some(TIME), Some(UnchangedBy::LastModified)),
-        // The last hop may be another file's by now: only a strong ETag goes along.
+        // The last hop may be another file now, so only a strong ETag is sent.
         ("/moved/strong", strong, None, Some(UnchangedBy::Etag)),
         ("/moved/weak", weak, None, None),
         ("/moved/dated", None, Some(TIME), None),

@@ -1,4 +1,4 @@
-//! One host: its share, its outages.
+//! One host: its fetch limit and its outages.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,7 +24,7 @@ async fn one_host_gets_no_more_than_its_share() {
     static MOST: AtomicUsize = AtomicUsize::new(0);
     let server = Server::start(async |_| {
         MOST.fetch_max(NOW.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        // Long enough for all the others to come in if they were let.
+        // Long enough for all the others to start if they could.
         tokio::time::sleep(Duration::from_millis(30)).await;
         NOW.fetch_sub(1, Ordering::SeqCst);
         reply("200 OK", &[], "picture")
@@ -39,7 +39,7 @@ async fn one_host_gets_no_more_than_its_share() {
     assert_eq!(MOST.load(Ordering::SeqCst), 2);
 }
 
-/// Pictures below `/good` are there, whatever the state; everything else fails while it is up.
+/// Pictures below `/good` always exist; everything else fails while `down` is set.
 async fn failing(
     status: &'static str,
     headers: &'static [&'static str],
@@ -70,7 +70,7 @@ async fn a_server_that_fails_for_everyone_is_an_outage_and_one_that_fails_for_an
     assert_eq!(classes(&fetcher, &server, &item).await, [Err(Class::Transient); 20]);
     assert_eq!(classes(&fetcher, &server, &["/good".into()]).await, [Ok(())]);
     let many: Vec<_> = (0..10).map(|n| format!("/{n}")).collect();
-    // `good` was service; a host that never gave any is never down (host_health).
+    // `good` counted as served; a host that never served is not down (see `host_health`).
     let found = classes(&fetcher, &server, &many).await;
     assert_eq!((&found[..7], &found[7..]), (&[Err(Class::Transient); 7][..], &[Err(Class::Outage); 3][..]));
     down.store(false, Ordering::SeqCst);
@@ -80,7 +80,7 @@ async fn a_server_that_fails_for_everyone_is_an_outage_and_one_that_fails_for_an
 #[tokio::test]
 async fn retry_after_pauses_the_whole_host() {
     let (server, down) = failing("429 Too Many Requests", &["Retry-After: 3600"]).await;
-    // The pause is bounded: here by 30 ms.
+    // The pause is bounded, here by 30 ms.
     let fetcher = fetcher(&settings(), 4);
     assert_eq!(classes(&fetcher, &server, &["/a".into()]).await, [Err(Class::Transient)]);
     down.store(false, Ordering::SeqCst);
@@ -97,7 +97,7 @@ async fn a_server_that_is_gone_is_an_outage_for_those_it_has_served() {
     let deadline = &mut Deadline::after(Duration::from_secs(10));
     fetcher.fetch(&url, None, deadline).await.unwrap();
     drop(server);
-    // The listener closes when its task is gone.
+    // The listener closes once its task has ended.
     let error = loop {
         if let Err(error) = fetcher.fetch(&url, None, deadline).await {
             break error;

@@ -1,4 +1,4 @@
-//! Fetches over HTTP from servers of the tests' own.
+//! Fetches over HTTP from test servers.
 
 mod addresses;
 mod answers;
@@ -85,7 +85,7 @@ async fn userinfo_is_sent_and_not_shown() {
 
 #[tokio::test]
 async fn nobody_there_is_transient() {
-    // A port that was free a moment ago.
+    // A port that was just free.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = get(&settings(), &format!("http://joe:hunter2@127.0.0.1:{port}/")).await.unwrap_err();
     assert_eq!((error.class, error.reason), (Class::Transient, MediaReason::ConnectFailed), "{}", error.message);
@@ -109,11 +109,11 @@ async fn untrusted_certificates_are_refused() {
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
-        // Ends with the alert by which the client refuses the certificate.
+        // Ends with the alert with which the client refuses the certificate.
         while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
     });
     let error = get(&settings(), &format!("https://127.0.0.1:{port}/")).await.unwrap_err();
-    // Nobody has been trusted yet: it may be this machine's authorities.
+    // No certificate was trusted yet, so this machine's authorities may be wrong.
     assert_eq!((error.class, error.reason), (Class::Outage, MediaReason::TlsTrustBroken), "{}", error.message);
     server.join().unwrap();
 }

@@ -31,7 +31,7 @@ fn https_never_steps_down() {
     assert_eq!(redirected(&from, &headers("https://a.example/y")).unwrap().as_str(), "https://a.example/y");
 }
 
-/// As curl has it, which percent-encodes what is not ASCII as it stands.
+/// Like curl, which percent-encodes non-ASCII bytes as they are.
 #[test]
 fn locations_are_taken_as_their_bytes() {
     let from = Url::parse("https://a.example/b/c?d").unwrap();

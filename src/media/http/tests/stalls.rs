@@ -1,9 +1,9 @@
-//! Bodies that stall on some hosts, and the bodies of others.
+//! Bodies that stall on some hosts, beside bodies from others.
 
 use super::*;
 
-/// A fetcher with a budget of 2 MiB for files of 512 KiB, and what it gets of a server that announces such a file and stops
-/// after 100 KiB.
+/// A fetcher with a budget of 2 MiB for files of 512 KiB, and a reply that announces such a file and stops after 100
+/// KiB.
 async fn stalled(idle_in_the_way: Duration) -> (HttpFetcher, Budget, Reply) {
     let settings = MediaSettings { media_bytes_max: 512 << 10, per_host_concurrency: 64, ..settings() };
     let budget = Budget::new(2 << 20);
@@ -15,9 +15,9 @@ async fn stalled(idle_in_the_way: Duration) -> (HttpFetcher, Budget, Reply) {
     (fetcher, budget, answer)
 }
 
-/// Runs `others` until they have come, beside fetches of `stalled` that are dropped then.
+/// Runs `others` to completion beside fetches of `stalled`, which are then dropped.
 async fn beside(fetcher: &HttpFetcher, stalled: Vec<String>, budget: &Budget, held: u64, good: &Server) {
-    // What has come is no longer held.
+    // The result gives its memory back at once.
     let fetch = async |url: String| {
         let found = fetcher.fetch(&url, None, &mut Deadline::after(Duration::from_secs(60))).await;
         found.map(|answer| matches!(answer, Answer::Fetched(_)))
@@ -44,7 +44,7 @@ async fn bodies_that_stall_on_one_host_leave_room_for_others() {
     let (fetcher, budget, answer) = stalled(Duration::from_secs(3600)).await;
     let (slow, good) = (always(answer).await, always(reply("200 OK", &[], &"y".repeat(200 << 10))).await);
     let urls = (0..32).map(|n| slow.url(&format!("/{n}"))).collect();
-    // A quarter is full; the host's other bodies wait for it, and nobody else does.
+    // A quarter is full: this host's other bodies wait, those of other hosts do not.
     beside(&fetcher, urls, &budget, 256 << 10, &good).await;
 }
 

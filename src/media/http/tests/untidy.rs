@@ -1,17 +1,17 @@
-//! Servers that do not keep to the standard.
+//! Servers that violate the standard.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// What each of them gives was asked of curl 7.88 and of browsers' rules; what curl refuses and browsers read is marked.
+/// Compared with curl 7.88 and with the rules of browsers. Cases that curl refuses and browsers accept are marked.
 #[tokio::test]
 async fn what_curl_gets_from_an_untidy_server_we_get() {
     let length = "Content-Length: 7";
     let chunks = "7\r\npicture\r\n0\r\n\r\n";
     let cases = [
         raw(&[OK, "PHP Warning:  Undefined variable $x in /a.php on line 3", length], "picture", Then::Stall),
-        // Browsers.
+        // Browsers only.
         raw(&[OK, "<br />", "<b>Warning</b> in <b>/a.php</b>", length], "picture", Then::Stall),
         raw(&[OK, "X-A: b", "\tfolded", length], "picture", Then::Stall),
         raw(&[OK, ": nameless", "X\u{1}Y: z", length], "picture", Then::Stall),
@@ -23,10 +23,10 @@ async fn what_curl_gets_from_an_untidy_server_we_get() {
         raw(&[OK, length, length], "picture", Then::Stall),
         raw(&[OK, "Content-Length: 7, 7"], "picture", Then::Stall),
         raw(&[OK, "Content-Length: 3", length], "picture", Then::Stall),
-        // Browsers, and curl as far as it goes: it takes the last length.
+        // Browsers, and in part curl: it takes the last length.
         raw(&[OK, length, "Content-Length: 3"], "picture", Then::Stall),
         raw(&[OK, "Content-Length: 99999999999999999999999"], "picture", Then::Close),
-        // Browsers.
+        // Browsers only.
         raw(&[OK, "Content-Length: -1"], "picture", Then::Close),
         raw(&[OK, "Content-Length: 9", "Transfer-Encoding: chunked"], chunks, Then::Stall),
         raw(&[OK, "Transfer-Encoding: chunked"], "3\npic\n4 ;x\nture\n0\n\n", Then::Stall),
@@ -49,7 +49,7 @@ async fn what_curl_gets_from_an_untidy_server_we_get() {
     }
 }
 
-/// Answers two requests on each connection, whatever it said, and closes it as soon as the third one comes.
+/// Answers two requests per connection, and closes it when the third one comes.
 #[tokio::test]
 async fn a_kept_connection_that_the_server_closes_costs_no_attempt() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -84,8 +84,8 @@ async fn a_kept_connection_that_the_server_closes_costs_no_attempt() {
     server.abort();
 }
 
-/// Neither the type that the server claims nor a packing that was not asked for changes what arrives: what it is, is
-/// found out from the bytes, which are counted as they come out.
+/// Neither the claimed type nor an unrequested packing changes the result: the bytes decide what the file is, and are
+/// counted after unpacking.
 #[tokio::test]
 async fn claimed_types_and_codings_are_not_believed() {
     let typed = always(reply("200 OK", &["Content-Type: text/html"], "picture")).await;
