@@ -100,7 +100,7 @@ impl Explain for EmbedError {
 }
 
 impl Embedder {
-    /// Loads one of the configured models (`None`: the first). Takes up to seconds.
+    /// Reads and checks one of the configured models (`None`: the first). Each of its towers is opened when it is first needed.
     pub async fn open(settings: &Settings, model: Option<&ModelId>) -> Result<Self, EmbedError> {
         let Some(entry) = settings.clip.entry(model).cloned() else {
             let known: Vec<String> = settings.clip.models.iter().map(|e| e.id.to_string()).collect();
@@ -116,7 +116,7 @@ impl Embedder {
             metrics.clone(),
         )
         .await?;
-        let clip = tokio::task::spawn_blocking(move || Clip::load(&entry, &clip_settings, metrics))
+        let clip = tokio::task::spawn_blocking(move || Clip::prepare(&entry, &clip_settings, metrics))
             .await
             .map_err(|e| EmbedError::Input(format!("loading the model failed: {e}")))??;
         Self::new(Arc::new(clip), media, settings)
@@ -144,8 +144,11 @@ impl Embedder {
         self.clip.dimension()
     }
 
-    pub fn fingerprint(&self) -> &Fingerprint {
-        self.clip.fingerprint()
+    /// What makes the model's vectors comparable. The first call digests the model's files, which takes seconds for a large one.
+    pub async fn fingerprint(&self) -> Result<Fingerprint, EmbedError> {
+        let clip = self.clip.clone();
+        let digested = tokio::task::spawn_blocking(move || clip.fingerprint().cloned()).await;
+        Ok(digested.map_err(|_| ClipError::stopped())??)
     }
 
     /// One text, cut at the model's context length as OpenCLIP does.

@@ -80,7 +80,7 @@ impl Searcher {
             }
             Err(e) => return Err(e.into()),
         };
-        let differences = embedder.fingerprint().differences(&found);
+        let differences = embedder.fingerprint().await?.differences(&found);
         if differences.is_empty() {
             Ok(Self { embedder, store, collection })
         } else {

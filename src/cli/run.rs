@@ -52,6 +52,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
             trials.map_err(|e| CliError::new(Exit::Failed, format!("cannot prepare trials of messages: {e}")))?;
         worker = worker.with_trials(Arc::new(trials));
     }
+    worker.prove_models().await?;
     for (clip, collection) in worker.models() {
         tracing::info!(model = %clip.id(), collection, runs = %clip.runs(), "model is ready");
     }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::load::{ImageSide, TextSide};
 use super::tower::{ImageTower, TextTower, Tower};
 use super::{Clip, ClipError};
 use crate::config::ClipSettings;
@@ -21,10 +22,12 @@ pub struct ModelAlone {
 impl ModelAlone {
     /// Opens two more sessions. Blocks, up to seconds.
     pub fn open(clip: &Clip, settings: &ClipSettings) -> Result<Self, ClipError> {
+        let (ImageSide { active: on_image, .. }, TextSide { active: on_text, tokenizer, .. }) = clip.open_both()?;
+        let opener = &clip.model.opener;
         Ok(Self {
-            image: clip.opener.another_image_tower(&clip.runs.image, 0)?,
-            text: clip.opener.another_text_tower(&clip.runs.text, 0, &clip.tokenizer)?,
-            tokenizer: clip.tokenizer.clone(),
+            image: opener.another_image_tower(on_image, 0)?,
+            text: opener.another_text_tower(on_text, 0, tokenizer)?,
+            tokenizer: tokenizer.clone(),
             image_batch: settings.image_batch_max.max(1),
             text_batch: settings.text_batch_max.max(1),
         })

@@ -39,15 +39,16 @@ pub(super) struct Engine<T: Tower> {
     alive: Arc<AtomicBool>,
     shared: Arc<Shared>,
     running: RunningThreads,
-    pulses: Vec<Pulse>,
 }
 
 impl<T: Tower> Engine<T> {
-    /// One thread per tower, named after `model`; at most `batch_max` items (at least 1) per run.
+    /// One thread per tower, named after `model`; at most `batch_max` items (at least 1) per run. Each thread beats one
+    /// of `pulses`.
     pub(super) fn start(
         model: &str,
         sessions: Sessions<T>,
         batch_max: usize,
+        pulses: &[Pulse],
         metrics: &Arc<Metrics>,
     ) -> Result<Self, ClipError> {
         let batch_max = batch_max.max(1);
@@ -62,11 +63,9 @@ impl<T: Tower> Engine<T> {
             alive: alive.clone(),
             shared: Arc::new(Shared::new(towers.len())),
             running: RunningThreads::default(),
-            pulses: Vec::new(),
         };
         for (place, tower) in towers.into_iter().enumerate() {
-            let pulse = Pulse::new(format!("the {} tower of {model}", T::MODALITY));
-            engine.pulses.push(pulse.clone());
+            let pulse = pulses.get(place).cloned().unwrap_or_else(|| Pulse::new(format!("a tower of {model}")));
             let mut worker = Worker {
                 session: recovery.supervise(place, tower, pulse, engine.shared.clone()),
                 batch_max,
@@ -109,11 +108,6 @@ impl<T: Tower> Engine<T> {
     /// Why no session works any more, once reopening has failed for its time limit.
     pub(super) fn given_up(&self) -> Option<String> {
         self.shared.given_up()
-    }
-
-    /// Heartbeats of its threads.
-    pub(super) fn pulses(&self) -> &[Pulse] {
-        &self.pulses
     }
 }
 

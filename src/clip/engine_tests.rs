@@ -118,7 +118,7 @@ fn rig(batch_max: usize, recovery_max: Duration) -> Rig {
         })
     };
     let sessions = Sessions { towers: vec![tower], recovery: Recovery { probes, reopen, recovery_max } };
-    let engine = Engine::start("test/fake", sessions, batch_max, &Arc::default()).unwrap();
+    let engine = Engine::start("test/fake", sessions, batch_max, &[Pulse::new("fake")], &Arc::default()).unwrap();
     Rig { engine, world, permit: Some(permit), size }
 }
 

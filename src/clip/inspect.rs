@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::ClipError;
-use super::open::Opened;
+use super::open::Model;
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{Activation, Fingerprint, Modality, Precision};
-use crate::model::{GraphFacts, Known, ModelFacts, ModelFiles, Port, find};
+use crate::model::{Known, ModelFacts, ModelFiles, Port, find};
 use crate::picture::Preprocess;
 
 /// A model's files and what its graphs say.
@@ -119,12 +119,14 @@ fn fingerprint(
     preprocess: Option<&Preprocess>,
 ) -> Result<Option<Fingerprint>, ClipError> {
     let Some(preprocess) = preprocess else { return Ok(None) };
-    let written = |facts: &GraphFacts| facts.embedding.as_ref()?.axes.last()?.parse::<usize>().ok();
-    match (written(&facts.image), written(&facts.text)) {
-        (Some(dimension), Some(other)) if dimension == other => {
-            Ok(Some(facts.fingerprint(&entry.id, dimension, preprocess, files)?))
+    match facts.dimension() {
+        Some(dimension) => Ok(Some(facts.fingerprint(&entry.id, dimension, preprocess, files)?)),
+        None => {
+            let model = Model::read(entry, settings)?;
+            let (images, texts) = (model.open_images(), model.open_texts());
+            images.and(texts.map(drop)).map_err(|e| model.named(e))?;
+            model.fingerprint().cloned().map(Some)
         }
-        _ => Opened::open(entry, settings)?.fingerprint(&entry.id).map(Some),
     }
 }
 

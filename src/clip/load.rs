@@ -1,92 +1,158 @@
-//! From a model's entry in the settings to a [`Clip`]: opens the model, tests it, and starts its threads.
+//! From a model's entry in the settings to a [`Clip`]: reads and checks its files, and opens its towers, at once or when they
+//! are needed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::open::{Opened, named};
-use super::opener::Opener;
-use super::probes::Probes;
+use super::open::{Model, Texts};
+use super::opener::Towers;
+use super::providers::Active;
 use super::session::{Recovery, Reopen, Sessions};
-use super::tower::{ImageTower, TextTower};
-use super::{Clip, ClipError, Runs, compare};
-use crate::config::{ClipSettings, ModelEntry};
-use crate::domain::ModelId;
-use crate::model::Golden;
-use crate::picture::Pixels;
-use crate::telemetry::Metrics;
+use super::slot::Slot;
+use super::tower::{ImageTower, TextTower, Tower};
+use super::{Clip, ClipError, compare};
+use crate::config::{ClipSettings, ModelEntry, Provider};
+use crate::telemetry::{Metrics, Pulse};
+use crate::tokenize::Tokenizer;
+
+/// A running image tower.
+pub(super) struct ImageSide {
+    pub(super) engine: Engine<ImageTower>,
+    pub(super) active: Active,
+}
+
+/// A running text tower.
+pub(super) struct TextSide {
+    pub(super) engine: Engine<TextTower>,
+    pub(super) active: Active,
+    pub(super) tokenizer: Arc<Tokenizer>,
+}
+
+/// Opens one tower of a model.
+struct Opening {
+    model: Arc<Model>,
+    metrics: Arc<Metrics>,
+    pulses: Arc<[Pulse]>,
+}
 
 impl Clip {
-    /// Finds ONNX Runtime and the model's files, opens the sessions and runs each tower once. Blocks, up to seconds:
-    /// call it off the async threads. No error is an item's fault.
+    /// Finds ONNX Runtime and the model's files, and opens both towers. Blocks, up to seconds: call it off the async
+    /// threads. No error is an item's fault.
     pub fn load(entry: &ModelEntry, settings: &ClipSettings, metrics: Arc<Metrics>) -> Result<Self, ClipError> {
-        let mut opened = Opened::open(entry, settings)?;
-        self_test(&mut opened, &entry.id)?;
-        let fingerprint = opened.fingerprint(&entry.id)?;
-        let (probe_images, probe_texts) = probes(&mut opened, &entry.id)?;
-        let Opened { directory, opener, preprocess, tokenizer, images, texts, .. } = opened;
-        let runs = Runs { precision: settings.precision, image: images.active, text: texts.active };
-        let name = entry.id.to_string();
-        tracing::info!(
-            model = name, directory = %directory.display(), layout = opener.files.layout, dimension = images.dimension,
-            precision = %runs.precision, providers = %runs, intra_op_threads = settings.intra_op_threads(),
-            sessions = images.towers.len(), "model loaded"
-        );
-        metrics.model(&name, &runs.info());
-        let opener = Arc::new(opener);
+        let clip = Self::prepare(entry, settings, metrics)?;
+        clip.open_both()?;
+        clip.fingerprint()?;
+        Ok(clip)
+    }
+
+    /// The same, except that a tower is opened when it is first needed. If providers other than the CPU are configured, both are
+    /// opened at once: nothing else tells whether the providers are available.
+    pub fn prepare(entry: &ModelEntry, settings: &ClipSettings, metrics: Arc<Metrics>) -> Result<Self, ClipError> {
+        let model = Arc::new(Model::read(entry, settings)?);
+        if model.opener.files.golden.is_none() {
+            tracing::info!(
+                model = %model.id, directory = %model.directory.display(),
+                "not verified: the model has no golden vectors (golden.json) to compare its own with"
+            );
+        }
         let recovery_max = Duration::from_millis(settings.recovery_max_ms);
-        let reopen_image: Reopen<ImageTower> = {
-            let (opener, active) = (opener.clone(), runs.image.clone());
-            Arc::new(move |place| opener.another_image_tower(&active, place))
+        let image = Opening::new::<ImageTower>(&model, &metrics);
+        let text = Opening::new::<TextTower>(&model, &metrics);
+        let clip = Self {
+            pulses: image.pulses.iter().chain(&*text.pulses).cloned().collect(),
+            image: Slot::new(recovery_max, move || image.images()),
+            text: Slot::new(recovery_max, move || text.texts()),
+            model,
         };
-        let reopen_text: Reopen<TextTower> = {
-            let (opener, active, tokenizer) = (opener.clone(), runs.text.clone(), tokenizer.clone());
-            Arc::new(move |place| opener.another_text_tower(&active, place, &tokenizer))
-        };
-        let image = Recovery { probes: Arc::new(probe_images), reopen: reopen_image, recovery_max };
-        let text = Recovery { probes: Arc::new(probe_texts), reopen: reopen_text, recovery_max };
-        let image = Sessions { towers: images.towers, recovery: image };
-        let text = Sessions { towers: texts.towers, recovery: text };
-        Ok(Self {
-            id: entry.id.clone(),
-            fingerprint,
-            runs,
-            preprocess,
-            tokenizer,
-            image_size: opener.image_size,
-            image: Engine::start(&name, image, settings.image_batch_max, &metrics)?,
-            text: Engine::start(&name, text, settings.text_batch_max, &metrics)?,
-            opener,
+        if settings.providers.iter().any(|entry| entry.provider != Provider::Cpu) || clip.model.dimension().is_none() {
+            clip.open_both()?;
+        }
+        metrics.model(&clip.id().to_string(), &clip.runs().info());
+        Ok(clip)
+    }
+
+    /// Opens the towers that are not open yet, both at the same time.
+    pub(super) fn open_both(&self) -> Result<(&ImageSide, &TextSide), ClipError> {
+        std::thread::scope(|scope| {
+            let image = scope.spawn(|| self.image.get_now());
+            let text = self.text.get_now();
+            let image = image.join().unwrap_or_else(|_| Err(ClipError::stopped()))?;
+            Ok((image, text?))
         })
+    }
+
+    /// Tests the towers that are not open yet: opens each and closes it again, one after the other. Blocks, up to seconds.
+    ///
+    /// # Errors
+    /// One cannot be opened, or its vectors are not OpenCLIP's.
+    pub fn prove(&self) -> Result<(), ClipError> {
+        self.image.prove()?;
+        self.text.prove()
     }
 }
 
-/// Runs a few golden inputs, if the directory has any. Refuses the model if it fails them.
-fn self_test(opened: &mut Opened, id: &ModelId) -> Result<(), ClipError> {
-    let Some(path) = opened.opener.files.golden.clone() else {
+impl Opening {
+    fn new<T: Tower>(model: &Arc<Model>, metrics: &Arc<Metrics>) -> Self {
+        let settings = model.opener.settings();
+        // Those of which no thread comes to be always rest.
+        let places = settings.sessions.max(1) * settings.device_ids.len().max(1);
+        let pulse = |_| Pulse::new(format!("the {} tower of {}", T::MODALITY, model.id));
+        Self { model: model.clone(), metrics: metrics.clone(), pulses: (0..places).map(pulse).collect() }
+    }
+
+    fn images(&self) -> Result<ImageSide, ClipError> {
+        let open = || {
+            let golden = self.model.golden()?;
+            let mut images = self.model.open_images()?;
+            let probes = Arc::new(compare::prove_images(golden.as_ref(), &self.model, &mut images)?);
+            let Towers { towers, active, .. } = images;
+            let reopen: Reopen<ImageTower> = {
+                let (model, active) = (self.model.clone(), active.clone());
+                Arc::new(move |place| model.opener.another_image_tower(&active, place))
+            };
+            let recovery = Recovery { probes, reopen, recovery_max: self.recovery_max() };
+            let batch_max = self.model.opener.settings().image_batch_max;
+            let engine = self.engine(Sessions { towers, recovery }, batch_max, &active)?;
+            Ok(ImageSide { engine, active })
+        };
+        open().map_err(|e| self.model.named(e))
+    }
+
+    fn texts(&self) -> Result<TextSide, ClipError> {
+        let open = || {
+            let golden = self.model.golden()?;
+            let mut texts = self.model.open_texts()?;
+            let probes = Arc::new(compare::prove_texts(golden.as_ref(), &self.model, &mut texts)?);
+            let Texts { towers: Towers { towers, active, .. }, tokenizer } = texts;
+            let reopen: Reopen<TextTower> = {
+                let (model, active, tokenizer) = (self.model.clone(), active.clone(), tokenizer.clone());
+                Arc::new(move |place| model.opener.another_text_tower(&active, place, &tokenizer))
+            };
+            let recovery = Recovery { probes, reopen, recovery_max: self.recovery_max() };
+            let batch_max = self.model.opener.settings().text_batch_max;
+            let engine = self.engine(Sessions { towers, recovery }, batch_max, &active)?;
+            Ok(TextSide { engine, active, tokenizer })
+        };
+        open().map_err(|e| self.model.named(e))
+    }
+
+    fn engine<T: Tower>(
+        &self,
+        sessions: Sessions<T>,
+        batch_max: usize,
+        active: &Active,
+    ) -> Result<Engine<T>, ClipError> {
+        let settings = self.model.opener.settings();
         tracing::info!(
-            model = %id, directory = %opened.directory.display(),
-            "not verified: the model has no golden vectors (golden.json) to compare its own with"
+            model = %self.model.id, modality = %T::MODALITY, directory = %self.model.directory.display(),
+            layout = self.model.opener.files.layout, precision = %settings.precision, providers = %active,
+            intra_op_threads = settings.intra_op_threads(), sessions = sessions.towers.len(), "tower opened"
         );
-        return Ok(());
-    };
-    let tested = Golden::read(&path).map_err(ClipError::from).and_then(|golden| compare::self_test(&golden, opened));
-    tested.map_err(|e| named(id, &opened.directory, e))
-}
+        Engine::start(&self.model.id.to_string(), sessions, batch_max, &self.pulses, &self.metrics)
+    }
 
-/// Inputs that every session must always reproduce: the golden ones, otherwise those of the trial run.
-fn probes(opened: &mut Opened, id: &ModelId) -> Result<(Probes<Pixels>, Probes<Vec<i64>>), ClipError> {
-    let probes = match &opened.opener.files.golden {
-        Some(path) => Golden::read(path).map_err(ClipError::from).and_then(|golden| compare::probes(&golden, opened)),
-        None => probes_of_start(opened),
-    };
-    probes.map_err(|e| named(id, &opened.directory, e))
-}
-
-fn probes_of_start(opened: &mut Opened) -> Result<(Probes<Pixels>, Probes<Vec<i64>>), ClipError> {
-    let (Some(image), Some(text)) = (opened.images.towers.first_mut(), opened.texts.towers.first_mut()) else {
-        return Err(ClipError::stopped());
-    };
-    let picture = image.trial_picture();
-    Ok((Probes::of_start(image, vec![picture])?, Probes::of_start(text, Opener::probes(&opened.tokenizer))?))
+    fn recovery_max(&self) -> Duration {
+        Duration::from_millis(self.model.opener.settings().recovery_max_ms)
+    }
 }

@@ -1,7 +1,7 @@
 //! From a model's entry in the settings to open towers: files, ONNX Runtime, sessions, tokenizer, trial runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::opener::{Opener, Towers};
 use super::providers::{Providers, with_own_caches};
@@ -9,31 +9,39 @@ use super::tower::{ImageTower, TextTower};
 use super::{ClipError, runtime};
 use crate::config::{ClipSettings, ModelEntry};
 use crate::domain::{Fault, Fingerprint, Modality, ModelId, ModelReason};
-use crate::model::{Known, ModelFacts, find};
+use crate::model::{Golden, Known, ModelFacts, Sizes, find};
 use crate::picture::Preprocess;
 use crate::tokenize::Tokenizer;
 
-/// A model whose towers are open and have run once, before their threads start.
-pub(super) struct Opened {
+/// A model whose files have been read and checked. Its towers are opened one by one.
+pub(super) struct Model {
+    pub(super) id: ModelId,
     pub(super) directory: PathBuf,
     pub(super) opener: Opener,
     pub(super) facts: ModelFacts,
     /// What is wrong with its activation, if that was accepted.
     pub(super) activation_problem: Option<String>,
     pub(super) preprocess: Preprocess,
-    pub(super) tokenizer: Arc<Tokenizer>,
-    pub(super) images: Towers<ImageTower>,
-    pub(super) texts: Towers<TextTower>,
+    known: Known,
+    /// Length of a vector, and whose: of the tower that was opened first.
+    dimension: OnceLock<(usize, Modality)>,
+    fingerprint: OnceLock<Fingerprint>,
 }
 
-impl Opened {
-    /// No error is an item's fault. Each names the model and its directory, except those of ONNX Runtime itself.
-    pub(super) fn open(entry: &ModelEntry, settings: &ClipSettings) -> Result<Self, ClipError> {
+/// A text tower's sessions, and what makes their input.
+pub(super) struct Texts {
+    pub(super) towers: Towers<TextTower>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+}
+
+impl Model {
+    /// Opens no tower. No error is an item's fault. Each names the model and its directory, except those of ONNX Runtime itself.
+    pub(super) fn read(entry: &ModelEntry, settings: &ClipSettings) -> Result<Self, ClipError> {
         let directory = settings.model_directory(entry);
-        Self::open_in(entry, settings, &directory).map_err(|e| named(&entry.id, &directory, e))
+        Self::read_in(entry, settings, &directory).map_err(|e| named(&entry.id, &directory, e))
     }
 
-    fn open_in(entry: &ModelEntry, settings: &ClipSettings, directory: &Path) -> Result<Self, ClipError> {
+    fn read_in(entry: &ModelEntry, settings: &ClipSettings, directory: &Path) -> Result<Self, ClipError> {
         let files = find(&entry.id, directory, settings.precision)?;
         // First, all checks that need no run: opening a large model takes long.
         let facts = ModelFacts::read(&files)?;
@@ -49,34 +57,77 @@ impl Opened {
             vocabulary: facts.text.vocabulary,
             files,
         };
-        let images = opener.image_towers()?;
-        let (texts, tokenizer) = opener.text_towers()?;
-        if images.dimension != texts.dimension {
-            let message = format!(
-                "the image tower gives {} values, the text tower {}; expected equal dimensions",
-                images.dimension, texts.dimension
-            );
-            return Err(Fault::new(ModelReason::Unusable, message).hint("take both from the same export").into());
-        }
-        let context_length = texts.towers.first().map_or(0, TextTower::context_length);
-        known.check_sizes(images.dimension, opener.image_size, context_length)?;
         let preprocess = preprocess.with(settings.orientation, settings.decoding);
-        let normalises = images.towers.first().is_some_and(ImageTower::normalises);
-        let preprocess = if normalises { preprocess.without_normalisation() } else { preprocess };
+        let preprocess = if facts.takes_bytes() { preprocess.without_normalisation() } else { preprocess };
         Ok(Self {
+            id: entry.id.clone(),
             directory: directory.to_owned(),
             opener,
             facts,
             activation_problem,
             preprocess,
-            tokenizer,
-            images,
-            texts,
+            known,
+            dimension: OnceLock::new(),
+            fingerprint: OnceLock::new(),
         })
     }
 
-    pub(super) fn fingerprint(&self, id: &ModelId) -> Result<Fingerprint, ClipError> {
-        Ok(self.facts.fingerprint(id, self.images.dimension, &self.preprocess, &self.opener.files)?)
+    pub(super) fn open_images(&self) -> Result<Towers<ImageTower>, ClipError> {
+        let images = self.opener.image_towers()?;
+        let size = self.opener.image_size;
+        self.check(Modality::Image, Sizes { dimension: images.dimension, image: Some(size), context_length: None })?;
+        Ok(images)
+    }
+
+    pub(super) fn open_texts(&self) -> Result<Texts, ClipError> {
+        let (towers, tokenizer) = self.opener.text_towers()?;
+        let context_length = towers.towers.first().map(TextTower::context_length);
+        self.check(Modality::Text, Sizes { dimension: towers.dimension, image: None, context_length })?;
+        Ok(Texts { towers, tokenizer })
+    }
+
+    fn check(&self, modality: Modality, sizes: Sizes) -> Result<(), ClipError> {
+        let (dimension, first) = *self.dimension.get_or_init(|| (sizes.dimension, modality));
+        if dimension != sizes.dimension {
+            let (image, text) =
+                if first == Modality::Image { (dimension, sizes.dimension) } else { (sizes.dimension, dimension) };
+            let message =
+                format!("the image tower gives {image} values, the text tower {text}; expected equal dimensions");
+            return Err(Fault::new(ModelReason::Unusable, message).hint("take both from the same export").into());
+        }
+        Ok(self.known.check_sizes(sizes)?)
+    }
+
+    /// Length of a vector, if a tower has been opened or the graphs tell.
+    pub(super) fn dimension(&self) -> Option<usize> {
+        self.dimension.get().map(|(dimension, _)| *dimension).or_else(|| self.facts.dimension())
+    }
+
+    /// Digests all files the first time, which takes seconds for a large model. Opens the image tower where nothing else tells how
+    /// long the vectors are.
+    pub(super) fn fingerprint(&self) -> Result<&Fingerprint, ClipError> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known);
+        }
+        let made = || {
+            let dimension = match self.dimension() {
+                Some(dimension) => dimension,
+                None => self.open_images()?.dimension,
+            };
+            Ok(self.facts.fingerprint(&self.id, dimension, &self.preprocess, &self.opener.files)?)
+        };
+        let made = made().map_err(|e| self.named(e))?;
+        Ok(self.fingerprint.get_or_init(|| made))
+    }
+
+    /// The model's golden inputs, if its directory has some.
+    pub(super) fn golden(&self) -> Result<Option<Golden>, ClipError> {
+        Ok(self.opener.files.golden.as_deref().map(Golden::read).transpose()?)
+    }
+
+    /// An error of loading that says which model it is about.
+    pub(super) fn named(&self, error: ClipError) -> ClipError {
+        named(&self.id, &self.directory, error)
     }
 }
 
@@ -95,7 +146,7 @@ fn warn_of_fixed_batches(id: &ModelId, facts: &ModelFacts) {
 }
 
 /// Adds the model to an error of loading.
-pub(super) fn named(id: &ModelId, directory: &Path, error: ClipError) -> ClipError {
+fn named(id: &ModelId, directory: &Path, error: ClipError) -> ClipError {
     let model = format!("model {id} in {}", directory.display());
     match error {
         // A missing or outdated library is not the model's fault.

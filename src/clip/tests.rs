@@ -54,7 +54,7 @@ async fn batches_give_what_single_runs_give() {
     }
 
     let together = join_all((0..20).map(|seed| clip.embed_pixels(noise(seed, 96)))).await;
-    let mut tower = clip.opener.another_image_tower(&clip.runs.image, 0).unwrap();
+    let mut tower = clip.model.opener.another_image_tower(&clip.runs().image, 0).unwrap();
     for (seed, together) in (0..20).zip(together) {
         let alone = tower.embed(&[noise(seed, 96)]).unwrap().remove(0);
         assert!(close(&alone, &together.unwrap(), 1e-5), "{seed}");
@@ -73,9 +73,10 @@ async fn a_picture_of_the_wrong_size_fails_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_outside_the_vocabulary_fails_alone() {
     let clip = demo();
-    let good = clip.tokenizer.encode("cat");
+    let good = clip.text.get_now().unwrap().tokenizer.encode("cat");
     let bad = vec![good[0], 9_999_999, *good.last().unwrap()];
-    let answers = join_all([good.clone(), bad, good].map(|tokens| clip.text.embed(tokens))).await;
+    let answers =
+        join_all([good.clone(), bad, good].map(|tokens| clip.text.get_now().unwrap().engine.embed(tokens))).await;
     let expected = clip.embed_text("cat").await.unwrap();
     assert!(close(answers[0].as_ref().unwrap(), &expected, 1e-5));
     assert_eq!(answers[1].as_ref().unwrap_err().reason(), ClipReason::RunFailed.into());
@@ -85,13 +86,14 @@ async fn an_id_outside_the_vocabulary_fails_alone() {
 #[test]
 fn texts_at_their_real_length_equal_the_padded_ones() {
     let clip = demo();
-    let open = || clip.opener.another_text_tower(&clip.runs.text, 0, &clip.tokenizer).unwrap();
+    let tokenizer = &clip.text.get_now().unwrap().tokenizer;
+    let open = || clip.model.opener.another_text_tower(&clip.runs().text, 0, tokenizer).unwrap();
     let (mut real, mut padded) = (open(), open());
     assert!(real.is_at_real_length());
     padded.pad_always();
     let long = "word ".repeat(100);
     let texts = ["", "cat", "a red apple on a wooden table", "grinning face with smiling eyes", &long];
-    let ids: Vec<Vec<i64>> = texts.iter().map(|text| clip.tokenizer.encode(text)).collect();
+    let ids: Vec<Vec<i64>> = texts.iter().map(|text| clip.text.get_now().unwrap().tokenizer.encode(text)).collect();
     let ids: Vec<&Vec<i64>> = ids.iter().collect();
     let padded: Vec<_> = padded.run(&ids).unwrap().into_iter().map(Result::unwrap).collect();
     // Each alone, all in one run, and in the queue's groups.
@@ -110,7 +112,7 @@ async fn every_tower_has_as_many_sessions_as_asked_for() {
     let settings = ClipSettings { sessions: 3, ..ClipSettings::default() };
     let metrics = Arc::new(Metrics::default());
     let clip = Clip::load(&demo_entry(), &settings, metrics.clone()).unwrap();
-    assert_eq!(Arc::strong_count(&metrics), 1 + 2 * 3, "one thread each");
+    assert_eq!(Arc::strong_count(&metrics), 3 + 2 * 3, "one thread each");
     let texts = join_all((0..40).map(|n| clip.embed_text(["cat", "a dog", "two red apples"][n % 3]))).await;
     let pictures = join_all((0..40).map(|n| clip.embed_pixels(noise(n % 3, 96)))).await;
     for (n, (text, picture)) in texts.iter().zip(&pictures).enumerate().skip(3) {
@@ -123,7 +125,7 @@ async fn every_tower_has_as_many_sessions_as_asked_for() {
 async fn metrics_count_the_batches_and_drop_ends_the_threads() {
     let metrics = Arc::new(Metrics::default());
     let clip = Clip::load(&demo_entry(), &ClipSettings::default(), metrics.clone()).unwrap();
-    assert_eq!(Arc::strong_count(&metrics), 3, "one for each tower's thread");
+    assert_eq!(Arc::strong_count(&metrics), 5, "one for each tower, and one for its thread");
     clip.embed_text("cat").await.unwrap();
     let text = metrics.encode();
     assert!(text.contains(r#"clipstream_batch_items_sum{kind="embed_text",target="demo/emoji"} 1"#), "{text}");
@@ -135,9 +137,9 @@ async fn metrics_count_the_batches_and_drop_ends_the_threads() {
 #[test]
 fn the_fingerprint_is_of_the_files() {
     let clip = demo();
-    let fingerprint = clip.fingerprint();
+    let fingerprint = clip.fingerprint().unwrap();
     assert_eq!((fingerprint.variant.as_str(), fingerprint.checkpoint.as_str()), ("demo", "emoji"));
-    assert_eq!(fingerprint.preprocessing, clip.preprocess.canonical());
+    assert_eq!(fingerprint.preprocessing, clip.model.preprocess.canonical());
     let graphs: Vec<u8> = ["visual", "textual"]
         .iter()
         .flat_map(|f| std::fs::read(Path::new(DEMO).join(f).join("model.onnx")).unwrap())
@@ -168,7 +170,7 @@ async fn a_preferred_provider_that_is_not_there_is_left_out_and_said() {
     assert_eq!(clip.runs().to_string(), "fp32 on cpu");
     let left_out = clip.runs().left_out();
     assert!(left_out[0].starts_with("openvino (") && left_out[1].starts_with("migraphx ("), "{left_out:?}");
-    assert_eq!(Arc::strong_count(&metrics), 3, "the devices are GPUs: the CPU runs one session of each tower");
+    assert_eq!(Arc::strong_count(&metrics), 5, "the devices are GPUs: the CPU runs one session of each tower");
     let labels = r#"model="demo/emoji",tower="image",precision="fp32",provider="cpu",unavailable="openvino,migraphx""#;
     let text = metrics.encode();
     assert!(text.contains(&format!("clipstream_model_info{{{labels}}} 1")), "{text}");
@@ -216,7 +218,7 @@ fn sums(ids: &[i64], second: Second) -> Embedding {
 async fn check_pair(image: test_graph::TestGraph, text: test_graph::TestGraph, second: Second, tolerance: f32) {
     let (_folder, entry) = pair(image, text);
     let clip = load(&entry, &ClipSettings::default()).unwrap();
-    assert_eq!((clip.dimension(), clip.opener.files.layout), (3, "FastEmbed pair"));
+    assert_eq!((clip.dimension(), clip.model.opener.files.layout), (3, "FastEmbed pair"));
     let pictures = join_all((0..3).map(|seed| clip.embed_pixels(noise(seed, 8)))).await;
     for (seed, found) in (0..3).zip(pictures) {
         assert!(close(&found.unwrap(), &channel_mean(&noise(seed, 8)), tolerance), "picture {seed}");
@@ -224,7 +226,7 @@ async fn check_pair(image: test_graph::TestGraph, text: test_graph::TestGraph, s
     let texts = ["cat", "a red apple on a table", "two words"];
     let found = join_all(texts.map(|t| clip.embed_text(t))).await;
     for (text, found) in texts.iter().zip(found) {
-        let expected = sums(&clip.tokenizer.encode(text), second);
+        let expected = sums(&clip.text.get_now().unwrap().tokenizer.encode(text), second);
         assert!(close(&found.unwrap(), &expected, 1e-5), "{text}: {expected:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::open::Opened;
+use super::open::{Model, Texts};
 use super::{ClipError, compare};
 use crate::config::{ActivationMismatch, ClipSettings, ModelEntry};
 use crate::domain::{Explain as _, Finding, Modality, Precision};
@@ -112,18 +112,17 @@ impl Verification {
         // One session is enough. A wrong activation is reported, but still measured.
         let measured =
             ClipSettings { sessions: 1, activation_mismatch: ActivationMismatch::Accept, ..settings.clone() };
-        let mut model = Opened::open(entry, &measured)?;
+        let model = Model::read(entry, &measured)?;
         if settings.activation_mismatch == ActivationMismatch::Refuse {
             self.problems.extend(model.activation_problem.clone());
         }
-        let compared = compare::compare(golden, &mut model)?;
-        let floor = compare::floor(golden, &model);
+        let (compared, floor) = compared(golden, &model)?;
         let has_fp32 = precision != Precision::Fp32 && model.opener.files.precisions.contains(&Precision::Fp32);
         drop(model);
         let mut reference = Vec::new();
         if has_fp32 {
             let measured = ClipSettings { precision: Precision::Fp32, ..measured };
-            reference = compare::compare(golden, &mut Opened::open(entry, &measured)?)?;
+            reference = self::compared(golden, &Model::read(entry, &measured)?)?.0;
         }
         self.problems.extend(compared.iter().filter_map(|c| c.problem(floor)));
         self.cases = (0..compared.len()).filter_map(|n| Some(case(compared.get(n)?, reference.get(n)))).collect();
@@ -134,6 +133,22 @@ impl Verification {
         self.made_with = Some(golden.made_with.clone());
         Ok(())
     }
+}
+
+/// All golden inputs, and the lowest accepted cosine.
+fn compared(golden: &Golden, model: &Model) -> Result<(Vec<Compared>, f32), ClipError> {
+    let compare = || {
+        let mut images = model.open_images()?;
+        let Texts { towers: mut texts, tokenizer } = model.open_texts()?;
+        let floors = [&images.active, &texts.active].map(|active| compare::floor(golden, model, active));
+        let (Some(image), Some(text)) = (images.towers.first_mut(), texts.towers.first_mut()) else {
+            return Err(ClipError::stopped());
+        };
+        let mut compared = compare::images(golden, model, image, golden.images.len())?;
+        compared.extend(compare::texts(golden, model, text, &tokenizer, golden.texts.len())?);
+        Ok((compared, floors[0].min(floors[1])))
+    };
+    compare().map_err(|e| model.named(e))
 }
 
 fn case(compared: &Compared, reference: Option<&Compared>) -> Case {

@@ -64,7 +64,7 @@ impl ModelFacts {
 
     /// Whether the image tower normalises by itself: it takes 8-bit pixels.
     pub(crate) fn takes_bytes(&self) -> bool {
-        self.image.inputs.iter().any(|input| input.element == "uint8" && input.axes.len() == 4)
+        self.image.inputs.iter().any(|input| input.element == "u8" && input.axes.len() == 4)
     }
 
     /// SHA-256 (hex) over all files. Reading a large model takes seconds: the first call does it.

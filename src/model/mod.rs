@@ -19,13 +19,12 @@ mod outputs;
 pub(crate) mod test_graph;
 
 pub(crate) use combined::tower_of;
-pub(crate) use consistency::{Known, check_vocabulary};
+pub(crate) use consistency::{Known, Sizes, check_vocabulary};
 pub(crate) use directory::{ModelFiles, Pooling, TextInput, find};
 pub use error::ModelError;
 pub(crate) use facts::ModelFacts;
 pub(crate) use golden::{Compared, Golden, GoldenImage};
 pub(crate) use manifest::Manifest;
 pub use manifest::{model_of, precisions_of};
-pub(crate) use onnx::GraphFacts;
 pub use onnx::Port;
 pub(crate) use outputs::OUTPUT_NAMES;

@@ -111,7 +111,7 @@ impl World {
             ..StoreSettings::default()
         };
         let store = store::open(&store_settings).await.unwrap();
-        let (fingerprint, definition) = (clip.fingerprint().clone(), CollectionDefinition::built_in());
+        let (fingerprint, definition) = (clip.fingerprint().unwrap().clone(), CollectionDefinition::built_in());
         store.ensure(&CollectionSpec { name: COLLECTION.into(), fingerprint, definition }).await.unwrap();
         let media = MediaClient::new(&MediaSettings::default(), Budget::new(1 << 20), metrics.clone()).await.unwrap();
         let pictures = PictureLimits { threads: 1, pixels_max: 1 << 20, decode_bytes_max: 1 << 26 };

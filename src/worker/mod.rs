@@ -98,7 +98,8 @@ impl Worker {
             let name = clip.id().collection(&settings.store.collection_template, &settings.store.catalog);
             health.note(format!("model {}", clip.id()), clip.runs().to_string());
             clip.pulses().for_each(|pulse| health.watch(pulse.clone()));
-            let fingerprint = clip.fingerprint().clone();
+            let digested = clip.clone();
+            let fingerprint = blocking(move || digested.fingerprint().cloned()).await?;
             store.ensure(&CollectionSpec { name: name.clone(), fingerprint, definition: definition.clone() }).await?;
             models.push((clip, name));
         }
@@ -126,6 +127,16 @@ impl Worker {
     #[must_use]
     pub fn with_trials(self, trials: Arc<dyn Trials>) -> Self {
         Self { trials: Some(trials), ..self }
+    }
+
+    /// Tests the models' towers that are not open yet. A worker that runs for months does this at its start, since a tower is opened
+    /// only when it is needed.
+    pub async fn prove_models(&self) -> Result<(), WorkerError> {
+        for (clip, _) in &self.models {
+            let clip = clip.clone();
+            blocking(move || clip.prove()).await?;
+        }
+        Ok(())
     }
 
     /// The models with their collections, the default one first.
@@ -246,14 +257,20 @@ fn without_dead_letters(kafka: &KafkaSettings, template: &str) -> KafkaSettings 
     kafka
 }
 
-/// Loads one model after another: each load already uses all cores.
 async fn load_models(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Arc<Clip>>, WorkerError> {
     let (clip_settings, metrics) = (settings.clip.clone(), metrics.clone());
-    let load = move || {
-        let load = |entry| Clip::load(entry, &clip_settings, metrics.clone()).map(Arc::new);
-        clip_settings.models.iter().map(load).collect::<Result<Vec<_>, _>>()
+    let prepare = move || {
+        let prepare = |entry| Clip::prepare(entry, &clip_settings, metrics.clone()).map(Arc::new);
+        clip_settings.models.iter().map(prepare).collect()
     };
-    Ok(tokio::task::spawn_blocking(load).await.map_err(|e| WorkerError::Broken(e.to_string()))??)
+    blocking(prepare).await
+}
+
+/// Off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClipError> + Send + 'static,
+) -> Result<T, WorkerError> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(|e| WorkerError::Broken(e.to_string()))??)
 }
 
 #[cfg(test)]

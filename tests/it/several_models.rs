@@ -215,7 +215,7 @@ async fn a_write_that_fails_for_one_model_holds_the_message() {
         assert_eq!(progress.settled(), 0);
         let spec = CollectionSpec {
             name: second.clone(),
-            fingerprint: clip.fingerprint().clone(),
+            fingerprint: clip.fingerprint().unwrap().clone(),
             definition: CollectionDefinition::built_in(),
         };
         worker.store().ensure(&spec).await.unwrap();

@@ -224,7 +224,7 @@ async fn collection(name: String, model: Common<Arc<Clip>>, store: Common<(Arc<d
             .hint("set store.catalog or store.collection_template to another name"));
     };
     let clip = model.await.map_err(|_| unknown("model"))?;
-    let differences = clip.fingerprint().differences(&recorded);
+    let differences = clip.fingerprint().map_err(|e| e.explain())?.differences(&recorded);
     if !differences.is_empty() {
         let hint = StoreReason::CollectionDiffers.hint().unwrap_or_default();
         return Err(Finding::new(format!("it belongs to another model: {}", differences.join("; "))).hint(hint));

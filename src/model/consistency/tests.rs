@@ -96,13 +96,18 @@ fn a_directory_that_says_nothing_has_the_checkpoints_preprocessing() {
 fn sizes_must_be_those_that_are_known() {
     let files = files("ours-quick-gelu");
     let tiny = known("tiny/ours-quick-gelu", &files);
-    assert_eq!(tiny.check_sizes(16, [32, 32], 77), Ok(()));
+    let check = |dimension, image, context| {
+        let found = Sizes { dimension, image: Some(image), context_length: Some(context) };
+        tiny.check_sizes(found)
+    };
+    assert_eq!(check(16, [32, 32], 77), Ok(()));
+    assert_eq!(tiny.check_sizes(Sizes { dimension: 16, image: None, context_length: None }), Ok(()));
     for (sizes, found) in [
         ((24, [32, 32], 77), "vectors of 24 values, expected 16 as "),
         ((16, [32, 48], 77), "pictures of 48 pixels, expected 32 as "),
         ((16, [32, 32], 64), "texts of 64 tokens, expected 77 as "),
     ] {
-        let error = tiny.check_sizes(sizes.0, sizes.1, sizes.2).unwrap_err();
+        let error = check(sizes.0, sizes.1, sizes.2).unwrap_err();
         assert_eq!(error.reason, ModelReason::Mismatch);
         assert!(
             error.to_string().contains(found) && error.to_string().contains("clipstream.json has; correct"),
