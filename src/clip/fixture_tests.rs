@@ -121,7 +121,11 @@ fn a_model_is_inspected_without_being_run() {
     // The same fingerprint as the loaded model, even if the graph does not state the dimension.
     for name in ["xenova-combined", "immich-traced", "ours-external-data"] {
         let inspected = inspect(&fixture(name), &ClipSettings::default(), Precision::Fp32).unwrap();
-        assert_eq!(inspected.fingerprint.as_ref(), Some(load(&fixture(name)).unwrap().fingerprint().unwrap()), "{name}");
+        assert_eq!(
+            inspected.fingerprint.as_ref(),
+            Some(load(&fixture(name)).unwrap().fingerprint().unwrap()),
+            "{name}"
+        );
     }
     let split = inspect(&fixture("xenova-split"), &ClipSettings::default(), Precision::Int8).unwrap();
     assert!(split.image.quantised && !split.image.normalised);

@@ -138,6 +138,14 @@ impl ClipSettings {
         if self.preprocess_threads > 0 { self.preprocess_threads } else { cores() }
     }
 
+    /// Settings that ask for more threads than `cores`, in words: each thread then only waits for the others.
+    pub fn beyond(&self, cores: usize) -> Vec<String> {
+        let settings =
+            [("clip.intra_op_threads", self.intra_op_threads), ("clip.preprocess_threads", self.preprocess_threads)];
+        let beyond = settings.into_iter().filter(|(_, threads)| *threads > cores);
+        beyond.map(|(key, threads)| format!("{key} is {threads}, and this process may use {cores} cores")).collect()
+    }
+
     /// `decode_bytes_max`, resolved. Default: a third of the container's memory limit, or of the machine's memory without a
     /// limit. The other two thirds are for models, media and messages.
     pub fn decode_bytes_max(&self) -> u64 {

@@ -413,4 +413,6 @@ fn towers_and_decoders_may_each_use_every_core() {
     assert_eq!((default.intra_op_threads(), default.preprocess_threads()), (cores, cores));
     let set = clip("[clip]\nintra_op_threads = 3\npreprocess_threads = 5\n");
     assert_eq!((set.intra_op_threads(), set.preprocess_threads()), (3, 5));
+    assert_eq!(set.beyond(4), ["clip.preprocess_threads is 5, and this process may use 4 cores"]);
+    assert_eq!((set.beyond(5).len(), set.beyond(2).len(), default.beyond(1).len()), (0, 2, 0));
 }

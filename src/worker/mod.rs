@@ -1,5 +1,6 @@
 //! Assembles ports and pipeline: the same worker behind `run`, `index` and `demo`, with other sources and dead letters.
 
+mod cores;
 mod trial;
 
 use std::sync::Arc;
@@ -115,6 +116,7 @@ impl Worker {
         if let Some(warning) = media.warning() {
             tracing::warn!("{warning}");
         }
+        cores::warn_of_settings(&settings.clip);
         if !JPEG_HAS_SIMD {
             tracing::warn!(
                 "this build decodes JPEG files without SIMD, which takes about twice as long: build it where nasm is installed"
@@ -221,7 +223,10 @@ impl Worker {
             progress,
         };
         self.health.ready(Component::Worker);
-        let ended = pipeline::run(source, parts).await;
+        let ended = tokio::select! {
+            ended = pipeline::run(source, parts) => ended,
+            never = cores::watch() => never,
+        };
         self.health.unready(Component::Worker, "stopping");
         Ok(ended?)
     }

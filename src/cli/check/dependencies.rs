@@ -12,7 +12,7 @@ use super::{Checklist, DEADLINE, Verdict};
 use crate::budget::Budget;
 use crate::cli::output::counted;
 use crate::clip::{self, Clip};
-use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, StoreSettings, is_pattern};
+use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, StoreSettings, cores, is_pattern};
 use crate::dead_letter::{self, TopicFacts};
 use crate::domain::{Explain, Finding, Reason, StoreReason};
 use crate::media::MediaClient;
@@ -51,7 +51,7 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     let mut collections = Vec::new();
     for entry in &settings.clip.models {
         let model = loaded(entry.clone(), settings.clip.clone());
-        checks.add_slow(format!("model {}", entry.id), MODEL_DEADLINE, described(model.clone()));
+        checks.add_slow(format!("model {}", entry.id), MODEL_DEADLINE, described(model.clone(), settings.clip.clone()));
         let name = entry.id.collection(&settings.store.collection_template, &settings.store.catalog);
         collections.push((name, model));
     }
@@ -174,13 +174,15 @@ fn loaded(entry: ModelEntry, settings: ClipSettings) -> Common<Arc<Clip>> {
     off_the_async_threads(load).boxed().shared()
 }
 
-async fn described(model: Common<Arc<Clip>>) -> Verdict {
+async fn described(model: Common<Arc<Clip>>, settings: ClipSettings) -> Verdict {
     let clip = model.await?;
     let runs = clip.runs();
     let unavailable = runs.left_out();
     let unavailable =
         if unavailable.is_empty() { String::new() } else { format!("; unavailable: {}", unavailable.join("; ")) };
-    Ok(format!("{} layout, dimension {}, runs {runs}{unavailable}", clip.layout(), clip.dimension()))
+    let warnings: String =
+        settings.beyond(cores()).into_iter().map(|problem| format!("; warning: {problem}")).collect();
+    Ok(format!("{} layout, dimension {}, runs {runs}{unavailable}{warnings}", clip.layout(), clip.dimension()))
 }
 
 /// The store, and its own description.
