@@ -32,9 +32,13 @@ class Bench:
     def captions(self) -> list:
         return (self.pictures / "captions.txt").read_text(encoding="utf-8").splitlines()
 
-    def items_of(self, set: Set) -> tuple:
-        """(items, files): as many as this machine's cores are busy with for a while. A picture comes again under another URL."""
-        count = self.items or set.per_core * machine.cores()
+    def count(self, set: Set) -> int:
+        """As many items as this machine's cores are busy with for a while."""
+        return self.items or set.per_core * machine.cores()
+
+    def items_of(self, row: Row, set: Set) -> tuple:
+        """(items, files) of a run. A picture comes again under another URL."""
+        count = max(1, self.count(set) // row.fewer.get(set.name, 1))
         if set.kind == "text":
             lines = self.captions()
             return [lines[n % len(lines)] for n in range(count)], []
@@ -64,7 +68,7 @@ class Bench:
         return best | {"disturbed": best["others"] > machine.DISTURBED}
 
     def _run(self, row: Row, set: Set) -> dict:
-        items, files = self.items_of(set)
+        items, files = self.items_of(row, set)
         if row.peer == "clipstream":
             with tempfile.TemporaryDirectory(prefix="clipstream-bench-") as folder:
                 ran, report = clipstream.index(self.binary, set.kind, items, self._settings(row, folder), Path(folder), self._own())
@@ -109,8 +113,8 @@ class Bench:
         script = HERE / f"peer_{row.peer.replace('-', '_')}.py"
         warm_up_file = str(self.one_of(kind)[1]) if warm_up and kind == "picture" else None
         job = {
-            "kind": kind, "items": items, "files": [str(file) for file in files], "warm_up": warm_up, "warm_up_file": warm_up_file,
-            "threads": machine.cores(), "model": str(self.model), "hugging_face": self.hugging_face and str(self.hugging_face), "options": row.options,
+            "kind": kind, "items": items, "files": [str(file) for file in files], "warm_up": warm_up,
+            "threads": machine.cores(), "model": str(self.model), "hugging_face": self.hugging_face and str(self.hugging_face), "options": row.options, "warm_up_file": warm_up_file,
         }  # fmt: skip
         ran = machine.run([str(self.pythons[row.peer]), str(script)], stdin=json.dumps(job), own=self._own())
         if ran.code != 0:

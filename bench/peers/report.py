@@ -59,7 +59,7 @@ def table(found: Found) -> str:
         f" medians of {found.runs} runs (lowest-highest); * = others took more than a twelfth of the machine in a run."
     ]
     if sets and rows:
-        counts = {one.name: len(found.bench.items_of(one)[0]) for one in sets}
+        counts = {one.name: found.bench.count(one) for one in sets}
         head = ["items per second, URLs to vectors", *(f"{one.title} ({counts[one.name]})" for one in sets)]
         parts.append(_markdown(head, [[row.title, *(_rate(found, row, one) for one in sets)] for row in rows]))
         head = ["ms of processor per item, without start-up", *(one.name for one in sets)]
@@ -99,7 +99,7 @@ def as_json(found: Found) -> dict:
         "clipstream": clipstream.version(found.bench.binary),
         "model": f"{prepared.MODEL}, random weights, seed {prepared.SEED}",
         "runs": found.runs,
-        "sets": {one.name: {"title": one.title, "items": len(found.bench.items_of(one)[0])} for one in found.sets},
+        "sets": {one.name: {"title": one.title, "items": found.bench.count(one)} for one in found.sets},
         "versions": {row.peer: _versions(found, row) for row in found.rows},
         "rows": [row_of(row) for row in found.rows],
         "preprocess": found.preprocess,
