@@ -43,8 +43,11 @@ sanitize: preflight onnxruntime ## run pictures and the fault campaign with the 
 
 check: preflight fmt clippy fuzz-check doc deny ## check formatting, lints, fuzz targets, documentation, licences
 
-bench-peers: preflight onnxruntime ## compare preprocessing with Pillow + torchvision, on the same picture in one run
-	python=$$(scripts/export-env) && $(CARGO) run --locked --release -- bench preprocess --peers "$$python"
+# Peers are installed in the cache folder; several GB for those with torch. CLIPSTREAM=BINARY measures that one, MODEL=DIR an export that is there.
+bench-peers: preflight onnxruntime ## measure beside other embedders: make bench-peers [PEERS=worker,fastembed SETS=1200px,texts RUNS=1 JSON=FILE]
+	$(if $(CLIPSTREAM),,$(CARGO) build --locked --release)
+	bench/peers/run.py $(if $(PEERS),--peers $(PEERS)) $(if $(SETS),--sets $(SETS)) $(if $(RUNS),--runs $(RUNS)) $(if $(ITEMS),--items $(ITEMS)) \
+	    $(if $(WAIT),--wait $(WAIT)) $(if $(JSON),--json $(JSON)) $(if $(CLIPSTREAM),--clipstream $(CLIPSTREAM)) $(if $(MODEL),--model $(MODEL))
 
 services-up: ## start Kafka and S3 for the tests and leave them running
 	scripts/services up
