@@ -134,6 +134,7 @@ impl NeighboursBench {
         let scratch = scratch()?;
         settings.store.path = scratch.path().join("store");
         let worker = Worker::assemble(settings, Health::new(), Arc::<Metrics>::default()).await?;
+        worker.open_models().await?;
         let (progress, stop) = (Arc::new(Progress::default()), Shutdown::new());
         let total = lines.iter().filter(|byte| **byte == b'\n').count();
         watch(total as u64, progress.clone());

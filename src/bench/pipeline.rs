@@ -98,6 +98,7 @@ impl PipelineBench {
         watch("loading the model", None);
         let metrics = Arc::<Metrics>::default();
         let worker = Worker::assemble(&settings, Health::new(), metrics.clone()).await?;
+        worker.open_models().await?;
         let items_per_s = self.index(&worker, &items, &shutdown, "the pipeline", &mut watch).await?;
         let found_unchanged = metrics.unchanged_pictures();
         let replay_per_s = self.index(&worker, &items, &shutdown, "the same messages again", &mut watch).await?;

@@ -99,6 +99,8 @@ pub(super) struct Source<'f> {
     pub(super) file: &'f Path,
     /// The part of a combined graph; `None`: the file has one tower.
     pub(super) part: Option<Modality>,
+    /// Whether hardly any run has the shape of an earlier one.
+    pub(super) shapes_vary: bool,
 }
 
 /// Opens the graph with ONNX Runtime.

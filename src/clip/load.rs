@@ -82,6 +82,11 @@ impl Clip {
         })
     }
 
+    /// Opens the towers that are not open yet, so that no item waits for them. Blocks, up to seconds.
+    pub fn open(&self) -> Result<(), ClipError> {
+        self.open_both().map(drop)
+    }
+
     /// Tests the towers that are not open yet: opens each and closes it again, one after the other. Blocks, up to seconds.
     ///
     /// # Errors

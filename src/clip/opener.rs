@@ -40,7 +40,8 @@ impl Opener {
             Modality::Image => &self.files.image_graph,
             Modality::Text => &self.files.text_graph,
         };
-        Source { file, part: self.files.is_combined().then_some(modality) }
+        let part = self.files.is_combined().then_some(modality);
+        Source { file, part, shapes_vary: modality == Modality::Text }
     }
 
     pub(super) fn settings(&self) -> &ClipSettings {

@@ -1,6 +1,7 @@
 //! A tower that is opened when it is first needed: a worker that embeds only texts never holds the image tower, and the other
 //! way round.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ pub(super) struct Slot<S> {
     open: Open<S>,
     /// How long attempts may fail before the tower is given up; zero: forever.
     recovery_max: Duration,
+    /// Whether the tower has ever been opened: then its files are good, and a failure is the device's.
+    is_proven: AtomicBool,
     failed: Mutex<Option<Failed>>,
 }
 
@@ -33,7 +36,8 @@ struct Failed {
 impl<S: Send + Sync + 'static> Slot<S> {
     /// `open` may block.
     pub(super) fn new(recovery_max: Duration, open: impl Fn() -> Result<S, ClipError> + Send + Sync + 'static) -> Self {
-        Self { opened: OnceCell::new(), open: Arc::new(open), recovery_max, failed: Mutex::default() }
+        let (is_proven, failed) = (AtomicBool::new(false), Mutex::default());
+        Self { opened: OnceCell::new(), open: Arc::new(open), recovery_max, is_proven, failed }
     }
 
     /// `None`: the tower has not been needed yet.
@@ -69,16 +73,18 @@ impl<S: Send + Sync + 'static> Slot<S> {
     pub(super) fn prove(&self) -> Result<(), ClipError> {
         if self.opened.get().is_none() {
             drop((self.open)()?);
+            self.is_proven.store(true, Ordering::Release);
         }
         Ok(())
     }
 
-    /// Why the tower will not be opened: its files are unusable, or attempts have failed for `recovery_max`.
+    /// Why the tower will not be opened: attempts have failed for `recovery_max`, or its files are unusable and it never was open.
     pub(super) fn given_up(&self) -> Option<String> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let Failed { first, last, error } = failed.as_ref()?;
         let is_over = !self.recovery_max.is_zero() && last.duration_since(*first) >= self.recovery_max;
-        (matches!(error, ClipError::Model(_)) || is_over).then(|| error.explain().message)
+        let is_of_files = matches!(error, ClipError::Model(_)) && !self.is_proven.load(Ordering::Acquire);
+        (is_of_files || is_over).then(|| error.explain().message)
     }
 
     fn noted(&self, opened: Result<S, ClipError>) -> Result<S, ClipError> {
@@ -94,7 +100,7 @@ impl<S: Send + Sync + 'static> Slot<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
     use crate::domain::{ClipReason, Fault, ModelReason};
@@ -149,5 +155,19 @@ mod tests {
         let (slot, _) = slot(Duration::from_secs(60), 1, error.clone());
         assert_eq!(slot.get().await.unwrap_err(), error);
         assert_eq!(slot.given_up().as_deref(), Some("another model"));
+    }
+
+    #[tokio::test]
+    async fn a_tower_that_was_good_before_fails_for_another_reason_than_its_files() {
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let broken = is_broken.clone();
+        let slot = Slot::new(Duration::from_secs(60), move || match broken.load(Ordering::Acquire) {
+            true => Err(Fault::new(ModelReason::Unusable, "the trial run failed").into()),
+            false => Ok(()),
+        });
+        slot.prove().unwrap();
+        is_broken.store(true, Ordering::Release);
+        slot.get().await.unwrap_err();
+        assert_eq!(slot.given_up(), None);
     }
 }

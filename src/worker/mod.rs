@@ -131,6 +131,15 @@ impl Worker {
         Self { trials: Some(trials), ..self }
     }
 
+    /// Opens the models' towers that are not open yet: for what measures the work behind them.
+    pub async fn open_models(&self) -> Result<(), WorkerError> {
+        for (clip, _) in &self.models {
+            let clip = clip.clone();
+            blocking(move || clip.open()).await?;
+        }
+        Ok(())
+    }
+
     /// Tests the models' towers that are not open yet. A worker that runs for months does this at its start, since a tower is opened
     /// only when it is needed.
     pub async fn prove_models(&self) -> Result<(), WorkerError> {

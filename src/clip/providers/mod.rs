@@ -185,8 +185,9 @@ impl Providers {
             Profiles::default()
         };
         let threads = self.settings.intra_op_threads();
-        let mut builder = options::builder(self.runtime, threads, providers.iter().all(|p| *p == Provider::Cpu))
-            .map_err(|e| Refusal::Graph(options::refused(&e)))?;
+        let mut builder =
+            options::builder(self.runtime, source, threads, providers.iter().all(|p| *p == Provider::Cpu))
+                .map_err(|e| Refusal::Graph(options::refused(&e)))?;
         for provider in providers {
             let registered = options::register(*provider, &self.settings, device, &profiles, &mut builder);
             registered.map_err(|e| {

@@ -26,12 +26,19 @@ pub(crate) struct Profiles {
     pub(crate) max: String,
 }
 
-pub(super) fn builder(runtime: &Runtime, intra_op_threads: usize, cpu_only: bool) -> ort::Result<SessionBuilder> {
+pub(super) fn builder(
+    runtime: &Runtime,
+    source: Source<'_>,
+    intra_op_threads: usize,
+    cpu_only: bool,
+) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(intra_op_threads)?
         // Spinning threads would take cores from decoding and from the other tower.
         .with_intra_op_spinning(false)?
+        // ONNX Runtime keeps a memory plan for each shape that it has seen: thousands of them, each used once.
+        .with_memory_pattern(!source.shapes_vary)?
         .with_log_level(LogLevel::Warning)?;
     // `ort` enables ONNX Runtime's automatic device choice, which applies if no provider is registered.
     Ok(if cpu_only { builder.with_auto_device(AutoDevicePolicy::PreferCPU)? } else { builder })
@@ -55,7 +62,7 @@ pub(super) fn open(
 /// Opens the unoptimised graph on the CPU, only to read its inputs.
 pub(super) fn inspect(runtime: &Runtime, source: Source<'_>) -> Result<Session, ClipError> {
     let plain = |builder: SessionBuilder| Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?);
-    let builder = builder(runtime, 1, true).and_then(plain).map_err(|e| refused(&e))?;
+    let builder = builder(runtime, source, 1, true).and_then(plain).map_err(|e| refused(&e))?;
     commit(builder, source, &runtime.path)
 }
 

@@ -5,8 +5,8 @@ use super::options::Profiles;
 use crate::clip::graph::{Axis, ImageSignature, TextSignature};
 use crate::config::{ClipSettings, Provider};
 
-/// Cost of one more run of the text tower on the CPU, in padding tokens. Measured with ViT-B-32 on two cores: a run takes
-/// about 9 ms, mostly to read the weights, and 0.3 ms for each token.
+/// Fixed cost of a run of the text tower on the CPU, in tokens, until its own runs tell. Measured with ViT-B-32 on two cores: a run
+/// takes about 9 ms, mostly to read the weights, and 0.3 ms for each token.
 const RUN_COST_TOKENS_CPU: usize = 30;
 
 /// The same for devices where launching a run takes milliseconds and a token microseconds.
@@ -112,7 +112,10 @@ impl TextShapes {
 
     /// Groups texts of these lengths so that all runs together take the least work, shortest first. Otherwise one long
     /// text would pad all short ones. Returns indices.
-    pub(crate) fn groups(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+    ///
+    /// `run_cost_tokens`: fixed cost of a run, in tokens, as far as it is known.
+    pub(crate) fn groups(&self, lengths: &[usize], run_cost_tokens: Option<usize>) -> Vec<Vec<usize>> {
+        let run_cost_tokens = run_cost_tokens.unwrap_or(self.run_cost_tokens);
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|place| lengths[*place]);
         // Ends of the stretches of `order` with the same padded length. Groups consist of whole stretches.
@@ -125,7 +128,7 @@ impl TextShapes {
             let length = end.checked_sub(1).map_or(0, length_at);
             let group_from = |first: usize| {
                 let (start, before) = first.checked_sub(1).map_or((0, 0), |p| (ends[p], least[p].0));
-                (before + self.run_cost_tokens + (end - start) * length, first)
+                (before + run_cost_tokens + (end - start) * length, first)
             };
             least.push((0..=e).map(group_from).min().unwrap_or_default());
         }
@@ -222,21 +225,22 @@ mod tests {
     fn a_long_text_runs_apart_from_short_ones() {
         let mut lengths = vec![7; 31];
         lengths.insert(5, 77);
-        let groups = cpu().groups(&lengths);
+        let groups = cpu().groups(&lengths, None);
         assert_eq!(groups.len(), 2);
         assert_eq!((groups[0].len(), &groups[1][..]), (31, &[5][..]));
     }
 
     #[test]
     fn what_is_nearly_equal_runs_together_and_nothing_is_lost() {
-        assert_eq!(cpu().groups(&[5, 9]), [[0, 1]]);
-        assert_eq!(cpu().groups(&[]), [[0_usize; 0]]);
-        assert_eq!(cpu().groups(&[3]), [[0]]);
+        assert_eq!(cpu().groups(&[5, 9], None), [[0, 1]]);
+        assert_eq!(cpu().groups(&[5, 9], Some(1)), [[0], [1]], "where a run costs next to nothing");
+        assert_eq!(cpu().groups(&[], None), [[0_usize; 0]]);
+        assert_eq!(cpu().groups(&[3], None), [[0]]);
         // On a GPU, launching a run costs more than the padding.
         let gpu = TextShapes::new(Provider::Cuda, &ClipSettings::default(), 77);
-        assert_eq!(gpu.groups(&[7, 77, 7, 7]).len(), 1);
+        assert_eq!(gpu.groups(&[7, 77, 7, 7], None).len(), 1);
         let lengths: Vec<usize> = (0..64).map(|n| 2 + n * 31 % 76).collect();
-        let groups = cpu().groups(&lengths);
+        let groups = cpu().groups(&lengths, None);
         let mut places = groups.concat();
         places.sort_unstable();
         assert_eq!(places, (0..64).collect::<Vec<_>>());

@@ -2,6 +2,7 @@
 
 mod buffers;
 mod image;
+mod run_cost;
 mod text;
 
 use half::f16;

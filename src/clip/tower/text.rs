@@ -1,8 +1,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
 
 use ort::session::{HasSelectedOutputs, RunOptions, Session};
 
 use super::buffers::Integers;
+use super::run_cost::RunCost;
 use super::{Tower, in_runs, only, vectors};
 use crate::clip::ClipError;
 use crate::clip::graph::{Axis, Integer, TextSignature, one_line};
@@ -27,6 +29,7 @@ pub(crate) struct TextTower {
     at_real_length: bool,
     ids: Integers,
     mask: Integers,
+    run_cost: RunCost,
     /// Rows and tokens of the last run.
     shape: [usize; 2],
 }
@@ -66,6 +69,7 @@ impl TextTower {
             at_real_length: false,
             ids,
             mask,
+            run_cost: RunCost::default(),
             shape: [0, 0],
         })
     }
@@ -161,7 +165,9 @@ impl TextTower {
             if let Some((name, _)) = &self.signature.mask {
                 inputs.push((name.as_str(), self.mask.tensor(self.shape)?));
             }
+            let start = Instant::now();
             let outputs = self.session.run_with_options(inputs, &self.outputs)?;
+            self.run_cost.seen(self.shape[0] * self.shape[1], start.elapsed());
             vectors(&outputs[0], self.signature.output.float, self.shape[0], count)
         };
         run().map_err(|e| ClipError::run(format!("the text tower failed on {count} texts: {}", one_line(&e))))
@@ -202,7 +208,8 @@ impl Tower for TextTower {
 
     fn groups(&self, items: &[&Vec<i64>]) -> Vec<Vec<usize>> {
         if self.at_real_length {
-            self.shapes.groups(&items.iter().map(|item| item.len()).collect::<Vec<_>>())
+            let lengths: Vec<_> = items.iter().map(|item| item.len()).collect();
+            self.shapes.groups(&lengths, self.run_cost.in_tokens())
         } else {
             vec![(0..items.len()).collect()]
         }
