@@ -14,6 +14,7 @@ use crate::clip::{Clip, ClipError, ModelAlone};
 use crate::config::{ClipSettings, ModelEntry, Settings};
 use crate::domain::{Embedding, Modality, ModelId, ModelReason, Precision};
 use crate::picture::Pixels;
+use crate::shutdown::Shutdown;
 
 /// Measures one model through its queue, and ONNX Runtime alone, over batch sizes, threads and precisions.
 pub struct EmbedBench {
@@ -70,11 +71,13 @@ struct Reference {
 }
 
 impl EmbedBench {
-    /// Passes each row to `report` as soon as it is complete. Call it on a multi-threaded runtime: loading and ONNX Runtime's own
-    /// runs block.
+    /// Passes each row to `report` as soon as it is complete; `watch` gets the name of what is measured next. Call it on a
+    /// multi-threaded runtime: loading and ONNX Runtime's own runs block.
     pub async fn run(
         self,
         settings: &Settings,
+        shutdown: &Shutdown,
+        mut watch: impl FnMut(&str),
         mut report: impl FnMut(EmbedReport) -> Result<(), BenchError>,
     ) -> Result<(), BenchError> {
         let entry = self.entry(&settings.clip)?;
@@ -89,6 +92,7 @@ impl EmbedBench {
         for precision in precisions {
             for &threads in &self.threads {
                 for &batch in &self.batches {
+                    watch(&format!("{precision}, threads {threads}, batch {batch}"));
                     let clip_settings = ClipSettings {
                         models: vec![entry.clone()],
                         precision,
@@ -109,7 +113,7 @@ impl EmbedBench {
                         opened => opened?,
                     };
                     let pixels = pixels(&clip, &files, self.pictures, settings.media.pixels_max)?;
-                    let rates = self.rates(&clip, &mut alone, &pixels, &texts, batch).await?;
+                    let rates = self.rates(&clip, &mut alone, &pixels, &texts, batch, shutdown).await?;
                     let mut rows = [rates.row(Modality::Image), rates.row(Modality::Text)];
                     for row in &mut rows {
                         row.model = entry.id.to_string();
@@ -117,7 +121,7 @@ impl EmbedBench {
                     }
                     tokio::task::block_in_place(|| {
                         reference.compare(precision, &mut alone, &pixels, &texts, &mut rows)?;
-                        self.pad(&mut alone, &texts, batch, &mut rows[1])
+                        self.pad(&mut alone, &texts, batch, &mut rows[1], shutdown)
                     })?;
                     rows.into_iter().try_for_each(&mut report)?;
                 }
@@ -144,9 +148,13 @@ impl EmbedBench {
         pixels: &[Pixels],
         texts: &[String],
         batch: usize,
+        shutdown: &Shutdown,
     ) -> Result<Rates, BenchError> {
         let mut rounds: Vec<[f64; 4]> = Vec::new();
         for _ in 0..self.rounds {
+            if shutdown.is_requested() {
+                return Err(BenchError::Stopped);
+            }
             let image = through_queue(pixels, batch, |pixels| clip.embed_pixels(pixels.clone())).await?;
             let text = through_queue(texts, batch, |text| clip.embed_text(text)).await?;
             let (image_runs, text_runs) = tokio::task::block_in_place(|| alone.time_of_runs(pixels, texts, batch))?;
@@ -167,6 +175,7 @@ impl EmbedBench {
         texts: &[String],
         batch: usize,
         row: &mut EmbedReport,
+        shutdown: &Shutdown,
     ) -> Result<(), BenchError> {
         if !alone.is_at_real_length() {
             return Ok(());
@@ -176,6 +185,9 @@ impl EmbedBench {
         let (_, padded) = alone.embed(&[], texts)?;
         let mut took = Vec::new();
         for _ in 0..self.rounds {
+            if shutdown.is_requested() {
+                return Err(BenchError::Stopped);
+            }
             took.push(rate(texts.len(), alone.time_of_runs(&[], texts, batch)?.1));
         }
         let padded_rate = median(took);

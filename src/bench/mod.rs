@@ -26,6 +26,8 @@ pub enum BenchError {
     Io { what: String, source: std::io::Error },
     #[error("{0}")]
     Input(String),
+    #[error("stopped before the end; nothing is reported")]
+    Stopped,
     #[error(transparent)]
     Model(#[from] ClipError),
     #[error(transparent)]
@@ -43,7 +45,7 @@ impl Explain for BenchError {
             Self::Worker(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Embed(error) => error.explain(),
-            Self::Io { .. } | Self::Input(_) => Finding::new(self.to_string()),
+            Self::Io { .. } | Self::Input(_) | Self::Stopped => Finding::new(self.to_string()),
         }
     }
 }

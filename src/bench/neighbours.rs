@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{BenchError, catalog, median, read, scratch};
 use crate::config::{Settings, StoreKind};
 use crate::dead_letter::FileDeadLetters;
+use crate::domain::Modality;
 use crate::pipeline::{PipelineError, Progress};
 use crate::shutdown::Shutdown;
 use crate::source::LinesSource;
@@ -134,7 +135,7 @@ impl NeighboursBench {
         let scratch = scratch()?;
         settings.store.path = scratch.path().join("store");
         let worker = Worker::assemble(settings, Health::new(), Arc::<Metrics>::default()).await?;
-        worker.open_models().await?;
+        worker.open_towers(&Modality::ALL).await?;
         let (progress, stop) = (Arc::new(Progress::default()), Shutdown::new());
         let total = lines.iter().filter(|byte| **byte == b'\n').count();
         watch(total as u64, progress.clone());

@@ -10,6 +10,7 @@ use super::{BenchError, catalog, scratch, store_alone};
 use crate::api::{Embedder, Needs, needs_alone};
 use crate::config::{Settings, StoreKind, cores};
 use crate::dead_letter::FileDeadLetters;
+use crate::domain::Modality;
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
 use crate::source::LinesSource;
@@ -98,7 +99,7 @@ impl PipelineBench {
         watch("loading the model", None);
         let metrics = Arc::<Metrics>::default();
         let worker = Worker::assemble(&settings, Health::new(), metrics.clone()).await?;
-        worker.open_models().await?;
+        worker.open_towers(&Modality::ALL).await?;
         let items_per_s = self.index(&worker, &items, &shutdown, "the pipeline", &mut watch).await?;
         let found_unchanged = metrics.unchanged_pictures();
         let replay_per_s = self.index(&worker, &items, &shutdown, "the same messages again", &mut watch).await?;
@@ -114,8 +115,7 @@ impl PipelineBench {
         let used = || items.iter().take(self.messages);
         let pictures = used().map(|(image, _)| self.catalog.join(image)).collect();
         let texts = used().map(|(_, text)| text.clone()).collect();
-        let stopped = || BenchError::Input("stopped before the end; nothing is reported".to_owned());
-        let needs = needs_alone(&embedder, &settings, pictures, texts, &shutdown).await?.ok_or_else(stopped)?;
+        let needs = needs_alone(&embedder, &settings, pictures, texts, &shutdown).await?.ok_or(BenchError::Stopped)?;
 
         settings.store.path = scratch.path().join("second");
         settings.pipeline.skip_unchanged = false;
@@ -127,7 +127,7 @@ impl PipelineBench {
         settings.store.path = scratch.path().join("third");
         let alone = worker.with_settings(&settings).await?;
         let (from, to) = ((worker.store(), collection.as_str()), (alone.store(), collection.as_str()));
-        let store_s = store_alone::needs(from, to, &settings.store, &shutdown).await?.ok_or_else(stopped)?;
+        let store_s = store_alone::needs(from, to, &settings.store, &shutdown).await?.ok_or(BenchError::Stopped)?;
         alone.store().close().await?;
         worker.store().close().await?;
 
@@ -161,6 +161,9 @@ impl PipelineBench {
         let source = LinesSource::new("bench", std::io::Cursor::new(self.messages(items)));
         let letters = Arc::new(FileDeadLetters::new(None).map_err(WorkerError::from)?);
         let summary = worker.ingest(Box::new(source), letters, shutdown.clone(), progress.clone()).await?;
+        if shutdown.is_requested() {
+            return Err(BenchError::Stopped);
+        }
         if summary.dead_lettered > 0 || summary.settled < self.messages as u64 {
             return Err(BenchError::Input(format!(
                 "{} of {} messages settled, {} dead letters; expected all to be indexed",

@@ -1,14 +1,16 @@
 //! `clipstream index`: the worker without Kafka.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::output::{counted, watch};
 use super::{CliError, Exit, Global, stop_on_signals};
 use crate::dead_letter::FileDeadLetters;
+use crate::domain::Modality;
 use crate::picture::sniff_picture;
 use crate::pipeline::Progress;
 use crate::redact;
@@ -35,6 +37,9 @@ pub struct Args {
     hidden: bool,
 }
 
+/// Of a first line that is looked at beforehand.
+const FIRST_LINE_BYTES: u64 = 64 * 1024;
+
 /// Where messages come from.
 struct Input {
     source: Box<dyn Source>,
@@ -42,15 +47,18 @@ struct Input {
     root: PathBuf,
     /// For a directory only.
     skipped: Option<SkippedFiles>,
+    /// Towers that the first message needs.
+    towers: Vec<Modality>,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let mut settings = global.start_quiet()?;
-    let Input { source, root, skipped } = open(&args).await?;
+    let Input { source, root, skipped, towers } = open(&args).await?;
     settings.media.allow_file_roots.insert(0, root.display().to_string());
     let shutdown = stop_on_signals(Some(Duration::from_millis(settings.pipeline.drain_deadline_ms)))?;
     let dead_letters = FileDeadLetters::new(settings.dead_letter.file.as_deref()).map_err(WorkerError::from)?;
     let worker = Worker::assemble(&settings, Health::new(), Arc::default()).await?;
+    worker.open_towers(&towers).await?;
     let counts = Arc::new(Progress::default());
     let bar = watch("messages", None, counts.clone());
     let ended = worker.ingest(source, Arc::new(dead_letters), shutdown, counts.clone()).await;
@@ -115,7 +123,7 @@ async fn open(args: &Args) -> Result<Input, CliError> {
     };
     if what == Path::new("-") {
         let root = std::env::current_dir().map_err(failed)?;
-        return Ok(Input { source: Box::new(LinesSource::stdin()), root, skipped: None });
+        return Ok(Input { source: Box::new(LinesSource::stdin()), root, skipped: None, towers: Vec::new() });
     }
     let path = std::fs::canonicalize(what).map_err(failed)?;
     // Nothing was done yet, so this is a usage error.
@@ -124,9 +132,20 @@ async fn open(args: &Args) -> Result<Input, CliError> {
         let walk = Walk { hidden: args.hidden, sniff: sniff_picture };
         let source = DirectorySource::new(&path, walk).map_err(usage)?;
         let skipped = Some(source.skipped());
-        return Ok(Input { source: Box::new(source), root: path, skipped });
+        return Ok(Input { source: Box::new(source), root: path, skipped, towers: vec![Modality::Image] });
     }
     let root = path.parent().map_or_else(|| PathBuf::from("/"), Path::to_path_buf);
     let source = LinesSource::open(&path).await.map_err(usage)?;
-    Ok(Input { source: Box::new(source), root, skipped: None })
+    let towers = towers_of_first_line(&path);
+    Ok(Input { source: Box::new(source), root, skipped: None, towers })
+}
+
+/// Read ahead of the messages, so that the towers are open when they come. None where the line is long, or does not tell.
+fn towers_of_first_line(file: &Path) -> Vec<Modality> {
+    let mut line = String::new();
+    let read =
+        std::fs::File::open(file).and_then(|file| BufReader::new(file.take(FIRST_LINE_BYTES)).read_line(&mut line));
+    let first: Value = read.ok().and_then(|_| serde_json::from_str(&line).ok()).unwrap_or_default();
+    let has = |modality: &Modality| first[modality.as_str()].is_string();
+    Modality::ALL.into_iter().filter(has).collect()
 }

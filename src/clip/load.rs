@@ -13,6 +13,7 @@ use super::slot::Slot;
 use super::tower::{ImageTower, TextTower, Tower};
 use super::{Clip, ClipError, compare};
 use crate::config::{ClipSettings, ModelEntry, Provider};
+use crate::domain::Modality;
 use crate::telemetry::{Metrics, Pulse};
 use crate::tokenize::Tokenizer;
 
@@ -82,9 +83,14 @@ impl Clip {
         })
     }
 
-    /// Opens the towers that are not open yet, so that no item waits for them. Blocks, up to seconds.
-    pub fn open(&self) -> Result<(), ClipError> {
-        self.open_both().map(drop)
+    /// Opens towers that are not open yet, so that no item waits for them. Blocks, up to seconds.
+    pub fn open(&self, towers: &[Modality]) -> Result<(), ClipError> {
+        match (towers.contains(&Modality::Image), towers.contains(&Modality::Text)) {
+            (true, true) => self.open_both().map(drop),
+            (true, false) => self.image.get_now().map(drop),
+            (false, true) => self.text.get_now().map(drop),
+            (false, false) => Ok(()),
+        }
     }
 
     /// Tests the towers that are not open yet: opens each and closes it again, one after the other. Blocks, up to seconds.

@@ -160,7 +160,7 @@ pub async fn run(
     watch(messages, progress.clone());
     let metrics = Arc::<Metrics>::default();
     let worker = Worker::assemble(&settings, Health::new(), metrics.clone()).await?;
-    worker.open_models().await?;
+    worker.open_towers(&Modality::ALL).await?;
     let consumed = Shutdown::new();
     let stop_when_done =
         tokio::spawn(stop_when_settled(progress.clone(), messages, shutdown.clone(), consumed.clone()));

@@ -12,7 +12,7 @@ use crate::budget::Budget;
 use crate::clip::{Clip, ClipError, PictureLimits, PicturePool};
 use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
-use crate::domain::{Explain, Finding, ModelId, StoreReason};
+use crate::domain::{Explain, Finding, Modality, ModelId, StoreReason};
 use crate::format::{Format, Reader};
 use crate::media::{MediaClient, MediaError};
 use crate::picture::JPEG_HAS_SIMD;
@@ -131,11 +131,11 @@ impl Worker {
         Self { trials: Some(trials), ..self }
     }
 
-    /// Opens the models' towers that are not open yet: for what measures the work behind them.
-    pub async fn open_models(&self) -> Result<(), WorkerError> {
+    /// Opens towers that are not open yet, of all models: for a caller who knows that they are needed, or measures what they do.
+    pub async fn open_towers(&self, towers: &[Modality]) -> Result<(), WorkerError> {
         for (clip, _) in &self.models {
-            let clip = clip.clone();
-            blocking(move || clip.open()).await?;
+            let (clip, towers) = (clip.clone(), towers.to_vec());
+            blocking(move || clip.open(&towers)).await?;
         }
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use comfy_table::Table;
 
 use crate::bench::{BenchError, EmbedBench, EmbedReport};
-use crate::cli::{CliError, Global};
+use crate::cli::output::{Watch, waiting};
+use crate::cli::{CliError, Global, stop_on_signals};
+use crate::config::cores;
 use crate::domain::{ModelId, Precision, registry};
 
 /// Measures a model's towers over batch sizes, threads and precisions, beside ONNX Runtime alone
@@ -48,7 +50,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
     let output = global.output();
     let threads = if args.threads.is_empty() {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = cores();
         if cores > 1 { vec![1, cores] } else { vec![1] }
     } else {
         args.threads.iter().copied().map(usize::from).collect()
@@ -63,7 +65,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         texts: args.texts as usize,
         rounds: args.rounds as usize,
     };
-    let mut rows = Vec::new();
+    let shutdown = stop_on_signals(None)?;
+    let (mut rows, mut bar) = (Vec::new(), None::<Watch>);
     let report = |row: EmbedReport| {
         if output.is_json() {
             let unwritten = |source| BenchError::Io { what: "cannot write a result".to_owned(), source };
@@ -72,7 +75,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         rows.push(row);
         Ok(())
     };
-    bench.run(&settings, report).await?;
+    let ended = bench.run(&settings, &shutdown, |what| bar = Some(waiting(what)), report).await;
+    drop(bar);
+    ended?;
     if output.is_json() { Ok(()) } else { Ok(output.line(table(&rows))?) }
 }
 
