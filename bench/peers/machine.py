@@ -67,8 +67,8 @@ class Ran:
     others: float
 
 
-def run(command: list, stdin: str = "", seconds_max: float = 1800.0, own: tuple = (), **options) -> Ran:
-    """Runs a child to its end. `own` are processes that work for it."""
+def run(command: list, stdin: str = "", seconds_max: float = 600.0, own: tuple = (), **options) -> Ran:
+    """Runs a child to its end, and ends it after ten minutes. `own` are processes that work for it."""
     with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         given.write(stdin)
         given.seek(0)
