@@ -68,6 +68,7 @@ def configuration(config: dict) -> dict:
     tokens = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
     return {
         "architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": config["embed_dim"], "torch_dtype": "float32",
+        "logit_scale_init_value": 2.6592,
         "text_config": {
             "model_type": "clip_text_model", "hidden_size": text["width"], "intermediate_size": 4 * text["width"],
             "num_attention_heads": text["heads"], "num_hidden_layers": text["layers"],

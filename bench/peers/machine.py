@@ -92,6 +92,12 @@ def run(command: list, stdin: str = "", seconds_max: float = 600.0, own: tuple =
         return Ran(child.returncode, out.read(), err.read(), seconds, used, round(peak, 1), round(others, 4) if others == others else 0.0)
 
 
+def shortened(text: str) -> str:
+    """The beginning and the end of what a child said: the one has the panic, the other the exception."""
+    text = text.strip()
+    return text if len(text) <= 1000 else f"{text[:500]} … {text[-500:]}"
+
+
 def processor_of(processes: tuple) -> float:
     """Processor time of these processes so far."""
     total = 0.0

@@ -125,7 +125,7 @@ class Bench:
         }  # fmt: skip
         ran = machine.run([str(self.pythons[row.peer]), str(script)], stdin=json.dumps(job), own=self._own())
         if ran.code != 0:
-            raise prepared.Failed(f"{row.name} ended with {ran.code}: {ran.stderr.strip()[-800:]}")
+            raise prepared.Failed(f"{row.name} ended with {ran.code}: {machine.shortened(ran.stderr)}")
         return ran, json.loads(ran.stdout.strip().splitlines()[-1])
 
 
