@@ -44,5 +44,5 @@ def version(binary: Path) -> str:
 
 def last_line(ran: machine.Ran) -> dict:
     if ran.code != 0 or not ran.stdout.strip():
-        raise Failed(f"clipstream ended with {ran.code}: {ran.stderr.strip()[-600:] or ran.stdout.strip()[-600:]}")
+        raise Failed(f"clipstream ended with {ran.code}: {machine.shortened(ran.stderr) or machine.shortened(ran.stdout)}")
     return json.loads(ran.stdout.strip().splitlines()[-1])

@@ -59,17 +59,25 @@ def renamed(weights: dict) -> dict:
 
 def configuration(config: dict) -> dict:
     vision, text = config["vision_cfg"], config["text_cfg"]
-    common = {"hidden_act": "quick_gelu" if config["quick_gelu"] else "gelu", "layer_norm_eps": 1e-5, "projection_dim": config["embed_dim"], "attention_dropout": 0.0}
+    common = {
+        "hidden_act": "quick_gelu" if config["quick_gelu"] else "gelu",
+        "layer_norm_eps": 1e-5,
+        "projection_dim": config["embed_dim"],
+        "attention_dropout": 0.0,
+    }
     tokens = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
     return {
-        "architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": config["embed_dim"], "logit_scale_init_value": 2.6592, "torch_dtype": "float32",
+        "architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": config["embed_dim"], "torch_dtype": "float32",
+        "logit_scale_init_value": 2.6592,
         "text_config": {
-            "model_type": "clip_text_model", "hidden_size": text["width"], "intermediate_size": 4 * text["width"], "num_attention_heads": text["heads"],
-            "num_hidden_layers": text["layers"], "max_position_embeddings": text["context_length"], "vocab_size": text["vocab_size"], **tokens, **common,
+            "model_type": "clip_text_model", "hidden_size": text["width"], "intermediate_size": 4 * text["width"],
+            "num_attention_heads": text["heads"], "num_hidden_layers": text["layers"],
+            "max_position_embeddings": text["context_length"], "vocab_size": text["vocab_size"], **tokens, **common,
         },
         "vision_config": {
-            "model_type": "clip_vision_model", "hidden_size": vision["width"], "intermediate_size": 4 * vision["width"], "num_attention_heads": vision["width"] // 64,
-            "num_hidden_layers": vision["layers"], "image_size": vision["image_size"], "patch_size": vision["patch_size"], "num_channels": 3, **common,
+            "model_type": "clip_vision_model", "hidden_size": vision["width"], "intermediate_size": 4 * vision["width"],
+            "num_attention_heads": vision["width"] // 64, "num_hidden_layers": vision["layers"],
+            "image_size": vision["image_size"], "patch_size": vision["patch_size"], "num_channels": 3, **common,
         },
     }  # fmt: skip
 
@@ -92,7 +100,13 @@ def write(folder: Path) -> None:
         "config": configuration(exported.config),
         "preprocessor_config": processing(exported.preprocess),
         "tokenizer": tokenizer,
-        "tokenizer_config": {"tokenizer_class": "CLIPTokenizer", "model_max_length": exported.context_length, "errors": "replace", "do_lower_case": True, **special},
+        "tokenizer_config": {
+            "tokenizer_class": "CLIPTokenizer",
+            "model_max_length": exported.context_length,
+            "errors": "replace",
+            "do_lower_case": True,
+            **special,
+        },
         "special_tokens_map": special,
         "vocab": tokenizer["model"]["vocab"],
     }

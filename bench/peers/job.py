@@ -1,7 +1,8 @@
 """What the peers have in common: a job as JSON on standard input, a result as the last line of standard output.
 
 A job: `kind` ("picture" or "text"), `items` (URLs or texts), `files` (the same pictures on this machine), `warm_up` (an item that is not
-measured, or null) and its `warm_up_file`, `threads`, `model` (a folder of clipstream), `hugging_face` (the same model as a `CLIPModel`), `options` (the row's own).
+measured, or null) and its `warm_up_file`, `threads`, `model` (a folder of clipstream), `hugging_face` (the same model as a `CLIPModel`),
+`options` (the row's own).
 A result: `items`, `seconds` and `processor_seconds` from a loaded model to the last vector, `vector` (of the first item), `versions`, `notes`.
 """
 

@@ -67,8 +67,8 @@ class Ran:
     others: float
 
 
-def run(command: list, stdin: str = "", seconds_max: float = 1800.0, own: tuple = (), **options) -> Ran:
-    """Runs a child to its end. `own` are processes that work for it."""
+def run(command: list, stdin: str = "", seconds_max: float = 600.0, own: tuple = (), **options) -> Ran:
+    """Runs a child to its end, and ends it after ten minutes. `own` are processes that work for it."""
     with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         given.write(stdin)
         given.seek(0)
@@ -90,6 +90,12 @@ def run(command: list, stdin: str = "", seconds_max: float = 1800.0, own: tuple 
         out.seek(0), err.seek(0)
         peak = usage.ru_maxrss / (1 if sys.platform == "darwin" else 1024) / (1024**2 if sys.platform == "darwin" else 1)
         return Ran(child.returncode, out.read(), err.read(), seconds, used, round(peak, 1), round(others, 4) if others == others else 0.0)
+
+
+def shortened(text: str) -> str:
+    """The beginning and the end of what a child said: the one has the panic, the other the exception."""
+    text = text.strip()
+    return text if len(text) <= 1000 else f"{text[:500]} … {text[-500:]}"
 
 
 def processor_of(processes: tuple) -> float:

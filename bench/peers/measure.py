@@ -84,7 +84,14 @@ class Bench:
         item, file = self.one_of(kind)
         if row.peer != "clipstream":
             ran, found = self._peer(row, kind, [item], [file] if file else [], None)
-            return {"seconds": ran.seconds, "vector": found["vector"], "others": ran.others, "began_quiet": quiet, "peak_mb": ran.peak_mb}
+            return {
+                "seconds": ran.seconds,
+                "vector": found["vector"],
+                "versions": found["versions"],
+                "others": ran.others,
+                "began_quiet": quiet,
+                "peak_mb": ran.peak_mb,
+            }
         with tempfile.TemporaryDirectory(prefix="clipstream-bench-") as folder:
             given = (self._settings(row, folder), Path(folder), self._own())
             ran, vector = clipstream.embed(self.binary, kind, item, *given)
@@ -113,12 +120,12 @@ class Bench:
         script = HERE / f"peer_{row.peer.replace('-', '_')}.py"
         warm_up_file = str(self.one_of(kind)[1]) if warm_up and kind == "picture" else None
         job = {
-            "kind": kind, "items": items, "files": [str(file) for file in files], "warm_up": warm_up,
-            "threads": machine.cores(), "model": str(self.model), "hugging_face": self.hugging_face and str(self.hugging_face), "options": row.options, "warm_up_file": warm_up_file,
+            "kind": kind, "items": items, "files": [str(file) for file in files], "warm_up": warm_up, "warm_up_file": warm_up_file,
+            "threads": machine.cores(), "model": str(self.model), "hugging_face": str(self.hugging_face or ""), "options": row.options,
         }  # fmt: skip
         ran = machine.run([str(self.pythons[row.peer]), str(script)], stdin=json.dumps(job), own=self._own())
         if ran.code != 0:
-            raise prepared.Failed(f"{row.name} ended with {ran.code}: {ran.stderr.strip()[-800:]}")
+            raise prepared.Failed(f"{row.name} ended with {ran.code}: {machine.shortened(ran.stderr)}")
         return ran, json.loads(ran.stdout.strip().splitlines()[-1])
 
 

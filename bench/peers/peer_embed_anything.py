@@ -1,27 +1,27 @@
 """EmbedAnything with candle, as it comes. It embeds pictures of a folder and does not fetch: the files are there before it begins."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+import hub
 import job
+from embed_anything import EmbeddingModel, embed_image_directory, embed_query
 
-# It takes a model from a hub's cache and no folder; removed when this process ends.
-SCRATCH = tempfile.TemporaryDirectory(prefix="clipstream-embed-anything-")
-os.environ |= {"HF_HOME": SCRATCH.name, "HF_HUB_OFFLINE": "1"}
 NAME, REVISION = "local/clip", "main"
 
-from embed_anything import EmbeddingModel, embed_image_directory, embed_query  # noqa: E402
 
-
-def in_a_cache(model: Path) -> None:
-    repository = Path(SCRATCH.name) / "hub" / f"models--{NAME.replace('/', '--')}"
-    snapshot = repository / "snapshots" / "0"
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / REVISION).write_text("0")
-    for file in model.resolve().iterdir():
-        (snapshot / file.name).symlink_to(file)
+def loaded(model: Path) -> EmbeddingModel:
+    serve = [sys.executable, hub.__file__, str(model)]
+    with (
+        tempfile.TemporaryDirectory(prefix="clipstream-embed-anything-") as cache,
+        subprocess.Popen(serve, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server,
+    ):
+        hub.cache(Path(cache), model, NAME, REVISION)
+        os.environ |= {"HF_HOME": cache, "HF_ENDPOINT": f"http://127.0.0.1:{int(server.stdout.readline())}"}
+        return EmbeddingModel.from_pretrained_hf(model_id=NAME, revision=REVISION)
 
 
 def folder_of(files: list) -> tempfile.TemporaryDirectory:
@@ -33,8 +33,7 @@ def folder_of(files: list) -> tempfile.TemporaryDirectory:
 
 
 def load(given):
-    in_a_cache(Path(given.hugging_face))
-    model = EmbeddingModel.from_pretrained_hf(model_id=NAME, revision=REVISION)
+    model = loaded(Path(given.hugging_face).resolve())
     if given.kind == "text":
         return lambda texts: [found.embedding for found in embed_query(texts, embedder=model)]
     measured, warm_up = folder_of(given.files), folder_of([given.warm_up_file or given.files[0]])

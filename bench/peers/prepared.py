@@ -39,7 +39,8 @@ def sets() -> Path:
 def model() -> Path:
     """The measured model as clipstream's directory."""
     variant, checkpoint = MODEL.split("/")
-    command = [PROJECT / "tools" / "export_openclip.py", "--model", variant, "--pretrained", checkpoint, "--random-seed", SEED, "--precision", "fp32,int8"]
+    which = ["--model", variant, "--pretrained", checkpoint, "--random-seed", SEED, "--precision", "fp32,int8"]
+    command = [PROJECT / "tools" / "export_openclip.py", *which]
     sources = sorted((PROJECT / "tools" / "openclip_export").glob("*.py"))
     return _made("model", [*sources, EXPORT_REQUIREMENTS], lambda folder: [[_export(), *command, "--output", folder, "--force"]])
 

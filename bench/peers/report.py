@@ -30,6 +30,9 @@ class Found:
     def of(self, row, name: str, value) -> list:
         return [value(result) for result in self.results.get((row.name, name), ())]
 
+    def median(self, row, name: str, key: str):
+        return _median(self.of(row, name, lambda result: result[key]))
+
     def rates(self, row, one) -> list:
         return self.of(row, one.name, lambda result: result["rate"])
 
@@ -65,13 +68,10 @@ def table(found: Found) -> str:
         head = ["ms of processor per item, without start-up", *(one.name for one in sets)]
         parts.append(_markdown(head, [[row.title, *(_number(found.processor_ms(row, one), "{:.0f}") for one in sets)] for row in rows]))
         head = ["peak memory, MB", *(one.name for one in sets)]
-        peak = lambda row, one: _number(_median(found.of(row, one.name, lambda result: result["peak_mb"])), "{:,.0f}")  # noqa: E731
-        parts.append(_markdown(head, [[row.title, *(peak(row, one) for one in sets)] for row in rows]))
+        peaks = [[row.title, *(_number(found.median(row, one.name, "peak_mb"), "{:,.0f}") for one in sets)] for row in rows]
+        parts.append(_markdown(head, peaks))
         head = ["start", *(f"s to one {kind}" for kind in kinds), *(f"cosine of that {kind}" for kind in kinds)]
-        seconds = lambda row, kind: _number(_median(found.of(row, kind, lambda result: result["seconds"])), "{:.1f}")  # noqa: E731
-        cosine = lambda row, kind: _number(found.cosine(row, kind), "{:.4f}")  # noqa: E731
-        started = [row for row in rows if row.peer != "onnxruntime"]
-        parts.append(_markdown(head, [[row.title, *(seconds(row, kind) for kind in kinds), *(cosine(row, kind) for kind in kinds)] for row in started]))
+        parts.append(_markdown(head, [_start(found, row, kinds) for row in rows if row.peer != "onnxruntime"]))
     if found.preprocess:
         parts.append(_preprocess(found.preprocess))
     parts += [f"failed: {row}, {name}: {error}" for (row, name), error in found.failed.items()]
@@ -86,12 +86,14 @@ def as_json(found: Found) -> dict:
         for one in found.sets:
             rates = found.rates(row, one)
             if rates:
-                median = {"items_per_s": statistics.median(rates), "min": min(rates), "max": max(rates), "processor_ms": found.processor_ms(row, one)}
-                measured[one.name] = median | {"runs": found.of(row, one.name, _without_vector)}
+                median = {"items_per_s": statistics.median(rates), "min": min(rates), "max": max(rates)}
+                more = {"processor_ms": found.processor_ms(row, one), "peak_mb": found.median(row, one.name, "peak_mb")}
+                measured[one.name] = median | more | {"runs": found.of(row, one.name, _without_vector)}
         starts = {kind: found.of(row, kind, _without_vector) for kind in ("picture", "text") if found.of(row, kind, _without_vector)}
         cosines = {kind: found.cosine(row, kind) for kind in starts}
         errors = {name: error for (failed, name), error in found.failed.items() if failed == row.name}
-        return {"name": row.name, "peer": row.peer, "title": row.title, "options": row.options, "sets": measured, "start": starts, "cosine": cosines, "failed": errors}
+        which = {"name": row.name, "peer": row.peer, "title": row.title, "options": row.options}
+        return which | {"sets": measured, "start": starts, "cosine": cosines, "failed": errors}
 
     return {
         "date": found.date.isoformat(timespec="seconds"),
@@ -111,7 +113,8 @@ def _without_vector(result: dict) -> dict:
 
 
 def _versions(found: Found, row) -> dict:
-    return next((result["versions"] for (name, _), results in found.results.items() for result in results if name == row.name and "versions" in result), {})
+    results = (result for (name, _), of_row in found.results.items() if name == row.name for result in of_row)
+    return next((result["versions"] for result in results if "versions" in result), {})
 
 
 def _rate(found: Found, row, one) -> str:
@@ -124,6 +127,11 @@ def _rate(found: Found, row, one) -> str:
     middle, ends = statistics.median(rates), f" ({min(rates):.1f}-{max(rates):.1f})" if len(rates) > 1 else ""
     notes = next((f", {note}" for note in found.of(row, one.name, lambda result: result.get("notes")) if note), "")
     return f"{middle:.1f}{star}{ends}{notes}"
+
+
+def _start(found: Found, row, kinds: tuple) -> list:
+    seconds = [_number(found.median(row, kind, "seconds"), "{:.1f}") for kind in kinds]
+    return [row.title, *seconds, *(_number(found.cosine(row, kind), "{:.4f}") for kind in kinds)]
 
 
 def _preprocess(report: dict) -> str:

@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sets", type=names, default=[], help="of 12mp,1200px,webp,texts,preprocess; default: all")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--items", type=int, help="items per run instead of each set's own number, for trying things out")
-    parser.add_argument("--wait", type=float, default=120, help="seconds at most for a quiet machine before each run; 0: take it as it is, and repeat nothing")
+    parser.add_argument("--wait", type=float, default=120, help="seconds at most for a quiet machine before each run; 0: take it as it is")
     parser.add_argument("--json", type=Path, help="a report in this file")
     parser.add_argument("--clipstream", type=Path, default=target / "release" / "clipstream", help="the binary")
     parser.add_argument("--model", type=Path, help=f"{prepared.MODEL} with random weights, exported before")
@@ -81,7 +81,7 @@ def main() -> None:
     try:
         with_preprocess = not given.sets or "preprocess" in given.sets
         only_preprocess = given.sets == ["preprocess"]
-        sets = () if only_preprocess else chosen([name for name in given.sets if name != "preprocess"], SETS, "sets")
+        sets = () if only_preprocess else chosen([name for name in given.sets if name != "preprocess"], SETS, "sets (and preprocess)")
         rows = () if only_preprocess else chosen(given.peers, ROWS, "peers and rows")
     except ValueError as error:
         sys.exit(f"bench-peers: {error}")
