@@ -133,11 +133,7 @@ impl Worker {
 
     /// Opens towers that are not open yet, of all models: for a caller who knows that they are needed, or measures what they do.
     pub async fn open_towers(&self, towers: &[Modality]) -> Result<(), WorkerError> {
-        for (clip, _) in &self.models {
-            let (clip, towers) = (clip.clone(), towers.to_vec());
-            blocking(move || clip.open(&towers)).await?;
-        }
-        Ok(())
+        open_towers(self.models.iter().map(|(clip, _)| clip), towers).await
     }
 
     /// Tests the models' towers that are not open yet. A worker that runs for months does this at its start, since a tower is opened
@@ -278,6 +274,14 @@ async fn load_models(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<
         clip_settings.models.iter().map(prepare).collect()
     };
     blocking(prepare).await
+}
+
+async fn open_towers(models: impl IntoIterator<Item = &Arc<Clip>>, towers: &[Modality]) -> Result<(), WorkerError> {
+    for clip in models {
+        let (clip, towers) = (clip.clone(), towers.to_vec());
+        blocking(move || clip.open(&towers)).await?;
+    }
+    Ok(())
 }
 
 /// Off the async threads.

@@ -12,11 +12,11 @@ use super::{Answer, message_of};
 use crate::budget::Budget;
 use crate::clip;
 use crate::config::Settings;
-use crate::domain::{Class, Failure, Stage};
+use crate::domain::{Class, Failure, Modality, Stage};
 use crate::media::MediaClient;
 use crate::pipeline::{Step, Trial};
 use crate::telemetry::Metrics;
-use crate::worker::{WorkerError, load_models, picture_pool, reader};
+use crate::worker::{WorkerError, load_models, open_towers, picture_pool, reader};
 
 /// How long the process may take to end after its worker has ended.
 const END_MAX: Duration = Duration::from_secs(2);
@@ -35,6 +35,8 @@ pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     if models.is_empty() {
         return Err(WorkerError::NoModel);
     }
+    // Before it reports ready: a device that ends the process while it opens must not be taken for a message that does.
+    open_towers(&models, &Modality::ALL).await?;
     let budget = Budget::new(settings.pipeline.media_in_flight_bytes_max);
     let media = MediaClient::new(&settings.media, budget.clone(), metrics).await?;
     let (reader, pictures) = (reader(settings, settings.kafka.keys.clone()), picture_pool(settings)?);

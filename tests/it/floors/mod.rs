@@ -63,6 +63,7 @@ const ORDERS: [(&[&str], &[&str]); 4] = [
         &["clip"],
         &[
             "error",
+            "slot",
             "picture_pool",
             "graph",
             "runtime",
