@@ -15,7 +15,7 @@ use crate::redact;
 static NO_VECTORS: Vectors = Vectors { image: None, text: None };
 
 /// Sorting is safe because a batch holds at most one write per point id.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Batch<'a> {
     pub upserts: Vec<Upsert<'a>>,
     pub changes: Vec<Change<'a>>,
@@ -78,6 +78,10 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(batch)
+    }
+
+    pub fn len(&self) -> usize {
+        self.upserts.len() + self.changes.len() + self.removals.len()
     }
 
     /// Before it is sent once more. What was sent before may still be under way on the server, and must not go on under the

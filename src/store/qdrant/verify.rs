@@ -23,6 +23,8 @@ struct Collection {
     spec: Arc<CollectionSpec>,
     /// By node: they may not be of one cluster, or not have the same state.
     seen: HashMap<usize, Seen>,
+    /// It takes no filter on fields without an index.
+    lacks_indexes: bool,
 }
 
 struct Seen {
@@ -33,7 +35,7 @@ struct Seen {
 
 impl Known {
     pub fn insert(&self, spec: &CollectionSpec) {
-        let collection = Collection { spec: Arc::new(spec.clone()), seen: HashMap::new() };
+        let collection = Collection { spec: Arc::new(spec.clone()), seen: HashMap::new(), lacks_indexes: false };
         self.state().insert(spec.name.clone(), collection);
     }
 
@@ -45,6 +47,13 @@ impl Known {
     pub fn doubt(&self, collection: &str) {
         if let Some(known) = self.state().get_mut(collection) {
             known.seen.clear();
+        }
+    }
+
+    /// It refused a filter on a field without an index.
+    pub fn note_lacking_indexes(&self, collection: &str) {
+        if let Some(known) = self.state().get_mut(collection) {
+            known.lacks_indexes = true;
         }
     }
 
@@ -67,6 +76,10 @@ impl Known {
 }
 
 impl QdrantStore {
+    pub(super) fn lacks_indexes(&self, collection: &str) -> bool {
+        self.known.state().get(collection).is_some_and(|known| known.lacks_indexes)
+    }
+
     /// Before a call that relies on it. Looks when a look is [`PERIOD`] ago, after a connection was opened, and after
     /// [`Known::doubt`]. A collection that nobody ensured is not looked at.
     pub(super) async fn verify(&self, client: &Client, collection: &str) -> Result<(), StoreError> {
