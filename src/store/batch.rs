@@ -138,6 +138,18 @@ impl Change<'_> {
         if changed.is_empty() { vec!["none"] } else { changed }
     }
 
+    /// The record that the change leaves, given the one that is there.
+    pub fn record_over(&self, found: Option<&Payload>) -> Payload {
+        let mut record = found.cloned().unwrap_or_default();
+        for (key, value) in self.record_merged() {
+            match value {
+                Value::Null => drop(record.remove(&key)),
+                value => drop(record.insert(key, value)),
+            }
+        }
+        record
+    }
+
     /// The record, to be merged into the one that is there, which is then no tombstone any more and claimed by nobody. (A
     /// null in a merge removes its key.)
     pub fn record_merged(&self) -> Payload {

@@ -69,7 +69,7 @@ impl<'a> Single<'a> {
         if !is_quiet || !payload_only || !keeps(&change, &recorded) {
             return None;
         }
-        let leaves = merged(found, change.record_merged());
+        let leaves = change.record_over(Some(found));
         // Else nothing would tell afterwards.
         if leaves == *found {
             return None;
@@ -182,21 +182,12 @@ impl QdrantStore {
             Err(error) => self.failed_for_all(error, doing),
         };
         match error.reason {
-            StoreReason::Limited | StoreReason::Busy => Ok(None),
-            _ => Err(error),
+            StoreReason::Limited | StoreReason::Busy => return Ok(None),
+            StoreReason::CollectionMissing => self.known.doubt(collection),
+            _ => {}
         }
+        Err(error)
     }
-}
-
-fn merged(found: &Payload, change: Payload) -> Payload {
-    let mut merged = found.clone();
-    for (key, value) in change {
-        match value {
-            Value::Null => drop(merged.remove(&key)),
-            value => drop(merged.insert(key, value)),
-        }
-    }
-    merged
 }
 
 /// The vectors that the change keeps embed what it says, by a record that nobody has claimed.
