@@ -6,11 +6,13 @@ mod neighbours;
 mod photo;
 mod pipeline;
 mod preprocess;
+mod store;
 
 pub use embed::{EmbedBench, EmbedReport};
 pub use neighbours::{Disturbed, NeighboursBench, NeighboursReport};
 pub use pipeline::{PipelineBench, PipelineReport, ReplayReport};
 pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, PreprocessSet, Times};
+pub use store::{Rates, StoreBench, StoreReport};
 
 use std::path::Path;
 
