@@ -6,12 +6,14 @@ mod neighbours;
 mod photo;
 mod pipeline;
 mod preprocess;
+mod store;
 mod store_alone;
 
 pub use embed::{EmbedBench, EmbedReport};
 pub use neighbours::{Disturbed, NeighboursBench, NeighboursReport};
 pub use pipeline::{PipelineBench, PipelineReport, ProcessorReport, ReplayReport};
 pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, PreprocessSet, Times};
+pub use store::{Rates, StoreBench, StoreReport};
 
 use std::path::Path;
 

@@ -1,6 +1,7 @@
 //! `clipstream bench`: how fast this machine is.
 
 mod embed;
+mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ enum What {
         rounds: u32,
     },
     Embed(embed::Args),
+    Store(store::Args),
     /// Measures decoding, resizing and normalising on one core, exact and fast; with --peers, beside Pillow + torchvision
     ///
     /// With --json: {"sets": [{"what", "pictures", "bytes", "exact", "fast", "peer"}], "fast_cosine"}; "exact" and "fast"
@@ -93,6 +95,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
             neighbours(NeighboursBench { catalog, messages, bad, rounds }, global).await
         }
         What::Embed(args) => embed::run(args, global).await,
+        What::Store(args) => store::run(args, global).await,
         What::Preprocess { catalog, image, repeat, peers } => {
             preprocess(PreprocessBench { catalog, images: image, repeat: repeat as usize, peers }, global).await
         }

@@ -7,7 +7,7 @@ use super::text::Expected;
 /// `[pipeline]`: bounds, retries and drain.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// Requests processed at once. A JSON message is one.
+    /// Requests processed at once. A JSON message is one; four with nothing to embed count as one.
     pub in_flight_max: usize,
     /// Messages that were taken and wait while others proceed: for their turn, for a host that is down, or for an earlier message
     /// of their asset. A message that brings several requests counts once for each of those that wait.

@@ -23,6 +23,11 @@ impl IngestRequest {
         PointId::of(self.tenant.as_ref(), &self.asset)
     }
 
+    /// Whether it brings something to embed.
+    pub fn has_content(&self) -> bool {
+        self.image.is_some() || self.text.is_some()
+    }
+
     /// Bytes that text and payload hold in memory.
     pub fn memory_bytes(&self) -> usize {
         self.text.as_ref().map_or(0, String::len) + payload_bytes(&self.payload)

@@ -29,6 +29,8 @@ use crate::shutdown::Shutdown;
 use crate::source::{Demand, Revocation, Source, SourceEvent};
 use crate::telemetry::{Health, Metrics, Pulse};
 
+/// Requests with nothing to embed that take one place together.
+const LIGHT_PER_PLACE: usize = 4;
 /// How often the loop reports that it is alive, even when idle.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -48,7 +50,7 @@ pub struct Dispatcher<H> {
     /// The jobs that do not run, except those that wait behind another job of their asset.
     pub(super) turns: Turns,
     turns_back: (mpsc::UnboundedSender<Name>, mpsc::UnboundedReceiver<Name>),
-    /// Running tasks, at most `in_flight_max`.
+    /// Running tasks, in at most `in_flight_max` places.
     pub(super) tasks: JoinSet<Ended>,
     /// Bytes of the messages and requests that tasks work on.
     running_bytes: usize,
@@ -64,6 +66,8 @@ pub struct Dispatcher<H> {
     pub(super) in_flight: usize,
     /// Requests of those messages that are not done, running or not.
     pub(super) jobs: usize,
+    /// Those of `tasks` with nothing to embed.
+    pub(super) light: usize,
     /// Those of `tasks` that send a dead letter.
     pub(super) letters: usize,
     /// Assets that wait for a dead letter.
@@ -158,6 +162,7 @@ impl<H: Handler> Dispatcher<H> {
             pulse,
             in_flight: 0,
             jobs: 0,
+            light: 0,
             letters: 0,
             held: Vec::new(),
             in_flight_bytes: 0,
@@ -258,8 +263,14 @@ impl<H: Handler> Dispatcher<H> {
             && self.turns.waiting_in_peace() < (held_messages_max / 2).max(1)
             && held_bytes < bytes_max / 2;
         // With all places taken, another message helps only if it may belong to a tenant with too few places.
-        let may_run = self.tasks.len() < in_flight_max || (self.turns.is_crowded() && !self.is_out);
+        let may_run = self.places_taken() < in_flight_max || (self.turns.is_crowded() && !self.is_out);
         may_wait && may_run && self.in_flight_bytes < bytes_max && !self.pauses.is_all(self.watermarks.len())
+    }
+
+    /// Places taken, of `in_flight_max`. A request with nothing to embed waits only for the next write: several of them share a place,
+    /// so that writes are as large as the store takes them.
+    fn places_taken(&self) -> usize {
+        self.tasks.len().saturating_sub(self.light) + self.light / LIGHT_PER_PLACE
     }
 
     /// Requests taken and not running. A message that is not decoded yet counts as one.
@@ -295,7 +306,7 @@ impl<H: Handler> Dispatcher<H> {
             self.turns.passed(&host, true, Instant::now());
         }
         self.turns.wake(Instant::now());
-        while self.tasks.len() < self.settings.in_flight_max
+        while self.places_taken() < self.settings.in_flight_max
             && let Some(job) = self.turns.next()
         {
             self.start(job);
@@ -320,6 +331,7 @@ impl<H: Handler> Dispatcher<H> {
             job.flight.give(Turn { host, back: self.turns_back.0.clone() });
         }
         self.begin(&job.whole, job.bytes);
+        self.light += usize::from(!job.request.has_content());
         let handler = self.handler.clone();
         self.tasks.spawn(async move {
             let flight = job.flight.clone();

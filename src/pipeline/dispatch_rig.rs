@@ -20,6 +20,9 @@ use crate::media::Standing;
 use crate::pipeline::attempts::Attempts;
 use crate::source::SourceError;
 
+/// The text of a message that has none.
+const LIGHT: &str = "light";
+
 /// A source that the test feeds. Its commits can be read.
 struct FakeSource {
     pub events: mpsc::UnboundedReceiver<SourceEvent>,
@@ -134,7 +137,8 @@ impl Handler for FakeHandler {
                 tenant: tenant.map(|tenant| Tenant::new(tenant).unwrap()),
                 op: if text.starts_with("patch") { Op::Patch } else { Op::Upsert },
                 image: None,
-                text: Some(text.to_owned()),
+                // With nothing to embed it waits.
+                text: Some(text.to_owned()).filter(|text| text != LIGHT),
                 payload: Payload::new(),
                 version: None,
                 models: None,
@@ -169,7 +173,7 @@ impl Handler for FakeHandler {
         let offset = message.position.offset;
         self.started.lock().unwrap().push(offset);
         self.changed.notify_waiters();
-        match request.text.as_deref().unwrap().split(' ').next().unwrap() {
+        match request.text.as_deref().unwrap_or("wait").split(' ').next().unwrap() {
             "out" if !self.is_back.load(Ordering::Acquire) => {
                 let wait = Duration::from_millis(1);
                 return Err(Stop::Aside(Aside { wait, retry_after: None, is_out: true }));
@@ -187,11 +191,11 @@ impl Handler for FakeHandler {
             _ => {}
         }
         crate::pipeline::flight::enter(Stage::Embed);
-        if request.text.as_deref().unwrap().starts_with("embed") {
+        if request.text.as_deref().is_some_and(|text| text.starts_with("embed")) {
             self.gate.notified().await;
         }
         self.running.lock().unwrap().push(offset);
-        self.indexed.lock().unwrap().push((offset, request.text.clone().unwrap()));
+        self.indexed.lock().unwrap().push((offset, request.text.clone().unwrap_or_default()));
         self.changed.notify_waiters();
         Ok(Outcome::Indexed)
     }

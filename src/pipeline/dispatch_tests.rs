@@ -104,6 +104,31 @@ async fn no_more_is_taken_than_there_is_room_for() {
 }
 
 #[tokio::test]
+async fn messages_with_nothing_to_embed_share_a_place() {
+    let rig = Rig::new(PipelineSettings { in_flight_max: 2, ..Default::default() });
+    rig.message(0, "first", "wait");
+    for offset in 1..=9 {
+        rig.message(offset, &format!("a{offset}"), "light");
+    }
+    let started = |h: &FakeHandler| h.started.lock().unwrap().clone();
+    // One place is the first one's, and the other one for four.
+    rig.handler.until(|h| started(h).len() == 5).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(started(&rig.handler), [0, 1, 2, 3, 4]);
+    rig.handler.gate.notify_one();
+    rig.handler.until(|h| started(h).len() > 5).await;
+    let handler = rig.handler.clone();
+    let run = tokio::spawn(rig.end());
+    while !run.is_finished() {
+        handler.gate.notify_waiters();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(run.await.unwrap().unwrap().settled, 10);
+}
+
+#[tokio::test]
 async fn a_revocation_is_completed_when_its_work_is_drained() {
     let rig = Rig::new(PipelineSettings::default());
     rig.message(0, "a", "wait");

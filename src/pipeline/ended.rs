@@ -51,6 +51,7 @@ impl<H: Handler> Dispatcher<H> {
     fn on_job_ended(&mut self, mut job: Box<Job>, end: End) {
         let now = Instant::now();
         self.end(&job.whole, job.bytes);
+        self.light -= usize::from(!job.request.has_content());
         self.turns.ended(&job.lane);
         let turn = job.flight.take_turn();
         match end {

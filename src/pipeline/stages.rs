@@ -133,8 +133,7 @@ impl Stages {
         tried: &mut Tried,
     ) -> Result<Outcome, Stop> {
         // Without content nothing is embedded, so no records are needed.
-        let has_content = request.image.is_some() || request.text.is_some();
-        let mut known = match has_content && self.skip_unchanged {
+        let mut known = match request.has_content() && self.skip_unchanged {
             true => self.recall(routes, request.point_id()).await?,
             false => vec![Recorded::default(); routes.len()],
         };

@@ -1,7 +1,9 @@
 //! Stage 5: writes points to collections, in batches that form from what is waiting.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
@@ -18,6 +20,9 @@ use crate::domain::{
 };
 use crate::store::{Store, StoreError, Written};
 use crate::telemetry::Metrics;
+
+/// How long a batch waits to be filled while another one is being written.
+const GATHER_MAX: Duration = Duration::from_millis(5);
 
 /// One model with its collection and the tasks that write to it.
 pub struct Lane {
@@ -45,6 +50,7 @@ impl Lane {
         let pace = Pace::new(&collection, settings.writes_in_flight_max, pause_max, metrics.clone());
         let (queue, waiting) = mpsc::channel(settings.batch_points_max);
         let waiting = Arc::new(Mutex::new(waiting));
+        let writing = Arc::<AtomicUsize>::default();
         let mut writers = JoinSet::new();
         for _ in 0..settings.writes_in_flight_max {
             let writer = Writer {
@@ -55,6 +61,7 @@ impl Lane {
                 pace: pace.clone(),
                 points_max: settings.batch_points_max,
                 bytes_max: settings.batch_bytes_max,
+                writing: writing.clone(),
             };
             writers.spawn(writer.run(waiting.clone()));
         }
@@ -152,6 +159,8 @@ struct Writer {
     pace: Pace,
     points_max: usize,
     bytes_max: usize,
+    /// Batches of the collection that are being written.
+    writing: Arc<AtomicUsize>,
 }
 
 impl Writer {
@@ -160,21 +169,34 @@ impl Writer {
             let batch = {
                 let mut waiting = waiting.lock().await;
                 let Some(first) = waiting.recv().await else { return };
-                self.fill(first, &mut waiting)
+                self.fill(first, &mut waiting).await
             };
             // A closed reply means that the job was fenced: the new owner writes, and this write would be stale.
             let wanted = batch.into_iter().filter(|ticket| !ticket.reply.is_closed()).collect();
+            self.writing.fetch_add(1, Ordering::Relaxed);
             self.settle(wanted).await;
+            self.writing.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// `first` and what waits behind it, up to the limits. An asset has one request in flight, so no two tickets of a
     /// batch are for the same point.
-    fn fill(&self, first: Ticket, waiting: &mut mpsc::Receiver<Ticket>) -> Vec<Ticket> {
+    ///
+    /// While another batch is being written, one that is not full waits briefly for more: the writes that end there make room
+    /// for what fills this one, and two small writes take longer than one.
+    async fn fill(&self, first: Ticket, waiting: &mut mpsc::Receiver<Ticket>) -> Vec<Ticket> {
         let mut bytes = first.write.bytes();
         let mut batch = vec![first];
+        let mut patience = pin!(tokio::time::sleep(GATHER_MAX));
         while batch.len() < self.points_max && bytes < self.bytes_max {
-            let Ok(next) = waiting.try_recv() else { break };
+            let next = match waiting.try_recv() {
+                Ok(next) => next,
+                Err(_) if self.writing.load(Ordering::Relaxed) == 0 => break,
+                Err(_) => tokio::select! {
+                    Some(next) = waiting.recv() => next,
+                    () = &mut patience => break,
+                },
+            };
             bytes += next.write.bytes();
             batch.push(next);
         }

@@ -30,6 +30,7 @@ fn writer(store: &Arc<dyn Store>, guard: Guard) -> Writer {
         pace: Pace::new(COLLECTION, 1, Duration::from_secs(1), Arc::default()),
         points_max: 256,
         bytes_max: 1 << 20,
+        writing: Arc::default(),
     }
 }
 
@@ -164,5 +165,31 @@ fn a_clock_that_is_behind_does_not_bury_an_asset_in_the_past() {
     assert_eq!(deleted_at(sent + month, Some(ms)), sent + month, "read long after it was sent");
     for unusable in [None, Some(ms * 1000), Some(i64::MAX), Some(-1)] {
         assert_eq!(deleted_at(sent, unusable), sent, "{unusable:?}");
+    }
+}
+
+/// Nothing waits for company, unless it would wait for the store anyhow.
+#[tokio::test]
+async fn a_batch_waits_for_more_only_while_another_one_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path()).await;
+    let writer = writer(&store, Guard::Off);
+    let ticket = |offset| {
+        let (reply, _) = oneshot::channel();
+        Ticket { write: upsert(&format!("p{offset}"), None, offset, &[1.0; 4]), reply }
+    };
+    for (others, expected) in [(0, 2), (1, 3)] {
+        writer.writing.store(others, Ordering::Relaxed);
+        let (queue, mut waiting) = mpsc::channel(8);
+        queue.try_send(ticket(1)).map_err(|_| "full").unwrap();
+        let late = async {
+            // After what is waiting was taken.
+            while queue.capacity() < 8 {
+                tokio::task::yield_now().await;
+            }
+            let _ = queue.send(ticket(2)).await;
+        };
+        let (batch, ()) = futures::future::join(writer.fill(ticket(0), &mut waiting), late).await;
+        assert_eq!(batch.len(), expected, "{others} others");
     }
 }

@@ -15,7 +15,7 @@ use crate::redact;
 static NO_VECTORS: Vectors = Vectors { image: None, text: None };
 
 /// Sorting is safe because a batch holds at most one write per point id.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Batch<'a> {
     pub upserts: Vec<Upsert<'a>>,
     pub changes: Vec<Change<'a>>,
@@ -80,6 +80,10 @@ impl<'a> Batch<'a> {
         Ok(batch)
     }
 
+    pub fn len(&self) -> usize {
+        self.upserts.len() + self.changes.len() + self.removals.len()
+    }
+
     /// Before it is sent once more. What was sent before may still be under way on the server, and must not go on under the
     /// claims of this sending.
     pub fn resend(&mut self) {
@@ -132,6 +136,18 @@ impl Change<'_> {
         let changed = Modality::ALL.into_iter().filter(|modality| self.vectors.has(*modality) || self.drops(*modality));
         let changed: Vec<_> = changed.map(Modality::as_str).collect();
         if changed.is_empty() { vec!["none"] } else { changed }
+    }
+
+    /// The record that the change leaves, given the one that is there.
+    pub fn record_over(&self, found: Option<&Payload>) -> Payload {
+        let mut record = found.cloned().unwrap_or_default();
+        for (key, value) in self.record_merged() {
+            match value {
+                Value::Null => drop(record.remove(&key)),
+                value => drop(record.insert(key, value)),
+            }
+        }
+        record
     }
 
     /// The record, to be merged into the one that is there, which is then no tombstone any more and claimed by nobody. (A

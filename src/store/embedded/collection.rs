@@ -11,7 +11,7 @@
 //!   shard from its files.
 //! - *Disk space.* A file that cannot grow ends the process; see [`super::disk_budget`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use qdrant_edge::EdgeShard;
 use super::catalog::unusable;
 use super::convert;
 use super::disk_budget::{DiskBudget, Reservation, Sizes};
-use crate::domain::{Fingerprint, Guard, PointId, Reason, Recorded, StoreReason, Write};
+use crate::domain::{Fingerprint, Guard, Payload, PointId, Reason, Recorded, StoreReason, Write};
 use crate::store::batch::Batch;
 use crate::store::guard::{admit, looks};
 use crate::store::{CollectionDefinition, StoreError, Written};
@@ -118,7 +118,9 @@ impl Collection {
 
     pub fn write(&self, writes: &[Write], guard: Guard) -> Result<Vec<Written>, StoreError> {
         let mut writer = self.writer()?;
-        let written = self.admitted(writes, guard)?;
+        let stored = self.stored(writes, guard)?;
+        let recorded = |write: &Write| stored.get(&write.id()).map(Recorded::read);
+        let written: Vec<Written> = writes.iter().map(|write| admit(write, recorded(write).as_ref(), guard)).collect();
         let admitted =
             writes.iter().zip(&written).filter(|(_, fate)| **fate == Written::Applied).map(|(write, _)| write);
         let admitted: Vec<&Write> = admitted.collect();
@@ -128,7 +130,7 @@ impl Collection {
         let bytes = admitted.iter().map(|write| write.bytes()).sum::<usize>();
         let reservation = self.disk.reserve(growth_bytes(admitted.len(), bytes))?;
         let batch = Batch::new(admitted.iter().copied(), guard)?;
-        let operations = convert::operations(&batch, &self.absent(&batch)?)?;
+        let operations = convert::operations(&batch, &stored)?;
         self.update(&mut writer, operations)?;
         drop(reservation);
         writer.points_since_optimize += admitted.len();
@@ -137,32 +139,14 @@ impl Collection {
         Ok(written)
     }
 
-    /// Which writes are allowed, according to the stored points. Valid only while the writer is locked.
-    fn admitted(&self, writes: &[Write], guard: Guard) -> Result<Vec<Written>, StoreError> {
-        let looked_at: Vec<PointId> = writes.iter().filter(|write| looks(write, guard)).map(Write::id).collect();
-        let mut stored = HashMap::new();
-        if !looked_at.is_empty() {
-            for record in self.records(&looked_at)? {
-                let (id, record) = convert::record(record)?;
-                stored.insert(id, Recorded::read(&record));
-            }
+    /// The records of the points that are there, of those that it matters for. Valid only while the writer is locked.
+    fn stored(&self, writes: &[Write], guard: Guard) -> Result<HashMap<PointId, Payload>, StoreError> {
+        let matters = |write: &&Write| looks(write, guard) || matches!(write, Write::Patch(_));
+        let ids: Vec<PointId> = writes.iter().filter(matters).map(Write::id).collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
         }
-        Ok(writes.iter().map(|write| admit(write, stored.get(&write.id()), guard)).collect())
-    }
-
-    /// Which points do not exist, of those that the batch would create in steps. Valid only while the writer is locked.
-    fn absent(&self, batch: &Batch<'_>) -> Result<HashSet<PointId>, StoreError> {
-        let mut absent: HashSet<PointId> =
-            batch.changes.iter().filter(|change| change.creates()).map(|change| change.id).collect();
-        if absent.is_empty() {
-            return Ok(absent);
-        }
-        let ids: Vec<_> = absent.iter().copied().map(convert::id).collect();
-        let nothing = edge::WithPayloadInterface::Bool(false);
-        for found in self.read(|shard| shard.retrieve(&ids, Some(nothing), None))? {
-            absent.remove(&convert::own_id(found.id)?);
-        }
-        Ok(absent)
+        self.records(&ids)?.into_iter().map(convert::record).collect()
     }
 
     pub fn purge_tombstones(&self, old: edge::Filter) -> Result<u64, StoreError> {

@@ -1,6 +1,6 @@
 //! Conversion between our values and the engine's.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use qdrant_edge as edge;
 use serde_json::Value;
@@ -70,14 +70,14 @@ pub(super) fn path(path: &str) -> Result<edge::JsonPath, StoreError> {
 }
 
 /// The operations of a batch, in the order in which they must be applied. Like the Qdrant adapter's, but without conditions,
-/// because there is no other writer. `absent`: points that do not exist.
+/// because there is no other writer. `stored`: the records of the points that are there, of those that are changed.
 pub(super) fn operations(
     batch: &Batch<'_>,
-    absent: &HashSet<PointId>,
+    stored: &HashMap<PointId, Payload>,
 ) -> Result<Vec<edge::UpdateOperation>, StoreError> {
     let mut out = Vec::new();
     let (created, changes): (Vec<&Change<'_>>, _) =
-        batch.changes.iter().partition(|change| change.creates() && absent.contains(&change.id));
+        batch.changes.iter().partition(|change| change.creates() && !stored.contains_key(&change.id));
     let created = created.into_iter().map(|change| point(change.id, change.vectors, change.created()));
     let upserts = batch.upserts.iter().map(|upsert| point(upsert.id, upsert.vectors, upsert.payload()));
     let points: Vec<_> = upserts.chain(created).collect();
@@ -113,11 +113,12 @@ pub(super) fn operations(
             ))));
             continue;
         }
-        let user = user_payload(change.payload);
-        if !user.is_empty() {
-            out.push(merge(change.id, user, None));
-        }
-        out.push(merge(change.id, change.record_merged(), Some(path(RESERVED_KEY)?)));
+        // The user's keys and the whole record at once: an operation of the engine costs more than the record's bytes.
+        let mut merged = user_payload(change.payload);
+        let record = change.record_over(stored.get(&change.id));
+        merged.insert(RESERVED_KEY.to_owned(), record.into());
+        let merge = payload_op(change.id, merged, None);
+        out.push(edge::UpdateOperation::PayloadOperation(edge::PayloadOps::SetPayload(merge)));
     }
     if !batch.removals.is_empty() {
         out.push(point_op(edge::PointOperations::DeletePoints {
@@ -133,10 +134,6 @@ pub(super) fn delete_matching(filter: edge::Filter) -> edge::UpdateOperation {
 
 fn point_op(operation: edge::PointOperations) -> edge::UpdateOperation {
     edge::UpdateOperation::PointOperation(operation)
-}
-
-fn merge(point: PointId, payload: Payload, key: Option<edge::JsonPath>) -> edge::UpdateOperation {
-    edge::UpdateOperation::PayloadOperation(edge::PayloadOps::SetPayload(payload_op(point, payload, key)))
 }
 
 fn payload_op(point: PointId, payload: Payload, key: Option<edge::JsonPath>) -> edge::SetPayloadOp {

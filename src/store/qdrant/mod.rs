@@ -1,7 +1,7 @@
 //! A Qdrant server over gRPC. Needs Qdrant 1.17 or newer: patches use insert-only upserts (`update_mode`), and the
 //! fingerprint is kept in the collection's metadata.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -34,10 +34,12 @@ mod nodes;
 mod operations;
 mod records;
 mod setup;
+mod single;
 mod verify;
 mod wordings;
 
 use client::Client;
+use single::{Plan, Single};
 use verify::Known;
 
 /// When a connection breaks or a request times out, the client reconnects and sends the request once more. In a cluster
@@ -79,39 +81,98 @@ impl QdrantStore {
         writes: &[Write],
         guard: Guard,
     ) -> Result<Vec<Written>, StoreError> {
-        let mut written = vec![Written::Applied; writes.len()];
-        let batch = Mutex::new(Batch::new(writes, guard)?);
-        let locked = || batch.lock().unwrap_or_else(PoisonError::into_inner);
-        let operations = || {
-            let mut batch = locked();
-            batch.resend();
-            operations::of(&batch, guard)
-        };
-        let doing = format!("write {} points to collection {collection}", writes.len());
-        if let Err(error) = self.update(client, collection, operations, ordering(guard), &doing).await {
-            let withdrawal = operations::withdrawal(&locked(), guard).filter(|_| error.class == Class::Permanent);
-            if let Some(withdrawal) = withdrawal
-                && let Err(also) =
-                    self.update(client, collection, || vec![withdrawal.clone()], ordering(guard), &doing).await
-            {
-                // Harmless: the next write of the point breaks the claim and removes the hashes that it affects.
-                tracing::debug!(collection, reason = also.reason.as_str(), "a claim stays behind: {also}");
-            }
-            return Err(error);
-        }
+        let batch = Batch::new(writes, guard)?;
+        let Plan { singles, stale } = self.plan(client, collection, &batch.changes, guard).await?;
+        let done = self.apply_singles(client, collection, batch, guard, (&singles, &stale)).await?;
+        let is_known = |write: &Write| stale.contains(&write.id()) || done.contains(&write.id());
         // Conditional writes may not have been applied.
-        let ids: Vec<PointId> = writes.iter().filter(|w| looks(w, guard)).map(Write::id).collect();
+        let open = |write: &Write| looks(write, guard) && !is_known(write);
+        let ids: Vec<PointId> = writes.iter().filter(|write| open(write)).map(Write::id).collect();
         let records = self.read_records(client, collection, &ids).await?;
         let stored: HashMap<_, _> = records.into_iter().map(|(id, record)| (id, Recorded::read(&record))).collect();
-        for (write, written) in writes.iter().zip(&mut written).filter(|(write, _)| looks(write, guard)) {
-            *written = outcome(write, stored.get(&write.id()), guard);
-        }
+        let fate = |write: &Write| match open(write) {
+            true => outcome(write, stored.get(&write.id()), guard),
+            false if stale.contains(&write.id()) => Written::Stale,
+            false => Written::Applied,
+        };
+        let written: Vec<_> = writes.iter().map(fate).collect();
         if guard == Guard::Strict {
             let unmade = writes.iter().zip(&written).filter(|(_, written)| **written == Written::Conflict);
             let unmade: Vec<_> = unmade.filter_map(|(write, _)| Some((write, stored.get(&write.id())?))).collect();
             self.index_anew(client, collection, &unmade).await;
         }
         Ok(written)
+    }
+
+    /// Applies `batch` but for what is stale: `singles` by one operation each, the rest in steps, and then in steps what one
+    /// operation did not do. Says which of `singles` need no steps.
+    async fn apply_singles(
+        &self,
+        client: &Client,
+        collection: &str,
+        mut batch: Batch<'_>,
+        guard: Guard,
+        (singles, stale): (&[Single<'_>], &HashSet<PointId>),
+    ) -> Result<HashSet<PointId>, StoreError> {
+        batch.changes.retain(|change| !stale.contains(&change.id));
+        if singles.is_empty() {
+            return self.steps(client, collection, batch, guard).await.map(|()| HashSet::new());
+        }
+        let all = batch.clone();
+        let of_one: HashSet<PointId> = singles.iter().map(Single::id).collect();
+        batch.changes.retain(|change| !of_one.contains(&change.id));
+        let steps = Mutex::new(batch);
+        let operations = || {
+            let mut batch = steps.lock().unwrap_or_else(PoisonError::into_inner);
+            batch.resend();
+            let mut operations = operations::of(&batch, guard);
+            operations.extend(single::operations(singles));
+            operations
+        };
+        let doing = format!("write {} points to collection {collection}", all.len());
+        match self.update(client, collection, operations, ordering(guard), &doing).await {
+            Ok(()) => {}
+            // A limit, or a point in it. Steps are what is known to be good, and are blamed.
+            Err(error) if single::is_for_steps(&error) => {
+                if single::lacks_index(&error) {
+                    self.known.note_lacking_indexes(collection);
+                }
+                return self.steps(client, collection, all, guard).await.map(|()| HashSet::new());
+            }
+            Err(error) => return Err(error),
+        }
+        let done = self.confirm(client, collection, singles).await?;
+        let undone = singles.iter().filter(|single| !done.contains(&single.id())).map(|single| single.change);
+        let rest = Batch { changes: undone.collect(), ..Batch::default() };
+        self.steps(client, collection, rest, guard).await?;
+        Ok(done)
+    }
+
+    /// Applies `batch` in steps.
+    async fn steps(&self, client: &Client, collection: &str, batch: Batch<'_>, guard: Guard) -> Result<(), StoreError> {
+        if batch.len() == 0 {
+            return Ok(());
+        }
+        let doing = format!("write {} points to collection {collection}", batch.len());
+        let batch = Mutex::new(batch);
+        let locked = || batch.lock().unwrap_or_else(PoisonError::into_inner);
+        let operations = || {
+            let mut batch = locked();
+            batch.resend();
+            operations::of(&batch, guard)
+        };
+        let Err(error) = self.update(client, collection, operations, ordering(guard), &doing).await else {
+            return Ok(());
+        };
+        let withdrawal = operations::withdrawal(&locked(), guard).filter(|_| error.class == Class::Permanent);
+        if let Some(withdrawal) = withdrawal
+            && let Err(also) =
+                self.update(client, collection, || vec![withdrawal.clone()], ordering(guard), &doing).await
+        {
+            // Harmless: the next write of the point breaks the claim and removes the hashes that it affects.
+            tracing::debug!(collection, reason = also.reason.as_str(), "a claim stays behind: {also}");
+        }
+        Err(error)
     }
 
     /// `operations` is called for each attempt.

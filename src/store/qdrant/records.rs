@@ -1,6 +1,6 @@
 //! Reads records. They decide what is stale and what has been written, so a lagging replica must not answer alone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use qdrant_client::QdrantError;
 use qdrant_client::qdrant::{
@@ -69,7 +69,12 @@ async fn agreed(client: &Client, collection: &str, ids: &[PointId]) -> Result<Ge
     get(client, collection, ids, None).await
 }
 
-async fn get(
+/// The records among `points`.
+pub(super) fn by_id(points: Vec<RetrievedPoint>) -> Result<HashMap<PointId, Payload>, StoreError> {
+    points.into_iter().map(convert::record).collect()
+}
+
+pub(super) async fn get(
     client: &Client,
     collection: &str,
     ids: &[PointId],

@@ -22,6 +22,8 @@ struct Collection {
     spec: Arc<CollectionSpec>,
     /// By node: nodes may belong to different clusters, or differ in state.
     seen: HashMap<usize, Seen>,
+    /// It takes no filter on fields without an index.
+    lacks_indexes: bool,
 }
 
 struct Seen {
@@ -32,7 +34,7 @@ struct Seen {
 
 impl Known {
     pub fn insert(&self, spec: &CollectionSpec) {
-        let collection = Collection { spec: Arc::new(spec.clone()), seen: HashMap::new() };
+        let collection = Collection { spec: Arc::new(spec.clone()), seen: HashMap::new(), lacks_indexes: false };
         self.state().insert(spec.name.clone(), collection);
     }
 
@@ -44,6 +46,13 @@ impl Known {
     pub fn doubt(&self, collection: &str) {
         if let Some(known) = self.state().get_mut(collection) {
             known.seen.clear();
+        }
+    }
+
+    /// It refused a filter on a field without an index.
+    pub fn note_lacking_indexes(&self, collection: &str) {
+        if let Some(known) = self.state().get_mut(collection) {
+            known.lacks_indexes = true;
         }
     }
 
@@ -66,6 +75,10 @@ impl Known {
 }
 
 impl QdrantStore {
+    pub(super) fn lacks_indexes(&self, collection: &str) -> bool {
+        self.known.state().get(collection).is_some_and(|known| known.lacks_indexes)
+    }
+
     /// Call before relying on the collection. Checks it if the last check is older than [`PERIOD`], after a new
     /// connection, and after [`Known::doubt`]. Skips collections that were never ensured.
     pub(super) async fn verify(&self, client: &Client, collection: &str) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@ mod durability;
 pub mod fixture;
 mod guards;
 mod kept;
+mod patches;
 mod races;
 mod refusals;
 mod search;
@@ -62,6 +63,7 @@ for_each_store!(
     races::the_highest_version_wins_among_racing_patches_upserts_and_deletes,
     races::two_writers_of_one_hot_asset_both_get_through,
     races::patches_of_two_topics_under_one_version_both_hold,
+    patches::payload_patches_of_racing_topics_all_hold,
     search::nearest_come_first_with_cosine_scores,
     search::filters_select_by_payload,
     search::vectors_of_the_other_modality_are_not_searched,

@@ -24,9 +24,13 @@ fn direction(version: u64) -> [f32; 4] {
 }
 
 /// Sends the batch, and whatever was in conflict again, as the pipeline does.
-pub async fn settle(f: &Fixture, mut batch: Vec<Write>) -> usize {
+pub async fn settle(f: &Fixture, batch: Vec<Write>) -> usize {
+    settle_under(f, batch, Guard::Strict).await
+}
+
+pub async fn settle_under(f: &Fixture, mut batch: Vec<Write>, guard: Guard) -> usize {
     for conflicts in 0..ATTEMPTS_MAX {
-        match f.store.write(&f.collection, &batch, Guard::Strict).await {
+        match f.store.write(&f.collection, &batch, guard).await {
             Ok(written) => {
                 let open = batch.into_iter().zip(written).filter(|(_, written)| *written == Written::Conflict);
                 batch = open.map(|(write, _)| write).collect();

@@ -1,5 +1,5 @@
 use clipstream::domain::{Class, Guard, Modality, StoreReason, Write};
-use clipstream::store::{PayloadIndex, PayloadIndexKind, StoreError};
+use clipstream::store::{PayloadIndex, PayloadIndexKind, StoreError, Written};
 use clipstream_test_support::qdrant::{Trouble, status};
 use qdrant_client::qdrant::StrictModeConfig;
 use serde_json::json;
@@ -90,10 +90,20 @@ async fn a_filter_that_needs_an_index_concerns_everybody() {
     let f = Fixture::qdrant().await;
     let limits = StrictModeConfig { unindexed_filtering_update: Some(false), ..Default::default() };
     limit(f.server.as_ref().unwrap(), &f.collection, limits).await;
-    let write = patch("a", vectors(Some(&V), None), json!({}));
-    let error = f.store.write(&f.collection, std::slice::from_ref(&write), Guard::Strict).await.unwrap_err();
-    assert_outage(&error, StoreReason::IndexMissing, &["for \"clipstream.", "store.collection_definition"]);
-    f.write(&[write]).await;
+    let with_vector = |n: u32| patch("a", vectors(Some(&V), None), json!({ "n": n }));
+    let payload_alone = |n: u32| patch("a", vectors(None, None), json!({ "n": n }));
+    // What is created needs no filter.
+    assert_eq!(f.guarded(&[with_vector(1)], Guard::Strict).await, [Written::Applied]);
+    for write in [with_vector(2), payload_alone(2)] {
+        let error = f.store.write(&f.collection, &[write], Guard::Strict).await.unwrap_err();
+        assert_outage(&error, StoreReason::IndexMissing, &["for \"clipstream.", "store.collection_definition"]);
+    }
+    // Without a guard it is done without filters.
+    for n in 3..6 {
+        f.write(&[payload_alone(n)]).await;
+        assert_eq!(user_keys(&f.point("a").await.unwrap()), json!({ "n": n }));
+    }
+    f.write(&[with_vector(6)]).await;
     f.end().await;
 }
 

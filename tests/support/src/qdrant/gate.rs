@@ -30,6 +30,18 @@ struct FaultState {
     consistencies: Vec<Option<Consistency>>,
     refused: Option<(Vec<Option<Consistency>>, Status)>,
     dawdle: Duration,
+    traffic: Traffic,
+}
+
+/// What came in and went out since the last time, without headers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    pub updates: usize,
+    /// Of the updates.
+    pub operations: usize,
+    /// Reads of points by id.
+    pub reads: usize,
+    pub bytes: usize,
 }
 
 struct Fault {
@@ -128,6 +140,24 @@ impl Faults {
         if let Some(id) = lost_index::text(id) {
             self.state().lost.remove(id);
         }
+    }
+
+    /// Updates in batches, and reads of points by id.
+    pub fn take_traffic(&self) -> Traffic {
+        std::mem::take(&mut self.state().traffic)
+    }
+
+    pub(super) fn count_update(&self, operations: usize, bytes: usize) {
+        let traffic = &mut self.state().traffic;
+        traffic.updates += 1;
+        traffic.operations += operations;
+        traffic.bytes += bytes;
+    }
+
+    pub(super) fn count_read(&self, bytes: usize) {
+        let traffic = &mut self.state().traffic;
+        traffic.reads += 1;
+        traffic.bytes += bytes;
     }
 
     pub fn clear(&self) {

@@ -49,8 +49,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use engine::Engine;
-pub use gate::Faults;
 use gate::Gate;
+pub use gate::{Faults, Traffic};
 use service::Service;
 pub use trouble::Trouble;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use prost::Message;
 use qdrant_client::qdrant as proto;
 use qdrant_client::qdrant::points_server::Points;
 use qdrant_client::qdrant::points_update_operation::{self as batch, Operation};
@@ -169,6 +170,7 @@ impl Points for Service {
     ) -> Result<Response<proto::UpdateBatchResponse>, Status> {
         let start = Instant::now();
         let request = request.into_inner();
+        self.faults.count_update(request.operations.len(), request.encoded_len());
         let steps = request.operations.into_iter().map(|operation| {
             let mut operation = operation.operation;
             operation.iter_mut().for_each(|operation| self.faults.mislay(operation));
@@ -184,8 +186,11 @@ impl Points for Service {
         let request = request.into_inner();
         // With one replica every consistency holds.
         self.faults.read_with(request.read_consistency.as_ref())?;
+        let asked_bytes = request.encoded_len();
         let result = self.run(request.timeout, move |engine| reads::get(engine, request)).await?;
-        Ok(Response::new(proto::GetResponse { result, time: seconds(start), usage: None }))
+        let response = proto::GetResponse { result, time: seconds(start), usage: None };
+        self.faults.count_read(asked_bytes + response.encoded_len());
+        Ok(Response::new(response))
     }
 
     async fn scroll(&self, request: Request<proto::ScrollPoints>) -> Result<Response<proto::ScrollResponse>, Status> {
