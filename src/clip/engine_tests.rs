@@ -20,6 +20,8 @@ const PANIC: u8 = 66;
 const NAN: u8 = 77;
 /// Breaks its session.
 const POISON: u8 = 99;
+/// Half of the work of a batch.
+const HEAVY: u8 = 200;
 
 /// Faults of all sessions, set by the test.
 #[derive(Default)]
@@ -71,6 +73,14 @@ impl Tower for Fake {
             item => Ok(vector(item)),
         };
         Ok(items.iter().map(answer).collect())
+    }
+
+    fn work(item: &u8) -> usize {
+        usize::from(*item == HEAVY)
+    }
+
+    fn work_max(&self) -> usize {
+        2
     }
 
     fn fixed_rows(&self) -> Option<usize> {
@@ -156,6 +166,31 @@ async fn batches_form_from_what_waits() {
     assert_eq!(sizes.iter().sum::<usize>(), 9);
     assert!(sizes.iter().all(|s| *s <= 4), "{sizes:?}");
     assert!(rig.engine.is_alive());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_ends_where_it_has_enough_work() {
+    let mut rig = rig(8, Duration::ZERO);
+    let permit = rig.permit.take();
+    let capacity = || rig.engine.queue.as_ref().unwrap().capacity();
+    let first = rig.engine.embed(1);
+    let rest = async {
+        // The first item runs alone; its run waits for a permit until all others are queued.
+        while rig.world.begun.load(Ordering::Acquire) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let rest = join_all([2, HEAVY, HEAVY, 3, HEAVY, HEAVY, 4].map(|item| rig.engine.embed(item)));
+        let release = async {
+            while capacity() > 1 {
+                tokio::task::yield_now().await;
+            }
+            drop(permit);
+        };
+        tokio::join!(rest, release).0
+    };
+    let (_, rest) = tokio::join!(first, rest);
+    assert!(rest.iter().all(Result::is_ok), "{rest:?}");
+    assert_eq!(rig.size.try_iter().collect::<Vec<_>>(), [1, 3, 3, 1]);
 }
 
 #[test]

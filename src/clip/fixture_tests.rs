@@ -170,6 +170,9 @@ fn a_model_that_misses_its_golden_vectors_does_not_start() {
     });
     let (reason, message) = refused(&model);
     assert_eq!(reason, ModelReason::GoldenMismatch.into());
+    // A worker opens towers when they are needed, and finds this out at its start all the same.
+    let prepared = Clip::prepare(&entry(model.path()), &ClipSettings::default(), Arc::default()).unwrap();
+    assert_eq!(prepared.prove().unwrap_err().reason(), ModelReason::GoldenMismatch.into());
     assert!(
         message.contains("does not give OpenCLIP's vectors (golden.json): image \"landscape.jpg\" has cosine "),
         "{message}"

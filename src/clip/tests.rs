@@ -134,6 +134,21 @@ async fn metrics_count_the_batches_and_drop_ends_the_threads() {
     assert_eq!(Arc::strong_count(&metrics), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tower_that_nobody_needs_is_not_opened() {
+    let clip = Clip::prepare(&demo_entry(), &ClipSettings::default(), Arc::default()).unwrap();
+    clip.prove().unwrap();
+    assert_eq!((clip.dimension(), clip.image.opened().is_some(), clip.text.opened().is_some()), (256, false, false));
+    let eager = demo();
+    let text = clip.embed_text("cat").await.unwrap();
+    assert_eq!(text, eager.embed_text("cat").await.unwrap());
+    assert_eq!((clip.image.opened().is_some(), clip.text.opened().is_some()), (false, true));
+    assert_eq!(clip.fingerprint().unwrap(), eager.fingerprint().unwrap());
+    let picture = clip.embed_pixels(noise(1, 96)).await.unwrap();
+    assert_eq!(picture, eager.embed_pixels(noise(1, 96)).await.unwrap());
+    assert!(clip.image.opened().is_some());
+}
+
 #[test]
 fn the_fingerprint_is_of_the_files() {
     let clip = demo();
