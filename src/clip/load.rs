@@ -34,7 +34,10 @@ pub(super) struct TextSide {
 struct Opening {
     model: Arc<Model>,
     metrics: Arc<Metrics>,
-    pulses: Arc<[Pulse]>,
+    /// Beats while the tower is opened, which may hang in a driver.
+    opening: Pulse,
+    /// Of the tower's threads.
+    pulses: Vec<Pulse>,
 }
 
 impl Clip {
@@ -61,7 +64,7 @@ impl Clip {
         let image = Opening::new::<ImageTower>(&model, &metrics);
         let text = Opening::new::<TextTower>(&model, &metrics);
         let clip = Self {
-            pulses: image.pulses.iter().chain(&*text.pulses).cloned().collect(),
+            pulses: image.all_pulses().chain(text.all_pulses()).cloned().collect(),
             image: Slot::new(recovery_max, move || image.images()),
             text: Slot::new(recovery_max, move || text.texts()),
             model,
@@ -108,11 +111,21 @@ impl Opening {
         let settings = model.opener.settings();
         // Those of which no thread comes to be always rest.
         let places = settings.sessions.max(1) * settings.device_ids.len().max(1);
-        let pulse = |_| Pulse::new(format!("the {} tower of {}", T::MODALITY, model.id));
-        Self { model: model.clone(), metrics: metrics.clone(), pulses: (0..places).map(pulse).collect() }
+        let name = format!("the {} tower of {}", T::MODALITY, model.id);
+        Self {
+            model: model.clone(),
+            metrics: metrics.clone(),
+            opening: Pulse::new(format!("the opening of {name}")),
+            pulses: (0..places).map(|_| Pulse::new(name.clone())).collect(),
+        }
+    }
+
+    fn all_pulses(&self) -> impl Iterator<Item = &Pulse> {
+        std::iter::once(&self.opening).chain(&self.pulses)
     }
 
     fn images(&self) -> Result<ImageSide, ClipError> {
+        let _opening = self.opening.work();
         let open = || {
             let golden = self.model.golden()?;
             let mut images = self.model.open_images()?;
@@ -131,6 +144,7 @@ impl Opening {
     }
 
     fn texts(&self) -> Result<TextSide, ClipError> {
+        let _opening = self.opening.work();
         let open = || {
             let golden = self.model.golden()?;
             let mut texts = self.model.open_texts()?;

@@ -54,7 +54,7 @@ const SHORT_TEXT_BYTES: usize = 2048;
 /// [`crate::shutdown::TOWERS_CLOSE_MAX`] per tower.
 pub struct Clip {
     model: Arc<Model>,
-    /// Of both towers' threads.
+    /// Of both towers' threads, and of their opening.
     pulses: Vec<Pulse>,
     image: Slot<ImageSide>,
     text: Slot<TextSide>,
