@@ -16,11 +16,16 @@ pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, Preproc
 pub use store::{Rates, StoreBench, StoreReport};
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::api::EmbedError;
 use crate::clip::ClipError;
+use crate::dead_letter::FileDeadLetters;
 use crate::domain::{Explain, Finding};
-use crate::worker::WorkerError;
+use crate::pipeline::Progress;
+use crate::shutdown::Shutdown;
+use crate::source::LinesSource;
+use crate::worker::{Worker, WorkerError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
@@ -60,6 +65,29 @@ fn read(file: &Path) -> Result<Vec<u8>, BenchError> {
 fn scratch() -> Result<tempfile::TempDir, BenchError> {
     tempfile::tempdir()
         .map_err(|source| BenchError::Io { what: "cannot create a folder for the benchmark".to_owned(), source })
+}
+
+/// Indexes `lines`, `messages` of them, all of which must succeed: messages per second, from the first taken to the last settled.
+async fn messages_per_s(
+    worker: &Worker,
+    lines: Vec<u8>,
+    messages: usize,
+    shutdown: &Shutdown,
+    progress: Arc<Progress>,
+) -> Result<f64, BenchError> {
+    let source = LinesSource::new("bench", std::io::Cursor::new(lines));
+    let letters = Arc::new(FileDeadLetters::new(None).map_err(WorkerError::from)?);
+    let summary = worker.ingest(Box::new(source), letters, shutdown.clone(), progress.clone()).await?;
+    if shutdown.is_requested() {
+        return Err(BenchError::Stopped);
+    }
+    if summary.dead_lettered > 0 || summary.settled < messages as u64 {
+        return Err(BenchError::Input(format!(
+            "{} of {messages} messages settled, {} dead letters; expected all to be indexed",
+            summary.settled, summary.dead_lettered
+        )));
+    }
+    Ok(messages as f64 / progress.elapsed().as_secs_f64())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

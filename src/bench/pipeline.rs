@@ -6,16 +6,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{BenchError, catalog, scratch, store_alone};
+use super::{BenchError, catalog, messages_per_s, scratch, store_alone};
 use crate::api::{Embedder, Needs, needs_alone};
 use crate::config::{Settings, StoreKind, cores};
-use crate::dead_letter::FileDeadLetters;
 use crate::domain::Modality;
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
-use crate::source::LinesSource;
 use crate::telemetry::{Health, Metrics};
-use crate::worker::{Worker, WorkerError};
+use crate::worker::Worker;
 
 /// Measures pictures and captions of a catalog through the embedded pipeline, and the parts of the work alone, in one run; then the
 /// same messages again, and into an empty store without reading records. Uses the first of several models.
@@ -158,20 +156,8 @@ impl PipelineBench {
     ) -> Result<f64, BenchError> {
         let progress = Arc::new(Progress::default());
         watch(what, Some((self.messages as u64, progress.clone())));
-        let source = LinesSource::new("bench", std::io::Cursor::new(self.messages(items)));
-        let letters = Arc::new(FileDeadLetters::new(None).map_err(WorkerError::from)?);
-        let summary = worker.ingest(Box::new(source), letters, shutdown.clone(), progress.clone()).await?;
-        if shutdown.is_requested() {
-            return Err(BenchError::Stopped);
-        }
-        if summary.dead_lettered > 0 || summary.settled < self.messages as u64 {
-            return Err(BenchError::Input(format!(
-                "{} of {} messages settled, {} dead letters; expected all to be indexed",
-                summary.settled, self.messages, summary.dead_lettered
-            )));
-        }
         // Every message has a picture and a caption.
-        Ok(2.0 * self.messages as f64 / progress.elapsed().as_secs_f64())
+        Ok(2.0 * messages_per_s(worker, self.messages(items), self.messages, shutdown, progress).await?)
     }
 
     fn messages(&self, items: &[(String, String)]) -> Vec<u8> {

@@ -8,16 +8,14 @@ use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{BenchError, median, scratch};
+use super::{BenchError, median, messages_per_s, scratch};
 use crate::config::{Settings, StoreKind};
-use crate::dead_letter::FileDeadLetters;
 use crate::domain::{AssetId, Guard, ModelId, Origin, Patch, Payload, PointId, Position, Record, Vectors, Write};
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
-use crate::source::LinesSource;
 use crate::store::{CollectionDefinition, CollectionSpec, Store, Written};
 use crate::telemetry::{Health, Metrics};
-use crate::worker::{Worker, WorkerError};
+use crate::worker::Worker;
 
 /// Writes at once that are tried without the pipeline; the fastest counts.
 const STREAMS: [usize; 4] = [1, 2, 4, 8];
@@ -117,16 +115,7 @@ impl StoreBench {
     ) -> Result<f64, BenchError> {
         let progress = Arc::new(Progress::default());
         watch(self.messages as u64, progress.clone());
-        let source = LinesSource::new("bench", std::io::Cursor::new(lines));
-        let letters = Arc::new(FileDeadLetters::new(None).map_err(WorkerError::from)?);
-        let summary = worker.ingest(Box::new(source), letters, shutdown.clone(), progress.clone()).await?;
-        if summary.dead_lettered > 0 || summary.settled < self.messages as u64 {
-            return Err(BenchError::Input(format!(
-                "{} of {} messages settled, {} dead letters; expected all to be indexed",
-                summary.settled, self.messages, summary.dead_lettered
-            )));
-        }
-        Ok(self.messages as f64 / progress.elapsed().as_secs_f64())
+        messages_per_s(worker, lines, self.messages, shutdown, progress).await
     }
 
     /// A patch of the same assets has another offset: what comes again at the same place is the same message.

@@ -74,6 +74,12 @@ impl Worker {
     /// Loads the models, connects, creates missing collections, and refuses collections that another model filled.
     /// Consumes nothing yet.
     pub async fn assemble(settings: &Settings, health: Health, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
+        cores::warn_of_settings(&settings.clip);
+        if !JPEG_HAS_SIMD {
+            tracing::warn!(
+                "this build decodes JPEG files without SIMD, which takes about twice as long: build it where nasm is installed"
+            );
+        }
         Self::with_models(settings, load_models(settings, &metrics).await?, health, metrics).await
     }
 
@@ -115,12 +121,6 @@ impl Worker {
         let media = MediaClient::new(&settings.media, budget, metrics.clone()).await?.with_pause_max(pause_max);
         if let Some(warning) = media.warning() {
             tracing::warn!("{warning}");
-        }
-        cores::warn_of_settings(&settings.clip);
-        if !JPEG_HAS_SIMD {
-            tracing::warn!(
-                "this build decodes JPEG files without SIMD, which takes about twice as long: build it where nasm is installed"
-            );
         }
         Ok(Self { settings: settings.clone(), models, media, store, trials: None, health, metrics })
     }
