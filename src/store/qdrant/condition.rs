@@ -1,10 +1,28 @@
 //! Conditions of writes as Qdrant filters. Qdrant tests them when it applies the operation, in the shard's order.
 
 use qdrant_client::qdrant::{Condition, Filter, Range};
+use serde_json::Value;
 
 use super::convert;
-use crate::domain::{Modality, Origin, PointId, RESERVED_KEY, Record, Stamp};
+use crate::domain::{Modality, Origin, Payload, PointId, RESERVED_KEY, Record, Stamp};
 use crate::store::batch::Change;
+
+/// What every write of ours changes at least one of, within a record.
+pub(super) const TOLD_BY: [&str; 13] = [
+    "indexed_at",
+    "version",
+    "source.topic",
+    "source.partition",
+    "source.offset",
+    "source.request",
+    "source.topic_id",
+    "source.leader_epoch",
+    "source.timestamp_ms",
+    "media.sha256",
+    "text_sha256",
+    "deleted_at",
+    "claim",
+];
 
 /// One filter for an operation on many points, each under its own conditions.
 pub(super) fn each(points: Vec<(PointId, Vec<Condition>)>) -> Filter {
@@ -144,6 +162,24 @@ pub(super) fn keeps(change: &Change<'_>) -> Vec<Condition> {
     };
     let hashes = change.kept.iter().filter_map(hash).map(|(name, hash)| Condition::matches(key(name), hash));
     [Condition::is_empty(key("deleted_at"))].into_iter().chain(hashes).collect()
+}
+
+/// The record is still `found`. None where it has values that no condition can tell.
+pub(super) fn unchanged(found: &Payload) -> Option<Vec<Condition>> {
+    let told = |path: &&str| {
+        let name = key(path);
+        let value = match path.split_once('.') {
+            None => found.get(*path),
+            Some((outer, inner)) => found.get(outer).and_then(|value| value.get(inner)),
+        };
+        match value {
+            None | Some(Value::Null) => Some(Condition::is_empty(name)),
+            Some(Value::String(text)) => Some(Condition::matches(name, text.clone())),
+            Some(Value::Number(number)) => Some(Condition::matches(name, number.as_i64()?)),
+            Some(_) => None,
+        }
+    };
+    TOLD_BY.iter().map(told).collect()
 }
 
 fn key(name: &str) -> String {

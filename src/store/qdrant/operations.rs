@@ -35,11 +35,6 @@ pub(super) fn delete_matching(filter: Filter) -> PointsUpdateOperation {
     operation(Operation::DeletePoints(DeletePoints { points: Some(filter.into()), shard_key_selector: None }))
 }
 
-/// Rewrites the points' records without changing them.
-pub(super) fn touch(points: Filter) -> PointsUpdateOperation {
-    operation(set(Payload::from_iter([("touched".to_owned(), Value::Null)]), Some(RESERVED_KEY), points.into()))
-}
-
 fn operation(operation: Operation) -> PointsUpdateOperation {
     PointsUpdateOperation { operation: Some(operation) }
 }

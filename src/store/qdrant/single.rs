@@ -13,30 +13,13 @@ use qdrant_client::qdrant::{Condition, PointStruct, PointsUpdateOperation, ReadC
 use serde_json::Value;
 
 use super::client::Client;
-use super::condition::each;
+use super::condition::{each, unchanged};
 use super::convert::{id, values, vectors};
 use super::wordings::INDEX_REQUIRED;
 use super::{QdrantStore, error, records};
 use crate::domain::{Class, Guard, Modality, Payload, PointId, RESERVED_KEY, Recorded, StoreReason};
 use crate::store::StoreError;
 use crate::store::batch::{Change, user_payload};
-
-/// What every write of ours changes at least one of, within a record. `touched` by `operations::touch` is none of it.
-const TOLD_BY: [&str; 13] = [
-    "indexed_at",
-    "version",
-    "source.topic",
-    "source.partition",
-    "source.offset",
-    "source.request",
-    "source.topic_id",
-    "source.leader_epoch",
-    "source.timestamp_ms",
-    "media.sha256",
-    "text_sha256",
-    "deleted_at",
-    "claim",
-];
 
 /// What a look at the points found.
 #[derive(Default)]
@@ -200,22 +183,4 @@ fn keeps(change: &Change<'_>, found: &Recorded) -> bool {
             .is_none_or(|media| found.media.as_ref().is_some_and(|found| found.sha256 == media.sha256)),
         Modality::Text => change.record.text_sha256.is_none() || found.text_sha256 == change.record.text_sha256,
     })
-}
-
-/// The record is still `found`. None where it has values that no condition can tell.
-fn unchanged(found: &Payload) -> Option<Vec<Condition>> {
-    let told = |path: &&str| {
-        let key = format!("{RESERVED_KEY}.{path}");
-        let value = match path.split_once('.') {
-            None => found.get(*path),
-            Some((outer, inner)) => found.get(outer).and_then(|value| value.get(inner)),
-        };
-        match value {
-            None | Some(Value::Null) => Some(Condition::is_empty(key)),
-            Some(Value::String(text)) => Some(Condition::matches(key, text.clone())),
-            Some(Value::Number(number)) => Some(Condition::matches(key, number.as_i64()?)),
-            Some(_) => None,
-        }
-    };
-    TOLD_BY.iter().map(told).collect()
 }

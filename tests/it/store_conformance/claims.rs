@@ -109,26 +109,6 @@ async fn a_patch_that_is_sent_twice_beside_another_one_is_whole() {
     f.end().await;
 }
 
-/// Filters do not find what the store shows, as after a server was killed: nothing newer is there, and yet the write is passed over.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_point_that_the_index_has_lost_is_indexed_anew_and_written() {
-    let f = Fixture::qdrant().await;
-    let Some(faults) = f.faults() else { return f.end().await };
-    let write = |version| {
-        let write = upsert("a", vectors(Some(A), None), json!({ "version": version }));
-        [stamped(write, Some(version), "t", version as i64, None)]
-    };
-    assert_eq!(f.guarded(&write(1), Guard::Strict).await, [Applied]);
-    faults.lose_index_of(id("a"));
-    assert_eq!(f.guarded(&write(2), Guard::Strict).await, [Conflict]);
-    assert_eq!(user_keys(&f.point("a").await.unwrap()), json!({ "version": 1 }), "it was passed over");
-    assert_eq!(f.guarded(&write(2), Guard::Strict).await, [Applied]);
-    let point = f.point("a").await.unwrap();
-    assert_eq!((user_keys(&point), &point.payload["clipstream"]["version"]), (json!({ "version": 2 }), &json!(2)));
-    assert_eq!(point.payload["clipstream"].get("touched"), None);
-    f.end().await;
-}
-
 /// A replica that lags behind must not tell what has become of a write.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_are_what_most_replicas_agree_on() {

@@ -5,6 +5,7 @@ mod claims;
 mod durability;
 pub mod fixture;
 mod guards;
+mod index;
 mod kept;
 mod patches;
 mod races;

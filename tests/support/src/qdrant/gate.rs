@@ -1,17 +1,16 @@
 //! What stands before every call: the API key, and the faults that a test asks for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use qdrant_client::qdrant::ReadConsistency;
 use qdrant_client::qdrant::read_consistency::Value as Consistency;
-use qdrant_client::qdrant::{PointId, ReadConsistency};
 use tonic::Status;
 
-use super::lost_index;
 use super::status::{no_api_key, unsupported};
 
 /// Faults to come. A call is named as in its path, `Points/Upsert`; an empty name means any call.
@@ -23,8 +22,6 @@ pub struct Faults {
 #[derive(Default)]
 struct FaultState {
     planned: Vec<Fault>,
-    /// Ids of points.
-    lost: HashSet<String>,
     calls: HashMap<String, usize>,
     held: usize,
     consistencies: Vec<Option<Consistency>>,
@@ -124,21 +121,6 @@ impl Faults {
         match &state.refused {
             Some((refused, status)) if refused.contains(&asked) => Err(status.clone()),
             _ => Ok(()),
-        }
-    }
-
-    /// From now on the payload index has not got this point, until it is indexed anew (`lost_index`).
-    pub fn lose_index_of(&self, point: impl ToString) {
-        self.state().lost.insert(point.to_string());
-    }
-
-    pub(super) fn has_lost(&self, id: &PointId) -> bool {
-        lost_index::text(id).is_some_and(|id| self.state().lost.contains(id))
-    }
-
-    pub(super) fn find(&self, id: &PointId) {
-        if let Some(id) = lost_index::text(id) {
-            self.state().lost.remove(id);
         }
     }
 

@@ -19,7 +19,6 @@ mod collections;
 mod convert;
 mod engine;
 mod gate;
-mod lost_index;
 mod operations;
 mod points;
 mod reads;

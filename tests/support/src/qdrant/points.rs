@@ -171,12 +171,7 @@ impl Points for Service {
         let start = Instant::now();
         let request = request.into_inner();
         self.faults.count_update(request.operations.len(), request.encoded_len());
-        let steps = request.operations.into_iter().map(|operation| {
-            let mut operation = operation.operation;
-            operation.iter_mut().for_each(|operation| self.faults.mislay(operation));
-            Step::Points(operation)
-        });
-        let steps = steps.collect();
+        let steps = request.operations.into_iter().map(|operation| Step::Points(operation.operation)).collect();
         let result = self.update(target!(request), steps).await?;
         Ok(Response::new(proto::UpdateBatchResponse { result, time: seconds(start), usage: None }))
     }
@@ -204,9 +199,7 @@ impl Points for Service {
     async fn count(&self, request: Request<proto::CountPoints>) -> Result<Response<proto::CountResponse>, Status> {
         let start = Instant::now();
         let request = request.into_inner();
-        let is_hidden = self.faults.hides(request.filter.as_ref());
         let count = self.run(request.timeout, move |engine| reads::count(engine, request)).await?;
-        let count = if is_hidden { 0 } else { count };
         let result = Some(proto::CountResult { count });
         Ok(Response::new(proto::CountResponse { result, time: seconds(start), usage: None }))
     }
