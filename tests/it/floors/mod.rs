@@ -32,7 +32,7 @@ const FLOORS: [(u8, &[&str]); 8] = [
     (4, &["pipeline"]),
     (5, &["worker", "api"]),
     (6, &["demo", "bench"]),
-    (7, &["cli"]),
+    (7, &["allocator", "cli"]),
 ];
 
 /// Uses on the same floor that are meant: user, used, and why.
