@@ -31,13 +31,19 @@ PROJECT = Path(__file__).resolve().parent.parent
 COSINE_MIN = 0.99999
 SEED = 0
 
-# All five variants; both activations, both means, both ways to resize.
+# One of each family that has CLIP's own tokenizer; both activations, all means, both ways to resize, both interpolations.
 MODELS = (
     "ViT-B-32/openai",
     "ViT-B-16/laion2b_s34b_b88k",
     "ViT-L-14/laion2b_s32b_b82k",
     "ViT-L-14-336/openai",
     "ViT-H-14/dfn5b",
+    "RN50/openai",
+    "convnext_base/laion400m_s13b_b51k",
+    "EVA02-B-16/merged2b_s8b_b131k",
+    "MobileCLIP2-S0/dfndr2b",
+    "PE-Core-T-16-384/meta",
+    "ViTamin-S/datacomp1b",
 )
 # Large models get fewer inputs: the point is the model's configuration, and each input runs in PyTorch too.
 INPUTS = {"ViT-B-32": (60, 60), "ViT-B-16": (30, 30), "ViT-L-14": (12, 24), "ViT-L-14-336": (8, 16), "ViT-H-14": (8, 12)}

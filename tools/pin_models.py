@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints the rows of src/domain/registry/pins.rs: what repositories on the hub hold now.
 
-    python3 tools/pin_models.py                     every repository that src/domain/registry/table.rs names
+    python3 tools/pin_models.py                     every repository that src/domain/registry/sources.rs names
     python3 tools/pin_models.py OWNER/NAME ...      these
 
 Of each: the commit of its main branch, and the SHA-256 of what a model is made of (graphs, their weights, JSON files). Large
@@ -21,7 +21,7 @@ import urllib.request
 from pathlib import Path
 
 ENDPOINT = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-TABLE = Path(__file__).resolve().parent.parent / "src/domain/registry/table.rs"
+TABLE = Path(__file__).resolve().parent.parent / "src/domain/registry/sources.rs"
 # Larger ones are in large file storage, whose SHA-256 the hub lists.
 DOWNLOAD_BYTES_MAX = 50_000_000
 TIMEOUT_S = 60

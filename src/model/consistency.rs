@@ -40,10 +40,26 @@ pub(crate) struct Sizes {
 struct Claim {
     /// Who says so, as a clause of an error.
     by: String,
-    activation: Option<Activation>,
+    activations: Activations,
     dimension: Option<usize>,
     image_size: Option<usize>,
     context_length: Option<usize>,
+}
+
+/// Of each tower, where it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Activations {
+    image: Option<Activation>,
+    text: Option<Activation>,
+}
+
+impl Activations {
+    fn of(self, modality: Modality) -> Option<Activation> {
+        match modality {
+            Modality::Image => self.image,
+            Modality::Text => self.text,
+        }
+    }
 }
 
 impl Known {
@@ -55,7 +71,7 @@ impl Known {
         if let Some(row) = checkpoint {
             claims.push(Claim {
                 by: format!("OpenCLIP's {id}"),
-                activation: Some(row.activation),
+                activations: Activations { image: row.image_activation, text: row.text_activation },
                 dimension: Some(row.dimension),
                 image_size: Some(row.image_size),
                 context_length: Some(row.context_length),
@@ -72,18 +88,16 @@ impl Known {
             }
             claims.push(Claim {
                 by: path.display().to_string(),
-                activation: Some(manifest.activation),
+                activations: Activations { image: Some(manifest.activation), text: Some(manifest.activation) },
                 dimension: Some(manifest.dimension),
                 image_size: Some(manifest.image_size),
                 context_length: Some(manifest.context_length),
             });
         }
-        if let Some(path) = &files.config
-            && let Some(activation) = declared(&json_of(path)?)
-        {
-            let by = path.display().to_string();
+        if let Some(path) = &files.config {
+            let (by, activations) = (path.display().to_string(), declared(&json_of(path)?));
             let (dimension, image_size, context_length) = (None, None, None);
-            claims.push(Claim { by, activation: Some(activation), dimension, image_size, context_length });
+            claims.push(Claim { by, activations, dimension, image_size, context_length });
         }
         Ok(Self { id: id.clone(), checkpoint, claims })
     }
@@ -116,16 +130,16 @@ impl Known {
 
     /// The towers in which no activation is recognised, though the checkpoint's is known: nothing can be said of them.
     pub(crate) fn unrecognised(&self, facts: &ModelFacts) -> Vec<Modality> {
-        let is_known = self.claims.iter().any(|claim| claim.activation.is_some());
+        let is_known = |modality: &Modality| self.claims.iter().any(|claim| claim.activations.of(*modality).is_some());
         let is_empty = |modality: &Modality| facts.tower(*modality).activations.is_empty();
-        Modality::ALL.into_iter().filter(|_| is_known).filter(is_empty).collect()
+        Modality::ALL.into_iter().filter(is_known).filter(is_empty).collect()
     }
 
     /// The same without the next step.
     pub(crate) fn activation_problem(&self, facts: &ModelFacts) -> Option<String> {
-        let expectations = self.claims.iter().filter_map(|claim| Some((&claim.by, claim.activation?)));
-        for (by, expected) in expectations {
-            for modality in Modality::ALL {
+        for Claim { by, activations, .. } in &self.claims {
+            let expectations = Modality::ALL.into_iter().filter_map(|m| Some((m, activations.of(m)?)));
+            for (modality, expected) in expectations {
                 let found = &facts.tower(modality).activations;
                 if let Some((other, times)) = found.iter().find(|(activation, _)| **activation != expected) {
                     return Some(format!(
@@ -268,21 +282,24 @@ fn write_preprocessing(row: &Checkpoint, into: &mut Value) {
     into["resize_mode"] = json!(row.resize_mode);
 }
 
-/// What a `config.json` says about the activation. OpenCLIP's says `quick_gelu`; where it does not, the checkpoint
-/// decides, so that nothing is known. Hugging Face's has `hidden_act` for each tower, where they are alike.
-fn declared(config: &Value) -> Option<Activation> {
-    if config.get("quick_gelu") == Some(&json!(true)) || config.pointer("/model_cfg/quick_gelu") == Some(&json!(true)) {
-        return Some(Activation::QuickGelu);
+/// What a `config.json` says about the activation. OpenCLIP's says `quick_gelu` of its own towers; where it does not, the checkpoint
+/// decides, so that nothing is known. Hugging Face's has `hidden_act` for each tower, or for the only one.
+fn declared(config: &Value) -> Activations {
+    let model = config.get("model_cfg").unwrap_or(config);
+    if model.get("quick_gelu") == Some(&json!(true)) {
+        let own = |tower_of_others: &str| model.pointer(tower_of_others).is_none().then_some(Activation::QuickGelu);
+        return Activations { image: own("/vision_cfg/timm_model_name"), text: own("/text_cfg/hf_model_name") };
     }
-    let towers = ["/vision_config/hidden_act", "/text_config/hidden_act", "/hidden_act"];
-    let mut found = towers.iter().filter_map(|place| match config.pointer(place)?.as_str()? {
-        "quick_gelu" => Some(Activation::QuickGelu),
-        "gelu" => Some(Activation::Gelu),
-        "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
-        _ => None,
-    });
-    let first = found.next()?;
-    found.all(|other| other == first).then_some(first)
+    let named = |tower: &str| {
+        let place = [tower, "/hidden_act"].iter().find_map(|place| config.pointer(place)?.as_str());
+        match place? {
+            "quick_gelu" => Some(Activation::QuickGelu),
+            "gelu" => Some(Activation::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" => Some(Activation::GeluTanh),
+            _ => None,
+        }
+    };
+    Activations { image: named("/vision_config/hidden_act"), text: named("/text_config/hidden_act") }
 }
 
 #[cfg(test)]

@@ -61,6 +61,9 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         force: args.force,
     };
     let screen = Screen::default();
+    if let Some(licence) = registry::find(&pull.id).and_then(registry::Checkpoint::not_commercial) {
+        screen.note(&format!("warning: the licence of {}'s weights, {licence}, forbids commercial use", pull.id));
+    }
     let mut pulled = hub.pull(&pull, &screen).await;
     for other in others {
         match &pulled {

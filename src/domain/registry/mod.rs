@@ -1,5 +1,4 @@
-//! The models that OpenCLIP publishes for the variants that this program supports: what each is, and where its ONNX
-//! graphs can be had.
+//! The models that OpenCLIP publishes: what each is, and where its ONNX graphs can be had.
 //!
 //! [`all`] is the table, [`find`] looks an id up, [`resolve`] takes what people type. A model that is not here can be
 //! used all the same (a custom export, the demo's model): then nothing is known about it beforehand.
@@ -7,47 +6,91 @@
 mod pins;
 mod resolve;
 mod source;
+mod sources;
 mod table;
+mod tokenizer;
+
+use serde::Deserialize;
 
 pub use pins::{Pin, pinned_commit, pins};
 pub use resolve::{UnknownModel, resolve, resolve_or_custom};
 pub use source::{Layout, Source};
+pub use tokenizer::{TextCleaning, TokenizerFacts, TokenizerKind};
 
-use super::{Activation, ModelId};
+use super::{Activation, Modality, ModelId};
 
-/// One pretrained model, as OpenCLIP 3.3.0 describes it in `open_clip/pretrained.py` and `model_configs/*.json`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Licences of weights that allow no commercial use.
+const NOT_COMMERCIAL: [&str; 2] = ["CC-BY-NC-4.0", "apple-amlr"];
+
+/// One pretrained model, as OpenCLIP 3.3.0 describes it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     pub variant: &'static str,
     pub checkpoint: &'static str,
+    /// The id of the same weights under the variant's name without `-quickgelu`, which this program calls them by.
+    #[serde(borrow)]
+    pub same_as: Option<&'static str>,
+    /// `CLIP`, `SigLIP2`, and so on: what `models list --family` takes.
+    pub family: &'static str,
     /// Values of a vector.
     pub dimension: usize,
     /// Height and width of the image tower's input in pixels.
     pub image_size: usize,
-    /// Tokens of the text tower's input.
-    pub context_length: usize,
-    /// What the weights were trained with. OpenCLIP keeps it per checkpoint, not per variant.
-    pub activation: Activation,
-    /// Of red, green and blue, on a scale of 0 to 1.
-    pub mean: [f32; 3],
-    pub std: [f32; 3],
     /// `shortest` or `squash`, as `preprocess_cfg.json` has it.
     pub resize_mode: &'static str,
     /// As `preprocess_cfg.json` has it.
     pub interpolation: &'static str,
+    /// Of red, green and blue, on a scale of 0 to 1.
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+    /// Of pixels beside a picture that is smaller than the input, on a scale of 0 to 255.
+    pub fill: u8,
+    /// What the image tower was trained with. None: neither GELU nor QuickGELU (ReLU of ResNets, SiLU of some EVA02).
+    pub image_activation: Option<Activation>,
+    /// What the text tower was trained with. None: it is a tower of Hugging Face, of which OpenCLIP does not say it.
+    pub text_activation: Option<Activation>,
+    pub tokenizer: TokenizerFacts,
+    /// Tokens of the text tower's input.
+    pub context_length: usize,
+    /// Which positions of the text tower make the vector: `argmax` and `eos` the end of the text, `last`, `cls` (the first), `mean`.
+    pub pooling: &'static str,
+    /// Whether a token sees only what is before it.
+    pub causal: bool,
+    /// Whether its texts are of many languages.
+    pub multilingual: bool,
+    /// Of the weights, where it was read.
+    #[serde(borrow)]
+    pub licence: Option<&'static str>,
+    /// The repository of OpenCLIP's weights on the hub.
+    pub weights: &'static str,
     /// Where its ONNX graphs can be had, the preferred one first. Empty: export it (`tools/export_openclip.py`).
+    #[serde(skip)]
     pub sources: &'static [Source],
 }
 
 impl Checkpoint {
+    /// Its own, as OpenCLIP names it.
     pub fn id(&self) -> ModelId {
         ModelId { variant: self.variant.to_owned(), checkpoint: self.checkpoint.to_owned() }
     }
+
+    pub fn activation(&self, modality: Modality) -> Option<Activation> {
+        match modality {
+            Modality::Image => self.image_activation,
+            Modality::Text => self.text_activation,
+        }
+    }
+
+    /// The licence of its weights, if that forbids commercial use.
+    pub fn not_commercial(&self) -> Option<&'static str> {
+        self.licence.filter(|licence| NOT_COMMERCIAL.contains(licence))
+    }
 }
 
-/// Every model of the table, by variant, in OpenCLIP's order.
+/// Every model of the table, in OpenCLIP's order.
 pub fn all() -> &'static [Checkpoint] {
-    table::TABLE
+    table::all()
 }
 
 /// The model of exactly this id. [`resolve`] first makes an id of what people type.

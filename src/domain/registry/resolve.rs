@@ -5,7 +5,7 @@
 //! repositories.
 
 use super::{Checkpoint, all};
-use crate::domain::{Activation, ModelId};
+use crate::domain::ModelId;
 
 /// Other words for a variant, in the form of [`key`]: OpenAI's own, Hugging Face's and timm's.
 const VARIANT_ALIASES: [(&str, &str); 11] = [
@@ -25,23 +25,14 @@ const VARIANT_ALIASES: [(&str, &str); 11] = [
 /// Other words for a checkpoint, in the form of [`key`]: timm's.
 const CHECKPOINT_ALIASES: [(&str, &str); 1] = [("metaclip2pt5b", "metaclip_fullcc")];
 
-/// Apple's repositories, which have the checkpoint first, in the form of [`key`].
-const REPOSITORIES: [(&str, (&str, &str)); 5] = [
-    ("dfn2bclipvitb16", ("ViT-B-16", "dfn2b")),
-    ("dfn2bclipvitl14", ("ViT-L-14", "dfn2b")),
-    ("dfn2bclipvitl1439b", ("ViT-L-14", "dfn2b_s39b")),
-    ("dfn5bclipvith14", ("ViT-H-14", "dfn5b")),
-    ("dfn5bclipvith14378", ("ViT-H-14-378", "dfn5b")),
-];
-
 /// Owners of repositories that a name may begin with. In those of the first list a bare variant is OpenAI's checkpoint;
 /// those of the second have others too, so that their name must say which.
 const OWNERS_OF_OPENAI: [&str; 5] = ["openai", "qdrant", "xenova", "sentence-transformers", "immich-app"];
 const OWNERS: [&str; 3] = ["laion", "apple", "timm"];
 
-/// What a bare variant means where OpenAI has no checkpoint of it: LAION's, the one that OpenCLIP's README documents, and
-/// the only one that there is.
-const BARE: [(&str, &str); 2] = [("ViT-H-14", "laion2b_s32b_b79k"), ("ViT-H-14-378", "dfn5b")];
+/// What a bare variant means where OpenAI has no checkpoint of it, and others have several: LAION's, the one that OpenCLIP's README
+/// documents.
+const BARE: [(&str, &str); 1] = [("ViT-H-14", "laion2b_s32b_b79k")];
 
 /// Names less alike than this are not suggested.
 const SIMILARITY_MIN: f64 = 0.6;
@@ -62,17 +53,24 @@ pub struct UnknownModel {
 /// The model of the table that `text` names: its id in any notation (`ViT-B-32/openai`, `vit_b_32__openai`,
 /// `ViT-B-32:openai`, `ViT-B-32-quickgelu/openai`), a repository of it (`openai/clip-vit-base-patch32`,
 /// `hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K`), or its variant alone (`ViT-L/14@336px`, `clip-ViT-B-32`), which means
-/// the checkpoint `openai` where there is one.
+/// the checkpoint `openai` where there is one, or the only one.
 ///
 /// # Errors
 /// With the nearest name, if there is one that is near.
 pub fn resolve(text: &str) -> Result<ModelId, UnknownModel> {
+    let exact = |row: &&Checkpoint| text.split_once('/') == Some((row.variant, row.checkpoint));
     let name = Name::of(text);
-    all()
-        .iter()
-        .find(|row| name.is(row))
-        .map(Checkpoint::id)
-        .ok_or_else(|| UnknownModel { found: text.chars().take(100).collect(), nearest: nearest(&name.key) })
+    let row = all().iter().find(exact).or_else(|| all().iter().find(|row| name.is(row))).or_else(|| {
+        let sharing = all().iter().filter(|row| name.is_repository(row.weights));
+        // Two of OpenCLIP's names share one repository, which is called as one of them.
+        sharing.min_by_key(|row| key(row.variant) != name.key)
+    });
+    row.map(id_of).ok_or_else(|| UnknownModel { found: text.chars().take(100).collect(), nearest: nearest(&name.key) })
+}
+
+/// What this program calls the row's weights.
+fn id_of(row: &Checkpoint) -> ModelId {
+    row.same_as.and_then(|id| id.parse().ok()).unwrap_or_else(|| row.id())
 }
 
 /// Like [`resolve`], but `VARIANT/CHECKPOINT` of a model that is not in the table is taken as it stands.
@@ -105,27 +103,31 @@ impl Name {
     }
 
     fn is(&self, row: &Checkpoint) -> bool {
-        let id = (row.variant, row.checkpoint);
-        REPOSITORIES.contains(&(&self.key, id))
-            || variants(row).any(|variant| match self.key.strip_prefix(&variant) {
-                Some("") => self.bare && row.checkpoint == bare_checkpoint(row.variant),
-                Some(rest) => rest == key(row.checkpoint) || CHECKPOINT_ALIASES.contains(&(rest, row.checkpoint)),
-                None => false,
-            })
+        variants(row).any(|variant| match self.key.strip_prefix(&variant) {
+            Some("") => self.bare && bare_checkpoint(row.variant) == Some(row.checkpoint),
+            Some(rest) => rest == key(row.checkpoint) || CHECKPOINT_ALIASES.contains(&(rest, row.checkpoint)),
+            None => false,
+        })
+    }
+
+    fn is_repository(&self, repository: &str) -> bool {
+        Name::of(repository).key == self.key
     }
 }
 
-/// Every word for the row's variant. The `-quickgelu` ones are OpenCLIP's names of the same weights where they are
-/// QuickGELU's; for others it has none.
+/// Every word for the row's variant.
 fn variants(row: &Checkpoint) -> impl Iterator<Item = String> {
     let aliases = VARIANT_ALIASES.iter().filter(|(_, variant)| *variant == row.variant).map(|(alias, _)| *alias);
-    let name = key(row.variant);
-    let quick = (row.activation == Activation::QuickGelu).then(|| format!("{name}quickgelu"));
-    aliases.map(str::to_owned).chain(quick).chain([name])
+    aliases.map(str::to_owned).chain([key(row.variant)])
 }
 
-fn bare_checkpoint(variant: &str) -> &'static str {
-    BARE.iter().find(|(name, _)| *name == variant).map_or("openai", |(_, checkpoint)| checkpoint)
+fn bare_checkpoint(variant: &str) -> Option<&'static str> {
+    let named = BARE.iter().find(|(name, _)| *name == variant).map(|(_, checkpoint)| *checkpoint);
+    named.or_else(|| {
+        let mut all = all().iter().filter(|row| row.variant == variant).map(|row| row.checkpoint);
+        let first = all.next();
+        first.filter(|first| *first == "openai").or_else(|| first.filter(|_| all.next().is_none()))
+    })
 }
 
 /// Letters and digits in lower case.
@@ -137,14 +139,15 @@ fn nearest(found: &str) -> Option<ModelId> {
     let similarity = |row: &Checkpoint| {
         let variant = key(row.variant);
         let whole = strsim::normalized_damerau_levenshtein(found, &(variant.clone() + &key(row.checkpoint)));
-        let bare = if row.checkpoint == bare_checkpoint(row.variant) {
+        let bare = if bare_checkpoint(row.variant) == Some(row.checkpoint) {
             strsim::normalized_damerau_levenshtein(found, &variant)
         } else {
             0.0
         };
         whole.max(bare)
     };
-    let scored = all().iter().map(|row| (similarity(row), row)).filter(|(score, _)| *score >= SIMILARITY_MIN);
+    let named = all().iter().filter(|row| row.same_as.is_none());
+    let scored = named.map(|row| (similarity(row), row)).filter(|(score, _)| *score >= SIMILARITY_MIN);
     // Of equals the first, which is the better known one.
     scored.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, row)| row.id())
 }

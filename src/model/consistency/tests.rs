@@ -150,19 +150,28 @@ fn the_tokenizer_must_fit_the_vocabulary() {
 
 #[test]
 fn configurations_declare_an_activation_or_nothing() {
-    for (config, expected) in [
-        (json!({"quick_gelu": true}), Some(Activation::QuickGelu)),
-        (json!({"model_cfg": {"quick_gelu": true}}), Some(Activation::QuickGelu)),
+    use Activation::{Gelu, GeluTanh, QuickGelu};
+    for (config, image, text) in [
+        (json!({"quick_gelu": true}), Some(QuickGelu), Some(QuickGelu)),
+        (json!({"model_cfg": {"quick_gelu": true}}), Some(QuickGelu), Some(QuickGelu)),
+        // Towers of others have their own.
+        (json!({"quick_gelu": true, "text_cfg": {"hf_model_name": "roberta-base"}}), Some(QuickGelu), None),
+        (json!({"quick_gelu": true, "vision_cfg": {"timm_model_name": "resnet50_clip"}}), None, Some(QuickGelu)),
         // OpenCLIP's ViT-B-32 is GELU by its name and QuickGELU with OpenAI's weights.
-        (json!({"embed_dim": 512}), None),
+        (json!({"embed_dim": 512}), None, None),
         (
             json!({"vision_config": {"hidden_act": "gelu"}, "text_config": {"hidden_act": "gelu"}}),
-            Some(Activation::Gelu),
+            Some(Gelu),
+            Some(Gelu),
         ),
-        (json!({"hidden_act": "quick_gelu"}), Some(Activation::QuickGelu)),
-        (json!({"vision_config": {"hidden_act": "gelu"}, "text_config": {"hidden_act": "quick_gelu"}}), None),
-        (json!({"hidden_act": "gelu_pytorch_tanh"}), Some(Activation::GeluTanh)),
+        (json!({"hidden_act": "quick_gelu"}), Some(QuickGelu), Some(QuickGelu)),
+        (
+            json!({"vision_config": {"hidden_act": "gelu"}, "text_config": {"hidden_act": "quick_gelu"}}),
+            Some(Gelu),
+            Some(QuickGelu),
+        ),
+        (json!({"hidden_act": "gelu_pytorch_tanh"}), Some(GeluTanh), Some(GeluTanh)),
     ] {
-        assert_eq!(declared(&config), expected, "{config}");
+        assert_eq!(declared(&config), Activations { image, text }, "{config}");
     }
 }

@@ -150,7 +150,7 @@ async fn the_registry_is_a_table_and_names_are_resolved() {
     let environment = [("XDG_CACHE_HOME", cache)];
     let listed = clipstream(&["models", "list", "ViT-B-32/openai"], &environment).await;
     ended(&listed, 0);
-    assert!(text(&listed.stdout).contains("quick_gelu"), "{}", text(&listed.stdout));
+    assert!(text(&listed.stdout).contains("pull"), "{}", text(&listed.stdout));
     let listed = clipstream(&["models", "list", "--json"], &environment).await;
     let lines: Vec<Value> = text(&listed.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let openai = lines.iter().find(|line| line["model"] == "ViT-L-14-336/openai").unwrap();
@@ -158,6 +158,10 @@ async fn the_registry_is_a_table_and_names_are_resolved() {
     // By default beside ONNX Runtime's library, whatever the working directory.
     let place = format!("{cache}/clipstream/models/ViT-L-14-336__openai");
     assert_eq!(openai["directory"], place.as_str());
+    let names = lines.iter().filter(|line| !line["family"].is_null());
+    assert_eq!(names.count(), 196, "as many as OpenCLIP 3.3.0 publishes");
+    let twin = lines.iter().find(|line| line["model"] == "ViT-L-14-336-quickgelu/openai").unwrap();
+    assert_eq!((&twin["same_as"], &twin["directory"]), (&"ViT-L-14-336/openai".into(), &place.as_str().into()));
     // The demo model is one of clip.models, and not OpenCLIP's.
     assert!(lines.iter().any(|line| line["model"] == "demo-emoji/v1" && line["dimension"].is_null()));
 
@@ -171,6 +175,11 @@ async fn the_registry_is_a_table_and_names_are_resolved() {
     let listed = clipstream(&["models", "list", "ViT-L-14-336/openai", "--json"], &environment).await;
     let line: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!((&line["installed"], &line["precisions"]), (&true.into(), &json!(["fp32", "int8"])));
+    let filters = ["models", "list", "--family", "siglip2", "--dimension-max", "768", "--multilingual", "--json"];
+    let listed = clipstream(&filters, &environment).await;
+    let lines = text(&listed.stdout);
+    assert_eq!(lines.lines().count(), 5, "B-32-256, and B-16 at four sizes: {lines}");
+    assert!(lines.lines().all(|line| line.contains("\"licence\":\"Apache-2.0\"")), "{lines}");
     let path = clipstream(&["models", "path", "ViT-L/14@336px"], &environment).await;
     ended(&path, 0);
     assert_eq!(text(&path.stdout).trim(), place);
@@ -178,6 +187,8 @@ async fn the_registry_is_a_table_and_names_are_resolved() {
     for (arguments, code, part) in [
         (&["models", "path", "vit-b-23"][..], 2, "did you mean ViT-B-32/openai?"),
         (&["models", "list", "ViT-B-23"], 1, "did you mean ViT-B-32/openai?"),
+        (&["models", "list", "--family", "SigLIP3"], 2, "SigLIP, SigLIP2"),
+        (&["models", "list", "--family", "CLIP", "--multilingual"], 1, "leave out a filter"),
         (&["models", "pull", "ViT-B-32/laion400m_e32"], 1, "--model ViT-B-32 --pretrained laion400m_e32"),
         (&["models", "pull", "ViT-B/32", "--set", "hub.offline=true"], 3, "hub.offline"),
         (&["config", "validate", "--set", "clip.models=ViT-B-23/openai"], 2, "did you mean ViT-B-32/openai?"),

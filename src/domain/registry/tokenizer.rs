@@ -1,0 +1,70 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How a checkpoint's texts become token ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerFacts {
+    pub kind: TokenizerKind,
+    /// Where OpenCLIP takes its vocabulary from; none: OpenCLIP has it.
+    #[serde(borrow)]
+    pub repository: Option<&'static str>,
+    /// What is done to a text first, after mojibake is repaired and HTML entities are resolved.
+    pub clean: TextCleaning,
+    /// Whether the separator behind a text is replaced by id 0.
+    pub strip_separator: bool,
+    /// Rows of the token embedding, where OpenCLIP's configuration has them.
+    pub vocabulary_size: Option<u32>,
+    /// What fills a row of ids behind its text.
+    pub padding_id: u32,
+}
+
+/// The algorithm of a vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizerKind {
+    /// OpenAI's byte-pair encoding, of OpenCLIP's `SimpleTokenizer`.
+    ClipBpe,
+    /// BERT's.
+    Wordpiece,
+    /// RoBERTa's.
+    ByteLevelBpe,
+    /// SentencePiece's, of T5, mT5, XLM-R and XLM-V.
+    Unigram,
+    /// Gemma's byte-pair encoding with bytes for what it does not have.
+    GemmaBpe,
+    /// SentencePiece's with a language's code before each text.
+    Nllb,
+}
+
+impl TokenizerKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClipBpe => "clip_bpe",
+            Self::Wordpiece => "wordpiece",
+            Self::ByteLevelBpe => "byte_level_bpe",
+            Self::Unigram => "unigram",
+            Self::GemmaBpe => "gemma_bpe",
+            Self::Nllb => "nllb",
+        }
+    }
+}
+
+impl fmt::Display for TokenizerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `get_clean_fn` in `open_clip/tokenizer.py`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextCleaning {
+    /// Runs of blanks become one, capitals small letters.
+    Lower,
+    /// Runs of blanks become one.
+    Whitespace,
+    /// As `Lower`, without ASCII punctuation.
+    Canonicalize,
+}
