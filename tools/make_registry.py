@@ -116,6 +116,8 @@ def row(variant, tag):
         'context_length': text.get('context_length', CLIPTextCfg.context_length),
         'pooling': pooling(text),
         'causal': not (text.get('no_causal_mask') or text.get('hf_model_name')),
+        # SigLIP's loss; only its models have a bias.
+        'sigmoid': 'init_logit_bias' in model,
         'multilingual': multilingual,
         'licence': next((licence for applies, licence in LICENCES if applies(variant, tag)), None),
         'weights': pretrained['hf_hub'].rstrip('/'),

@@ -37,6 +37,7 @@ def row(variant, tag):
     preprocess, text = model.visual.preprocess_cfg, getattr(model, 'text', model)
     facts = {'variant': variant, 'checkpoint': tag} | {key: preprocess[key] for key in ('mean', 'std', 'interpolation', 'resize_mode')}
     facts |= {'fill': preprocess['fill_color'], 'size': pair(preprocess['size']), 'dimension': dimension(model)}
+    facts['sigmoid'] = model.logit_bias is not None
     facts['image_activation'] = activation(model.visual)
     if not text_is_downloaded(variant):
         cls = getattr(text, 'cls_emb', None) is not None

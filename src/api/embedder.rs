@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::budget::Budget;
 use crate::clip::{Clip, ClipError, PictureLimits, PicturePool};
 use crate::config::Settings;
-use crate::domain::{Embedding, Explain, Finding, Fingerprint, MediaUrl, ModelId};
+use crate::domain::{Embedding, Explain, Finding, Fingerprint, Logits, MediaUrl, ModelId};
 use crate::media::{MediaClient, MediaError};
 use crate::redact;
 use crate::telemetry::Metrics;
@@ -86,6 +86,9 @@ pub enum EmbedError {
     /// The requested model is not in clip.models, or clip.models is empty.
     #[error("{0}")]
     NotConfigured(Finding),
+    /// Labels, templates or the model are not fit for labels.
+    #[error("{0}")]
+    Labels(Finding),
 }
 
 impl Explain for EmbedError {
@@ -94,7 +97,7 @@ impl Explain for EmbedError {
             Self::Model(error) => error.explain(),
             Self::Media(error) => error.explain(),
             Self::Input(why) => Finding::new(why),
-            Self::NotConfigured(finding) => finding.clone(),
+            Self::NotConfigured(finding) | Self::Labels(finding) => finding.clone(),
         }
     }
 }
@@ -142,6 +145,11 @@ impl Embedder {
 
     pub fn dimension(&self) -> usize {
         self.clip.dimension()
+    }
+
+    /// What turns similarities into probabilities, where the model's files have it.
+    pub fn logits(&self) -> Option<Logits> {
+        self.clip.logits()
     }
 
     /// What makes the model's vectors comparable. The first call digests the model's files, which takes seconds for a large one.

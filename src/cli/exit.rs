@@ -132,7 +132,7 @@ impl From<EmbedError> for CliError {
         let code = match &error {
             EmbedError::Model(e) => unless_permanent(e.class()),
             EmbedError::Media(e) => unless_permanent(e.class),
-            EmbedError::NotConfigured(_) => Exit::Usage,
+            EmbedError::NotConfigured(_) | EmbedError::Labels(_) => Exit::Usage,
             EmbedError::Input(_) => Exit::Failed,
         };
         Self::of(code, &error)

@@ -8,6 +8,7 @@ mod dlq;
 mod embed;
 mod exit;
 mod index;
+mod label;
 mod models;
 mod output;
 mod produce;
@@ -59,6 +60,7 @@ enum Verb {
     Run(run::Args),
     Index(index::Args),
     Embed(embed::Args),
+    Label(label::Args),
     Search(search::Args),
     Models(models::Args),
     Produce(produce::Args),
@@ -184,6 +186,7 @@ fn dispatch(Cli { global, verb }: Cli) -> Result<(), CliError> {
         Verb::Run(args) => block_on(run::run(args, &global)),
         Verb::Index(args) => block_on(index::run(args, &global)),
         Verb::Embed(args) => block_on(embed::run(args, &global)),
+        Verb::Label(args) => block_on(label::run(args, &global)),
         Verb::Search(args) => block_on(search::run(args, &global)),
         Verb::Models(args) => block_on(models::run(args, &global)),
         Verb::Produce(args) => block_on(produce::run(args, &global)),

@@ -39,7 +39,7 @@ pub use runs::Runs;
 pub use verify::{Case, Verification, verify};
 
 use crate::config::{ClipSettings, Provider};
-use crate::domain::{Embedding, Fingerprint, ModelId};
+use crate::domain::{Embedding, Fingerprint, Logits, ModelId};
 use crate::picture::{Pixels, Preprocess};
 use crate::telemetry::Pulse;
 use load::{ImageSide, TextSide};
@@ -68,6 +68,11 @@ impl Clip {
     /// Length of each vector.
     pub fn dimension(&self) -> usize {
         self.model.dimension().unwrap_or_default()
+    }
+
+    /// What turns similarities into probabilities, where the model's files have it.
+    pub fn logits(&self) -> Option<Logits> {
+        self.model.logits()
     }
 
     /// What makes the model's vectors comparable. The first call digests all files: off the async threads, unless the model was

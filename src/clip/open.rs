@@ -8,7 +8,7 @@ use super::providers::{Providers, with_own_caches};
 use super::tower::{ImageTower, TextTower};
 use super::{ClipError, runtime};
 use crate::config::{ClipSettings, ModelEntry};
-use crate::domain::{Fault, Fingerprint, Modality, ModelId, ModelReason};
+use crate::domain::{Fault, Fingerprint, Logits, Modality, ModelId, ModelReason};
 use crate::model::{Golden, Known, ModelFacts, Sizes, find};
 use crate::picture::Preprocess;
 use crate::tokenize::Tokenizer;
@@ -118,6 +118,10 @@ impl Model {
         };
         let made = made().map_err(|e| self.named(e))?;
         Ok(self.fingerprint.get_or_init(|| made))
+    }
+
+    pub(super) fn logits(&self) -> Option<Logits> {
+        self.known.logits()
     }
 
     /// The model's golden inputs, if its directory has some.

@@ -12,7 +12,7 @@ use super::facts::ModelFacts;
 use super::manifest::Manifest;
 use crate::config::ActivationMismatch;
 use crate::domain::registry::{self, Checkpoint};
-use crate::domain::{Activation, Modality, ModelId, ModelReason};
+use crate::domain::{Activation, Logits, Modality, ModelId, ModelReason};
 use crate::picture::Preprocess;
 use crate::tokenize::Tokenizer;
 
@@ -24,6 +24,7 @@ pub(crate) struct Known {
     id: ModelId,
     checkpoint: Option<&'static Checkpoint>,
     claims: Vec<Claim>,
+    logits: Option<Logits>,
 }
 
 /// What a tower turned out to be.
@@ -67,7 +68,7 @@ impl Known {
     /// `clipstream.json` cannot be read, or names another model of OpenCLIP's table.
     pub(crate) fn of(id: &ModelId, files: &ModelFiles) -> Result<Self, ModelError> {
         let checkpoint = registry::find(id);
-        let mut claims = Vec::new();
+        let (mut claims, mut logits) = (Vec::new(), None);
         if let Some(row) = checkpoint {
             claims.push(Claim {
                 by: format!("OpenCLIP's {id}"),
@@ -86,6 +87,7 @@ impl Known {
             if manifest.weights.starts_with("random") {
                 tracing::warn!(model = %id, weights = manifest.weights, "the model's weights are random: its vectors are meaningless");
             }
+            logits = manifest.logits();
             claims.push(Claim {
                 by: path.display().to_string(),
                 activations: Activations { image: Some(manifest.activation), text: Some(manifest.activation) },
@@ -99,7 +101,12 @@ impl Known {
             let (dimension, image_size, context_length) = (None, None, None);
             claims.push(Claim { by, activations, dimension, image_size, context_length });
         }
-        Ok(Self { id: id.clone(), checkpoint, claims })
+        Ok(Self { id: id.clone(), checkpoint, claims, logits })
+    }
+
+    /// What turns similarities into probabilities, where `clipstream.json` says it.
+    pub(crate) fn logits(&self) -> Option<Logits> {
+        self.logits
     }
 
     /// Compares what the graphs compute with what the checkpoint was trained with; returns what was accepted.

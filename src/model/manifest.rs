@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::ModelError;
 use super::directory::{sha256, text_of};
 use super::layouts::MANIFEST;
-use crate::domain::{Activation, ModelId, ModelReason, Precision};
+use crate::domain::{Activation, Logits, ModelId, ModelReason, Precision};
 
 /// The form of the file that is read here.
 const FORMAT: u32 = 1;
@@ -22,6 +22,12 @@ pub(crate) struct Manifest {
     pub(crate) image_size: usize,
     pub(crate) context_length: usize,
     pub(crate) activation: Activation,
+    /// What similarities are multiplied by for probabilities; absent in the first exports.
+    #[serde(default)]
+    logit_scale: Option<f32>,
+    /// What is added then, of models that were trained with a sigmoid loss.
+    #[serde(default)]
+    logit_bias: Option<f32>,
     /// Where the weights are from: the checkpoint's name, `random seed N`, or `file SHA256`.
     #[serde(default)]
     pub(crate) weights: String,
@@ -58,6 +64,10 @@ impl Manifest {
 
     pub(crate) fn model(&self) -> Option<ModelId> {
         self.model.parse().ok()
+    }
+
+    pub(crate) fn logits(&self) -> Option<Logits> {
+        Some(Logits { scale: self.logit_scale?, bias: self.logit_bias })
     }
 
     /// What is wrong with the files of `directory`: each absent, shorter, longer or changed one, with what was found and
@@ -135,6 +145,7 @@ mod tests {
         std::fs::write(&path, manifest().to_string()).unwrap();
         let manifest = Manifest::read(&path).unwrap();
         assert_eq!(manifest.activation, Activation::QuickGelu);
+        assert_eq!(manifest.logits(), None);
         let problem = || manifest.problems(root.path()).join("; ");
         assert!(problem().starts_with("a.bin cannot be read: "), "{}", problem());
         std::fs::write(root.path().join("a.bin"), "abc").unwrap();
@@ -143,6 +154,18 @@ mod tests {
         assert!(problem().starts_with("a.bin has SHA-256 "), "{}", problem());
         std::fs::write(root.path().join("a.bin"), "ab").unwrap();
         assert_eq!(problem(), "a.bin has 2 bytes, expected 3");
+    }
+
+    #[test]
+    fn scale_and_bias_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("clipstream.json");
+        for (bias, expected) in [(json!(-12.5), Some(-12.5)), (json!(null), None)] {
+            let mut siglip = manifest();
+            (siglip["logit_scale"], siglip["logit_bias"]) = (json!(117.0), bias);
+            std::fs::write(&path, siglip.to_string()).unwrap();
+            assert_eq!(Manifest::read(&path).unwrap().logits(), Some(Logits { scale: 117.0, bias: expected }));
+        }
     }
 
     #[test]

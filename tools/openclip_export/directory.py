@@ -149,12 +149,19 @@ def manifest(exported: Exported, root: Path, precisions: list) -> dict:
         "image_size": size if isinstance(size, int) or size[0] != size[1] else size[0],
         "context_length": exported.context_length,
         "activation": exported.activation,
+        **logits(exported.model),
         "weights": exported.weights,
         "opset": graphs.OPSET,
         "precisions": precisions,
         "exported_with": {"open_clip_torch": open_clip.__version__, "torch": torch.__version__.split("+")[0]},
         "files": {path.relative_to(root).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files},
     }
+
+
+def logits(model) -> dict:
+    """What turns similarities into probabilities: softmax(scale x cosine), or with a bias sigmoid(scale x cosine + bias)."""
+    bias = getattr(model, "logit_bias", None)
+    return {"logit_scale": float(model.logit_scale.exp()), "logit_bias": None if bias is None else float(bias)}
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -14,7 +14,7 @@ use crate::model::precisions_of;
 /// Lists the known models, and those of clip.models
 ///
 /// With --json: one line per model, {"model", "same_as", "family", "status", "dimension", "image_size", "resize_mode",
-/// "interpolation", "mean", "std", "fill", "image_activation", "text_activation", "tokenizer", "context_length", "pooling", "causal",
+/// "interpolation", "mean", "std", "fill", "image_activation", "text_activation", "tokenizer", "context_length", "pooling", "causal", "sigmoid",
 /// "multilingual", "licence", "weights", "sources": [{"repository", "layout", "commit"}], "directory", "installed", "precisions"};
 /// unknown values are null.
 #[derive(Debug, clap::Args)]
@@ -143,6 +143,7 @@ impl Row {
             "context_length": known.map(|row| row.context_length),
             "pooling": known.map(|row| row.pooling),
             "causal": known.map(|row| row.causal),
+            "sigmoid": known.map(|row| row.sigmoid),
             "multilingual": known.map(|row| row.multilingual),
             "licence": known.and_then(|row| row.licence),
             "weights": known.map(|row| row.weights),

@@ -57,6 +57,8 @@ pub struct Checkpoint {
     pub pooling: &'static str,
     /// Whether a token sees only what is before it.
     pub causal: bool,
+    /// Whether it was trained with a sigmoid loss: a label's probability does not depend on other labels.
+    pub sigmoid: bool,
     /// Whether its texts are of many languages.
     pub multilingual: bool,
     /// Of the weights, where it was read.

@@ -25,6 +25,7 @@ fn every_row_is_what_open_clip_builds() {
         assert_eq!(row.resize_mode, theirs["resize_mode"], "{name}");
         assert_eq!(row.interpolation, theirs["interpolation"], "{name}");
         assert_eq!(row.weights, theirs["hub"], "{name}");
+        assert_eq!(row.sigmoid, theirs["sigmoid"], "{name}");
         // Of the transformers of OpenCLIP itself.
         for (modality, built) in
             [(Modality::Image, &theirs["image_activation"]), (Modality::Text, &theirs["text_activation"])]

@@ -6,6 +6,7 @@ mod demo;
 mod dlq;
 mod embed;
 mod index;
+mod label;
 mod models_verify;
 mod produce;
 mod search;
