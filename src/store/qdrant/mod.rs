@@ -184,6 +184,8 @@ impl QdrantStore {
         ordering: WriteOrderingType,
         doing: &str,
     ) -> Result<(), StoreError> {
+        // Reads may have taken long since the last look.
+        self.verify(client, collection).await?;
         let sent = AtomicUsize::new(0);
         let request = || {
             let operations = operations();

@@ -95,6 +95,31 @@ async fn a_collection_that_is_made_anew_unseen_is_found_before_long() {
     f.end().await;
 }
 
+/// What is read before a write may take longer than a look at the collection is good for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_is_made_anew_between_a_read_and_its_write_is_not_written_into() {
+    let f = Fixture::qdrant().await;
+    let Some(double) = f.server.as_ref().unwrap().double() else { return f.end().await };
+    f.write(&[price(1)]).await;
+    let (faults, read) = (double.faults(), "Points/Get");
+    let before = faults.calls(read);
+    faults.delay(read, 1, Duration::from_millis(1500));
+    let writes = [price(2)];
+    let written = f.store.write(&f.collection, &writes, Guard::Check);
+    let supplanted = async {
+        while faults.calls(read) == before {
+            tokio::task::yield_now().await;
+        }
+        double.put_aside(&f.collection);
+        double.supplant(&f.collection, 128);
+    };
+    let (written, ()) = futures::future::join(written, supplanted).await;
+    assert_outage(&written.unwrap_err(), StoreReason::CollectionDiffers, &["found 128 dimensions, expected 4"]);
+    assert_eq!(double.put_back(&f.collection), 0);
+    f.write(&writes).await;
+    f.end().await;
+}
+
 /// The server rejects the vector, which says so at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vector_that_does_not_fit_any_more_blames_the_collection() {
