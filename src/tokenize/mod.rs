@@ -2,6 +2,7 @@
 //!
 //! Each way to tokenize is a folder and a variant of [`Tokenizer`].
 
+mod clean;
 mod error;
 pub mod open_clip;
 

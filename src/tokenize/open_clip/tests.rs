@@ -73,16 +73,6 @@ fn a_long_text_is_read_as_far_as_its_first_tokens_need() {
     assert_eq!(tokenizer.encode(&layers).len(), 77);
 }
 
-#[test]
-fn what_needs_no_repair_is_the_same_when_it_is_repaired() {
-    for case in cases() {
-        let plain: String = case.text.chars().filter(|c| ftfy::is_plain(c.encode_utf8(&mut [0; 4]))).collect();
-        assert!(ftfy::is_plain(&plain));
-        let repaired = ftfy::fixed(&plain, true);
-        assert!(python::split(&repaired).eq(python::split(&plain)), "{plain:?} becomes {repaired:?}");
-    }
-}
-
 /// It has a copy: a model's directory is whole without this library.
 #[test]
 fn the_demo_model_has_this_vocabulary() {

@@ -49,12 +49,11 @@ const SIDEWAYS: [(&str, &str, &str); 9] = [
 ];
 
 /// Folders whose modules have an order: each uses only those before it.
-const ORDERS: [(&[&str], &[&str]); 4] = [
+const ORDERS: [(&[&str], &[&str]); 6] = [
     (&["picture"], &["area", "format", "error", "samples", "need", "decode", "preprocess"]),
-    (
-        &["tokenize", "open_clip"],
-        &["pieces", "vocabulary", "merges", "python", "windows_1252", "entities", "ftfy", "clean"],
-    ),
+    (&["tokenize"], &["error", "clean", "open_clip"]),
+    (&["tokenize", "clean"], &["python", "windows_1252", "entities", "ftfy"]),
+    (&["tokenize", "open_clip"], &["pieces", "vocabulary", "merges"]),
     (
         &["model"],
         &["error", "layouts", "outputs", "onnx", "combined", "directory", "manifest", "facts", "consistency", "golden"],
