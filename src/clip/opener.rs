@@ -9,7 +9,7 @@ use super::tower::{ImageTower, TextTower, Tolerance};
 use crate::config::ClipSettings;
 use crate::domain::{Embedding, Fault, Modality, ModelReason, Precision};
 use crate::model::{ModelFiles, check_vocabulary};
-use crate::tokenize::{Tokenizer, open_clip};
+use crate::tokenize::{Tokenizer, TokenizerSettings};
 
 /// Texts for the text tower's trial, of several lengths, longest last. For each, the padded vector is compared with the
 /// one at real length.
@@ -173,8 +173,8 @@ impl Opener {
 
     fn tokenizer(&self, context_length: usize) -> Result<Tokenizer, ClipError> {
         let tokenizer = match &self.files.tokenizer {
-            Some(file) => Tokenizer::from_file(file, context_length),
-            None => Tokenizer::from_bytes(open_clip::VOCABULARY, context_length),
+            Some(file) => Tokenizer::from_file(file, &TokenizerSettings::OfFile, context_length),
+            None => Tokenizer::of_clip(context_length),
         }
         .map_err(|found| Fault::found(ModelReason::TokenizerUnusable, found))?;
         check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;

@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::domain::Precision;
 use crate::model::directory::{self, PreprocessFile};
+use crate::tokenize::TokenizerSettings;
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
 
@@ -123,7 +124,8 @@ fn sizes_must_be_those_that_are_known() {
 #[test]
 fn the_tokenizer_must_fit_the_vocabulary() {
     let mut files = files("ours-quick-gelu");
-    let tokenizer = Tokenizer::from_file(files.tokenizer.as_ref().unwrap(), 77).unwrap();
+    let of_file = TokenizerSettings::OfFile;
+    let tokenizer = Tokenizer::from_file(files.tokenizer.as_ref().unwrap(), &of_file, 77).unwrap();
     let rows = ModelFacts::read(&files).unwrap().text.vocabulary;
     assert_eq!(rows, Some(600));
     assert_eq!(check_vocabulary(&files, &tokenizer, rows), Ok(()));
