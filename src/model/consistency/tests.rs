@@ -3,7 +3,6 @@ use std::path::Path;
 use super::*;
 use crate::domain::Precision;
 use crate::model::directory::{self, PreprocessFile};
-use crate::tokenize::TokenizerSettings;
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
 
@@ -119,35 +118,6 @@ fn sizes_must_be_those_that_are_known() {
     assert!(error.contains("clipstream.json is of tiny/ours-quick-gelu, expected ViT-B-32/openai; correct"), "{error}");
     // An id of the operator's own may be given to any model.
     assert!(Known::of(&"my/own".parse().unwrap(), &files).is_ok());
-}
-
-#[test]
-fn the_tokenizer_must_fit_the_vocabulary() {
-    let mut files = files("ours-quick-gelu");
-    let of_file = TokenizerSettings::OfFile;
-    let tokenizer = Tokenizer::from_file(files.tokenizer.as_ref().unwrap(), &of_file, 77).unwrap();
-    let rows = ModelFacts::read(&files).unwrap().text.vocabulary;
-    assert_eq!(rows, Some(600));
-    assert_eq!(check_vocabulary(&files, &tokenizer, rows), Ok(()));
-    assert_eq!(check_vocabulary(&files, &tokenizer, None), Ok(()));
-    let error = check_vocabulary(&files, &tokenizer, Some(599)).unwrap_err();
-    assert_eq!(error.reason, ModelReason::TokenizerMismatch);
-    let error = error.to_string();
-    assert!(
-        error.contains("tokenizer.json gives ids up to 599, the text tower ") && error.contains("knows 599 tokens"),
-        "{error}"
-    );
-
-    files.tokenizer = None;
-    assert_eq!(check_vocabulary(&files, &tokenizer, Some(49_408)), Ok(()));
-    for rows in [Some(600), None] {
-        let error = check_vocabulary(&files, &tokenizer, rows).unwrap_err().to_string();
-        assert!(
-            error.contains("has no tokenizer.json beside it")
-                && error.ends_with("copy the model's tokenizer.json there"),
-            "{error}"
-        );
-    }
 }
 
 #[test]

@@ -57,7 +57,19 @@ const ORDERS: [(&[&str], &[&str]); 7] = [
     (&["tokenize", "open_clip"], &["pieces", "vocabulary", "merges"]),
     (
         &["model"],
-        &["error", "layouts", "outputs", "onnx", "combined", "directory", "manifest", "facts", "consistency", "golden"],
+        &[
+            "error",
+            "layouts",
+            "outputs",
+            "onnx",
+            "combined",
+            "directory",
+            "manifest",
+            "facts",
+            "consistency",
+            "vocabulary",
+            "golden",
+        ],
     ),
     (
         &["clip"],
