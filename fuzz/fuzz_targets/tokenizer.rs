@@ -1,24 +1,24 @@
-//! The tokenizer, on texts and on its own file. A text gives ids of the vocabulary between start and end, never more
+//! CLIP's tokenizer, on texts and on its own file. A text gives ids of the vocabulary between start and end, never more
 //! than the context length; a file is a tokenizer or an error.
 
 #![no_main]
 
 use std::sync::OnceLock;
 
-use clipstream::tokenize::{Tokenizer, open_clip};
+use clipstream::tokenize::open_clip::{OpenClip, VOCABULARY};
 use libfuzzer_sys::fuzz_target;
 
 const CONTEXT_LENGTH: usize = 77;
 
-fn clip() -> &'static Tokenizer {
-    static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
-    TOKENIZER.get_or_init(|| Tokenizer::from_bytes(open_clip::VOCABULARY, CONTEXT_LENGTH).expect("CLIP's own"))
+fn clip() -> &'static OpenClip {
+    static TOKENIZER: OnceLock<OpenClip> = OnceLock::new();
+    TOKENIZER.get_or_init(|| OpenClip::from_bytes(VOCABULARY, CONTEXT_LENGTH).expect("CLIP's own"))
 }
 
 // A file where it begins with `{`, a text otherwise.
 fuzz_target!(|data: &[u8]| {
     if data.first() == Some(&b'{') {
-        match Tokenizer::from_bytes(data, CONTEXT_LENGTH) {
+        match OpenClip::from_bytes(data, CONTEXT_LENGTH) {
             Ok(tokenizer) => valid(&tokenizer, "a text, and ANOTHER one &amp; 3"),
             Err(error) => assert!(error.to_string().chars().count() <= 1000, "{error}"),
         }
@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(clip().encode(&text), clip().encode(&format!(" {text}\n")));
 });
 
-fn valid(tokenizer: &Tokenizer, text: &str) {
+fn valid(tokenizer: &OpenClip, text: &str) {
     let ids = tokenizer.encode(text);
     assert!((2..=tokenizer.context_length()).contains(&ids.len()), "{} ids", ids.len());
     let size = i64::try_from(tokenizer.vocabulary_size()).expect("a small vocabulary");

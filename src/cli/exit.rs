@@ -175,6 +175,10 @@ pub(super) fn overdue(why: &str) {
 /// the code that joins the panicked task decides.
 pub(super) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
+        // A damaged tokenizer.json is no bug, and its error follows.
+        if crate::tokenize::is_guarded() {
+            return;
+        }
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
         let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();

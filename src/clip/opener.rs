@@ -9,7 +9,7 @@ use super::tower::{ImageTower, TextTower, Tolerance};
 use crate::config::ClipSettings;
 use crate::domain::{Embedding, Fault, Modality, ModelReason, Precision};
 use crate::model::{ModelFiles, check_vocabulary};
-use crate::tokenize::{Tokenizer, open_clip};
+use crate::tokenize::Tokenizer;
 
 /// Texts for the text tower's trial, of several lengths, longest last. For each, the padded vector is compared with the
 /// one at real length.
@@ -156,6 +156,7 @@ impl Opener {
                     Some(tokenizer) => tokenizer.clone(),
                     None => tokenizer.insert(Arc::new(self.tokenizer(tower.context_length())?)).clone(),
                 };
+                tower.pad_with(self.files.padding_id(&tokenizer));
                 let probes = PROBES.map(|text| tokenizer.encode(text));
                 let is_exact = self.settings().precision == Precision::Fp32 && self.settings().is_exact(provider);
                 let tolerance = if is_exact { Tolerance::Exact } else { Tolerance::Rounded };
@@ -173,8 +174,8 @@ impl Opener {
 
     fn tokenizer(&self, context_length: usize) -> Result<Tokenizer, ClipError> {
         let tokenizer = match &self.files.tokenizer {
-            Some(file) => Tokenizer::from_file(file, context_length),
-            None => Tokenizer::from_bytes(open_clip::VOCABULARY, context_length),
+            Some(file) => Tokenizer::from_file(file, &self.files.tokenizer_settings, context_length),
+            None => Tokenizer::of_clip(context_length),
         }
         .map_err(|found| Fault::found(ModelReason::TokenizerUnusable, found))?;
         check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;

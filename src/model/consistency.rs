@@ -1,6 +1,6 @@
 //! Checks that the files of a directory match each other and the checkpoint that they are said to be.
 //!
-//! Graphs of one model with another's activation, constants or vocabulary run without an error and give vectors that look
+//! Graphs of one model with another's activation or constants run without an error and give vectors that look
 //! right. So everything that is known beforehand is compared: OpenCLIP's own table (`domain::registry`), what our export
 //! tool wrote (`clipstream.json`), and what `config.json` says. A model of which nothing is known is taken as it is.
 
@@ -14,10 +14,6 @@ use crate::config::ActivationMismatch;
 use crate::domain::registry::{self, Checkpoint};
 use crate::domain::{Activation, Logits, Modality, ModelId, ModelReason};
 use crate::picture::Preprocess;
-use crate::tokenize::Tokenizer;
-
-/// Rows of the token embedding of every CLIP that has OpenAI's vocabulary (`vocab_size` in OpenCLIP's configurations).
-const CLIP_VOCABULARY: u64 = 49_408;
 
 /// What is known beforehand.
 pub(crate) struct Known {
@@ -237,47 +233,6 @@ impl Known {
         }
         Ok(())
     }
-}
-
-/// Whether the tokenizer's ids are rows of the text tower's token embedding.
-///
-/// # Errors
-/// One is not; or there is no tokenizer, and CLIP's own would not fit.
-pub(crate) fn check_vocabulary(files: &ModelFiles, tokenizer: &Tokenizer, rows: Option<u64>) -> Result<(), ModelError> {
-    let unfit = |message, hint| Err(ModelError::new(ModelReason::TokenizerMismatch, message).hint(hint));
-    let graph = files.text_graph.display();
-    let Some(file) = &files.tokenizer else {
-        return match rows {
-            Some(CLIP_VOCABULARY) => Ok(()),
-            rows => unfit(
-                format!(
-                    "{graph} has no tokenizer.json beside it, and its vocabulary is of {} tokens, not CLIP's own of \
-                     {CLIP_VOCABULARY}",
-                    rows.map_or("an unknown number".to_owned(), |rows| rows.to_string())
-                ),
-                "copy the model's tokenizer.json there",
-            ),
-        };
-    };
-    let Some(rows) = rows else { return Ok(()) };
-    let needed = tokenizer.vocabulary_size() as u64;
-    if needed > rows {
-        return unfit(
-            format!(
-                "{} gives ids up to {}, the text tower {graph} knows {rows} tokens; expected ids below {rows}",
-                file.display(),
-                needed - 1,
-            ),
-            "take both files from the same export",
-        );
-    }
-    if needed < rows {
-        tracing::warn!(
-            tokenizer = %file.display(), ids = needed, rows,
-            "the text tower knows more tokens than the tokenizer: is it this model's?"
-        );
-    }
-    Ok(())
 }
 
 /// Sets the keys of a `preprocess_cfg.json` that a checkpoint decides.

@@ -12,7 +12,7 @@ use super::directory::{ModelFiles, sha256};
 use super::onnx::{GraphFacts, Onnx};
 use crate::domain::{Activation, Fingerprint, Modality, ModelId};
 use crate::picture::Preprocess;
-use crate::tokenize::open_clip;
+use crate::tokenize::{TokenizerSettings, open_clip};
 
 /// Both towers.
 pub(crate) struct ModelFacts {
@@ -113,10 +113,17 @@ impl ModelFacts {
     }
 }
 
-/// SHA-256 (hex) of the tokenizer's file.
+/// SHA-256 (hex) of the tokenizer's file; where a configuration names the tokenizer, of that digest and what else makes its ids.
 fn tokenizer_sha256(files: &ModelFiles) -> Result<String, ModelError> {
-    match &files.tokenizer {
-        Some(file) => sha256(std::slice::from_ref(file)),
-        None => Ok(format!("{:x}", Sha256::digest(open_clip::VOCABULARY))),
+    let Some(file) = &files.tokenizer else { return Ok(format!("{:x}", Sha256::digest(open_clip::VOCABULARY))) };
+    let digest = sha256(std::slice::from_ref(file))?;
+    match &files.tokenizer_settings {
+        TokenizerSettings::OfFile => Ok(digest),
+        TokenizerSettings::HuggingFace(settings) => {
+            let language = settings.source_language.as_deref().unwrap_or_default();
+            let (cleaning, strips) = (settings.cleaning.as_str(), settings.strip_separator);
+            let all = format!("{digest}\n{cleaning}\nstrip_sep_token {strips}\nsrc_lang {language}\n");
+            Ok(format!("{:x}", Sha256::digest(all)))
+        }
     }
 }

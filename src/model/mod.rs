@@ -3,7 +3,7 @@
 //!
 //! [`layouts`] is the one table of how directories and repositories lay out their files. `directory` finds them,
 //! `onnx` reads graphs, `facts` sums up both towers, `consistency` compares with what is known beforehand
-//! (`manifest`, the registry), `golden` holds the vectors that a running model must come to.
+//! (`manifest`, the registry), `vocabulary` compares tokenizer and text tower, `golden` holds the vectors that a running model must come to.
 
 mod combined;
 mod consistency;
@@ -17,9 +17,10 @@ mod onnx;
 mod outputs;
 #[cfg(test)]
 pub(crate) mod test_graph;
+mod vocabulary;
 
 pub(crate) use combined::tower_of;
-pub(crate) use consistency::{Known, Sizes, check_vocabulary};
+pub(crate) use consistency::{Known, Sizes};
 pub(crate) use directory::{ModelFiles, Pooling, TextInput, find};
 pub use error::ModelError;
 pub(crate) use facts::ModelFacts;
@@ -28,3 +29,4 @@ pub(crate) use manifest::Manifest;
 pub use manifest::{model_of, precisions_of};
 pub use onnx::Port;
 pub(crate) use outputs::OUTPUT_NAMES;
+pub(crate) use vocabulary::check_vocabulary;

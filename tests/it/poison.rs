@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use clipstream::tokenize::{Tokenizer, open_clip};
+use clipstream::tokenize::Tokenizer;
 use rdkafka::message::{Headers, Message as _, OwnedMessage};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -34,7 +34,7 @@ const DIED: &str = "a process that tried the message died";
 const NOT_READY: &str = "no process becomes ready to try messages, which says nothing about them: they go on without a trial, one at a time";
 
 fn token() -> i64 {
-    let ids = Tokenizer::from_bytes(open_clip::VOCABULARY, 77).unwrap().encode("volcano");
+    let ids = Tokenizer::of_clip(77).unwrap().encode("volcano");
     let [_, token, _] = ids[..] else { panic!("more than one token: {ids:?}") };
     token
 }

@@ -54,7 +54,7 @@ impl TextTower {
         input: TextInput,
         shapes: TextShapes,
     ) -> Result<Self, ClipError> {
-        let TextInput { context_length, padding_id, pooling } = input;
+        let TextInput { context_length, padding_id, pooling, .. } = input;
         let context_length = signature.sequence.fixed().map_or(context_length, |s| s.min(context_length));
         let outputs = only(&signature.output)?;
         let ids = Integers::new(signature.ids.1, padding_id);
@@ -76,6 +76,11 @@ impl TextTower {
 
     pub(crate) fn context_length(&self) -> usize {
         self.context_length
+    }
+
+    /// From now on, fills rows with `id`.
+    pub(crate) fn pad_with(&mut self, id: i64) {
+        self.ids = Integers::new(self.signature.ids.1, id);
     }
 
     pub(crate) fn is_at_real_length(&self) -> bool {

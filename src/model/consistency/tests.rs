@@ -121,34 +121,6 @@ fn sizes_must_be_those_that_are_known() {
 }
 
 #[test]
-fn the_tokenizer_must_fit_the_vocabulary() {
-    let mut files = files("ours-quick-gelu");
-    let tokenizer = Tokenizer::from_file(files.tokenizer.as_ref().unwrap(), 77).unwrap();
-    let rows = ModelFacts::read(&files).unwrap().text.vocabulary;
-    assert_eq!(rows, Some(600));
-    assert_eq!(check_vocabulary(&files, &tokenizer, rows), Ok(()));
-    assert_eq!(check_vocabulary(&files, &tokenizer, None), Ok(()));
-    let error = check_vocabulary(&files, &tokenizer, Some(599)).unwrap_err();
-    assert_eq!(error.reason, ModelReason::TokenizerMismatch);
-    let error = error.to_string();
-    assert!(
-        error.contains("tokenizer.json gives ids up to 599, the text tower ") && error.contains("knows 599 tokens"),
-        "{error}"
-    );
-
-    files.tokenizer = None;
-    assert_eq!(check_vocabulary(&files, &tokenizer, Some(49_408)), Ok(()));
-    for rows in [Some(600), None] {
-        let error = check_vocabulary(&files, &tokenizer, rows).unwrap_err().to_string();
-        assert!(
-            error.contains("has no tokenizer.json beside it")
-                && error.ends_with("copy the model's tokenizer.json there"),
-            "{error}"
-        );
-    }
-}
-
-#[test]
 fn configurations_declare_an_activation_or_nothing() {
     use Activation::{Gelu, GeluTanh, QuickGelu};
     for (config, image, text) in [

@@ -13,25 +13,27 @@
 //! `Qdrant/clip-ViT-B-32-vision` and `-text`) below one directory; folders that are just `vision` and `text` are taken
 //! too. Other precisions are beside the graph of single precision: `model_fp16.onnx`; `model_int8.onnx`,
 //! `model_quantized.onnx` or `model_uint8.onnx`. `config.json`, beside the towers or the tokenizer, may give the context
-//! length. In the directory itself, `golden.json` has vectors to compare with, and `clipstream.json` says what
+//! length and the tokenizer. In the directory itself, `golden.json` has vectors to compare with, and `clipstream.json` says what
 //! was exported, and how.
 
 mod candidates;
 mod files;
 mod preprocess;
 mod text;
+mod tokenizer;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use files::{json_of, sha256, text_of};
 pub(crate) use preprocess::PreprocessFile;
-pub(crate) use text::{Pooling, TextInput};
+pub(crate) use text::{PaddingBy, Pooling, TextInput};
 
 use self::candidates::Candidate;
 use self::files::listing;
 use super::ModelError;
 use super::layouts::{CONFIG, GOLDEN, LAYOUTS, MANIFEST, OPEN_CLIP_HUB};
 use crate::domain::{ModelId, ModelReason, Precision, registry};
+use crate::tokenize::{Tokenizer, TokenizerSettings};
 
 /// Where the files of one model are. All exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(crate) struct ModelFiles {
     pub(crate) precisions: Vec<Precision>,
     /// None: the layout has none, and CLIP's own vocabulary is meant.
     pub(crate) tokenizer: Option<PathBuf>,
+    /// Which tokenizer its configuration names.
+    pub(crate) tokenizer_settings: TokenizerSettings,
     pub(crate) text_input: TextInput,
     /// What the model was made with, in OpenCLIP's or Hugging Face's words.
     pub(crate) config: Option<PathBuf>,
@@ -60,6 +64,16 @@ impl ModelFiles {
     /// Whether one graph has both towers.
     pub(crate) fn is_combined(&self) -> bool {
         self.image_graph == self.text_graph
+    }
+
+    /// What fills a row of ids behind its text, where `tokenizer` made them.
+    pub(crate) fn padding_id(&self, tokenizer: &Tokenizer) -> i64 {
+        let of_files = tokenizer.padding_id().filter(|_| match self.text_input.padding_by {
+            PaddingBy::OpenClip => false,
+            PaddingBy::Transformers => tokenizer.names_padding(),
+            PaddingBy::Nobody => true,
+        });
+        of_files.unwrap_or(self.text_input.padding_id)
     }
 }
 
@@ -121,7 +135,9 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
         return Err(ModelError::new(ModelReason::PrecisionMissing, message));
     };
     let configs = [directory.join(CONFIG), candidate.text_folder.join(CONFIG), directory.join(OPEN_CLIP_HUB)];
-    let text_input = TextInput::read(configs.iter().map(PathBuf::as_path).filter(|c| c.is_file()))?;
+    let there = || configs.iter().map(PathBuf::as_path).filter(|c| c.is_file());
+    let text_input = TextInput::read(there())?;
+    let tokenizer_settings = tokenizer::read(there())?;
     let config = configs.into_iter().find(|c| c.is_file());
     let own = |name: &str| Some(directory.join(name)).filter(|file| file.is_file());
     Ok(ModelFiles {
@@ -131,6 +147,7 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
         precision,
         precisions,
         tokenizer: candidate.tokenizer.clone(),
+        tokenizer_settings,
         text_input,
         config,
         preprocess: candidate.preprocess.as_deref().map(PreprocessFile::read).transpose()?,

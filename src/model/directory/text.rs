@@ -30,7 +30,17 @@ pub(crate) struct TextInput {
     pub(crate) context_length: usize,
     /// What fills a row of ids behind its text.
     pub(crate) padding_id: i64,
+    pub(crate) padding_by: PaddingBy,
     pub(crate) pooling: Pooling,
+}
+
+/// Who names the padding. OpenCLIP pads with what the tokenizer's files name, whatever Transformers' configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PaddingBy {
+    OpenClip,
+    Transformers,
+    /// OpenCLIP's own padding is meant.
+    Nobody,
 }
 
 /// Which positions make a text's vector.
@@ -61,10 +71,11 @@ impl TextInput {
         }
         let pooling = said.pooling.unwrap_or(Pooling::Unknown);
         // Transformers' configurations of CLIP name an id that OpenCLIP, whose vectors ours are to be, does not pad with.
-        let named = said.padding_id.filter(|named| named.is_open_clips || pooling != Pooling::EndOfText);
+        let named = said.padding_id.filter(|named| named.by == PaddingBy::OpenClip || pooling != Pooling::EndOfText);
         Ok(Self {
             context_length: said.context_length.unwrap_or(CONTEXT_LENGTH),
             padding_id: named.map_or(PADDING_ID, |named| named.id),
+            padding_by: named.map_or(PaddingBy::Nobody, |named| named.by),
             pooling,
         })
     }
@@ -80,7 +91,7 @@ struct Said {
 #[derive(Clone, Copy, Debug)]
 struct PaddingId {
     id: i64,
-    is_open_clips: bool,
+    by: PaddingBy,
 }
 
 impl Said {
@@ -90,13 +101,14 @@ impl Said {
         Ok(match open_clip {
             Some(text) => Self {
                 context_length: number(text, "context_length", 2..=CONTEXT_LENGTH_MAX as u64)?.map(|n| n as usize),
-                padding_id: padding_id(text, "pad_id")?.map(|id| PaddingId { id, is_open_clips: true }),
+                padding_id: padding_id(text, "pad_id")?.map(|id| PaddingId { id, by: PaddingBy::OpenClip }),
                 pooling: open_clip_pooling(text),
             },
             None => Self {
                 context_length: number(hugging_face, "max_position_embeddings", 2..=CONTEXT_LENGTH_MAX as u64)?
                     .map(|n| n as usize),
-                padding_id: padding_id(hugging_face, "pad_token_id")?.map(|id| PaddingId { id, is_open_clips: false }),
+                padding_id: padding_id(hugging_face, "pad_token_id")?
+                    .map(|id| PaddingId { id, by: PaddingBy::Transformers }),
                 pooling: hugging_face_pooling(hugging_face),
             },
         })
@@ -171,8 +183,8 @@ mod tests {
         TextInput::read(files.iter().map(std::path::PathBuf::as_path))
     }
 
-    fn input(context_length: usize, padding_id: i64, pooling: Pooling) -> TextInput {
-        TextInput { context_length, padding_id, pooling }
+    fn input(context_length: usize, padding_id: i64, padding_by: PaddingBy, pooling: Pooling) -> TextInput {
+        TextInput { context_length, padding_id, padding_by, pooling }
     }
 
     // The configurations are those of OpenCLIP 3.3.0 (`model_configs/`) and of the hub, cut down to what matters here.
@@ -182,40 +194,40 @@ mod tests {
             // ViT-B-32.json
             (
                 r#"{"embed_dim": 512, "text_cfg": {"context_length": 77, "vocab_size": 49408}}"#,
-                (77, 0, Pooling::EndOfText),
+                (77, 0, PaddingBy::Nobody, Pooling::EndOfText),
             ),
             // ViT-B-16-SigLIP.json
             (
                 r#"{"text_cfg": {"context_length": 64, "hf_tokenizer_name": "timm/ViT-B-16-SigLIP", "no_causal_mask": true,
                     "pool_type": "last", "pad_id": 1}}"#,
-                (64, 1, Pooling::Padded),
+                (64, 1, PaddingBy::OpenClip, Pooling::Padded),
             ),
             // ViT-B-32-SigLIP2-256 in open_clip_config.json
             (
                 r#"{"model_cfg": {"text_cfg": {"context_length": 64, "no_causal_mask": true, "pool_type": "last"}}}"#,
-                (64, 0, Pooling::Padded),
+                (64, 0, PaddingBy::Nobody, Pooling::Padded),
             ),
             // xlm-roberta-base-ViT-B-32.json
             (
                 r#"{"text_cfg": {"hf_model_name": "xlm-roberta-base", "hf_pooler_type": "mean_pooler"}}"#,
-                (77, 0, Pooling::Unknown),
+                (77, 0, PaddingBy::Nobody, Pooling::Unknown),
             ),
             // openai/clip-vit-base-patch32 and google/siglip-base-patch16-224
             (
                 r#"{"model_type": "clip", "text_config": {"model_type": "clip_text_model", "pad_token_id": 1,
                     "max_position_embeddings": 77}}"#,
-                (77, 0, Pooling::EndOfText),
+                (77, 0, PaddingBy::Nobody, Pooling::EndOfText),
             ),
             (
                 r#"{"model_type": "siglip", "text_config": {"model_type": "siglip_text_model", "pad_token_id": 1,
                     "max_position_embeddings": 64}}"#,
-                (64, 1, Pooling::Padded),
+                (64, 1, PaddingBy::Transformers, Pooling::Padded),
             ),
-            (r#"{"max_position_embeddings": 32}"#, (32, 0, Pooling::Unknown)),
-            ("{}", (77, 0, Pooling::Unknown)),
+            (r#"{"max_position_embeddings": 32}"#, (32, 0, PaddingBy::Nobody, Pooling::Unknown)),
+            ("{}", (77, 0, PaddingBy::Nobody, Pooling::Unknown)),
         ] {
-            let (length, padding, pooling) = expected;
-            assert_eq!(read(&[config]), Ok(input(length, padding, pooling)), "{config}");
+            let (length, padding, by, pooling) = expected;
+            assert_eq!(read(&[config]), Ok(input(length, padding, by, pooling)), "{config}");
         }
     }
 
@@ -225,8 +237,8 @@ mod tests {
             r#"{"text_cfg": {"context_length": 64, "pad_id": null}}"#,
             r#"{"text_cfg": {"context_length": 32, "pad_id": 3}}"#,
         ];
-        assert_eq!(read(&both), Ok(input(64, 3, Pooling::EndOfText)));
-        assert_eq!(read(&[]), Ok(input(77, 0, Pooling::Unknown)));
+        assert_eq!(read(&both), Ok(input(64, 3, PaddingBy::OpenClip, Pooling::EndOfText)));
+        assert_eq!(read(&[]), Ok(input(77, 0, PaddingBy::Nobody, Pooling::Unknown)));
     }
 
     #[test]

@@ -4,22 +4,18 @@
 //! truncation are OpenCLIP's: the normalizer, pre-tokenizer and post-processor of such files differ from it in details
 //! that change ids.
 //!
-//! A text goes through `clean` (mojibake repaired by `ftfy`, HTML entities resolved by `entities`), `python` (words in
-//! lower case), `pieces` (words cut as OpenCLIP's pattern cuts them) and `merges` (byte-pair encoding).
+//! A text goes through `clean` (mojibake repaired, HTML entities resolved; words in lower case), `pieces` (words cut as OpenCLIP's
+//! pattern cuts them) and `merges` (byte-pair encoding).
 
-mod clean;
-mod entities;
-mod ftfy;
 mod merges;
 mod pieces;
-mod python;
 mod vocabulary;
-mod windows_1252;
 
 use merges::Merges;
 use vocabulary::Vocabulary;
 
 use super::TokenizerError;
+use super::clean::{self, python};
 
 /// CLIP's own vocabulary as a `tokenizer.json`, the same for all of OpenAI's and OpenCLIP's checkpoints: for models that come
 /// without one.

@@ -3,10 +3,10 @@
 use serde::Deserialize;
 
 use super::*;
-use crate::tokenize::Tokenizer;
+use crate::tokenize::{Tokenizer, TokenizerSettings};
 
 fn tokenizer() -> Tokenizer {
-    Tokenizer::from_bytes(VOCABULARY, 77).unwrap()
+    Tokenizer::from_bytes(VOCABULARY, None, &TokenizerSettings::OfFile, 77).unwrap()
 }
 
 #[derive(Deserialize)]
@@ -73,16 +73,6 @@ fn a_long_text_is_read_as_far_as_its_first_tokens_need() {
     assert_eq!(tokenizer.encode(&layers).len(), 77);
 }
 
-#[test]
-fn what_needs_no_repair_is_the_same_when_it_is_repaired() {
-    for case in cases() {
-        let plain: String = case.text.chars().filter(|c| ftfy::is_plain(c.encode_utf8(&mut [0; 4]))).collect();
-        assert!(ftfy::is_plain(&plain));
-        let repaired = ftfy::fixed(&plain, true);
-        assert!(python::split(&repaired).eq(python::split(&plain)), "{plain:?} becomes {repaired:?}");
-    }
-}
-
 /// It has a copy: a model's directory is whole without this library.
 #[test]
 fn the_demo_model_has_this_vocabulary() {
@@ -92,12 +82,14 @@ fn the_demo_model_has_this_vocabulary() {
 
 #[test]
 fn a_wrong_file_is_named_with_the_next_step() {
-    let error = Tokenizer::from_file("/nowhere/tokenizer.json", 77).err().unwrap().to_string();
+    let of_file = TokenizerSettings::OfFile;
+    let error = Tokenizer::from_file("/nowhere/tokenizer.json", &of_file, 77).err().unwrap().to_string();
     assert!(error.contains("/nowhere/tokenizer.json") && error.contains("copy it"), "{error}");
-    let error = |json: &str| Tokenizer::from_bytes(json.as_bytes(), 77).err().unwrap().to_string();
+    let error = |json: &str| Tokenizer::from_bytes(json.as_bytes(), None, &of_file, 77).err().unwrap().to_string();
     for broken in ["", "[]", "{}", "null", r#"{"model": {"type": "BPE", "vocab": {"a": 0}}}"#] {
         assert!(error(broken).contains("not a tokenizer.json"), "{broken}: {}", error(broken));
     }
+    let error = |json: &str| OpenClip::from_bytes(json.as_bytes(), 77).err().unwrap().to_string();
     let other = error(r#"{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}"#);
     assert!(other.contains("type WordLevel, expected CLIP's byte-pair encoding"), "{other}");
     let other = error(r#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#);
@@ -105,14 +97,14 @@ fn a_wrong_file_is_named_with_the_next_step() {
 }
 
 /// CLIP's tokens of single bytes, with `merges` and what they make.
-fn small(merges: &[&str], specials: &[&str]) -> Result<Tokenizer, TokenizerError> {
+fn small(merges: &[&str], specials: &[&str]) -> Result<OpenClip, TokenizerError> {
     let bytes = merges::bytes_to_unicode().map(String::from);
     let ends = bytes.iter().map(|byte| format!("{byte}</w>"));
     let made = merges.iter().map(|merge| merge.replace(' ', ""));
     let tokens = bytes.iter().cloned().chain(ends).chain(made).chain(specials.iter().map(|s| s.to_string()));
     let ids: std::collections::HashMap<_, _> = tokens.zip(0..).collect();
     let json = serde_json::json!({ "model": { "type": "BPE", "vocab": ids, "merges": merges } });
-    Tokenizer::from_bytes(json.to_string().as_bytes(), 77)
+    OpenClip::from_bytes(json.to_string().as_bytes(), 77)
 }
 
 #[test]

@@ -49,15 +49,27 @@ const SIDEWAYS: [(&str, &str, &str); 9] = [
 ];
 
 /// Folders whose modules have an order: each uses only those before it.
-const ORDERS: [(&[&str], &[&str]); 4] = [
+const ORDERS: [(&[&str], &[&str]); 7] = [
     (&["picture"], &["area", "format", "error", "samples", "need", "decode", "preprocess"]),
-    (
-        &["tokenize", "open_clip"],
-        &["pieces", "vocabulary", "merges", "python", "windows_1252", "entities", "ftfy", "clean"],
-    ),
+    (&["tokenize"], &["error", "settings", "outline", "clean", "open_clip", "hugging_face"]),
+    (&["tokenize", "clean"], &["python", "windows_1252", "entities", "ftfy"]),
+    (&["tokenize", "hugging_face"], &["cleaned", "guard", "config", "parts", "special", "language"]),
+    (&["tokenize", "open_clip"], &["pieces", "vocabulary", "merges"]),
     (
         &["model"],
-        &["error", "layouts", "outputs", "onnx", "combined", "directory", "manifest", "facts", "consistency", "golden"],
+        &[
+            "error",
+            "layouts",
+            "outputs",
+            "onnx",
+            "combined",
+            "directory",
+            "manifest",
+            "facts",
+            "consistency",
+            "vocabulary",
+            "golden",
+        ],
     ),
     (
         &["clip"],

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use crate::tokenize::open_clip::windows_1252::WINDOWS_1252;
+use crate::tokenize::clean::windows_1252::WINDOWS_1252;
 
 /// An encoding. Its bytes below 80 are ASCII.
 pub(super) struct Page {

@@ -1,8 +1,12 @@
-//! `basic_clean` of OpenCLIP's `tokenizer.py`, a line at a time: `ftfy.fix_text`, then `html.unescape` twice.
+//! `basic_clean` of OpenCLIP's `tokenizer.py`, a line at a time: `ftfy.fix_text`, then `html.unescape` twice. Every tokenizer of
+//! OpenCLIP begins with it.
+
+mod entities;
+mod ftfy;
+pub(super) mod python;
+mod windows_1252;
 
 use std::borrow::Cow;
-
-use super::{entities, ftfy};
 
 /// A text cleaned in parts that end where a line ends, so that a long text is cleaned no further than its first tokens
 /// need. Nothing that follows looks across white space.
@@ -35,3 +39,6 @@ impl<'a> Iterator for Lines<'a> {
         Some(Cow::Owned(entities::unescape(&once).into_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests;

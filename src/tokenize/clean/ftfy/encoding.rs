@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::badness::{is_bad, mojibake};
 use super::pages::{self, Page};
 use super::{ROUNDS_BYTES_MAX, utf8};
-use crate::tokenize::open_clip::windows_1252::{c1_as_windows_1252, is_c1};
+use crate::tokenize::clean::windows_1252::{c1_as_windows_1252, is_c1};
 
 /// Bytes that windows-1252 leaves unassigned; Python's own codec refuses them.
 const UNASSIGNED_1252: [char; 5] = ['\u{81}', '\u{8d}', '\u{8f}', '\u{90}', '\u{9d}'];

@@ -15,7 +15,7 @@ static CASE_IGNORABLE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^[\p{Case_Ignorable}\x{1171E}]").expect("a constant pattern"));
 
 /// `str.split()`: the words between white space.
-pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
@@ -25,7 +25,7 @@ fn is_space(c: char) -> bool {
 }
 
 /// `str.lower()`.
-pub(super) fn lower(text: &str) -> Cow<'_, str> {
+pub(crate) fn lower(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Cow::Owned(text.to_ascii_lowercase());

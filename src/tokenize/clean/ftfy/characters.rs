@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::tokenize::open_clip::windows_1252::c1_as_windows_1252;
+use crate::tokenize::clean::windows_1252::c1_as_windows_1252;
 
 /// `ANSI_RE`; its `\d` are the decimal digits of Unicode 14, Python 3.11's.
 static TERMINAL_ESCAPE: LazyLock<Regex> =

@@ -1,0 +1,167 @@
+//! What a model's configuration says of its tokenizer.
+//!
+//! | file | key |
+//! |---|---|
+//! | OpenCLIP: `config.json`, or `model_cfg` of `open_clip_config.json` | `text_cfg`: `hf_tokenizer_name` and, for that, `tokenizer_kwargs` |
+//! | Hugging Face: `config.json` of a pair of towers, or of the text tower alone | `model_type`: of SigLIP, OpenCLIP cleans texts as SigLIP's makers did |
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::files::json_of;
+use crate::domain::ModelReason;
+use crate::model::ModelError;
+use crate::redact;
+use crate::tokenize::{Cleaning, HuggingFaceSettings, TokenizerSettings};
+
+/// The first of `configs` that names a tokenizer names it.
+///
+/// # Errors
+/// A file is no JSON, or asks for something that OpenCLIP's `HFTokenizer` does not have, or this one not.
+pub(super) fn read<'a>(configs: impl Iterator<Item = &'a Path>) -> Result<TokenizerSettings, ModelError> {
+    for file in configs {
+        let named = of(&json_of(file)?).map_err(|problem| {
+            ModelError::new(ModelReason::TokenizerUnusable, format!("{} has {problem}", file.display()))
+                .hint("take the file from the same export as the graphs")
+        })?;
+        if let Some(settings) = named {
+            return Ok(TokenizerSettings::HuggingFace(settings));
+        }
+    }
+    Ok(TokenizerSettings::OfFile)
+}
+
+fn of(config: &Value) -> Result<Option<HuggingFaceSettings>, String> {
+    let open_clip = ["/text_cfg", "/model_cfg/text_cfg"].iter().find_map(|place| config.pointer(place));
+    match open_clip {
+        Some(text) if text.get("hf_tokenizer_name").and_then(Value::as_str).is_some_and(|name| !name.is_empty()) => {
+            arguments(text).map(Some)
+        }
+        Some(_) => Ok(None),
+        None => {
+            let kinds = [config.get("model_type"), config.pointer("/text_config/model_type")];
+            let is_siglip = |kind: &Value| kind.as_str().is_some_and(|kind| kind.starts_with("siglip"));
+            let settings = HuggingFaceSettings { cleaning: Cleaning::Canonicalize, ..Default::default() };
+            Ok(kinds.into_iter().flatten().any(is_siglip).then_some(settings))
+        }
+    }
+}
+
+/// Arguments of `HFTokenizer` (`get_tokenizer` of OpenCLIP's `factory.py`).
+fn arguments(text: &Value) -> Result<HuggingFaceSettings, String> {
+    // A mode of its own for CLIPS, whose graphs no layout has.
+    if let Some(mode) = given(text, "tokenizer_mode").filter(|mode| *mode != "") {
+        return Err(format!("tokenizer_mode {}, expected none", shown(mode)));
+    }
+    let mut settings = HuggingFaceSettings::default();
+    let Some(arguments) = given(text, "tokenizer_kwargs") else { return Ok(settings) };
+    let Some(arguments) = arguments.as_object() else {
+        return Err(format!("tokenizer_kwargs {}, expected an object", shown(arguments)));
+    };
+    for (name, value) in arguments.iter().filter(|(_, value)| !value.is_null()) {
+        let wrong = |expected: &str| format!("tokenizer_kwargs.{name} {}, expected {expected}", shown(value));
+        match name.as_str() {
+            "clean" => {
+                let found = Cleaning::ALL.into_iter().find(|cleaning| value == cleaning.as_str());
+                settings.cleaning = found.ok_or_else(|| wrong("whitespace, lower or canonicalize"))?;
+            }
+            "strip_sep_token" => settings.strip_separator = value.as_bool().ok_or_else(|| wrong("true or false"))?,
+            "language" => settings.language = Some(value.as_str().ok_or_else(|| wrong("a code"))?.to_owned()),
+            "src_lang" => settings.source_language = Some(value.as_str().ok_or_else(|| wrong("a code"))?.to_owned()),
+            _ => {
+                let name = redact::cut(name, 40);
+                return Err(format!("tokenizer_kwargs.{name}, expected clean, strip_sep_token, language and src_lang"));
+            }
+        }
+    }
+    Ok(settings)
+}
+
+/// `null` stands for a key that is not there, as in Python's configurations.
+fn given<'a>(of: &'a Value, key: &str) -> Option<&'a Value> {
+    of.get(key).filter(|value| !value.is_null())
+}
+
+fn shown(value: &Value) -> String {
+    redact::cut(&value.to_string(), 40)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(config: &str) -> Result<Option<HuggingFaceSettings>, String> {
+        of(&serde_json::from_str(config).unwrap())
+    }
+
+    // The configurations are those of OpenCLIP 3.3.0 (`model_configs/`) and of the hub, cut down to what matters here.
+    #[test]
+    fn each_familys_configuration_says_which_tokenizer_it_has() {
+        let canonicalize = HuggingFaceSettings { cleaning: Cleaning::Canonicalize, ..Default::default() };
+        let clipa = HuggingFaceSettings { strip_separator: true, ..Default::default() };
+        let german = HuggingFaceSettings {
+            language: Some("fra_Latn".to_owned()),
+            source_language: Some("deu_Latn".to_owned()),
+            ..Default::default()
+        };
+        for (config, expected) in [
+            (r#"{"embed_dim": 512, "text_cfg": {"context_length": 77, "vocab_size": 49408}}"#, None),
+            (
+                r#"{"text_cfg": {"hf_tokenizer_name": "timm/ViT-B-16-SigLIP", "tokenizer_kwargs": {"clean": "canonicalize"}}}"#,
+                Some(canonicalize.clone()),
+            ),
+            (
+                r#"{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "bert-base-uncased",
+                    "tokenizer_kwargs": {"strip_sep_token": true, "clean": null}}}}"#,
+                Some(clipa),
+            ),
+            (
+                r#"{"text_cfg": {"hf_tokenizer_name": "xlm-roberta-base", "hf_model_name": "xlm-roberta-base", "tokenizer_mode": null}}"#,
+                Some(HuggingFaceSettings::default()),
+            ),
+            (
+                r#"{"text_cfg": {"hf_tokenizer_name": "facebook/nllb-200-distilled-600M",
+                    "tokenizer_kwargs": {"language": "fra_Latn", "src_lang": "deu_Latn"}}}"#,
+                Some(german),
+            ),
+            (r#"{"text_cfg": {"hf_tokenizer_name": ""}}"#, None),
+            (
+                r#"{"model_type": "siglip", "text_config": {"model_type": "siglip_text_model"}}"#,
+                Some(canonicalize.clone()),
+            ),
+            (r#"{"model_type": "siglip2_text_model"}"#, Some(canonicalize)),
+            (r#"{"model_type": "clip"}"#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(said(config), Ok(expected), "{config}");
+        }
+    }
+
+    #[test]
+    fn what_openclips_tokenizer_does_not_take_is_refused_by_name() {
+        for (argument, expected) in [
+            (r#""tokenizer_mode": "clips""#, r#"tokenizer_mode "clips", expected none"#),
+            (r#""tokenizer_kwargs": 3"#, "tokenizer_kwargs 3, expected an object"),
+            (
+                r#""tokenizer_kwargs": {"clean": "upper"}"#,
+                r#"tokenizer_kwargs.clean "upper", expected whitespace, lower or canonicalize"#,
+            ),
+            (
+                r#""tokenizer_kwargs": {"strip_sep_token": 1}"#,
+                "tokenizer_kwargs.strip_sep_token 1, expected true or false",
+            ),
+            (r#""tokenizer_kwargs": {"use_fast": false}"#, "tokenizer_kwargs.use_fast, expected clean"),
+        ] {
+            let config = format!(r#"{{"text_cfg": {{"hf_tokenizer_name": "a/b", {argument}}}}}"#);
+            let found = said(&config).unwrap_err();
+            assert!(found.contains(expected), "{found}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        std::fs::write(&file, r#"{"text_cfg": {"hf_tokenizer_name": "a/b", "tokenizer_mode": "clips"}}"#).unwrap();
+        let error = read([file.as_path()].into_iter()).unwrap_err();
+        assert_eq!(error.reason, ModelReason::TokenizerUnusable);
+        assert!(error.to_string().contains("config.json has tokenizer_mode"), "{error}");
+    }
+}
