@@ -173,7 +173,10 @@ fn help_lists_the_verbs_that_are_there() {
         .collect();
     assert_eq!(
         verbs,
-        ["run", "index", "embed", "search", "models", "produce", "dlq", "check", "config", "bench", "demo", "help"],
+        [
+            "run", "index", "embed", "label", "search", "models", "produce", "dlq", "check", "config", "bench", "demo",
+            "help"
+        ],
         "{help}"
     );
     assert_eq!(output.status.code(), Some(0));

@@ -14,7 +14,7 @@ fn labels_are_told_by_their_similarity() {
     assert!(probabilities.is_sorted_by(|a, b| a >= b), "{probabilities:?}");
     assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{probabilities:?}");
     let shown = run(&[&["label", HEART, "--threshold", "0.5"], &labels[..]].concat()).ended(0).stdout;
-    assert!(shown.starts_with(&format!("{HEART}  red heart 0.")) && !shown.contains("dog"), "{shown}");
+    assert!(shown.starts_with(&format!("{HEART}  red heart 1.000")) && !shown.contains("dog"), "{shown}");
 }
 
 #[test]
