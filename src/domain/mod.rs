@@ -24,6 +24,7 @@ mod preprocessing;
 mod reason;
 pub mod registry;
 mod request;
+mod text_cleaning;
 mod unchanged;
 
 pub use asset::{AssetId, InvalidAssetId, PointId, Tenant};
@@ -48,4 +49,5 @@ pub use reason::{
     PipelineReason, Reason, SourceReason, StoreReason,
 };
 pub use request::{IngestRequest, MediaUrl, Op};
+pub use text_cleaning::TextCleaning;
 pub use unchanged::UnchangedBy;

@@ -16,7 +16,7 @@ use hugging_face::HuggingFace;
 pub(crate) use hugging_face::is_guarded;
 use open_clip::OpenClip;
 use outline::Outline;
-pub use settings::{Cleaning, HuggingFaceSettings, TokenizerSettings};
+pub use settings::{HuggingFaceSettings, TokenizerSettings};
 
 /// What is beside a `tokenizer.json` and names its special tokens.
 const CONFIG: &str = "tokenizer_config.json";

@@ -1,5 +1,7 @@
 //! What a model's configuration says of its tokenizer.
 
+use crate::domain::TextCleaning;
+
 /// Which tokenizer a model has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TokenizerSettings {
@@ -13,7 +15,7 @@ pub enum TokenizerSettings {
 /// Arguments of OpenCLIP's `HFTokenizer` (`tokenizer_kwargs` of its configurations).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HuggingFaceSettings {
-    pub cleaning: Cleaning,
+    pub cleaning: TextCleaning,
     /// Whether the separator (`[SEP]`, `</s>`) is replaced by 0 (`strip_sep_token`).
     pub strip_separator: bool,
     /// Must be one of the vocabulary's, and changes no id: OpenCLIP 3.3.0 sets it, and Transformers sets its own again before each
@@ -21,29 +23,4 @@ pub struct HuggingFaceSettings {
     pub language: Option<String>,
     /// The language of the texts (`src_lang`), for NLLB.
     pub source_language: Option<String>,
-}
-
-/// What is done to a text after mojibake and entities (`get_clean_fn` of OpenCLIP's `tokenizer.py`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cleaning {
-    /// White space becomes single spaces.
-    #[default]
-    Whitespace,
-    /// The same in lower case.
-    Lower,
-    /// The same without ASCII punctuation; `_` is a space.
-    Canonicalize,
-}
-
-impl Cleaning {
-    pub const ALL: [Self; 3] = [Self::Whitespace, Self::Lower, Self::Canonicalize];
-
-    /// OpenCLIP's name for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Whitespace => "whitespace",
-            Self::Lower => "lower",
-            Self::Canonicalize => "canonicalize",
-        }
-    }
 }

@@ -15,9 +15,9 @@ use serde::Deserialize;
 pub use pins::{Pin, pinned_commit, pins};
 pub use resolve::{UnknownModel, resolve, resolve_or_custom};
 pub use source::{Layout, Source};
-pub use tokenizer::{TextCleaning, TokenizerFacts, TokenizerKind};
+pub use tokenizer::{TokenizerFacts, TokenizerKind};
 
-use super::{Activation, Modality, ModelId};
+use super::{Activation, ModelId};
 
 /// Licences of weights that allow no commercial use.
 const NOT_COMMERCIAL: [&str; 2] = ["CC-BY-NC-4.0", "apple-amlr"];
@@ -75,13 +75,6 @@ impl Checkpoint {
     /// Its own, as OpenCLIP names it.
     pub fn id(&self) -> ModelId {
         ModelId { variant: self.variant.to_owned(), checkpoint: self.checkpoint.to_owned() }
-    }
-
-    pub fn activation(&self, modality: Modality) -> Option<Activation> {
-        match modality {
-            Modality::Image => self.image_activation,
-            Modality::Text => self.text_activation,
-        }
     }
 
     /// The licence of its weights, if that forbids commercial use.

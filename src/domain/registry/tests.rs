@@ -1,6 +1,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::domain::TextCleaning;
 
 /// Made by OpenCLIP itself: `tools/make_registry_fixture.py`.
 const OPEN_CLIP: &str = include_str!("../../../tests/fixtures/registry.json");
@@ -27,11 +28,12 @@ fn every_row_is_what_open_clip_builds() {
         assert_eq!(row.weights, theirs["hub"], "{name}");
         assert_eq!(row.sigmoid, theirs["sigmoid"], "{name}");
         // Of the transformers of OpenCLIP itself.
-        for (modality, built) in
-            [(Modality::Image, &theirs["image_activation"]), (Modality::Text, &theirs["text_activation"])]
+        for (tower, activation) in
+            [("image_activation", row.image_activation), ("text_activation", row.text_activation)]
         {
-            let is_quick = row.activation(modality) == Some(Activation::QuickGelu);
-            assert!(built.is_null() || (built == "quick_gelu") == is_quick, "{name}, {modality}: {built}");
+            let built = &theirs[tower];
+            let is_quick = activation == Some(Activation::QuickGelu);
+            assert!(built.is_null() || (built == "quick_gelu") == is_quick, "{name}, {tower}: {built}");
         }
         // A text tower that OpenCLIP would download was not built.
         if theirs.get("context_length").is_some() {

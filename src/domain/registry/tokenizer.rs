@@ -2,6 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::TextCleaning;
+
 /// How a checkpoint's texts become token ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -55,16 +57,4 @@ impl fmt::Display for TokenizerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// `get_clean_fn` in `open_clip/tokenizer.py`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TextCleaning {
-    /// Runs of blanks become one, capitals small letters.
-    Lower,
-    /// Runs of blanks become one.
-    Whitespace,
-    /// As `Lower`, without ASCII punctuation.
-    Canonicalize,
 }

@@ -10,10 +10,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::files::json_of;
-use crate::domain::ModelReason;
+use crate::domain::{ModelReason, TextCleaning};
 use crate::model::ModelError;
 use crate::redact;
-use crate::tokenize::{Cleaning, HuggingFaceSettings, TokenizerSettings};
+use crate::tokenize::{HuggingFaceSettings, TokenizerSettings};
 
 /// The first of `configs` that names a tokenizer names it.
 ///
@@ -42,7 +42,7 @@ fn of(config: &Value) -> Result<Option<HuggingFaceSettings>, String> {
         None => {
             let kinds = [config.get("model_type"), config.pointer("/text_config/model_type")];
             let is_siglip = |kind: &Value| kind.as_str().is_some_and(|kind| kind.starts_with("siglip"));
-            let settings = HuggingFaceSettings { cleaning: Cleaning::Canonicalize, ..Default::default() };
+            let settings = HuggingFaceSettings { cleaning: TextCleaning::Canonicalize, ..Default::default() };
             Ok(kinds.into_iter().flatten().any(is_siglip).then_some(settings))
         }
     }
@@ -63,7 +63,7 @@ fn arguments(text: &Value) -> Result<HuggingFaceSettings, String> {
         let wrong = |expected: &str| format!("tokenizer_kwargs.{name} {}, expected {expected}", shown(value));
         match name.as_str() {
             "clean" => {
-                let found = Cleaning::ALL.into_iter().find(|cleaning| value == cleaning.as_str());
+                let found = TextCleaning::ALL.into_iter().find(|cleaning| value == cleaning.as_str());
                 settings.cleaning = found.ok_or_else(|| wrong("whitespace, lower or canonicalize"))?;
             }
             "strip_sep_token" => settings.strip_separator = value.as_bool().ok_or_else(|| wrong("true or false"))?,
@@ -98,7 +98,7 @@ mod tests {
     // The configurations are those of OpenCLIP 3.3.0 (`model_configs/`) and of the hub, cut down to what matters here.
     #[test]
     fn each_familys_configuration_says_which_tokenizer_it_has() {
-        let canonicalize = HuggingFaceSettings { cleaning: Cleaning::Canonicalize, ..Default::default() };
+        let canonicalize = HuggingFaceSettings { cleaning: TextCleaning::Canonicalize, ..Default::default() };
         let clipa = HuggingFaceSettings { strip_separator: true, ..Default::default() };
         let german = HuggingFaceSettings {
             language: Some("fra_Latn".to_owned()),

@@ -5,12 +5,11 @@
 //! one that the point never kept. Qdrant indexes a field again when a write sets it, not when one sets its neighbour
 //! (`is_affected_by_value_set` in its `lib/segment/src/json_path`), so the whole record is set as it is.
 
-use qdrant_client::qdrant::points_update_operation::{Operation, SetPayload};
 use qdrant_client::qdrant::{Condition, CountPointsBuilder, PointsUpdateOperation};
 use serde_json::Value;
 
 use super::client::Client;
-use super::{QdrantStore, condition, convert, ordering};
+use super::{QdrantStore, condition, operations, ordering};
 use crate::domain::{Guard, Payload, PointId, RESERVED_KEY, Reason, Recorded, Write};
 use crate::store::StoreError;
 
@@ -86,11 +85,6 @@ fn set_again(id: PointId, record: Payload, holds: Vec<Condition>) -> PointsUpdat
     let absent =
         condition::TOLD_BY.into_iter().filter(|path| !path.contains('.')).map(|key| (key.to_owned(), Value::Null));
     let payload: Payload = absent.chain(record).collect();
-    let operation = Operation::SetPayload(SetPayload {
-        payload: convert::values(payload),
-        points_selector: Some(condition::each(vec![(id, holds)]).into()),
-        key: Some(RESERVED_KEY.to_owned()),
-        ..SetPayload::default()
-    });
-    PointsUpdateOperation { operation: Some(operation) }
+    let set = operations::merge(payload, Some(RESERVED_KEY), id, Some(holds));
+    PointsUpdateOperation { operation: Some(set) }
 }

@@ -180,7 +180,13 @@ fn delete_vectors(modality: Modality, points: Selected) -> Option<Operation> {
     })
 }
 
-fn merge(payload: Payload, key: Option<&str>, point: PointId, conditions: Option<Vec<Condition>>) -> Operation {
+/// Sets `payload`, whose nulls remove their keys, below `key` of one point.
+pub(super) fn merge(
+    payload: Payload,
+    key: Option<&str>,
+    point: PointId,
+    conditions: Option<Vec<Condition>>,
+) -> Operation {
     set(payload, key, select(vec![(point, conditions)]))
 }
 

@@ -8,13 +8,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use qdrant_client::qdrant::points_update_operation::{Operation, PointStructList, SetPayload};
+use qdrant_client::qdrant::points_update_operation::{Operation, PointStructList};
 use qdrant_client::qdrant::{Condition, PointStruct, PointsUpdateOperation, ReadConsistencyType, UpdateMode};
 use serde_json::Value;
 
 use super::client::Client;
-use super::condition::{each, unchanged};
+use super::condition::unchanged;
 use super::convert::{id, values, vectors};
+use super::operations::merge;
 use super::wordings::INDEX_REQUIRED;
 use super::{QdrantStore, error, records};
 use crate::domain::{Class, Guard, Modality, Payload, PointId, RESERVED_KEY, Recorded, StoreReason};
@@ -82,11 +83,7 @@ pub(super) fn operations(singles: &[Single<'_>]) -> Vec<PointsUpdateOperation> {
         let mut payload = user_payload(single.change.payload);
         payload.insert(RESERVED_KEY.to_owned(), Value::Object(single.leaves.clone()));
         let condition = single.unchanged.clone().unwrap_or_default();
-        Operation::SetPayload(SetPayload {
-            payload: values(payload),
-            points_selector: Some(each(vec![(single.id(), condition)]).into()),
-            ..SetPayload::default()
-        })
+        merge(payload, None, single.id(), Some(condition))
     });
     let inserted = (!absent.is_empty()).then_some(inserted);
     let all = inserted.into_iter().chain(changed);

@@ -1,6 +1,6 @@
 //! `get_clean_fn` of OpenCLIP's `tokenizer.py`, as far into a text as it is needed.
 
-use crate::tokenize::Cleaning;
+use crate::domain::TextCleaning;
 use crate::tokenize::clean::{Lines, python};
 
 /// What a character takes at most.
@@ -9,7 +9,7 @@ const CHARACTER_BYTES_MAX: usize = 4;
 /// A text, cleaned a line at a time: nothing looks across white space, which becomes single spaces.
 pub(super) struct Cleaned<'a> {
     lines: Lines<'a>,
-    cleaning: Cleaning,
+    cleaning: TextCleaning,
     /// The words of the line that is being taken, and how much of it has been.
     words: String,
     taken: usize,
@@ -17,7 +17,7 @@ pub(super) struct Cleaned<'a> {
 }
 
 impl<'a> Cleaned<'a> {
-    pub(super) fn of(text: &'a str, cleaning: Cleaning) -> Self {
+    pub(super) fn of(text: &'a str, cleaning: TextCleaning) -> Self {
         Self { lines: Lines::of(text), cleaning, words: String::new(), taken: 0, has_begun: false }
     }
 
@@ -41,9 +41,9 @@ impl<'a> Cleaned<'a> {
         self.taken = 0;
         while let Some(line) = self.lines.next() {
             match self.cleaning {
-                Cleaning::Whitespace => self.push_words(&line, false),
-                Cleaning::Lower => self.push_words(&line, true),
-                Cleaning::Canonicalize => self.push_words(&without_punctuation(&line), true),
+                TextCleaning::Whitespace => self.push_words(&line, false),
+                TextCleaning::Lower => self.push_words(&line, true),
+                TextCleaning::Canonicalize => self.push_words(&without_punctuation(&line), true),
             }
             if !self.words.is_empty() {
                 return true;

@@ -19,7 +19,8 @@ use self::config::Config;
 use self::guard::guarded;
 pub(crate) use self::guard::is_guarded;
 use super::outline::{DOWNLOAD_AGAIN, Outline, not_a_tokenizer};
-use super::{Cleaning, HuggingFaceSettings, TokenizerError};
+use super::{HuggingFaceSettings, TokenizerError};
+use crate::domain::TextCleaning;
 
 /// How much of a long text is encoded at first, in bytes of cleaned text.
 const PART_BYTES: usize = 16 * 1024;
@@ -35,7 +36,7 @@ const TRIAL_TEXTS: [&str; 3] = ["", "a photo of a red shoe", "é ﬁ 中\u{378}\
 /// A `tokenizer.json` of one model. Shared freely between threads.
 pub struct HuggingFace {
     tokenizer: tokenizers::Tokenizer,
-    cleaning: Cleaning,
+    cleaning: TextCleaning,
     /// The id that 0 replaces.
     separator: Option<u32>,
     padding_id: Option<i64>,

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::tokenize::{Cleaning, HuggingFaceSettings, Tokenizer, TokenizerSettings};
+use crate::domain::TextCleaning;
+use crate::tokenize::{HuggingFaceSettings, Tokenizer, TokenizerSettings};
 
 pub(super) struct Fixture {
     pub(super) pad: i64,
@@ -111,7 +112,7 @@ fn unpacked(kind: &str) -> String {
 
 fn settings(arguments: &Value) -> HuggingFaceSettings {
     let text = |name: &str| arguments[name].as_str().map(str::to_owned);
-    let cleaning = Cleaning::ALL.into_iter().find(|cleaning| arguments["clean"] == cleaning.as_str());
+    let cleaning = TextCleaning::ALL.into_iter().find(|cleaning| arguments["clean"] == cleaning.as_str());
     HuggingFaceSettings {
         cleaning: cleaning.unwrap_or_default(),
         strip_separator: arguments["strip_sep_token"] == true,
