@@ -13,8 +13,8 @@ use qdrant_client::qdrant::points_client::PointsClient;
 use qdrant_client::qdrant::qdrant_client::QdrantClient;
 use qdrant_client::qdrant::{
     AliasOperations, ChangeAliases, CollectionOperationResponse, CountPoints, CountResponse, CreateAlias,
-    CreateCollection, CreateFieldIndexCollection, GetCollectionInfoRequest, GetCollectionInfoResponse, GetPoints,
-    GetResponse, HealthCheckReply, HealthCheckRequest, ListAliasesRequest, ListAliasesResponse,
+    CreateCollection, CreateFieldIndexCollection, DeleteAlias, GetCollectionInfoRequest, GetCollectionInfoResponse,
+    GetPoints, GetResponse, HealthCheckReply, HealthCheckRequest, ListAliasesRequest, ListAliasesResponse,
     PointsOperationResponse, QueryPoints, QueryResponse, ScrollPoints, ScrollResponse, UpdateBatchPoints,
     UpdateBatchResponse,
 };
@@ -125,8 +125,16 @@ impl Client {
         &self,
         alias: impl Into<CreateAlias>,
     ) -> Result<CollectionOperationResponse, QdrantError> {
-        let action = Some(Action::CreateAlias(alias.into()));
-        self.change_aliases(ChangeAliases { actions: vec![AliasOperations { action }], timeout: None }).await
+        self.change_alias(Action::CreateAlias(alias.into())).await
+    }
+
+    pub async fn delete_alias(&self, alias_name: String) -> Result<CollectionOperationResponse, QdrantError> {
+        self.change_alias(Action::DeleteAlias(DeleteAlias { alias_name })).await
+    }
+
+    async fn change_alias(&self, action: Action) -> Result<CollectionOperationResponse, QdrantError> {
+        let actions = vec![AliasOperations { action: Some(action) }];
+        self.change_aliases(ChangeAliases { actions, timeout: None }).await
     }
 }
 

@@ -35,6 +35,7 @@ mod operations;
 mod records;
 mod setup;
 mod single;
+mod target;
 mod verify;
 mod wordings;
 
@@ -186,20 +187,26 @@ impl QdrantStore {
     ) -> Result<(), StoreError> {
         // Reads may have taken long since the last look.
         self.verify(client, collection).await?;
+        let target = self.known.target(collection);
         let sent = AtomicUsize::new(0);
         let request = || {
             let operations = operations();
             sent.store(operations.len(), Ordering::Relaxed);
-            let request = UpdateBatchPointsBuilder::new(collection, operations).wait(true);
+            let request = UpdateBatchPointsBuilder::new(&target, operations).wait(true);
             request.ordering(WriteOrdering { r#type: ordering.into() }).build()
         };
-        let response = client.update_points_batch(request).await.map_err(|e| {
-            let error = self.failed(e, doing);
-            if error.reason == StoreReason::CollectionMissing {
-                self.known.doubt(collection);
+        let response = match client.update_points_batch(request).await {
+            Ok(response) => response,
+            Err(e) => {
+                let error = self.failed(e, doing);
+                if error.reason == StoreReason::CollectionMissing {
+                    self.known.doubt(collection);
+                    // Says what is in its place, or makes the alias again for the next attempt.
+                    self.verify(client, collection).await?;
+                }
+                return Err(error);
             }
-            error
-        })?;
+        };
         let expected = sent.into_inner();
         if response.result.len() != expected {
             let message = format!(

@@ -41,7 +41,8 @@ impl QdrantStore {
             return Err(StoreError::collection_differs(&spec.name, &differences));
         }
         self.create_indexes(&client, spec, &info).await?;
-        self.known.insert(spec);
+        let target = self.target_of(&client, spec).await?;
+        self.known.insert(spec, target);
         Ok(())
     }
 

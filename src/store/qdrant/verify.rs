@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::QdrantStore;
 use super::client::Client;
-use super::{QdrantStore, setup};
 use crate::store::{CollectionSpec, StoreError};
 
 /// How long a check is valid if nothing suggests a change. Documented in `docs/operations.md`.
@@ -20,6 +20,8 @@ pub(super) struct Known {
 
 struct Collection {
     spec: Arc<CollectionSpec>,
+    /// What updates are sent to: an alias, or the collection's own name.
+    target: String,
     /// By node: nodes may belong to different clusters, or differ in state.
     seen: HashMap<usize, Seen>,
     /// It takes no filter on fields without an index.
@@ -33,13 +35,25 @@ struct Seen {
 }
 
 impl Known {
-    pub fn insert(&self, spec: &CollectionSpec) {
-        let collection = Collection { spec: Arc::new(spec.clone()), seen: HashMap::new(), lacks_indexes: false };
+    pub fn insert(&self, spec: &CollectionSpec, target: String) {
+        let collection =
+            Collection { spec: Arc::new(spec.clone()), target, seen: HashMap::new(), lacks_indexes: false };
         self.state().insert(spec.name.clone(), collection);
     }
 
     pub fn spec(&self, collection: &str) -> Option<Arc<CollectionSpec>> {
         self.state().get(collection).map(|known| known.spec.clone())
+    }
+
+    /// What updates of `collection` are sent to: its own name if it was never ensured.
+    pub fn target(&self, collection: &str) -> String {
+        self.state().get(collection).map_or_else(|| collection.to_owned(), |known| known.target.clone())
+    }
+
+    fn set_target(&self, collection: &str, target: String) {
+        if let Some(known) = self.state().get_mut(collection) {
+            known.target = target;
+        }
     }
 
     /// The collection may have changed: the next write checks it first.
@@ -92,11 +106,10 @@ impl QdrantStore {
     pub(super) async fn look(&self, client: &Client, spec: &CollectionSpec) -> Result<(), StoreError> {
         let at = Instant::now();
         let looked = async {
-            let info = self.info(client, &spec.name).await?;
-            let info = info.ok_or_else(|| StoreError::collection_missing(&spec.name))?;
-            match setup::differences(&info, &spec.fingerprint)? {
-                differences if differences.is_empty() => Ok(()),
-                differences => Err(StoreError::collection_differs(&spec.name, &differences)),
+            match self.known.target(&spec.name) {
+                name if name == spec.name => self.check_is_ours(client, spec, &name).await,
+                // An alias that is gone is created again if the collection is still ours: it may have been restored.
+                _ => self.target_of(client, spec).await.map(|target| self.known.set_target(&spec.name, target)),
             }
         };
         match looked.await {

@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use clipstream::domain::{Guard, StoreReason, Write};
 use clipstream::store;
+use clipstream_test_support::qdrant::status::no_global_access;
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{
     CountPointsBuilder, CreateCollectionBuilder, Distance, VectorParamsBuilder, VectorsConfigBuilder,
@@ -68,7 +69,7 @@ async fn a_collection_that_was_made_anew_is_left_alone_until_it_is_ours_again() 
     }
 }
 
-/// Nothing says that it was made anew: no error, no broken connection.
+/// Nothing but the next update says that it was made anew: no broken connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_that_is_made_anew_unseen_is_found_before_long() {
     let f = Fixture::qdrant().await;
@@ -84,13 +85,10 @@ async fn a_collection_that_is_made_anew_unseen_is_found_before_long() {
         }
     };
     assert_outage(&error, StoreReason::CollectionDiffers, &["found 128 dimensions, expected 4"]);
-    let client = f.server.as_ref().unwrap().client();
-    let written = points(&client, &f.collection).await;
     for n in 3..50 {
         f.store.write(&f.collection, &[price(n)], Guard::Check).await.unwrap_err();
     }
-    assert_eq!(points(&client, &f.collection).await, written, "not after it was seen");
-    double.put_back(&f.collection);
+    assert_eq!(double.put_back(&f.collection), 0);
     f.write(&[price(3)]).await;
     f.end().await;
 }
@@ -117,6 +115,69 @@ async fn a_collection_that_is_made_anew_between_a_read_and_its_write_is_not_writ
     assert_outage(&written.unwrap_err(), StoreReason::CollectionDiffers, &["found 128 dimensions, expected 4"]);
     assert_eq!(double.put_back(&f.collection), 0);
     f.write(&writes).await;
+    f.end().await;
+}
+
+/// The update is on its way while the collection is replaced. Nothing on our side can call it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_is_made_anew_under_an_update_is_not_written_into() {
+    for guard in [Guard::Off, Guard::Check, Guard::Strict] {
+        let f = Fixture::qdrant().await;
+        let Some(double) = f.server.as_ref().unwrap().double() else { return f.end().await };
+        f.guarded(&[price(1)], guard).await;
+        let (faults, update) = (double.faults(), "Points/UpdateBatch");
+        let before = faults.calls(update);
+        faults.delay(update, 1, Duration::from_secs(1));
+        let writes = [price(2)];
+        let written = f.store.write(&f.collection, &writes, guard);
+        let supplanted = async {
+            while faults.calls(update) == before {
+                tokio::task::yield_now().await;
+            }
+            double.put_aside(&f.collection);
+            double.supplant(&f.collection, DIMENSION as u64);
+        };
+        let (written, ()) = futures::future::join(written, supplanted).await;
+        assert_outage(&written.unwrap_err(), StoreReason::CollectionDiffers, &["fingerprint: found none"]);
+        assert_eq!(double.put_back(&f.collection), 0, "{guard:?}");
+        f.guarded(&writes, guard).await;
+        f.end().await;
+    }
+}
+
+async fn aliases(client: &Qdrant, collection: &str) -> Vec<String> {
+    let aliases = client.list_collection_aliases(collection).await.unwrap().aliases;
+    aliases.into_iter().map(|alias| alias.alias_name).collect()
+}
+
+/// Aliases are missing after a collection was restored from a snapshot, or were taken away by mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_for_updates_that_is_gone_is_made_again() {
+    let f = Fixture::qdrant().await;
+    let client = f.server.as_ref().unwrap().client();
+    f.write(&[price(1)]).await;
+    let ours = aliases(&client, &f.collection).await;
+    assert_eq!(ours, [format!("{}.clipstream-writes", f.collection)]);
+    client.delete_alias(ours[0].as_str()).await.unwrap();
+    let error = f.store.write(&f.collection, &[price(2)], Guard::Check).await.unwrap_err();
+    assert_outage(&error, StoreReason::CollectionMissing, &[ours[0].as_str()]);
+    assert_eq!(aliases(&client, &f.collection).await, ours);
+    f.write(&[price(2)]).await;
+    f.end().await;
+}
+
+/// An API key for this collection alone may not create aliases.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_alias_updates_use_the_name_of_the_collection() {
+    let f = Fixture::qdrant().await;
+    let Some(double) = f.server.as_ref().unwrap().double() else { return f.end().await };
+    let client = f.server.as_ref().unwrap().client();
+    client.delete_collection(&f.collection).await.unwrap();
+    double.faults().refuse("Collections/UpdateAliases", 1, no_global_access());
+    f.store.ensure(&f.spec()).await.unwrap();
+    f.write(&[price(1)]).await;
+    assert_eq!(aliases(&client, &f.collection).await, [""; 0]);
+    assert_eq!(points(&client, &f.collection).await, 1);
     f.end().await;
 }
 

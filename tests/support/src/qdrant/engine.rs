@@ -149,10 +149,12 @@ impl Engine {
         Ok(true)
     }
 
-    /// Somebody deletes the collection, which is kept aside until [`Self::put_back`].
+    /// Somebody deletes the collection, and with it its aliases. It is kept aside until [`Self::put_back`].
     pub fn put_aside(&self, name: &str) -> Result<(), Status> {
         let mut state = self.state()?;
         let ours = state.collections.remove(name).ok_or_else(|| no_collection(name))?;
+        state.aliases.retain(|_, collection| collection != name);
+        self.save_aliases(&state.aliases)?;
         state.aside.insert(name.to_owned(), ours);
         Ok(())
     }
@@ -176,7 +178,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Undoes the two; says how many points were written into what took the place.
+    /// Undoes the two, but for the aliases, as restoring a snapshot does; says how many points were written into what took the
+    /// place.
     pub fn put_back(&self, name: &str) -> Result<usize, Status> {
         let other = {
             let mut state = self.state()?;

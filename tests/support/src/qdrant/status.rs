@@ -57,6 +57,11 @@ pub fn wrong_api_key() -> Status {
     Status::unauthenticated("Invalid API key or JWT")
 }
 
+/// A key for some collections only, where the whole server is concerned: lib/storage/src/rbac/mod.rs.
+pub fn no_global_access() -> Status {
+    Status::permission_denied("Forbidden: Global manage access is required")
+}
+
 // Collections and aliases: lib/storage/src/content_manager/collections_ops.rs, toc/create_collection.rs, alias_mapping.rs.
 
 pub fn no_collection(name: &str) -> Status {
