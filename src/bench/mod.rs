@@ -3,17 +3,20 @@
 mod catalog;
 mod embed;
 mod neighbours;
+mod peer;
 mod photo;
 mod pipeline;
 mod preprocess;
 mod store;
 mod store_alone;
+mod tokenize;
 
 pub use embed::{EmbedBench, EmbedReport};
 pub use neighbours::{Disturbed, NeighboursBench, NeighboursReport};
 pub use pipeline::{PipelineBench, PipelineReport, ProcessorReport, ReplayReport};
 pub use preprocess::{Agreement, Peer, PreprocessBench, PreprocessReport, PreprocessSet, Times};
 pub use store::{Rates, StoreBench, StoreReport};
+pub use tokenize::{TokenizeBench, TokenizeReport, TokenizerPeer, TokenizerRates};
 
 use std::path::Path;
 use std::sync::Arc;

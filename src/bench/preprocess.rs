@@ -1,13 +1,12 @@
 //! Benchmark: preprocessing, with Pillow and torchvision beside it.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BenchError, median, photo, read, scratch};
+use super::{BenchError, median, peer, photo, read, scratch};
 use crate::clip::{Clip, ClipError};
 use crate::config::Settings;
 use crate::domain::{Decoding, Orientation};
@@ -146,7 +145,9 @@ impl PreprocessBench {
             let name = image.file_name().unwrap_or(image.as_os_str()).to_string_lossy();
             let mut set = measure(&name, &[read(image)?], self.repeat, pixels_max)?;
             if let Some(python) = &self.peers {
-                let line = peer(python, image, self.repeat)?;
+                let repeat = self.repeat.to_string();
+                let arguments = [VIT_B_32.as_ref(), repeat.as_ref(), image.as_os_str()];
+                let line: PeerLine = peer::result(python, PEER, &arguments)?;
                 set.peer = Some(Peer {
                     exact_ratio: line.total_ms / set.exact.total_ms,
                     fast_ratio: line.total_ms / set.fast.total_ms,
@@ -196,28 +197,6 @@ fn measure(what: &str, files: &[Vec<u8>], repeat: usize, pixels_max: u64) -> Res
         exact: times(Decoding::Exact)?,
         fast: times(Decoding::Fast)?,
         peer: None,
-    })
-}
-
-/// Times Pillow and torchvision on `image`, in a separate process.
-fn peer(python: &Path, image: &Path, repeat: usize) -> Result<PeerLine, BenchError> {
-    let output = Command::new(python)
-        .arg(PEER)
-        .args([VIT_B_32, &repeat.to_string()])
-        .arg(image)
-        // One thread is compared.
-        .env("OMP_NUM_THREADS", "1")
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|source| BenchError::Io { what: format!("cannot run {}", python.display()), source })?;
-    let expected = "a Python with OpenCLIP (make export-env prints one), run from the project's folder";
-    let python = python.display();
-    if !output.status.success() {
-        let status = output.status;
-        return Err(BenchError::Input(format!("{python} {PEER} ended with {status}; expected {expected}")));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|e| {
-        BenchError::Input(format!("{python} {PEER} printed an unreadable result ({e}); expected {expected}"))
     })
 }
 

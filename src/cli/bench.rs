@@ -2,6 +2,7 @@
 
 mod embed;
 mod store;
+mod tokenize;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::{CliError, Exit, Global, stop_on_signals};
 use crate::bench::{BenchError, NeighboursBench, Peer, PipelineBench, PreprocessBench};
 use crate::pipeline::Progress;
 
-/// Measures the pipeline against the model alone and beside failing hosts, a model against ONNX Runtime alone, and preprocessing
+/// Measures the pipeline against the model alone and beside failing hosts, a model against ONNX Runtime alone, tokenizers, and preprocessing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream bench pipeline --messages 1852 --json")]
 pub struct Args {
@@ -64,6 +65,7 @@ enum What {
     },
     Embed(embed::Args),
     Store(store::Args),
+    Tokenize(tokenize::Args),
     /// Measures decoding, resizing and normalising on one core, exact and fast; with --peers, beside Pillow + torchvision
     ///
     /// With --json: {"sets": [{"what", "pictures", "bytes", "exact", "fast", "peer"}], "fast_cosine"}; "exact" and "fast"
@@ -96,6 +98,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         }
         What::Embed(args) => embed::run(args, global).await,
         What::Store(args) => store::run(args, global).await,
+        What::Tokenize(args) => tokenize::run(args, global),
         What::Preprocess { catalog, image, repeat, peers } => {
             preprocess(PreprocessBench { catalog, images: image, repeat: repeat as usize, peers }, global).await
         }
