@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BenchError, median, photo, read, scratch};
+use super::{BenchError, catalog, input, median, photo, read, scratch};
 use crate::clip::{Clip, ClipError};
 use crate::config::Settings;
-use crate::domain::{Decoding, Orientation};
+use crate::domain::{Decoding, Finding, Orientation};
 use crate::picture::{Preprocess, decode_picture};
 
 /// OpenCLIP's `preprocess_cfg` of ViT-B-32/openai.
@@ -110,22 +110,13 @@ impl PreprocessBench {
 
     fn catalog_files(&self) -> Result<Vec<PathBuf>, BenchError> {
         let folder = self.catalog.join("images");
-        let unreadable = |source| BenchError::Io {
-            what: format!(
-                "cannot list {}; run from the project's folder or name a catalog with --catalog",
-                folder.display()
-            ),
-            source,
-        };
+        let unreadable = |error| catalog::unreadable("list", &folder, &error);
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
             files.push(entry.map_err(unreadable)?.path());
         }
         if files.is_empty() {
-            return Err(BenchError::Input(format!(
-                "{} is empty; expected pictures; name another catalog with --catalog",
-                folder.display()
-            )));
+            return Err(catalog::empty(&folder, "pictures"));
         }
         files.sort();
         Ok(files)
@@ -162,7 +153,7 @@ impl PreprocessBench {
 }
 
 fn vit_b_32(decoding: Decoding) -> Result<Preprocess, BenchError> {
-    let preprocess = Preprocess::from_json(VIT_B_32).map_err(|e| BenchError::Input(e.to_string()))?;
+    let preprocess = Preprocess::from_json(VIT_B_32).map_err(|e| input(e.to_string()))?;
     Ok(preprocess.with(Orientation::Ignore, decoding))
 }
 
@@ -210,21 +201,20 @@ fn peer(python: &Path, image: &Path, repeat: usize) -> Result<PeerLine, BenchErr
         .stderr(Stdio::inherit())
         .output()
         .map_err(|source| BenchError::Io { what: format!("cannot run {}", python.display()), source })?;
-    let expected = "a Python with OpenCLIP (make export-env prints one), run from the project's folder";
-    let python = python.display();
+    let no_peer = |found: String| {
+        let finding = Finding::new(format!("{} {PEER} {found}; expected a Python with OpenCLIP", python.display()));
+        BenchError::Input(finding.hint("make export-env prints one; run from the project's folder"))
+    };
     if !output.status.success() {
-        let status = output.status;
-        return Err(BenchError::Input(format!("{python} {PEER} ended with {status}; expected {expected}")));
+        return Err(no_peer(format!("ended with {}", output.status)));
     }
-    serde_json::from_slice(&output.stdout).map_err(|e| {
-        BenchError::Input(format!("{python} {PEER} printed an unreadable result ({e}); expected {expected}"))
-    })
+    serde_json::from_slice(&output.stdout).map_err(|e| no_peer(format!("printed an unreadable result ({e})")))
 }
 
 /// Embeds large JPEGs, made from the catalog's pictures and photo-like noise, in both modes.
 async fn agreement(clip: &Clip, catalog: &[PathBuf], pixels_max: u64) -> Result<Agreement, BenchError> {
     let enlarged = Preprocess::from_json(r#"{"size": 1536, "resize_mode": "squash", "background": [255, 255, 255]}"#)
-        .map_err(|e| BenchError::Input(e.to_string()))?;
+        .map_err(|e| input(e.to_string()))?;
     let step = (catalog.len() / COMPARED).max(1);
     let mut jpegs = Vec::new();
     for path in catalog.iter().step_by(step).take(COMPARED) {

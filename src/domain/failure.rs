@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
@@ -40,6 +41,13 @@ impl fmt::Display for Stage {
 pub struct Failure {
     pub stage: Stage,
     pub fault: Fault,
+}
+
+impl Failure {
+    /// With another next step.
+    pub fn hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { fault: self.fault.hint(hint), ..self }
+    }
 }
 
 impl<R: Into<AnyReason>> Fault<R> {

@@ -436,5 +436,5 @@ async fn a_panic_in_the_thread_ends_the_source() {
     let handover = Handover::new(Limits::default());
     assert!(guarded(&handover, || panic!("out of {}", "luck")).is_err());
     let why = handover.next(Demand::Messages).await.expect_err("the source is broken");
-    assert!(why.contains("out of luck"), "{why}");
+    assert!(why.message.contains("out of luck"), "{why}");
 }
