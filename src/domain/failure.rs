@@ -28,6 +28,15 @@ impl Stage {
             Self::Settle => "settle",
         }
     }
+
+    /// Whether a message can become a dead letter because of a failure in this stage. The others depend only on what all messages
+    /// share: a refused read of the store or an undelivered letter holds the message.
+    pub fn has_letters(self) -> bool {
+        match self {
+            Self::Decode | Self::Fetch | Self::Embed | Self::Upsert => true,
+            Self::Recall | Self::Settle => false,
+        }
+    }
 }
 
 impl fmt::Display for Stage {

@@ -234,6 +234,12 @@ async fn where_a_letter_cannot_go_is_said_and_it_is_offered_again() {
 }
 
 #[test]
+fn a_stage_without_letters_is_refused_with_those_that_have_some() {
+    let stages = "[possible values: decode, fetch, embed, upsert]";
+    run(&["dlq", "list", "--file", "-", "--stage", "fetch,recall"]).ended(2).says(stages);
+}
+
+#[test]
 fn a_misspelt_reason_is_an_error_with_the_nearest_one() {
     run(&["dlq", "list", "--file", "-", "--reason", "fetch_timeout,http_notfound"])
         .ended(2)
