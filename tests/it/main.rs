@@ -18,6 +18,7 @@ mod kafka_security;
 mod kafka_source;
 mod letters;
 mod message_keys;
+mod metrics;
 mod model_vectors;
 mod needs;
 mod neighbours;

@@ -28,6 +28,7 @@ use super::stall::{self, StallWatch};
 use super::starts::{self, Reset};
 use crate::domain::{Finding, Message, Position, TopicPartition};
 use crate::kafka_client;
+use crate::telemetry::labels::Queue;
 use crate::telemetry::{Metrics, Pulse};
 
 /// Longest wait in one poll, and therefore the longest wait of a commit.
@@ -318,7 +319,7 @@ impl Poller {
     }
 
     fn record(&mut self, statistics: &Statistics, now: Instant) {
-        self.metrics.queue_depth("source", self.handover.waiting());
+        self.metrics.queue_depth(Queue::Source, self.handover.waiting());
         // All polled messages are counted, including those that are kept here.
         let flows = !self.state.paused && self.state.revoking.is_none();
         for topic in statistics.topics.values() {
