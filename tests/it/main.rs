@@ -23,6 +23,7 @@ mod model_vectors;
 mod needs;
 mod neighbours;
 mod poison;
+mod preflight;
 mod providers;
 mod qdrant_endpoint_test;
 mod qdrant_security;
