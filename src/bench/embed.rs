@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{BenchError, catalog, median, read};
 use crate::clip::{Clip, ClipError, ModelAlone};
 use crate::config::{ClipSettings, ModelEntry, Settings};
-use crate::domain::{Embedding, Modality, ModelId, ModelReason, Precision};
+use crate::domain::{Embedding, Explain as _, Finding, Modality, ModelId, ModelReason, Precision};
 use crate::picture::Pixels;
 use crate::shutdown::Shutdown;
 
@@ -133,10 +133,9 @@ impl EmbedBench {
     fn entry(&self, settings: &ClipSettings) -> Result<ModelEntry, BenchError> {
         settings.entry(self.model.as_ref()).cloned().ok_or_else(|| {
             let known: Vec<String> = settings.models.iter().map(|entry| entry.id.to_string()).collect();
-            BenchError::Input(format!(
-                "clip.models has {}; expected the model to measure in it; add it with --set clip.models=…",
-                if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }
-            ))
+            let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+            let finding = Finding::new(format!("clip.models has {known}; expected the model to measure in it"));
+            BenchError::Input(finding.hint("add it with --set clip.models=…"))
         })
     }
 
@@ -279,7 +278,7 @@ where
 fn pixels(clip: &Clip, files: &[PathBuf], count: usize, pixels_max: u64) -> Result<Vec<Pixels>, BenchError> {
     let pixels = |file: &PathBuf| {
         let pixels = clip.preprocess().decode(&read(file)?, pixels_max);
-        pixels.map_err(|e| BenchError::Input(format!("{}: {}", file.display(), e.message)))
+        pixels.map_err(|e| BenchError::Input(e.explain().about(file.display())))
     };
     files.iter().cycle().take(count).map(pixels).collect()
 }

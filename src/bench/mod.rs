@@ -35,7 +35,7 @@ pub enum BenchError {
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("{0}")]
-    Input(String),
+    Input(Finding),
     #[error("stopped before the end; nothing is reported")]
     Stopped,
     #[error(transparent)]
@@ -55,9 +55,15 @@ impl Explain for BenchError {
             Self::Worker(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Embed(error) => error.explain(),
-            Self::Io { .. } | Self::Input(_) | Self::Stopped => Finding::new(self.to_string()),
+            Self::Input(finding) => finding.clone(),
+            Self::Io { .. } | Self::Stopped => Finding::new(self.to_string()),
         }
     }
+}
+
+/// What a benchmark cannot work with, without a next step.
+fn input(message: impl Into<String>) -> BenchError {
+    BenchError::Input(Finding::new(message))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, BenchError> {
@@ -85,10 +91,11 @@ async fn messages_per_s(
         return Err(BenchError::Stopped);
     }
     if summary.dead_lettered > 0 || summary.settled < messages as u64 {
-        return Err(BenchError::Input(format!(
+        let finding = Finding::new(format!(
             "{} of {messages} messages settled, {} dead letters; expected all to be indexed",
             summary.settled, summary.dead_lettered
-        )));
+        ));
+        return Err(BenchError::Input(finding.hint("the lines before this one say why")));
     }
     Ok(messages as f64 / progress.elapsed().as_secs_f64())
 }

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{BenchError, catalog, median, read, scratch};
+use super::{BenchError, catalog, input, median, read, scratch};
 use crate::config::{Settings, StoreKind};
 use crate::dead_letter::FileDeadLetters;
 use crate::domain::Modality;
@@ -175,7 +175,7 @@ impl NeighboursBench {
         worker.close().await?;
         if found < self.messages {
             let expected = self.messages;
-            return Err(BenchError::Input(format!("{found} good messages were stored, expected {expected}")));
+            return Err(input(format!("{found} good messages were stored, expected {expected}")));
         }
         Ok(found as f64 / took.as_secs_f64())
     }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde::de::DeserializeOwned;
 
 use super::BenchError;
+use crate::domain::Finding;
 
 /// What `script` prints, a line of JSON. It runs in a process of its own, on one thread.
 pub(super) fn result<T: DeserializeOwned>(python: &Path, script: &str, arguments: &[&OsStr]) -> Result<T, BenchError> {
@@ -18,13 +19,12 @@ pub(super) fn result<T: DeserializeOwned>(python: &Path, script: &str, arguments
         .stderr(Stdio::inherit())
         .output()
         .map_err(|source| BenchError::Io { what: format!("cannot run {}", python.display()), source })?;
-    let expected = "a Python with OpenCLIP (make export-env prints one), run from the project's folder";
-    let python = python.display();
+    let no_peer = |found: String| {
+        let finding = Finding::new(format!("{} {script} {found}; expected a Python with OpenCLIP", python.display()));
+        BenchError::Input(finding.hint("make export-env prints one; run from the project's folder"))
+    };
     if !output.status.success() {
-        let status = output.status;
-        return Err(BenchError::Input(format!("{python} {script} ended with {status}; expected {expected}")));
+        return Err(no_peer(format!("ended with {}", output.status)));
     }
-    serde_json::from_slice(&output.stdout).map_err(|e| {
-        BenchError::Input(format!("{python} {script} printed an unreadable result ({e}); expected {expected}"))
-    })
+    serde_json::from_slice(&output.stdout).map_err(|e| no_peer(format!("printed an unreadable result ({e})")))
 }

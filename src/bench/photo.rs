@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
-use super::BenchError;
+use super::{BenchError, input};
 
 /// Side of the largest structures, in pixels.
 const LARGEST: usize = 1024;
@@ -50,7 +50,7 @@ pub(super) fn jpeg(width: usize, height: usize, seed: u64) -> Result<Vec<u8>, Be
 /// Rows of RGB pixels as a JPEG of quality 92, 4:2:0.
 pub(super) fn encode(pixels: &[u8], width: usize, height: usize) -> Result<Vec<u8>, BenchError> {
     let image = Image { pixels, width, pitch: 3 * width, height, format: PixelFormat::RGB };
-    let failed = |error| BenchError::Input(format!("cannot encode a JPEG of {width} x {height} pixels: {error}"));
+    let failed = |error| input(format!("cannot encode a JPEG of {width} x {height} pixels: {error}"));
     turbojpeg::compress(image, 92, Subsamp::Sub2x2).map(|bytes| bytes.to_vec()).map_err(failed)
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BenchError, median, peer, photo, read, scratch};
+use super::{BenchError, catalog, input, median, peer, photo, read, scratch};
 use crate::clip::{Clip, ClipError};
 use crate::config::Settings;
 use crate::domain::{Decoding, Orientation};
@@ -109,22 +109,13 @@ impl PreprocessBench {
 
     fn catalog_files(&self) -> Result<Vec<PathBuf>, BenchError> {
         let folder = self.catalog.join("images");
-        let unreadable = |source| BenchError::Io {
-            what: format!(
-                "cannot list {}; run from the project's folder or name a catalog with --catalog",
-                folder.display()
-            ),
-            source,
-        };
+        let unreadable = |error| catalog::unreadable("list", &folder, &error);
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
             files.push(entry.map_err(unreadable)?.path());
         }
         if files.is_empty() {
-            return Err(BenchError::Input(format!(
-                "{} is empty; expected pictures; name another catalog with --catalog",
-                folder.display()
-            )));
+            return Err(catalog::empty(&folder, "pictures"));
         }
         files.sort();
         Ok(files)
@@ -163,7 +154,7 @@ impl PreprocessBench {
 }
 
 fn vit_b_32(decoding: Decoding) -> Result<Preprocess, BenchError> {
-    let preprocess = Preprocess::from_json(VIT_B_32).map_err(|e| BenchError::Input(e.to_string()))?;
+    let preprocess = Preprocess::from_json(VIT_B_32).map_err(|e| input(e.to_string()))?;
     Ok(preprocess.with(Orientation::Ignore, decoding))
 }
 
@@ -203,7 +194,7 @@ fn measure(what: &str, files: &[Vec<u8>], repeat: usize, pixels_max: u64) -> Res
 /// Embeds large JPEGs, made from the catalog's pictures and photo-like noise, in both modes.
 async fn agreement(clip: &Clip, catalog: &[PathBuf], pixels_max: u64) -> Result<Agreement, BenchError> {
     let enlarged = Preprocess::from_json(r#"{"size": 1536, "resize_mode": "squash", "background": [255, 255, 255]}"#)
-        .map_err(|e| BenchError::Input(e.to_string()))?;
+        .map_err(|e| input(e.to_string()))?;
     let step = (catalog.len() / COMPARED).max(1);
     let mut jpegs = Vec::new();
     for path in catalog.iter().step_by(step).take(COMPARED) {

@@ -8,9 +8,11 @@ use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{BenchError, median, messages_per_s, scratch};
+use super::{BenchError, input, median, messages_per_s, scratch};
 use crate::config::{Settings, StoreKind};
-use crate::domain::{AssetId, Guard, ModelId, Origin, Patch, Payload, PointId, Position, Record, Vectors, Write};
+use crate::domain::{
+    AssetId, Finding, Guard, ModelId, Origin, Patch, Payload, PointId, Position, Record, Vectors, Write,
+};
 use crate::pipeline::Progress;
 use crate::shutdown::Shutdown;
 use crate::store::{CollectionDefinition, CollectionSpec, Store, Written};
@@ -134,8 +136,7 @@ impl StoreBench {
     fn writes(&self, prefix: &str, price: usize) -> Result<Vec<Write>, BenchError> {
         let indexed_at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
         let one = |number: usize| {
-            let asset =
-                AssetId::new(format!("{prefix}-{number}")).map_err(|error| BenchError::Input(error.to_string()))?;
+            let asset = AssetId::new(format!("{prefix}-{number}")).map_err(|error| input(error.to_string()))?;
             let position = Position { topic: "bench".into(), partition: 0, offset: (price + number) as i64 };
             let origin = Origin {
                 position,
@@ -181,9 +182,8 @@ impl Bare {
         let written: Vec<Vec<Written>> = batches.map(write).buffer_unordered(streams).try_collect().await?;
         let took = begun.elapsed();
         if written.into_iter().flatten().any(|written| written != Written::Applied) {
-            return Err(BenchError::Input(
-                "the store did not take every write; nobody else should write there".to_owned(),
-            ));
+            let finding = Finding::new("the store did not take every write");
+            return Err(BenchError::Input(finding.hint("stop other programs that write to the same collections")));
         }
         Ok(writes.len() as f64 / took.as_secs_f64())
     }

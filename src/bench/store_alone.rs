@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::BenchError;
+use super::{BenchError, input};
 use crate::api::processor_time;
 use crate::config::StoreSettings;
 use crate::domain::{AssetId, Embedding, Point, RESERVED_KEY, Record, Vectors, Write};
@@ -42,8 +42,7 @@ pub(super) async fn needs(
 /// The write of a whole new point with the same vectors and payload.
 fn write(point: StoredPoint) -> Result<Write, BenchError> {
     let StoredPoint { id, image, text, mut payload } = point;
-    let unusable =
-        |what: String| BenchError::Input(format!("the store gave a point that was not written to it: {what}"));
+    let unusable = |what: String| input(format!("the store gave a point that was not written to it: {what}"));
     let vector = |values: Option<Vec<f32>>| {
         values.map(|values| Embedding::normalised(values).map_err(|e| unusable(e.to_string()))).transpose()
     };

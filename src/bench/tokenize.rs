@@ -84,7 +84,7 @@ impl TokenizeBench {
             Some(file) => Tokenizer::from_file(file, &TokenizerSettings::OfFile, self.context_length),
             None => Tokenizer::of_clip(self.context_length),
         };
-        let tokenizer = tokenizer.map_err(|error| BenchError::Input(error.to_string()))?;
+        let tokenizer = tokenizer.map_err(BenchError::Input)?;
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
         // The first round fills caches.
         let count = || texts.iter().map(|text| tokenizer.encode(text).len()).sum::<usize>();

@@ -17,7 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Tries every dependency and shows all results; exit code 3 if any fails
 ///
-/// With --json: one line {"check", "ok", "detail" | "reason", "next_step"} per check.
+/// With --json: one line {"check", "ok", "detail" | "reason", "next_step"} per check. After a success, "next_step" is present only
+/// if something should be improved.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: clipstream check --config worker.toml")]
 pub struct Args {}
@@ -25,7 +26,7 @@ pub struct Args {}
 /// The next step if the failure has no hint.
 const DEFAULT_HINT: &str = "clipstream check --log-level debug";
 
-/// A short result, or why the check failed.
+/// A short result, or why the check failed. A result may have a next step, too: see [`Checklist::add`].
 type Verdict = Result<String, Finding>;
 
 /// Named checks. They run concurrently; results are shown in the order in which they were added.
@@ -37,22 +38,28 @@ pub struct Checklist {
 struct Check {
     name: String,
     deadline: Duration,
-    verdict: Pin<Box<dyn Future<Output = Verdict> + Send>>,
+    verdict: Pin<Box<dyn Future<Output = Result<Finding, Finding>> + Send>>,
 }
 
 impl Checklist {
-    pub fn add(&mut self, name: impl Into<String>, check: impl Future<Output = Verdict> + Send + 'static) {
+    /// Adds a check whose result is text, or a finding with what should be improved although nothing fails.
+    pub fn add<T: Into<Finding>>(
+        &mut self,
+        name: impl Into<String>,
+        check: impl Future<Output = Result<T, Finding>> + Send + 'static,
+    ) {
         self.add_slow(name, DEADLINE, check);
     }
 
     /// Adds a check that needs a longer deadline.
-    pub fn add_slow(
+    pub fn add_slow<T: Into<Finding>>(
         &mut self,
         name: impl Into<String>,
         deadline: Duration,
-        check: impl Future<Output = Verdict> + Send + 'static,
+        check: impl Future<Output = Result<T, Finding>> + Send + 'static,
     ) {
-        self.checks.push(Check { name: name.into(), deadline, verdict: Box::pin(check) });
+        let verdict = Box::pin(async move { check.await.map(Into::into) });
+        self.checks.push(Check { name: name.into(), deadline, verdict });
     }
 
     /// Shows each result as soon as it and those before it are complete. Returns the number of failures.
@@ -68,7 +75,7 @@ impl Checklist {
     }
 }
 
-async fn one(Check { name, deadline, verdict }: Check) -> (String, Verdict) {
+async fn one(Check { name, deadline, verdict }: Check) -> (String, Result<Finding, Finding>) {
     let started = Instant::now();
     let verdict = tokio::time::timeout(deadline, verdict).await.unwrap_or_else(|_| {
         let silent = Finding::new(format!("no answer within {} s", deadline.as_secs()));
@@ -78,16 +85,23 @@ async fn one(Check { name, deadline, verdict }: Check) -> (String, Verdict) {
     (name, verdict)
 }
 
-fn show(output: Output, name: &str, width: usize, verdict: &Verdict) -> std::io::Result<()> {
-    match verdict {
-        Ok(detail) => output
-            .result(&json!({ "check": name, "ok": true, "detail": detail }), || format!("✓ {name:<width$}  {detail}")),
-        Err(Finding { message, hint }) => {
-            let next_step = hint.as_deref().unwrap_or(DEFAULT_HINT);
-            let json = json!({ "check": name, "ok": false, "reason": message, "next_step": next_step });
-            output.result(&json, || format!("✗ {name:<width$}  {message}\n  {:<width$}  next step: {next_step}", ""))
+fn show(output: Output, name: &str, width: usize, verdict: &Result<Finding, Finding>) -> std::io::Result<()> {
+    let (mut json, mark, message, next_step) = match verdict {
+        Ok(Finding { message, hint }) => {
+            (json!({ "check": name, "ok": true, "detail": message }), '✓', message, hint.as_deref())
         }
+        Err(Finding { message, hint }) => {
+            let hint = hint.as_deref().unwrap_or(DEFAULT_HINT);
+            (json!({ "check": name, "ok": false, "reason": message }), '✗', message, Some(hint))
+        }
+    };
+    if let Some(next_step) = next_step {
+        json["next_step"] = next_step.into();
     }
+    output.result(&json, || {
+        let next_step = next_step.map(|step| format!("\n  {:<width$}  next step: {step}", "")).unwrap_or_default();
+        format!("{mark} {name:<width$}  {message}{next_step}")
+    })
 }
 
 pub async fn run(_: Args, global: &Global) -> Result<(), CliError> {
@@ -115,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn a_check_that_does_not_answer_fails_and_the_others_are_shown() {
         let mut checks = Checklist::default();
-        checks.add_slow("silent", Duration::ZERO, std::future::pending());
+        checks.add_slow("silent", Duration::ZERO, std::future::pending::<Verdict>());
         checks.add("fine", async { Ok("up".to_owned()) });
         assert_eq!(checks.run(Output::new(true)).await.unwrap(), 1);
     }

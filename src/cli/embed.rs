@@ -6,9 +6,9 @@ use clap::Subcommand;
 use futures::{StreamExt, stream};
 use serde_json::json;
 
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit, Global, parse_model};
 use crate::api::{EmbedError, Embedder, ImageInput};
-use crate::domain::{Embedding, Explain, Finding, Modality, ModelId, registry};
+use crate::domain::{Embedding, Explain, Finding, Modality, ModelId};
 use crate::encoding::text_of;
 use crate::redact;
 
@@ -42,7 +42,7 @@ struct Inputs {
     #[arg(required = true)]
     inputs: Vec<String>,
     /// One of clip.models, as VARIANT/CHECKPOINT; default: the first
-    #[arg(long, value_name = "MODEL", value_parser = registry::resolve_or_custom)]
+    #[arg(long, value_name = "MODEL", value_parser = parse_model)]
     model: Option<ModelId>,
 }
 

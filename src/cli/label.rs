@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use futures::{StreamExt, stream};
 use serde_json::json;
 
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit, Global, parse_model};
 use crate::api::{Embedder, Labels};
-use crate::domain::{Explain, Finding, ModelId, registry};
+use crate::domain::{Explain, Finding, ModelId};
 use crate::encoding::text_of;
 use crate::redact;
 
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
     threshold: f32,
     /// One of clip.models, as VARIANT/CHECKPOINT; default: the first
-    #[arg(long, value_name = "MODEL", value_parser = registry::resolve_or_custom)]
+    #[arg(long, value_name = "MODEL", value_parser = parse_model)]
     model: Option<ModelId>,
 }
 

@@ -27,6 +27,7 @@ pub use exit::{CliError, Exit};
 pub use output::{LogWriter, Output, progress};
 
 use crate::config::{Layers, Settings};
+use crate::domain::{Explain as _, Finding, ModelId, registry};
 use crate::shutdown::{Shutdown, THREADS_END_MAX};
 
 /// Reads image URLs and texts from Kafka, computes CLIP vectors, and writes them to Qdrant.
@@ -134,6 +135,11 @@ impl Global {
         crate::telemetry::init_to(&settings.telemetry, LogWriter)?;
         Ok(settings)
     }
+}
+
+/// The model that an argument names.
+fn parse_model(text: &str) -> Result<ModelId, Finding> {
+    registry::resolve_or_custom(text).map_err(|unknown| unknown.explain())
 }
 
 /// A shutdown that SIGTERM and SIGINT request. `drain`: how long work in flight may take, if that is bounded.

@@ -4,9 +4,9 @@ use clap::ValueEnum;
 use comfy_table::Table;
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit, Global, parse_model};
 use crate::api::{SearchRequest, Searcher};
-use crate::domain::{Modality, ModelId, RESERVED_KEY, registry};
+use crate::domain::{Modality, ModelId, RESERVED_KEY};
 use crate::redact;
 use crate::store::Hit;
 
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "JSON")]
     filter: Option<String>,
     /// One of clip.models, as VARIANT/CHECKPOINT; default: the first
-    #[arg(long, value_name = "MODEL", value_parser = registry::resolve_or_custom)]
+    #[arg(long, value_name = "MODEL", value_parser = parse_model)]
     model: Option<ModelId>,
 }
 

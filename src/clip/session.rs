@@ -8,6 +8,7 @@ use super::blame::{Blame, Verdict};
 use super::probes::Probes;
 use super::tower::Tower;
 use crate::domain::{ClipReason, Embedding, Explain as _, Fault};
+use crate::telemetry::labels::Reopening;
 use crate::telemetry::{Metrics, Pulse};
 
 /// How often a thread without a session checks the queue.
@@ -203,14 +204,14 @@ impl<T: Tower> Supervised<T> {
                 Ok(tower) => {
                     self.tower = Some(tower);
                     self.failure = None;
-                    metrics.reopened(model, T::MODALITY, true);
+                    metrics.reopened(model, T::MODALITY, Reopening::Succeeded);
                     self.shared.set(self.place, None);
                     if is_first {
                         tracing::info!(model, modality = %T::MODALITY, session = self.place, "the session was opened anew");
                     }
                 }
                 Err(why) => {
-                    metrics.reopened(model, T::MODALITY, false);
+                    metrics.reopened(model, T::MODALITY, Reopening::Failed);
                     self.blame.session_failed(Instant::now());
                     let found =
                         why.explain().about(format_args!("the {} tower's session cannot be opened anew", T::MODALITY));

@@ -1,7 +1,7 @@
 //! Results of reading dead letters.
 
 use super::StoredLetter;
-use crate::domain::Position;
+use crate::domain::{Finding, Position};
 
 /// The result of reading one letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,5 +14,5 @@ pub enum Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     pub position: Position,
-    pub why: String,
+    pub why: Finding,
 }

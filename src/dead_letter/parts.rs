@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::StoredLetter;
 use super::found::{Found, Unreadable};
 use super::letter::Part;
-use crate::domain::Position;
+use crate::domain::{Finding, Position};
 
 /// Incomplete letters at once. There are as many writers as workers, usually one.
 const OPEN_MAX: usize = 32;
@@ -60,9 +60,8 @@ impl Assembly {
             }
             Some(open) => found.push(open.torn()),
             None => {
-                let why = format!(
-                    "part {part} of a letter whose first part was not read; start at an earlier letter (--from)"
-                );
+                let why = Finding::new(format!("part {part} of a letter whose first part was not read"))
+                    .hint("start at an earlier letter with --from");
                 found.push(Found::Unreadable(Unreadable { position: letter.position, why }));
             }
         }
@@ -77,7 +76,8 @@ impl Assembly {
 
 impl Open {
     fn torn(self) -> Found {
-        let why = format!("a letter without its part {}: its write was interrupted, and is repeated", self.next);
+        let message = format!("a letter without its part {}: its write was interrupted, and is repeated", self.next);
+        let why = Finding::new(message);
         Found::Unreadable(Unreadable { position: self.first.position, why })
     }
 }

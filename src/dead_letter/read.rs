@@ -140,7 +140,7 @@ fn read_file(path: &Path, start: &Start, send: &Sending) -> Result<(), Stopped> 
         letters += u64::from(letter.is_some());
         if let Some(why) = why {
             torn.get_or_insert_with(|| why.clone());
-            hand_over([Found::Unreadable(Unreadable { position, why })], send)?;
+            hand_over([Found::Unreadable(Unreadable { position, why: Finding::new(why) })], send)?;
         }
         hand_over(letter.map(|letter| Found::Letter(Box::new(letter))), send)?;
     }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::DemoError;
+use crate::domain::Finding;
 
 /// The demo's pictures with their names: `catalog.jsonl`, one item per line.
 pub struct Catalog {
@@ -26,18 +27,20 @@ impl Catalog {
     pub fn read(directory: &Path) -> Result<Self, DemoError> {
         let file = directory.join("catalog.jsonl");
         let text = std::fs::read_to_string(&file).map_err(|e| {
-            DemoError::Catalog(format!(
-                "cannot read {}: {e}; run the demo from the project's folder, or name its demo folder with --assets",
-                file.display()
-            ))
+            DemoError::Catalog(
+                Finding::new(format!("cannot read {}: {e}", file.display()))
+                    .hint("run the demo from the project's folder, or name its demo folder with --assets"),
+            )
         })?;
+        let wrong = |message: String| {
+            DemoError::Catalog(Finding::new(message).hint("git checkout demo, or name another folder with --assets"))
+        };
         let item = |(number, line): (usize, &str)| {
-            serde_json::from_str(line)
-                .map_err(|e| DemoError::Catalog(format!("{} line {}: {e}", file.display(), number + 1)))
+            serde_json::from_str(line).map_err(|e| wrong(format!("{} line {}: {e}", file.display(), number + 1)))
         };
         let items = text.lines().enumerate().map(item).collect::<Result<Vec<Item>, _>>()?;
         if items.is_empty() {
-            return Err(DemoError::Catalog(format!("{} is empty; expected one item per line", file.display())));
+            return Err(wrong(format!("{} is empty; expected one item per line", file.display())));
         }
         Ok(Self { directory: directory.to_owned(), items })
     }

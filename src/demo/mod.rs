@@ -55,7 +55,7 @@ const SEARCHES_IN_FLIGHT: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     #[error("{0}")]
-    Catalog(String),
+    Catalog(Finding),
     #[error("the mock cluster failed: {0}")]
     Cluster(#[from] rdkafka::error::KafkaError),
     #[error(transparent)]
@@ -79,9 +79,8 @@ impl Explain for DemoError {
             Self::Worker(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Search(error) => error.explain(),
-            Self::Catalog(_) | Self::Cluster(_) | Self::Io { .. } | Self::Stopped { .. } => {
-                Finding::new(self.to_string())
-            }
+            Self::Catalog(finding) => finding.clone(),
+            Self::Cluster(_) | Self::Io { .. } | Self::Stopped { .. } => Finding::new(self.to_string()),
         }
     }
 }

@@ -12,6 +12,8 @@ pub enum Class {
 }
 
 impl Class {
+    pub const ALL: [Self; 3] = [Self::Permanent, Self::Transient, Self::Outage];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Permanent => "permanent",

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
@@ -27,6 +28,15 @@ impl Stage {
             Self::Settle => "settle",
         }
     }
+
+    /// Whether a message can become a dead letter because of a failure in this stage. The others depend only on what all messages
+    /// share: a refused read of the store or an undelivered letter holds the message.
+    pub fn has_letters(self) -> bool {
+        match self {
+            Self::Decode | Self::Fetch | Self::Embed | Self::Upsert => true,
+            Self::Recall | Self::Settle => false,
+        }
+    }
 }
 
 impl fmt::Display for Stage {
@@ -40,6 +50,13 @@ impl fmt::Display for Stage {
 pub struct Failure {
     pub stage: Stage,
     pub fault: Fault,
+}
+
+impl Failure {
+    /// With another next step.
+    pub fn hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { fault: self.fault.hint(hint), ..self }
+    }
 }
 
 impl<R: Into<AnyReason>> Fault<R> {

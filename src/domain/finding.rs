@@ -25,6 +25,13 @@ impl Finding {
     }
 }
 
+/// Without a next step.
+impl From<String> for Finding {
+    fn from(message: String) -> Self {
+        Self::new(message)
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { message, hint } = self;

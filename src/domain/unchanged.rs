@@ -12,6 +12,8 @@ pub enum UnchangedBy {
 }
 
 impl UnchangedBy {
+    pub const ALL: [Self; 5] = [Self::Etag, Self::LastModified, Self::VersionId, Self::Content, Self::Text];
+
     /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {

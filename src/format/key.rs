@@ -163,12 +163,16 @@ fn quoted(text: &str) -> String {
 
 /// `why` continues "the message key …".
 fn unusable(key: &[u8], why: &str) -> Failure {
-    let framing = framing::of(key).map_or_else(String::new, |framing| {
-        format!("; found {framing}; expected text: write keys with a string serializer")
-    });
+    let framing = framing::of(key);
+    let found = framing.as_ref().map_or_else(String::new, |framing| format!("; found {framing}; expected text"));
+    let failure = fail(DecodeReason::FieldInvalid, format!("the message key {why}{found}"));
     let is_integer = matches!(key.len(), 4 | 8) && key.iter().any(|b| *b < 32 || *b > 126);
-    let hint = if is_integer { "; if it is an integer, set kafka.key_format = \"integer\"" } else { "" };
-    fail(DecodeReason::FieldInvalid, format!("the message key {why}{framing}{hint}"))
+    match (framing, is_integer) {
+        (_, true) => failure
+            .hint("write keys with a string serializer, or set kafka.key_format = \"integer\" if they are integers"),
+        (Some(_), false) => failure.hint("write keys with a string serializer"),
+        (None, false) => failure,
+    }
 }
 
 fn text(key: &[u8]) -> Result<&str, Failure> {
@@ -201,11 +205,13 @@ fn auto(key: &[u8]) -> Result<Found, Failure> {
         Ok(value) => scalar(&value).map(Found::Text).ok_or_else(|| {
             let kind = if value.is_array() { "a JSON list" } else { "a JSON object" };
             let message = format!(
-                "the message key is {kind} ({}); expected the asset's id: write keys as plain text, or set kafka.key_format \
-                 to \"json\" where its member \"id\" is the id, or to \"text\" where all of it is",
+                "the message key is {kind} ({}); expected the asset's id",
                 redact::excerpt(&value.to_string(), QUOTED_CHARS_MAX)
             );
-            fail(DecodeReason::FieldInvalid, message)
+            fail(DecodeReason::FieldInvalid, message).hint(
+                "write keys as plain text, or set kafka.key_format to \"json\" where its member \"id\" is the id, or to \
+                 \"text\" where all of it is",
+            )
         }),
     }
 }

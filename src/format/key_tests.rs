@@ -12,7 +12,7 @@ fn keyed(key: &[u8]) -> Message {
 
 /// The id, with its tenant where one is told.
 fn found(settings: &KeySettings, key: &[u8]) -> Result<String, String> {
-    let (asset, told) = read(settings, &keyed(key)).map_err(|failure| failure.fault.message)?;
+    let (asset, told) = read(settings, &keyed(key)).map_err(|failure| failure.fault.to_string())?;
     Ok(match told {
         None => asset.to_string(),
         Some(None) => format!("none: {asset}"),

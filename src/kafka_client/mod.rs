@@ -110,7 +110,7 @@ pub async fn admin(settings: &KafkaSettings) -> Result<AdminClient<Quiet>, Findi
     let token = match settings.uses_tokens() {
         true => {
             let token = token::new(&settings.oauth).await;
-            Some(token.map_err(|error| Finding::new(format!("no token for Kafka: {error}")))?)
+            Some(token.map_err(|finding| finding.about("no token for Kafka"))?)
         }
         false => None,
     };

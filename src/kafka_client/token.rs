@@ -3,7 +3,7 @@
 //! librdkafka can query such a server itself (KIP-768), but only if it is built with libcurl, which ours is not. Instead it
 //! calls us, whenever a client is created and after 80 % of a token's lifetime.
 
-use std::error::Error;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use url::form_urlencoded;
 
 use crate::config::OauthSettings;
+use crate::domain::Finding;
 use crate::redact::{self, Secret};
 use crate::tls;
 
@@ -25,21 +26,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Lifetime of a token without an expiry: how often a file is read again, or a server queried.
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(300);
+/// The next step if what answers is not a token endpoint.
+const CHECK_URL: &str = "check kafka.oauth.token_url";
+/// The next step if this process gets no thread.
+const LIMITS: &str = "raise the limits on processes and open files";
 
-/// Why there is no token. Names the setting and the next step, never the token or the secret.
-#[derive(Debug, PartialEq, Eq)]
-pub struct TokenError(String);
-
-impl fmt::Display for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for TokenError {}
-
-fn error<T>(message: String) -> Result<T, TokenError> {
-    Err(TokenError(message))
+/// Why there is no token: the setting, what was found and the next step; never the token or the secret.
+fn finding<T>(message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> Result<T, Finding> {
+    Err(Finding::new(message).hint(hint))
 }
 
 /// A consumer's current token. While it is valid, a failed renewal is only logged, and does not make the worker unready.
@@ -73,12 +67,11 @@ impl Current {
 ///
 /// # Errors
 /// No token file, an expired token, a server that is unavailable or refuses.
-pub fn blocking(property: Option<&str>) -> Result<OAuthToken, TokenError> {
+pub fn blocking(property: Option<&str>) -> Result<OAuthToken, Finding> {
     let Some(settings) = property.and_then(OauthSettings::from_property) else {
-        return error(
-            "sasl.oauthbearer.config is set under [kafka.properties]; remove it, and configure the token source under \
-            [kafka.oauth]"
-                .to_owned(),
+        return finding(
+            "sasl.oauthbearer.config is set under [kafka.properties]",
+            "remove it, and configure the token source under [kafka.oauth]",
         );
     };
     // On a separate thread, because some of librdkafka's callbacks run inside a runtime.
@@ -86,13 +79,13 @@ pub fn blocking(property: Option<&str>) -> Result<OAuthToken, TokenError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
             Ok(runtime) => runtime.block_on(new(&settings)),
-            Err(why) => error(format!("no runtime for the token request: {why}")),
+            Err(why) => finding(format!("no runtime for the token request: {why}"), LIMITS),
         }
     });
     match made.map(std::thread::JoinHandle::join) {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => error("the token request panicked; this is a bug, please report it".to_owned()),
-        Err(why) => error(format!("no thread for the token request: {why}; raise the limit on processes")),
+        Ok(Err(_)) => finding("the token request panicked, which is a bug", "report it, with the line before this one"),
+        Err(why) => finding(format!("no thread for the token request: {why}"), LIMITS),
     }
 }
 
@@ -100,7 +93,7 @@ pub fn blocking(property: Option<&str>) -> Result<OAuthToken, TokenError> {
 ///
 /// # Errors
 /// See [`blocking`].
-pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, TokenError> {
+pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, Finding> {
     let now = SystemTime::now();
     let (found, lifetime) = match (&settings.token_file, &settings.token_url) {
         (Some(file), _) => (of_file(file).await?, None),
@@ -108,7 +101,7 @@ pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, TokenError> {
             let granted = request(settings, url).await?;
             (granted.access_token, granted.expires_in.map(Duration::from_secs))
         }
-        (None, None) => return error("kafka.oauth.token_url or kafka.oauth.token_file must be set".to_owned()),
+        (None, None) => return finding("no source of tokens", "set kafka.oauth.token_url or kafka.oauth.token_file"),
     };
     let claims = Claims::of(&found);
     let end = match (lifetime, claims.expires()) {
@@ -120,17 +113,16 @@ pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, TokenError> {
     };
     if end <= now {
         let ago = now.duration_since(end).unwrap_or_default().as_secs();
-        let from = match &settings.token_file {
-            Some(file) => format!(
-                "the token in kafka.oauth.token_file {file} expired {ago} s ago; renew the file, and check this \
-                 machine's clock"
+        return match &settings.token_file {
+            Some(file) => finding(
+                format!("the token in kafka.oauth.token_file {file} expired {ago} s ago"),
+                "renew the file, and check this machine's clock",
             ),
-            None => format!(
-                "the token from kafka.oauth.token_url expired {ago} s ago; check the server, and this \
-                 machine's clock"
+            None => finding(
+                format!("the token from kafka.oauth.token_url expired {ago} s ago"),
+                "check the server, and this machine's clock",
             ),
         };
-        return error(from);
     }
     let principal = claims.sub.or_else(|| settings.client_id.clone()).unwrap_or_default();
     let lifetime_ms = end.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
@@ -139,22 +131,25 @@ pub async fn new(settings: &OauthSettings) -> Result<OAuthToken, TokenError> {
     Ok(OAuthToken { token: found, principal_name: principal, lifetime_ms })
 }
 
-async fn of_file(file: &str) -> Result<String, TokenError> {
+async fn of_file(file: &str) -> Result<String, Finding> {
     let text = match tokio::fs::read_to_string(file).await {
         Ok(text) => text,
         Err(why) => {
-            return error(format!(
-                "kafka.oauth.token_file {file} cannot be read: {why}; check the path and its permissions"
-            ));
+            let message = format!("kafka.oauth.token_file {file} cannot be read: {why}");
+            return finding(message, "check the path and its permissions");
         }
     };
+    let renew = "check what writes the file";
     match text.trim() {
-        "" => error(format!("kafka.oauth.token_file {file} is empty; expected one token")),
-        token if token.len() > ANSWER_BYTES_MAX || token.contains(|c: char| !c.is_ascii_graphic()) => error(format!(
-            "kafka.oauth.token_file {file} contains no token: found {} bytes with white space or other characters, \
-            expected one token (RFC 6750 §2.1)",
-            text.len()
-        )),
+        "" => finding(format!("kafka.oauth.token_file {file} is empty; expected one token"), renew),
+        token if token.len() > ANSWER_BYTES_MAX || token.contains(|c: char| !c.is_ascii_graphic()) => {
+            let message = format!(
+                "kafka.oauth.token_file {file} contains no token: found {} bytes with white space or other characters, \
+                expected one token (RFC 6750 §2.1)",
+                text.len()
+            );
+            finding(message, renew)
+        }
         token => Ok(token.to_owned()),
     }
 }
@@ -175,14 +170,15 @@ struct Refused {
 }
 
 /// The client-credentials grant, RFC 6749 §4.4, with the client's password in the header (§2.3.1).
-async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, TokenError> {
+async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, Finding> {
     let shown = redact::url(url);
     let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let id = settings.client_id.as_deref().unwrap_or_default();
     let secret = settings.client_secret.as_ref().map_or("", Secret::expose);
     let basic = STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret)));
     let Ok(mut authorization) = HeaderValue::from_str(&format!("Basic {basic}")) else {
-        return error("kafka.oauth.client_id and kafka.oauth.client_secret cannot be sent".to_owned());
+        let message = "kafka.oauth.client_id and kafka.oauth.client_secret cannot be sent in a header";
+        return finding(message, "check both values");
     };
     authorization.set_sensitive(true);
     let form = {
@@ -200,11 +196,8 @@ async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, TokenEr
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(form);
     let unreachable = |why: reqwest::Error| {
-        TokenError(format!(
-            "the token endpoint {shown} cannot be reached: {}; check kafka.oauth.token_url, kafka.oauth.ca_file and the \
-             network",
-            redact::root_cause(&why)
-        ))
+        Finding::new(format!("the token endpoint {shown} cannot be reached: {}", redact::root_cause(&why)))
+            .hint("check kafka.oauth.token_url, kafka.oauth.ca_file and the network")
     };
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status();
@@ -212,9 +205,8 @@ async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, TokenEr
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         body.extend_from_slice(&chunk);
         if body.len() > ANSWER_BYTES_MAX {
-            return error(format!(
-                "the token endpoint {shown} answers with more than {ANSWER_BYTES_MAX} bytes; check kafka.oauth.token_url"
-            ));
+            let message = format!("the token endpoint {shown} answers with more than {ANSWER_BYTES_MAX} bytes");
+            return finding(message, CHECK_URL);
         }
     }
     if !status.is_success() {
@@ -225,38 +217,35 @@ async fn request(settings: &OauthSettings, url: &str) -> Result<Granted, TokenEr
         };
         // The server may repeat what it was sent.
         let said = if secret.is_empty() { said } else { said.replace(secret, "REDACTED").replace(&basic, "REDACTED") };
-        return error(format!(
-            "the token endpoint {shown} answers HTTP {}{}; check kafka.oauth.client_id, kafka.oauth.client_secret and \
-             kafka.oauth.scope",
-            status.as_u16(),
-            redact::cut(&said, 200)
-        ));
+        return finding(
+            format!("the token endpoint {shown} answers HTTP {}{}", status.as_u16(), redact::cut(&said, 200)),
+            "check kafka.oauth.client_id, kafka.oauth.client_secret and kafka.oauth.scope",
+        );
     }
     // The parser's error may quote the token.
-    serde_json::from_slice(&body).map_err(|_| {
-        TokenError(format!(
-            "the token endpoint {shown} answers {} bytes without an access_token in JSON (RFC 6749 §5.1); check \
-             kafka.oauth.token_url",
-            body.len()
-        ))
+    serde_json::from_slice(&body).or_else(|_| {
+        let message = "bytes without an access_token in JSON (RFC 6749 §5.1)";
+        finding(format!("the token endpoint {shown} answers {} {message}", body.len()), CHECK_URL)
     })
 }
 
-fn client(settings: &OauthSettings) -> Result<Client, TokenError> {
+fn client(settings: &OauthSettings) -> Result<Client, Finding> {
     let mut builder = Client::builder()
         .user_agent(concat!("clipstream/", env!("CARGO_PKG_VERSION")))
         .timeout(REQUEST_TIMEOUT)
         // The secret is sent only to the configured server.
         .redirect(redirect::Policy::none());
     if let Some(file) = &settings.ca_file {
-        let pem = tls::authority("kafka.oauth.ca_file", file).map_err(|found| TokenError(found.to_string()))?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .map_err(|why| TokenError(format!("kafka.oauth.ca_file {file}: {}", redact::root_cause(&why))))?;
+        let pem = tls::authority("kafka.oauth.ca_file", file)?;
+        let certificates = Certificate::from_pem_bundle(&pem).map_err(|why| {
+            Finding::new(format!("kafka.oauth.ca_file {file}: {}", redact::root_cause(&why))).hint("export it again")
+        })?;
         builder = builder.tls_certs_only(certificates);
     }
     builder.build().map_err(|why| {
         let why = redact::root_cause(&why);
-        TokenError(format!("no HTTP client for tokens: {why}; check kafka.oauth.ca_file and the system's certificates"))
+        Finding::new(format!("no HTTP client for tokens: {why}"))
+            .hint("check kafka.oauth.ca_file and the system's certificates")
     })
 }
 

@@ -126,9 +126,14 @@ fn a_file_is_read_anew_and_must_hold_one_token_that_is_valid() {
     let (token, principal, lifetime_ms) = made("opaque").unwrap();
     assert_eq!((token.as_str(), principal.as_str()), ("opaque", ""));
     assert!((now_ms() + 290_000..=now_ms() + 300_000).contains(&lifetime_ms));
-    for (text, part) in [("", "is empty"), ("two tokens", "one token"), (&jwt(r#"{"exp":1}"#), "renew the file")] {
-        let error = made(text).err().unwrap().to_string();
-        assert!(error.contains(part) && error.contains("kafka.oauth.token_file"), "{error}");
+    for (text, part, next_step) in [
+        ("", "is empty", "what writes the file"),
+        ("two tokens", "one token", "what writes the file"),
+        (&jwt(r#"{"exp":1}"#), "expired", "renew the file"),
+    ] {
+        let Finding { message, hint } = made(text).err().unwrap();
+        assert!(message.contains(part) && message.contains("kafka.oauth.token_file"), "{message}");
+        assert!(hint.is_some_and(|hint| hint.contains(next_step)), "{message}");
     }
     std::fs::remove_file(&file).unwrap();
     let error = blocking(Some(&property)).err().unwrap().to_string();

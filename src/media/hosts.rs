@@ -7,6 +7,7 @@ use super::host_health::HostHealth;
 use super::signs;
 use crate::adaptive::{Gate, Pass};
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::HostState;
 
 /// Hosts remembered beyond their fetches. The least recently used ones are forgotten, so that messages with ever new
 /// hosts cost no memory.
@@ -154,8 +155,12 @@ impl Hosts {
 
     fn count(&self, counted: &mut Counted, now: Counted) {
         let before = std::mem::replace(counted, now);
-        for (state, was, is) in [("throttled", before.slowed, now.slowed), ("down", before.out, now.out)] {
-            self.metrics.media_hosts(state, i64::from(is) - i64::from(was));
+        for state in HostState::ALL.iter().copied() {
+            let is_counted = |of: &Counted| match state {
+                HostState::Throttled => of.slowed,
+                HostState::Down => of.out,
+            };
+            self.metrics.media_hosts(state, i64::from(is_counted(&now)) - i64::from(is_counted(&before)));
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::*;
 use crate::dead_letter::DeadLetter;
@@ -86,6 +86,8 @@ pub struct FakeHandler {
     pub letters: Mutex<Vec<DeadLetter>>,
     pub is_back: AtomicBool,
     pub changed: Notify,
+    /// Ticks of the dispatcher: with each it has come round, so that what may start has started.
+    ticks: watch::Sender<u64>,
 }
 
 impl FakeHandler {
@@ -101,6 +103,7 @@ impl FakeHandler {
             letters: Mutex::default(),
             is_back: AtomicBool::default(),
             changed: Notify::new(),
+            ticks: watch::Sender::new(0),
         }
     }
 
@@ -200,7 +203,9 @@ impl Handler for FakeHandler {
         Ok(Outcome::Indexed)
     }
 
+    /// Asked with every tick.
     fn broken(&self) -> Option<PipelineError> {
+        self.ticks.send_modify(|ticks| *ticks += 1);
         None
     }
 
@@ -300,6 +305,16 @@ impl Rig {
             retry: None,
             suspicion: None,
         }));
+    }
+
+    /// The dispatcher has come round so often that whatever does not wait for something else has happened: what has not happened by
+    /// then does not happen.
+    pub async fn comes_to_rest(&self) {
+        const TICKS: u64 = 20;
+        let mut ticks = self.handler.ticks.subscribe();
+        let last = *ticks.borrow() + TICKS;
+        let rest = ticks.wait_for(|ticks| *ticks >= last);
+        tokio::time::timeout(Duration::from_secs(60), rest).await.expect("the dispatcher goes on").unwrap();
     }
 
     pub fn committed(&self) -> Option<i64> {

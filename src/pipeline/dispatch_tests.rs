@@ -39,11 +39,9 @@ async fn nothing_is_committed_past_a_message_whose_dead_letter_is_not_safe() {
     while rig.committed() != Some(1) {
         tokio::task::yield_now().await;
     }
-    // It stays so over many commits.
-    for _ in 0..100 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!(rig.committed(), Some(1));
-    }
+    // Each tick commits.
+    rig.comes_to_rest().await;
+    assert_eq!(rig.committed(), Some(1));
     rig.handler.gate.notify_one();
     let commits = rig.commits.clone();
     assert_eq!(rig.end().await.unwrap().dead_lettered, 1);
@@ -113,9 +111,7 @@ async fn messages_with_nothing_to_embed_share_a_place() {
     let started = |h: &FakeHandler| h.started.lock().unwrap().clone();
     // One place is the first one's, and the other one for four.
     rig.handler.until(|h| started(h).len() == 5).await;
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
+    rig.comes_to_rest().await;
     assert_eq!(started(&rig.handler), [0, 1, 2, 3, 4]);
     rig.handler.gate.notify_one();
     rig.handler.until(|h| started(h).len() > 5).await;
@@ -135,7 +131,7 @@ async fn a_revocation_is_completed_when_its_work_is_drained() {
     rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
     let (revocation, mut completed) = Revocation::new(vec![partition()]);
     rig.send(SourceEvent::Revoking(revocation));
-    tokio::task::yield_now().await;
+    rig.comes_to_rest().await;
     assert!(completed.try_recv().is_err(), "work is still in flight");
     rig.handler.gate.notify_one();
     assert_eq!(completed.await.unwrap(), [(partition(), 1)]);
@@ -227,9 +223,7 @@ async fn a_stop_drops_what_waits_behind_what_it_drops() {
     rig.message(6, "b", "ok");
     rig.handler.until(|h| h.indexed.lock().unwrap().len() == 1).await;
     rig.shutdown.request();
-    for _ in 0..50 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    rig.comes_to_rest().await;
     rig.handler.gate.notify_waiters();
     let (handler, commits, run) = (rig.handler.clone(), rig.commits.clone(), rig.run);
     assert_eq!(run.await.unwrap().unwrap(), Summary { settled: 5, dead_lettered: 0, abandoned: 2 });

@@ -161,15 +161,13 @@ async fn what_waits_for_a_look_up_is_bounded_and_its_partition_is_held_back_alon
     // A source that is asked to hold a partition back may still deliver some of its messages.
     (1..20).for_each(|offset| rig.message(offset, "a", "patch"));
     while !rig.held_back.lock().unwrap().contains(&partition()) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
     assert!(!rig.held_back.lock().unwrap().contains(&other));
     while rig.in_flight() != 9 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
-    for _ in 0..50 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    rig.comes_to_rest().await;
     assert_eq!(rig.in_flight(), 9, "one is looked up for, and as many wait as may be held");
     rig.answer(7, Answer::Found);
     assert_eq!(rig.end().await.unwrap().settled, 20);

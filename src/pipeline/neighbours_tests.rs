@@ -6,13 +6,6 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::domain::{Stage, StoreReason, TopicPartition};
 
-/// Long enough for a failure to show.
-async fn for_a_while() {
-    for _ in 0..50 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 fn settings(in_flight_max: usize) -> PipelineSettings {
     PipelineSettings { in_flight_max, ..PipelineSettings::default() }
 }
@@ -46,7 +39,7 @@ async fn messages_of_a_host_that_is_out_leave_their_places_and_are_all_done_when
     rig.messages(0..300, "out h");
     rig.messages(300..320, "ok");
     rig.until_done(300..320).await;
-    for_a_while().await;
+    rig.comes_to_rest().await;
     assert_eq!(rig.committed(), None, "the first one is not settled");
     assert!(rig.counts() < 300, "the host is tried now and then, not by each of its messages: {}", rig.counts());
     rig.handler.is_back.store(true, Ordering::Release);
@@ -87,7 +80,7 @@ async fn a_host_has_every_place_for_what_is_past_its_fetch() {
     let rig = Rig::new(settings(8));
     rig.messages(0..20, "embed only");
     rig.handler.until(|h| h.started.lock().unwrap().len() == 8).await;
-    for_a_while().await;
+    rig.comes_to_rest().await;
     assert_eq!(rig.counts(), 8);
     let (handler, run) = (rig.handler.clone(), tokio::spawn(rig.end()));
     while !run.is_finished() {
@@ -150,7 +143,7 @@ async fn no_more_is_taken_than_may_be_held() {
     rig.messages(0..100, "out h");
     rig.messages(100..110, "ok");
     rig.handler.until(|h| (0..10).all(|offset| h.started.lock().unwrap().contains(&offset))).await;
-    for_a_while().await;
+    rig.comes_to_rest().await;
     assert!(rig.started().iter().all(|offset| *offset <= 12), "{:?}", rig.started());
     rig.handler.is_back.store(true, Ordering::Release);
     assert_eq!(rig.end().await.unwrap().settled, 110);
@@ -163,7 +156,7 @@ async fn what_everybody_needs_is_waited_for_within_the_window() {
     (0..50).for_each(|n| rig.message(n, &format!("tenant/{n}"), "wait"));
     rig.health.outage(Stage::Upsert, StoreReason::Unreachable, "down");
     rig.handler.until(|h| h.started.lock().unwrap().len() == 4).await;
-    for_a_while().await;
+    rig.comes_to_rest().await;
     let shown = rig.metrics.encode();
     let waiting = shown.lines().find(|line| line.contains("queue=\"waiting\"")).unwrap();
     let waiting: usize = waiting.rsplit(' ').next().unwrap().parse().unwrap();
@@ -199,7 +192,7 @@ async fn a_partition_far_ahead_of_its_watermark_is_held_back_and_others_go_on() 
     assert_eq!(rig.committed(), None);
     rig.handler.is_back.store(true, Ordering::Release);
     while !rig.held_back.lock().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
     assert_eq!(rig.committed(), Some(20));
     rig.end().await.unwrap();
@@ -211,7 +204,7 @@ async fn a_source_of_one_partition_is_asked_for_no_more_while_that_is_held_back(
     rig.message(0, "held", "out h");
     rig.messages(1..100, "ok");
     rig.until_done(1..20).await;
-    for_a_while().await;
+    rig.comes_to_rest().await;
     assert!(rig.started().iter().all(|offset| *offset < 20), "{:?}", rig.started());
     rig.handler.is_back.store(true, Ordering::Release);
     assert_eq!(rig.end().await.unwrap().settled, 100);
@@ -270,7 +263,7 @@ async fn a_source_that_ends_is_done_to_its_end_with_what_is_held() {
     rig.messages(30..40, "ok");
     rig.send(SourceEvent::End);
     rig.until_done(30..40).await;
-    for_a_while().await;
+    rig.comes_to_rest().await;
     assert!(!rig.run.is_finished());
     rig.handler.is_back.store(true, Ordering::Release);
     assert_eq!(rig.run.await.unwrap().unwrap().settled, 40);

@@ -7,6 +7,7 @@ use crate::adaptive::{Gate, Load};
 use crate::domain::StoreReason;
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::Limited;
 
 /// Shared by the writers of one collection.
 #[derive(Clone)]
@@ -19,7 +20,7 @@ pub struct Pace {
 impl Pace {
     /// `pause_max`: the longest pause of all writes that the store may request with `Retry-After`.
     pub fn new(collection: &str, writes_max: usize, pause_max: Duration, metrics: Arc<Metrics>) -> Self {
-        metrics.concurrency_limit("upsert", collection, writes_max);
+        metrics.concurrency_limit(Limited::Upsert, collection, writes_max);
         Self { gate: Gate::new(writes_max, pause_max), collection: collection.into(), metrics }
     }
 
@@ -28,7 +29,7 @@ impl Pace {
         let pass = self.gate.enter().await;
         let result = request.await;
         pass.done(load(&result));
-        self.metrics.concurrency_limit("upsert", &self.collection, self.gate.limit());
+        self.metrics.concurrency_limit(Limited::Upsert, &self.collection, self.gate.limit());
         result
     }
 }

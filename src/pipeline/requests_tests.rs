@@ -74,9 +74,7 @@ async fn a_request_behind_one_that_failed_waits_until_the_letter_of_that_one_is_
     rig.message(1, "a", "patch");
     // Two requests and the dead letter.
     rig.handler.until(|h| h.started.lock().unwrap().len() == 3).await;
-    for _ in 0..50 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    rig.comes_to_rest().await;
     assert_eq!(rig.indexed(), [(0, "ok".to_owned())]);
     rig.handler.gate.notify_one();
     let handler = rig.handler.clone();
@@ -123,9 +121,7 @@ async fn of_a_message_that_is_left_to_the_next_owner_nothing_is_written_behind_w
     rig.handler.until(|h| h.started.lock().unwrap().len() == 6).await;
     let (revocation, completed) = Revocation::new(vec![partition()]);
     rig.send(SourceEvent::Revoking(revocation));
-    for _ in 0..50 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    rig.comes_to_rest().await;
     rig.handler.gate.notify_waiters();
     assert_eq!(completed.await.unwrap(), [(partition(), 4)]);
     let handler = rig.handler.clone();
@@ -161,9 +157,7 @@ async fn an_asset_s_next_message_waits_until_the_letter_of_the_one_before_is_saf
     rig.until_indexed(1).await;
     // Twice: once to be processed, once to send its dead letter.
     rig.handler.until(|h| h.started.lock().unwrap().iter().filter(|offset| **offset == 0).count() == 2).await;
-    for _ in 0..50 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    rig.comes_to_rest().await;
     assert_eq!(rig.indexed(), [(2, "ok".to_owned())]);
     rig.handler.gate.notify_one();
     rig.until_indexed(2).await;

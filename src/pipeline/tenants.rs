@@ -84,11 +84,12 @@ impl Seen {
 /// `why`: how it is known that the asset has a tenant.
 pub(super) fn unknown(request: &IngestRequest, why: &str) -> Failure {
     let message = format!(
-        "a tombstone of \"{}\" tells no tenant, and {why}; expected one: set kafka.tenant_header or kafka.key_template, or \
-         delete by a message with \"op\": \"delete\" and \"tenant\"",
+        "a tombstone of \"{}\" tells no tenant, and {why}; expected one",
         redact::excerpt(request.asset.as_str(), QUOTED_CHARS_MAX)
     );
-    fail(DecodeReason::TenantUnknown, message)
+    fail(DecodeReason::TenantUnknown, message).hint(
+        "set kafka.tenant_header or kafka.key_template, or delete by a message with \"op\": \"delete\" and \"tenant\"",
+    )
 }
 
 #[cfg(test)]
@@ -122,7 +123,7 @@ mod tests {
         tenants.note(&with_body(), &request("a", Some("acme"))).unwrap();
         let failure = tombstone("a").unwrap_err();
         assert_eq!(failure.fault.reason, DecodeReason::TenantUnknown.into());
-        assert!(failure.fault.message.contains("kafka.tenant_header"), "{failure}");
+        assert!(failure.to_string().contains("kafka.tenant_header"), "{failure}");
         assert_eq!(tombstone("b"), Ok(()));
         // A message with a body is not a tombstone.
         tenants.note(&with_body(), &request("a", None)).unwrap();

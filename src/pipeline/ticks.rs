@@ -6,6 +6,7 @@ use super::dispatch::Dispatcher;
 use super::handler::Handler;
 use crate::domain::{PipelineReason, Stage};
 use crate::telemetry::Component;
+use crate::telemetry::labels::Queue;
 
 /// How often progress is logged.
 const REPORT: Duration = Duration::from_secs(60);
@@ -14,9 +15,9 @@ impl<H: Handler> Dispatcher<H> {
     pub(super) async fn on_tick(&mut self) {
         self.give_up_revocations();
         self.commit().await;
-        self.metrics.queue_depth("in_flight", self.in_flight);
-        self.metrics.queue_depth("held", self.turns.held());
-        self.metrics.queue_depth("waiting", self.waiting().saturating_sub(self.turns.held()));
+        self.metrics.queue_depth(Queue::InFlight, self.in_flight);
+        self.metrics.queue_depth(Queue::Held, self.turns.held());
+        self.metrics.queue_depth(Queue::Waiting, self.waiting().saturating_sub(self.turns.held()));
         let lag = self.source.lag();
         for (partition, messages) in &lag {
             self.metrics.lag(partition, *messages);

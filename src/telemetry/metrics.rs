@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::labels::{Batch, HostState, Limited, Queue, Reopening, Trial};
 use crate::domain::{Class, Failure, Modality, Outcome, Precision, Stage, TopicPartition, UnchangedBy};
 
 type Labels<const N: usize> = [(&'static str, String); N];
@@ -169,7 +170,11 @@ impl Metrics {
 
     /// One run of a model's tower over `items` inputs.
     pub fn embed_batch(&self, model: &str, modality: Modality, items: usize, took: Duration) {
-        self.batch(["embed_image", "embed_text"][usize::from(modality == Modality::Text)], model, items, took);
+        let kind = match modality {
+            Modality::Image => Batch::EmbedImage,
+            Modality::Text => Batch::EmbedText,
+        };
+        self.batch(kind, model, items, took);
     }
 
     /// Sets what runs a model's towers.
@@ -186,21 +191,23 @@ impl Metrics {
         }
     }
 
-    /// Reopening a tower's broken session succeeded or failed.
-    pub fn reopened(&self, model: &str, modality: Modality, is_good: bool) {
-        let outcome = if is_good { "succeeded" } else { "failed" };
-        let labels =
-            [("model", model.to_owned()), ("tower", modality.as_str().to_owned()), ("outcome", outcome.to_owned())];
+    /// A tower's broken session was reopened, or could not be.
+    pub fn reopened(&self, model: &str, modality: Modality, outcome: Reopening) {
+        let labels = [
+            ("model", model.to_owned()),
+            ("tower", modality.as_str().to_owned()),
+            ("outcome", outcome.as_str().to_owned()),
+        ];
         self.sessions_reopened.get_or_create(&labels).inc();
     }
 
     /// One write of `items` points to a collection.
     pub fn upsert_batch(&self, collection: &str, items: usize, took: Duration) {
-        self.batch("upsert", collection, items, took);
+        self.batch(Batch::Upsert, collection, items, took);
     }
 
-    fn batch(&self, kind: &'static str, target: &str, items: usize, took: Duration) {
-        let labels = [("kind", kind.to_owned()), ("target", target.to_owned())];
+    fn batch(&self, kind: Batch, target: &str, items: usize, took: Duration) {
+        let labels = [("kind", kind.as_str().to_owned()), ("target", target.to_owned())];
         self.batch_items.get_or_create(&labels).observe(items as f64);
         self.batch_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
@@ -210,14 +217,14 @@ impl Metrics {
     }
 
     /// Changes the number of hosts in this state. Hosts are not labels, because messages can name any number of them.
-    pub fn media_hosts(&self, state: &'static str, change: i64) {
-        self.media_hosts.get_or_create(&[("state", state.to_owned())]).inc_by(change);
+    pub fn media_hosts(&self, state: HostState, change: i64) {
+        self.media_hosts.get_or_create(&[("state", state.as_str().to_owned())]).inc_by(change);
     }
 
     /// Sets the limit of concurrent requests of this kind to `target`.
-    pub fn concurrency_limit(&self, kind: &'static str, target: &str, limit: usize) {
+    pub fn concurrency_limit(&self, kind: Limited, target: &str, limit: usize) {
         self.concurrency_limit
-            .get_or_create(&[("kind", kind.to_owned()), ("target", target.to_owned())])
+            .get_or_create(&[("kind", kind.as_str().to_owned()), ("target", target.to_owned())])
             .set(limit as i64);
     }
 
@@ -235,8 +242,8 @@ impl Metrics {
         [Etag, LastModified, VersionId, Content].into_iter().map(count).sum()
     }
 
-    pub fn queue_depth(&self, queue: &'static str, depth: usize) {
-        self.queue_depth.get_or_create(&[("queue", queue.to_owned())]).set(depth as i64);
+    pub fn queue_depth(&self, queue: Queue, depth: usize) {
+        self.queue_depth.get_or_create(&[("queue", queue.as_str().to_owned())]).set(depth as i64);
     }
 
     pub fn lag(&self, of: &TopicPartition, messages: i64) {
@@ -265,8 +272,8 @@ impl Metrics {
     }
 
     /// The outcome of a trial of one message, or of one of its processes.
-    pub fn trial(&self, outcome: &'static str) {
-        self.trials.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    pub fn trial(&self, outcome: Trial) {
+        self.trials.get_or_create(&[("outcome", outcome.as_str().to_owned())]).inc();
     }
 
     /// OpenMetrics text, as Prometheus reads it.

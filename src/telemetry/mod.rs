@@ -3,6 +3,7 @@
 mod component;
 mod health;
 mod http;
+pub mod labels;
 mod liveness;
 #[cfg(test)]
 pub(crate) mod log_lines;

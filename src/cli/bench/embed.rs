@@ -6,9 +6,9 @@ use comfy_table::Table;
 
 use crate::bench::{BenchError, EmbedBench, EmbedReport};
 use crate::cli::output::{Watch, waiting};
-use crate::cli::{CliError, Global, stop_on_signals};
+use crate::cli::{CliError, Global, parse_model, stop_on_signals};
 use crate::config::cores;
-use crate::domain::{ModelId, Precision, registry};
+use crate::domain::{ModelId, Precision};
 
 /// Measures a model's towers over batch sizes, threads and precisions, beside ONNX Runtime alone
 ///
@@ -21,7 +21,7 @@ use crate::domain::{ModelId, Precision, registry};
 #[command(after_help = "Example: clipstream bench embed --batch 1,16 --threads 1,2")]
 pub(super) struct Args {
     /// One of clip.models; default: the first
-    #[arg(long, value_name = "MODEL", value_parser = registry::resolve_or_custom)]
+    #[arg(long, value_name = "MODEL", value_parser = parse_model)]
     model: Option<ModelId>,
     /// Batch sizes: items in one run, at most
     #[arg(long, value_delimiter = ',', default_value = "1,8,32", value_parser = clap::value_parser!(u16).range(1..=4096))]

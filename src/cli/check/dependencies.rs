@@ -38,8 +38,11 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     checks.add("media", media(settings.media.clone()));
     checks.add("onnxruntime", onnxruntime(settings.clip.clone()));
     checks.add("jpeg decoder", async {
-        let without = "libjpeg-turbo without SIMD, which takes about twice as long; install nasm and build again";
-        Ok(if JPEG_HAS_SIMD { "libjpeg-turbo with SIMD" } else { without }.to_owned())
+        let without = Finding::new("libjpeg-turbo without SIMD, which takes about twice as long");
+        Ok(match JPEG_HAS_SIMD {
+            true => Finding::new("libjpeg-turbo with SIMD"),
+            false => without.hint("install nasm and build again"),
+        })
     });
     if settings.clip.models.is_empty() {
         checks.add("models", async {
@@ -76,7 +79,7 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     checks
 }
 
-async fn kafka(settings: Settings) -> Verdict {
+async fn kafka(settings: Settings) -> Result<Finding, Finding> {
     let topics = settings.kafka.topics.iter().filter(|topic| !is_pattern(topic));
     let mut dead_letters: Vec<String> = topics.map(|t| settings.dead_letter.topic_of(t)).collect();
     dead_letters.sort();
@@ -97,7 +100,7 @@ async fn kafka(settings: Settings) -> Verdict {
         (false, Some(true)) => format!("dead-letter topics that the brokers will create when needed: {absent}"),
         (false, None) => format!(
             "warning: there is no dead-letter topic {absent}, and the brokers do not report whether they create topics \
-             automatically (auto.create.topics.enable); create it to be safe"
+             automatically (auto.create.topics.enable)"
         ),
         (false, Some(false)) => {
             let message = format!("there is no dead-letter topic {absent}, and the brokers do not create topics");
@@ -120,7 +123,9 @@ async fn kafka(settings: Settings) -> Verdict {
             found.recreated.join(", ")
         );
     }
-    Ok(detail)
+    let is_doubtful = !found.absent.is_empty() && found.creates_topics.is_none();
+    let hint = is_doubtful.then_some("create the dead-letter topic, to be safe".into());
+    Ok(Finding { message: detail, hint })
 }
 
 /// Notes on the settings of dead-letter topics, if the brokers report them.

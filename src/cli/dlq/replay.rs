@@ -11,7 +11,7 @@ use crate::cli::output::counted;
 use crate::cli::{CliError, Exit, Global, progress, stop_on_signals};
 use crate::dead_letter::StoredLetter;
 use crate::dead_letter::read::Start;
-use crate::domain::Position;
+use crate::domain::{Explain as _, Finding, Position};
 use crate::shutdown::Shutdown;
 use crate::source::{ProduceError, Producer};
 
@@ -20,6 +20,8 @@ const IN_FLIGHT_MAX: usize = 1_000;
 /// Producer properties, unless kafka.properties override them. librdkafka's own timeout of five minutes is long for an
 /// interactive command, and a message that its topic accepted once must not be too large here.
 const PROPERTIES: [(&str, &str); 2] = [("message.timeout.ms", "30000"), ("message.max.bytes", "1000000000")];
+/// The next step for a letter that cannot go back to where it came from.
+const ELSEWHERE: &str = "send letters to another topic, by their keys, with --to TOPIC";
 
 /// Sends the messages of dead letters to their topics again
 ///
@@ -74,8 +76,10 @@ pub async fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     if let Some(why) = report.first_failure {
         let code = if report.undelivered > 0 { Exit::Unavailable } else { Exit::Failed };
         let failed = counted(report.failed, "letter");
-        return Err(CliError::new(code, format!("{failed} could not be replayed; the first: {why}"))
-            .hint("the last line says how to continue; --to sends letters to another topic, by their keys"));
+        let hint = why.hint.unwrap_or("the last line says how to continue".into());
+        return Err(
+            CliError::new(code, format!("{failed} could not be replayed; the first: {}", why.message)).hint(hint)
+        );
     }
     if shutdown.is_requested() {
         return Err(CliError::new(Exit::Failed, "stopped by a signal; the messages sent are counted above"));
@@ -129,12 +133,14 @@ impl Replay<'_> {
             (Some(topic), _) => (topic.as_str(), None),
             (None, Some(source)) => (&*source.topic, Some(source.partition)),
             (None, None) => {
-                self.report.failed(format!("{}: it has no source topic; use --to", letter.position));
+                let finding = Finding::new(format!("{}: it has no source topic", letter.position));
+                self.report.failed(finding.hint(ELSEWHERE));
                 return;
             }
         };
         if topic == &*letter.position.topic {
-            self.report.failed(format!("{}: {topic:?} is the dead-letter topic itself; use --to", letter.position));
+            let finding = Finding::new(format!("{}: {topic:?} is the dead-letter topic itself", letter.position));
+            self.report.failed(finding.hint(ELSEWHERE));
             return;
         }
         let Some(producer) = &self.producer else {
@@ -170,7 +176,7 @@ struct Report {
     /// Including those that the broker refused.
     failed: u64,
     undelivered: u64,
-    first_failure: Option<String>,
+    first_failure: Option<Finding>,
     /// Messages sent, by topic.
     topics: BTreeMap<String, u64>,
     /// The first letter to read the next time, per topic and partition.
@@ -182,14 +188,14 @@ impl Report {
         *self.topics.entry(topic.to_owned()).or_default() += 1;
     }
 
-    fn failed(&mut self, why: String) {
+    fn failed(&mut self, why: Finding) {
         self.failed += 1;
         self.first_failure.get_or_insert(why);
     }
 
     fn undelivered(&mut self, letter: &Position, error: &ProduceError) {
         self.undelivered += 1;
-        self.failed(format!("{letter}: {error}"));
+        self.failed(error.explain().about(letter));
         let first = self.next.entry((letter.topic.to_string(), letter.partition)).or_insert(letter.offset);
         *first = letter.offset.min(*first);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use clap::builder::PossibleValuesParser;
 
 use crate::cli::output::counted;
 use crate::cli::{CliError, Exit};
@@ -27,9 +28,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_parser = [Class::Permanent.as_str(), Class::Transient.as_str()])]
     class: Vec<String>,
     /// Only letters that failed in this stage; several with commas
-    #[arg(long, value_delimiter = ',', value_parser = [
-        Stage::Decode.as_str(), Stage::Fetch.as_str(), Stage::Embed.as_str(), Stage::Upsert.as_str(),
-    ])]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(stages_with_letters()))]
     stage: Vec<String>,
     /// Only letters with this reason, such as http_not_found; several with commas
     #[arg(long, value_delimiter = ',', value_parser = parse_reason)]
@@ -140,6 +139,10 @@ impl Selected {
 pub fn cursor(next: &BTreeMap<(String, i32), i64>) -> Option<String> {
     let parts = next.iter().map(|((topic, partition), offset)| format!("{topic}:{partition}:{offset}"));
     Some(parts.collect::<Vec<_>>().join(",")).filter(|cursor| !cursor.is_empty())
+}
+
+fn stages_with_letters() -> impl Iterator<Item = &'static str> {
+    Stage::ALL.into_iter().filter(|stage| stage.has_letters()).map(Stage::as_str)
 }
 
 fn parse_reason(text: &str) -> Result<AnyReason, String> {

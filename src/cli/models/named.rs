@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::cli::{CliError, Exit};
 use crate::clip::ClipError;
 use crate::config::{ClipSettings, ModelEntry};
-use crate::domain::{ModelId, Precision, registry};
+use crate::domain::registry::{self, UnknownModel};
+use crate::domain::{ModelId, Precision};
 use crate::model::model_of;
 
 /// Selects the graphs of a model.
@@ -57,8 +58,10 @@ fn entry(text: Option<&str>, settings: &ClipSettings) -> Result<ModelEntry, CliE
 
 fn model(text: &str) -> Result<ModelId, CliError> {
     registry::resolve_or_custom(text.trim()).map_err(|unknown| {
-        CliError::new(Exit::Usage, format!("{unknown}, and there is no such directory"))
-            .hint("name a model (clipstream models list), a model's directory, or both as ID=DIRECTORY")
+        let UnknownModel { found, nearest } = unknown;
+        let near = nearest.map_or_else(String::new, |nearest| format!("did you mean {nearest}? Otherwise "));
+        CliError::new(Exit::Usage, format!("{found:?} is not a known model, and there is no such directory"))
+            .hint(format!("{near}name a model (clipstream models list), a model's directory, or both as ID=DIRECTORY"))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cli::{CliError, Exit, Global};
+use crate::cli::{CliError, Exit, Global, parse_model};
 use crate::domain::{ModelId, registry};
 
 /// Prints the directory that a model is loaded from; exit code 3 if it is not installed
@@ -10,7 +10,7 @@ use crate::domain::{ModelId, registry};
 #[command(after_help = "Example: clipstream models path ViT-B-32/openai")]
 pub struct Args {
     /// Name, alias or VARIANT/CHECKPOINT of clip.models
-    #[arg(value_parser = registry::resolve_or_custom)]
+    #[arg(value_parser = parse_model)]
     model: ModelId,
 }
 

@@ -8,7 +8,7 @@ use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
 
 use crate::cli::output::{LogWriter, progress_bytes};
-use crate::cli::{CliError, Exit, Global};
+use crate::cli::{CliError, Exit, Global, parse_model};
 use crate::domain::{ModelId, Precision, registry};
 use crate::hub::{Hub, Origin, Progress, Pull, Pulled, Record};
 
@@ -19,7 +19,7 @@ use crate::hub::{Hub, Origin, Progress, Pull, Pulled, Record};
 #[command(after_help = "Example: clipstream models pull ViT-B-32/openai --precision int8")]
 pub struct Args {
     /// Name, alias (ViT-B/32, clip-ViT-B-32, ...) or, with --source, any VARIANT/CHECKPOINT
-    #[arg(value_parser = registry::resolve_or_custom)]
+    #[arg(value_parser = parse_model)]
     model: ModelId,
     /// One of its sources by layout (xenova, fastembed, immich), or any repository: OWNER/NAME, or
     /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the source of the installed model, else the first in `models list` that

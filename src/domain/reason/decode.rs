@@ -14,7 +14,7 @@ reasons! {
         FieldType = "field_type", Permanent;
         FieldInvalid = "field_invalid", Permanent;
         /// The payload has a key that is clipstream's own.
-        PayloadReserved = "payload_reserved", Permanent;
+        PayloadReserved = "payload_reserved", Permanent, "rename the key";
         ModelNotConfigured = "model_not_configured", Permanent;
         TenantMissing = "tenant_missing", Permanent;
         TenantConflict = "tenant_conflict", Permanent;

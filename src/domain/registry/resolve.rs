@@ -4,8 +4,10 @@
 //! `ViT-L-14-336` differ in the rest only. What remains are other words for the same variant, and the names of
 //! repositories.
 
+use std::borrow::Cow;
+
 use super::{Checkpoint, all};
-use crate::domain::ModelId;
+use crate::domain::{Explain, Finding, ModelId};
 
 /// Other words for a variant, in the form of [`key`]: OpenAI's own, Hugging Face's and timm's.
 const VARIANT_ALIASES: [(&str, &str); 11] = [
@@ -39,15 +41,22 @@ const SIMILARITY_MIN: f64 = 0.6;
 
 /// What was typed names no model of the table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{found:?} is no known model{}; expected VARIANT/CHECKPOINT, for example ViT-B-32/openai; next: clipstream models list",
-    .nearest.as_ref().map_or(String::new(), |id| format!(", did you mean {id}?"))
-)]
+#[error("{found:?} is not a known model; expected VARIANT/CHECKPOINT, for example ViT-B-32/openai")]
 pub struct UnknownModel {
     /// As typed, cut.
     pub found: String,
     /// The model that was most likely meant.
     pub nearest: Option<ModelId>,
+}
+
+impl Explain for UnknownModel {
+    fn explain(&self) -> Finding {
+        let hint = match &self.nearest {
+            Some(nearest) => format!("did you mean {nearest}?").into(),
+            None => Cow::Borrowed("clipstream models list"),
+        };
+        Finding::new(self.to_string()).hint(hint)
+    }
 }
 
 /// The model of the table that `text` names: its id in any notation (`ViT-B-32/openai`, `vit_b_32__openai`,

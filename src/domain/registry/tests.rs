@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::domain::TextCleaning;
+use crate::domain::{Explain as _, TextCleaning};
 
 /// Made by OpenCLIP itself: `tools/make_registry_fixture.py`.
 const OPEN_CLIP: &str = include_str!("../../../tests/fixtures/registry.json");
@@ -169,7 +169,8 @@ fn a_wrong_name_suggests_the_nearest() {
     ] {
         let error = resolve(typed).unwrap_err();
         assert_eq!(error.nearest.as_ref().map(ToString::to_string).as_deref(), nearest, "{typed}");
-        assert_eq!(error.to_string().contains("did you mean"), nearest.is_some(), "{error}");
+        let hint = nearest.map_or("clipstream models list".to_owned(), |nearest| format!("did you mean {nearest}?"));
+        assert_eq!(error.explain().hint.as_deref(), Some(hint.as_str()), "{error}");
     }
     // An owner of many checkpoints says nothing about which.
     assert!(resolve("laion/CLIP-ViT-B-32").is_err());

@@ -43,10 +43,8 @@ pub(super) fn decode(value: &[u8], message: &Message, context: &Context<'_>) -> 
     }
     let op = body.op.unwrap_or(default_op);
     if op == Op::Upsert && body.image.is_none() && body.text.is_none() {
-        return Err(fail(
-            DecodeReason::FieldMissing,
-            "an upsert needs \"image\", \"text\" or both; found neither (to change only payload, use \"op\": \"patch\")",
-        ));
+        let message = "an upsert needs \"image\", \"text\" or both; found neither";
+        return Err(fail(DecodeReason::FieldMissing, message).hint("to change only the payload, use \"op\": \"patch\""));
     }
     if op == Op::Delete && (body.image.is_some() || body.text.is_some()) {
         return Err(fail(DecodeReason::FieldInvalid, "a delete takes no \"image\" and no \"text\"; found one of them"));
@@ -110,7 +108,7 @@ impl Body {
                 Value::Object(payload) if payload.contains_key(RESERVED_KEY) => {
                     return Err(fail(
                         DecodeReason::PayloadReserved,
-                        format!("payload key {RESERVED_KEY:?} is reserved; rename it"),
+                        format!("payload key {RESERVED_KEY:?} is reserved"),
                     ));
                 }
                 Value::Object(payload) => self.payload = payload,
@@ -146,10 +144,8 @@ fn models(value: Value) -> Result<Vec<ModelId>, Failure> {
     let expected = "a list of model ids such as [\"ViT-B-32/openai\"]";
     let Value::Array(items) = value else { return Err(mistyped("models", &value, expected)) };
     if items.is_empty() {
-        return Err(fail(
-            DecodeReason::FieldInvalid,
-            "field \"models\" is empty; leave it out to mean all configured models",
-        ));
+        let empty = fail(DecodeReason::FieldInvalid, "field \"models\" is empty; expected at least one model");
+        return Err(empty.hint("leave it out to mean all configured models"));
     }
     if items.len() > MODELS_MAX {
         let message = format!("field \"models\" has {} entries; expected at most {MODELS_MAX}", items.len());
@@ -158,7 +154,14 @@ fn models(value: Value) -> Result<Vec<ModelId>, Failure> {
     let mut models = Vec::with_capacity(items.len());
     for item in items {
         let Value::String(text) = item else { return Err(mistyped("models", &item, expected)) };
-        let model = registry::resolve_or_custom(&text).map_err(|e| invalid("models", &e))?;
+        let model = registry::resolve_or_custom(&text).map_err(|unknown| {
+            let failure = invalid("models", &unknown);
+            // The worker has its own models, so a list of all that there are does not help.
+            match unknown.nearest {
+                Some(nearest) => failure.hint(format!("did you mean {nearest}?")),
+                None => failure,
+            }
+        })?;
         if !models.contains(&model) {
             models.push(model);
         }
@@ -201,12 +204,13 @@ fn unknown(name: &str) -> Failure {
     let shown = redact::excerpt(name, QUOTED_CHARS_MAX);
     let near =
         FIELDS.iter().map(|f| (strsim::jaro_winkler(f, &shown.to_lowercase()), f)).max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = match (envelope(name), near) {
-        (Some(envelope), _) => format!("; is this {envelope}"),
-        (None, Some((score, field))) if score > 0.75 => format!("; did you mean {field:?}?"),
-        _ => format!("; expected one of {}", FIELDS.join(", ")),
-    };
-    fail(DecodeReason::FieldUnknown, format!("unknown field \"{shown}\"{hint}"))
+    let message = format!("unknown field \"{shown}\"; expected one of {}", FIELDS.join(", "));
+    let failure = fail(DecodeReason::FieldUnknown, message);
+    match (envelope(name), near) {
+        (Some(envelope), _) => failure.hint(format!("is this {envelope}")),
+        (None, Some((score, field))) if score > 0.75 => failure.hint(format!("did you mean {field:?}?")),
+        _ => failure,
+    }
 }
 
 /// What wraps messages in members of this name, and how to have it unwrapped.

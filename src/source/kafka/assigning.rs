@@ -11,7 +11,7 @@ use super::poller::{Poller, Waiting, listing, partitions};
 use super::positions::Place;
 use super::revoking::{Revoking, Verdict};
 use super::starts::{ASK_TIMEOUT, NoStart, Start, StartOrigin, starts};
-use crate::domain::TopicPartition;
+use crate::domain::{Finding, TopicPartition};
 use crate::kafka_client::{self, OffsetEntry, TopicIds};
 use crate::redact;
 use crate::source::{Revocation, SourceEvent};
@@ -22,7 +22,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const UNANSWERED_MIN: Duration = Duration::from_secs(10);
 
 impl Poller {
-    pub(super) fn rebalance(&mut self, now: Instant) -> Result<(), String> {
+    pub(super) fn rebalance(&mut self, now: Instant) -> Result<(), Finding> {
         loop {
             if let Some(revoking) = &mut self.state.revoking {
                 // A further step before this one is answered: the group has continued without us.
@@ -59,7 +59,7 @@ impl Poller {
         &mut self,
         list: TopicPartitionList,
         now: Instant,
-    ) -> Result<Option<TopicPartitionList>, String> {
+    ) -> Result<Option<TopicPartitionList>, Finding> {
         let assigned = partitions(&list);
         if self.is_revoked_next(&assigned) {
             // Other members own them already.
@@ -112,7 +112,7 @@ impl Poller {
         Ok((ids, starts))
     }
 
-    fn assign(&mut self, list: &TopicPartitionList, ids: &TopicIds, starts: &[Start]) -> Result<(), String> {
+    fn assign(&mut self, list: &TopicPartitionList, ids: &TopicIds, starts: &[Start]) -> Result<(), Finding> {
         let assigned = partitions(list);
         if !assigned.is_empty() {
             self.state.epoch += 1;
@@ -188,7 +188,7 @@ impl Poller {
         }
     }
 
-    fn revoke(&mut self, list: TopicPartitionList, now: Instant) -> Result<(), String> {
+    fn revoke(&mut self, list: TopicPartitionList, now: Instant) -> Result<(), Finding> {
         let partitions = self.state.disown(&list);
         self.state.owned.places_mut().for_each(Place::stir);
         self.stalls.forget(&partitions);
@@ -218,9 +218,10 @@ impl Poller {
         Ok(())
     }
 
-    pub(super) fn carry_out(&self, step: &Rebalance) -> Result<(), String> {
+    pub(super) fn carry_out(&self, step: &Rebalance) -> Result<(), Finding> {
         apply(&self.consumer, step).map_err(|error| {
-            format!("librdkafka refuses a step of a rebalance: {error}; restart the process to join the group again")
+            Finding::new(format!("librdkafka refuses a step of a rebalance: {error}"))
+                .hint("restart the process to join the group again")
         })
     }
 

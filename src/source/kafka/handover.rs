@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::domain::{Message, TopicPartition};
+use crate::domain::{Finding, Message, TopicPartition};
 use crate::source::{Demand, SourceEvent};
 
 /// How much may wait between the consumer's thread and the pipeline. One message always fits, whatever its size.
@@ -43,7 +43,7 @@ struct State {
     /// The pipeline ends because of the messages that it was given.
     failed: bool,
     /// Why the thread ended unexpectedly.
-    broken: Option<String>,
+    broken: Option<Finding>,
 }
 
 impl Handover {
@@ -126,7 +126,7 @@ impl Handover {
         self.lock().failed
     }
 
-    pub fn break_off(&self, why: String) {
+    pub fn break_off(&self, why: Finding) {
         self.lock().broken.get_or_insert(why);
         self.changed.notify_one();
     }
@@ -134,7 +134,7 @@ impl Handover {
     // The async side: one caller at a time.
 
     /// The next event, control events first; `Err` says why the thread ended.
-    pub async fn next(&self, demand: Demand) -> Result<SourceEvent, String> {
+    pub async fn next(&self, demand: Demand) -> Result<SourceEvent, Finding> {
         loop {
             {
                 let mut state = self.lock();
@@ -158,7 +158,7 @@ impl Handover {
 
     /// Keeps the latest offset per partition until the thread takes it. If a new epoch, or the loss of the partition, has not
     /// been read yet, the offset belongs to the earlier epoch and is dropped.
-    pub fn commit(&self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), String> {
+    pub fn commit(&self, offsets: Vec<(TopicPartition, i64)>) -> Result<(), Finding> {
         let mut state = self.lock();
         if let Some(why) = &state.broken {
             return Err(why.clone());
@@ -268,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn a_broken_thread_ends_the_source() {
         let handover = Handover::new(Limits::default());
-        handover.break_off("the thread panicked".into());
+        handover.break_off(Finding::new("the thread panicked"));
         assert!(handover.next(Demand::ControlOnly).await.is_err());
         assert!(handover.commit(Vec::new()).is_err());
     }

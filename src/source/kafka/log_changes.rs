@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::Offset;
 use super::poller::{Poller, State};
 use super::positions::{Begin, Fetched};
 use super::starts::ASK_TIMEOUT;
-use crate::domain::TopicPartition;
+use crate::domain::{Finding, TopicPartition};
 use crate::kafka_client::{self, OffsetEntry};
 use crate::source::SourceEvent;
 
@@ -171,7 +171,7 @@ impl Poller {
     ///
     /// # Errors
     /// It does not. A new consumer does, and knows its start from the group's offsets.
-    pub(super) fn follow_up(&mut self, now: Instant) -> Result<(), String> {
+    pub(super) fn follow_up(&mut self, now: Instant) -> Result<(), Finding> {
         // Only time in which messages can come counts: the pipeline has room, and a broker is reachable.
         let can_come = !self.state.paused && self.state.revoking.is_none() && !self.consumer_health.is_cut_off();
         let waits = |partition: &TopicPartition| !can_come || !self.state.flows(partition);
@@ -188,10 +188,8 @@ impl Poller {
         }
         let end = self.consumer.fetch_watermarks(&partition.topic, partition.partition, ASK_TIMEOUT);
         if end.is_ok_and(|(_, end)| end > at) {
-            return Err(format!(
-                "the Kafka client does not follow to the topic of {partition} that was recreated; restart the process, which \
-                reads it from its beginning"
-            ));
+            let message = format!("the Kafka client does not follow to the topic of {partition} that was recreated");
+            return Err(Finding::new(message).hint("restart the process, which reads it from its beginning"));
         }
         self.state.followed.insert(partition, (now + FOLLOW_MAX, at));
         Ok(())

@@ -108,7 +108,7 @@ impl Waits {
 pub struct KafkaSource {
     handover: Arc<Handover>,
     /// The thread's result when it has left the group.
-    left: oneshot::Receiver<Result<(), String>>,
+    left: oneshot::Receiver<Result<(), Finding>>,
 }
 
 impl KafkaSource {
@@ -214,18 +214,19 @@ impl KafkaSource {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(broken(match handover.next(Demand::ControlOnly).await {
                 Err(why) => why,
-                Ok(_) => "the Kafka consumer's thread ended while connecting".into(),
+                Ok(_) => Finding::new("the Kafka consumer's thread ended while connecting"),
             })),
         }
     }
 }
 
 /// Runs the thread's work. A panic or an error ends the source with an error, instead of leaving it silent.
-fn guarded(handover: &Handover, work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+fn guarded(handover: &Handover, work: impl FnOnce() -> Result<(), Finding>) -> Result<(), Finding> {
     let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(format!("the Kafka consumer's thread panicked: {text}; this is a bug, please report it"))
+        Err(Finding::new(format!("the Kafka consumer's thread panicked, which is a bug: {text}"))
+            .hint("please report it"))
     });
     if let Err(why) = &result {
         handover.break_off(why.clone());
@@ -404,11 +405,11 @@ impl Source for KafkaSource {
         let left = match tokio::time::timeout(LEAVE_GROUP_MAX, &mut self.left).await {
             Ok(Ok(result)) => result,
             // The thread always answers before it ends.
-            Ok(Err(_)) => Err("the Kafka consumer's thread ended without a word".into()),
-            Err(_) => Err(format!(
+            Ok(Err(_)) => Err(Finding::new("the Kafka consumer's thread ended without a word")),
+            Err(_) => Err(Finding::new(format!(
                 "the Kafka consumer did not leave the group within {} s; the broker will notice by its session timeout",
                 LEAVE_GROUP_MAX.as_secs()
-            )),
+            ))),
         };
         left.map_err(|why| broken(why).class(Class::Transient))
     }
@@ -418,8 +419,8 @@ fn unmade(error: &KafkaError) -> SourceError {
     SourceError::found(SourceReason::KafkaSettingsInvalid, kafka_client::creation_error(error))
 }
 
-fn broken(why: String) -> SourceError {
-    SourceError::new(SourceReason::ConsumerFailed, why)
+fn broken(why: impl Into<Finding>) -> SourceError {
+    SourceError::found(SourceReason::ConsumerFailed, why.into())
 }
 
 impl Drop for KafkaSource {

@@ -25,9 +25,10 @@ use super::positions::{Fetched, Owned, Place, Step};
 use super::revoking::{LAST_COMMIT_MAX, Revoking};
 use super::skipped::Skipped;
 use super::stall::{self, StallWatch};
-use super::starts::{REFUSED, Reset};
-use crate::domain::{Message, Position, TopicPartition};
+use super::starts::{self, Reset};
+use crate::domain::{Finding, Message, Position, TopicPartition};
 use crate::kafka_client;
+use crate::telemetry::labels::Queue;
 use crate::telemetry::{Metrics, Pulse};
 
 /// Longest wait in one poll, and therefore the longest wait of a commit.
@@ -99,7 +100,7 @@ impl Poller {
     ///
     /// # Errors
     /// An error that librdkafka calls fatal, or a partition whose start offset is not defined.
-    pub fn run(&mut self) -> Result<(), String> {
+    pub fn run(&mut self) -> Result<(), Finding> {
         while !self.handover.is_closing() {
             self.pulse.beat();
             self.turn()?;
@@ -108,7 +109,7 @@ impl Poller {
     }
 
     /// One poll, and all work that is due.
-    pub fn turn(&mut self) -> Result<(), String> {
+    pub fn turn(&mut self) -> Result<(), Finding> {
         let none_waits = self.state.in_hand.is_empty() && !self.state.crash_loops.hold_some();
         let wait = if none_waits { POLL_MAX } else { POLL_WITH_MESSAGE_IN_HAND };
         let polled = match self.consumer.poll(wait) {
@@ -120,10 +121,11 @@ impl Poller {
         match polled {
             Some(Ok(Some(received))) => self.receive(received, now),
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                return Err(format!("the Kafka consumer cannot continue: {code}; see the log, then restart"));
+                return Err(Finding::new(format!("the Kafka consumer cannot continue: {code}"))
+                    .hint("see the log, then restart the process"));
             }
             Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
-                return Err(REFUSED.to_owned());
+                return Err(starts::refused());
             }
             // Others also come as `ClientEvent::Error`, with a reason.
             Some(Ok(None) | Err(_)) | None => {}
@@ -214,7 +216,7 @@ impl Poller {
     ///
     /// # Errors
     /// When the last commit did not succeed in time; its messages will be delivered again.
-    pub fn leave(mut self) -> Result<(), String> {
+    pub fn leave(mut self) -> Result<(), Finding> {
         // From here on the context carries out rebalances itself, also while the consumer is dropped below.
         self.leaving.store(true, Ordering::Release);
         if !self.handover.has_failed() {
@@ -235,10 +237,10 @@ impl Poller {
                 break;
             }
             if now >= deadline {
-                result = Err(format!(
+                result = Err(Finding::new(format!(
                     "the last offsets were not committed within {} s; their messages will be delivered again",
                     LAST_COMMIT_MAX.as_secs()
-                ));
+                )));
                 break;
             }
             // Messages polled now are neither delivered nor committed; the next owner gets them.
@@ -254,7 +256,7 @@ impl Poller {
         result
     }
 
-    fn client_events(&mut self, now: Instant) -> Result<(), String> {
+    fn client_events(&mut self, now: Instant) -> Result<(), Finding> {
         while let Ok(event) = self.events.try_recv() {
             match event {
                 ClientEvent::Rebalance(step) => self.state.rebalances.push_back(step),
@@ -317,7 +319,7 @@ impl Poller {
     }
 
     fn record(&mut self, statistics: &Statistics, now: Instant) {
-        self.metrics.queue_depth("source", self.handover.waiting());
+        self.metrics.queue_depth(Queue::Source, self.handover.waiting());
         // All polled messages are counted, including those that are kept here.
         let flows = !self.state.paused && self.state.revoking.is_none();
         for topic in statistics.topics.values() {

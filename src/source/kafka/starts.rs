@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::note::Note;
 use crate::config::{OffsetReset, is_internal, is_pattern};
-use crate::domain::TopicPartition;
+use crate::domain::{Finding, TopicPartition};
 use crate::kafka_client::{self, OffsetEntry, TopicIds};
 
 /// Timeout of one query, which blocks the polling thread. On its connection the answer follows that of a Fetch request, which
@@ -18,9 +18,15 @@ use crate::kafka_client::{self, OffsetEntry, TopicIds};
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the source ends if `auto.offset.reset` is `error`.
-pub(super) const REFUSED: &str = "a partition no longer has the message at the group's offset, and auto.offset.reset does not \
-allow to choose another one; clipstream check names the partition. Set the offset with kafka-consumer-groups \
---reset-offsets, or set kafka.auto_offset_reset to earliest";
+pub(super) fn refused() -> Finding {
+    Finding::new(
+        "a partition no longer has the message at the group's offset, and auto.offset.reset does not allow to choose another one",
+    )
+    .hint(
+        "clipstream check names the partition: set its offset with kafka-consumer-groups --reset-offsets, or set \
+         kafka.auto_offset_reset to earliest",
+    )
+}
 
 /// Where partitions without a committed offset begin.
 #[derive(Clone, Debug)]
@@ -61,7 +67,7 @@ pub(super) enum StartOrigin {
 pub(super) enum NoStart {
     /// No answer; ask again.
     Later(String),
-    Refused(String),
+    Refused(Finding),
 }
 
 impl From<KafkaError> for NoStart {
@@ -195,11 +201,13 @@ fn start(found: OffsetEntry, id: Option<&Arc<str>>, reset: &Reset) -> Result<Sta
     match reset {
         Reset::Earliest => Ok(nowhere),
         Reset::Latest(ends) => Ok(Start { at: ends.get(&nowhere.partition).copied(), ..nowhere }),
-        Reset::Refuse => Err(NoStart::Refused(format!(
-            "the group has no offset for {}, and auto.offset.reset does not allow to choose one; set it with \
-             kafka-consumer-groups --reset-offsets, or set kafka.auto_offset_reset to earliest or latest",
-            nowhere.partition
-        ))),
+        Reset::Refuse => {
+            let message = "and auto.offset.reset does not allow to choose one";
+            let finding = Finding::new(format!("the group has no offset for {}, {message}", nowhere.partition));
+            Err(NoStart::Refused(finding.hint(
+                "set it with kafka-consumer-groups --reset-offsets, or set kafka.auto_offset_reset to earliest or latest",
+            )))
+        }
     }
 }
 

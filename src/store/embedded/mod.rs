@@ -30,6 +30,8 @@ use catalog::{Catalog, Entry};
 use collection::Collection;
 use disk_budget::DiskBudget;
 
+/// Of `qdrant-edge`, which does not export it; a test compares.
+const VERSION: &str = "0.7.2";
 /// Longest collection name, because it is also a folder name.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -284,7 +286,7 @@ impl Store for EmbeddedStore {
         blocking(move || {
             let collections = inner.state()?.catalog.collections.len();
             Ok(format!(
-                "embedded Qdrant engine (qdrant-edge 0.7.2) in {}, collections: {collections}",
+                "embedded Qdrant engine (qdrant-edge {VERSION}) in {}, collections: {collections}",
                 inner.path.display()
             ))
         })
@@ -298,5 +300,15 @@ impl Store for EmbeddedStore {
             Ok(())
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_shown_is_the_one_that_is_built() {
+        let manifest: toml::Table = include_str!("../../../Cargo.toml").parse().unwrap();
+        let required = manifest["dependencies"]["qdrant-edge"]["version"].as_str().unwrap();
+        assert_eq!(required, format!("={}", super::VERSION));
     }
 }

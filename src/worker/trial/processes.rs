@@ -20,6 +20,7 @@ use crate::domain::{Fault, Message, PipelineReason, Stage};
 use crate::redact;
 use crate::source::{TrialOutcome, Trials};
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::Trial;
 
 /// An idle process ends after this time: it holds a model's memory.
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -113,9 +114,9 @@ impl Thread {
                 Ok(Job { message, reply }) => {
                     let tried = self.settle(&message, &reply);
                     self.metrics.trial(match &tried {
-                        TrialOutcome::Passed => "passed",
-                        TrialOutcome::Inconclusive => "inconclusive",
-                        TrialOutcome::Poison(_) => "poison",
+                        TrialOutcome::Passed => Trial::Passed,
+                        TrialOutcome::Inconclusive => Trial::Inconclusive,
+                        TrialOutcome::Poison(_) => Trial::Poison,
                     });
                     // The receiver is gone if the partition is no longer assigned.
                     let _ = reply.send(tried);
@@ -168,7 +169,7 @@ impl Thread {
                 }
                 Ended::Died(death) => {
                     tracing::warn!(%position, how = death.how, stage = %death.stage, is_fresh, "a process that tried the message died");
-                    self.metrics.trial("crashed");
+                    self.metrics.trial(Trial::Crashed);
                     // A death after other messages proves less.
                     if is_fresh {
                         deaths.push(death);

@@ -40,6 +40,11 @@ fn all_is_well_with_the_defaults() {
     ];
     assert_eq!(names, expected);
     assert!(lines.iter().all(|line| line["ok"] == true && line["detail"].is_string()), "{lines:?}");
+    // Nothing is to be improved, unless this was built without nasm.
+    for line in &lines {
+        let is_slow = line["detail"].as_str().unwrap().contains("without SIMD");
+        assert_eq!(line["next_step"].is_string(), is_slow, "{line}");
+    }
     let model = result(&lines, "model demo-emoji/v1")["detail"].as_str().unwrap();
     assert_eq!(model, "Immich layout, dimension 256, runs fp32 on cpu");
     let collection = &result(&lines, "collection catalog__demo-emoji__v1")["detail"];

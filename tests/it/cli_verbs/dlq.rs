@@ -219,7 +219,7 @@ async fn where_a_letter_cannot_go_is_said_and_it_is_offered_again() {
     let ran = topics.run(&["replay", "--json"]).ended(1);
     assert_eq!((&ran.lines()[0]["failed"], &ran.lines()[0]["replayed"]), (&1.into(), &0.into()));
     ran.says("1 letter could not be replayed");
-    ran.says("use --to");
+    ran.says("hint: send letters to another topic, by their keys, with --to TOPIC");
     topics.run(&["replay", "--to", &topics.dead]).ended(1).says("is the dead-letter topic itself");
     assert_eq!(topics.replay(&["--to", &topics.source])["replayed"], 1);
     assert_eq!(topics.messages()[0].key(), Some(&b"key"[..]));
@@ -231,6 +231,12 @@ async fn where_a_letter_cannot_go_is_said_and_it_is_offered_again() {
     let ran = topics.run(&["replay", "--json", "--from", &format!("{}:0:1", topics.dead)]).ended(3);
     assert_eq!(ran.lines()[0]["next"], format!("{}:0:1", topics.dead));
     ran.says("partition");
+}
+
+#[test]
+fn a_stage_without_letters_is_refused_with_those_that_have_some() {
+    let stages = "[possible values: decode, fetch, embed, upsert]";
+    run(&["dlq", "list", "--file", "-", "--stage", "fetch,recall"]).ended(2).says(stages);
 }
 
 #[test]

@@ -1,15 +1,13 @@
-//! `run` from the outside: what it serves, what it logs, how it ends. And that docs/operations.md says so.
+//! `run` from the outside: what it serves, what it logs, how it ends.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clipstream::domain::{Class, Fault, MediaReason, Modality, Outcome, Precision, Stage, TopicPartition, UnchangedBy};
 use clipstream::source::Producer;
-use clipstream::telemetry::{Metrics, TowerInfo};
 use serde_json::{Value, json};
 
-use super::{Broker, Home, clipstream, project, run};
+use super::{Broker, Home, clipstream, run};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -123,45 +121,4 @@ async fn serves_logs_and_stops_as_documented() {
     assert!(letters.iter().all(|line| line["position"].as_str().unwrap().starts_with(&topic)), "{letters:?}");
     let all = seen.iter().map(Value::to_string).collect::<String>();
     assert!(!all.contains("hunter2") && !all.contains("bm8gcGljdHVyZQ"), "no values of messages: {all}");
-}
-
-/// Every metric there is has its line in docs/operations.md, and the other way round.
-#[test]
-fn every_metric_is_documented() {
-    let metrics = Metrics::default();
-    metrics.settled(&Outcome::Indexed);
-    metrics.failed(&Fault::new(MediaReason::FetchTimeout, "late").at(Stage::Fetch));
-    metrics.retried(Stage::Fetch, Class::Transient);
-    metrics.stage(Stage::Fetch, Duration::from_millis(1));
-    metrics.upsert_batch("catalog", 1, Duration::from_millis(1));
-    metrics.fetched(1);
-    metrics.unchanged(UnchangedBy::Etag, 1);
-    metrics.queue_depth("in_flight", 1);
-    metrics.lag(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
-    metrics.uncommitted(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
-    metrics.skipped(&TopicPartition { topic: "assets".into(), partition: 0 }, 1);
-    metrics.reopened("demo-emoji/v1", Modality::Image, true);
-    metrics.committed();
-    metrics.trial("passed");
-    metrics.media_hosts("down", 1);
-    metrics.concurrency_limit("upsert", "catalog", 2);
-    let (modality, precision, provider) = (Modality::Image, Precision::Fp32, "cpu");
-    metrics.model("demo-emoji/v1", &[TowerInfo { modality, precision, provider, unavailable: vec!["cuda"] }]);
-    let text = metrics.encode();
-    let mut served: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let page = std::fs::read_to_string(project().join("docs/operations.md")).unwrap();
-    let mut described: Vec<String> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `clipstream_")?.split('`').next())
-        .map(|name| format!("clipstream_{}", name.trim_end_matches("_total")))
-        .collect();
-    served.sort_unstable();
-    described.sort_unstable();
-    assert_eq!(served, described);
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let labels = line.split_once('{').map_or("", |(_, rest)| rest.split('}').next().unwrap_or_default());
-        for label in labels.split(',').filter_map(|l| l.split_once('=')).map(|(name, _)| name) {
-            assert!(label == "le" || page.contains(&format!("`{label}`")), "label {label} is not documented");
-        }
-    }
 }

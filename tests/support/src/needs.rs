@@ -2,7 +2,7 @@
 //!
 //! A test that lacks something does less or nothing, and says so in a box: nobody should need Java for a first `cargo test`. Where
 //! that would hide a fault, `CLIPSTREAM_TEST_REQUIRE` names what has to be there, and the test fails instead: names of [`Need`] with
-//! commas between them, or `all`, or `services` for the servers that `scripts/services` says it has started (`.ci/run`).
+//! commas between them, or `all`, or `services` for the servers that `scripts/services` says it has started.
 
 /// See the module.
 pub const REQUIRE: &str = "CLIPSTREAM_TEST_REQUIRE";

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Semaphore;
+
 use super::*;
 
 #[tokio::test]
@@ -22,20 +24,29 @@ async fn a_host_whose_every_answer_is_malformed_is_not_down() {
 async fn one_host_gets_no_more_than_its_share() {
     static NOW: AtomicUsize = AtomicUsize::new(0);
     static MOST: AtomicUsize = AtomicUsize::new(0);
+    static OPEN: Semaphore = Semaphore::const_new(0);
     let server = Server::start(async |_| {
         MOST.fetch_max(NOW.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        // Long enough for all the others to start if they could.
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        drop(OPEN.acquire().await);
         NOW.fetch_sub(1, Ordering::SeqCst);
         reply("200 OK", &[], "picture")
     })
     .await;
     let settings = MediaSettings { per_host_concurrency: 2, ..settings() };
     let fetcher = fetcher(&settings, 2);
-    let url = server.url("/");
-    let fetches = (0..10)
-        .map(|_| async { fetcher.fetch(&url, None, &mut Deadline::after(Duration::from_secs(10))).await.unwrap() });
-    assert_eq!(futures::future::join_all(fetches).await.len(), 10);
+    let fetch = async |url: String| {
+        fetcher.fetch(&url, None, &mut Deadline::after(Duration::from_secs(10))).await.unwrap();
+    };
+    let fetches = futures::future::join_all((0..10).map(|_| fetch(server.url("/"))));
+    // Another host is asked after all of them. Once it has answered, those that may start have arrived.
+    let later = async {
+        let other = always(reply("200 OK", &[], "picture")).await;
+        for _ in 0..10 {
+            fetch(other.url("/")).await;
+        }
+        OPEN.add_permits(10);
+    };
+    assert_eq!(futures::join!(fetches, later).0.len(), 10);
     assert_eq!(MOST.load(Ordering::SeqCst), 2);
 }
 
