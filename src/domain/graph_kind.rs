@@ -86,7 +86,7 @@ impl FromStr for Precision {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|precision| precision.as_str() == text).ok_or_else(|| {
             let (found, known) = (text.chars().take(40).collect::<String>(), Self::ALL.map(Self::as_str).join(", "));
-            format!("{found:?} is no precision; expected one of {known}")
+            format!("{found:?} is not a precision; expected one of {known}")
         })
     }
 }

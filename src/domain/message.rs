@@ -20,7 +20,7 @@ pub struct Message {
     pub topic_id: Option<Arc<str>>,
     /// See [`Origin::leader_epoch`].
     pub leader_epoch: Option<i32>,
-    /// Set where it has failed before and was put off: `position` is then that of a retry topic.
+    /// Set if it has failed before and came back from a retry topic, whose position `position` is.
     pub retry: Option<Retry>,
     /// Set where processes have ended while it may have been in flight.
     pub suspicion: Option<Suspicion>,
@@ -40,7 +40,7 @@ pub struct Suspicion {
 pub struct Retry {
     /// Where it was first. It keeps this place among the writes of its asset, however late it comes.
     pub origin: Origin,
-    /// How often it was tried before it was put off.
+    /// Attempts before it was sent to the retry topic.
     pub attempts: u32,
     /// Which of the message's requests failed, from 0, in order: the others are done. Empty where it brought no more than one.
     pub requests: Vec<usize>,
@@ -125,6 +125,6 @@ mod tests {
         assert_eq!(waited(Some(id("a")))(Some(&id("b"))), Some(id("b")));
         assert_eq!(waited(Some(id("a")))(Some(&id("a"))), None, "it is the same");
         assert_eq!(waited(Some(id("a")))(None), None, "nothing has taken its place, or nobody knows");
-        assert_eq!(waited(None)(Some(&id("b"))), None, "it was put off by an older release");
+        assert_eq!(waited(None)(Some(&id("b"))), None, "an older release sent it to the retry topic");
     }
 }

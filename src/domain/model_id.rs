@@ -58,7 +58,7 @@ impl FromStr for ModelId {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no model id; expected VARIANT/CHECKPOINT, for example ViT-B-32/openai")]
+#[error("{found:?} is not a model id; expected VARIANT/CHECKPOINT, for example ViT-B-32/openai")]
 pub struct InvalidModelId {
     pub found: String,
 }

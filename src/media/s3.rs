@@ -344,7 +344,7 @@ impl<'a> Object<'a> {
         {
             // Misplaced user info is not shown.
             let shown = bucket.rsplit('@').next().unwrap_or_default();
-            return Err(format!("\"{}\" is no bucket name", redact::cut(shown, 80)));
+            return Err(format!("\"{}\" is not a bucket name", redact::cut(shown, 80)));
         }
         let (key, version) = match rest.rsplit_once("?versionId=") {
             Some((key, version)) => (key, Some(version)),

@@ -156,14 +156,14 @@ impl Whole {
     fn letter(&self, mut failed: Vec<Failed>) -> Letter {
         failed.sort_by_key(|failed| failed.index);
         // A transient failure decides: with retry topics it has the message tried again.
-        let told =
+        let deciding =
             failed.iter().position(|failed| failed.gave_up.failure.fault.class == Class::Transient).unwrap_or_default();
         // If all failed, all are tried again without being named.
         let is_part = failed.len() < self.requests && failed.len() <= NAMED_MAX;
         let requests = if is_part { failed.iter().map(|failed| failed.index).collect() } else { Vec::new() };
         let attempts = failed.iter().map(|failed| failed.gave_up.attempts).max().unwrap_or(1);
         let message = (self.requests > 1).then(|| described(&failed, self.requests));
-        let mut failure = failed.swap_remove(told).gave_up.failure;
+        let mut failure = failed.swap_remove(deciding).gave_up.failure;
         if let Some(message) = message {
             // The message already holds the hint of each request.
             failure.fault = Fault { message, hint: None, ..failure.fault };

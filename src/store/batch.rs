@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use crate::redact;
 
-/// A buried asset has none.
+/// A deleted asset has none.
 static NO_VECTORS: Vectors = Vectors { image: None, text: None };
 
 /// Sorting is safe because a batch holds at most one write per point id.

@@ -70,7 +70,7 @@ pub struct Plan {
     pub workers: usize,
     pub guard: Guard,
     pub enough: Enough,
-    /// Whether messages that fail transiently are put off to retry topics, which takes `strict`.
+    /// Whether messages that fail transiently go to retry topics, which takes `strict`.
     pub retries: bool,
     /// Part of the names of the faults that are wanted.
     pub only: String,

@@ -10,7 +10,7 @@ const QUOTED_CHARS_MAX: usize = 40;
 /// As what comes after "found"; `None` where there is nothing that the parser does not say better.
 pub(super) fn cause(text: &[u8]) -> Option<String> {
     if text.is_empty() {
-        return Some("an empty value, which is no tombstone (a tombstone is null)".to_owned());
+        return Some("an empty value, which is not a tombstone (a tombstone is null)".to_owned());
     }
     let mut scan = Scan { text, at: 0, keys: Vec::new(), last: Last::Start, in_value: false };
     let found = scan.run()?;
@@ -233,7 +233,7 @@ impl<'a> Scan<'a> {
                 return None;
             }
             "NaN" | "Infinity" | "nan" | "inf" => {
-                return Some(format!("{word}, which is no number in JSON; expected null, or the member left out"));
+                return Some(format!("{word}, which is not a number in JSON; expected null, or the member left out"));
             }
             "None" | "True" | "False" => return Some(format!("Python's {word}; expected JSON (json.dumps writes it)")),
             "undefined" => return Some("JavaScript's undefined; expected null, or the member left out".to_owned()),
@@ -313,8 +313,8 @@ mod tests {
             (b"{\"id\": \"caf\xe9\"}", "byte 0xE9, which is not UTF-8"),
             (b"{'id': 'a'}", "single quotes"),
             (b"{\"id\": 'a'}", "single quotes"),
-            (b"{\"a\": NaN}", "NaN, which is no number"),
-            (b"{\"a\": -Infinity}", "Infinity, which is no number"),
+            (b"{\"a\": NaN}", "NaN, which is not a number"),
+            (b"{\"a\": -Infinity}", "Infinity, which is not a number"),
             (b"{\"a\": None}", "Python's None"),
             (b"{\"a\": undefined}", "JavaScript's undefined"),
             (b"{\"a\": 1} // x", "something behind the JSON value"),

@@ -8,7 +8,7 @@ use crate::domain::{Modality, Origin, Payload, PointId, RESERVED_KEY, Record, St
 use crate::store::batch::Change;
 
 /// What every write of ours changes at least one of, within a record.
-pub(super) const TOLD_BY: [&str; 13] = [
+pub(super) const COMPARED: [&str; 13] = [
     "indexed_at",
     "version",
     "source.topic",
@@ -166,7 +166,7 @@ pub(super) fn keeps(change: &Change<'_>) -> Vec<Condition> {
 
 /// The record is still `found`. None where it has values that no condition can tell.
 pub(super) fn unchanged(found: &Payload) -> Option<Vec<Condition>> {
-    let told = |path: &&str| {
+    let condition = |path: &&str| {
         let name = key(path);
         let value = match path.split_once('.') {
             None => found.get(*path),
@@ -179,7 +179,7 @@ pub(super) fn unchanged(found: &Payload) -> Option<Vec<Condition>> {
             Some(_) => None,
         }
     };
-    TOLD_BY.iter().map(told).collect()
+    COMPARED.iter().map(condition).collect()
 }
 
 fn key(name: &str) -> String {

@@ -51,11 +51,11 @@ pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     while let Some(line) = lines.recv().await {
         let message = message_of(&line).map_err(|why| WorkerError::Broken(format!("no message to try: {why}")))?;
         watch.begin();
-        let told = |step| match step {
+        let report = |step| match step {
             Step::Request => say(&Answer::Request),
             Step::Entered(stage) => say(&Answer::Entered { stage: stage.to_string() }),
         };
-        let ended = trial.run(&message, told).await;
+        let ended = trial.run(&message, report).await;
         watch.rest();
         say(&answer(ended));
     }
