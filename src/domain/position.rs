@@ -13,7 +13,7 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// Where a message stands in its source. For sources without partitions: topic = the source's name, partition 0,
+/// The place of a message in its source. For sources without partitions: topic = the source's name, partition 0,
 /// offset = the line or file number from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {

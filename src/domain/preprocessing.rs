@@ -1,4 +1,4 @@
-/// What is done about the orientation that a file's metadata names (EXIF tag 0x0112).
+/// How the orientation in a file's metadata (EXIF tag 0x0112) is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Orientation {
     /// The stored pixels as they are, which is what OpenCLIP embeds.

@@ -1,4 +1,4 @@
-/// What told that a picture or a text is the one that was embedded before.
+/// How it was found that a picture or a text is the one that was embedded before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnchangedBy {
     Etag,

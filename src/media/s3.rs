@@ -280,7 +280,7 @@ impl S3Fetcher {
         let settings = &self.settings;
         let mut regions = RegionProviderChain::first_try(settings.s3_region.clone().map(Region::new));
         regions = match settings.s3_endpoint {
-            // Skips the last link of the default chain, the metadata service, which stalls where there is none.
+            // Skips the last link of the default chain, the metadata service, which stalls where none exists.
             Some(_) => regions
                 .or_else(EnvironmentVariableRegionProvider::new())
                 .or_else(ProfileFileRegionProvider::new())

@@ -1,4 +1,4 @@
-//! A message in flight with all of its requests. It is settled when all are done. A dead letter tells which failed.
+//! A message in flight with all of its requests. It is settled when all are done. A dead letter names those that failed.
 //!
 //! An asset's next job after a failed request waits until the dead letter is safe. If it were written before that and
 //! the message delivered again, the failed request would be older than the stored point and pass for settled. Within
@@ -51,7 +51,7 @@ struct State {
     open: usize,
     /// How many tasks work on the message.
     running: usize,
-    /// Failed requests that no letter tells of yet.
+    /// Failed requests that are not in a letter yet.
     failed: Vec<Failed>,
     /// The highest-ranking outcome of a request.
     most: Option<Outcome>,

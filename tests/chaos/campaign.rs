@@ -249,7 +249,7 @@ pub fn texts() -> Result<Vec<String>, Error> {
     texts.collect()
 }
 
-/// Every picture that can be had, by its URL.
+/// Every picture that is served, by its URL.
 pub fn pictures(origin: &str) -> Result<BTreeMap<String, Picture>, Error> {
     let (http, s3) = media::names()?;
     let http = http.into_iter().map(|name| (format!("{origin}/images/{name}"), name));

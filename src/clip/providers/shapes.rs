@@ -5,7 +5,7 @@ use super::options::Profiles;
 use crate::clip::graph::{Axis, ImageSignature, TextSignature};
 use crate::config::{ClipSettings, Provider};
 
-/// Fixed cost of a run of the text tower on the CPU, in tokens, until its own runs tell. Measured with ViT-B-32 on two cores: a run
+/// Fixed cost of a run of the text tower on the CPU, in tokens, until it is known from its own runs. Measured with ViT-B-32 on two cores: a run
 /// takes about 9 ms, mostly to read the weights, and 0.3 ms for each token.
 const RUN_COST_TOKENS_CPU: usize = 30;
 

@@ -1,7 +1,7 @@
 use super::reasons;
 
 reasons! {
-    /// Why a message cannot be read, or asks for what cannot be.
+    /// Why a message cannot be read, or asks for something impossible.
     DecodeReason {
         MessageNotJson = "message_not_json", Permanent;
         MessageInvalid = "message_invalid", Permanent;

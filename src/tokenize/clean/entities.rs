@@ -118,7 +118,7 @@ fn number(text: &str) -> Option<(u32, usize)> {
     Some((code, if text[end..].starts_with(';') { end + 1 } else { end }))
 }
 
-/// The character that a numeric reference stands for (`_replace_charref` of Python's `html/__init__.py`); none for control
+/// The character that a numeric reference stands for (`_replace_charref` of Python's `html/__init__.py`); `None` for control
 /// characters and noncharacters.
 fn character(code: u32) -> Option<char> {
     match code {

@@ -24,7 +24,7 @@ const END_MAX: Duration = Duration::from_secs(2);
 /// Loads the models, reports ready, and tries the messages from standard input, one at a time, until it ends.
 ///
 /// # Errors
-/// Whatever would keep a worker from starting, or a line that is not a message.
+/// Everything that would keep a worker from starting, and a line that is not a message.
 pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     die_first();
     let no_thread = |e: std::io::Error| WorkerError::Broken(format!("no thread: {e}"));
