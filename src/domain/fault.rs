@@ -1,3 +1,5 @@
+//! The error type of all ports: class, reason, message and hint as fields, so that callers match on values and never on text.
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;

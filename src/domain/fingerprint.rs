@@ -1,3 +1,5 @@
+//! The fingerprint of a model. Vectors of models with different fingerprints must not be in one collection.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! Two properties of a graph that decide whether its vectors are right and how they are computed: activation and precision.
+
 use std::fmt;
 use std::str::FromStr;
 

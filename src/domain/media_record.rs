@@ -1,3 +1,5 @@
+//! What a point records about its picture. It shows later whether the picture has changed, without fetching it again.
+
 use std::borrow::Cow;
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! A message as a source delivers it, and what is known about its earlier attempts.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Names of models, and the collection and folder names made from them.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! Positions of messages: topic, partition and offset.
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Two choices of preprocessing that are settings. Both are part of the fingerprint, because they change vectors.
+
 /// How the orientation in a file's metadata (EXIF tag 0x0112) is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Orientation {

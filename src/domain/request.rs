@@ -1,3 +1,5 @@
+//! One request of a message, in the form that every message format is read into. The pipeline knows no other.
+
 use std::fmt;
 
 use super::memory::payload_bytes;

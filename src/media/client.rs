@@ -1,3 +1,5 @@
+//! The entry point of the port: chooses the adapter by the scheme of a URL, and applies what all schemes have in common.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,6 @@
+//! Decides whether failed fetches are the fault of their host or of single items. If the host is down, messages are held; otherwise they
+//! fail one by one. Confusing the two would lose good messages, or hold a partition for one bad URL.
+
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};

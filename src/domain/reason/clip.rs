@@ -1,3 +1,5 @@
+//! Reasons of `clip`: running a model.
+
 use super::reasons;
 
 reasons! {

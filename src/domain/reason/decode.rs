@@ -1,3 +1,5 @@
+//! Reasons of `format`: reading a message.
+
 use super::reasons;
 
 reasons! {

@@ -1,3 +1,5 @@
+//! Reasons of `hub`: pulling a model.
+
 use super::reasons;
 
 reasons! {

@@ -1,3 +1,5 @@
+//! Reasons of `media`: fetching a picture. `media/signs` says for each what it shows about the host.
+
 use super::reasons;
 
 reasons! {

@@ -1,3 +1,5 @@
+//! Reasons of the pipeline itself, which has no port.
+
 use super::reasons;
 
 reasons! {

@@ -1,3 +1,5 @@
+//! Reasons of `source`: reading messages and committing offsets.
+
 use super::reasons;
 
 reasons! {

@@ -1,3 +1,5 @@
+//! Reasons of `store`.
+
 use super::reasons;
 
 reasons! {

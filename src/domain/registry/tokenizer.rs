@@ -1,3 +1,5 @@
+//! The tokenizer of a pretrained model, as the registry describes it.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
