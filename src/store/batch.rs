@@ -130,8 +130,8 @@ impl Change<'_> {
         self.sending.to_string()
     }
 
-    /// The vectors that the steps under the claim change, as values that a filter finds. Never empty, because an empty list is that of an older
-    /// release.
+    /// The vectors that the steps under the claim change, as values that a filter finds. Never empty, because claims of an older
+    /// release have no such list.
     pub fn claimed_vectors(&self) -> Vec<&'static str> {
         let changed = Modality::ALL.into_iter().filter(|modality| self.vectors.has(*modality) || self.drops(*modality));
         let changed: Vec<_> = changed.map(Modality::as_str).collect();

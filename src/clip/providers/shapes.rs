@@ -5,8 +5,8 @@ use super::options::Profiles;
 use crate::clip::graph::{Axis, ImageSignature, TextSignature};
 use crate::config::{ClipSettings, Provider};
 
-/// Fixed cost of a run of the text tower on the CPU, in tokens, until it is known from its own runs. Measured with ViT-B-32 on two cores: a run
-/// takes about 9 ms, mostly to read the weights, and 0.3 ms for each token.
+/// Fixed cost of a run of the text tower on the CPU, in tokens, until it is known from its own runs. Measured with ViT-B-32 on two
+/// cores: a run takes about 9 ms, mostly to read the weights, and 0.3 ms for each token.
 const RUN_COST_TOKENS_CPU: usize = 30;
 
 /// The same for devices where launching a run takes milliseconds and a token microseconds.

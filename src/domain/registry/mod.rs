@@ -1,7 +1,7 @@
 //! The models that OpenCLIP publishes: what each is, and where its ONNX graphs are published.
 //!
-//! [`all`] is the table, [`find`] looks an id up, [`resolve`] finds the id for a name as people write it. A model that is not in the table can be
-//! used, too (a custom export, the demo's model), but nothing is known about it beforehand.
+//! [`all`] is the table, [`find`] looks an id up, [`resolve`] finds the id for a name as people write it. A model that is not in
+//! the table can be used, too (a custom export, the demo's model), but nothing is known about it beforehand.
 
 mod pins;
 mod resolve;

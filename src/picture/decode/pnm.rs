@@ -200,7 +200,7 @@ impl<'a> Words<'a> {
         let number = std::str::from_utf8(word).ok().filter(|word| word.len() <= DIGITS_MAX);
         number
             .and_then(|word| word.parse().ok())
-            .ok_or_else(|| failed("its header has something else in place of a number"))
+            .ok_or_else(|| failed("a number in it is not made of digits, or too long"))
     }
 
     fn digit(&mut self) -> Result<u8, PictureError> {
