@@ -116,7 +116,7 @@ mod tests {
     use crate::domain::MediaReason;
 
     #[test]
-    fn a_fault_has_the_class_and_the_hint_of_its_reason_unless_it_is_told_another() {
+    fn a_fault_has_the_class_and_the_hint_of_its_reason_unless_others_are_set() {
         let fault = Fault::new(MediaReason::HttpThrottled, "https://x/: HTTP 429");
         assert_eq!((fault.class, fault.retry_after), (Class::Transient, None));
         assert_eq!(fault.to_string(), "https://x/: HTTP 429; lower media.per_host_concurrency if this goes on");

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_was_made_anew_is_told_by_its_id_and_no_clock() {
+    fn a_recreated_topic_is_recognised_by_its_id_and_not_by_clocks() {
         for (before, after) in [(1, 2), (2, 1), (1, 1)] {
             let (old, new) = (of_topic("old", 1000, Some(before)), of_topic("new", 3, Some(after)));
             assert!(!old.is_newer_than(&new), "nothing of the old one makes a message of the new one stale");

@@ -45,10 +45,10 @@ async fn what_fails_of_a_message_is_one_dead_letter_and_the_rest_is_indexed() {
     assert_eq!(handler.indexed.lock().unwrap().len(), 2);
     let letters = handler.letters.lock().unwrap();
     assert_eq!((letters.len(), &letters[0].requests), (1, &vec![1, 2]));
-    let told = &letters[0].failure.fault.message;
+    let message = &letters[0].failure.fault.message;
     let expected = "2 of 4 requests failed: request 2 (asset \"b\") in stage fetch, http_not_found: bad; check that the file is \
                     still there; request 3";
-    assert!(told.starts_with(expected), "{told}");
+    assert!(message.starts_with(expected), "{message}");
 }
 
 #[tokio::test]

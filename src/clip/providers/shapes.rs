@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn tensorrt_is_told_every_bucket() {
+    fn tensorrt_gets_every_bucket() {
         let output = Output { name: "out".into(), float: Float::F32 };
         let mut signature = TextSignature {
             ids: ("ids".into(), Integer::I64),

@@ -173,7 +173,7 @@ fn a_whole_float_is_its_integer() {
 }
 
 #[test]
-fn tenants_are_told_by_body_header_or_key_and_all_agree() {
+fn body_header_or_key_name_tenants_and_must_agree() {
     let header = KeySettings { tenant_header: Some("tenant".into()), ..KeySettings::default() };
     let key = KeySettings { template: "{tenant}/{id}".parse().unwrap(), ..KeySettings::default() };
     let with = |key: &str, value: Option<&str>, tenant: Option<&'static str>| {
@@ -204,7 +204,7 @@ fn tenants_are_told_by_body_header_or_key_and_all_agree() {
     assert_eq!(tenant_and_id(&header, with("a", acme, Some("globex"))), Err(DecodeReason::TenantConflict.into()));
     assert_eq!(tenant_and_id(&header, with("a", acme, Some(""))), Err(DecodeReason::TenantConflict.into()));
     assert_eq!(tenant_and_id(&key, with("globex/a", acme, None)), Err(DecodeReason::TenantConflict.into()));
-    assert_eq!(tenant_and_id(&key, with("any", acme, None)), fine("acme: a"), "its body says it all");
+    assert_eq!(tenant_and_id(&key, with("any", acme, None)), fine("acme: a"), "its body names both");
     let both = KeySettings { tenant_header: Some("tenant".into()), ..key };
     assert_eq!(tenant_and_id(&both, with("acme/a", None, Some("globex"))), Err(DecodeReason::TenantConflict.into()));
     assert_eq!(tenant_and_id(&both, with("acme/a", None, None)), fine("acme: a"));
