@@ -2,6 +2,5 @@
 
 use crate::domain::Finding;
 
-/// Why a tokenizer cannot be used: the file, what was found and what was expected. What that means is for those to say who need
-/// the tokenizer.
+/// Why a tokenizer cannot be used: the file, what was found and what was expected. The caller adds the reason.
 pub type TokenizerError = Finding;

@@ -22,7 +22,7 @@ static PIECE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&pattern).expect("a constant pattern")
 });
 
-/// The pieces of a word. What the pattern does not match is left out.
+/// The pieces of a word. Characters that the pattern does not match are dropped.
 pub(super) fn of(word: &str) -> impl Iterator<Item = &str> {
     PIECE.find_iter(word).map(|found| found.as_str())
 }
