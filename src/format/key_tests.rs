@@ -12,8 +12,8 @@ fn keyed(key: &[u8]) -> Message {
 
 /// The id, with the tenant if the key names one.
 fn found(settings: &KeySettings, key: &[u8]) -> Result<String, String> {
-    let (asset, named) = read(settings, &keyed(key)).map_err(|failure| failure.fault.message)?;
-    Ok(match named {
+    let (asset, told) = read(settings, &keyed(key)).map_err(|failure| failure.fault.message)?;
+    Ok(match told {
         None => asset.to_string(),
         Some(None) => format!("none: {asset}"),
         Some(Some(tenant)) => format!("{}: {asset}", tenant.as_str()),

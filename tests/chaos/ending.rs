@@ -71,16 +71,16 @@ pub async fn retention(broker: &Broker, journal: &Journal) -> Result<(), Error> 
 
 /// Letters, and what must be in the store by what the logs say. `latest`: where the messages of that group begin.
 pub async fn logs(world: &World, retries: bool, latest: &[i64]) -> Result<(Vec<OwnedMessage>, Expected), Error> {
-    let (broker, mut found, mut retry_scheduled) = (&world.broker, Vec::new(), 0);
+    let (broker, mut found, mut put_off) = (&world.broker, Vec::new(), 0);
     for topic in Topic::ALL.into_iter().chain(Topic::APART) {
         found.extend(broker.read(&topic.dead_letters()).await?);
     }
     for name in Topic::ALL.into_iter().flat_map(Topic::retries).filter(|_| retries) {
-        retry_scheduled += broker.read(&name).await?.len() as u64;
+        put_off += broker.read(&name).await?.len() as u64;
     }
     let overtaken = if retries { letters::overtaken(&found)? } else { BTreeSet::new() };
     let mut expected = Expected::without(overtaken);
-    expected.retry_scheduled = retry_scheduled;
+    expected.put_off = put_off;
     for message in world.logs.removed() {
         expected.apply_removed(Topic::Removed, message)?;
     }

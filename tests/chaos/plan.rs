@@ -154,7 +154,7 @@ impl Workload {
         self.alone(Topic::Backlog, 25)
     }
 
-    /// The whole state of an asset, without a picture, so that there is nothing to fetch.
+    /// The whole state of an asset, without a picture, which takes no time to be had.
     pub fn whole(&mut self, topic: Topic, key: String) -> Planned {
         self.serial += 1;
         let body = json!({"op": "upsert", "text": self.text(), "payload": self.payload("f", false)});
@@ -287,7 +287,7 @@ impl Workload {
                 let body = json!({"image": format!("http://10.0.0.1/{serial}.webp")});
                 (format!("p{serial}"), body.to_string().into_bytes(), "address_forbidden", false)
             }
-            // A whole new state of a living asset whose picture cannot be fetched: the asset stays as it is.
+            // A whole new state of a living asset that cannot be had: the asset stays as it is.
             _ => {
                 let body = json!({"image": format!("{origin}/absent/{serial}"), "payload": {"never": serial}});
                 (any, body.to_string().into_bytes(), "http_not_found", true)
