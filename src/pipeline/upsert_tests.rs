@@ -66,14 +66,14 @@ fn delete(asset: &str, version: Option<u64>, offset: i64) -> Write {
 }
 
 async fn settle(writer: &Writer, writes: Vec<Write>) -> Vec<Result<Written, StoreError>> {
-    let (tickets, replies): (Vec<_>, Vec<_>) = writes
+    let (pending, replies): (Vec<_>, Vec<_>) = writes
         .into_iter()
         .map(|write| {
             let (reply, written) = oneshot::channel();
             (PendingWrite { write, reply }, written)
         })
         .unzip();
-    writer.settle(tickets).await;
+    writer.settle(pending).await;
     futures::future::join_all(replies).await.into_iter().map(|reply| reply.unwrap()).collect()
 }
 
