@@ -1,3 +1,5 @@
+//! The binary: sets the allocator up and calls `cli`.
+
 #[cfg(not(feature = "sanitized"))]
 mod allocator;
 

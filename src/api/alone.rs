@@ -123,7 +123,7 @@ fn decoded(
     Ok((need, made.into_inner().unwrap_or_else(PoisonError::into_inner)?))
 }
 
-/// What each of the items takes that `work` says it has done. `work` stops when it is told that there were enough.
+/// The time that each item of `work` takes. `work` returns how many it has done, and stops when its argument returns true.
 fn timed(
     shutdown: &Shutdown,
     work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<usize, ClipError>,

@@ -146,7 +146,7 @@ mod tests {
 
     /// A large request is not starved by small ones, and delays only later ones.
     #[tokio::test]
-    async fn nobody_overtakes_who_waits() {
+    async fn waits_end_in_order() {
         let budget = Budget::new(10 * 1024);
         let first = budget.reserve(6 * 1024).await;
         let mut large = Box::pin(budget.reserve(8 * 1024));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_that_is_given_up_takes_nothing_and_holds_nobody_up() {
+    async fn a_cancelled_wait_takes_nothing_and_does_not_delay_others() {
         let budget = Budget::new(10 * KIB);
         let first = budget.reserve(8 * KIB).await;
         let mut large = Box::pin(budget.reserve(9 * KIB));

@@ -175,7 +175,7 @@ pub(super) fn overdue(why: &str) {
 /// the code that joins the panicked task decides.
 pub(super) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        // A damaged tokenizer.json is no bug, and its error follows.
+        // A damaged tokenizer.json is not a bug, and its error follows.
         if crate::tokenize::is_guarded() {
             return;
         }

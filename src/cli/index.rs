@@ -140,7 +140,7 @@ async fn open(args: &Args) -> Result<Input, CliError> {
     Ok(Input { source: Box::new(source), root, skipped: None, towers })
 }
 
-/// Read ahead of the messages, so that the towers are open when they come. None where the line is long, or does not tell.
+/// Read ahead of the messages, so that the towers are open when they come. `None` if the line is long, or does not say.
 fn towers_of_first_line(file: &Path) -> Vec<Modality> {
     let mut line = String::new();
     let read =

@@ -85,7 +85,7 @@ impl Sending {
             let number = number + 1;
             let Fields { id, tenant, delete } = inspect(&text, number)?;
             let tombstone = self.tombstones && delete;
-            if tombstone && tenant.is_some() && !self.keys.tell_tenants() {
+            if tombstone && tenant.is_some() && !self.keys.name_tenants() {
                 let message = format!(
                     "line {number} deletes an asset of a tenant, and the tombstone would not contain the tenant"
                 );

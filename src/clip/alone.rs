@@ -1,3 +1,5 @@
+//! The model without queue and pipeline, for `bench`: what the pipeline is compared with.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

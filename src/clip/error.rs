@@ -106,7 +106,7 @@ mod tests {
 
     /// Messages of ONNX Runtime 1.22 to 1.27: its arena, its CPU allocator, CUDA, cuBLAS.
     #[test]
-    fn a_lack_of_memory_is_told_from_other_failures() {
+    fn a_lack_of_memory_is_distinguished_from_other_failures() {
         for message in [
             "Non-zero status code returned while running MatMul node. Failed to allocate memory for requested buffer of size 9437184",
             "bad allocation",

@@ -1,3 +1,5 @@
+//! What a loaded model runs on: precision and execution providers of both towers, as logs, verbs and metrics show it.
+
 use std::fmt;
 
 use super::providers::Active;

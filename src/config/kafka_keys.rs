@@ -17,7 +17,7 @@ pub struct KeySettings {
 
 impl KeySettings {
     /// Whether every message names its tenant, including tombstones.
-    pub fn tell_tenants(&self) -> bool {
+    pub fn name_tenants(&self) -> bool {
         self.tenant_header.is_some() || self.template.has_tenant()
     }
 
@@ -120,8 +120,8 @@ impl KeyTemplate {
             }
         };
         let key = format!("{}{inner}{}", self.before, self.after);
-        let told = if self.has_tenant() { Some(tenant.unwrap_or_default()) } else { None };
-        (self.split(&key) == Some((told, id))).then_some(key)
+        let named = if self.has_tenant() { Some(tenant.unwrap_or_default()) } else { None };
+        (self.split(&key) == Some((named, id))).then_some(key)
     }
 }
 

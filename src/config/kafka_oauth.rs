@@ -20,7 +20,7 @@ pub struct OauthSettings {
     pub client_secret: Option<Secret>,
     /// Scopes to request, separated by spaces; `None`: the server's default.
     pub scope: Option<String>,
-    /// PEM file with the certificate authority of the token endpoint; none: the system's.
+    /// PEM file with the certificate authority of the token endpoint; `None`: the system's.
     pub ca_file: Option<String>,
 }
 

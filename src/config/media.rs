@@ -36,15 +36,15 @@ pub struct MediaSettings {
     pub deny_hosts: Vec<String>,
     /// Networks in CIDR form that are never fetched from, whatever else allows them.
     pub deny_networks: Vec<IpNet>,
-    /// Folders that `file://` may read from; none: `file://` is refused.
+    /// Folders that `file://` may read from; empty: `file://` is refused.
     pub allow_file_roots: Vec<String>,
     /// PEM file with certificate authorities that are trusted in addition to the system's, for `https` and S3.
     pub ca_file: Option<String>,
     /// Value of the `User-Agent` header.
     pub user_agent: String,
-    /// S3-compatible endpoint; none: AWS.
+    /// S3-compatible endpoint; `None`: AWS.
     pub s3_endpoint: Option<String>,
-    /// None: the SDK's chain (`AWS_REGION`, profile, instance).
+    /// `None`: the SDK's chain (`AWS_REGION`, profile, instance).
     pub s3_region: Option<String>,
     /// `http://endpoint/bucket/key` instead of `http://bucket.endpoint/key`.
     pub s3_path_style: bool,

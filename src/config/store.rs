@@ -20,7 +20,7 @@ pub struct StoreSettings {
     pub url: String,
     /// Qdrant's API key; never shown.
     pub api_key: Option<Secret>,
-    /// PEM file with the certificate authority of an `https` server; none: the system's.
+    /// PEM file with the certificate authority of an `https` server; `None`: the system's.
     pub ca_file: Option<String>,
     /// Folder of the embedded engine.
     pub path: PathBuf,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::StoredLetter;
 
-/// Selects the letters that meet every condition. An empty list is no condition.
+/// Selects the letters that meet every condition. An empty list sets no condition.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     pub classes: Vec<String>,

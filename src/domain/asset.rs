@@ -1,3 +1,5 @@
+//! Names of assets and tenants, and the point ids that follow from them. Both names are checked once, when they are made.
+
 use std::fmt;
 
 use uuid::Uuid;

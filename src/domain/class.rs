@@ -1,3 +1,5 @@
+//! The three classes of failures, by which the pipeline acts.
+
 use std::fmt;
 
 /// What a failure means for the message, and for those behind it.

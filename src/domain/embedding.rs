@@ -1,3 +1,6 @@
+//! Vectors of unit length, and the two modalities that have them. Only normalised, finite vectors can be made, so nothing later checks
+//! them.
+
 use std::fmt;
 
 /// Which tower made a vector, and which named vector of the point holds it.

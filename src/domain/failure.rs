@@ -1,3 +1,5 @@
+//! How an attempt at a message failed, in which stage, and how a message ended.
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;

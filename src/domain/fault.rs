@@ -1,3 +1,5 @@
+//! The error type of all ports: class, reason, message and hint as fields, so that callers match on values and never on text.
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
@@ -6,7 +8,7 @@ use std::time::Duration;
 
 use super::{AnyReason, Class, Explain, Finding, Reason};
 
-/// Why something failed: what every port says of it, whatever its reasons are.
+/// Why something failed, in the form that all ports use. `R` are the reasons of one port.
 ///
 /// `message` names field, value (cut, redacted) and what was expected; `hint` is the next step. Both are safe to log and to put into
 /// a dead letter. The text of a fault is both.
@@ -18,12 +20,12 @@ pub struct Fault<R = AnyReason> {
     pub hint: Option<Cow<'static, str>>,
     /// The other side asked to wait this long before the next attempt.
     pub retry_after: Option<Duration>,
-    /// What brought it about, for those who walk the chain of errors.
+    /// The cause, for [`Error::source`].
     pub source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl<R: Reason> Fault<R> {
-    /// With the class and the hint that its reason normally has.
+    /// With the usual class and hint of its reason.
     pub fn new(reason: R, message: impl Into<String>) -> Self {
         Self {
             class: reason.class(),
@@ -35,7 +37,7 @@ impl<R: Reason> Fault<R> {
         }
     }
 
-    /// What somebody found who does not know what it means here.
+    /// From a finding of code that does not know the reason here.
     pub fn found(reason: R, finding: Finding) -> Self {
         let fault = Self::new(reason, finding.message);
         match finding.hint {
@@ -64,12 +66,12 @@ impl<R> Fault<R> {
         Self { retry_after, ..self }
     }
 
-    /// With the name of what it is about before the message.
+    /// Puts the name of what it is about before the message.
     pub fn about(self, subject: impl fmt::Display) -> Self {
         Self { message: format!("{subject}: {}", self.message), ..self }
     }
 
-    /// The same among the failures of all ports.
+    /// The same with a reason of any port.
     pub fn of_any(self) -> Fault
     where
         R: Into<AnyReason>,
@@ -95,7 +97,7 @@ impl<R: fmt::Debug> Error for Fault<R> {
     }
 }
 
-/// By all that is said of it: causes cannot be compared.
+/// Compares everything but the causes, which cannot be compared.
 impl<R: PartialEq> PartialEq for Fault<R> {
     fn eq(&self, other: &Self) -> bool {
         let said = |fault: &Self| (fault.class, fault.retry_after);
@@ -114,7 +116,7 @@ mod tests {
     use crate::domain::MediaReason;
 
     #[test]
-    fn a_fault_has_the_class_and_the_hint_of_its_reason_unless_it_is_told_another() {
+    fn a_fault_has_the_class_and_the_hint_of_its_reason_unless_others_are_set() {
         let fault = Fault::new(MediaReason::HttpThrottled, "https://x/: HTTP 429");
         assert_eq!((fault.class, fault.retry_after), (Class::Transient, None));
         assert_eq!(fault.to_string(), "https://x/: HTTP 429; lower media.per_host_concurrency if this goes on");

@@ -1,3 +1,5 @@
+//! A problem and its next step, for verbs and checks whose callers do not need a reason code.
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;

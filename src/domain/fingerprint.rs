@@ -1,3 +1,5 @@
+//! The fingerprint of a model. Vectors of models with different fingerprints must not be in one collection.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -12,18 +14,18 @@ pub struct Fingerprint {
     pub checkpoint: String,
     /// Dimension of the shared space.
     pub dimension: usize,
-    /// Canonical text of all that happens to a picture before the image tower, for example
+    /// Canonical text of everything that is done to a picture before the image tower, for example
     /// `96x96 shortest bicubic mean=… std=… background=#ffffff orientation=ignore`.
     pub preprocessing: String,
     /// SHA-256 (hex) of `tokenizer.json`.
     pub tokenizer: String,
     /// SHA-256 (hex) over both graphs, image tower first.
     pub graph: String,
-    /// The activation that the graphs compute, as found in them: `quick_gelu`, or each tower's where they differ. None
-    /// where it is not recognised, and in what the first versions recorded.
+    /// The activation that the graphs compute, as found in them: `quick_gelu`, or each tower's if they differ. `None`
+    /// if it is not recognised, and in fingerprints that the first versions recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<String>,
-    /// None in what the first versions recorded.
+    /// `None` in fingerprints that the first versions recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
 }
@@ -43,7 +45,7 @@ impl Fingerprint {
         compare("dimension", &self.dimension, &other.dimension);
         compare("preprocessing", &self.preprocessing, &other.preprocessing);
         compare("tokenizer", &self.tokenizer, &other.tokenizer);
-        // What one side does not know cannot differ; the graph tells in any case.
+        // A part that one side does not know cannot differ. The graph's hash differs in any case.
         if let (Some(expected), Some(actual)) = (&self.activation, &other.activation) {
             compare("activation", expected, actual);
         }

@@ -1,3 +1,5 @@
+//! Two properties of a graph that decide whether its vectors are right and how they are computed: activation and precision.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -86,7 +88,7 @@ impl FromStr for Precision {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|precision| precision.as_str() == text).ok_or_else(|| {
             let (found, known) = (text.chars().take(40).collect::<String>(), Self::ALL.map(Self::as_str).join(", "));
-            format!("{found:?} is no precision; expected one of {known}")
+            format!("{found:?} is not a precision; expected one of {known}")
         })
     }
 }

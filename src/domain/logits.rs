@@ -1,3 +1,5 @@
+//! From cosines to the probabilities of labels, for zero-shot labels.
+
 /// How a model was trained to tell labels by their similarity to a picture: `scale × cosine + bias`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Logits {

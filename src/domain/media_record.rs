@@ -1,16 +1,18 @@
+//! What a point records about its picture. It shows later whether the picture has changed, without fetching it again.
+
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
 use super::payload::text;
 
-/// The picture that a point has the vector of.
+/// The picture whose vector a point has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaRecord {
     /// Without credentials.
     pub url: String,
     pub etag: Option<String>,
-    /// The header as it came (RFC 9110, 8.8.2).
+    /// The header as received (RFC 9110, 8.8.2).
     pub last_modified: Option<String>,
     /// S3's version of the object.
     pub version_id: Option<String>,

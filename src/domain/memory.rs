@@ -1,4 +1,4 @@
-//! What JSON takes in memory: up to 70 times what it takes as text, so that small messages can be large.
+//! Memory that JSON values take: up to 70 times the size of their text, so a small message can be large.
 
 use std::mem::size_of;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Payload;
 
-/// A value, wherever it is.
+/// Any value.
 pub const VALUE_BYTES: usize = size_of::<Value>();
 /// A member of an object: its entry with hash and name, and its place in the index.
 pub const MEMBER_BYTES: usize = size_of::<(usize, String, Value)>() + 2 * size_of::<usize>();
@@ -24,7 +24,7 @@ pub fn payload_bytes(payload: &Payload) -> usize {
     }
 }
 
-/// Bytes that a value holds, itself left out.
+/// Bytes that a value holds, without the value itself.
 fn value_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,

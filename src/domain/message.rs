@@ -1,14 +1,16 @@
+//! A message as a source delivers it, and what is known about its earlier attempts.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Failure, Origin, Position};
 
-/// One message as it came, before anyone looks into it. Cheap to clone.
+/// One message as received, not decoded yet. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub position: Position,
-    /// Which assignment of its partition it belongs to; settled work of an older epoch is not committed.
+    /// The assignment of its partition that it belongs to; settled work of an older epoch is not committed.
     pub epoch: u64,
     pub key: Option<Bytes>,
     /// `None`: a tombstone.
@@ -20,35 +22,35 @@ pub struct Message {
     pub topic_id: Option<Arc<str>>,
     /// See [`Origin::leader_epoch`].
     pub leader_epoch: Option<i32>,
-    /// Set where it has failed before and was put off: `position` is then that of a retry topic.
+    /// Set if it has failed before and came back from a retry topic, whose position `position` is.
     pub retry: Option<Retry>,
-    /// Set where processes have ended while it may have been in flight.
+    /// Set if processes have ended while it may have been in flight.
     pub suspicion: Option<Suspicion>,
 }
 
-/// Of a message that may be what ends processes.
+/// For a message that may be what ends processes.
 #[derive(Clone, Debug, Default)]
 pub struct Suspicion {
-    /// Why it is not worked on at all: it ended processes that had nothing else to do.
+    /// Why it is not processed at all: it ended processes that worked on nothing else.
     pub verdict: Option<Failure>,
-    /// No other message of its partition is handed out while a clone of this is alive.
+    /// No other message of its partition is delivered while a clone of this exists.
     pub alone: Arc<()>,
 }
 
-/// What a message brings along that has failed before.
+/// The earlier failure of a message from a retry topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// Where it was first. It keeps this place among the writes of its asset, however late it comes.
+    /// Its original position, which orders it among the writes of its asset, however late it comes.
     pub origin: Origin,
-    /// How often it was tried before it was put off.
+    /// Attempts before it was sent to the retry topic.
     pub attempts: u32,
-    /// Which of the message's requests failed, from 0, in order: the others are done. Empty where it brought no more than one.
+    /// Which of the message's requests failed, from 0, in order: the others are done. Empty if it contained only one.
     pub requests: Vec<usize>,
 }
 
 impl Retry {
-    /// `topic_id`: of the topic where the message was first as it is now, where there is one and it is known. Another id
-    /// means that the topic was made anew while the message waited.
+    /// `topic_id`: the current id of the topic of the message's original position, if known. Another id
+    /// means that the topic was recreated while the message waited.
     pub fn in_topic(mut self, topic_id: Option<&Arc<str>>) -> Self {
         let other = topic_id.filter(|now| self.origin.topic_id.as_ref().is_some_and(|then| then != *now));
         self.origin.successor = other.cloned();
@@ -57,12 +59,12 @@ impl Retry {
 }
 
 impl Message {
-    /// Where what its request of this index writes comes from.
+    /// The origin that the writes of its request with this index record.
     pub fn origin_of(&self, request: usize) -> Origin {
         Origin { request, ..self.origin() }
     }
 
-    /// Where the message was first.
+    /// The message's original position.
     pub fn origin(&self) -> Origin {
         match &self.retry {
             Some(retry) => retry.origin.clone(),
@@ -125,6 +127,6 @@ mod tests {
         assert_eq!(waited(Some(id("a")))(Some(&id("b"))), Some(id("b")));
         assert_eq!(waited(Some(id("a")))(Some(&id("a"))), None, "it is the same");
         assert_eq!(waited(Some(id("a")))(None), None, "nothing has taken its place, or nobody knows");
-        assert_eq!(waited(None)(Some(&id("b"))), None, "it was put off by an older release");
+        assert_eq!(waited(None)(Some(&id("b"))), None, "an older release sent it to the retry topic");
     }
 }

@@ -1,3 +1,5 @@
+//! Names of models, and the collection and folder names made from them.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -58,7 +60,7 @@ impl FromStr for ModelId {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no model id; expected VARIANT/CHECKPOINT, for example ViT-B-32/openai")]
+#[error("{found:?} is not a model id; expected VARIANT/CHECKPOINT, for example ViT-B-32/openai")]
 pub struct InvalidModelId {
     pub found: String,
 }

@@ -7,20 +7,20 @@ use serde_json::{Value, json};
 use super::payload::text;
 use super::{MediaRecord, Payload, Position};
 
-/// Where a write comes from: the message's place, which of its requests it is, and when it was produced.
+/// The origin of a write: the message's position, the number of the request in it, and when it was produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     pub position: Position,
-    /// Which of the message's requests, from 0. Records name it only where it is not the first, and those of older releases never do.
+    /// Number of the request in the message, from 0. Records contain it only if it is not 0, and records of older releases never do.
     pub request: usize,
-    /// What tells a topic from one of the same name that was deleted before it: Kafka's topic id. `None` where the source
+    /// Kafka's topic id, which distinguishes a topic from a deleted one with the same name. `None` if the source
     /// has none, and in records of older releases.
     pub topic_id: Option<Arc<str>>,
-    /// The id of the topic that has taken this one's place by now, as far as that is known: for a message that waited in a
+    /// The id of the topic that has replaced this one, if known: for a message that waited in a
     /// retry topic meanwhile. Not recorded.
     pub successor: Option<Arc<str>>,
-    /// Of the partition's leader that took the message, which grows along the log (KIP-101). Offsets come again under a
-    /// higher one where a leader was elected that did not have them all. `None` where the source has none.
+    /// Epoch of the partition's leader that accepted the message, which grows along the log (KIP-101). Offsets repeat under a
+    /// higher epoch after the election of a leader that lacked some of them. `None` if the source has no epochs.
     pub leader_epoch: Option<i32>,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: Option<i64>,
@@ -59,10 +59,10 @@ impl Origin {
         Some(Self { position, request, topic_id, successor: None, leader_epoch, timestamp_ms })
     }
 
-    /// A later message of the same partition: its offset tells, whatever the clocks of producers say, and before it the
-    /// epoch of the leader that took it, where both have one; or a later request of the same message. Offsets start again when a topic is made anew, which its id
-    /// tells; then nothing is newer, but for what came after a topic that is known to be gone. Where an id is missing, the
-    /// timestamps must agree with the offsets; without them nothing is newer.
+    /// A later message of the same partition, by leader epoch (if both have one) and then by offset, whatever the clocks of
+    /// producers say; or a later request of the same message. Offsets start again when a topic is recreated, which its id
+    /// shows. Then neither is newer, unless one topic is known to have replaced the other. If an id is missing, the
+    /// timestamps must agree with the offsets; without timestamps neither is newer.
     ///
     /// `store/qdrant/condition` has the same rule as a filter.
     fn is_newer_than(&self, other: &Self) -> bool {
@@ -87,7 +87,7 @@ impl Origin {
         self.request == other.request && self.is_of_message(other)
     }
 
-    /// The same message, as far as that can be told: one of the two may be recorded without its topic's id or its leader's
+    /// The same message, as far as known: one of the two may be recorded without its topic's id or its leader's
     /// epoch.
     fn is_of_message(&self, other: &Self) -> bool {
         self.position == other.position
@@ -100,12 +100,12 @@ impl Origin {
     }
 }
 
-/// How much is done so that an older write never overwrites a newer one.
+/// What prevents an older write from overwriting a newer one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Guard {
     /// Nothing is compared, and a deletion leaves nothing behind.
     Off,
-    /// Writes with a version are compared before they are written. What another worker writes in between is not seen.
+    /// Writes with a version are compared before they are written. A write of another worker in between goes unnoticed.
     #[default]
     Check,
     /// The store compares while it writes, by version or by position, so that nothing comes in between.
@@ -113,7 +113,7 @@ pub enum Guard {
 }
 
 impl Guard {
-    /// Whether a deletion leaves a tombstone, which is what makes an older write look old afterwards.
+    /// Whether a deletion leaves a tombstone, by which a later write is recognised as older.
     pub fn buries(self, stamp: &Stamp) -> bool {
         match self {
             Self::Off => false,
@@ -154,7 +154,7 @@ impl Stamp {
         })
     }
 
-    /// Written for the same request. Without a place (no source of ours is without) that cannot be told.
+    /// Written for the same request. Unknown without a position, but all our sources have positions.
     pub fn is_of_request(&self, other: &Self) -> bool {
         matches!((&self.origin, &other.origin), (Some(mine), Some(others)) if mine.is_of_request(others))
     }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_was_made_anew_is_told_by_its_id_and_no_clock() {
+    fn a_recreated_topic_is_recognised_by_its_id_and_not_by_clocks() {
         for (before, after) in [(1, 2), (2, 1), (1, 1)] {
             let (old, new) = (of_topic("old", 1000, Some(before)), of_topic("new", 3, Some(after)));
             assert!(!old.is_newer_than(&new), "nothing of the old one makes a message of the new one stale");

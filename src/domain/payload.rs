@@ -1,3 +1,5 @@
+//! The JSON objects that points carry.
+
 use serde_json::{Map, Value};
 
 /// A JSON object, as Qdrant keeps it.

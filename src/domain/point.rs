@@ -1,3 +1,5 @@
+//! Points, and the writes that change them: the whole point, a patch, or a deletion.
+
 use serde_json::{Map, Value};
 
 use super::{AssetId, Embedding, MediaRecord, Modality, Origin, Payload, PointId, Stamp, Tenant};

@@ -1,3 +1,5 @@
+//! Positions of messages: topic, partition and offset.
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// Where a message stands in its source. For sources without partitions: topic = the source's name, partition 0,
+/// The place of a message in its source. For sources without partitions: topic = the source's name, partition 0,
 /// offset = the line or file number from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {

@@ -1,4 +1,6 @@
-/// What is done about the orientation that a file's metadata names (EXIF tag 0x0112).
+//! Two choices of preprocessing that are settings. Both are part of the fingerprint, because they change vectors.
+
+/// How the orientation in a file's metadata (EXIF tag 0x0112) is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Orientation {
     /// The stored pixels as they are, which is what OpenCLIP embeds.

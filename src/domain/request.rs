@@ -1,9 +1,11 @@
+//! One request of a message, in the form that every message format is read into. The pipeline knows no other.
+
 use std::fmt;
 
 use super::memory::payload_bytes;
 use super::{AssetId, ModelId, Payload, PointId, Tenant};
 
-/// What a message asks for, whatever format it came in.
+/// One request of a message, independent of the message's format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IngestRequest {
     pub asset: AssetId,
@@ -23,7 +25,7 @@ impl IngestRequest {
         PointId::of(self.tenant.as_ref(), &self.asset)
     }
 
-    /// Whether it brings something to embed.
+    /// Whether it contains something to embed.
     pub fn has_content(&self) -> bool {
         self.image.is_some() || self.text.is_some()
     }

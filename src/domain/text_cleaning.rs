@@ -1,3 +1,5 @@
+//! The last step of cleaning a text. OpenCLIP configures it per model, and it changes token ids.
+
 use serde::{Deserialize, Serialize};
 
 /// What is done to a text after mojibake and entities (`get_clean_fn` of OpenCLIP's `tokenizer.py`).

@@ -1,4 +1,6 @@
-/// What told that a picture or a text is the one that was embedded before.
+//! Ways to find that a picture or a text was embedded before, which saves its fetch or its run of a tower.
+
+/// How it was found that a picture or a text is the one that was embedded before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnchangedBy {
     Etag,

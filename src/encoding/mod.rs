@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_encoding_is_told_and_read_in_pieces_of_any_size() {
+    fn every_encoding_is_detected_and_read_in_pieces_of_any_size() {
         for encoding in [Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le, Encoding::Utf32Be] {
             let bytes = encoded(encoding);
             assert_eq!(Encoding::of(&bytes), Some(encoding), "by its zeros");

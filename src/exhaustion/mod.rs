@@ -84,7 +84,7 @@ mod tests {
 
     /// The kernel's own errors, wrapped as clients wrap them.
     #[test]
-    fn errors_of_this_process_are_told_from_those_of_the_other_side() {
+    fn errors_of_this_process_are_distinguished_from_those_of_the_other_side() {
         let number = io::Error::from_raw_os_error;
         let short_at = Mutex::new(None);
         let exhausted = |error: &(dyn Error + 'static)| judged(error, &short_at);

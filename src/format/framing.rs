@@ -1,4 +1,4 @@
-//! What serializers and file formats put around or instead of JSON text, told from the first bytes.
+//! Recognises, by the first bytes, what serializers and file formats put around JSON text, or instead of it.
 
 use crate::encoding::Encoding;
 use crate::redact;
@@ -23,7 +23,7 @@ pub(super) fn without(bytes: &[u8]) -> &[u8] {
     }
 }
 
-/// In words, as what comes after "found"; `None` where the bytes may well be text.
+/// In words that follow "found"; `None` if the bytes may be text.
 pub(super) fn of(bytes: &[u8]) -> Option<String> {
     if let Some(encoding) = Encoding::of(bytes) {
         return Some(format!("{encoding} text"));
@@ -58,7 +58,7 @@ pub(super) fn of(bytes: &[u8]) -> Option<String> {
         [b'e', b'y', b'J', ..] => "base64 of JSON",
         [b'%', b'7', b'B' | b'b', ..] => "percent-encoded JSON",
         [b'<', ..] => "XML or HTML",
-        // Text, whatever is in it.
+        // Text with any content.
         [b'{' | b'[' | b'"', ..] => return None,
         _ if is_protobuf(bytes) => "what looks like Protobuf",
         _ if has_controls(bytes) => "binary data",

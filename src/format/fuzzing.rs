@@ -1,4 +1,4 @@
-//! What must hold whatever the bytes of a message are: a request, or a failure that is short, printable and without the value.
+//! What must hold for any bytes: they are a request, or a failure that is short, printable and without the value.
 //! What is accepted is compared with a plain JSON parser, so that nothing is read as something else.
 
 use serde_json::Value;

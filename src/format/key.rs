@@ -1,5 +1,5 @@
-//! What a message's key says: the asset, and the tenant where keys tell it. The same rule for tombstones and for messages
-//! without an id in the body, so that a delete hits what an upsert made; a key that the rule cannot read is an error.
+//! What a message's key says: the asset, and the tenant if keys name one. The same rule for tombstones and for messages
+//! without an id in the body, so that a delete finds what an upsert made. A key that the rule cannot read is an error.
 
 use serde_json::Value;
 
@@ -9,12 +9,12 @@ use crate::config::{KeyFormat, KeySettings};
 use crate::domain::{AssetId, DecodeReason, Failure, IngestRequest, Message, Op, Payload, Tenant};
 use crate::redact;
 
-/// What is said of a tenant: nothing, that there is none, or which.
-pub type Told = Option<Option<Tenant>>;
+/// What one place says about the tenant: nothing, that the asset has no tenant, or its name.
+pub type NamedTenant = Option<Option<Tenant>>;
 
 /// # Errors
 /// No key, or one that the settings cannot read.
-pub(super) fn read(settings: &KeySettings, message: &Message) -> Result<(AssetId, Told), Failure> {
+pub(super) fn read(settings: &KeySettings, message: &Message) -> Result<(AssetId, NamedTenant), Failure> {
     let Some(key) = &message.key else {
         return Err(fail(
             DecodeReason::FieldMissing,
@@ -38,9 +38,9 @@ pub(super) fn read(settings: &KeySettings, message: &Message) -> Result<(AssetId
     };
     let asset = AssetId::new(id).map_err(|error| unusable(key, &error.to_string()))?;
     if id.starts_with('\u{feff}') {
-        return Err(unusable(key, "begins with a byte order mark (U+FEFF), which nobody sees; expected the id alone"));
+        return Err(unusable(key, "begins with an invisible byte order mark (U+FEFF); expected the id alone"));
     }
-    let told = match tenant {
+    let named = match tenant {
         None if settings.template.has_tenant() => Some(None),
         None => None,
         Some("") => Some(None),
@@ -49,40 +49,40 @@ pub(super) fn read(settings: &KeySettings, message: &Message) -> Result<(AssetId
                 .map_err(|e| fail(DecodeReason::FieldInvalid, format!("the tenant in the message key {e}")))?,
         )),
     };
-    Ok((asset, told))
+    Ok((asset, named))
 }
 
-/// The key of an asset's messages, as `read` takes it apart again; for whoever sends them.
+/// The key of an asset's messages, for producers: [`read`] gives the same asset and tenant again.
 ///
 /// # Errors
-/// In words, where the settings have no key for it.
+/// In words, if no key of the configured form names them.
 pub fn write(settings: &KeySettings, tenant: Option<&str>, id: &str) -> Result<Vec<u8>, String> {
-    let told = tenant.filter(|_| settings.template.has_tenant());
-    let text = settings.template.join(told, id).ok_or_else(|| {
+    let in_key = tenant.filter(|_| settings.template.has_tenant());
+    let text = settings.template.join(in_key, id).ok_or_else(|| {
         format!(
             "no key of the form {} (kafka.key_template) has the tenant {}",
             settings.template,
-            quoted(told.unwrap_or_default())
+            quoted(in_key.unwrap_or_default())
         )
     })?;
     match settings.format {
-        // In quotes where it would be taken for JSON otherwise.
+        // In quotes if it would be read as JSON otherwise.
         KeyFormat::Auto if !matches!(auto(text.as_bytes()), Ok(Found::Text(read)) if read == text) => {
             Ok(Value::String(text).to_string().into_bytes())
         }
         KeyFormat::Auto | KeyFormat::Text => Ok(text.into_bytes()),
         KeyFormat::Json => Ok(Value::String(text).to_string().into_bytes()),
         KeyFormat::Integer => text.parse::<i64>().map(|n| n.to_be_bytes().to_vec()).map_err(|_| {
-            format!("the id {} is no integer; expected one, because kafka.key_format is integer", quoted(&text))
+            format!("the id {} is not an integer; expected one, because kafka.key_format is integer", quoted(&text))
         }),
     }
 }
 
-/// The tenant in the header that tells it; nothing where there is no such setting or header.
-pub(super) fn header(settings: &KeySettings, message: &Message) -> Result<Told, Failure> {
+/// The tenant in the header of `kafka.tenant_header`; `None` without this setting or header.
+pub(super) fn header(settings: &KeySettings, message: &Message) -> Result<NamedTenant, Failure> {
     let Some(name) = &settings.tenant_header else { return Ok(None) };
     let shown = redact::cut(name, QUOTED_CHARS_MAX);
-    let mut told = None;
+    let mut named = None;
     for (_, value) in message.headers.iter().filter(|(header, _)| header == name) {
         let value = std::str::from_utf8(value.as_deref().unwrap_or_default()).map_err(|_| {
             fail(DecodeReason::FieldInvalid, format!("the header {shown:?} is not UTF-8; expected a tenant"))
@@ -93,21 +93,24 @@ pub(super) fn header(settings: &KeySettings, message: &Message) -> Result<Told, 
                 Tenant::new(name).map_err(|e| fail(DecodeReason::FieldInvalid, format!("the header {shown:?} {e}")))?,
             ),
         };
-        if told.replace(tenant.clone()).is_some_and(|before| before != tenant) {
+        if named.replace(tenant.clone()).is_some_and(|before| before != tenant) {
             return Err(fail(
                 DecodeReason::TenantConflict,
                 format!("the header {shown:?} comes twice, with two tenants; expected one"),
             ));
         }
     }
-    Ok(told)
+    Ok(named)
 }
 
-/// The tenant that all who tell one agree on.
-pub(super) fn tenant<const N: usize>(keys: &KeySettings, told: [(&str, Told); N]) -> Result<Option<Tenant>, Failure> {
-    let mut all = told.into_iter().filter_map(|(who, told)| Some((who, told?)));
+/// The tenant of a request. `named`: the places that may name one, in words, and what they say, which must be the same.
+pub(super) fn tenant<const N: usize>(
+    keys: &KeySettings,
+    named: [(&str, NamedTenant); N],
+) -> Result<Option<Tenant>, Failure> {
+    let mut all = named.into_iter().filter_map(|(place, named)| Some((place, named?)));
     let Some((first, tenant)) = all.next() else {
-        if !keys.tell_tenants() {
+        if !keys.name_tenants() {
             return Ok(None);
         }
         let place = match &keys.tenant_header {
@@ -116,7 +119,7 @@ pub(super) fn tenant<const N: usize>(keys: &KeySettings, told: [(&str, Told); N]
         };
         return Err(fail(
             DecodeReason::TenantMissing,
-            format!("no tenant; expected {place} to tell it, empty where there is none"),
+            format!("no tenant; expected {place} to name it, empty for no tenant"),
         ));
     };
     let shown = |tenant: &Option<Tenant>| {
@@ -151,7 +154,7 @@ pub(super) fn tombstone(settings: &KeySettings, message: &Message) -> Result<Ing
 }
 
 enum Found {
-    /// Which the template takes apart.
+    /// The template splits it.
     Text(String),
     /// Of a JSON object.
     Members { tenant: Option<String>, id: String },
@@ -233,12 +236,12 @@ fn json(key: &[u8], has_tenant: bool) -> Result<Found, Failure> {
     let Value::Object(members) = &value else { return Err(wrong("a string, an integer, or an object with \"id\"")) };
     let tenant = match members.get("tenant") {
         _ if !has_tenant => None,
-        None => return Err(wrong("the member \"tenant\", null where there is none (kafka.key_template)")),
+        None => return Err(wrong("the member \"tenant\", null for no tenant (kafka.key_template)")),
         Some(Value::Null) => None,
         Some(value) => Some(scalar(value).ok_or_else(|| wrong("text as member \"tenant\""))?),
     };
-    let mut others = members.iter().filter(|(name, _)| !has_tenant || *name != "tenant").map(|(_, value)| value);
-    let only = others.next().filter(|_| others.next().is_none());
+    let mut ids = members.iter().filter(|(name, _)| !has_tenant || *name != "tenant").map(|(_, value)| value);
+    let only = ids.next().filter(|_| ids.next().is_none());
     let id = members.get("id").or(only).and_then(scalar);
     let id = id.ok_or_else(|| wrong("an object with the member \"id\", or with one member, a string or an integer"))?;
     Ok(Found::Members { tenant, id })

@@ -10,7 +10,7 @@ fn keyed(key: &[u8]) -> Message {
     Message { key: Some(Bytes::copy_from_slice(key)), ..Message::empty("t", 0, 0) }
 }
 
-/// The id, with its tenant where one is told.
+/// The id, with the tenant if the key names one.
 fn found(settings: &KeySettings, key: &[u8]) -> Result<String, String> {
     let (asset, told) = read(settings, &keyed(key)).map_err(|failure| failure.fault.to_string())?;
     Ok(match told {
@@ -34,7 +34,7 @@ fn assert_refused(settings: &KeySettings, key: &[u8], part: &str) {
 
 /// What Kafka's serializers, Connect's converters and Debezium write.
 #[test]
-fn keys_are_text_and_what_can_only_be_json_is_told() {
+fn keys_are_text_unless_they_can_only_be_json() {
     let auto = settings(KeyFormat::Auto, "{id}");
     assert_found(&auto, b"sku-3", "sku-3");
     assert_found(&auto, b"4", "4");
@@ -111,8 +111,8 @@ fn what_is_written_is_read_again() {
         (settings(KeyFormat::Integer, "{id}"), None, "42"),
     ] {
         let key = write(&settings, tenant, id).expect("a key");
-        let (asset, told) = read(&settings, &keyed(&key)).expect("it is read");
-        assert_eq!((asset.as_str(), told.flatten().map(|t| t.as_str().to_owned()).as_deref()), (id, tenant));
+        let (asset, named) = read(&settings, &keyed(&key)).expect("it is read");
+        assert_eq!((asset.as_str(), named.flatten().map(|t| t.as_str().to_owned()).as_deref()), (id, tenant));
     }
     assert!(write(&settings(KeyFormat::Integer, "{id}"), None, "sku").is_err());
     assert!(write(&settings(KeyFormat::Auto, "{tenant}/{id}"), Some("a/b"), "c").is_err());

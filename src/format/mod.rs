@@ -1,10 +1,10 @@
-//! Port: from a message's bytes, key and headers to what it asks for. Each format is a file (or a folder) and an arm of [`Format`].
+//! Port: reads a message's bytes, key and headers into requests. Each format is a file (or a folder) and an arm of [`Format`].
 //!
-//! A message may bring any number of requests, also none. It is settled when all of them are; its dead letter tells of those that
+//! A message may contain any number of requests, also zero. It is settled when all of them are; its dead letter names those that
 //! failed.
 //!
-//! A format whose messages cannot be read without something from elsewhere, such as a schema of a registry, says so with a
-//! [`LookUp`]. It keeps what was found: the message is read once more then. JSON needs none.
+//! A format that cannot read a message without something from elsewhere, such as a schema of a registry, returns a [`LookUp`] and
+//! keeps its result. Then the message is read again. JSON needs no look-ups.
 
 mod framing;
 #[cfg(any(feature = "fuzzing", test))]
@@ -26,24 +26,24 @@ pub use self::refusal::{QUOTED_CHARS_MAX, fail};
 use crate::config::KeySettings;
 use crate::domain::{Failure, IngestRequest, Message, Op};
 
-/// What a message asks for, in its order. One that cannot be read does not keep the others from being done.
+/// The requests of a message, in its order. A request that cannot be read does not stop the others.
 pub type Requests = Vec<Result<IngestRequest, Failure>>;
 
-/// What comes of reading a message.
+/// The result of reading a message.
 #[derive(Debug)]
 pub enum Read {
     Requests(Requests),
-    /// Nothing yet: this has to be looked up first.
+    /// The message cannot be read before this look-up.
     Needs(Arc<dyn LookUp>),
 }
 
-/// Something that a message cannot be read without.
+/// Fetches something that is needed to read a message.
 #[async_trait]
 pub trait LookUp: Debug + Send + Sync {
-    /// Looks it up, for the format to keep. Called again where a failure may pass, as its class says.
+    /// Fetches it, for the format to keep. Called again after a failure, if its class allows a retry.
     ///
     /// # Errors
-    /// Permanent: there is no such thing, and the message can never be read.
+    /// Permanent: it does not exist, so the message can never be read.
     async fn run(&self) -> Result<(), Failure>;
 }
 
@@ -53,7 +53,7 @@ pub struct Reader {
     pub format: Format,
     /// Default `op` by topic, retry topics included; `upsert` where a topic is not listed.
     pub topic_ops: BTreeMap<String, Op>,
-    /// What keys and headers say of asset and tenant.
+    /// How keys and headers name asset and tenant.
     pub keys: KeySettings,
 }
 
@@ -65,7 +65,7 @@ impl Reader {
         self.format.decode(message, &Context { default_op, keys: &self.keys })
     }
 
-    /// Reads a message with all the look-ups that it takes, each tried once.
+    /// Reads a message, with all the look-ups that this needs, each tried once.
     ///
     /// # Errors
     /// As [`Self::read`], or the look-up's.
@@ -79,10 +79,10 @@ impl Reader {
     }
 }
 
-/// What a format is told beside the message.
+/// What a format needs beside the message.
 #[derive(Clone, Copy, Debug)]
 struct Context<'a> {
-    /// Of requests that name no `op`.
+    /// The `op` of requests that name no `op`.
     default_op: Op,
     /// See [`Reader::keys`].
     keys: &'a KeySettings,
@@ -94,10 +94,10 @@ pub enum Format {
     /// One JSON object, one request.
     #[default]
     Json,
-    /// A request in each line, as [`Self::Json`] has it. Empty lines ask for nothing.
+    /// One request per line, in the form of [`Self::Json`]. Empty lines are skipped.
     #[cfg(test)]
     Lines,
-    /// The same behind the number of a schema that has to be known.
+    /// The same, behind the number of a schema that must be known.
     #[cfg(test)]
     WithSchema(Arc<registry::Registry>),
 }

@@ -1,4 +1,4 @@
-//! A registry of schemas that a test plays, for a format that cannot read its messages without them.
+//! A registry of schemas for tests, for a format that cannot read its messages without them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::LookUp;
 use crate::domain::{Class, DecodeReason, Failure, Fault, Stage};
 
-/// What a look-up comes to.
+/// The result of a look-up.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     Found,
@@ -18,7 +18,7 @@ pub enum Answer {
 
 #[derive(Debug, Default)]
 pub struct Registry {
-    /// By the schema's number. Where there is none, a look-up waits for it.
+    /// By the schema's number. A look-up waits for a missing answer.
     answers: watch::Sender<BTreeMap<u8, Answer>>,
     asked: watch::Sender<usize>,
     found: Mutex<BTreeSet<u8>>,
@@ -30,7 +30,7 @@ pub fn with_schema(id: u8, text: &str) -> Vec<u8> {
 }
 
 impl Registry {
-    /// From now on look-ups of this schema come to this.
+    /// Sets the result of look-ups of this schema.
     pub fn answer(&self, id: u8, answer: Answer) {
         self.answers.send_modify(|answers| {
             answers.insert(id, answer);
@@ -46,7 +46,7 @@ impl Registry {
         self.asked.subscribe().wait_for(|asked| *asked >= count).await.expect("the registry is there");
     }
 
-    /// The text behind a schema that is known; one without a schema needs none.
+    /// The text behind the number of a known schema; a value without a number is text.
     pub fn body<'v>(self: &Arc<Self>, value: &'v [u8]) -> Result<&'v [u8], Arc<dyn LookUp>> {
         match value {
             [0, id, text @ ..] if self.found().contains(id) => Ok(text),

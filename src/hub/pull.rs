@@ -208,12 +208,12 @@ impl Hub {
 
 /// Waits while another process pulls to the same directory.
 async fn take(directory: &Path, progress: &dyn Progress) -> Result<Place, HubError> {
-    let mut told = false;
+    let mut is_reported = false;
     loop {
         if let Some(place) = Place::try_take(directory)? {
             return Ok(place);
         }
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut is_reported, true) {
             progress.note(&format!("another process is pulling {}; waiting for it", directory.display()));
         }
         // Waiting for a file lock would need a thread.

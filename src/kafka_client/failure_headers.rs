@@ -86,7 +86,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_message_that_was_put_off_keeps_its_place() {
+    fn a_message_of_a_retry_topic_keeps_its_place() {
         let retry = retry("assets", &headers(&WHOLE)).unwrap();
         let origin = Origin {
             position: Position { topic: "assets".into(), partition: 3, offset: 42 },
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_was_put_off_says_which_of_its_requests_failed() {
+    fn a_message_of_a_retry_topic_says_which_of_its_requests_failed() {
         let requests = |text: &str| {
             let own = [("clipstream.errors.requests", text)];
             retry("assets", &headers(&[&WHOLE[..], &own].concat())).unwrap().requests

@@ -17,7 +17,7 @@ const KINDS_MAX: usize = 256;
 const OF_CONNECTIONS: [&str; 8] =
     ["FAIL", "ERROR", "REQTMOUT", "SESSTMOUT", "COMMITFAIL", "GETPID", "SASLREFRESH", "SSLCERTVRFY"];
 
-static TOLD: Mutex<Limit> = Mutex::new(Limit { kinds: BTreeMap::new() });
+static LOGGED: Mutex<Limit> = Mutex::new(Limit { kinds: BTreeMap::new() });
 
 /// Logs a line of librdkafka. Warnings and errors keep their level, limited to one a minute per kind (`facility`); other lines,
 /// and those about connections, are logged at `debug`.
@@ -57,7 +57,7 @@ fn severity(level: RDKafkaLogLevel, facility: &str) -> Option<Severity> {
 }
 
 fn allowed(kind: &str) -> bool {
-    TOLD.lock().unwrap_or_else(PoisonError::into_inner).allows(kind, Instant::now())
+    LOGGED.lock().unwrap_or_else(PoisonError::into_inner).allows(kind, Instant::now())
 }
 
 struct Limit {
@@ -67,7 +67,7 @@ struct Limit {
 impl Limit {
     fn allows(&mut self, kind: &str, now: Instant) -> bool {
         let allows = match self.kinds.get(kind) {
-            Some(told) => now >= *told + EVERY,
+            Some(logged) => now >= *logged + EVERY,
             None => self.kinds.len() < KINDS_MAX,
         };
         if allows {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warnings_are_ours_and_connections_are_told_elsewhere() {
+    fn warnings_are_ours_and_connections_are_reported_elsewhere() {
         use RDKafkaLogLevel as Level;
         assert_eq!(severity(Level::Warning, "OFFSET"), Some(Severity::Warning));
         assert_eq!(severity(Level::Error, "GZIP"), Some(Severity::Error));

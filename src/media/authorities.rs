@@ -75,16 +75,16 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn verifier(ca_file: Option<&str>) -> Result<Arc<Verifier>, MediaError> {
-    let mut own = Vec::new();
+    let mut certificates = Vec::new();
     if let Some(file) = ca_file {
         let invalid = |found| MediaError::found(MediaReason::SettingsInvalid, found);
         let pem = tls::authority("media.ca_file", file).map_err(invalid)?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let broken = |error| invalid(Finding::new(format!("media.ca_file {file}: {}", redact::root_cause(&error))));
-            own.push(certificate.map_err(broken)?);
+            certificates.push(certificate.map_err(broken)?);
         }
     }
-    Ok(Arc::new(Verifier::new_with_extra_roots(own, provider()).map_err(|error| not_set_up(&error))?))
+    Ok(Arc::new(Verifier::new_with_extra_roots(certificates, provider()).map_err(|error| not_set_up(&error))?))
 }
 
 fn not_set_up(error: &Error) -> MediaError {

@@ -1,3 +1,6 @@
+//! Reads bodies, of every scheme, within a byte limit and the shared memory budget. A body that stalls is aborted, sooner if others wait
+//! for its memory.
+
 use std::pin::pin;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The entry point of the port: chooses the adapter by the scheme of a URL, and applies what all schemes have in common.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,7 +224,7 @@ mod tests {
     use crate::domain::Class;
 
     #[tokio::test]
-    async fn schemes_are_told_apart_whatever_their_case() {
+    async fn schemes_are_recognised_in_any_case() {
         let metrics = Arc::new(Metrics::default());
         let budget = Budget::new(1 << 20);
         let client = MediaClient::new(&MediaSettings::default(), budget.clone(), metrics.clone()).await.unwrap();
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_colon_in_the_name_of_a_file_that_is_there_is_no_scheme() {
+    async fn a_colon_in_the_name_of_an_existing_file_is_not_a_scheme() {
         let folder = tempfile::tempdir().unwrap();
         let names = ["12:30.png", "Screenshot 2026-11-29 at 10:20:30.png", "a:b/c.png", "C:x.png"];
         for name in names {

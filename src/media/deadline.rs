@@ -1,3 +1,5 @@
+//! The deadline of a fetch, which does not count waits for our own limits.
+
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};

@@ -1,3 +1,6 @@
+//! Decides whether failed fetches are the fault of their host or of single items. If the host is down, messages are held; otherwise they
+//! fail one by one. Confusing the two would lose good messages, or hold a partition for one bad URL.
+
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_nobody_can_use_are_their_items_own_and_no_service() {
+    fn unusable_answers_count_against_their_item_and_do_not_show_service() {
         let malformed = || Err(MediaError::new(MediaReason::HttpMalformed, "no HTTP"));
         let mut host = Host::new();
         host.see(0, "good", Ok(())).unwrap();

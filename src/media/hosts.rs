@@ -1,3 +1,5 @@
+//! Limits and health of each media host, so that a slow or failing host does not hold up the others.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};

@@ -257,7 +257,7 @@ fn redirected(from: &Url, headers: &HeaderMap) -> Result<Url, MediaError> {
     let location = location_text(location.as_bytes());
     let next = from
         .join(&location)
-        .map_err(|error| refused(format!("redirects to {}, which is no URL ({error})", redact::url(&location))))?;
+        .map_err(|error| refused(format!("redirects to {}, which is not a URL ({error})", redact::url(&location))))?;
     match (from.scheme(), next.scheme()) {
         (_, "https") | ("http", "http") => Ok(next),
         (_, "http") => Err(refused(format!(

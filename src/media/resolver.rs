@@ -1,3 +1,6 @@
+//! Resolves names, refuses forbidden addresses, and finds out whether the resolver itself is at fault. A resolver that fails or denies
+//! everything must not make dead letters of good messages.
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -280,7 +280,7 @@ impl S3Fetcher {
         let settings = &self.settings;
         let mut regions = RegionProviderChain::first_try(settings.s3_region.clone().map(Region::new));
         regions = match settings.s3_endpoint {
-            // Skips the last link of the default chain, the metadata service, which stalls where there is none.
+            // Skips the last link of the default chain, the metadata service, which stalls where none exists.
             Some(_) => regions
                 .or_else(EnvironmentVariableRegionProvider::new())
                 .or_else(ProfileFileRegionProvider::new())
@@ -344,7 +344,7 @@ impl<'a> Object<'a> {
         {
             // Misplaced user info is not shown.
             let shown = bucket.rsplit('@').next().unwrap_or_default();
-            return Err(format!("\"{}\" is no bucket name", redact::cut(shown, 80)));
+            return Err(format!("\"{}\" is not a bucket name", redact::cut(shown, 80)));
         }
         let (key, version) = match rest.rsplit_once("?versionId=") {
             Some((key, version)) => (key, Some(version)),

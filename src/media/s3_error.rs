@@ -124,7 +124,7 @@ fn of_answer(shown: &str, code: &str, text: &str, response: &HttpResponse) -> Me
         return later(MediaReason::S3Throttled);
     }
     if matches!(status, 400..=499) && !is_whole(response) {
-        let message = format!("{shown}: {said}; the answer is no error of S3, or was cut off");
+        let message = format!("{shown}: {said}; the answer is not an error of S3, or was cut off");
         return MediaError::new(MediaReason::S3Failed, message)
             .hint("check what is between here and S3")
             .retry_after(wait(header("retry-after")));

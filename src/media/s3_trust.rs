@@ -23,9 +23,9 @@ const PEM_LINE: usize = 64;
 /// # Errors
 /// `media_settings_invalid` for the file; `media_client_failed` without readable authorities of the system.
 pub(super) fn http_client(ca_file: Option<&str>, tls: bool) -> Result<SharedHttpClient, MediaError> {
-    let own = ca_file.map(|file| tls::authority("media.ca_file", file)).transpose();
-    let own = own.map_err(|found| MediaError::found(MediaReason::SettingsInvalid, found).class(Class::Outage))?;
-    let store = trusting(rustls_native_certs::load_native_certs(), own, tls)?;
+    let extra = ca_file.map(|file| tls::authority("media.ca_file", file)).transpose();
+    let extra = extra.map_err(|found| MediaError::found(MediaReason::SettingsInvalid, found).class(Class::Outage))?;
+    let store = trusting(rustls_native_certs::load_native_certs(), extra, tls)?;
     let context = TlsContext::builder().with_trust_store(store).build().map_err(|error| {
         let message = format!("TLS cannot be set up for S3: {}", redact::root_cause(&error));
         MediaError::new(MediaReason::SettingsInvalid, message).class(Class::Outage).hint("check media.ca_file")
@@ -33,11 +33,11 @@ pub(super) fn http_client(ca_file: Option<&str>, tls: bool) -> Result<SharedHttp
     Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
 }
 
-fn trusting(system: CertificateResult, own: Option<Vec<u8>>, tls: bool) -> Result<TrustStore, MediaError> {
+fn trusting(system: CertificateResult, extra: Option<Vec<u8>>, tls: bool) -> Result<TrustStore, MediaError> {
     // The SDK panics on certificates that it cannot parse, and some systems have such.
     let readable = |certificate: &CertificateDer<'static>| RootCertStore::empty().add(certificate.clone()).is_ok();
     let pem: Vec<String> = system.certs.iter().filter(|certificate| readable(certificate)).map(pem).collect();
-    if tls && pem.is_empty() && own.is_none() {
+    if tls && pem.is_empty() && extra.is_none() {
         let why = system.errors.first().map_or_else(|| "none is installed".to_owned(), ToString::to_string);
         let message = format!(
             "S3 cannot be asked over TLS: the system's certificate authorities cannot be read ({})",
@@ -45,7 +45,7 @@ fn trusting(system: CertificateResult, own: Option<Vec<u8>>, tls: bool) -> Resul
         );
         return Err(MediaError::new(MediaReason::ClientFailed, message));
     }
-    let all = (!pem.is_empty()).then(|| pem.concat().into_bytes()).into_iter().chain(own);
+    let all = (!pem.is_empty()).then(|| pem.concat().into_bytes()).into_iter().chain(extra);
     Ok(all.fold(TrustStore::empty(), TrustStore::with_pem_certificate))
 }
 

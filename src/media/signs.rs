@@ -162,9 +162,9 @@ mod tests {
                 ],
             ),
         ];
-        let told = |reason: &R| signs.iter().find(|(_, reasons)| reasons.contains(reason)).map(|(sign, _)| *sign);
+        let listed = |reason: &R| signs.iter().find(|(_, reasons)| reasons.contains(reason)).map(|(sign, _)| *sign);
         for reason in R::ALL {
-            assert_eq!(told(reason), Some(sign(&MediaError::new(*reason, "x"))), "{reason}");
+            assert_eq!(listed(reason), Some(sign(&MediaError::new(*reason, "x"))), "{reason}");
         }
         let later = MediaError::new(R::HttpStatus, "425").class(Class::Transient);
         assert_eq!(sign(&later), Sign::Fails);

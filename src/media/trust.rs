@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn nobody_is_blamed_for_a_certificate_until_another_ones_is_trusted() {
+    async fn a_host_is_blamed_for_its_certificate_once_another_host_is_trusted() {
         let trusted = trusted(Duration::ZERO);
         for (host, class) in [
             ("a.test", Class::Transient),

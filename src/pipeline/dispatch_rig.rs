@@ -79,7 +79,7 @@ pub struct FakeHandler {
     pub registry: Arc<Registry>,
     pub gate: Notify,
     pub started: Mutex<Vec<i64>>,
-    pub buried: Mutex<Vec<i64>>,
+    pub dead_lettered: Mutex<Vec<i64>>,
     pub running: Mutex<Vec<i64>>,
     /// Offset and text of each indexed request.
     pub indexed: Mutex<Vec<(i64, String)>>,
@@ -97,7 +97,7 @@ impl FakeHandler {
             registry: Arc::default(),
             gate: Notify::new(),
             started: Mutex::default(),
-            buried: Mutex::default(),
+            dead_lettered: Mutex::default(),
             running: Mutex::default(),
             indexed: Mutex::default(),
             letters: Mutex::default(),
@@ -215,7 +215,7 @@ impl Handler for FakeHandler {
             self.changed.notify_waiters();
             self.gate.notified().await;
         }
-        self.buried.lock().unwrap().push(letter.message.position.offset);
+        self.dead_lettered.lock().unwrap().push(letter.message.position.offset);
         self.letters.lock().unwrap().push(letter.clone());
         self.changed.notify_waiters();
         if letter.failure.fault.class == Class::Transient { Sent::RetryScheduled } else { Sent::DeadLetter }

@@ -24,9 +24,9 @@ async fn everything_settles_and_is_committed() {
     let summary = rig.end().await.unwrap();
     assert_eq!(summary, Summary { settled: 4, dead_lettered: 2, abandoned: 0 });
     assert_eq!(commits.lock().unwrap()[&partition()], 8);
-    let mut buried = handler.buried.lock().unwrap().clone();
-    buried.sort_unstable();
-    assert_eq!(buried, [1, 2]);
+    let mut dead_lettered = handler.dead_lettered.lock().unwrap().clone();
+    dead_lettered.sort_unstable();
+    assert_eq!(dead_lettered, [1, 2]);
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn one_message_of_a_key_at_a_time_and_superseded_ones_count_again_when_the
 }
 
 #[tokio::test]
-async fn what_is_put_off_is_settled_and_no_dead_letter() {
+async fn what_goes_to_a_retry_topic_is_settled_and_not_a_dead_letter() {
     let rig = Rig::new(PipelineSettings::default());
     rig.message(0, "a", "wait");
     rig.handler.until(|h| h.started.lock().unwrap().len() == 1).await;
@@ -266,7 +266,7 @@ async fn a_flood_of_broken_messages_stops_the_pipeline_after_the_letters_are_saf
     for offset in 0..3 {
         rig.message(offset, "a", "unreadable");
     }
-    rig.handler.until(|h| h.buried.lock().unwrap().len() == 3).await;
+    rig.handler.until(|h| h.dead_lettered.lock().unwrap().len() == 3).await;
     let (commits, run) = (rig.commits.clone(), rig.run);
     assert!(matches!(run.await.unwrap(), Err(PipelineError::Flood(Flood { of: FloodOf::InRow(3), .. }))));
     assert_eq!(commits.lock().unwrap()[&partition()], 3);

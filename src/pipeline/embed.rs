@@ -44,7 +44,7 @@ pub enum Picture {
 /// The vectors of one request, in the order of its targets, and what was learned on the way.
 #[derive(Clone, Debug)]
 pub struct Embedded {
-    pub targets: Vec<Given>,
+    pub targets: Vec<TargetVectors>,
     pub media: Option<MediaRecord>,
     pub text_sha256: Option<String>,
     /// How it was found that a kept picture is unchanged.
@@ -53,7 +53,7 @@ pub struct Embedded {
 
 /// The vectors that a point gets, and those that it keeps.
 #[derive(Clone, Debug, Default)]
-pub struct Given {
+pub struct TargetVectors {
     pub vectors: Vectors,
     pub kept: Vec<Modality>,
 }
@@ -61,7 +61,7 @@ pub struct Given {
 impl Embedded {
     /// How many targets keep a vector, by how it was found to be unchanged.
     pub fn kept(&self) -> [(UnchangedBy, usize); 2] {
-        let kept = |modality| self.targets.iter().filter(|given| given.kept.contains(&modality)).count();
+        let kept = |modality| self.targets.iter().filter(|target| target.kept.contains(&modality)).count();
         [(self.image_by, kept(Modality::Image)), (UnchangedBy::Text, kept(Modality::Text))]
     }
 }
@@ -92,7 +92,7 @@ impl Embed {
         };
         let text_sha256 = text.map(|t| hex(&Sha256::digest(t.as_bytes())));
         let has_image = media.is_some();
-        let given = targets.iter().zip(pixels).map(async |(target, pixels)| {
+        let vectors = targets.iter().zip(pixels).map(async |(target, pixels)| {
             let mut kept = Vec::new();
             if has_image && pixels.is_none() {
                 kept.push(Modality::Image);
@@ -114,9 +114,9 @@ impl Embed {
                 }
             };
             let (image, text) = tokio::try_join!(image, text)?;
-            Ok::<_, ClipError>(Given { vectors: Vectors { image, text }, kept })
+            Ok::<_, ClipError>(TargetVectors { vectors: Vectors { image, text }, kept })
         });
-        let targets = futures::future::try_join_all(given).await;
+        let targets = futures::future::try_join_all(vectors).await;
         // A dead tower is an outage for the item; the dispatcher notices it and stops the worker.
         let targets = targets.map_err(|error| error.into_fault().at(Stage::Embed))?;
         Ok(Embedded { targets, media, text_sha256, image_by })

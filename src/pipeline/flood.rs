@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_off_to_a_retry_topic_is_no_letter() {
+    fn what_goes_to_a_retry_topic_does_not_count_as_a_dead_letter() {
         let mut gate = gate(1, 1);
         let Outcome::DeadLettered(failure) = dead(Class::Transient) else { unreachable!() };
         (0..20).for_each(|_| gate.settled(&Outcome::RetryScheduled(failure.clone())));

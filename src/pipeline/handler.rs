@@ -1,3 +1,5 @@
+//! What the dispatcher needs from the stages. A trait, so that tests of the dispatcher need no model, store or network.
+
 use super::PipelineError;
 use super::attempts::{GaveUp, Stop, Tried};
 use crate::dead_letter::{DeadLetter, Sent};

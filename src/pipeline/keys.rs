@@ -185,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_off_supersedes_nothing_and_is_superseded() {
-        let put_off = |offset| {
+    fn a_message_of_a_retry_topic_supersedes_nothing_and_is_superseded() {
+        let retried = |offset| {
             let mut message = Message::empty("t", 0, offset);
             message.retry = Some(Retry { origin: message.origin(), attempts: 5, requests: Vec::new() });
             job_of(message, Op::Upsert, None)
@@ -194,7 +194,7 @@ mod tests {
         let mut keys = Keys::default();
         let asset = keys.enter(job(7, Op::Upsert, None)).unwrap().request.point_id();
         keys.enter(job(8, Op::Upsert, None));
-        keys.enter(put_off(3));
+        keys.enter(retried(3));
         assert_eq!(keys.leave(asset, Vec::new()).unwrap().superseded.len(), 0);
         keys.enter(job(9, Op::Upsert, None));
         let last = keys.leave(asset, Vec::new()).unwrap();

@@ -1,3 +1,5 @@
+//! The unit of fairness: messages of one tenant and one host share a lane, and lanes take turns.
+
 use std::sync::Arc;
 
 use crate::domain::IngestRequest;

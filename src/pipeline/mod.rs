@@ -24,7 +24,7 @@
 //!
 //! Nothing here waits on a timer to fill a batch, and every queue is bounded by the messages in flight. Dropping is in
 //! the order of the arrows: when the dispatcher ends, its tasks are aborted, the writers' queues close, and the
-//! towers' threads are joined when the last lane is dropped.
+//! towers' threads are joined when the last writer is dropped.
 
 mod attempts;
 mod dispatch;
@@ -39,7 +39,6 @@ mod intake;
 mod keys;
 mod lane;
 mod lookups;
-mod pace;
 mod pauses;
 mod progress;
 mod purge;
@@ -54,6 +53,7 @@ mod turns;
 mod upsert;
 mod watermark;
 mod whole;
+mod write_pacing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,7 @@ use dispatch::Dispatcher;
 use recall::Recall;
 use stages::{Route, Stages};
 use tenants::Tenants;
-use upsert::Lane;
+use upsert::CollectionWriter;
 
 /// Why a pipeline stopped without being asked to, or not in time.
 #[derive(Debug, thiserror::Error)]
@@ -141,8 +141,15 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
     let pause_max = Duration::from_millis(parts.settings.backoff_cap_ms);
     let route = |(clip, collection): (_, String)| {
         let recall = Recall::new(collection.clone(), parts.store.clone(), parts.store_settings.batch_points_max);
-        let lane = Lane::new(clip, collection.clone(), &parts.store, &parts.store_settings, pause_max, &parts.metrics);
-        Route { collection, lane, recall }
+        let writer = CollectionWriter::new(
+            clip,
+            collection.clone(),
+            &parts.store,
+            &parts.store_settings,
+            pause_max,
+            &parts.metrics,
+        );
+        Route { collection, writer, recall }
     };
     parts.pictures.pulses().iter().for_each(|pulse| parts.health.watch(pulse.clone()));
     let stages = Stages {

@@ -1,3 +1,5 @@
+//! Counts of a run, shared with those who show them while it runs.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};

@@ -45,10 +45,10 @@ async fn what_fails_of_a_message_is_one_dead_letter_and_the_rest_is_indexed() {
     assert_eq!(handler.indexed.lock().unwrap().len(), 2);
     let letters = handler.letters.lock().unwrap();
     assert_eq!((letters.len(), &letters[0].requests), (1, &vec![1, 2]));
-    let told = &letters[0].failure.fault.message;
+    let message = &letters[0].failure.fault.message;
     let expected = "2 of 4 requests failed: request 2 (asset \"b\") in stage fetch, http_not_found: bad; check that the file is \
                     still there; request 3";
-    assert!(told.starts_with(expected), "{told}");
+    assert!(message.starts_with(expected), "{message}");
 }
 
 #[tokio::test]
@@ -163,24 +163,24 @@ async fn an_asset_s_next_message_waits_until_the_letter_of_the_one_before_is_saf
     rig.until_indexed(2).await;
     let handler = rig.handler.clone();
     assert_eq!(rig.end().await.unwrap(), Summary { settled: 3, dead_lettered: 1, abandoned: 0 });
-    assert_eq!(*handler.buried.lock().unwrap(), [0]);
+    assert_eq!(*handler.dead_lettered.lock().unwrap(), [0]);
 }
 
 #[tokio::test]
-async fn of_a_message_that_was_put_off_only_what_failed_is_tried_again() {
+async fn of_a_message_of_a_retry_topic_only_what_failed_is_tried_again() {
     let rig = Rig::new(PipelineSettings::default());
     rig.message(0, "k", "a=ok;b=late;c=ok");
     rig.handler.until(|h| !h.letters.lock().unwrap().is_empty()).await;
-    let put_off = rig.handler.letters.lock().unwrap()[0].clone();
-    assert_eq!((put_off.failure.fault.class, put_off.requests.clone()), (Class::Transient, vec![1]));
+    let retried = rig.handler.letters.lock().unwrap()[0].clone();
+    assert_eq!((retried.failure.fault.class, retried.requests.clone()), (Class::Transient, vec![1]));
     let back = |offset, requests| {
-        let retry = Some(Retry { origin: put_off.message.origin(), attempts: 5, requests });
-        let position = Position { offset, ..put_off.message.position.clone() };
+        let retry = Some(Retry { origin: retried.message.origin(), attempts: 5, requests });
+        let position = Position { offset, ..retried.message.position.clone() };
         SourceEvent::Message(Message {
             position,
             retry,
             value: Some("a=ok;b=patch b;c=ok".into()),
-            ..put_off.message.clone()
+            ..retried.message.clone()
         })
     };
     rig.send(back(1, vec![1]));

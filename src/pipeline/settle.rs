@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_letter_is_held_for_as_long_as_nobody_takes_it() {
+    async fn a_letter_is_held_until_it_is_accepted() {
         let settings =
             PipelineSettings { attempts_max: 2, backoff_base_ms: 1, backoff_cap_ms: 2, ..Default::default() };
         let (health, letters) = (Health::new(), Arc::new(Down::default()));

@@ -10,7 +10,7 @@ use super::embed::{Embed, Target};
 use super::handler::Handler;
 use super::recall::{self, Recall};
 use super::tenants::{self, Tenants};
-use super::upsert::{self, Lane};
+use super::upsert::{self, CollectionWriter};
 use super::{fetch, settle};
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::{
@@ -30,7 +30,7 @@ const READS_OF_NEWER_MAX: usize = 5;
 pub struct Route {
     pub collection: String,
     pub recall: Recall,
-    pub lane: Lane,
+    pub writer: CollectionWriter,
 }
 
 /// The stages in order, as the dispatcher sees them.
@@ -111,11 +111,11 @@ impl Handler for Stages {
 
     fn broken(&self) -> Option<PipelineError> {
         let broken = |route: &Route| {
-            let clip = route.lane.clip();
+            let clip = route.writer.clip();
             let given_up =
                 || Some(PipelineError::Model(format!("model {} does not work: {}", clip.id(), clip.given_up()?)));
             let reader = || format!("the reader of {} is gone", clip.id());
-            let gone = route.lane.broken().or_else(|| route.recall.is_broken().then(reader));
+            let gone = route.writer.broken().or_else(|| route.recall.is_broken().then(reader));
             gone.map(PipelineError::Broken).or_else(given_up)
         };
         self.routes.iter().find_map(broken)
@@ -145,7 +145,7 @@ impl Stages {
                 return Ok(outcome);
             }
             // With empty records nothing is relied on, so this happens at most once.
-            tracing::debug!(position = %message.position, "the point is another one by now, embedding everything");
+            tracing::debug!(position = %message.position, "the point has changed since its record was read; embedding everything");
             known.fill(Recorded::default());
         }
     }
@@ -211,7 +211,7 @@ impl Stages {
             None => None,
         };
         let fetched_at = Instant::now();
-        let target = |(route, known): (&&Route, &Recorded)| Target::new(route.lane.clip().clone(), known);
+        let target = |(route, known): (&&Route, &Recorded)| Target::new(route.writer.clip().clone(), known);
         let targets: Vec<Target> = routes.iter().zip(known).map(target).collect();
         let embed = || self.embed.embed(&targets, picture.as_ref(), request.text.as_deref());
         let embedded = self.attempts.run(Stage::Embed, embed).await?;
@@ -219,8 +219,8 @@ impl Stages {
         let kept = embedded.kept();
         let writes = upsert::writes(request, mine.clone(), message.timestamp_ms, embedded, self.retries);
         let embedded_at = Instant::now();
-        let lanes: Vec<&Lane> = routes.iter().map(|route| &route.lane).collect();
-        let write = || upsert::write(&lanes, &writes);
+        let writers: Vec<&CollectionWriter> = routes.iter().map(|route| &route.writer).collect();
+        let write = || upsert::write(&writers, &writes);
         let Some(written) = self.attempts.run(Stage::Upsert, write).await? else { return Ok(None) };
         tracing::debug!(
             position = %message.position,
@@ -239,8 +239,8 @@ impl Stages {
     fn routes_of(&self, request: &IngestRequest) -> Result<Vec<&Route>, Failure> {
         let Some(models) = &request.models else { return Ok(self.routes.iter().collect()) };
         let find = |model: &ModelId| {
-            self.routes.iter().find(|route| route.lane.clip().id() == model).ok_or_else(|| {
-                let known: Vec<String> = self.routes.iter().map(|route| route.lane.clip().id().to_string()).collect();
+            self.routes.iter().find(|route| route.writer.clip().id() == model).ok_or_else(|| {
+                let known: Vec<String> = self.routes.iter().map(|route| route.writer.clip().id().to_string()).collect();
                 let message = format!(
                     "field \"models\" asks for {}, which this worker does not have; it has {}",
                     redact::excerpt(&model.to_string(), 80),

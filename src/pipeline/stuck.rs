@@ -35,7 +35,7 @@ impl Stuck {
             return self.health.over(Component::InFlight);
         }
         stuck.sort_by_key(|oldest| oldest.taken_at);
-        let named: Vec<_> = stuck.iter().take(NAMED_MAX).map(|oldest| told(oldest, now)).collect();
+        let named: Vec<_> = stuck.iter().take(NAMED_MAX).map(|oldest| described(oldest, now)).collect();
         let more = stuck.len().saturating_sub(NAMED_MAX);
         let more = if more > 0 { format!(", and {more} more partitions") } else { String::new() };
         let why = format!(
@@ -56,7 +56,7 @@ fn explained(oldest: &Oldest, out: &[Stage]) -> bool {
     }
 }
 
-fn told(oldest: &Oldest, now: Instant) -> String {
+fn described(oldest: &Oldest, now: Instant) -> String {
     let at = match oldest.flight.stage() {
         Some(stage) => format!("in stage {stage}"),
         None => "waiting for its turn, or for an earlier message of its asset".to_owned(),

@@ -19,8 +19,8 @@ const SEEN_MAX: usize = 1 << 18;
 
 #[derive(Debug)]
 pub(super) struct Tenants {
-    /// Headers or keys name the tenant, so there is nothing to check.
-    told: bool,
+    /// Header or key names the tenant, so there is nothing to check.
+    are_named_outside_body: bool,
     hasher: RandomState,
     seen: Mutex<Seen>,
 }
@@ -34,7 +34,7 @@ struct Seen {
 
 impl Tenants {
     pub(super) fn new(keys: &KeySettings) -> Self {
-        Self { told: keys.tell_tenants(), hasher: RandomState::new(), seen: Mutex::default() }
+        Self { are_named_outside_body: keys.name_tenants(), hasher: RandomState::new(), seen: Mutex::default() }
     }
 
     /// Must see the messages of a partition in order.
@@ -42,7 +42,7 @@ impl Tenants {
     /// # Errors
     /// `tenant_unknown`: the message is a tombstone of an asset that has a tenant.
     pub(super) fn note(&self, message: &Message, request: &IngestRequest) -> Result<(), Failure> {
-        if self.told {
+        if self.are_named_outside_body {
             return Ok(());
         }
         if request.tenant.is_some() {
@@ -55,7 +55,7 @@ impl Tenants {
 
     /// Whether the store must be asked for tenants' points of the asset.
     pub(super) fn is_open(&self, message: &Message) -> bool {
-        !self.told && message.value.is_none()
+        !self.are_named_outside_body && message.value.is_none()
     }
 
     fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {

@@ -39,19 +39,19 @@ impl Trial {
         Self { reader, models, media, media_budget, embed: Embed::new(pictures) }
     }
 
-    /// Does once what the pipeline does between source and store, ignoring what the store has. `told` is called before
+    /// Does once what the pipeline does between source and store, ignoring what the store has. `report` is called before
     /// each request and each stage.
     ///
     /// # Errors
     /// The first failure, of any class.
-    pub async fn run(&self, message: &Message, told: impl Fn(Step)) -> Result<(), Failure> {
-        told(Step::Entered(Stage::Decode));
+    pub async fn run(&self, message: &Message, report: impl Fn(Step)) -> Result<(), Failure> {
+        report(Step::Entered(Stage::Decode));
         let mut first = Ok(());
         for request in self.reader.read_with_look_ups(message).await? {
-            told(Step::Request);
+            report(Step::Request);
             // Goes on after a failure: a later request may be the one that ends processes.
             let tried = match request {
-                Ok(request) => self.embed(&request, &told).await,
+                Ok(request) => self.embed(&request, &report).await,
                 Err(failure) => Err(failure),
             };
             first = first.and(tried);
@@ -59,10 +59,10 @@ impl Trial {
         first
     }
 
-    async fn embed(&self, request: &IngestRequest, told: &impl Fn(Step)) -> Result<(), Failure> {
+    async fn embed(&self, request: &IngestRequest, report: &impl Fn(Step)) -> Result<(), Failure> {
         let picture = match &request.image {
             Some(url) => {
-                told(Step::Entered(Stage::Fetch));
+                report(Step::Entered(Stage::Fetch));
                 Some(fetch::fetch(&self.media, url, None).await?)
             }
             None => None,
@@ -70,7 +70,7 @@ impl Trial {
         if picture.is_none() && request.text.is_none() {
             return Ok(());
         }
-        told(Step::Entered(Stage::Embed));
+        report(Step::Entered(Stage::Embed));
         let is_asked = |clip: &&Arc<Clip>| request.models.as_ref().is_none_or(|models| models.contains(clip.id()));
         let target = |clip: &Arc<Clip>| Target::new(clip.clone(), &Recorded::default());
         let targets: Vec<Target> = self.models.iter().filter(is_asked).map(target).collect();

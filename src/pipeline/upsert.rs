@@ -10,8 +10,8 @@ use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::embed::{Embedded, Given};
-use super::pace::Pace;
+use super::embed::{Embedded, TargetVectors};
+use super::write_pacing::WritePacing;
 use crate::clip::Clip;
 use crate::config::StoreSettings;
 use crate::domain::{
@@ -25,20 +25,20 @@ use crate::telemetry::Metrics;
 const GATHER_MAX: Duration = Duration::from_millis(5);
 
 /// One model with its collection and the tasks that write to it.
-pub struct Lane {
+pub struct CollectionWriter {
     clip: Arc<Clip>,
-    queue: mpsc::Sender<Ticket>,
-    /// The writers and the purge of old tombstones. Aborted when the lane is dropped.
+    queue: mpsc::Sender<PendingWrite>,
+    /// The writers and the purge of old tombstones. Aborted when this is dropped.
     writers: JoinSet<()>,
 }
 
 /// A write that waits for its batch.
-struct Ticket {
+struct PendingWrite {
     write: Write,
     reply: oneshot::Sender<Result<Written, StoreError>>,
 }
 
-impl Lane {
+impl CollectionWriter {
     pub fn new(
         clip: Arc<Clip>,
         collection: String,
@@ -47,7 +47,7 @@ impl Lane {
         pause_max: Duration,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let pace = Pace::new(&collection, settings.writes_in_flight_max, pause_max, metrics.clone());
+        let pacing = WritePacing::new(&collection, settings.writes_in_flight_max, pause_max, metrics.clone());
         let (queue, waiting) = mpsc::channel(settings.batch_points_max);
         let waiting = Arc::new(Mutex::new(waiting));
         let writing = Arc::<AtomicUsize>::default();
@@ -58,7 +58,7 @@ impl Lane {
                 store: store.clone(),
                 metrics: metrics.clone(),
                 guard: settings.guard,
-                pace: pace.clone(),
+                pacing: pacing.clone(),
                 points_max: settings.batch_points_max,
                 bytes_max: settings.batch_bytes_max,
                 writing: writing.clone(),
@@ -73,7 +73,7 @@ impl Lane {
         &self.clip
     }
 
-    /// Why this lane can do no more work: a writer or a tower has panicked.
+    /// Why nothing can be written any more: a writer or a tower has panicked.
     pub fn broken(&self) -> Option<String> {
         if self.queue.is_closed() || self.writers.is_empty() {
             return Some(format!("a writer of {} is gone", self.clip.id()));
@@ -84,12 +84,12 @@ impl Lane {
     async fn write(&self, write: Write) -> Result<Written, StoreError> {
         let (reply, written) = oneshot::channel();
         let gone = || StoreError::new(StoreReason::WriterGone, format!("the writer of {} is gone", self.clip.id()));
-        self.queue.send(Ticket { write, reply }).await.map_err(|_| gone())?;
+        self.queue.send(PendingWrite { write, reply }).await.map_err(|_| gone())?;
         written.await.map_err(|_| gone())?
     }
 }
 
-/// One write per lane, in the order of the lanes.
+/// One write per collection, in the order of the writers.
 ///
 /// `sent_ms`: the producer's timestamp. `bases`: whether records must later tell writes of the whole asset from
 /// patches.
@@ -116,7 +116,7 @@ pub fn writes(
     if request.op == Op::Delete {
         return vec![Write::Delete(Deletion { id, record }); embedded.targets.len()];
     }
-    let write = |Given { vectors, kept }| {
+    let write = |TargetVectors { vectors, kept }| {
         let (payload, record) = (request.payload.clone(), record.clone());
         match request.op {
             Op::Patch => Write::Patch(Patch { id, vectors, kept, payload, record }),
@@ -138,10 +138,10 @@ fn deleted_at(now: DateTime<Utc>, sent_ms: Option<i64>) -> DateTime<Utc> {
     sent.filter(|sent| sent.year() <= 9999).map_or(now, |sent| sent.max(now))
 }
 
-/// Writes to every lane. Stale only if no lane applied it; `None` if a point lacks what a write relied on.
-pub async fn write(lanes: &[&Lane], writes: &[Write]) -> Result<Option<Written>, Failure> {
+/// Writes to every collection. Stale only if none of them applied it; `None` if a point lacks what a write relied on.
+pub async fn write(writers: &[&CollectionWriter], writes: &[Write]) -> Result<Option<Written>, Failure> {
     let relies = writes.iter().any(|write| !write.kept().is_empty());
-    let written = lanes.iter().zip(writes).map(|(lane, write)| lane.write(write.clone()));
+    let written = writers.iter().zip(writes).map(|(writer, write)| writer.write(write.clone()));
     match futures::future::try_join_all(written).await {
         Ok(written) if written.contains(&Written::Applied) => Ok(Some(Written::Applied)),
         Ok(_) => Ok(Some(Written::Stale)),
@@ -156,7 +156,7 @@ struct Writer {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     guard: Guard,
-    pace: Pace,
+    pacing: WritePacing,
     points_max: usize,
     bytes_max: usize,
     /// Batches of the collection that are being written.
@@ -164,7 +164,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(self, waiting: Arc<Mutex<mpsc::Receiver<Ticket>>>) {
+    async fn run(self, waiting: Arc<Mutex<mpsc::Receiver<PendingWrite>>>) {
         loop {
             let batch = {
                 let mut waiting = waiting.lock().await;
@@ -172,19 +172,19 @@ impl Writer {
                 self.fill(first, &mut waiting).await
             };
             // A closed reply means that the job was fenced: the new owner writes, and this write would be stale.
-            let wanted = batch.into_iter().filter(|ticket| !ticket.reply.is_closed()).collect();
+            let wanted = batch.into_iter().filter(|pending| !pending.reply.is_closed()).collect();
             self.writing.fetch_add(1, Ordering::Relaxed);
             self.settle(wanted).await;
             self.writing.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// `first` and what waits behind it, up to the limits. An asset has one request in flight, so no two tickets of a
+    /// `first` and what waits behind it, up to the limits. An asset has one request in flight, so no two writes of a
     /// batch are for the same point.
     ///
     /// While another batch is being written, one that is not full waits briefly for more: the writes that end there make room
     /// for what fills this one, and two small writes take longer than one.
-    async fn fill(&self, first: Ticket, waiting: &mut mpsc::Receiver<Ticket>) -> Vec<Ticket> {
+    async fn fill(&self, first: PendingWrite, waiting: &mut mpsc::Receiver<PendingWrite>) -> Vec<PendingWrite> {
         let mut bytes = first.write.bytes();
         let mut batch = vec![first];
         let mut patience = pin!(tokio::time::sleep(GATHER_MAX));
@@ -203,23 +203,23 @@ impl Writer {
         batch
     }
 
-    async fn settle(&self, batch: Vec<Ticket>) {
+    async fn settle(&self, batch: Vec<PendingWrite>) {
         let outdated = match self.outdated(&batch).await {
             Ok(outdated) => outdated,
             Err(error) => return answer(batch, &Err(error)),
         };
-        let (stale, fresh) = batch.into_iter().partition(|ticket| outdated.contains(&ticket.write.id()));
+        let (stale, fresh) = batch.into_iter().partition(|pending| outdated.contains(&pending.write.id()));
         answer(stale, &Ok(Written::Stale));
-        let mut open: Vec<Vec<Ticket>> = vec![fresh];
+        let mut open: Vec<Vec<PendingWrite>> = vec![fresh];
         while let Some(mut batch) = open.pop() {
             if batch.is_empty() {
                 continue;
             }
             match self.write(&batch).await {
                 Ok(written) => {
-                    for (ticket, written) in batch.into_iter().zip(written) {
-                        let id = ticket.write.id();
-                        ticket.answer(match written {
+                    for (pending, written) in batch.into_iter().zip(written) {
+                        let id = pending.write.id();
+                        pending.answer(match written {
                             Written::Conflict => Err(StoreError::conflict(id, &self.collection)),
                             done => Ok(done),
                         });
@@ -235,10 +235,10 @@ impl Writer {
         }
     }
 
-    async fn write(&self, batch: &[Ticket]) -> Result<Vec<Written>, StoreError> {
+    async fn write(&self, batch: &[PendingWrite]) -> Result<Vec<Written>, StoreError> {
         let writes: Vec<Write> = batch.iter().map(|t| t.write.clone()).collect();
         let started = Instant::now();
-        let written = self.pace.run(self.store.write(&self.collection, &writes, self.guard)).await?;
+        let written = self.pacing.run(self.store.write(&self.collection, &writes, self.guard)).await?;
         let took = started.elapsed();
         self.metrics.upsert_batch(&self.collection, writes.len(), took);
         tracing::debug!(
@@ -252,11 +252,11 @@ impl Writer {
 
     /// The points of which the store holds a newer version. Only needed under `check`: `off` ignores versions, and
     /// `strict` checks them in the write itself. Only messages with a version cost a read.
-    async fn outdated(&self, batch: &[Ticket]) -> Result<HashSet<PointId>, StoreError> {
+    async fn outdated(&self, batch: &[PendingWrite]) -> Result<HashSet<PointId>, StoreError> {
         if self.guard != Guard::Check {
             return Ok(HashSet::new());
         }
-        let stamp = |ticket: &Ticket| (ticket.write.id(), ticket.write.record().stamp());
+        let stamp = |pending: &PendingWrite| (pending.write.id(), pending.write.record().stamp());
         let stamps: HashMap<PointId, Stamp> =
             batch.iter().map(stamp).filter(|(_, stamp)| stamp.version.is_some()).collect();
         if stamps.is_empty() {
@@ -272,16 +272,16 @@ impl Writer {
     }
 }
 
-impl Ticket {
+impl PendingWrite {
     fn answer(self, result: Result<Written, StoreError>) {
         // The receiver is gone when the job was fenced or the pipeline stops.
         let _ = self.reply.send(result);
     }
 }
 
-fn answer(batch: Vec<Ticket>, result: &Result<Written, StoreError>) {
-    for ticket in batch {
-        ticket.answer(result.clone());
+fn answer(batch: Vec<PendingWrite>, result: &Result<Written, StoreError>) {
+    for pending in batch {
+        pending.answer(result.clone());
     }
 }
 

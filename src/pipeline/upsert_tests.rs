@@ -27,7 +27,7 @@ fn writer(store: &Arc<dyn Store>, guard: Guard) -> Writer {
         store: store.clone(),
         metrics: Arc::default(),
         guard,
-        pace: Pace::new(COLLECTION, 1, Duration::from_secs(1), Arc::default()),
+        pacing: WritePacing::new(COLLECTION, 1, Duration::from_secs(1), Arc::default()),
         points_max: 256,
         bytes_max: 1 << 20,
         writing: Arc::default(),
@@ -66,14 +66,14 @@ fn delete(asset: &str, version: Option<u64>, offset: i64) -> Write {
 }
 
 async fn settle(writer: &Writer, writes: Vec<Write>) -> Vec<Result<Written, StoreError>> {
-    let (tickets, replies): (Vec<_>, Vec<_>) = writes
+    let (pending, replies): (Vec<_>, Vec<_>) = writes
         .into_iter()
         .map(|write| {
             let (reply, written) = oneshot::channel();
-            (Ticket { write, reply }, written)
+            (PendingWrite { write, reply }, written)
         })
         .unzip();
-    writer.settle(tickets).await;
+    writer.settle(pending).await;
     futures::future::join_all(replies).await.into_iter().map(|reply| reply.unwrap()).collect()
 }
 
@@ -158,7 +158,7 @@ async fn a_missing_collection_fails_all_as_an_outage() {
 }
 
 #[test]
-fn a_clock_that_is_behind_does_not_bury_an_asset_in_the_past() {
+fn a_clock_that_is_behind_dates_no_tombstone_before_its_message() {
     let sent: DateTime<Utc> = "2026-11-25T12:00:00Z".parse().unwrap();
     let (month, ms) = (chrono::TimeDelta::days(30), sent.timestamp_millis());
     assert_eq!(deleted_at(sent - month, Some(ms)), sent);
@@ -174,22 +174,22 @@ async fn a_batch_waits_for_more_only_while_another_one_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path()).await;
     let writer = writer(&store, Guard::Off);
-    let ticket = |offset| {
+    let pending = |offset| {
         let (reply, _) = oneshot::channel();
-        Ticket { write: upsert(&format!("p{offset}"), None, offset, &[1.0; 4]), reply }
+        PendingWrite { write: upsert(&format!("p{offset}"), None, offset, &[1.0; 4]), reply }
     };
     for (others, expected) in [(0, 2), (1, 3)] {
         writer.writing.store(others, Ordering::Relaxed);
         let (queue, mut waiting) = mpsc::channel(8);
-        queue.try_send(ticket(1)).map_err(|_| "full").unwrap();
+        queue.try_send(pending(1)).map_err(|_| "full").unwrap();
         let late = async {
             // After what is waiting was taken.
             while queue.capacity() < 8 {
                 tokio::task::yield_now().await;
             }
-            let _ = queue.send(ticket(2)).await;
+            let _ = queue.send(pending(2)).await;
         };
-        let (batch, ()) = futures::future::join(writer.fill(ticket(0), &mut waiting), late).await;
+        let (batch, ()) = futures::future::join(writer.fill(pending(0), &mut waiting), late).await;
         assert_eq!(batch.len(), expected, "{others} others");
     }
 }

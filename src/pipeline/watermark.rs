@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_nobody_announced_are_told_from_those_that_come_late() {
+    fn unannounced_messages_are_distinguished_from_late_ones() {
         let mut w = assigned();
         assert!(matches!(w.take(&message(0, 2)), Taken::Unannounced));
         assert!(matches!(w.take(&message(0, 0)), Taken::Over));

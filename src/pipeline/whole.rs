@@ -1,4 +1,4 @@
-//! A message in flight with all of its requests. It is settled when all are done. A dead letter tells which failed.
+//! A message in flight with all of its requests. It is settled when all are done. A dead letter names those that failed.
 //!
 //! An asset's next job after a failed request waits until the dead letter is safe. If it were written before that and
 //! the message delivered again, the failed request would be older than the stored point and pass for settled. Within
@@ -51,7 +51,7 @@ struct State {
     open: usize,
     /// How many tasks work on the message.
     running: usize,
-    /// Failed requests that no letter tells of yet.
+    /// Failed requests that are not in a letter yet.
     failed: Vec<Failed>,
     /// The highest-ranking outcome of a request.
     most: Option<Outcome>,
@@ -156,14 +156,14 @@ impl Whole {
     fn letter(&self, mut failed: Vec<Failed>) -> Letter {
         failed.sort_by_key(|failed| failed.index);
         // A transient failure decides: with retry topics it has the message tried again.
-        let told =
+        let deciding =
             failed.iter().position(|failed| failed.gave_up.failure.fault.class == Class::Transient).unwrap_or_default();
         // If all failed, all are tried again without being named.
         let is_part = failed.len() < self.requests && failed.len() <= NAMED_MAX;
         let requests = if is_part { failed.iter().map(|failed| failed.index).collect() } else { Vec::new() };
         let attempts = failed.iter().map(|failed| failed.gave_up.attempts).max().unwrap_or(1);
         let message = (self.requests > 1).then(|| described(&failed, self.requests));
-        let mut failure = failed.swap_remove(told).gave_up.failure;
+        let mut failure = failed.swap_remove(deciding).gave_up.failure;
         if let Some(message) = message {
             // The message already holds the hint of each request.
             failure.fault = Fault { message, hint: None, ..failure.fault };

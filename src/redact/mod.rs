@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_unknown_names_are_hashed_together_and_told_apart() {
+    fn parameters_of_unknown_names_are_hashed_together_and_stay_distinguishable() {
         let one = url("https://a.example/i.php?id=7&w=10");
         assert_eq!(one.len(), "https://a.example/i.php?w=10&redacted=".len() + 12, "{one}");
         assert!(one.starts_with("https://a.example/i.php?w=10&redacted="), "{one}");

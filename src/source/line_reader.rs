@@ -95,8 +95,8 @@ impl LineReader {
             self.text.extend_from_slice(chunk);
             self.reader.as_mut().consume(length);
             self.at_end = is_end;
-            let told = self.text.len() >= ENCODING_BYTES && first_line(&self.text).is_some();
-            if !is_end && self.text.len() < HEAD_BYTES && !told {
+            let is_known = self.text.len() >= ENCODING_BYTES && first_line(&self.text).is_some();
+            if !is_end && self.text.len() < HEAD_BYTES && !is_known {
                 continue;
             }
             self.begun = true;

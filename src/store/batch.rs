@@ -1,4 +1,4 @@
-//! One batch of writes, sorted by kind: what both adapters turn into as few operations as possible.
+//! One batch of writes, sorted by kind. Both adapters turn it into as few operations as possible.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use crate::redact;
 
-/// A buried asset has none.
+/// A deleted asset has none.
 static NO_VECTORS: Vectors = Vectors { image: None, text: None };
 
 /// Sorting is safe because a batch holds at most one write per point id.
@@ -27,7 +27,7 @@ pub(super) struct Batch<'a> {
 pub(super) struct Upsert<'a> {
     pub id: PointId,
     pub vectors: &'a Vectors,
-    /// None: a tombstone.
+    /// `None`: a tombstone.
     pub user: Option<&'a Payload>,
     pub record: &'a Record,
 }
@@ -42,7 +42,7 @@ pub(super) struct Change<'a> {
     pub record: &'a Record,
     /// Names one sending of the batch ([`Batch::resend`]).
     pub sending: Uuid,
-    /// The payload is replaced, and vectors that are neither given nor kept go. Otherwise all is merged.
+    /// The payload is replaced, and vectors that are neither written nor kept are deleted. Otherwise everything is merged.
     pub replaces: bool,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Batch<'a> {
         self.upserts.len() + self.changes.len() + self.removals.len()
     }
 
-    /// Before it is sent once more. What was sent before may still be under way on the server, and must not go on under the
+    /// Call before the batch is sent again. The earlier sending may still run on the server, and must not continue under the
     /// claims of this sending.
     pub fn resend(&mut self) {
         let sending = Uuid::new_v4();
@@ -124,21 +124,21 @@ impl Change<'_> {
         self.replaces && !self.vectors.has(modality) && !self.kept.contains(&modality)
     }
 
-    /// Says which sending is under way, until its record is there. Each has a name of its own: two of the same write, one of
-    /// them late, would take each other's steps for their own and leave some out.
+    /// Identifies this sending until its record is written. Each sending has its own claim: two sendings of one write, one of
+    /// them late, would otherwise take each other's steps for their own and skip some.
     pub fn claim(&self) -> String {
         self.sending.to_string()
     }
 
-    /// Which vectors the steps under the claim change, as values that a filter finds. Never empty, as that of an older
-    /// release is.
+    /// The vectors that the steps under the claim change, as values that a filter finds. Never empty, because claims of an older
+    /// release have no such list.
     pub fn claimed_vectors(&self) -> Vec<&'static str> {
         let changed = Modality::ALL.into_iter().filter(|modality| self.vectors.has(*modality) || self.drops(*modality));
         let changed: Vec<_> = changed.map(Modality::as_str).collect();
         if changed.is_empty() { vec!["none"] } else { changed }
     }
 
-    /// The record that the change leaves, given the one that is there.
+    /// The record after the change, given the stored one.
     pub fn record_over(&self, found: Option<&Payload>) -> Payload {
         let mut record = found.cloned().unwrap_or_default();
         for (key, value) in self.record_merged() {
@@ -150,7 +150,7 @@ impl Change<'_> {
         record
     }
 
-    /// The record, to be merged into the one that is there, which is then no tombstone any more and claimed by nobody. (A
+    /// The record, to be merged into the stored one, which is afterwards neither a tombstone nor claimed. (A
     /// null in a merge removes its key.)
     pub fn record_merged(&self) -> Payload {
         let mut record = self.record.to_payload();
@@ -160,7 +160,7 @@ impl Change<'_> {
     }
 }
 
-/// To be merged into a record: nobody's claim.
+/// To be merged into a record: removes its claim.
 pub(super) fn no_claim() -> Payload {
     Payload::from_iter(["claim", "claimed_vectors"].map(|key| (key.to_owned(), Value::Null)))
 }

@@ -17,11 +17,11 @@ const BUILT_IN: &str = include_str!("../../migrations/0001_collection.toml");
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CollectionDefinition {
-    /// Shards; none: one. The embedded engine always has one.
+    /// Shards; `None`: one. The embedded engine always has one.
     pub shard_number: Option<u32>,
-    /// Copies of each shard; none: one. The embedded engine always has one.
+    /// Copies of each shard; `None`: one. The embedded engine always has one.
     pub replication_factor: Option<u32>,
-    /// Payloads on disk instead of in memory; none: on disk.
+    /// Payloads on disk instead of in memory; `None`: on disk.
     pub on_disk_payload: Option<bool>,
     pub vectors: VectorsDefinition,
     pub hnsw: HnswDefinition,

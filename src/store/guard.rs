@@ -1,9 +1,9 @@
-//! Whether a write may happen, and whether it has happened, by what the store recorded about its point.
+//! Decides by a point's stored record whether a write may happen, and whether it has happened.
 
 use super::Written;
 use crate::domain::{Guard, Modality, Recorded, Write};
 
-/// Before a write, in a store that lets nobody else write in between.
+/// Before a write, in a store without other writers.
 #[cfg(feature = "embedded")]
 pub(super) fn admit(write: &Write, stored: Option<&Recorded>, guard: Guard) -> Written {
     let mine = write.record().stamp();
@@ -16,27 +16,27 @@ pub(super) fn admit(write: &Write, stored: Option<&Recorded>, guard: Guard) -> W
     Written::Applied
 }
 
-/// After a conditional write, in a store that others write to: what is there now tells whether it took place.
+/// After a conditional write, in a store with other writers: by the stored record, whether the write was applied.
 pub(super) fn outcome(write: &Write, stored: Option<&Recorded>, guard: Guard) -> Written {
     let Some(stored) = stored else { return Written::Conflict };
     let (record, stamp) = (write.record(), write.record().stamp());
     if guard == Guard::Strict && stored.stamp.is_newer_than(&stamp) {
         return Written::Stale;
     }
-    // Somebody else's patch is under way. What leaves its record last is whole by then; a point that was replaced may still have
-    // vectors that it is to lose.
+    // A patch of another writer is in progress. Writes that end with the record are complete by then. A replaced point may still have
+    // vectors that should be gone.
     let record_comes_last = matches!(write, Write::Patch(_)) || !write.kept().is_empty();
     if guard == Guard::Strict && stored.claim.is_some() && !record_comes_last {
         return Written::Conflict;
     }
-    // Without a place of its own (no source of ours is without) nothing can be told apart, and nothing newer is there.
+    // Without a source (all of ours have one) requests cannot be distinguished, and nothing newer is stored.
     let mine = record.source.is_none() || stored.stamp.is_of_request(&stamp);
     let whole = write.kept().is_empty() || keeps(stored, write);
     let alive = stored.is_tombstone() == matches!(write, Write::Delete(_));
     if mine && whole && alive { Written::Applied } else { Written::Conflict }
 }
 
-/// Whether an adapter has to look at what is stored for this write.
+/// Whether an adapter must read the stored record for this write.
 pub(super) fn looks(write: &Write, guard: Guard) -> bool {
     guard == Guard::Strict || !write.kept().is_empty()
 }

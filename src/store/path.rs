@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_told_from_other_text() {
+    fn paths_are_distinguished_from_other_text() {
         for path in ["a", "a.b-c_d", "parts[].n", "a[0][12]", "\"a b\".\"\"", "größe", "clipstream.version"] {
             assert!(is_path(path), "{path}");
         }

@@ -1,14 +1,14 @@
-//! What a model's configuration says of its tokenizer.
+//! What a model's configuration says about its tokenizer.
 
 use crate::domain::TextCleaning;
 
 /// Which tokenizer a model has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TokenizerSettings {
-    /// Nothing is said: CLIP's own where the file has CLIP's vocabulary, else OpenCLIP's `HFTokenizer` with its defaults.
+    /// The configuration does not say: CLIP's own if the file has CLIP's vocabulary, otherwise OpenCLIP's `HFTokenizer` with its defaults.
     #[default]
     OfFile,
-    /// OpenCLIP's `HFTokenizer`, whatever vocabulary the file has.
+    /// OpenCLIP's `HFTokenizer`, for any vocabulary of the file.
     HuggingFace(HuggingFaceSettings),
 }
 

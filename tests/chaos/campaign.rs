@@ -70,7 +70,7 @@ pub struct Plan {
     pub workers: usize,
     pub guard: Guard,
     pub enough: Enough,
-    /// Whether messages that fail transiently are put off to retry topics, which takes `strict`.
+    /// Whether messages that fail transiently go to retry topics, which takes `strict`.
     pub retries: bool,
     /// Part of the names of the faults that are wanted.
     pub only: String,
@@ -249,7 +249,7 @@ pub fn texts() -> Result<Vec<String>, Error> {
     texts.collect()
 }
 
-/// Every picture that can be had, by its URL.
+/// Every picture that is served, by its URL.
 pub fn pictures(origin: &str) -> Result<BTreeMap<String, Picture>, Error> {
     let (http, s3) = media::names()?;
     let http = http.into_iter().map(|name| (format!("{origin}/images/{name}"), name));

@@ -1,4 +1,4 @@
-//! How a worker ended that should not have: with which last words, with which report of a sanitizer, and where in its code.
+//! How a worker ended that should not have: what it printed last, which report of a sanitizer there is, and where in its code.
 
 use std::collections::VecDeque;
 use std::fs;

@@ -44,10 +44,10 @@ fn was_overtaken(expected: &Expected, letter: &OwnedMessage, place: Place) -> bo
 }
 
 pub fn judge(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), Error> {
-    let mut buried: BTreeMap<Place, u64> = BTreeMap::new();
+    let mut letters: BTreeMap<Place, u64> = BTreeMap::new();
     for letter in evidence.letters {
         let (place, reason) = (place(letter)?, connect(letter, "exception.class.name"));
-        *buried.entry(place).or_default() += 1;
+        *letters.entry(place).or_default() += 1;
         if reason == OVERTAKEN {
             if !was_overtaken(evidence.expected, letter, place) {
                 verdict.wrong += 1;
@@ -79,10 +79,10 @@ pub fn judge(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), Error
             }
         }
     }
-    verdict.dead_letters = buried.len() as u64;
-    verdict.duplicate_letters = buried.values().map(|count| count - 1).sum();
+    verdict.dead_letters = letters.len() as u64;
+    verdict.duplicate_letters = letters.values().map(|count| count - 1).sum();
     for (place, doomed) in &evidence.expected.doomed {
-        if !buried.contains_key(place) && !doomed.dies.unless_superseded {
+        if !letters.contains_key(place) && !doomed.dies.unless_superseded {
             verdict.lost += 1;
             verdict.note(format!("LOST: no dead letter of {place:?}, which should say {}", doomed.dies.reason));
         }

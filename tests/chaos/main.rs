@@ -79,7 +79,7 @@ struct Args {
     /// The workers' store.guard; with check, faults that it is not made for are left out.
     #[arg(long, value_enum, default_value_t = Guard::Strict)]
     guard: Guard,
-    /// Messages that fail transiently are put off to retry topics. With strict only.
+    /// Messages that fail transiently go to retry topics. With strict only.
     #[arg(long)]
     retries: bool,
     /// Only faults with this in their name, to look closer at one kind.

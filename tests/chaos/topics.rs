@@ -128,7 +128,7 @@ impl New {
         Self { name: topic.name().to_owned(), partitions: topic.partitions(), settings }
     }
 
-    /// Of letters and of what is put off: with a retention, as everywhere, that counts from the timestamp of the record.
+    /// Of dead-letter and retry topics: with a retention, as everywhere, that counts from the timestamp of the record.
     pub fn of_failures(name: String, partitions: i32) -> Self {
         let settings = ANY_TIME.into_iter().chain([("retention.ms", LETTERS_KEPT_MS)]).collect();
         Self { name, partitions, settings }
@@ -151,9 +151,9 @@ impl New {
 /// Names and numbers of partitions of these topics, as they were made; `retries`: with their retry topics.
 pub fn partitions_of(topics: &[Topic], retries: bool) -> Vec<(String, i32)> {
     let own = topics.iter().map(|topic| (topic.name().to_owned(), topic.partitions()));
-    let put_off = topics.iter().filter(|_| retries).flat_map(|topic| {
+    let retry_topics = topics.iter().filter(|_| retries).flat_map(|topic| {
         let partitions = topic.retry_partitions();
         topic.retries().map(move |name| (name, partitions))
     });
-    own.chain(put_off).collect()
+    own.chain(retry_topics).collect()
 }

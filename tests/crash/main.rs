@@ -50,7 +50,7 @@ deaths! {
     before_a_write_is_applied: Death::Held(Hold::Write),
     after_a_write_was_applied_and_before_its_answer: Death::Held(Hold::WriteReply),
     before_a_dead_letter_is_sent: Death::At("letter", 1),
-    after_a_dead_letter_was_confirmed: Death::At("buried", 1),
+    after_a_dead_letter_was_confirmed: Death::At("dead_lettered", 1),
     before_a_commit: Death::At("commit", 1),
     after_a_commit_was_handed_over: Death::At("committing", 1),
     with_a_commit_behind_it: Death::At("commit", 2),

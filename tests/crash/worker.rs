@@ -158,7 +158,7 @@ impl DeadLetters for MortalLetters {
     async fn send(&self, letter: &DeadLetter) -> Result<Sent, DeadLetterError> {
         self.fate.pass("letter");
         let result = self.inner.send(letter).await;
-        self.fate.pass("buried");
+        self.fate.pass("dead_lettered");
         result
     }
 }

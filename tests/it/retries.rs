@@ -174,11 +174,11 @@ async fn what_comes_back_is_as_old_as_its_offset_whatever_the_clocks_say() {
     let [source, first, _, dead] = world.topics();
     let mut worker = world.worker("1,3600");
     let all = [source, first];
-    let put_off = i64::try_from(2 * clocks.len()).unwrap();
+    let retried = i64::try_from(2 * clocks.len()).unwrap();
     let done = async |_: &Process| {
-        (world.kafka.ends(&all[1]) == BTreeMap::from([(0, put_off)]) && world.is_done(&all)).then_some(())
+        (world.kafka.ends(&all[1]) == BTreeMap::from([(0, retried)]) && world.is_done(&all)).then_some(())
     };
-    worker.wait_for("what was put off to come back", done).await;
+    worker.wait_for("the messages of the retry topics to come back", done).await;
     worker.terminate();
     assert_eq!(worker.end().await.0, Some(0));
     for (asset, point) in world.points().await {
@@ -206,8 +206,8 @@ async fn a_message_of_a_topic_that_was_made_anew_meanwhile_is_old() {
         world.send(&json!({ "id": format!("{id}-other"), "op": "upsert", "text": "old" }), now).await;
     }
     let mut worker = world.worker("3600,3600");
-    let put_off = async |_: &Process| world.is_done(std::slice::from_ref(&source)).then_some(());
-    worker.wait_for("everything to be indexed or put off", put_off).await;
+    let all_settled = async |_: &Process| world.is_done(std::slice::from_ref(&source)).then_some(());
+    worker.wait_for("everything to be indexed or sent to a retry topic", all_settled).await;
     drop(worker);
     world.kafka.delete_topics(&[&source]).await;
     world.kafka.create_topic(&source, 1).await;
@@ -267,8 +267,8 @@ async fn what_fails_transiently_is_tried_again_later_and_overwrites_nothing_newe
     let [source, first, second, dead] = world.topics();
 
     let mut worker = world.worker("3600,3600");
-    let put_off = async |_: &Process| world.is_done(std::slice::from_ref(&source)).then_some(());
-    worker.wait_for("everything to be indexed or put off", put_off).await;
+    let all_settled = async |_: &Process| world.is_done(std::slice::from_ref(&source)).then_some(());
+    worker.wait_for("everything to be indexed or sent to a retry topic", all_settled).await;
     // Killed, with what waits in its hands.
     drop(worker);
     assert_eq!(world.kafka.ends(&first), BTreeMap::from([(0, 6)]));

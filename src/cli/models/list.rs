@@ -154,7 +154,7 @@ impl Row {
         })
     }
 
-    /// Whether it is here, or how it comes here; none: it is configured, absent, and nobody's that is known.
+    /// Whether it is installed, or how to get it; `None`: it is configured but absent, and no source of it is known.
     fn status(&self, directory: &Path) -> Option<&'static str> {
         match self.known {
             _ if directory.is_dir() => Some("installed"),

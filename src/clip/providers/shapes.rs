@@ -5,8 +5,8 @@ use super::options::Profiles;
 use crate::clip::graph::{Axis, ImageSignature, TextSignature};
 use crate::config::{ClipSettings, Provider};
 
-/// Fixed cost of a run of the text tower on the CPU, in tokens, until its own runs tell. Measured with ViT-B-32 on two cores: a run
-/// takes about 9 ms, mostly to read the weights, and 0.3 ms for each token.
+/// Fixed cost of a run of the text tower on the CPU, in tokens, until it is known from its own runs. Measured with ViT-B-32 on two
+/// cores: a run takes about 9 ms, mostly to read the weights, and 0.3 ms for each token.
 const RUN_COST_TOKENS_CPU: usize = 30;
 
 /// The same for devices where launching a run takes milliseconds and a token microseconds.
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn tensorrt_is_told_every_bucket() {
+    fn tensorrt_gets_every_bucket() {
         let output = Output { name: "out".into(), float: Float::F32 };
         let mut signature = TextSignature {
             ids: ("ids".into(), Integer::I64),

@@ -1,3 +1,5 @@
+//! The image tower: batches of preprocessed pictures to vectors. It reuses one input buffer, because a batch of pixels is megabytes.
+
 use std::hash::{DefaultHasher, Hasher};
 
 use ort::session::{HasSelectedOutputs, RunOptions, Session};

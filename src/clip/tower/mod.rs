@@ -56,7 +56,7 @@ pub(super) trait Tower: Send + 'static {
     /// Rows of every run, if the graph fixes them. More items take several runs.
     fn fixed_rows(&self) -> Option<usize>;
 
-    /// A hash to tell items apart.
+    /// A hash that distinguishes items.
     fn digest(item: &Self::Item) -> u64;
 
     /// Repeats the last run over the same inputs and drops the result: times ONNX Runtime alone, for benches.

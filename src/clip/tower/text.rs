@@ -1,3 +1,6 @@
+//! The text tower: batches of token ids to vectors. Texts run at their real length if the graph allows that, because padding to the
+//! whole context costs several times as much.
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 

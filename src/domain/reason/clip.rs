@@ -1,3 +1,5 @@
+//! Reasons of `clip`: running a model.
+
 use super::reasons;
 
 reasons! {
@@ -14,14 +16,14 @@ reasons! {
         ThreadFailed = "thread_failed", Outage;
 
         // The sessions. No item is at fault.
-        /// A session does not work any more: it fails for inputs that are known to be good, or for whatever it is given. It is
+        /// A session no longer works: it fails for known good inputs, or for all inputs. It is
         /// opened anew.
         SessionFailed = "model_session_failed", Outage;
         /// The model's threads have ended, after a panic or because the model was dropped.
         Stopped = "model_stopped", Outage, "see the log before this line, then restart the process";
 
         // An item, which this model cannot embed. Others can be.
-        /// ONNX Runtime failed on this item when it ran alone, and did what it should for an input that is known to be good. A
+        /// ONNX Runtime failed on this item when it ran alone, and gave the right result for a known good input. A
         /// later attempt may succeed.
         RunFailed = "model_run_failed", Transient;
         BrokenByItem = "model_broken_by_item", Permanent;
@@ -33,7 +35,7 @@ reasons! {
 }
 
 impl ClipReason {
-    /// Whether ONNX Runtime itself is missing or does not work, whatever model it is to run.
+    /// Whether ONNX Runtime itself is missing or does not work, for any model.
     pub fn is_of_runtime(self) -> bool {
         matches!(self, Self::OnnxruntimeMissing | Self::OnnxruntimeTooOld | Self::OnnxruntimeFailed)
     }

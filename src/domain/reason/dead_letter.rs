@@ -1,3 +1,5 @@
+//! Reasons of `dead_letter`.
+
 use super::reasons;
 
 reasons! {

@@ -1,7 +1,9 @@
+//! Reasons of `format`: reading a message.
+
 use super::reasons;
 
 reasons! {
-    /// Why a message cannot be read, or asks for what cannot be.
+    /// Why a message cannot be read, or asks for something impossible.
     DecodeReason {
         MessageNotJson = "message_not_json", Permanent;
         MessageInvalid = "message_invalid", Permanent;

@@ -1,3 +1,5 @@
+//! Reasons of `hub`: pulling a model.
+
 use super::reasons;
 
 reasons! {
@@ -28,7 +30,7 @@ reasons! {
             "do not use it before you know which; --source names another repository";
 
         // A file on its way.
-        /// The server does not go on where the file ends.
+        /// The server does not continue where the partial file ends.
         RangeInvalid = "hub_range_invalid", Transient;
         SizeWrong = "hub_size_wrong", Permanent;
         ChecksumWrong = "hub_checksum_wrong", Permanent, "check hub.endpoint and proxies";
@@ -44,7 +46,7 @@ reasons! {
 }
 
 impl HubReason {
-    /// Whether it is this repository that is not there, not ours to read, or without what is needed: another one may do.
+    /// Whether this repository is missing, may not be read, or lacks a needed file. Another repository may have the model.
     pub fn is_of_repository(self) -> bool {
         use HubReason::{FileMissing, Forbidden, Gated, NotFound, PrecisionMissing, Unauthorized};
         matches!(self, Unauthorized | Gated | Forbidden | NotFound | FileMissing | PrecisionMissing)

@@ -1,3 +1,5 @@
+//! Reasons of `media`: fetching a picture. `media/signs` says for each what it shows about the host.
+
 use super::reasons;
 
 reasons! {
@@ -16,7 +18,7 @@ reasons! {
 
         // The connection.
         DnsFailed = "dns_failed", Transient;
-        /// Nobody answered, in place of an answer that the name does not exist.
+        /// No answer at all. (An answer that the name does not exist is `DnsFailed`.)
         DnsUnanswered = "dns_unanswered", Transient;
         ConnectFailed = "connect_failed", Transient;
         ConnectTimeout = "connect_timeout", Transient;
@@ -45,7 +47,7 @@ reasons! {
         FetchTimeout = "fetch_timeout", Transient, "raise media.fetch_timeout_ms if the server is merely slow";
         Empty = "media_empty", Permanent, "check the file at its source";
         TooLarge = "media_too_large", Permanent, "raise media.media_bytes_max to accept it";
-        /// Not modified, which was not asked for.
+        /// The answer is "not modified", although the request had no condition.
         NotModifiedUnexpected = "not_modified_unexpected", Transient;
 
         // Files.
@@ -99,7 +101,7 @@ reasons! {
 }
 
 impl MediaReason {
-    /// Whether this process lacks something that every item needs, whatever host it is fetched from.
+    /// Whether this process lacks something that all items need, from any host.
     pub fn is_of_process(self) -> bool {
         use MediaReason::{DiskFull, DiskReadOnly, FileDescriptorsExhausted, MemoryExhausted, PortsExhausted};
         matches!(self, FileDescriptorsExhausted | PortsExhausted | MemoryExhausted | DiskFull | DiskReadOnly)

@@ -37,10 +37,10 @@ pub trait Reason: Copy + fmt::Debug + Eq + 'static {
     /// The code, for example `http_not_found`.
     fn as_str(self) -> &'static str;
 
-    /// The class that failures of this reason have where nothing else is known.
+    /// The usual class of failures of this reason.
     fn class(self) -> Class;
 
-    /// The next step, where it does not depend on the case.
+    /// The next step, if it is the same in all cases.
     fn hint(self) -> Option<&'static str>;
 }
 
@@ -89,7 +89,7 @@ macro_rules! reasons {
 }
 use reasons;
 
-/// Declares the reasons that a message, or an outage, may have: those of whatever the pipeline drives.
+/// Declares the reasons that a message or an outage may have: those of all ports that the pipeline drives.
 macro_rules! ports {
     ($($port:ident($reason:ident),)+) => {
         /// Any of these reasons.

@@ -1,3 +1,5 @@
+//! Reasons of `model`: the files of a model.
+
 use super::reasons;
 
 reasons! {

@@ -1,3 +1,5 @@
+//! Reasons of `picture`: decoding a file.
+
 use super::reasons;
 
 reasons! {

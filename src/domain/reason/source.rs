@@ -1,19 +1,21 @@
+//! Reasons of `source`: reading messages and committing offsets.
+
 use super::reasons;
 
 reasons! {
     /// Why no messages come, or why their offsets are not committed.
     SourceReason {
         // While messages are consumed.
-        /// No broker can be talked to.
+        /// No broker can be reached.
         KafkaUnreachable = "kafka_unreachable", Outage;
-        /// A topic is missing or closed to us.
+        /// A topic is missing, or we may not read it.
         KafkaTopic = "kafka_topic", Outage;
         /// The group refuses us.
         KafkaGroup = "kafka_group", Outage;
-        /// It is not known where partitions begin.
+        /// The start offsets of partitions are unknown.
         KafkaStart = "kafka_start", Outage;
         KafkaCommits = "kafka_commits", Outage;
-        /// A partition brings nothing although there is more.
+        /// A partition delivers nothing although it has more messages.
         PartitionSilent = "partition_silent", Outage;
 
         // What a source ends with.

@@ -1,14 +1,16 @@
+//! Reasons of `store`.
+
 use super::reasons;
 
 reasons! {
     /// Why the store did not do what it was asked for.
     StoreReason {
-        /// Read the point again, and do what it then needs.
+        /// Another writer changed the point. The message is processed again from its record.
         Conflict = "store_conflict", Transient;
 
         // It is busy.
         Busy = "store_busy", Transient;
-        /// A part of the batch may pass.
+        /// A smaller batch may be accepted.
         Limited = "store_limited", Transient,
             "where that is one point alone, raise the rate limits in the collection's strict mode";
         UpdateIncomplete = "store_update_incomplete", Transient;
@@ -35,7 +37,7 @@ reasons! {
         Unsupported = "store_unsupported", Outage, "check that store.url is the gRPC port of Qdrant 1.17 or newer";
         VersionUnsupported = "store_version_unsupported", Outage;
         Failed = "store_failed", Outage;
-        /// What is refused to whoever asks.
+        /// The server refuses the operation for every client.
         WritesRefused = "store_writes_refused", Outage,
             "see the server's log, and whether the collection's settings were changed";
         Full = "store_full", Outage,

@@ -1,7 +1,7 @@
-//! The models that OpenCLIP publishes: what each is, and where its ONNX graphs can be had.
+//! The models that OpenCLIP publishes: what each is, and where its ONNX graphs are published.
 //!
-//! [`all`] is the table, [`find`] looks an id up, [`resolve`] takes what people type. A model that is not here can be
-//! used all the same (a custom export, the demo's model): then nothing is known about it beforehand.
+//! [`all`] is the table, [`find`] looks an id up, [`resolve`] finds the id for a name as people write it. A model that is not in
+//! the table can be used, too (a custom export, the demo's model), but nothing is known about it beforehand.
 
 mod pins;
 mod resolve;
@@ -46,27 +46,27 @@ pub struct Checkpoint {
     pub std: [f32; 3],
     /// Of pixels beside a picture that is smaller than the input, on a scale of 0 to 255.
     pub fill: u8,
-    /// What the image tower was trained with. None: neither GELU nor QuickGELU (ReLU of ResNets, SiLU of some EVA02).
+    /// The image tower's activation. `None`: neither GELU nor QuickGELU (ReLU of ResNets, SiLU of some EVA02).
     pub image_activation: Option<Activation>,
-    /// What the text tower was trained with. None: it is a tower of Hugging Face, of which OpenCLIP does not say it.
+    /// The text tower's activation. `None`: it is a tower of Hugging Face, for which OpenCLIP does not name it.
     pub text_activation: Option<Activation>,
     pub tokenizer: TokenizerFacts,
     /// Tokens of the text tower's input.
     pub context_length: usize,
     /// Which positions of the text tower make the vector: `argmax` and `eos` the end of the text, `last`, `cls` (the first), `mean`.
     pub pooling: &'static str,
-    /// Whether a token sees only what is before it.
+    /// Whether a token attends only to the tokens before it.
     pub causal: bool,
     /// Whether it was trained with a sigmoid loss: a label's probability does not depend on other labels.
     pub sigmoid: bool,
     /// Whether its texts are of many languages.
     pub multilingual: bool,
-    /// Of the weights, where it was read.
+    /// The weights' licence, if it was looked up.
     #[serde(borrow)]
     pub licence: Option<&'static str>,
     /// The repository of OpenCLIP's weights on the hub.
     pub weights: &'static str,
-    /// Where its ONNX graphs can be had, the preferred one first. Empty: export it (`tools/export_openclip.py`).
+    /// Where its ONNX graphs are published, the preferred place first. Empty: export it (`tools/export_openclip.py`).
     #[serde(skip)]
     pub sources: &'static [Source],
 }

@@ -1,14 +1,14 @@
-//! What repositories of third parties held when this release was made: the commit, and the SHA-256 of files of it. A hub
-//! proves that a download is what it has; this proves that it is what was meant.
+//! The content of third-party repositories when this release was made: commit, and SHA-256 of the files. A hub
+//! proves that a download is what it has; this proves that it is what was reviewed.
 //!
-//! `tools/pin_models.py` asks the hub and prints this table anew; each change of it is one to look at.
+//! `tools/pin_models.py` queries the hub and prints this table again. Review every change of it.
 
 /// One repository at one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// `owner/name`.
     pub repository: &'static str,
-    /// Taken where the user names no revision.
+    /// The default revision.
     pub commit: &'static str,
     /// By path in the repository: SHA-256, in lower-case hexadecimal digits.
     pub files: &'static [(&'static str, &'static str)],
@@ -20,12 +20,12 @@ impl Pin {
     }
 }
 
-/// None where it is not pinned.
+/// `None` if it is not pinned.
 pub fn pinned_commit(repository: &str) -> Option<&'static str> {
     PINS.iter().find(|pin| pin.repository == repository).map(|pin| pin.commit)
 }
 
-/// Of every repository that is pinned. What the others hold is up to their owners.
+/// All pinned repositories. The content of others may change.
 pub fn pins() -> &'static [Pin] {
     PINS
 }

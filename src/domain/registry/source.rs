@@ -1,3 +1,5 @@
+//! Repositories of the hub, and how they lay out the files of a model.
+
 use std::fmt;
 
 /// How a repository lays out its files; `clip` loads all of them.

@@ -6,11 +6,11 @@
 //! under a name without `-quickgelu` could come out with GELU; its current one makes an exception of `openai` alone. So for
 //! `openai` those of Transformers come first, whose configuration says `quick_gelu`, and Immich's exports of other such checkpoints
 //! (`laion400m` of ViT-B-32, `yfcc15m` and `cc12m` of the ResNets) are not named at all. What a graph computes is checked when it is
-//! loaded, whatever its source.
+//! loaded, from any source.
 
 use super::Source;
 
-/// Of a model by its id; none: export it (`tools/export_openclip.py`).
+/// The sources of a model. Empty: export it (`tools/export_openclip.py`).
 pub(super) fn of(variant: &str, checkpoint: &str) -> &'static [Source] {
     let is_it = |id: &str| id.split_once('/') == Some((variant, checkpoint));
     SOURCES.iter().find(|(id, _)| is_it(id)).map_or(&[], |(_, sources)| sources)

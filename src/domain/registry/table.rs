@@ -1,5 +1,5 @@
 //! OpenCLIP's own table of its pretrained models, which it wrote itself (`tools/make_registry.py`). `tests/fixtures/registry.json`
-//! is what OpenCLIP builds of each, and holds every row to that.
+//! has what OpenCLIP builds of each name; a test compares every row with it.
 
 use std::sync::LazyLock;
 

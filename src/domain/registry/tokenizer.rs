@@ -1,3 +1,5 @@
+//! The tokenizer of a pretrained model, as the registry describes it.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -9,14 +11,14 @@ use crate::domain::TextCleaning;
 #[serde(deny_unknown_fields)]
 pub struct TokenizerFacts {
     pub kind: TokenizerKind,
-    /// Where OpenCLIP takes its vocabulary from; none: OpenCLIP has it.
+    /// The repository of its vocabulary; `None`: part of OpenCLIP.
     #[serde(borrow)]
     pub repository: Option<&'static str>,
     /// What is done to a text first, after mojibake is repaired and HTML entities are resolved.
     pub clean: TextCleaning,
     /// Whether the separator behind a text is replaced by id 0.
     pub strip_separator: bool,
-    /// Rows of the token embedding, where OpenCLIP's configuration has them.
+    /// Rows of the token embedding, if OpenCLIP's configuration names them.
     pub vocabulary_size: Option<u32>,
     /// What fills a row of ids behind its text.
     pub padding_id: u32,
@@ -34,7 +36,7 @@ pub enum TokenizerKind {
     ByteLevelBpe,
     /// SentencePiece's, of T5, mT5, XLM-R and XLM-V.
     Unigram,
-    /// Gemma's byte-pair encoding with bytes for what it does not have.
+    /// Gemma's byte-pair encoding, with single bytes for characters outside of its vocabulary.
     GemmaBpe,
     /// SentencePiece's with a language's code before each text.
     Nllb,

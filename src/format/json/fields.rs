@@ -1,4 +1,4 @@
-//! A message's JSON, read strictly: whatever a store could not give back as it came is an error that names its path.
+//! A message's JSON, read strictly: a value that a store could not return unchanged is an error that names its path.
 //!
 //! `serde_json` alone lets the last of two members win, makes floats of large integers, rounds some floats twice and takes
 //! any depth up to its own limit. Here members come once, integers fit Qdrant's, floats are the nearest ones (IEEE 754,
@@ -18,17 +18,17 @@ use crate::redact;
 /// server), an object takes three of these and the way to the payload five.
 pub(super) const DEPTH_MAX: usize = 24;
 
-/// What the values of a message may take in memory. Some legal JSON takes 70 times its size there: `[{"a":1},{"a":1},…]`.
+/// Memory that the values of a message may take. Some legal JSON takes 70 times its size there: `[{"a":1},{"a":1},…]`.
 pub(super) const MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Longest number and path that a message quotes, in characters.
 const QUOTED_CHARS_MAX: usize = 80;
 
-/// The members of a JSON object in order, those of them that are known.
+/// The known members of a JSON object, in order.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     pub known: Vec<(String, Value)>,
-    /// The first member that is not known. The rest of the text is then read for its syntax only.
+    /// The first unknown member. The rest of the text is then read for its syntax only.
     pub unknown: Option<String>,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Unreadable {
 }
 
 /// # Errors
-/// Anything but one object whose members come once.
+/// The text is not one object whose members all differ.
 pub(super) fn object(text: &[u8], known: &[&str]) -> Result<Fields, Unreadable> {
     let state = State { odd: odd_numbers(text), ..State::default() };
     let state = RefCell::new(state);
@@ -62,7 +62,7 @@ enum Odd {
     Float(f64),
 }
 
-/// Those numbers with their place among all numbers of the text. What is no JSON gives nonsense, and is refused later.
+/// Those numbers with their place among all numbers of the text. Meaningless for text that is not JSON, which is refused later.
 fn odd_numbers(text: &[u8]) -> Vec<(usize, Odd)> {
     let (mut out, mut count, mut at) = (Vec::new(), 0, 0);
     while let Some(&byte) = text.get(at) {
@@ -124,11 +124,11 @@ impl Refused {
 #[derive(Debug, Default)]
 struct State {
     odd: Vec<(usize, Odd)>,
-    /// Of `odd`, how many were met.
+    /// How many of `odd` were read so far.
     odd_met: usize,
     numbers: usize,
     depth: usize,
-    /// Taken by the values so far.
+    /// Memory of the values so far.
     memory_bytes: usize,
     refused: Option<Refused>,
 }

@@ -1,5 +1,5 @@
-//! Where text stops being JSON, and why, in words for those who wrote it. `serde_json` says what it expected; this says what
-//! people do: single quotes, `NaN`, a comma too many, half of an emoji.
+//! Where text stops being JSON, and why, in words for its author. `serde_json` says what it expected; this names common
+//! mistakes: single quotes, `NaN`, one comma too many, half of an emoji.
 
 use crate::redact;
 
@@ -7,10 +7,10 @@ use crate::redact;
 const DEPTH_MAX: usize = 64;
 const QUOTED_CHARS_MAX: usize = 40;
 
-/// As what comes after "found"; `None` where there is nothing that the parser does not say better.
+/// In words that follow "found"; `None` if the parser's message is better.
 pub(super) fn cause(text: &[u8]) -> Option<String> {
     if text.is_empty() {
-        return Some("an empty value, which is no tombstone (a tombstone is null)".to_owned());
+        return Some("an empty value, which is not a tombstone (a tombstone is null)".to_owned());
     }
     let mut scan = Scan { text, at: 0, keys: Vec::new(), last: Last::Start, in_value: false };
     let found = scan.run()?;
@@ -45,7 +45,7 @@ enum Bracket {
 }
 
 impl<'a> Scan<'a> {
-    /// The first thing that is no JSON.
+    /// The first part that is not JSON.
     fn run(&mut self) -> Option<String> {
         loop {
             while self.peek().is_some_and(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')) {
@@ -205,7 +205,7 @@ impl<'a> Scan<'a> {
         None
     }
 
-    /// `None`: it is no number of JSON's, which the parser says.
+    /// `None`: it is not a number in JSON, as the parser reports.
     fn number(&mut self) -> Option<()> {
         let rest = &self.text[self.at..];
         let length = rest.iter().take_while(|b| matches!(b, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')).count();
@@ -221,7 +221,7 @@ impl<'a> Scan<'a> {
         Some(())
     }
 
-    /// `None`: it is one of JSON's own, and read over.
+    /// `None`: it is a word of JSON, and skipped.
     fn word(&mut self, byte: u8) -> Option<String> {
         let rest = &self.text[self.at..];
         let length = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$')).count();
@@ -233,7 +233,7 @@ impl<'a> Scan<'a> {
                 return None;
             }
             "NaN" | "Infinity" | "nan" | "inf" => {
-                return Some(format!("{word}, which is no number in JSON; expected null, or the member left out"));
+                return Some(format!("{word}, which is not a number in JSON; expected null, or the member left out"));
             }
             "None" | "True" | "False" => return Some(format!("Python's {word}; expected JSON (json.dumps writes it)")),
             "undefined" => return Some("JavaScript's undefined; expected null, or the member left out".to_owned()),
@@ -313,8 +313,8 @@ mod tests {
             (b"{\"id\": \"caf\xe9\"}", "byte 0xE9, which is not UTF-8"),
             (b"{'id': 'a'}", "single quotes"),
             (b"{\"id\": 'a'}", "single quotes"),
-            (b"{\"a\": NaN}", "NaN, which is no number"),
-            (b"{\"a\": -Infinity}", "Infinity, which is no number"),
+            (b"{\"a\": NaN}", "NaN, which is not a number"),
+            (b"{\"a\": -Infinity}", "Infinity, which is not a number"),
             (b"{\"a\": None}", "Python's None"),
             (b"{\"a\": undefined}", "JavaScript's undefined"),
             (b"{\"a\": 1} // x", "something behind the JSON value"),

@@ -1,5 +1,5 @@
-//! Our own format: a message is one JSON object, and asks for one thing (`docs/messages.md`). Strict: what is not understood is
-//! an error, never dropped.
+//! Our own format: a message is one JSON object, and asks for one thing (`docs/messages.md`). Strict: anything unknown
+//! is an error, never dropped.
 
 mod fields;
 mod malformed;
@@ -50,18 +50,18 @@ pub(super) fn decode(value: &[u8], message: &Message, context: &Context<'_>) -> 
         return Err(fail(DecodeReason::FieldInvalid, "a delete takes no \"image\" and no \"text\"; found one of them"));
     }
     let in_body = body.tenant.take().map(Some);
-    // A body that says it all needs no key; one that tells a tenant must not tell another one.
+    // A body with id and tenant needs no key. If both name a tenant, it must be the same one.
     let has_tenant = keys.template.has_tenant();
     let (asset, in_key) = match (body.asset, key::read(keys, message)) {
         (Some(asset), _) if !has_tenant => (asset, None),
         (Some(asset), Err(_)) if in_body.is_some() => (asset, None),
         (_, Err(failure)) => return Err(failure),
-        (asset, Ok((in_key, told))) => (asset.unwrap_or(in_key), told),
+        (asset, Ok((in_key, tenant))) => (asset.unwrap_or(in_key), tenant),
     };
-    let told =
+    let tenants =
         [("field \"tenant\"", in_body), ("the header", key::header(keys, message)?), ("the message key", in_key)];
     Ok(IngestRequest {
-        tenant: key::tenant(keys, told)?,
+        tenant: key::tenant(keys, tenants)?,
         asset,
         op,
         image: body.image,
@@ -94,7 +94,7 @@ impl Body {
             "id" => {
                 let id = AssetId::new(string(name, value)?).map_err(|e| invalid(name, &e))?;
                 if id.as_str().starts_with('\u{feff}') {
-                    let why = "begins with a byte order mark (U+FEFF), which nobody sees; expected the id alone";
+                    let why = "begins with an invisible byte order mark (U+FEFF); expected the id alone";
                     return Err(invalid(name, &why));
                 }
                 self.asset = Some(id);

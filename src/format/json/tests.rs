@@ -132,12 +132,12 @@ fn what_is_no_json_is_named_in_visible_words() {
         (b"<message/>", "XML or HTML"),
         (b"eyJpZCI6ImEifQ==", "base64 of JSON"),
         (b"hello", "plain text (hello)"),
-        (b"", "an empty value, which is no tombstone"),
+        (b"", "an empty value, which is not a tombstone"),
         ("\u{200b}{}".as_bytes(), "the invisible character U+200B"),
         (b"{'id': 'a'}", "single quotes"),
         (
             b"{\"id\": \"a\", \"payload\": {\"n\": NaN}}",
-            "NaN, which is no number in JSON; expected null, or the member left out, in field \"payload.n\"",
+            "NaN, which is not a number in JSON; expected null, or the member left out, in field \"payload.n\"",
         ),
         (b"{\"id\": \"a\",}", "a trailing comma"),
         (b"{\"id\": \"a\"} // x", "something behind the JSON value"),
@@ -174,7 +174,7 @@ fn a_whole_float_is_its_integer() {
 }
 
 #[test]
-fn tenants_are_told_by_body_header_or_key_and_all_agree() {
+fn body_header_or_key_name_tenants_and_must_agree() {
     let header = KeySettings { tenant_header: Some("tenant".into()), ..KeySettings::default() };
     let key = KeySettings { template: "{tenant}/{id}".parse().unwrap(), ..KeySettings::default() };
     let with = |key: &str, value: Option<&str>, tenant: Option<&'static str>| {
@@ -182,7 +182,7 @@ fn tenants_are_told_by_body_header_or_key_and_all_agree() {
             tenant.map(|name| ("tenant".to_owned(), Some(Bytes::from_static(name.as_bytes())))).into_iter().collect();
         Message { headers, ..message(Some(key), value.map(str::as_bytes)) }
     };
-    let told = |settings: &KeySettings, message: Message| match decoded_with(&message, Op::Upsert, settings) {
+    let tenant_and_id = |settings: &KeySettings, message: Message| match decoded_with(&message, Op::Upsert, settings) {
         Ok(request) => {
             let tenant = request.tenant.as_ref().map_or("none", |tenant| tenant.as_str());
             Ok(format!("{tenant}: {}", request.asset))
@@ -193,23 +193,23 @@ fn tenants_are_told_by_body_header_or_key_and_all_agree() {
     let (plain, acme) = (Some(r#"{"text": "x"}"#), Some(r#"{"id": "a", "text": "x", "tenant": "acme"}"#));
     // An upsert and a tombstone that say the same are about the same asset.
     for value in [plain, None] {
-        assert_eq!(told(&header, with("a", value, Some("acme"))), fine("acme: a"));
-        assert_eq!(told(&header, with("a", value, Some(""))), fine("none: a"));
-        assert_eq!(told(&header, with("a", value, None)), Err(DecodeReason::TenantMissing.into()));
-        assert_eq!(told(&key, with("acme/a", value, None)), fine("acme: a"));
-        assert_eq!(told(&key, with("/a", value, None)), fine("none: a"));
-        assert_eq!(told(&key, with("a", value, None)), Err(DecodeReason::FieldInvalid.into()));
+        assert_eq!(tenant_and_id(&header, with("a", value, Some("acme"))), fine("acme: a"));
+        assert_eq!(tenant_and_id(&header, with("a", value, Some(""))), fine("none: a"));
+        assert_eq!(tenant_and_id(&header, with("a", value, None)), Err(DecodeReason::TenantMissing.into()));
+        assert_eq!(tenant_and_id(&key, with("acme/a", value, None)), fine("acme: a"));
+        assert_eq!(tenant_and_id(&key, with("/a", value, None)), fine("none: a"));
+        assert_eq!(tenant_and_id(&key, with("a", value, None)), Err(DecodeReason::FieldInvalid.into()));
     }
-    assert_eq!(told(&header, with("a", acme, None)), fine("acme: a"));
-    assert_eq!(told(&header, with("a", acme, Some("acme"))), fine("acme: a"));
-    assert_eq!(told(&header, with("a", acme, Some("globex"))), Err(DecodeReason::TenantConflict.into()));
-    assert_eq!(told(&header, with("a", acme, Some(""))), Err(DecodeReason::TenantConflict.into()));
-    assert_eq!(told(&key, with("globex/a", acme, None)), Err(DecodeReason::TenantConflict.into()));
-    assert_eq!(told(&key, with("any", acme, None)), fine("acme: a"), "its body says it all");
+    assert_eq!(tenant_and_id(&header, with("a", acme, None)), fine("acme: a"));
+    assert_eq!(tenant_and_id(&header, with("a", acme, Some("acme"))), fine("acme: a"));
+    assert_eq!(tenant_and_id(&header, with("a", acme, Some("globex"))), Err(DecodeReason::TenantConflict.into()));
+    assert_eq!(tenant_and_id(&header, with("a", acme, Some(""))), Err(DecodeReason::TenantConflict.into()));
+    assert_eq!(tenant_and_id(&key, with("globex/a", acme, None)), Err(DecodeReason::TenantConflict.into()));
+    assert_eq!(tenant_and_id(&key, with("any", acme, None)), fine("acme: a"), "its body names both");
     let both = KeySettings { tenant_header: Some("tenant".into()), ..key };
-    assert_eq!(told(&both, with("acme/a", None, Some("globex"))), Err(DecodeReason::TenantConflict.into()));
-    assert_eq!(told(&both, with("acme/a", None, None)), fine("acme: a"));
+    assert_eq!(tenant_and_id(&both, with("acme/a", None, Some("globex"))), Err(DecodeReason::TenantConflict.into()));
+    assert_eq!(tenant_and_id(&both, with("acme/a", None, None)), fine("acme: a"));
     // By default only bodies tell.
     let default = KeySettings::default();
-    assert_eq!(told(&default, with("acme/a", None, Some("acme"))), fine("none: acme/a"));
+    assert_eq!(tenant_and_id(&default, with("acme/a", None, Some("acme"))), fine("none: acme/a"));
 }

@@ -182,17 +182,17 @@ pub(super) const REFUSED: &[(&str, &str, MediaReason, &str)] = &[
     ("data:image/png;base64,%%%", "", DataUrlInvalid, "base64"),
     ("data:image/png;base64,", "", Empty, "0 bytes"),
     // Bucket names that would change the host or path.
-    ("s3://../key", "", UrlInvalid, "no bucket name"),
-    ("s3://./key", "", UrlInvalid, "no bucket name"),
-    ("s3://127.0.0.1:9000/key", "", UrlInvalid, "no bucket name"),
-    ("s3://bucket@127.0.0.1/key", "", UrlInvalid, "no bucket name"),
-    ("s3://127.0.0.1#/key", "", UrlInvalid, "no bucket name"),
-    ("s3://127.0.0.1?/key", "", UrlInvalid, "no bucket name"),
-    ("s3://buc\\ket/key", "", UrlInvalid, "no bucket name"),
-    ("s3://b%2fx/key", "", UrlInvalid, "no bucket name"),
-    ("s3://büro/key", "", UrlInvalid, "no bucket name"),
-    ("s3:///key", "", UrlInvalid, "no bucket name"),
-    ("s3://arn:aws:s3:eu-west-1:1:accesspoint/key", "", UrlInvalid, "no bucket name"),
+    ("s3://../key", "", UrlInvalid, "not a bucket name"),
+    ("s3://./key", "", UrlInvalid, "not a bucket name"),
+    ("s3://127.0.0.1:9000/key", "", UrlInvalid, "not a bucket name"),
+    ("s3://bucket@127.0.0.1/key", "", UrlInvalid, "not a bucket name"),
+    ("s3://127.0.0.1#/key", "", UrlInvalid, "not a bucket name"),
+    ("s3://127.0.0.1?/key", "", UrlInvalid, "not a bucket name"),
+    ("s3://buc\\ket/key", "", UrlInvalid, "not a bucket name"),
+    ("s3://b%2fx/key", "", UrlInvalid, "not a bucket name"),
+    ("s3://büro/key", "", UrlInvalid, "not a bucket name"),
+    ("s3:///key", "", UrlInvalid, "not a bucket name"),
+    ("s3://arn:aws:s3:eu-west-1:1:accesspoint/key", "", UrlInvalid, "not a bucket name"),
 ];
 
 /// `(URL, rules, the addresses it would be fetched from)`.

@@ -1,4 +1,4 @@
-//! Reading a model's files; what cannot be read is named.
+//! Reads a model's files. Errors name the file.
 
 use std::error::Error;
 use std::io::Read;

@@ -1,9 +1,9 @@
-//! What a model's configuration says of its tokenizer.
+//! What a model's configuration says about its tokenizer.
 //!
 //! | file | key |
 //! |---|---|
 //! | OpenCLIP: `config.json`, or `model_cfg` of `open_clip_config.json` | `text_cfg`: `hf_tokenizer_name` and, for that, `tokenizer_kwargs` |
-//! | Hugging Face: `config.json` of a pair of towers, or of the text tower alone | `model_type`: of SigLIP, OpenCLIP cleans texts as SigLIP's makers did |
+//! | Hugging Face: `config.json` of a pair of towers, or of the text tower alone | `model_type`: for SigLIP, OpenCLIP cleans texts as SigLIP's authors did |
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use crate::model::ModelError;
 use crate::redact;
 use crate::tokenize::{HuggingFaceSettings, TokenizerSettings};
 
-/// The first of `configs` that names a tokenizer names it.
+/// The tokenizer of the first of `configs` that names one.
 ///
 /// # Errors
-/// A file is no JSON, or asks for something that OpenCLIP's `HFTokenizer` does not have, or this one not.
+/// A file is not JSON, or needs something that OpenCLIP's `HFTokenizer` or this tokenizer does not have.
 pub(super) fn read<'a>(configs: impl Iterator<Item = &'a Path>) -> Result<TokenizerSettings, ModelError> {
     for file in configs {
         let named = of(&json_of(file)?).map_err(|problem| {
@@ -78,7 +78,7 @@ fn arguments(text: &Value) -> Result<HuggingFaceSettings, String> {
     Ok(settings)
 }
 
-/// `null` stands for a key that is not there, as in Python's configurations.
+/// `null` means an absent key, as in Python's configurations.
 fn given<'a>(of: &'a Value, key: &str) -> Option<&'a Value> {
     of.get(key).filter(|value| !value.is_null())
 }

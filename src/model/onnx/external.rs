@@ -17,7 +17,7 @@ pub(crate) struct ExternalFile {
 /// The files that `tensors` of `graph` refer to, by name, each checked.
 ///
 /// # Errors
-/// A file is not there, is shorter than its tensors need, or is outside of the graph's folder.
+/// A file is missing, shorter than its tensors need, or outside of the graph's folder.
 pub(super) fn files<'a>(
     graph: &Path,
     tensors: impl Iterator<Item = &'a TensorProto>,

@@ -1,6 +1,6 @@
-//! One tower out of a graph that has both, as a model of its own.
+//! Extracts one tower from a graph that has both, as a separate model.
 //!
-//! ONNX Runtime computes a whole graph whichever outputs are asked for, so a combined one would run both towers for every
+//! ONNX Runtime computes a whole graph even if only one output is requested, so a combined one would run both towers for every
 //! batch. Weights are copied once, as they are encoded.
 
 use std::collections::{HashMap, HashSet};
@@ -48,7 +48,7 @@ struct EncodedGraph {
 /// The model that computes `output` of `onnx` and nothing else, encoded, with the inputs that this takes.
 ///
 /// # Errors
-/// There is no such output.
+/// The graph has no such output.
 pub(crate) fn extract(onnx: &Onnx, output: &str) -> Result<Vec<u8>, ModelError> {
     let wrong = |what: String| unusable(&onnx.path, what, "export the two towers apart");
     let model = EncodedModel::decode(onnx.bytes.clone()).map_err(|e| wrong(format!("is corrupt ({e})")))?;
@@ -106,7 +106,7 @@ fn needed<'g>(graph: &'g GraphProto, output: &'g str) -> HashSet<&'g str> {
     needed
 }
 
-/// What a node takes, its own graphs included: those see the values around them.
+/// The inputs of a node, including values that its inner graphs use.
 fn inputs<'g>(node: &'g NodeProto, into: &mut Vec<&'g str>) {
     into.extend(node.input.iter().map(String::as_str));
     for graph in node.subgraphs() {

@@ -17,7 +17,7 @@ use crate::model::ModelError;
 /// that a reader does not know.
 const FIRST_FIELDS: [u64; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26];
 
-/// Maps the file: weights are read only where they are looked at, so that gigabytes cost nothing.
+/// Maps the file, so that only the parts that are used are read, and gigabytes of weights cost nothing.
 pub(super) fn map(path: &Path) -> Result<Bytes, ModelError> {
     let cannot = |e: std::io::Error| unusable(path, format!("cannot be read: {e}"), "fetch it again");
     let file = File::open(path).map_err(cannot)?;

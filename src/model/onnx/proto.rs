@@ -58,7 +58,7 @@ pub(crate) struct FunctionProto {
     pub(crate) node: Vec<NodeProto>,
     #[prost(string, tag = "10")]
     pub(crate) domain: String,
-    /// Attributes with the value that they have where a call gives none.
+    /// Attributes with their default values.
     #[prost(message, repeated, tag = "11")]
     pub(crate) attribute_proto: Vec<AttributeProto>,
 }
@@ -139,7 +139,7 @@ pub(crate) struct TensorProto {
 }
 
 impl TensorProto {
-    /// Number of elements; none where the shape is no shape.
+    /// Number of elements; `None` if the shape is invalid.
     pub(crate) fn elements(&self) -> Option<u64> {
         self.dims.iter().try_fold(1u64, |n, dim| n.checked_mul(u64::try_from(*dim).ok()?))
     }
@@ -194,7 +194,7 @@ pub(crate) struct TensorShapeProto {
     pub(crate) dim: Vec<DimensionProto>,
 }
 
-/// A size, or a name for a free one, or neither.
+/// A size, or the name of a variable one, or neither.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct DimensionProto {
     #[prost(int64, optional, tag = "1")]

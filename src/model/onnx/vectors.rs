@@ -1,4 +1,4 @@
-//! What happens at the two ends of a graph: whether its vectors leave with unit length, and how many tokens it knows.
+//! Two ends of a graph: whether its vectors have unit length, and how many tokens its embedding has.
 
 use std::collections::HashSet;
 

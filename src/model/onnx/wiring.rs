@@ -1,7 +1,7 @@
-//! A graph's nodes in one list, with who makes and who takes each value.
+//! A graph's nodes in one list, with the producer and the consumers of each value.
 //!
-//! Local functions are put in place of their calls: PyTorch's newer exporter writes modules and single operators as such,
-//! and what is looked for may begin in one and end in another.
+//! Local functions are expanded at their calls: PyTorch's newer exporter writes modules and single operators as functions,
+//! and a pattern may begin in one and end in another.
 
 use std::collections::{HashMap, HashSet};
 
@@ -105,7 +105,7 @@ impl<'m> Wiring<'m> {
         })
     }
 
-    /// The input of a node of two that is about `constant`, or none; and the other one.
+    /// The other input of a node with two inputs, if one of them is about `constant`.
     pub(super) fn other_than<'n>(&self, node: &'n NodeProto, constant: f64) -> Option<&'n str> {
         let [a, b] = node.input.as_slice() else { return None };
         let is_constant = |value: &str| self.scalar(value).is_some_and(|found| about(found, constant));

@@ -45,7 +45,7 @@ impl<'a> Header<'a> {
             let [w, h, colors, _, _, _, b0, b1, l0, l1, l2, l3, a0, a1, a2, a3] = *entry;
             let side = |side: u8| if side == 0 { 256 } else { u32::from(side) };
             let bits = u16::from_le_bytes([b0, b1]);
-            // Colours tell pictures of one size apart.
+            // Colours distinguish pictures of one size.
             let depth = match (bits, colors) {
                 (0, 0) => 256,
                 (0, colors) => f64::from(colors).log2().ceil() as u32,

@@ -19,7 +19,7 @@ const MARGIN_BLOCKS: usize = 1;
 /// Rows of the picture that the library holds of each channel, before and after chroma is spread.
 const ROWS_HELD: u64 = 64;
 
-/// The library's tables, whatever the picture.
+/// The library's tables, for any picture.
 const LIBRARY_BYTES: u64 = 1024 * 1024;
 
 const CUT_OFF: &str = "the file is cut off: it has no end-of-image marker";
@@ -229,7 +229,7 @@ fn reduction(wanted: usize) -> usize {
     REDUCTIONS.into_iter().find(|reduction| *reduction <= wanted).unwrap_or(1)
 }
 
-/// `needed` with its margin, its left and top at a block's edge; none where that is the whole picture or cannot be cut.
+/// `needed` with its margin, its left and top at a block's edge; `None` if that is the whole picture or cannot be cut.
 fn cut(header: &turbo::Header, reduction: usize, whole: Size, needed: Region) -> Option<Region> {
     let block = header.block?;
     let (width, height) = (block.width.div_ceil(reduction), block.height.div_ceil(reduction));

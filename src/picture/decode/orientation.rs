@@ -14,7 +14,7 @@ pub(super) struct ExifOrientation {
 }
 
 impl ExifOrientation {
-    /// By EXIF's number; none for a picture that is upright, and for numbers that mean nothing.
+    /// By EXIF's number; `None` for an upright picture, and for numbers without a meaning.
     fn from_exif(number: u32) -> Self {
         let (exchange, mirror_x, mirror_y) = match number {
             2 => (false, true, false),

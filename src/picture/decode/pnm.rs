@@ -56,7 +56,7 @@ impl<'a> Header<'a> {
             Kind::Float => {
                 let scale: Option<f64> = std::str::from_utf8(words.word()?).ok().and_then(|word| word.parse().ok());
                 let scale = scale.filter(|scale| scale.is_finite() && *scale != 0.0);
-                little = scale.ok_or_else(|| failed("its scale is no number"))? < 0.0;
+                little = scale.ok_or_else(|| failed("its scale is not a number"))? < 0.0;
             }
             Kind::Grey | Kind::Rgb => {
                 most = u32::try_from(words.number()?).unwrap_or(0);
@@ -198,7 +198,9 @@ impl<'a> Words<'a> {
     fn number(&mut self) -> Result<u64, PictureError> {
         let word = self.word()?;
         let number = std::str::from_utf8(word).ok().filter(|word| word.len() <= DIGITS_MAX);
-        number.and_then(|word| word.parse().ok()).ok_or_else(|| failed("a number of it is none"))
+        number
+            .and_then(|word| word.parse().ok())
+            .ok_or_else(|| failed("a number in it is not made of digits, or too long"))
     }
 
     fn digit(&mut self) -> Result<u8, PictureError> {

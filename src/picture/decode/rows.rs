@@ -25,7 +25,7 @@ impl Layout {
         Self { bits, stored, kept: stored, order: Order::Big }
     }
 
-    /// Of `width` pixels; none where that is more than memory holds.
+    /// Bytes of `width` pixels; `None` if that exceeds the address space.
     pub fn row_bytes(self, width: usize) -> Option<usize> {
         Some(width.checked_mul(self.stored)?.checked_mul(self.bits)?.div_ceil(8))
     }

@@ -30,7 +30,7 @@ pub(super) struct Header {
     pub precision: i32,
     pub colors: Colors,
     pub lossless: bool,
-    /// Width and height of the blocks that a part of the picture can be cut at; none where it is decoded whole.
+    /// Width and height of the blocks that a part of the picture can be cut at; `None` if it is decoded whole.
     pub block: Option<Size>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Part {
     pub reduction: usize,
     /// The picture's sides, divided by `reduction` and rounded up.
     pub whole: Size,
-    /// In pixels of the reduced picture, its left at a block's edge; none: all.
+    /// In pixels of the reduced picture, its left at a block's edge; `None`: all.
     pub region: Option<Region>,
 }
 
@@ -76,7 +76,7 @@ impl Decoder {
         self.set(raw::TJPARAM_TJPARAM_MAXMEMORY, megabytes)
     }
 
-    /// Reads up to the first scan. Warnings are no failures, see [`Self::decode`].
+    /// Reads up to the first scan. Warnings are not failures, see [`Self::decode`].
     pub fn header(&self, bytes: &[u8]) -> Result<Header, String> {
         // SAFETY: reads `bytes.len()` bytes; the pointer is not used after the call.
         let code = unsafe { raw::tj3DecompressHeader(self.raw(), bytes.as_ptr(), bytes.len() as raw::size_t) };
@@ -89,7 +89,7 @@ impl Decoder {
         };
         let side = |parameter| usize::try_from(self.get(parameter)).unwrap_or(0);
         let (width, height) = (side(raw::TJPARAM_TJPARAM_JPEGWIDTH), side(raw::TJPARAM_TJPARAM_JPEGHEIGHT));
-        // The code alone does not tell: a warning sets it too. Without a header the sides stay negative.
+        // The code is not enough: a warning sets it too. Without a header the sides stay negative.
         let (Some(colors), 1.., 1..) = (colors, width, height) else {
             return Err(if code == 0 { "it holds no picture".to_owned() } else { self.message() });
         };
@@ -106,7 +106,7 @@ impl Decoder {
     }
 
     /// Fills `out` with rows in `format`, without gaps, as many as `part` has; [`Self::header`] has read the same
-    /// `bytes`. The text is a warning: to the library damaged data is no failure, it fills what is missing and goes on.
+    /// `bytes`. The text is a warning: the library does not fail on damaged data, it fills what is missing and continues.
     pub fn decode(
         &self,
         bytes: &[u8],
@@ -122,7 +122,7 @@ impl Decoder {
             return Err(first);
         }
         self.set(raw::TJPARAM_TJPARAM_STOPONWARNING, 0)?;
-        // From here on the flag says "warning" even where an error follows. The text tells them apart: that of the first
+        // From here on the flag says "warning" even where an error follows. The text distinguishes them: that of the first
         // warning is kept, and only an error replaces it.
         match self.fill(bytes, part.size(), format, out) {
             Err(last) if last != first => Err(last),

@@ -48,7 +48,7 @@ pub(super) fn rgb_from_int(data: &[i32]) -> Vec<u8> {
     data.iter().flat_map(|&grey| [grey.clamp(0, 255) as u8; 3]).collect()
 }
 
-/// `F` is clipped and rounded down; what is no number is black.
+/// `F` is clipped and rounded down; NaN becomes black.
 pub(super) fn rgb_from_float(data: &[f32]) -> Vec<u8> {
     data.iter().flat_map(|&grey| [grey as u8; 3]).collect()
 }

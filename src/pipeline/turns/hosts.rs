@@ -97,7 +97,7 @@ impl Turns {
     pub(super) fn rest(&mut self, host: &Name, retry_after: Option<Duration>, now: Instant) {
         let (base, cap) = (self.base, self.cap);
         let Some(known) = self.hosts.get_mut(host) else { return };
-        // Fetches that had started before the outage tell nothing new.
+        // Fetches that had started before the outage show nothing new.
         if known.out.is_some() && known.until.is_some_and(|until| until > now) {
             return;
         }

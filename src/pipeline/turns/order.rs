@@ -1,3 +1,5 @@
+//! A queue of keys by the number of their running messages, which decides whose turn is next.
+
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 

@@ -96,7 +96,7 @@ fn an_offset_is_committed_with_the_epoch_of_the_leader_that_wrote_the_message_be
 }
 
 #[test]
-fn a_failure_is_told_once_it_lasts_and_forgotten_with_success() {
+fn a_failure_is_reported_once_it_lasts_and_forgotten_with_success() {
     let now = Instant::now();
     let mut commits = tracked();
     commits.want([(partition(0), 5)]);

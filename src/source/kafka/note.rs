@@ -30,12 +30,12 @@ impl Note {
 
     /// Empty if there is nothing to store. Brokers accept 4096 bytes by default (`offset.metadata.max.bytes`).
     pub fn to_metadata(&self) -> String {
-        let mut told = Map::new();
-        told.extend(self.topic_id.as_ref().map(|id| (TOPIC_ID.to_owned(), Value::from(&**id))));
+        let mut fields = Map::new();
+        fields.extend(self.topic_id.as_ref().map(|id| (TOPIC_ID.to_owned(), Value::from(&**id))));
         if self.starts > 0 {
-            told.insert(STARTS.to_owned(), self.starts.into());
+            fields.insert(STARTS.to_owned(), self.starts.into());
         }
-        if told.is_empty() { String::new() } else { Value::from(told).to_string() }
+        if fields.is_empty() { String::new() } else { Value::from(fields).to_string() }
     }
 
     /// Whether it belongs to another topic than the one with this id; `false` if either id is unknown.

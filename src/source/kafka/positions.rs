@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_that_are_left_out_or_come_again_are_told() {
+    fn missing_and_repeated_offsets_are_reported() {
         let mut place = Place::new(1, Some(5));
         assert_eq!(place.step(5), Step::Next);
         assert_eq!(place.step(9), Step::Over { expected: 5 });
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_of_the_same_name_is_told_by_its_id() {
+    fn a_topic_of_the_same_name_is_recognised_by_its_id() {
         let mut owned = Owned::default();
         for number in 0..2 {
             owned.insert(&partition(number), Place::new(1, None));

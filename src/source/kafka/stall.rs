@@ -184,8 +184,8 @@ mod tests {
         assert_eq!(rig.pass(2, true), Some(partition(0)));
         rig.stalls.position(&partition(0), 40, 0);
         rig.stalls.end(&partition(0), Ok((0, 100)), false);
-        let told = rig.stalls.summary().unwrap();
-        assert!(told.contains("t[0] delivered nothing for 600 s although it has 60 more messages"), "{told}");
+        let summary = rig.stalls.summary().unwrap();
+        assert!(summary.contains("t[0] delivered nothing for 600 s although it has 60 more messages"), "{summary}");
         rig.stalls.heard(&partition(0));
         assert_eq!((rig.stalls.summary(), rig.pass(10, true)), (None, None));
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_nobody_answers_for_is_named_unless_the_brokers_are_down() {
+    fn a_partition_without_an_answer_is_named_unless_the_brokers_are_down() {
         let mut rig = Rig::new();
         rig.pass(600, true);
         for _ in 0..10 {

@@ -139,7 +139,7 @@ impl Collection {
         Ok(written)
     }
 
-    /// The records of the points that are there, of those that it matters for. Valid only while the writer is locked.
+    /// The records of those points that exist and whose writes depend on them. Valid only while the writer is locked.
     fn stored(&self, writes: &[Write], guard: Guard) -> Result<HashMap<PointId, Payload>, StoreError> {
         let matters = |write: &&Write| looks(write, guard) || matches!(write, Write::Patch(_));
         let ids: Vec<PointId> = writes.iter().filter(matters).map(Write::id).collect();

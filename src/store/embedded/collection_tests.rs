@@ -44,7 +44,7 @@ fn created(path: &Path) -> (Collection, Arc<DiskBudget>) {
     (collection, disk)
 }
 
-/// As while a disk is read-only: whoever asks first when the files can be had again finds them.
+/// As on a disk that is read-only for a while: the first request after the files are available again succeeds.
 #[test]
 fn a_collection_that_could_not_be_reopened_is_reopened_by_readers_and_not_after_its_end() {
     let folder = tempfile::tempdir().unwrap();

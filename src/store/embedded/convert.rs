@@ -70,7 +70,7 @@ pub(super) fn path(path: &str) -> Result<edge::JsonPath, StoreError> {
 }
 
 /// The operations of a batch, in the order in which they must be applied. Like the Qdrant adapter's, but without conditions,
-/// because there is no other writer. `stored`: the records of the points that are there, of those that are changed.
+/// because there is no other writer. `stored`: the records of the changed points that exist.
 pub(super) fn operations(
     batch: &Batch<'_>,
     stored: &HashMap<PointId, Payload>,

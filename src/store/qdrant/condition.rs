@@ -7,8 +7,8 @@ use super::convert;
 use crate::domain::{Modality, Origin, Payload, PointId, RESERVED_KEY, Record, Stamp};
 use crate::store::batch::Change;
 
-/// What every write of ours changes at least one of, within a record.
-pub(super) const TOLD_BY: [&str; 13] = [
+/// Paths in a record. Every write of ours changes at least one of them.
+pub(super) const COMPARED: [&str; 13] = [
     "indexed_at",
     "version",
     "source.topic",
@@ -113,7 +113,7 @@ pub(super) fn is_mine(record: &Record) -> Vec<Condition> {
     ]
 }
 
-/// The stored record differs from what this write leaves, as far as can be told: there is something to do.
+/// The stored record differs from that of this write, as far as conditions can compare: there is something to do.
 pub(super) fn unwritten(record: &Record) -> Vec<Condition> {
     if record.source.is_none() {
         return Vec::new();
@@ -151,7 +151,7 @@ pub(super) fn may_have_changed(modality: Modality) -> Condition {
     Filter::should([said, Condition::is_empty(name)]).into()
 }
 
-/// The stored point has the vectors that the change keeps: it is no tombstone and has their hashes.
+/// The stored point has the vectors that the change keeps: it is not a tombstone and has their hashes.
 pub(super) fn keeps(change: &Change<'_>) -> Vec<Condition> {
     if change.kept.is_empty() {
         return Vec::new();
@@ -164,9 +164,9 @@ pub(super) fn keeps(change: &Change<'_>) -> Vec<Condition> {
     [Condition::is_empty(key("deleted_at"))].into_iter().chain(hashes).collect()
 }
 
-/// The record is still `found`. None where it has values that no condition can tell.
+/// The record is still `found`. `None` if it has values that no condition can compare.
 pub(super) fn unchanged(found: &Payload) -> Option<Vec<Condition>> {
-    let told = |path: &&str| {
+    let condition = |path: &&str| {
         let name = key(path);
         let value = match path.split_once('.') {
             None => found.get(*path),
@@ -179,7 +179,7 @@ pub(super) fn unchanged(found: &Payload) -> Option<Vec<Condition>> {
             Some(_) => None,
         }
     };
-    TOLD_BY.iter().map(told).collect()
+    COMPARED.iter().map(condition).collect()
 }
 
 fn key(name: &str) -> String {

@@ -35,16 +35,16 @@ impl QdrantStore {
         let id = write.id();
         let Some(record) = self.record_of(client, collection, id).await? else { return Ok(()) };
         // Else another writer came in between, as it may below.
-        let Some(told) = condition::unchanged(&record).filter(|_| Recorded::read(&record) == *found) else {
+        let Some(conditions) = condition::unchanged(&record).filter(|_| Recorded::read(&record) == *found) else {
             return Ok(());
         };
-        let all = [told.clone(), condition::not_newer(&write.record().stamp())].concat();
+        let all = [conditions.clone(), condition::not_newer(&write.record().stamp())].concat();
         if self.is_found(client, collection, id, all).await? {
             return Ok(());
         }
         // What the filters do find must hold when the record is set: nearly all fields have no index, and are read from the point.
-        let mut holds = Vec::with_capacity(told.len());
-        for one in told {
+        let mut holds = Vec::with_capacity(conditions.len());
+        for one in conditions {
             if self.is_found(client, collection, id, vec![one.clone()]).await? {
                 holds.push(one);
             }
@@ -83,7 +83,7 @@ impl QdrantStore {
 /// Sets every key of the record that may have an index; null removes one that is not there.
 fn set_again(id: PointId, record: Payload, holds: Vec<Condition>) -> PointsUpdateOperation {
     let absent =
-        condition::TOLD_BY.into_iter().filter(|path| !path.contains('.')).map(|key| (key.to_owned(), Value::Null));
+        condition::COMPARED.into_iter().filter(|path| !path.contains('.')).map(|key| (key.to_owned(), Value::Null));
     let payload: Payload = absent.chain(record).collect();
     let set = operations::merge(payload, Some(RESERVED_KEY), id, Some(holds));
     PointsUpdateOperation { operation: Some(set) }

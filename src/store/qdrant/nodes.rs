@@ -94,7 +94,7 @@ impl Nodes {
             }
             match result {
                 Err(status) if may_be_served_elsewhere(&status) => {
-                    // The error of a node that answers tells more than that of a node that is away.
+                    // The error of a node that answers is more specific than that of an unreachable node.
                     if said.as_ref().is_none_or(|said| is_away(said) && !is_away(&status)) {
                         said = Some(status);
                     }

@@ -1,10 +1,10 @@
 //! Changes that one operation can make. The steps of `operations` are two operations or more for a point, and an operation costs a
 //! server much the same whether it is about one point or hundreds.
 //!
-//! A look at the records tells what each change needs: a point that is absent is created whole, all of them by one operation; of
-//! one that is there, a change without vectors is one operation that sets the user's keys and the whole record, under the condition
-//! that the record is still the one that was read. Whether it took place is read afterwards. What cannot be made so, and what
-//! did not take place because somebody came in between, is made in steps, which rely on nothing that was read.
+//! The records show what each change needs: all absent points are created whole, by one operation; for
+//! an existing point, a change without vectors is one operation that sets the user's keys and the whole record, under the condition
+//! that the record is still the one that was read. Another read shows whether it was applied. All other changes, and those that
+//! were not applied because of another writer, are made in steps, which rely on nothing that was read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,14 +33,14 @@ pub(super) struct Plan<'a> {
 /// A change that one operation makes.
 pub(super) struct Single<'a> {
     pub change: Change<'a>,
-    /// The record that tells afterwards that it took place.
+    /// The record that shows afterwards that it was applied.
     leaves: Payload,
-    /// Under which the point is as it was found; none: it was absent.
+    /// Conditions under which the point is still as it was read; `None`: it was absent.
     unchanged: Option<Vec<Condition>>,
 }
 
 impl<'a> Single<'a> {
-    /// `found`: the record that is there. None where it takes more than one operation.
+    /// `found`: the stored record. `None` if more than one operation is needed.
     fn of(change: &Change<'a>, found: Option<&Payload>) -> Option<Self> {
         let change = *change;
         let Some(found) = found else {
@@ -54,7 +54,7 @@ impl<'a> Single<'a> {
             return None;
         }
         let leaves = change.record_over(Some(found));
-        // Else nothing would tell afterwards.
+        // Otherwise nothing would show afterwards that it was applied.
         if leaves == *found {
             return None;
         }
@@ -95,7 +95,7 @@ pub(super) fn lacks_index(error: &StoreError) -> bool {
     error.reason == StoreReason::IndexMissing || INDEX_REQUIRED.is_in(&error.message)
 }
 
-/// Whether what was refused may pass in steps.
+/// Whether a refused change may be accepted in steps.
 pub(super) fn is_for_steps(error: &StoreError) -> bool {
     error.class == Class::Permanent || lacks_index(error)
 }
@@ -130,8 +130,8 @@ impl QdrantStore {
         Ok(plan)
     }
 
-    /// Which of `singles` took place, in every replica: only then do all of them have the record that it leaves. Where not all
-    /// can be asked, none is known to.
+    /// Which of `singles` were applied in every replica: then all replicas have the new record. If not all
+    /// replicas can be read, it is unknown for all of them.
     pub(super) async fn confirm(
         &self,
         client: &Client,
@@ -147,8 +147,8 @@ impl QdrantStore {
         Ok(done.map(Single::id).collect())
     }
 
-    /// The records that are the same in every replica. None where not all can be asked now, or the collection's limit of reads is
-    /// reached, which is no reason not to write.
+    /// The records that are the same in every replica. `None` if not all replicas can be read now, or the collection's limit of reads is
+    /// reached, which does not prevent writing.
     async fn agreed_by_all(
         &self,
         client: &Client,
@@ -170,7 +170,7 @@ impl QdrantStore {
     }
 }
 
-/// The vectors that the change keeps embed what it says, by a record that nobody has claimed.
+/// The vectors that the change keeps are those that it expects, according to a record without a claim.
 fn keeps(change: &Change<'_>, found: &Recorded) -> bool {
     change.kept.iter().all(|modality| match modality {
         Modality::Image => change

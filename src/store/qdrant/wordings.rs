@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_limits_and_the_quota_are_told_by_their_metadata() {
+    fn rate_limits_and_the_quota_are_recognised_by_their_metadata() {
         let has = |status: Status| [RETRY_AFTER, QUOTA_REACHED].map(|key| status.metadata().contains_key(key));
         assert_eq!(has(status::rate_later("Read", 8.0, 0.5, 1)), [true, false]);
         assert_eq!(has(status::rate_never("Read")), [false, false]);

@@ -68,8 +68,8 @@ pub(super) fn unescape_closed(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// `text` with each `&` given to `replace`, together with all that follows. It appends what stands for the reference and
-/// says how many bytes that was, or nothing, which leaves the `&` alone.
+/// Calls `replace` for each `&` of `text`, with everything that follows. It appends the replacement of the reference and
+/// returns the reference's length in bytes, or `None`, which leaves the `&` as it is.
 fn replaced<'a>(text: &'a str, replace: impl Fn(&str, &mut String) -> Option<usize>) -> Cow<'a, str> {
     if !text.contains('&') {
         return Cow::Borrowed(text);
@@ -118,7 +118,7 @@ fn number(text: &str) -> Option<(u32, usize)> {
     Some((code, if text[end..].starts_with(';') { end + 1 } else { end }))
 }
 
-/// The character that a numeric reference stands for (`_replace_charref` of Python's `html/__init__.py`); none for control
+/// The character that a numeric reference stands for (`_replace_charref` of Python's `html/__init__.py`); `None` for control
 /// characters and noncharacters.
 fn character(code: u32) -> Option<char> {
     match code {

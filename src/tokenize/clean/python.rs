@@ -9,7 +9,7 @@ use unicode_normalization::UnicodeNormalization as _;
 /// Characters that Python 3.11, which knows Unicode 14, takes for unassigned: they have no case and compose with nothing.
 static NEWER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[^\p{Age=14.0}]+").expect("a constant pattern"));
 
-/// What the rule of the final sigma asks of its neighbours. U+1171E is no mark since Unicode 15 only.
+/// The properties of neighbours that the rule of the final sigma tests. U+1171E stopped being a mark in Unicode 15.
 static CASED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\p{Cased}").expect("a constant pattern"));
 static CASE_IGNORABLE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^[\p{Case_Ignorable}\x{1171E}]").expect("a constant pattern"));
@@ -60,7 +60,7 @@ pub(super) fn nfc(text: &str) -> Cow<'_, str> {
     Cow::Owned(between_newer(text, |known, out| out.extend(known.nfc())))
 }
 
-/// Appends what `change` makes of the parts between newer characters, which stay. Nothing reaches across one: it is no
+/// Appends what `change` makes of the parts between newer characters, which stay. Nothing reaches across one: it is not a
 /// combining mark, and ends the context of a final sigma as a space does.
 fn between_newer(text: &str, mut change: impl FnMut(&str, &mut String)) -> String {
     let mut out = String::with_capacity(text.len());

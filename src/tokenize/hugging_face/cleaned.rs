@@ -1,9 +1,9 @@
-//! `get_clean_fn` of OpenCLIP's `tokenizer.py`, as far into a text as it is needed.
+//! `get_clean_fn` of OpenCLIP's `tokenizer.py`, for only as much of a text as is needed.
 
 use crate::domain::TextCleaning;
 use crate::tokenize::clean::{Lines, python};
 
-/// What a character takes at most.
+/// Most bytes of a character.
 const CHARACTER_BYTES_MAX: usize = 4;
 
 /// A text, cleaned a line at a time: nothing looks across white space, which becomes single spaces.

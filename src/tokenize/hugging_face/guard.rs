@@ -1,4 +1,4 @@
-//! Panics of the crate `tokenizers`, which indexes with what a file says.
+//! Catches panics of the crate `tokenizers`, which uses numbers of a file as indices without checks.
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;

@@ -18,7 +18,7 @@ const END: &str = "</s>";
 ///
 /// # Errors
 ///
-/// The vocabulary lacks a code, or a language is asked of a tokenizer that has none.
+/// The vocabulary lacks a code, or a language is requested of a tokenizer without languages.
 pub(super) fn template(
     tokenizer: &tokenizers::Tokenizer,
     outline: &Outline,

@@ -1,5 +1,5 @@
-//! The names of the parts of a `tokenizer.json` that the crate `tokenizers` 0.22 knows. Its own error for another one does not say
-//! which it is.
+//! The names of the parts of a `tokenizer.json` that the crate `tokenizers` 0.22 knows. Its own error does not
+//! name an unknown part.
 
 use crate::redact;
 use crate::tokenize::TokenizerError;

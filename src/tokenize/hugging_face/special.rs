@@ -7,12 +7,12 @@ use crate::tokenize::outline::Outline;
 
 const USE_ALL: &str = "take all tokenizer files from the same repository";
 
-/// Names where no file says one, as Transformers' classes have them.
+/// Default names, as Transformers' classes have them.
 const PADDINGS: [&str; 2] = ["<pad>", "[PAD]"];
 const SEPARATORS: [&str; 2] = ["[SEP]", "</s>"];
 const UNKNOWN: &str = "[UNK]";
 
-/// Whether the model has an id for what it does not know: without one, it fails on the first text with such a part.
+/// Whether the model has an id for unknown parts of a text: without one, it fails on the first text with such a part.
 pub(super) fn check_unknown(tokenizer: &tokenizers::Tokenizer, outline: &Outline) -> Result<(), TokenizerError> {
     let model = &outline.model;
     let name = match (model.kind.as_deref(), model.unk_token.as_deref()) {

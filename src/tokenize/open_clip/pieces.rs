@@ -16,13 +16,13 @@ const NEW_NUMBERS: &str = r"\x{11DE0}-\x{11DE9}\x{1246F}\x{12475}-\x{1247F}\x{12
 static PIECE: LazyLock<Regex> = LazyLock::new(|| {
     let (letter, number) = (format!(r"\p{{L}}{NEW_LETTERS}"), format!(r"\p{{N}}{NEW_NUMBERS}"));
     // Case is ignored, so that U+017F counts as the s of 's. That also makes U+0345 match none of the three sets (one of its
-    // cases is a letter, it is none itself): OpenCLIP loses it.
+    // cases is a letter, itself it is not): OpenCLIP loses it.
     let pattern =
         format!(r"(?i:{SOT}|{EOT}|'s|'t|'re|'ve|'m|'ll|'d)|[{letter}]+|[{number}]|[^\s{letter}{number}\x{{345}}]+");
     Regex::new(&pattern).expect("a constant pattern")
 });
 
-/// The pieces of a word. What the pattern does not match is left out.
+/// The pieces of a word. Characters that the pattern does not match are dropped.
 pub(super) fn of(word: &str) -> impl Iterator<Item = &str> {
     PIECE.find_iter(word).map(|found| found.as_str())
 }

@@ -24,7 +24,7 @@ const END_MAX: Duration = Duration::from_secs(2);
 /// Loads the models, reports ready, and tries the messages from standard input, one at a time, until it ends.
 ///
 /// # Errors
-/// Whatever would keep a worker from starting, or a line that is not a message.
+/// Everything that would keep a worker from starting, and a line that is not a message.
 pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     die_first();
     let no_thread = |e: std::io::Error| WorkerError::Broken(format!("no thread: {e}"));
@@ -51,11 +51,11 @@ pub async fn answer_trials(settings: &Settings) -> Result<(), WorkerError> {
     while let Some(line) = lines.recv().await {
         let message = message_of(&line).map_err(|why| WorkerError::Broken(format!("no message to try: {why}")))?;
         watch.begin();
-        let told = |step| match step {
+        let report = |step| match step {
             Step::Request => say(&Answer::Request),
             Step::Entered(stage) => say(&Answer::Entered { stage: stage.to_string() }),
         };
-        let ended = trial.run(&message, told).await;
+        let ended = trial.run(&message, report).await;
         watch.rest();
         say(&answer(ended));
     }

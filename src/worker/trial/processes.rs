@@ -218,7 +218,7 @@ impl Thread {
         match process.hear(until, reply) {
             Heard::Answer(Answer::Ready) => Ok(process),
             Heard::Answer(other) => Err(Some(format!("it says {other:?} before it is ready"))),
-            Heard::End => Err(Some(process.end().map_or_else(|why| why, |status| told(status).0))),
+            Heard::End => Err(Some(process.end().map_or_else(|why| why, |status| described(status).0))),
             Heard::Late => Err(Some(format!("it is not ready after {} s", READY_MAX.as_secs()))),
             Heard::Unwanted => Err(None),
         }
@@ -309,7 +309,7 @@ impl Process {
                 (Heard::Answer(Answer::Ready | Answer::Broken { .. }), _) => {}
                 (Heard::End, _) => {
                     let (how, is_of_itself) = match self.end() {
-                        Ok(status) => told(status),
+                        Ok(status) => described(status),
                         Err(why) => (why, false),
                     };
                     return match stage.filter(|_| is_of_itself) {
@@ -356,7 +356,7 @@ impl Drop for Process {
 }
 
 /// How a process ended, in words, and whether it caused that itself.
-fn told(status: ExitStatus) -> (String, bool) {
+fn described(status: ExitStatus) -> (String, bool) {
     #[cfg(unix)]
     {
         use std::os::unix::process::ExitStatusExt;
@@ -384,10 +384,10 @@ fn signalled(signal: i32) -> (String, bool) {
     match (name, signal) {
         (Some(name), _) => (format!("it was ended by {name} (signal {signal})"), true),
         (None, 9) => {
-            let why = "it was killed (SIGKILL), by the kernel for want of memory, or by somebody";
+            let why = "it was killed (SIGKILL), by the kernel because memory ran out, or from outside";
             (why.to_owned(), false)
         }
-        (None, _) => (format!("somebody sent it signal {signal}"), false),
+        (None, _) => (format!("it was ended from outside by signal {signal}"), false),
     }
 }
 

@@ -42,7 +42,7 @@ fn dies(how: &str) -> String {
 
 #[test]
 fn a_message_that_ends_three_processes_of_its_own_is_condemned_once_another_is_well() {
-    for (how, told) in [
+    for (how, expected) in [
         ("kill -SEGV $$; sleep 60", "SIGSEGV (signal 11)"),
         ("kill -ABRT $$; sleep 60", "SIGABRT (signal 6)"),
         ("exit 9", "exit code 9"),
@@ -52,7 +52,7 @@ fn a_message_that_ends_three_processes_of_its_own_is_condemned_once_another_is_w
         let TrialOutcome::Poison(failure) = bench.settle() else { panic!("{how}") };
         assert_eq!((failure.fault.reason, failure.stage), (PipelineReason::KillsWorker.into(), Stage::Embed));
         assert!(
-            failure.fault.message.contains(told) && failure.fault.message.contains("it ended 3 processes"),
+            failure.fault.message.contains(expected) && failure.fault.message.contains("it ended 3 processes"),
             "{failure}"
         );
         assert_eq!(bench.starts(), 4, "{how}: the last one for what is known to be good");
@@ -73,10 +73,10 @@ fn what_comes_from_outside_never_counts() {
 fn only_faults_that_a_process_makes_itself_are_its_own() {
     use std::os::unix::process::ExitStatusExt;
 
-    let own = (1..=31).filter(|signal| told(ExitStatus::from_raw(*signal)).1);
+    let own = (1..=31).filter(|signal| described(ExitStatus::from_raw(*signal)).1);
     // SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, by signal(7).
     assert_eq!(own.collect::<Vec<_>>(), [4, 5, 6, 7, 8, 11]);
-    assert!(told(ExitStatus::from_raw(9 << 8)).1, "an exit code");
+    assert!(described(ExitStatus::from_raw(9 << 8)).1, "an exit code");
 }
 
 #[test]

@@ -26,7 +26,7 @@ const BEFORE: usize = 200;
 /// At once, when the outage begins: so that some are in flight.
 const BURST: usize = 40;
 const AFTER: usize = 100;
-/// Of the worker that cannot bury anything.
+/// Of the worker that can send no dead letter.
 const BROKEN_PERCENT: u32 = 20;
 const START_MAX: Duration = Duration::from_secs(120);
 /// From the beginning of the outage until `/readyz` says so, with messages that need what is away all the time. The longest is

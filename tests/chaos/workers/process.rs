@@ -98,7 +98,7 @@ pub fn clipstream(program: &Path, folder: &Path) -> Command {
     command
 }
 
-/// By the shell's own `kill`: not every system has one as a program. A process that has ended is no error.
+/// By the shell's own `kill`: not every system has one as a program. A process that has ended is not an error.
 pub fn signal(process: u32, name: &str) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).stderr(Stdio::null()).status();
     if let Err(error) = sent {

@@ -59,7 +59,7 @@ impl Topics {
         Self { broker, source, dead }
     }
 
-    async fn bury(&self, letters: &[DeadLetter]) {
+    async fn send_letters(&self, letters: &[DeadLetter]) {
         let settings = DeadLetterSettings { topic: self.dead.clone(), ..DeadLetterSettings::default() };
         let dead_letters = KafkaDeadLetters::new(&self.broker.settings(), &settings).unwrap();
         for letter in letters {
@@ -130,7 +130,7 @@ async fn letters_are_listed_and_filtered() {
     let mut binary = letter(&topics.source, 2, not_found());
     binary.message.value = Some(Bytes::from_static(b"\xff"));
     let letters = [letter(&topics.source, 0, not_found()), letter(&topics.source, 1, slow()), binary];
-    topics.bury(&letters).await;
+    topics.send_letters(&letters).await;
 
     let listed = topics.run(&["list", "--json"]).ended(0).lines();
     assert_eq!(listed.len(), 3);
@@ -172,7 +172,7 @@ async fn letters_go_back_as_new_messages_until_the_loop_guard() {
     let topics = Topics::new("replay").await;
     let mut tombstone = letter(&topics.source, 1, slow());
     tombstone.message.value = None;
-    topics.bury(&[letter(&topics.source, 0, not_found()), tombstone]).await;
+    topics.send_letters(&[letter(&topics.source, 0, not_found()), tombstone]).await;
 
     let counted = topics.replay(&["--dry-run"]);
     assert_eq!((&counted["replayed"], &counted["dry_run"]), (&2.into(), &true.into()));
@@ -203,7 +203,7 @@ async fn letters_go_back_as_new_messages_until_the_loop_guard() {
     again.message.headers = vec![("clipstream.replays".into(), Some(Bytes::from_static(b"2")))];
     let mut last = again.clone();
     last.message.headers = vec![("clipstream.replays".into(), Some(Bytes::from_static(b"3")))];
-    topics.bury(&[again, last]).await;
+    topics.send_letters(&[again, last]).await;
     let report = topics.replay(&["--from", &next]);
     assert_eq!((&report["replayed"], &report["skipped_loop_guard"]), (&1.into(), &1.into()));
     assert_eq!(header(&topics.messages()[3], "clipstream.replays").as_deref(), Some("3"));
@@ -227,7 +227,7 @@ async fn where_a_letter_cannot_go_is_said_and_it_is_offered_again() {
     // A partition that is no more: not delivered, and the next run begins with it.
     let mut moved = letter(&topics.source, 0, slow());
     moved.message.position.partition = 7;
-    topics.bury(&[moved, letter(&topics.source, 1, slow())]).await;
+    topics.send_letters(&[moved, letter(&topics.source, 1, slow())]).await;
     let ran = topics.run(&["replay", "--json", "--from", &format!("{}:0:1", topics.dead)]).ended(3);
     assert_eq!(ran.lines()[0]["next"], format!("{}:0:1", topics.dead));
     ran.says("partition");

@@ -24,9 +24,9 @@ pub async fn scroll(store: &dyn Store, collection: &str) -> Vec<StoredPoint> {
         let page = store.scroll(collection, after, 200).await.unwrap();
         let Some(last) = page.last() else { return points };
         after = Some(last.id);
-        let (buried, alive): (Vec<_>, Vec<_>) =
+        let (deleted, alive): (Vec<_>, Vec<_>) =
             page.into_iter().partition(|point| point.payload["clipstream"].get("deleted_at").is_some());
-        for point in buried {
+        for point in deleted {
             let bare = point.image.is_none() && point.text.is_none() && point.payload.len() == 1;
             assert!(bare, "a tombstone with more than its record: {point:?}");
         }

@@ -165,12 +165,12 @@ fn deletes(b: &mut Builder) {
         let delete = json!({"op": "delete"});
         let key = format!("deleted-{n}");
         b.chain([message(&key, whole.clone()), message(&key, delete.clone())]);
-        let key = format!("buried-{n}");
+        let key = format!("tombstone-{n}");
         b.chain([message(&key, whole.clone()), tombstone(&key)]);
         let key = format!("deleted-and-back-{n}");
         let back = json!({"text": format!("back again {n}"), "payload": {"new": n}});
         b.chain([message(&key, whole.clone()), message(&key, delete), message(&key, back)]);
-        let key = format!("buried-and-patched-{n}");
+        let key = format!("tombstone-and-patched-{n}");
         let patch = json!({"op": "patch", "text": format!("from nothing {n}")});
         b.chain([message(&key, whole), tombstone(&key), message(&key, patch)]);
     }

@@ -71,7 +71,7 @@ async fn messages_that_cannot_be_kept_exactly_are_dead_letters() {
         (raw("1e5"), "message_invalid", "expected a JSON object"),
         (raw(&"[".repeat(1_000_000)), "message_invalid", "expected a JSON object"),
         (raw(&r#"{"text":"#.repeat(100_000)), "nested_too_deep", "24 levels"),
-        (with_payload("NaN"), "message_not_json", "NaN, which is no number"),
+        (with_payload("NaN"), "message_not_json", "NaN, which is not a number"),
         (with_payload(r#"{"a": Infinity}"#), "message_not_json", "in field \"payload.a\""),
         (with_payload(r#"{"a": 1e400}"#), "message_not_json", "number out of range"),
         (with_payload(r#"{"a": -1e400}"#), "message_not_json", "number out of range"),

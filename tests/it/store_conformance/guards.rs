@@ -313,12 +313,12 @@ pub async fn deletes_leave_tombstones_as_the_guard_says(f: &Fixture) {
 
 pub async fn old_tombstones_are_purged(f: &Fixture) {
     let now: DateTime<Utc> = "2026-11-25T12:00:00Z".parse().unwrap();
-    let buried = |asset: &str, hours: i64| {
+    let deleted = |asset: &str, hours: i64| {
         let mut write = versioned(delete(asset), 1);
         record_of(&mut write).deleted_at = Some((now - TimeDelta::hours(hours)).to_rfc3339());
         write
     };
-    f.guarded(&[buried("old", 3), buried("older", 30), buried("young", 1), a("alive", 1)], Guard::Strict).await;
+    f.guarded(&[deleted("old", 3), deleted("older", 30), deleted("young", 1), a("alive", 1)], Guard::Strict).await;
     assert_eq!(f.store.purge_tombstones(&f.collection, now - TimeDelta::hours(2)).await.unwrap(), 2);
     assert_eq!(f.store.purge_tombstones(&f.collection, now - TimeDelta::hours(2)).await.unwrap(), 0);
     for (asset, there) in [("old", false), ("older", false), ("young", true), ("alive", true)] {

@@ -64,12 +64,12 @@ pub async fn a_rejected_patch_leaves_nothing_behind(f: &Fixture) {
         text: with_text.then(|| unit(v)),
     };
     for (n, guard) in [Guard::Off, Guard::Check, Guard::Strict].into_iter().enumerate() {
-        let assets = ["absent", "alive", "buried"].map(|name| format!("{name}{n}"));
+        let assets = ["absent", "alive", "deleted"].map(|name| format!("{name}{n}"));
         let mut alive =
             stamped(upsert(&assets[1], vectors(Some(v), Some(v)), json!({ "v": 1 })), Some(1), "t", 1, Some(1));
         record_of(&mut alive).text_sha256 = Some("11".into());
-        let buried = stamped(delete(&assets[2]), Some(1), "t", 1, Some(1));
-        f.guarded(&[alive, buried], Guard::Strict).await;
+        let deleted = stamped(delete(&assets[2]), Some(1), "t", 1, Some(1));
+        f.guarded(&[alive, deleted], Guard::Strict).await;
         for asset in &assets {
             let before = f.point(asset).await;
             for with_text in [false, true] {

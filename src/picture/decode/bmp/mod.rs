@@ -53,7 +53,7 @@ impl<'a> Header<'a> {
         let of_palette = if header.has_short_entries() { 3 } else { 4 } * header.colors_said;
         let behind_header = FILE_HEADER_BYTES + u32_at(bytes, FILE_HEADER_BYTES)? as usize;
         header.pixels_at = match said {
-            // None is said: behind all that was read.
+            // Not given: behind everything that was read.
             0 => header.pixels_at,
             // As PIL: writers that forget their palette.
             said if said == behind_header && header.bits <= 8 => said.saturating_add(of_palette),

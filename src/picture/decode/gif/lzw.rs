@@ -16,7 +16,7 @@ pub(super) struct Codes<'a> {
     /// Code that a code goes on from, and the index it adds.
     links: Box<[(u16, u8); CODES_MAX]>,
     next: usize,
-    /// The code before, and the first index of its run; none after a clear code.
+    /// The code before, and the first index of its run; `None` after a clear code.
     before: Option<(usize, u8)>,
     /// Indices that are not handed out yet, last one first.
     run: Vec<u8>,

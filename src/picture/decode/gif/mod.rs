@@ -16,7 +16,7 @@ pub(super) struct Header<'a> {
     width: usize,
     height: usize,
     interlaced: bool,
-    /// None: each index is its own grey, as in PIL where no palette is needed or there is none at all.
+    /// `None`: each index is its own grey, as in PIL if no palette is needed or the file has no palette.
     palette: Option<&'a [u8]>,
     transparent: Option<u8>,
     /// From the smallest code's size on.

@@ -58,7 +58,7 @@ impl<'a> Header<'a> {
                     palette = chunk.body;
                 }
                 b"tRNS" => transparent = chunk.body,
-                // Texts, profiles, times: whatever is wrong with them, the pixels are not.
+                // Texts, profiles, times: damage in them does not affect the pixels.
                 _ => {}
             }
         }

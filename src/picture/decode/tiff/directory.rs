@@ -71,7 +71,7 @@ pub(super) struct Directory {
 impl Directory {
     /// # Errors
     ///
-    /// Where there is no directory.
+    /// The file has no directory.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let input = Input { bytes, order: if bytes.first() == Some(&b'M') { Order::Big } else { Order::Little } };
         let cut_off = || "the file is cut off: its directory is not in it".to_owned();
@@ -112,7 +112,7 @@ impl Directory {
                 bytes.get(from..from.checked_add(numbers * size)?)?;
                 (0..numbers).map(|n| input.number(from + n * size, size)).collect()
             });
-            // A tag that lies outside of the file is none, as in PIL: what needs it will miss it.
+            // A tag whose values lie outside of the file counts as absent, as in PIL.
             if let Some(values) = values {
                 tags.insert(tag, values);
             }

@@ -49,7 +49,7 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    /// None for what PIL does not open, and for the few kinds that it cannot convert to RGB by itself.
+    /// `None` for kinds that PIL does not open, and for the few that it cannot convert to RGB by itself.
     pub fn of(directory: &Directory) -> Option<Self> {
         const UNSPECIFIED: u64 = 0;
         const PREMULTIPLIED: u64 = 1;
@@ -68,7 +68,7 @@ impl Kind {
         let mut stored = usize::try_from(first(SAMPLES, 1)).ok()?;
         let mut bits = if directory.numbers(BITS).is_empty() { &[1][..] } else { directory.numbers(BITS) };
         if planar && !extra.is_empty() && extra.iter().all(|kind| *kind == UNSPECIFIED) {
-            // Planes at the end that mean nothing are not read.
+            // Planes without a meaning at the end are not read.
             bits = &bits[..bits.len().saturating_sub(extra.len())];
             stored = stored.checked_sub(extra.len())?;
             extra = &[];

@@ -39,7 +39,7 @@ pub(super) struct Pieces<'a> {
 impl<'a> Pieces<'a> {
     /// # Errors
     ///
-    /// In words, where the directory's numbers do not go together.
+    /// In words, if the directory's numbers contradict each other.
     pub fn of(header: &'a Header<'_>) -> Result<Self, String> {
         let directory = &header.directory;
         let (whole_width, whole_height) = (header.size.width as usize, header.size.height as usize);
@@ -187,7 +187,7 @@ fn undo_predictor(header: &Header<'_>, row: &mut [u8]) {
             for at in samples..row.len() {
                 row[at] = row[at].wrapping_add(row[at - samples]);
             }
-            // First the high bytes of all numbers, then the next ones, whatever the file's order.
+            // First the high bytes of all numbers, then the next ones, independent of the file's byte order.
             let parts = row.to_vec();
             let count = parts.len() / 4;
             for (n, four) in row.as_chunks_mut::<4>().0.iter_mut().enumerate() {

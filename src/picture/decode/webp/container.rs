@@ -59,7 +59,7 @@ struct Chunk<'a> {
 struct Chunks<'a>(&'a [u8]);
 
 impl<'a> Chunks<'a> {
-    /// None at the end.
+    /// `None` at the end.
     fn next(&mut self) -> Result<Option<Chunk<'a>>, &'static str> {
         if self.0.is_empty() {
             return Ok(None);

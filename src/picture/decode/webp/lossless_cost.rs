@@ -28,7 +28,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// `stream` begins behind the header with the sides. None where it is damaged.
+    /// `stream` begins behind the header with the sides. `None` if it is damaged.
     pub fn read(stream: &[u8], width: u32, height: u32) -> Option<Self> {
         let mut bits = Bits::new(stream);
         let (mut width, mut transform_pixels, mut seen) = (width, 0, 0);

@@ -19,7 +19,7 @@ pub(super) enum Code {
 }
 
 impl Code {
-    /// One of an alphabet of `symbols`. None where it is damaged.
+    /// A code of an alphabet of `symbols`. `None` if it is damaged.
     pub fn read(bits: &mut Bits<'_>, symbols: usize) -> Option<Self> {
         if bits.read(1)? == 0 {
             return Self::read_lengths(bits, symbols);
@@ -71,7 +71,7 @@ impl Code {
         Self::of(lengths, counts)
     }
 
-    /// None unless the lengths make a whole code, no less and no more.
+    /// `None` unless the lengths are exactly those of a complete code.
     fn of(lengths: Vec<u8>, mut counts: [u32; LENGTH_MAX + 1]) -> Option<Self> {
         counts[0] = 0;
         if counts.iter().sum::<u32>() == 1 {

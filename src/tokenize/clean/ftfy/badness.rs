@@ -1,4 +1,4 @@
-//! The heuristics that tell mojibake from text: `ftfy/badness.py`, and `UTF8_DETECTOR_RE` of `ftfy/chardata.py`.
+//! The heuristics that distinguish mojibake from text: `ftfy/badness.py`, and `UTF8_DETECTOR_RE` of `ftfy/chardata.py`.
 //!
 //! About 400 characters occur in mojibake; they are put into categories here, and some neighbours of them are far more
 //! likely mojibake than meant. Categories are the insides of a set in a pattern.

@@ -51,7 +51,8 @@ fn step(text: &str) -> Option<String> {
     text.contains(is_c1).then(|| text.chars().map(c1_as_windows_1252).collect())
 }
 
-/// `text` as the UTF-8 that it was before it was decoded by `page`, if it is that.
+/// Encodes `text` with `page` and decodes it as UTF-8, which repairs text that was decoded with the wrong encoding. `None` if that
+/// fails.
 fn decoded(text: &str, page: &Page) -> Option<String> {
     let mut bytes = pages::encode(text, page)?;
     if page.restores_byte_a0 {

@@ -58,7 +58,7 @@ pub(super) fn is_plain(segment: &str) -> bool {
     segment.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r' | 0xc) && byte != b'&')
 }
 
-/// `fix_and_explain`: all steps, until none changes anything.
+/// `fix_and_explain`: repeats all steps until nothing changes.
 pub(super) fn fixed(segment: &str, unescape: bool) -> String {
     let mut text = segment.to_owned();
     let mut bytes = 0;

@@ -11,13 +11,13 @@ use crate::telemetry::labels::Limited;
 
 /// Shared by the writers of one collection.
 #[derive(Clone)]
-pub struct Pace {
+pub struct WritePacing {
     gate: Gate,
     collection: Arc<str>,
     metrics: Arc<Metrics>,
 }
 
-impl Pace {
+impl WritePacing {
     /// `pause_max`: the longest pause of all writes that the store may request with `Retry-After`.
     pub fn new(collection: &str, writes_max: usize, pause_max: Duration, metrics: Arc<Metrics>) -> Self {
         metrics.concurrency_limit(Limited::Upsert, collection, writes_max);
@@ -53,7 +53,7 @@ mod tests {
     #[tokio::test]
     async fn a_busy_store_gets_fewer_writes_and_the_pause_that_it_asks_for() {
         let metrics = Arc::new(Metrics::default());
-        let pace = Pace::new("c", 8, Duration::from_millis(30), metrics.clone());
+        let pacing = WritePacing::new("c", 8, Duration::from_millis(30), metrics.clone());
         let limit = || {
             let shown = metrics.encode();
             let line = shown.lines().find(|line| line.starts_with("clipstream_concurrency_limit{")).unwrap().to_owned();
@@ -62,19 +62,19 @@ mod tests {
         };
         assert_eq!(limit(), 8);
         let down = StoreError::new(StoreReason::Unreachable, "down");
-        pace.run(ready(Err::<(), _>(down))).await.unwrap_err();
+        pacing.run(ready(Err::<(), _>(down))).await.unwrap_err();
         assert_eq!(limit(), 8, "an outage is not load");
         let retry_after = Some(Duration::from_secs(3600));
         let busy = StoreError::new(StoreReason::Busy, "slow down").retry_after(retry_after);
-        pace.run(ready(Err::<(), _>(busy))).await.unwrap_err();
+        pacing.run(ready(Err::<(), _>(busy))).await.unwrap_err();
         assert_eq!(limit(), 4);
-        let mut next = Box::pin(pace.run(ready(Ok(()))));
+        let mut next = Box::pin(pacing.run(ready(Ok(()))));
         assert!(futures::poll!(&mut next).is_pending(), "paused");
         next.await.unwrap();
-        pace.run(ready(Err::<(), _>(StoreError::new(StoreReason::Timeout, "late")))).await.unwrap_err();
+        pacing.run(ready(Err::<(), _>(StoreError::new(StoreReason::Timeout, "late")))).await.unwrap_err();
         assert_eq!(limit(), 2);
         for _ in 0..100 {
-            pace.run(ready(Ok(()))).await.unwrap();
+            pacing.run(ready(Ok(()))).await.unwrap();
         }
         assert_eq!(limit(), 2, "one at a time is no reason for more");
     }
