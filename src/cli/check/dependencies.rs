@@ -46,8 +46,10 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     });
     if settings.clip.models.is_empty() {
         checks.add("models", async {
-            Err(Finding::new("clip.models is empty")
-                .hint("set clip.models, for example ViT-B-32/openai=models/vit-b-32"))
+            Err::<Finding, _>(
+                Finding::new("clip.models is empty")
+                    .hint("set clip.models, for example ViT-B-32/openai=models/vit-b-32"),
+            )
         });
     }
     let store = opened(settings.clone());
