@@ -4,8 +4,8 @@
 
 Run in an environment with tools/requirements-fixtures.txt. One object per name of open_clip.list_pretrained(), in its order. All
 facts are OpenCLIP's own (open_clip/pretrained.py, model_configs/*.json, the defaults of its classes, and the activation in the
-models that it builds), but for four that it does not have, which the tables below add: the family, the tokenizer's kind and
-padding id, and the licence.
+models that it builds), but for five that it does not have, which the tables below add: the family, the tokenizer's kind and
+padding id, the licence, and Matryoshka vectors.
 """
 import json
 import pathlib
@@ -64,6 +64,10 @@ LICENCES = [
     (lambda variant, tag: tag == 'openai', 'MIT'),
 ]
 
+# Checkpoints that were trained so that the first values of a vector are a vector themselves (arXiv 2205.13147). OpenCLIP says it of
+# none; mlfoundations/open_clip pull request 838, which added these, does.
+MATRYOSHKA = ['mrl']
+
 
 def tokenizer(text):
     name, options = text.get('hf_tokenizer_name'), text.get('tokenizer_kwargs') or {}
@@ -118,6 +122,7 @@ def row(variant, tag):
         'causal': not (text.get('no_causal_mask') or text.get('hf_model_name')),
         # SigLIP's loss; only its models have a bias.
         'sigmoid': 'init_logit_bias' in model,
+        'matryoshka': tag in MATRYOSHKA,
         'multilingual': multilingual,
         'licence': next((licence for applies, licence in LICENCES if applies(variant, tag)), None),
         'weights': pretrained['hf_hub'].rstrip('/'),

@@ -1,10 +1,7 @@
 //! Zero-shot labels: how well each of some texts fits a picture.
 
 use super::{EmbedError, Embedder};
-use crate::domain::{Embedding, Finding, Logits, registry};
-
-/// Where a label goes in a template.
-const PLACE: &str = "{}";
+use crate::domain::{Embedding, Explain, Finding, LabelSet};
 
 /// A set of labels, embedded once.
 ///
@@ -22,11 +19,7 @@ const PLACE: &str = "{}";
 /// # Ok(())
 /// # }
 /// ```
-pub struct Labels {
-    names: Vec<String>,
-    vectors: Vec<Embedding>,
-    logits: Logits,
-}
+pub struct Labels(LabelSet);
 
 impl Labels {
     /// Embeds each label within each of `templates`, which have `{}` where it goes. With several, the label's vector is their mean of
@@ -36,66 +29,15 @@ impl Labels {
     /// There is no label, one is there twice, a template has no `{}`, or the model was trained with a sigmoid loss and its files do not
     /// have the scale and bias of it.
     pub async fn embed(embedder: &Embedder, names: Vec<String>, templates: &[String]) -> Result<Self, EmbedError> {
-        let invalid = |message: String| EmbedError::Labels(Finding::new(message));
-        if let Some(template) = templates.iter().find(|template| !template.contains(PLACE)) {
-            return Err(invalid(format!("the template {template:?} has no {PLACE}, where the label goes")));
-        }
-        let mut sorted: Vec<_> = names.iter().collect();
-        sorted.sort_unstable();
-        if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(invalid(format!("the label {:?} is there twice; expected each once", twice[0])));
-        }
-        if names.is_empty() {
-            return Err(invalid("no labels; expected at least one".to_owned()));
-        }
-        let logits = logits_of(embedder)?;
-        let texts: Vec<String> = match templates {
-            [] => names.clone(),
-            templates => names
-                .iter()
-                .flat_map(|name| templates.iter().map(move |template| template.replace(PLACE, name)))
-                .collect(),
-        };
+        let texts = LabelSet::texts(&names, templates).map_err(EmbedError::Labels)?;
+        let logits = embedder.clip().label_logits().map_err(|error| EmbedError::Labels(error.explain()))?;
         let embedded = embedder.embed_documents(&texts).await?;
-        let vectors = embedded.chunks(templates.len().max(1)).map(mean).collect::<Result<_, _>>()?;
-        Ok(Self { names, vectors, logits })
+        let invalid = |error| EmbedError::Labels(Finding::new(format!("a label has no vector: {error}")));
+        Ok(Self(LabelSet::new(names, &embedded, logits).map_err(invalid)?))
     }
 
     /// Each label with its probability for a picture's vector of the same model, the most probable first.
     pub fn of(&self, picture: &Embedding) -> Vec<(&str, f32)> {
-        let cosines: Vec<f32> = self.vectors.iter().map(|vector| vector.cosine(picture)).collect();
-        let probabilities = self.logits.probabilities(&cosines);
-        let mut labels: Vec<_> = self.names.iter().map(String::as_str).zip(probabilities).collect();
-        labels.sort_by(|a, b| b.1.total_cmp(&a.1));
-        labels
+        self.0.of(picture)
     }
-}
-
-fn logits_of(embedder: &Embedder) -> Result<Logits, EmbedError> {
-    if let Some(logits) = embedder.logits() {
-        return Ok(logits);
-    }
-    let model = embedder.model();
-    if registry::find(model).is_some_and(|row| row.sigmoid) {
-        let message = format!(
-            "{model} was trained with a sigmoid loss, and its files do not have the scale and bias that turn similarities into \
-             probabilities"
-        );
-        let hint = "export the model with tools/export_openclip.py, which records them in clipstream.json";
-        return Err(EmbedError::Labels(Finding::new(message).hint(hint)));
-    }
-    Ok(Logits::OF_CLIP)
-}
-
-/// Of unit length, of one vector that vector itself.
-fn mean(vectors: &[Embedding]) -> Result<Embedding, EmbedError> {
-    if let [only] = vectors {
-        return Ok(only.clone());
-    }
-    let mut sum = vec![0.0; vectors.first().map_or(0, Embedding::dimension)];
-    for vector in vectors {
-        sum.iter_mut().zip(vector.as_slice()).for_each(|(sum, value)| *sum += value);
-    }
-    Embedding::normalised(sum)
-        .map_err(|error| EmbedError::Labels(Finding::new(format!("a label has no vector: {error}"))))
 }

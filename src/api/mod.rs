@@ -8,4 +8,4 @@ mod searcher;
 pub use alone::{Need, Needs, needs_alone, processor_time};
 pub use embedder::{EmbedError, Embedder, ImageInput};
 pub use labels::Labels;
-pub use searcher::{SearchError, SearchRequest, Searcher};
+pub use searcher::{SearchError, SearchHit, SearchRequest, Searcher};

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{EmbedError, Embedder};
 use crate::config::{Settings, StoreSettings};
-use crate::domain::{Embedding, Explain, Finding, Modality, ModelId, StoreReason};
-use crate::store::{self, Hit, Query, Store, StoreError};
+use crate::domain::{Embedding, Explain, Finding, Modality, ModelId, Payload, PointId, StoreReason};
+use crate::store::{self, Hit, Query, Store, StoreError, asset_id};
 
 /// Finds points by text or picture, with the model that indexed them.
 #[derive(Clone)]
@@ -20,11 +20,33 @@ pub struct Searcher {
 #[derive(Clone, Debug)]
 pub struct SearchRequest {
     pub query: Embedding,
+    /// What `query` is the vector of.
+    pub of: Modality,
     /// The named vector to search in.
     pub modality: Modality,
     pub limit: usize,
     /// Qdrant's own filter in its REST form.
     pub filter: Option<Value>,
+}
+
+/// A point that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchHit {
+    pub id: PointId,
+    /// Cosine similarity.
+    pub score: f32,
+    /// Probability that text and picture belong together, by the model's scale and bias. None where the model records no bias
+    /// (it was trained with a softmax, so that none follows from a single pair), and between two texts or two pictures.
+    pub probability: Option<f32>,
+    /// The whole payload, the reserved key included.
+    pub payload: Payload,
+}
+
+impl SearchHit {
+    /// The catalog's own id; `None` for points that another program wrote.
+    pub fn asset_id(&self) -> Option<&str> {
+        asset_id(&self.payload)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,10 +119,15 @@ impl Searcher {
     }
 
     /// Nearest first.
-    pub async fn search(&self, request: SearchRequest) -> Result<Vec<Hit>, SearchError> {
-        let SearchRequest { query, modality, limit, filter } = request;
+    pub async fn search(&self, request: SearchRequest) -> Result<Vec<SearchHit>, SearchError> {
+        let SearchRequest { query, of, modality, limit, filter } = request;
         let query = Query { vector: query, modality, limit, filter };
-        Ok(self.store.search(&self.collection, &query).await?)
+        let logits = self.embedder.logits().filter(|_| of != modality);
+        let hit = |Hit { id, score, payload }| {
+            let probability = logits.and_then(|logits| logits.probability(score));
+            SearchHit { id, score, probability, payload }
+        };
+        Ok(self.store.search(&self.collection, &query).await?.into_iter().map(hit).collect())
     }
 
     pub async fn close(&self) -> Result<(), SearchError> {

@@ -153,6 +153,7 @@ impl StoreBench {
                 version: None,
                 media: None,
                 text_sha256: None,
+                labels: None,
                 deleted_at: None,
                 base: None,
                 indexed_at: indexed_at.clone(),

@@ -55,6 +55,7 @@ fn write(point: StoredPoint) -> Result<Write, BenchError> {
         version: None,
         media: None,
         text_sha256: known["text_sha256"].as_str().map(str::to_owned),
+        labels: None,
         deleted_at: None,
         base: None,
         indexed_at: known["indexed_at"].as_str().unwrap_or_default().to_owned(),

@@ -5,17 +5,17 @@ use comfy_table::Table;
 use serde_json::{Value, json};
 
 use super::{CliError, Exit, Global, parse_model};
-use crate::api::{SearchRequest, Searcher};
+use crate::api::{SearchHit, SearchRequest, Searcher};
 use crate::domain::{Modality, ModelId, RESERVED_KEY};
 use crate::redact;
-use crate::store::Hit;
 
 /// Longest payload shown in a table cell, in characters.
 const CELL_CHARS_MAX: usize = 120;
 
 /// Finds assets by text or by picture
 ///
-/// With --json: one line {"id", "score", "modality", "payload"} per hit, nearest first.
+/// With --json: one line {"id", "score", "probability", "modality", "payload"} per hit, nearest first. "probability" is that text and
+/// picture belong together, for models that were trained with a sigmoid (SigLIP) and whose files have its scale and bias; else null.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example: clipstream search \"a red running shoe\" --limit 5
@@ -60,19 +60,20 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let settings = global.start_quiet()?;
     let filter = args.filter.as_deref().map(parse_filter).transpose()?;
     let searcher = Searcher::open(&settings, args.model.as_ref()).await?;
-    let query = match (&args.text, &args.image) {
-        (Some(text), _) => searcher.embedder().embed_query(text).await?,
-        (None, Some(image)) => searcher.embedder().embed_image(image.as_str().into()).await?,
+    let (query, of) = match (&args.text, &args.image) {
+        (Some(text), _) => (searcher.embedder().embed_query(text).await?, Modality::Text),
+        (None, Some(image)) => (searcher.embedder().embed_image(image.as_str().into()).await?, Modality::Image),
         (None, None) => return Err(CliError::new(Exit::Usage, "nothing to search for; expected a text or --image")),
     };
     let modality = Modality::from(args.modality);
-    let hits = searcher.search(SearchRequest { query, modality, limit: args.limit.into(), filter }).await?;
+    let hits = searcher.search(SearchRequest { query, of, modality, limit: args.limit.into(), filter }).await?;
     searcher.close().await?;
     let output = global.output();
     if output.is_json() {
         for hit in &hits {
             output.json_line(&json!({
-                "id": asset_id(hit), "score": hit.score, "modality": modality.as_str(), "payload": hit.payload,
+                "id": asset_id(hit), "score": hit.score, "probability": hit.probability, "modality": modality.as_str(),
+                "payload": hit.payload,
             }))?;
         }
         return Ok(());
@@ -88,11 +89,11 @@ fn parse_filter(text: &str) -> Result<Value, CliError> {
 }
 
 /// The asset id, or the point id if another program wrote the point.
-fn asset_id(hit: &Hit) -> String {
+fn asset_id(hit: &SearchHit) -> String {
     hit.asset_id().map_or_else(|| hit.id.to_string(), str::to_owned)
 }
 
-fn table(hits: &[Hit]) -> Table {
+fn table(hits: &[SearchHit]) -> Table {
     let mut table = crate::cli::output::table();
     table.set_header(["score", "id", "payload"]);
     for hit in hits {

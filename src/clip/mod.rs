@@ -12,6 +12,7 @@ mod error;
 mod fixture_tests;
 mod graph;
 mod inspect;
+mod labels;
 mod load;
 mod open;
 mod opener;
@@ -126,7 +127,7 @@ impl Clip {
     pub async fn embed_pixels(&self, pixels: Pixels) -> Result<Embedding, ClipError> {
         // Checked here, so that a wrong picture never fails a batch.
         ImageTower::check(self.model.opener.image_size, &pixels)?;
-        self.image.get().await?.engine.embed(pixels).await
+        self.model.cut(self.image.get().await?.engine.embed(pixels).await?)
     }
 
     /// The unit vector of a picture's file, decoded and preprocessed by `pool`.
@@ -147,7 +148,7 @@ impl Clip {
             let encoding = tokio::task::spawn_blocking(move || tokenizer.encode(&text));
             encoding.await.map_err(|_| ClipError::stopped())?
         };
-        engine.embed(tokens).await
+        self.model.cut(engine.embed(tokens).await?)
     }
 }
 

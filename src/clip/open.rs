@@ -8,7 +8,7 @@ use super::providers::{Providers, with_own_caches};
 use super::tower::{ImageTower, TextTower};
 use super::{ClipError, runtime};
 use crate::config::{ClipSettings, ModelEntry};
-use crate::domain::{Fault, Fingerprint, Logits, Modality, ModelId, ModelReason};
+use crate::domain::{ClipReason, Embedding, Fault, Fingerprint, Logits, Modality, ModelId, ModelReason};
 use crate::model::{Golden, Known, ModelFacts, Sizes, find};
 use crate::picture::Preprocess;
 use crate::tokenize::Tokenizer;
@@ -49,6 +49,7 @@ impl Model {
         let activation_problem = known.check_activation(&facts, settings.activation_mismatch)?;
         let preprocess = known.preprocess(&files)?;
         known.check_preprocessing(&files, &preprocess)?;
+        known.check_dimension(&facts)?;
         warn_of_fixed_batches(&entry.id, &facts);
         let runtime = runtime::runtime(settings.onnxruntime.as_deref())?;
         let opener = Opener {
@@ -98,8 +99,18 @@ impl Model {
         Ok(self.known.check_sizes(sizes)?)
     }
 
-    /// Length of a vector, if a tower has been opened or the graphs tell.
+    /// Length of a vector as it leaves, if a tower has been opened or the graphs tell.
     pub(super) fn dimension(&self) -> Option<usize> {
+        self.dimension_of_towers().map(|full| self.id.dimension.unwrap_or(full))
+    }
+
+    /// What leaves of a tower's vector.
+    pub(super) fn cut(&self, vector: Embedding) -> Result<Embedding, ClipError> {
+        let Some(kept) = self.id.dimension else { return Ok(vector) };
+        vector.cut(kept).map_err(|e| Fault::new(ClipReason::EmbeddingInvalid, e.to_string()).into())
+    }
+
+    fn dimension_of_towers(&self) -> Option<usize> {
         self.dimension.get().map(|(dimension, _)| *dimension).or_else(|| self.facts.dimension())
     }
 
@@ -112,7 +123,10 @@ impl Model {
         let made = || {
             let dimension = match self.dimension() {
                 Some(dimension) => dimension,
-                None => self.open_images()?.dimension,
+                None => {
+                    let full = self.open_images()?.dimension;
+                    self.id.dimension.unwrap_or(full)
+                }
             };
             Ok(self.facts.fingerprint(&self.id, dimension, &self.preprocess, &self.opener.files)?)
         };

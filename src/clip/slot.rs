@@ -69,6 +69,14 @@ impl<S: Send + Sync + 'static> Slot<S> {
         self.opened.get().ok_or_else(ClipError::stopped)
     }
 
+    /// A tower of the caller's own, which is closed when it is dropped. May be open beside the slot's.
+    pub(super) async fn open_apart(&self) -> Result<S, ClipError> {
+        let open = self.open.clone();
+        let opened = tokio::task::spawn_blocking(move || open()).await.unwrap_or_else(|_| Err(ClipError::stopped()))?;
+        self.is_proven.store(true, Ordering::Release);
+        Ok(opened)
+    }
+
     /// Tests whether the tower can be opened: opens it and closes it again, unless it is open.
     pub(super) fn prove(&self) -> Result<(), ClipError> {
         if self.opened.get().is_none() {
@@ -129,6 +137,7 @@ mod tests {
         let (one, other) = tokio::join!(slot.get(), slot.get());
         assert_eq!((one.unwrap(), other.unwrap(), tries.load(Ordering::Acquire)), (&2, &2, 2));
         assert_eq!(slot.get_now().unwrap(), &2);
+        assert_eq!((slot.open_apart().await.unwrap(), slot.get().await.unwrap()), (3, &2), "one of the caller's own");
     }
 
     #[tokio::test]

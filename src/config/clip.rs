@@ -8,6 +8,7 @@ use super::providers::{
     self, CoreMlSettings, CudaSettings, MiGraphXSettings, OpenVinoSettings, Provider, ProviderEntry, TensorRtSettings,
 };
 use super::reader::{Reader, Review};
+use super::show::as_toml;
 use super::store::StoreSettings;
 use super::text::{Expected, Text, text_by_name};
 use crate::domain::{Decoding, ModelId, Orientation, Precision, registry};
@@ -59,7 +60,7 @@ pub struct ClipSettings {
     pub coreml: CoreMlSettings,
 }
 
-/// `VARIANT/CHECKPOINT` or `VARIANT/CHECKPOINT=DIRECTORY`.
+/// `VARIANT/CHECKPOINT` or `VARIANT/CHECKPOINT=DIRECTORY`; `VARIANT/CHECKPOINT@DIMENSION` keeps that many values of each vector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelEntry {
     pub id: ModelId,
@@ -121,7 +122,7 @@ impl ClipSettings {
             return directory.clone();
         }
         let pulled = self.models_directory().join(entry.id.directory_name());
-        match entry.id == demo_model::id() && !pulled.is_dir() {
+        match entry.id.whole() == demo_model::id() && !pulled.is_dir() {
             true => demo_model::find(demo_model::installed().as_deref()).unwrap_or(pulled),
             false => pulled,
         }
@@ -221,6 +222,11 @@ impl Text for ModelEntry {
             None => self.id.to_string(),
         }
     }
+
+    /// What is before an `@` is no user.
+    fn shown(&self) -> String {
+        as_toml(&self.text())
+    }
 }
 
 impl ClipSettings {
@@ -266,8 +272,9 @@ impl ClipSettings {
         }
         for entry in &self.models {
             // Most verbs need no model, so a missing default model is reported only by the verbs that need one.
-            let known =
-                entry.directory.is_some() || registry::find(&entry.id).is_some() || entry.id == demo_model::id();
+            let known = entry.directory.is_some()
+                || registry::find(&entry.id).is_some()
+                || entry.id.whole() == demo_model::id();
             review.expect(known || self.model_directory(entry).is_dir(), "clip.models", || {
                 let near = registry::resolve(&entry.id.to_string()).err().and_then(|unknown| unknown.nearest);
                 Expected::new(format!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::domain::ModelId;
 
 pub(super) fn id() -> ModelId {
-    ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into() }
+    ModelId { variant: "demo-emoji".into(), checkpoint: "v1".into(), dimension: None }
 }
 
 /// The first folder that contains it: `installed`, the sources that this binary was built from, the working directory. So the

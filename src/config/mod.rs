@@ -10,6 +10,7 @@ mod hub;
 mod kafka;
 mod kafka_keys;
 mod kafka_oauth;
+mod labels;
 mod layers;
 mod machine;
 mod media;
@@ -34,6 +35,7 @@ pub use hub::HubSettings;
 pub use kafka::{KafkaSettings, LAST_COMMIT_MAX_MS, OffsetReset, is_internal, is_pattern};
 pub use kafka_keys::{KeyFormat, KeySettings, KeyTemplate};
 pub use kafka_oauth::OauthSettings;
+pub use labels::{LabelSetSettings, LabelSettings};
 pub use layers::Layers;
 pub use machine::cores;
 pub use media::MediaSettings;
@@ -57,6 +59,7 @@ pub struct Settings {
     pub kafka: KafkaSettings,
     pub media: MediaSettings,
     pub clip: ClipSettings,
+    pub labels: LabelSettings,
     pub hub: HubSettings,
     pub store: StoreSettings,
     pub pipeline: PipelineSettings,
@@ -75,6 +78,7 @@ impl Settings {
             kafka: sections.read("kafka", KafkaSettings::read),
             media: sections.read("media", MediaSettings::read),
             clip: sections.read("clip", ClipSettings::read),
+            labels: sections.read("labels", LabelSettings::read),
             hub: sections.read("hub", HubSettings::read),
             store: sections.read("store", StoreSettings::read),
             pipeline: sections.read("pipeline", PipelineSettings::read),
@@ -99,6 +103,7 @@ impl Settings {
         self.media.review(&mut review);
         self.store.review(&mut review);
         self.clip.review(&self.store, &mut review);
+        self.labels.review(&self.clip, &mut review);
         self.hub.review(&mut review);
         self.pipeline.review(&self.kafka, self.media.media_bytes_max, &mut review);
         self.dead_letter.review(&self.kafka, &self.store, &mut review);

@@ -10,7 +10,7 @@ use config::{Map, Value, ValueKind};
 use super::problem::{Problem, nearest, quoted};
 use super::show::{Effective, Entry, text_as_toml};
 use super::text::{Expected, Text, choice};
-use super::values::{item, whole_number};
+use super::values::{item, share, whole_number};
 use crate::redact::Secret;
 
 /// Reads one section.
@@ -54,6 +54,11 @@ impl Reader {
         T: Copy + Display + PartialOrd + TryFrom<u64>,
     {
         self.many(key, default, |value| whole_number(key, value, &range), T::to_string)
+    }
+
+    /// A number from 0 to 1.
+    pub fn share(&mut self, key: &'static str, default: f64) -> f64 {
+        self.one(key, default, share, |share| format!("{share:?}"))
     }
 
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
@@ -105,7 +110,7 @@ impl Reader {
 
     /// A TOML array, or text with commas between the items.
     pub fn list<T: Text>(&mut self, key: &'static str, default: Vec<T>) -> Vec<T> {
-        self.many(key, default, item, |item| text_as_toml(&item.text()))
+        self.many(key, default, item, Text::shown)
     }
 
     fn many<T>(
@@ -160,7 +165,40 @@ impl Reader {
                 }
             }
         }
-        let mut inner = Self::within(self.section, format!("{key}."), table);
+        self.inner(key, key, table, read)
+    }
+
+    /// Tables with user-defined names: all that is left of this section is `[section.NAME]`.
+    pub fn tables<T>(&mut self, read: impl Fn(&mut Self) -> T) -> BTreeMap<String, T> {
+        let rest: BTreeMap<_, _> = std::mem::take(&mut self.table).into_iter().collect();
+        let mut tables = BTreeMap::new();
+        for (name, value) in rest {
+            let origin = origin_of(&value);
+            match value.kind {
+                ValueKind::Table(table) => {
+                    let is_bare = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+                    let written = if is_bare { name.clone() } else { text_as_toml(&name) };
+                    let settings = self.inner(&name, &written, table, &read);
+                    tables.insert(name, settings);
+                }
+                _ => {
+                    let expected = Expected::new(format!("a table: [{}.{name}]", self.section));
+                    self.problem(&name, None, origin, expected);
+                }
+            }
+        }
+        tables
+    }
+
+    /// Reads `table`, whose name is `key`, and as TOML has it `written`.
+    fn inner<T>(
+        &mut self,
+        key: &str,
+        written: &str,
+        table: Map<String, Value>,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let mut inner = Self::within(self.section, format!("{written}."), table);
         let settings = read(&mut inner);
         for (name, origin) in inner.rest() {
             let mut expected = Expected::new(format!("a key of [{}.{key}]", self.section));

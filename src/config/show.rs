@@ -52,7 +52,11 @@ impl Effective {
 
 /// A basic string of TOML, without the credentials of a URL.
 pub(super) fn text_as_toml(text: &str) -> String {
-    let text = without_secrets(text);
+    as_toml(&without_secrets(text))
+}
+
+/// A basic string of TOML.
+pub(super) fn as_toml(text: &str) -> String {
     // JSON's escapes are TOML's, but TOML also wants DEL escaped.
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }

@@ -3,12 +3,18 @@
 use std::path::PathBuf;
 
 use super::problem::nearest;
+use super::show::text_as_toml;
 use crate::domain::{Decoding, Orientation, Precision};
 
 /// A value that is written as text. `parse` gets non-empty text; `text` is its inverse.
 pub trait Text: Sized {
     fn parse(text: &str) -> Result<Self, Expected>;
     fn text(&self) -> String;
+
+    /// The text as TOML, without the credentials that it may have.
+    fn shown(&self) -> String {
+        text_as_toml(&self.text())
+    }
 }
 
 /// What a value should have been.

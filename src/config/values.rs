@@ -37,6 +37,18 @@ where
     })
 }
 
+/// A number from 0 to 1.
+pub(super) fn share(value: &Value) -> Result<f64, Expected> {
+    let number = match &value.kind {
+        ValueKind::Float(number) => Some(*number),
+        ValueKind::I64(number) => Some(*number as f64),
+        ValueKind::U64(number) => Some(*number as f64),
+        ValueKind::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| Expected::new("a number from 0 to 1"))
+}
+
 fn unit_of(key: &str) -> &'static str {
     if key.ends_with("_ms") {
         "milliseconds"

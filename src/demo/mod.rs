@@ -16,7 +16,7 @@ use futures::stream;
 use rdkafka::mocking::MockCluster;
 use serde::Serialize;
 
-use crate::api::{Embedder, Needs, SearchError, SearchRequest, Searcher, needs_alone};
+use crate::api::{Embedder, Needs, SearchError, SearchHit, SearchRequest, Searcher, needs_alone};
 use crate::config::{Settings, cores};
 use crate::domain::{Explain, Finding, Modality, Op};
 use crate::pipeline::Progress;
@@ -248,9 +248,10 @@ async fn recall(searcher: &Searcher, catalog: &Catalog) -> Result<(f64, f64), De
     Ok((share(|rank| *rank == Some(0)), share(Option::is_some)))
 }
 
-async fn search(searcher: &Searcher, text: &str, limit: usize) -> Result<Vec<store::Hit>, SearchError> {
+async fn search(searcher: &Searcher, text: &str, limit: usize) -> Result<Vec<SearchHit>, SearchError> {
     let query = searcher.embedder().embed_query(text).await?;
-    searcher.search(SearchRequest { query, modality: Modality::Image, limit, filter: None }).await
+    let (of, modality) = (Modality::Text, Modality::Image);
+    searcher.search(SearchRequest { query, of, modality, limit, filter: None }).await
 }
 
 async fn write_page(searcher: &Searcher, catalog: &Catalog, report: &Report) -> Result<(), DemoError> {

@@ -7,12 +7,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Report;
-use crate::store::Hit;
+use crate::api::SearchHit;
 
 /// A query with its hits, for one row of the page.
 pub struct Row {
     pub query: String,
-    pub hits: Vec<Hit>,
+    pub hits: Vec<SearchHit>,
 }
 
 const STYLE: &str = "
@@ -54,7 +54,7 @@ pub fn render(report: &Report, rows: &[Row], images: &Path) -> String {
     page
 }
 
-fn cell(hit: &Hit, images: &Path) -> String {
+fn cell(hit: &SearchHit, images: &Path) -> String {
     let text = |key: &str| hit.payload.get(key).and_then(|v| v.as_str()).unwrap_or_default();
     let picture =
         hit.asset_id().and_then(|id| std::fs::read(images.join(format!("{id}.webp"))).ok()).unwrap_or_default();

@@ -46,6 +46,13 @@ impl Embedding {
         Ok(Self(values.into_boxed_slice()))
     }
 
+    /// The first `dimension` values, of unit length again (Kusupati et al. 2022, "Matryoshka Representation Learning").
+    pub fn cut(self, dimension: usize) -> Result<Self, InvalidEmbedding> {
+        let mut values = self.0.into_vec();
+        values.truncate(dimension);
+        Self::normalised(values)
+    }
+
     pub fn as_slice(&self) -> &[f32] {
         &self.0
     }
@@ -81,6 +88,17 @@ mod tests {
         let e = Embedding::normalised(vec![3.0, 4.0]).unwrap();
         assert_eq!(e.as_slice(), [0.6, 0.8]);
         assert!((e.cosine(&e) - 1.0).abs() < 1e-6);
+    }
+
+    /// Expected values by NumPy: `v[:3] / np.linalg.norm(v[:3])`.
+    #[test]
+    fn what_is_kept_has_unit_length_again() {
+        let e = Embedding::normalised(vec![1.0, -2.0, 3.0, 4.0, 5.0]).unwrap();
+        let cut = e.clone().cut(3).unwrap();
+        let expected = [0.267_261_24, -0.534_522_48, 0.801_783_74];
+        assert!(cut.as_slice().iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{cut:?}");
+        assert_eq!((cut.dimension(), e.clone().cut(9).unwrap()), (3, e));
+        assert!(Embedding::normalised(vec![0.0, 1.0]).unwrap().cut(1).is_err());
     }
 
     #[test]

@@ -12,14 +12,21 @@ impl Logits {
     /// Where CLIP's training clips its scale (`ln 100` in OpenCLIP's `logit_scale`), and where most of its checkpoints ended.
     pub const OF_CLIP: Self = Self { scale: 100.0, bias: None };
 
+    /// The probability that a text and a picture of this cosine similarity belong together. None without a bias: then it depends on
+    /// what else there is.
+    pub fn probability(self, cosine: f32) -> Option<f32> {
+        let logit = f64::from(self.scale) * f64::from(cosine) + f64::from(self.bias?);
+        Some((1.0 / (1.0 + (-logit).exp())) as f32)
+    }
+
     /// Probabilities of labels by their cosine similarities to one picture, in order. With a bias, each label has one of its own
     /// (sigmoid). Without, they are shares of 1 (softmax): a label's probability depends on the others.
     pub fn probabilities(self, cosines: &[f32]) -> Vec<f32> {
+        if self.bias.is_some() {
+            return cosines.iter().filter_map(|cosine| self.probability(*cosine)).collect();
+        }
         let scale = f64::from(self.scale);
         let logits = cosines.iter().map(|cosine| scale * f64::from(*cosine));
-        if let Some(bias) = self.bias {
-            return logits.map(|logit| (1.0 / (1.0 + (-(logit + f64::from(bias))).exp())) as f32).collect();
-        }
         // Relative to the largest, so that no power is infinite.
         let largest = logits.clone().fold(f64::NEG_INFINITY, f64::max);
         let powers: Vec<f64> = logits.map(|logit| (logit - largest).exp()).collect();
@@ -47,6 +54,8 @@ mod tests {
         );
         let siglip = Logits { scale: 117.33, bias: Some(-12.93) };
         assert_near(&siglip.probabilities(&[0.12, 0.11, 0.0]), &[0.759_437_85, 0.494_075_28, 2.424_216e-6]);
+        assert_near(&[siglip.probability(0.12).unwrap()], &[0.759_437_85]);
+        assert_eq!(Logits::OF_CLIP.probability(0.3), None);
     }
 
     #[test]

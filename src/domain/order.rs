@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::payload::text;
-use super::{MediaRecord, Payload, Position};
+use super::{LabelRecord, MediaRecord, Payload, Position};
 
 /// The origin of a write: the message's position, the number of the request in it, and when it was produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,12 +181,13 @@ impl Stamp {
 
 /// A record as the store has it. Parts that are missing, or not as we write them, are `None`: a record of an older
 /// release has fewer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recorded {
     pub stamp: Stamp,
     pub media: Option<MediaRecord>,
     /// SHA-256 (hex) of the text that was embedded.
     pub text_sha256: Option<String>,
+    pub labels: Option<LabelRecord>,
     /// RFC 3339, UTC: the asset was deleted then, and this is its tombstone.
     pub deleted_at: Option<String>,
     /// Of the last write of the whole asset; what came after it are patches.
@@ -196,7 +197,8 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Reads the object under [`RESERVED_KEY`](super::RESERVED_KEY). What vectors embed is not known while there is a claim.
+    /// Reads the object under [`RESERVED_KEY`](super::RESERVED_KEY). What vectors embed, and what labels are of, is not
+    /// known while there is a claim.
     pub fn read(record: &Payload) -> Self {
         let claim = text(record.get("claim"));
         let settled = |key: &str| record.get(key).filter(|_| claim.is_none());
@@ -204,6 +206,7 @@ impl Recorded {
             stamp: Stamp::read(record),
             media: settled("media").and_then(MediaRecord::read),
             text_sha256: text(settled("text_sha256")),
+            labels: LabelRecord::read(record).filter(|_| claim.is_none()),
             deleted_at: text(record.get("deleted_at")),
             base: record.get("base").and_then(Value::as_object).map(Stamp::read),
             claim,
@@ -433,6 +436,7 @@ mod tests {
                 mime: "image/jpeg".into(),
             }),
             text_sha256: Some("abcd".into()),
+            labels: Some(LabelRecord { found: vec![("a shoe".into(), 0.75), ("1".into(), 1.0)], sha256: "1f".into() }),
             deleted_at: None,
             base: Some(stamp(None, origin("t", 3, 41, Some(1)))),
             indexed_at: "2026-11-23T10:00:00Z".into(),
@@ -440,7 +444,10 @@ mod tests {
         let read = Recorded::read(&record.to_payload());
         assert_eq!(read.stamp, record.stamp());
         assert_eq!((&read.media, &read.text_sha256), (&record.media, &record.text_sha256));
-        assert_eq!(read.base, record.base);
+        assert_eq!((&read.base, &read.labels), (&record.base, &record.labels));
+        let mut claimed = record.to_payload();
+        claimed.insert("claim".to_owned(), "another".into());
+        assert_eq!(Recorded::read(&claimed).labels, None);
         assert!(!read.is_tombstone());
         let old = json!({
             "asset_id": "a", "source": { "topic": "t", "partition": 3, "offset": 42 }, "version": "seven",

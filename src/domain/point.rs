@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{AssetId, Embedding, MediaRecord, Modality, Origin, Payload, PointId, Stamp, Tenant};
+use super::{AssetId, Embedding, LabelRecord, MediaRecord, Modality, Origin, Payload, PointId, Stamp, Tenant};
 
 /// The one top-level payload key that is ours; the user's keys stay beside it, so that filters stay natural.
 pub const RESERVED_KEY: &str = "clipstream";
@@ -133,6 +133,8 @@ pub struct Record {
     pub media: Option<MediaRecord>,
     /// SHA-256 (hex) of the text that was embedded.
     pub text_sha256: Option<String>,
+    /// Of the picture. A write with a picture and without labels removes those that are there.
+    pub labels: Option<LabelRecord>,
     /// RFC 3339, UTC. Set only on tombstones.
     pub deleted_at: Option<String>,
     /// Set by writes of the whole asset where messages may come back late; patches keep the one that is there.
@@ -167,6 +169,7 @@ impl Record {
             put("base", base.to_payload().into());
         }
         put("indexed_at", self.indexed_at.as_str().into());
+        out.extend(self.labels.iter().flat_map(LabelRecord::to_payload));
         out.extend(self.stamp().to_payload());
         out
     }

@@ -21,6 +21,8 @@ pub(crate) struct Known {
     checkpoint: Option<&'static Checkpoint>,
     claims: Vec<Claim>,
     logits: Option<Logits>,
+    /// How many of a vector's first values may be kept, as `clipstream.json` says; empty: it says nothing.
+    matryoshka: Vec<usize>,
 }
 
 /// What a tower turned out to be.
@@ -64,7 +66,7 @@ impl Known {
     /// `clipstream.json` cannot be read, or names another model of OpenCLIP's table.
     pub(crate) fn of(id: &ModelId, files: &ModelFiles) -> Result<Self, ModelError> {
         let checkpoint = registry::find(id);
-        let (mut claims, mut logits) = (Vec::new(), None);
+        let (mut claims, mut logits, mut matryoshka) = (Vec::new(), None, Vec::new());
         if let Some(row) = checkpoint {
             claims.push(Claim {
                 by: format!("OpenCLIP's {id}"),
@@ -76,7 +78,7 @@ impl Known {
         }
         if let Some(path) = &files.manifest {
             let manifest = Manifest::read(path)?;
-            if let Some(other) = manifest.model().filter(|other| checkpoint.is_some() && other != id) {
+            if let Some(other) = manifest.model().filter(|other| checkpoint.is_some() && *other != id.whole()) {
                 let message = format!("{} is of {other}, expected {id}", path.display());
                 return Err(ModelError::new(ModelReason::Mismatch, message).hint("correct clip.models"));
             }
@@ -84,6 +86,7 @@ impl Known {
                 tracing::warn!(model = %id, weights = manifest.weights, "the model's weights are random: its vectors are meaningless");
             }
             logits = manifest.logits();
+            matryoshka.clone_from(&manifest.matryoshka);
             claims.push(Claim {
                 by: path.display().to_string(),
                 activations: Activations { image: Some(manifest.activation), text: Some(manifest.activation) },
@@ -97,12 +100,44 @@ impl Known {
             let (dimension, image_size, context_length) = (None, None, None);
             claims.push(Claim { by, activations, dimension, image_size, context_length });
         }
-        Ok(Self { id: id.clone(), checkpoint, claims, logits })
+        Ok(Self { id: id.clone(), checkpoint, claims, logits, matryoshka })
     }
 
     /// What turns similarities into probabilities, where `clipstream.json` says it.
     pub(crate) fn logits(&self) -> Option<Logits> {
         self.logits
+    }
+
+    /// Checks that as many of a vector's values may be kept as the id says.
+    ///
+    /// # Errors
+    /// The checkpoint was not trained for it, as far as is known, or not for so many; or the vectors have no more.
+    pub(crate) fn check_dimension(&self, facts: &ModelFacts) -> Result<(), ModelError> {
+        let Some(kept) = self.id.dimension else { return Ok(()) };
+        let untrained = |message: String| ModelError::new(ModelReason::DimensionUntrained, message);
+        let whole = self.id.whole();
+        let of_table = self.checkpoint.is_some_and(|row| row.matryoshka);
+        if self.matryoshka.is_empty() && !of_table {
+            let message = format!(
+                "{}: vectors can be cut only where the checkpoint was trained for it (Matryoshka representation learning), and \
+                 nothing says so of {whole}",
+                self.id
+            );
+            let hint = format!("use {whole}; for a model of yours that was, set \"matryoshka\" in its clipstream.json");
+            return Err(untrained(message).hint(hint));
+        }
+        let full = facts.dimension().or_else(|| self.claims.iter().find_map(|claim| claim.dimension));
+        let of_manifest = || self.matryoshka.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        if kept == 0 || full.is_some_and(|full| kept >= full) {
+            let full = full.map_or(String::new(), |full| format!(" than {full}"));
+            return Err(untrained(format!("{}: found {kept} values, expected at least 1 and fewer{full}", self.id))
+                .hint(format!("use {whole}, whose vectors are not cut")));
+        }
+        if !self.matryoshka.is_empty() && !self.matryoshka.contains(&kept) {
+            let message = format!("{}: found {kept} values, expected one of {}", self.id, of_manifest());
+            return Err(untrained(message).hint("clipstream.json lists what the model was trained for"));
+        }
+        Ok(())
     }
 
     /// Compares what the graphs compute with what the checkpoint was trained with; returns what was accepted.

@@ -28,6 +28,9 @@ pub(crate) struct Manifest {
     /// What is added then, of models that were trained with a sigmoid loss.
     #[serde(default)]
     logit_bias: Option<f32>,
+    /// How many of a vector's first values may be kept, of models that were trained for it.
+    #[serde(default)]
+    pub(crate) matryoshka: Vec<usize>,
     /// Where the weights are from: the checkpoint's name, `random seed N`, or `file SHA256`.
     #[serde(default)]
     pub(crate) weights: String,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::clip::{Clip, ClipError, PicturePool, PreparedPicture};
-use crate::domain::{Failure, MediaRecord, Modality, Recorded, Stage, UnchangedBy, Vectors};
+use crate::domain::{Failure, LabelRecord, MediaRecord, Modality, Recorded, Stage, UnchangedBy, Vectors};
 use crate::media::Media;
 use crate::picture::{Pixels, Preprocess};
 
@@ -56,6 +56,8 @@ pub struct Embedded {
 pub struct TargetVectors {
     pub vectors: Vectors,
     pub kept: Vec<Modality>,
+    /// Of its picture, if it is to have some.
+    pub labels: Option<LabelRecord>,
 }
 
 impl Embedded {
@@ -114,7 +116,7 @@ impl Embed {
                 }
             };
             let (image, text) = tokio::try_join!(image, text)?;
-            Ok::<_, ClipError>(TargetVectors { vectors: Vectors { image, text }, kept })
+            Ok::<_, ClipError>(TargetVectors { vectors: Vectors { image, text }, kept, labels: None })
         });
         let targets = futures::future::try_join_all(vectors).await;
         // A dead tower is an outage for the item; the dispatcher notices it and stops the worker.

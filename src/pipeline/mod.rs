@@ -14,6 +14,7 @@
 //!              ▼
 //!            embed                                   decode + preprocess: preprocess_threads pictures at once;
 //!              │                                     towers: threads of their own, batches from what is waiting
+//!              │                                     label: dot products with the vectors of labels, if there are some
 //!              ▼
 //!            upsert                                  writes_in_flight_max writes per collection, batches likewise
 //!              ▼
@@ -37,6 +38,7 @@ mod handler;
 mod holds;
 mod intake;
 mod keys;
+mod label;
 mod lane;
 mod lookups;
 mod pauses;
@@ -55,6 +57,7 @@ mod watermark;
 mod whole;
 mod write_pacing;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +69,7 @@ pub use trial::{Step, Trial};
 use crate::clip::{Clip, PicturePool};
 use crate::config::{PipelineSettings, StoreSettings};
 use crate::dead_letter::DeadLetters;
-use crate::domain::{Explain, Finding};
+use crate::domain::{Explain, Finding, Labelling, ModelId};
 use crate::format::Reader;
 use crate::media::MediaClient;
 use crate::shutdown::Shutdown;
@@ -126,6 +129,8 @@ pub struct Parts {
     pub pictures: Arc<PicturePool>,
     /// Each model with the collection that it fills.
     pub models: Vec<(Arc<Clip>, String)>,
+    /// What pictures are labelled with, by model.
+    pub labels: BTreeMap<ModelId, Arc<Labelling>>,
     pub media: MediaClient,
     pub store: Arc<dyn Store>,
     pub dead_letters: Arc<dyn DeadLetters>,
@@ -139,7 +144,8 @@ pub struct Parts {
 pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, PipelineError> {
     let attempts = Attempts::new(&parts.settings, parts.health.clone(), parts.metrics.clone());
     let pause_max = Duration::from_millis(parts.settings.backoff_cap_ms);
-    let route = |(clip, collection): (_, String)| {
+    let route = |(clip, collection): (Arc<Clip>, String)| {
+        let labelling = parts.labels.get(clip.id()).cloned();
         let recall = Recall::new(collection.clone(), parts.store.clone(), parts.store_settings.batch_points_max);
         let writer = CollectionWriter::new(
             clip,
@@ -149,7 +155,7 @@ pub async fn run(source: Box<dyn Source>, parts: Parts) -> Result<Summary, Pipel
             pause_max,
             &parts.metrics,
         );
-        Route { collection, writer, recall }
+        Route { collection, writer, recall, labelling }
     };
     parts.pictures.pulses().iter().for_each(|pulse| parts.health.watch(pulse.clone()));
     let stages = Stages {

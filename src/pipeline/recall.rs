@@ -70,7 +70,7 @@ async fn answer(mut waiting: mpsc::Receiver<Question>, collection: String, store
 /// A tombstone has no vectors, whatever its record says.
 fn known(record: &Payload) -> Recorded {
     let read = Recorded::read(record);
-    if read.is_tombstone() { Recorded { media: None, text_sha256: None, ..read } } else { read }
+    if read.is_tombstone() { Recorded { media: None, text_sha256: None, labels: None, ..read } } else { read }
 }
 
 /// The picture's record if all collections have the same one. Only then can the fetch be skipped.

@@ -6,16 +6,17 @@ use std::time::Instant;
 
 use super::PipelineError;
 use super::attempts::{Attempts, GaveUp, Stop, Tried};
-use super::embed::{Embed, Target};
+use super::embed::{Embed, Embedded, Target};
 use super::handler::Handler;
+use super::label::{self, Labelled};
 use super::recall::{self, Recall};
 use super::tenants::{self, Tenants};
 use super::upsert::{self, CollectionWriter};
 use super::{fetch, settle};
 use crate::dead_letter::{DeadLetter, DeadLetters, Sent};
 use crate::domain::{
-    DecodeReason, Failure, Fault, Guard, IngestRequest, Message, ModelId, Op, Outcome, PipelineReason, PointId,
-    Recorded, Stage, Stamp,
+    DecodeReason, Failure, Fault, Guard, IngestRequest, Labelling, Message, ModelId, Op, Outcome, PipelineReason,
+    PointId, Recorded, Stage, Stamp,
 };
 use crate::format::{LookUp, Read, Reader};
 use crate::media::{MediaClient, Standing};
@@ -31,6 +32,8 @@ pub struct Route {
     pub collection: String,
     pub recall: Recall,
     pub writer: CollectionWriter,
+    /// What pictures are labelled with.
+    pub labelling: Option<Arc<Labelling>>,
 }
 
 /// The stages in order, as the dispatcher sees them.
@@ -214,8 +217,11 @@ impl Stages {
         let target = |(route, known): (&&Route, &Recorded)| Target::new(route.writer.clip().clone(), known);
         let targets: Vec<Target> = routes.iter().zip(known).map(target).collect();
         let embed = || self.embed.embed(&targets, picture.as_ref(), request.text.as_deref());
-        let embedded = self.attempts.run(Stage::Embed, embed).await?;
+        let mut embedded = self.attempts.run(Stage::Embed, embed).await?;
         drop(picture);
+        if !self.label(routes, known, request.point_id(), &mut embedded).await? {
+            return Ok(None);
+        }
         let kept = embedded.kept();
         let writes = upsert::writes(request, mine.clone(), message.timestamp_ms, embedded, self.retries);
         let embedded_at = Instant::now();
@@ -234,6 +240,33 @@ impl Stages {
         }
         kept.into_iter().for_each(|(by, models)| self.metrics.unchanged(by, models));
         Ok(Some(if request.op == Op::Delete { Outcome::Deleted } else { Outcome::Indexed }))
+    }
+
+    /// Adds the labels of pictures. False: a point that this relied on has changed.
+    async fn label(
+        &self,
+        routes: &[&Route],
+        known: &[Recorded],
+        id: PointId,
+        embedded: &mut Embedded,
+    ) -> Result<bool, GaveUp> {
+        if embedded.media.is_none() || routes.iter().all(|route| route.labelling.is_none()) {
+            return Ok(true);
+        }
+        let targets: Vec<Labelled<'_>> = routes
+            .iter()
+            .zip(known)
+            .map(|(route, known)| Labelled {
+                collection: &route.collection,
+                labelling: route.labelling.as_ref(),
+                known,
+            })
+            .collect();
+        let made: &Embedded = embedded;
+        let found = || label::labels(&targets, made, id, &*self.store);
+        let Some(labels) = self.attempts.run(Stage::Recall, found).await? else { return Ok(false) };
+        embedded.targets.iter_mut().zip(labels).for_each(|(vectors, labels)| vectors.labels = labels);
+        Ok(true)
     }
 
     fn routes_of(&self, request: &IngestRequest) -> Result<Vec<&Route>, Failure> {

@@ -122,6 +122,7 @@ impl World {
             retries: true,
             pictures: Arc::new(PicturePool::new(pictures).unwrap()),
             models: vec![(Arc::new(clip), COLLECTION.to_owned())],
+            labels: std::collections::BTreeMap::new(),
             media,
             store: store.clone(),
             dead_letters: self.letters.clone(),

@@ -110,14 +110,15 @@ pub fn writes(
         version: stamp.version,
         media: embedded.media,
         text_sha256: embedded.text_sha256,
+        labels: None,
         deleted_at: (request.op == Op::Delete).then(|| rfc3339(deleted_at(now, sent_ms))),
         indexed_at: rfc3339(now),
     };
     if request.op == Op::Delete {
         return vec![Write::Delete(Deletion { id, record }); embedded.targets.len()];
     }
-    let write = |TargetVectors { vectors, kept }| {
-        let (payload, record) = (request.payload.clone(), record.clone());
+    let write = |TargetVectors { vectors, kept, labels }| {
+        let (payload, record) = (request.payload.clone(), Record { labels, ..record.clone() });
         match request.op {
             Op::Patch => Write::Patch(Patch { id, vectors, kept, payload, record }),
             _ => Write::Upsert(Point { id, vectors, kept, payload, record }),

@@ -50,6 +50,7 @@ fn upsert(asset: &str, version: Option<u64>, offset: i64, image: &[f32]) -> Writ
         version,
         media: None,
         text_sha256: None,
+        labels: None,
         deleted_at: None,
         base: None,
         indexed_at: "2026-11-25T00:00:00Z".into(),

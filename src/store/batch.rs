@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::domain::{
-    Deletion, Guard, Modality, Patch, Payload, Point, PointId, RESERVED_KEY, Record, StoreReason, Vectors, Write,
+    Deletion, Guard, LabelRecord, Modality, Patch, Payload, Point, PointId, RESERVED_KEY, Record, StoreReason, Vectors,
+    Write,
 };
 use crate::redact;
 
@@ -154,6 +155,10 @@ impl Change<'_> {
     /// null in a merge removes its key.)
     pub fn record_merged(&self) -> Payload {
         let mut record = self.record.to_payload();
+        // Those that are there are of another picture, or not known to be of this one.
+        if self.record.labels.is_none() && (self.vectors.has(Modality::Image) || self.kept.contains(&Modality::Image)) {
+            record.extend(LabelRecord::removed());
+        }
         record.insert("deleted_at".to_owned(), Value::Null);
         record.extend(no_claim());
         record
@@ -236,6 +241,7 @@ mod tests {
             version: None,
             media: None,
             text_sha256: None,
+            labels: None,
             deleted_at: None,
             base: None,
             indexed_at: "2026-11-23T00:00:00Z".into(),

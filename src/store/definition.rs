@@ -93,6 +93,13 @@ impl CollectionDefinition {
         Self::parse(BUILT_IN, "migrations/0001_collection.toml").expect("the built-in definition is valid")
     }
 
+    /// Adds an index, unless the definition has one of the field.
+    pub fn add_index(&mut self, index: PayloadIndex) {
+        if self.payload_indexes.iter().all(|other| other.field != index.field) {
+            self.payload_indexes.push(index);
+        }
+    }
+
     /// Reads a definition file. The error names file, line, key, what was found and what was expected.
     pub fn from_file(path: &Path) -> Result<Self, StoreError> {
         let file = path.display().to_string();

@@ -79,6 +79,7 @@ mod tests {
             version,
             media: None,
             text_sha256: text.map(str::to_owned),
+            labels: None,
             deleted_at: None,
             base: None,
             indexed_at: "2026-11-25T00:00:00Z".into(),

@@ -126,8 +126,13 @@ pub struct Hit {
 impl Hit {
     /// The catalog's own id; `None` for points that another program wrote.
     pub fn asset_id(&self) -> Option<&str> {
-        self.payload.get(RESERVED_KEY)?.get("asset_id")?.as_str()
+        asset_id(&self.payload)
     }
+}
+
+/// The catalog's own id in a whole payload.
+pub fn asset_id(payload: &Payload) -> Option<&str> {
+    payload.get(RESERVED_KEY)?.get("asset_id")?.as_str()
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -182,6 +187,11 @@ impl StoreError {
         let message = format!("collection {collection} does not fit the model: {}", differences.join("; "));
         Self::new(StoreReason::CollectionDiffers, message)
     }
+}
+
+/// Of the names of pictures' labels, for filters and facets.
+pub fn index_of_labels() -> PayloadIndex {
+    PayloadIndex { field: format!("{RESERVED_KEY}.labels[].label"), kind: PayloadIndexKind::Keyword }
 }
 
 /// What differs between the fingerprint that a collection records and the one of the model.

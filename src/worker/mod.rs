@@ -3,6 +3,7 @@
 mod cores;
 mod trial;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,20 +13,21 @@ use crate::budget::Budget;
 use crate::clip::{Clip, ClipError, PictureLimits, PicturePool};
 use crate::config::{KafkaSettings, KeySettings, RetryTopic, Settings, is_pattern};
 use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
-use crate::domain::{Explain, Finding, Modality, ModelId, StoreReason};
+use crate::domain::{Explain, Finding, Labelling, Modality, ModelId, StoreReason};
 use crate::format::{Format, Reader};
 use crate::media::{MediaClient, MediaError};
 use crate::picture::JPEG_HAS_SIMD;
 use crate::pipeline::{self, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
 use crate::source::{KafkaSource, Source, SourceError, Trials};
-use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError};
+use crate::store::{self, CollectionDefinition, CollectionSpec, Store, StoreError, index_of_labels};
 use crate::telemetry::{Component, Health, Metrics};
 
 /// Everything between source and dead letters: models, media, store and its collections.
 pub struct Worker {
     settings: Settings,
     models: Vec<(Arc<Clip>, String)>,
+    labels: BTreeMap<ModelId, Arc<Labelling>>,
     media: MediaClient,
     store: Arc<dyn Store>,
     trials: Option<Arc<dyn Trials>>,
@@ -100,14 +102,19 @@ impl Worker {
             Some(path) => CollectionDefinition::from_file(path)?,
             None => CollectionDefinition::built_in(),
         };
-        let mut models = Vec::with_capacity(clips.len());
+        let (mut models, mut labels) = (Vec::with_capacity(clips.len()), BTreeMap::new());
         for clip in clips {
             let name = clip.id().collection(&settings.store.collection_template, &settings.store.catalog);
             health.note(format!("model {}", clip.id()), clip.runs().to_string());
             clip.pulses().for_each(|pulse| health.watch(pulse.clone()));
             let digested = clip.clone();
             let fingerprint = blocking(move || digested.fingerprint().cloned()).await?;
-            store.ensure(&CollectionSpec { name: name.clone(), fingerprint, definition: definition.clone() }).await?;
+            let mut definition = definition.clone();
+            if let Some(labelling) = clip.labelling(&settings.labels).await? {
+                definition.add_index(index_of_labels());
+                labels.insert(clip.id().clone(), Arc::new(labelling));
+            }
+            store.ensure(&CollectionSpec { name: name.clone(), fingerprint, definition }).await?;
             models.push((clip, name));
         }
         let (_, default_collection) = models.first().ok_or(WorkerError::NoModel)?;
@@ -122,7 +129,7 @@ impl Worker {
         if let Some(warning) = media.warning() {
             tracing::warn!("{warning}");
         }
-        Ok(Self { settings: settings.clone(), models, media, store, trials: None, health, metrics })
+        Ok(Self { settings: settings.clone(), models, labels, media, store, trials: None, health, metrics })
     }
 
     /// Where suspicious messages are tried. Without it, a message that crashes the worker comes again without end.
@@ -149,6 +156,11 @@ impl Worker {
     /// The models with their collections, the default one first.
     pub fn models(&self) -> &[(Arc<Clip>, String)] {
         &self.models
+    }
+
+    /// What pictures are labelled with, by model.
+    pub fn labels(&self) -> &BTreeMap<ModelId, Arc<Labelling>> {
+        &self.labels
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -219,6 +231,7 @@ impl Worker {
             retries: !retry_topics(&self.settings).is_empty(),
             pictures: picture_pool(&self.settings)?,
             models: self.models.clone(),
+            labels: self.labels.clone(),
             media: self.media.clone(),
             store: self.store.clone(),
             dead_letters,

@@ -16,6 +16,7 @@ mod kafka;
 mod kafka_offsets;
 mod kafka_security;
 mod kafka_source;
+mod labels;
 mod letters;
 mod message_keys;
 mod metrics;

@@ -12,7 +12,9 @@ use super::{Checklist, DEADLINE, Verdict};
 use crate::budget::Budget;
 use crate::cli::output::counted;
 use crate::clip::{self, Clip};
-use crate::config::{ClipSettings, MediaSettings, ModelEntry, Settings, StoreKind, StoreSettings, cores, is_pattern};
+use crate::config::{
+    ClipSettings, LabelSettings, MediaSettings, ModelEntry, Settings, StoreKind, StoreSettings, cores, is_pattern,
+};
 use crate::dead_letter::{self, TopicFacts};
 use crate::domain::{Explain, Finding, Reason, StoreReason};
 use crate::media::MediaClient;
@@ -57,6 +59,10 @@ pub(super) fn all(settings: &Settings) -> Checklist {
     for entry in &settings.clip.models {
         let model = loaded(entry.clone(), settings.clip.clone());
         checks.add_slow(format!("model {}", entry.id), MODEL_DEADLINE, described(model.clone(), settings.clip.clone()));
+        if settings.labels.of(&entry.id).next().is_some() {
+            let check = labels(model.clone(), settings.labels.clone());
+            checks.add_slow(format!("labels of {}", entry.id), MODEL_DEADLINE, check);
+        }
         let name = entry.id.collection(&settings.store.collection_template, &settings.store.catalog);
         collections.push((name, model));
     }
@@ -190,6 +196,16 @@ async fn described(model: Common<Arc<Clip>>, settings: ClipSettings) -> Verdict 
     let warnings: String =
         settings.beyond(cores()).into_iter().map(|problem| format!("; warning: {problem}")).collect();
     Ok(format!("{} layout, dimension {}, runs {runs}{unavailable}{warnings}", clip.layout(), clip.dimension()))
+}
+
+/// Whether the model's pictures can be labelled as the settings say.
+async fn labels(model: Common<Arc<Clip>>, settings: LabelSettings) -> Verdict {
+    let unknown = |_| Finding::new("not checked: no model").hint("see the result for the model");
+    let clip = model.await.map_err(unknown)?;
+    clip.labelling(&settings).await.map_err(|e| e.explain())?;
+    let sets: Vec<_> = settings.of(clip.id()).collect();
+    let labels: usize = sets.iter().map(|set| set.labels.len()).sum();
+    Ok(format!("{} in {}", counted(labels as u64, "label"), counted(sets.len() as u64, "set")))
 }
 
 /// The store, and its own description.

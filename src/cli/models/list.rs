@@ -15,7 +15,7 @@ use crate::model::precisions_of;
 ///
 /// With --json: one line per model, {"model", "same_as", "family", "status", "dimension", "image_size", "resize_mode",
 /// "interpolation", "mean", "std", "fill", "image_activation", "text_activation", "tokenizer", "context_length", "pooling", "causal", "sigmoid",
-/// "multilingual", "licence", "weights", "sources": [{"repository", "layout", "commit"}], "directory", "installed", "precisions"};
+/// "matryoshka", "multilingual", "licence", "weights", "sources": [{"repository", "layout", "commit"}], "directory", "installed", "precisions"};
 /// unknown values are null.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -144,6 +144,7 @@ impl Row {
             "pooling": known.map(|row| row.pooling),
             "causal": known.map(|row| row.causal),
             "sigmoid": known.map(|row| row.sigmoid),
+            "matryoshka": known.map(|row| row.matryoshka),
             "multilingual": known.map(|row| row.multilingual),
             "licence": known.and_then(|row| row.licence),
             "weights": known.map(|row| row.weights),

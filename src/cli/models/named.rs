@@ -72,7 +72,8 @@ fn of_directory(directory: &Path) -> ModelEntry {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let unknown = || {
         let slug = ModelId::slug(name);
-        ModelId { variant: if slug.is_empty() { "model".to_owned() } else { slug }, checkpoint: "local".to_owned() }
+        let variant = if slug.is_empty() { "model".to_owned() } else { slug };
+        ModelId { variant, checkpoint: "local".to_owned(), dimension: None }
     };
     let id = model_of(directory).or_else(|| registry::resolve(name).ok()).unwrap_or_else(unknown);
     ModelEntry { id, directory: Some(PathBuf::from(directory)) }

@@ -38,6 +38,8 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    // Its files are the same, whatever is kept of its vectors.
+    let args = Args { model: args.model.whole(), ..args };
     let settings = global.start_quiet()?;
     let hub = Hub::new(&settings.hub)?;
     let directory = super::directory_of(&args.model, &settings.clip);

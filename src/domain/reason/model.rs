@@ -10,6 +10,7 @@ reasons! {
         Unusable = "model_unusable", Outage;
         Mismatch = "model_mismatch", Outage;
         PrecisionMissing = "precision_missing", Outage;
+        DimensionUntrained = "dimension_untrained", Outage;
         ActivationMismatch = "activation_mismatch", Outage,
             "pull another repository or export the model again with tools/export_openclip.py, or set \
              clip.activation_mismatch = \"accept\" to use it as it is";

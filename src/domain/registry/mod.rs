@@ -59,6 +59,9 @@ pub struct Checkpoint {
     pub causal: bool,
     /// Whether it was trained with a sigmoid loss: a label's probability does not depend on other labels.
     pub sigmoid: bool,
+    /// Whether it was trained so that the first values of a vector are a vector themselves (Kusupati et al. 2022, "Matryoshka
+    /// Representation Learning").
+    pub matryoshka: bool,
     /// Whether its texts are of many languages.
     pub multilingual: bool,
     /// The weights' licence, if it was looked up.
@@ -74,7 +77,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Its own, as OpenCLIP names it.
     pub fn id(&self) -> ModelId {
-        ModelId { variant: self.variant.to_owned(), checkpoint: self.checkpoint.to_owned() }
+        ModelId { variant: self.variant.to_owned(), checkpoint: self.checkpoint.to_owned(), dimension: None }
     }
 
     /// The licence of its weights, if that forbids commercial use.
@@ -88,7 +91,7 @@ pub fn all() -> &'static [Checkpoint] {
     table::all()
 }
 
-/// The model of exactly this id. [`resolve`] first makes an id of what people type.
+/// The model of exactly this id, whatever is kept of its vectors. [`resolve`] first makes an id of what people type.
 pub fn find(id: &ModelId) -> Option<&'static Checkpoint> {
     all().iter().find(|row| row.variant == id.variant && row.checkpoint == id.checkpoint)
 }

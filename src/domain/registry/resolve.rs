@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use super::{Checkpoint, all};
+use crate::domain::model_id::split_dimension;
 use crate::domain::{Explain, Finding, ModelId};
 
 /// Other words for a variant, in the form of [`key`]: OpenAI's own, Hugging Face's and timm's.
@@ -62,11 +63,20 @@ impl Explain for UnknownModel {
 /// The model of the table that `text` names: its id in any notation (`ViT-B-32/openai`, `vit_b_32__openai`,
 /// `ViT-B-32:openai`, `ViT-B-32-quickgelu/openai`), a repository of it (`openai/clip-vit-base-patch32`,
 /// `hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K`), or its variant alone (`ViT-L/14@336px`, `clip-ViT-B-32`), which means
-/// the checkpoint `openai` where there is one, or the only one.
+/// the checkpoint `openai` where there is one, or the only one. `@256` behind a name that is none with it (`ViT-L/14@336px` is one) is what
+/// is kept of each vector.
 ///
 /// # Errors
 /// With the nearest name, if there is one that is near.
 pub fn resolve(text: &str) -> Result<ModelId, UnknownModel> {
+    whole(text).or_else(|unknown| {
+        let (name, dimension) = split_dimension(text).ok_or_else(|| unknown.clone())?;
+        Ok(ModelId { dimension: Some(dimension), ..whole(name).map_err(|_| unknown)? })
+    })
+}
+
+/// The same without a dimension.
+fn whole(text: &str) -> Result<ModelId, UnknownModel> {
     let exact = |row: &&Checkpoint| text.split_once('/') == Some((row.variant, row.checkpoint));
     let name = Name::of(text);
     let row = all().iter().find(exact).or_else(|| all().iter().find(|row| name.is(row))).or_else(|| {

@@ -75,6 +75,13 @@ fn families_have_what_their_authors_say() {
     }
 }
 
+/// Those of OpenCLIP's pull request 838, whose author trained them so.
+#[test]
+fn matryoshka_is_what_was_trained_so() {
+    let trained: Vec<_> = all().iter().filter(|row| row.matryoshka).map(|row| row.id().to_string()).collect();
+    assert_eq!(trained, ["nllb-clip-base-siglip/mrl", "nllb-clip-large-siglip/mrl"]);
+}
+
 #[test]
 fn pins_are_of_sources_and_whole_hashes() {
     let digits =
@@ -149,6 +156,9 @@ fn what_people_type_resolves() {
         ("vit_b_16_siglip2__webli", "ViT-B-16-SigLIP2/webli"),
         ("immich-app/XLM-Roberta-Base-ViT-B-32__laion5b_s13b_b90k", "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k"),
         ("RN50", "RN50/openai"),
+        ("nllb-clip-base-siglip/mrl@256", "nllb-clip-base-siglip/mrl@256"),
+        ("nllb_clip_large_siglip__mrl@64", "nllb-clip-large-siglip/mrl@64"),
+        ("ViT-L-14/openai@336", "ViT-L-14/openai@336"),
         ("timm/ViT-SO400M-14-SigLIP-384", "ViT-SO400M-14-SigLIP-384/webli"),
     ] {
         assert_eq!(resolve(typed).map(|id| id.to_string()), Ok(id.to_owned()), "{typed}");
@@ -182,6 +192,7 @@ fn custom_models_keep_their_names() {
         ("demo-emoji/v1", "demo-emoji/v1"),
         ("ViT-B-32/our_finetune", "ViT-B-32/our_finetune"),
         ("vit_b_32/openai", "ViT-B-32/openai"),
+        ("ours/v1@64", "ours/v1@64"),
     ] {
         assert_eq!(resolve_or_custom(typed).map(|id| id.to_string()), Ok(id.to_owned()), "{typed}");
     }

@@ -121,6 +121,38 @@ fn sizes_must_be_those_that_are_known() {
 }
 
 #[test]
+fn vectors_are_cut_only_where_the_checkpoint_was_trained_for_it() {
+    let mut files = files("clip-as-service");
+    let facts = ModelFacts::read(&files).unwrap();
+    assert_eq!(facts.dimension(), Some(16));
+    let error = |id: &str, files: &ModelFiles| {
+        let error = known(id, files).check_dimension(&facts).unwrap_err();
+        assert_eq!(error.reason, ModelReason::DimensionUntrained);
+        error.to_string()
+    };
+    assert_eq!(known("ViT-B-32/openai", &files).check_dimension(&facts), Ok(()));
+    assert_eq!(known("nllb-clip-base-siglip/mrl@8", &files).check_dimension(&facts), Ok(()));
+    let whole = error("nllb-clip-base-siglip/mrl@16", &files);
+    assert!(
+        whole.contains("found 16 values, expected at least 1 and fewer than 16; use nllb-clip-base-siglip/mrl, whose"),
+        "{whole}"
+    );
+    for other in ["ViT-B-32/openai@8", "nllb-clip-base-siglip/v1@8", "my/own@8"] {
+        assert!(error(other, &files).contains("and nothing says so of "), "{other}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let said = folder.path().join("clipstream.json");
+    let theirs = std::fs::read_to_string(Path::new(MODELS).join("ours-quick-gelu/clipstream.json")).unwrap();
+    let mut manifest: Value = serde_json::from_str(&theirs).unwrap();
+    manifest["matryoshka"] = json!([4, 8]);
+    std::fs::write(&said, manifest.to_string()).unwrap();
+    files.manifest = Some(said);
+    assert_eq!(known("my/own@8", &files).check_dimension(&facts), Ok(()));
+    let unlisted = error("my/own@6", &files);
+    assert!(unlisted.contains("my/own@6: found 6 values, expected one of 4, 8; clipstream.json lists"), "{unlisted}");
+}
+
+#[test]
 fn configurations_declare_an_activation_or_nothing() {
     use Activation::{Gelu, GeluTanh, QuickGelu};
     for (config, image, text) in [

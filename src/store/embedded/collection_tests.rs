@@ -20,6 +20,7 @@ fn point(n: usize, image: Option<Embedding>, text: Option<Embedding>) -> Point {
         version: None,
         media: None,
         text_sha256: None,
+        labels: None,
         deleted_at: None,
         base: None,
         indexed_at: "2026-11-23T10:00:00Z".into(),

@@ -155,6 +155,7 @@ fn good_write(write: &Write, id: PointId, dimension: usize) -> Result<Write, Sto
         version: like.version,
         media: like.media.as_ref().map(|_| good_media()),
         text_sha256: like.text_sha256.as_ref().map(|_| HASH.to_owned()),
+        labels: None,
         deleted_at: like.deleted_at.clone(),
         base: like.base.clone(),
         indexed_at: like.indexed_at.clone(),

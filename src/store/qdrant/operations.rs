@@ -14,7 +14,7 @@ use super::condition::{
     claimable, claimed, claimed_by_others, each, is_mine, keeps, may_have_changed, not_newer, unclaimed, unwritten,
 };
 use super::convert::{id, values, vectors};
-use crate::domain::{Guard, Modality, Payload, PointId, RESERVED_KEY};
+use crate::domain::{Guard, LabelRecord, Modality, Payload, PointId, RESERVED_KEY};
 use crate::store::batch::{Batch, Change, no_claim, user_payload, whole_payload};
 
 /// Points with the conditions of an operation on them; `None`: unconditional.
@@ -95,7 +95,11 @@ fn changes(changes: &[Change<'_>], guard: Guard) -> Vec<Operation> {
         for (modality, hash) in [(Modality::Image, "media"), (Modality::Text, "text_sha256")] {
             let mut broken = claimed_by_others(changes);
             broken.must.push(may_have_changed(modality));
-            let forgotten = Payload::from_iter([(hash.to_owned(), Value::Null)]);
+            let mut forgotten = Payload::from_iter([(hash.to_owned(), Value::Null)]);
+            if modality == Modality::Image {
+                // They are of the picture that the vector may not be of any more.
+                forgotten.extend(LabelRecord::removed());
+            }
             out.push(set(forgotten, Some(RESERVED_KEY), broken.into()));
         }
         out.push(set(no_claim(), Some(RESERVED_KEY), claimed_by_others(changes).into()));

@@ -88,6 +88,24 @@ fn everything_that_is_wrong_is_shown_with_the_next_step() {
 }
 
 #[test]
+fn labels_are_tried_and_bad_ones_named() {
+    let home = Home::new();
+    let set = ["labels.content.labels=shoe, hat", "labels.mood.labels=calm", "labels.mood.threshold=0.5"];
+    let lines = check(&home, &set, &[]).ended(0).lines();
+    assert_eq!(result(&lines, "labels of demo-emoji/v1")["detail"], "3 labels in 2 sets");
+    for (set, part) in [
+        ("labels.content.labels=a,b,a", "the label \"a\" is there twice"),
+        ("labels.content.templates=a photo", "has no {}, where the label goes"),
+        ("labels.content.threshold=20", "a number from 0 to 1"),
+        ("labels.content.models=ViT-B-32/openai", "ViT-B-32/openai is not among them"),
+    ] {
+        let ran = check(&home, &["labels.content.labels=shoe", set], &[]).ended(2);
+        assert_eq!(result(&ran.lines(), "configuration")["ok"], false);
+        ran.says(part);
+    }
+}
+
+#[test]
 fn s3_credentials_are_looked_for_and_never_shown() {
     let home = Home::new();
     let keys = [("AWS_ACCESS_KEY_ID", "AKIAHUNTER2"), ("AWS_SECRET_ACCESS_KEY", "hunter2")];

@@ -33,6 +33,41 @@ fn the_default_model_is_found_from_any_folder() {
     assert_eq!(finish(command, b"").ended(0).lines()[0]["model"], "demo-emoji/v1");
 }
 
+/// The reference model's vectors, cut and scaled to unit length as NumPy does it: `v[:n] / norm(v[:n])`.
+#[test]
+fn a_model_that_was_trained_for_it_gives_shorter_vectors() {
+    let home = Home::new();
+    let folder = home.with_manifest(&serde_json::json!({"matryoshka": [64, 128]}));
+    let fixture = std::fs::read_to_string(project().join("tests/fixtures/demo_vectors.json")).unwrap();
+    let expected: Vec<Value> = serde_json::from_str(&fixture).unwrap();
+    let texts: Vec<&Value> = expected.iter().filter(|item| item.get("text").is_some()).collect();
+    assert!(texts.len() > 1);
+    let inputs: Vec<&str> = texts.iter().map(|item| item["text"].as_str().unwrap()).collect();
+    for kept in [64, 128] {
+        let models = format!("clip.models=demo-emoji/v1@{kept}={folder}");
+        let lines = run(&[&["embed", "text", "--set", &models], &inputs[..]].concat()).ended(0).lines();
+        for (line, expected) in lines.iter().zip(&texts) {
+            assert_eq!(line["model"], format!("demo-emoji/v1@{kept}"));
+            let found = vector(&line["embedding"]);
+            let first = &vector(&expected["embedding"])[..kept];
+            let length = dot(first, first).sqrt();
+            let near = found.iter().zip(first).all(|(found, expected)| (found - expected / length).abs() < 1e-4);
+            assert!(found.len() == kept && near, "{}: {found:?}", line["input"]);
+        }
+    }
+    for (kept, part) in [
+        (96, "found 96 values, expected one of 64, 128"),
+        (256, "found 256 values, expected at least 1 and fewer than 256"),
+        (0, "found 0 values"),
+    ] {
+        let models = format!("clip.models=demo-emoji/v1@{kept}={folder}");
+        run(&["embed", "text", "a dog", "--set", &models]).ended(3).says(part);
+    }
+    let ran = run(&["embed", "text", "a dog", "--set", "clip.models=demo-emoji/v1@64"]).ended(3);
+    ran.says("trained for it (Matryoshka representation learning), and nothing says so of demo-emoji/v1");
+    ran.says("use demo-emoji/v1");
+}
+
 #[test]
 fn vectors_are_the_reference_models() {
     let fixture = std::fs::read_to_string(project().join("tests/fixtures/demo_vectors.json")).unwrap();

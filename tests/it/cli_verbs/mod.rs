@@ -155,6 +155,24 @@ impl Home {
         std::fs::write(copy.join("visual/preprocess_cfg.json"), config.to_string()).unwrap();
         format!("clip.models=demo-emoji/v1={}", copy.display())
     }
+
+    /// A folder of the demo model with a manifest that says `more` of it.
+    fn with_manifest(&self, more: &Value) -> String {
+        let (source, copy) = (project().join("demo/model"), self.path("said"));
+        let files = ["visual/model.onnx", "visual/preprocess_cfg.json", "textual/model.onnx", "textual/tokenizer.json"];
+        for file in files.into_iter().chain(["config.json"]) {
+            std::fs::create_dir_all(copy.join(file).parent().unwrap()).unwrap();
+            std::fs::copy(source.join(file), copy.join(file)).unwrap();
+        }
+        let mut manifest = serde_json::json!({
+            "format": 1, "model": "demo-emoji/v1", "dimension": 256, "image_size": 96, "context_length": 77, "activation": "gelu",
+        });
+        for (key, value) in more.as_object().unwrap() {
+            manifest[key] = value.clone();
+        }
+        std::fs::write(copy.join("clipstream.json"), manifest.to_string()).unwrap();
+        copy.to_str().unwrap().to_owned()
+    }
 }
 
 fn vector(value: &Value) -> Vec<f64> {

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::Home;
 
 /// The first thirty of the demo catalog, indexed from their file: pictures are named relative to it.
@@ -17,7 +19,8 @@ fn by_text_by_picture_and_with_a_filter() {
     assert!(hits[0]["score"].as_f64().unwrap() > 0.999);
     let mut keys: Vec<&String> = hits[0].as_object().unwrap().keys().collect();
     keys.sort();
-    assert_eq!(keys, ["id", "modality", "payload", "score"]);
+    assert_eq!(keys, ["id", "modality", "payload", "probability", "score"]);
+    assert!(hits[0]["probability"].is_null(), "the demo model records no bias");
     assert_eq!(hits[0]["payload"]["group"], "symbols");
     assert_eq!(hits[0]["payload"]["clipstream"]["asset_id"], "0023-20e3");
     let scores: Vec<f64> = hits.iter().map(|hit| hit["score"].as_f64().unwrap()).collect();
@@ -39,6 +42,64 @@ fn by_text_by_picture_and_with_a_filter() {
     assert_eq!(header, ["score", "id", "payload"]);
     assert!(ran.stdout.contains("0023-20e3") && !ran.stdout.contains("asset_id"), "{}", ran.stdout);
     assert_eq!(ran.stderr, "");
+}
+
+/// `sigmoid(scale · score + bias)`, as SigLIP's paper has it (Zhai et al. 2023, algorithm 1), in double precision.
+#[test]
+fn a_model_with_a_bias_says_how_probable_its_hits_are() {
+    let home = indexed();
+    let (scale, bias) = (60.0, -15.0);
+    let folder = home.with_manifest(&json!({"logit_scale": scale, "logit_bias": bias}));
+    let model = format!("clip.models=demo-emoji/v1={folder}");
+    let search = |arguments: &[&str]| {
+        let all = [&["search", "--json", "-n", "5", "--set", &model], arguments].concat();
+        let hits = home.run(&all).ended(0).lines();
+        assert_eq!(hits.len(), 5);
+        hits
+    };
+    let picture = home.text("images/002a-20e3.webp");
+    for arguments in [&["keycap: #"][..], &["--image", &picture, "--in", "text"]] {
+        let mut probabilities = Vec::new();
+        for hit in search(arguments) {
+            let expected = 1.0 / (1.0 + (-(scale * hit["score"].as_f64().unwrap() + bias)).exp());
+            let found = hit["probability"].as_f64().unwrap_or_else(|| panic!("{hit}"));
+            assert!((found - expected).abs() < 1e-5, "{hit}, expected {expected}");
+            probabilities.push(found);
+        }
+        assert!(probabilities[0] - probabilities[4] > 0.01, "too alike to test anything: {probabilities:?}");
+    }
+    // Texts with texts and pictures with pictures: the model was trained for no such pairs.
+    for arguments in [&["keycap: #", "--in", "text"][..], &["--image", &picture]] {
+        assert!(search(arguments).iter().all(|hit| hit["probability"].is_null()), "{arguments:?}");
+    }
+}
+
+#[test]
+fn shorter_vectors_have_a_collection_of_their_own() {
+    let home = indexed();
+    let folder = home.with_manifest(&json!({"matryoshka": [64]}));
+    let models = format!("clip.models=demo-emoji/v1={folder},demo-emoji/v1@64={folder}");
+    let run = |arguments: &[&str]| home.run(&[arguments, &["--json", "--set", &models][..]].concat()).ended(0).lines();
+    run(&["index", &home.text("catalog.jsonl")]);
+    let hits = run(&["search", "keycap: #", "--in", "text", "-n", "3", "--model", "demo-emoji/v1@64"]);
+    assert_eq!((hits.len(), &hits[0]["id"]), (3, &"0023-20e3".into()));
+    assert!(hits[0]["score"].as_f64().unwrap() > 0.999);
+    let picture = home.text("images/002a-20e3.webp");
+    let labels = ["--label", "keycap: *", "--label", "dog face", "--template", "{}"];
+    let line = &run(&[&["label", &picture, "--model", "demo-emoji/v1@64"], &labels[..]].concat())[0];
+    assert_eq!((&line["model"], &line["labels"][0]["label"]), (&"demo-emoji/v1@64".into(), &"keycap: *".into()));
+    let lines = run(&["check", "--set", "telemetry.listen="]);
+    let detail = |name: &str| {
+        let line = lines.iter().find(|line| line["check"] == name).unwrap_or_else(|| panic!("{name}: {lines:?}"));
+        line["detail"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(detail("collection catalog__demo-emoji__v1-64"), "30 points of this model");
+    assert!(detail("model demo-emoji/v1@64").contains("dimension 64,"), "{lines:?}");
+    // A model whose collection would have the same name.
+    let other = format!("clip.models=demo-emoji/v1-64={folder}");
+    let ran = home.run(&["search", "a dog", "--set", &other]).ended(1);
+    ran.says("belongs to another model");
+    ran.says("dimension: found 64, expected 256");
 }
 
 #[test]

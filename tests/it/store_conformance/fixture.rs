@@ -143,6 +143,7 @@ pub fn record(asset: &str) -> Record {
         version: None,
         media: None,
         text_sha256: None,
+        labels: None,
         deleted_at: None,
         base: None,
         indexed_at: "2026-11-23T10:00:00Z".into(),
