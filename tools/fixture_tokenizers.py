@@ -55,24 +55,24 @@ def frequent(lines, count_min):
     return [line for line in lines if all(counts[c] >= count_min for c in line)]
 
 
-def sentencepiece_model(folder, **settings):
+def sentencepiece_model(folder, lines=None, **settings):
     """A model file of SentencePiece."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus()), model_writer=model, num_threads=1, hard_vocab_limit=False, minloglevel=2, **settings)
+        sentence_iterator=iter(lines or corpus()), model_writer=model, num_threads=1, hard_vocab_limit=False, minloglevel=2, **settings)
     file = Path(folder) / 'spiece.model'
     file.write_bytes(model.getvalue())
     return str(file)
 
 
-def wordpiece(folder):
+def wordpiece(folder, vocab_size=1600, lines=None):
     """bert-base-uncased, of CLIPA. Trained by hand: the trainer of `tokenizers`, which joins the most frequent pair as well, orders equal ones by
     chance."""
     normalizer, pieces = BertNormalizer(lowercase=True), BertPreTokenizer()
-    words = Counter(word for line in frequent(corpus(), 12) for word, _ in pieces.pre_tokenize_str(normalizer.normalize_str(line)))
+    words = Counter(word for line in lines or frequent(corpus(), 12) for word, _ in pieces.pre_tokenize_str(normalizer.normalize_str(line)))
     parts = {word: [word[0], *(f'##{c}' for c in word[1:])] for word in words}
     vocabulary = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *sorted({part for split in parts.values() for part in split})]
-    while len(vocabulary) < 1600:
+    while len(vocabulary) < vocab_size:
         pairs = Counter()
         for word, split in parts.items():
             for pair in zip(split, split[1:]):
@@ -114,15 +114,15 @@ def mt5(folder):
     return transformers.MT5TokenizerFast(vocab_file=file, legacy=True, add_prefix_space=True)
 
 
-def xlm_r(folder):
+def xlm_r(folder, vocab_size=3500, lines=None, rule='nmt_nfkc'):
     """XLM-RoBERTa, and XLM-V: Unigram, fairseq's order of the special tokens."""
-    file = sentencepiece_model(folder, model_type='unigram', vocab_size=3500, normalization_rule_name='nmt_nfkc', character_coverage=0.99)
+    file = sentencepiece_model(folder, lines, model_type='unigram', vocab_size=vocab_size, normalization_rule_name=rule, character_coverage=0.99)
     return transformers.XLMRobertaTokenizerFast(vocab_file=file)
 
 
-def gemma(folder):
+def gemma(folder, vocab_size=3000, lines=None):
     """Gemma's BPE of SigLIP 2: bytes for what is unknown, no normalisation, one piece for the whole text."""
-    file = sentencepiece_model(folder, model_type='bpe', vocab_size=3000, normalization_rule_name='identity', character_coverage=0.98,
+    file = sentencepiece_model(folder, lines, model_type='bpe', vocab_size=vocab_size, normalization_rule_name='identity', character_coverage=0.98,
                                pad_id=0, eos_id=1, bos_id=2, unk_id=3, byte_fallback=True, split_digits=True,
                                add_dummy_prefix=False, remove_extra_whitespaces=False, allow_whitespace_only_pieces=True,
                                user_defined_symbols=['<mask>', '<unused0>', '▁▁', '▁▁▁', '<table>'], control_symbols=['<start_of_turn>', '<end_of_turn>'])
