@@ -35,6 +35,7 @@ mod secrets;
 mod several_models;
 mod store_conformance;
 mod store_troubles;
+mod two_families;
 mod unchanged;
 mod worker_failures;
 mod worker_process;
