@@ -1,6 +1,8 @@
 //! Tiny models of OpenCLIP's architecture in every layout, compared with OpenCLIP's vectors (`tests/fixtures/models`),
 //! and what happens when they are broken.
 
+mod bad_input;
+
 use std::path::{Path, PathBuf};
 
 use clipstream_test_support::needs::{self, Need};
@@ -59,10 +61,31 @@ fn every_layout_gives_openclips_vectors() {
         ("xenova-combined", "combined Optimum"),
         ("open-clip-inference", "open_clip_inference"),
         ("clip-as-service", "clip-as-service"),
+        ("ours-siglip", "Immich"),
+        ("immich-siglip2", "Immich"),
+        ("immich-xlm-r", "Immich"),
+        ("immich-m-clip", "Immich"),
+        ("onnx-community-siglip2", "Optimum"),
+        ("jina-clip-v1", "Optimum"),
+        ("jina-clip-v2", "combined Optimum"),
+        ("xenova-mobileclip", "Optimum"),
+        ("plhery-mobileclip2", "Optimum"),
+        ("plhery-mobileclip2/onnx/s0", "flat Optimum"),
+        ("plhery-mobileclip2/onnx/s2", "flat Optimum"),
     ] {
         let clip = load(&fixture(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!((clip.layout(), clip.dimension()), (layout, 16), "{name}");
-        let activation = if ["ours-gelu", "siglip-text"].contains(&name) { "gelu" } else { "quick_gelu" };
+        let activation = match name {
+            "ours-siglip" | "immich-siglip2" | "onnx-community-siglip2" => "gelu_tanh",
+            "ours-gelu" | "siglip-text" => "gelu",
+            _ if ["immich-xlm", "immich-m-clip", "jina", "xenova-mobile", "plhery"]
+                .iter()
+                .any(|m| name.starts_with(m)) =>
+            {
+                "gelu"
+            }
+            _ => "quick_gelu",
+        };
         assert_eq!(clip.fingerprint().unwrap().activation.as_deref(), Some(activation), "{name}");
 
         let verified = verify(&fixture(name), &ClipSettings::default(), Precision::Fp32).unwrap();
@@ -81,6 +104,10 @@ fn other_precisions_are_compared_with_fp32_too() {
         ("ours-quick-gelu", Precision::Int8),
         ("xenova-split", Precision::Int8),
         ("xenova-combined", Precision::Int8),
+        ("onnx-community-siglip2", Precision::Fp16),
+        ("onnx-community-siglip2", Precision::Int8),
+        ("onnx-community-siglip2", Precision::Int4),
+        ("jina-clip-v2", Precision::Int8),
     ] {
         let verified = verify(&fixture(name), &ClipSettings::default(), precision).unwrap();
         let to_fp32 = verified.cosine_to_fp32_min.unwrap();

@@ -56,6 +56,7 @@ impl Model {
             providers: Providers::new(runtime, with_own_caches(settings.clone(), || Ok(facts.sha256()?))?),
             image_size: preprocess.input_size().into(),
             vocabulary: facts.text.vocabulary,
+            tokenizer_kind: known.tokenizer_kind(),
             files,
         };
         let preprocess = preprocess.with(settings.orientation, settings.decoding);

@@ -7,9 +7,10 @@ use super::graph::{self, Source};
 use super::providers::{Active, ImageShapes, Providers, TextShapes, Tried, image_profiles, text_profiles};
 use super::tower::{ImageTower, TextTower, Tolerance};
 use crate::config::ClipSettings;
+use crate::domain::registry::TokenizerKind;
 use crate::domain::{Embedding, Fault, Modality, ModelReason, Precision};
-use crate::model::{ModelFiles, check_vocabulary};
-use crate::tokenize::Tokenizer;
+use crate::model::{ModelFiles, check_kind, check_vocabulary};
+use crate::tokenize::{TOKENIZER_CONFIG, Tokenizer};
 
 /// Texts for the text tower's trial, of several lengths, longest last. For each, the padded vector is compared with the
 /// one at real length.
@@ -24,6 +25,8 @@ pub(super) struct Opener {
     pub(super) image_size: [usize; 2],
     /// Rows of the text tower's token embedding, if the graph tells.
     pub(super) vocabulary: Option<u64>,
+    /// The checkpoint's, if it is OpenCLIP's.
+    pub(super) tokenizer_kind: Option<TokenizerKind>,
 }
 
 /// A tower's sessions on all devices.
@@ -156,6 +159,7 @@ impl Opener {
                     Some(tokenizer) => tokenizer.clone(),
                     None => tokenizer.insert(Arc::new(self.tokenizer(tower.context_length())?)).clone(),
                 };
+                self.check_mask(tower, &tokenizer)?;
                 tower.pad_with(self.files.padding_id(&tokenizer));
                 let probes = PROBES.map(|text| tokenizer.encode(text));
                 let is_exact = self.settings().precision == Precision::Fp32 && self.settings().is_exact(provider);
@@ -172,12 +176,24 @@ impl Opener {
         Ok((tried, dimension))
     }
 
+    /// Whether the tokenizer has the mask that the graph takes. With one of our own, padding that the model was trained with would be
+    /// masked, and the vectors would be others.
+    fn check_mask(&self, tower: &TextTower, tokenizer: &Tokenizer) -> Result<(), ClipError> {
+        let Some(mask) = tower.mask().filter(|_| !tokenizer.has_mask()) else { return Ok(()) };
+        let graph = self.files.text_graph.display();
+        let message = format!(
+            "{graph} takes {mask}, and {TOKENIZER_CONFIG} gives texts no mask (model_input_names); expected both or none"
+        );
+        Err(Fault::new(ModelReason::TokenizerMismatch, message).hint("take both files from the same export").into())
+    }
+
     fn tokenizer(&self, context_length: usize) -> Result<Tokenizer, ClipError> {
         let tokenizer = match &self.files.tokenizer {
             Some(file) => Tokenizer::from_file(file, &self.files.tokenizer_settings, context_length),
             None => Tokenizer::of_clip(context_length),
         }
         .map_err(|found| Fault::found(ModelReason::TokenizerUnusable, found))?;
+        check_kind(&self.files, &tokenizer, self.tokenizer_kind)?;
         check_vocabulary(&self.files, &tokenizer, self.vocabulary)?;
         Ok(tokenizer)
     }

@@ -14,8 +14,7 @@ pub enum Activation {
     QuickGelu,
     /// `torch.nn.GELU()`, the exact one by the error function.
     Gelu,
-    /// `torch.nn.GELU(approximate="tanh")`: no checkpoint of the registry has it, but graphs that were optimised for
-    /// speed do in place of the exact one.
+    /// `torch.nn.GELU(approximate="tanh")`: SigLIP's own, and of graphs that were optimised for speed in place of the exact one.
     GeluTanh,
 }
 
@@ -52,26 +51,30 @@ pub enum Precision {
     Fp16,
     /// Dynamically quantised: weights are int8, activations are quantised in each run.
     Int8,
+    /// The weights of matrix products are 4 bits; the arithmetic is fp32's.
+    Int4,
 }
 
 impl Precision {
-    pub const ALL: [Self; 3] = [Self::Fp32, Self::Fp16, Self::Int8];
+    pub const ALL: [Self; 4] = [Self::Fp32, Self::Fp16, Self::Int8, Self::Int4];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
             Self::Fp16 => "fp16",
             Self::Int8 => "int8",
+            Self::Int4 => "int4",
         }
     }
 
     /// What follows a graph's name before its `.onnx`, the preferred one first: as our exports are called, and Optimum's for
-    /// Transformers.js, whose `_quantized` is 8 bits.
+    /// Transformers.js, whose `_quantized` is 8 bits and whose `_bnb4` loses more than `_q4`.
     pub fn suffixes(self) -> &'static [&'static str] {
         match self {
             Self::Fp32 => &[""],
             Self::Fp16 => &["_fp16"],
             Self::Int8 => &["_int8", "_quantized", "_uint8"],
+            Self::Int4 => &["_q4", "_bnb4"],
         }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Listing {
     /// `owner/name`.
     pub repository: String,
     pub commit: String,
+    /// As the repository's card has it.
+    pub licence: Option<String>,
     pub files: Vec<RemoteFile>,
 }
 
@@ -40,6 +42,9 @@ pub(super) struct Listing {
 struct Answer {
     /// Mirrors that serve a snapshot may not know it.
     sha: Option<String>,
+    /// `license:NAME` among others.
+    #[serde(default)]
+    tags: Vec<String>,
     siblings: Vec<Sibling>,
 }
 
@@ -134,7 +139,9 @@ impl Hub {
         // A model needs no files with other names, so they are ignored.
         let safe = answer.siblings.into_iter().filter(|sibling| is_safe(&sibling.rfilename));
         let files = safe.map(RemoteFile::from).collect();
-        let mut listing = Listing { repository: repository.to_owned(), commit, files };
+        let licence = answer.tags.iter().find_map(|tag| tag.strip_prefix("license:"));
+        let licence = licence.map(|name| redact::cut(name, 40));
+        let mut listing = Listing { repository: repository.to_owned(), commit, licence, files };
         if listing.files.iter().any(|file| file.bytes.is_none() || file.checksum.is_none()) {
             self.complete(&mut listing, note).await?;
         }

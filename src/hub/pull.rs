@@ -13,7 +13,7 @@ use super::place::{self, Place};
 use super::record::{self, Record, SourceRecord};
 use super::select::{Wanted, layout_of, select};
 use super::{Hub, HubError};
-use crate::domain::registry::{Layout, Pin};
+use crate::domain::registry::{self, Layout, Pin, forbids_commercial_use};
 use crate::domain::{HubReason, ModelId, Precision};
 
 /// The default revision.
@@ -137,6 +137,11 @@ impl Hub {
                     "{repository} is not pinned: {MAIN} is {} now and may change; pass that commit with --revision to install the same again",
                     listing.commit
                 )),
+            }
+            // What the registry says of a checkpoint's weights, the caller has said.
+            let is_known = registry::find(&pull.id).is_some_and(|row| row.licence.is_some());
+            if let Some(licence) = listing.licence.as_deref().filter(|name| !is_known && forbids_commercial_use(name)) {
+                note(&format!("warning: the licence of {repository}, {licence}, forbids commercial use"));
             }
             listings.push(listing);
         }

@@ -20,7 +20,7 @@ pub struct Record {
     /// The model's id.
     pub model: String,
     pub sources: Vec<SourceRecord>,
-    /// The installed precisions: `fp32`, `fp16`, `int8`.
+    /// The installed precisions: `fp32`, `fp16`, `int8`, `int4`.
     pub precisions: Vec<String>,
     /// Size in bytes, by path below the directory.
     pub files: BTreeMap<String, u64>,

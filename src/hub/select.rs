@@ -27,7 +27,7 @@ pub(super) fn layout_of(listings: &[Listing]) -> Result<Layout, HubError> {
             HubReason::LayoutUnknown,
             format!(
                 "{} has {}; expected visual/model.onnx and textual/model.onnx, or onnx/vision_model.onnx and \
-                 onnx/text_model.onnx, or a pair OWNER/IMAGE+OWNER/TEXT with model.onnx each",
+                 onnx/text_model.onnx, or onnx/model.onnx with both towers, or a pair OWNER/IMAGE+OWNER/TEXT with model.onnx each",
                 names.join("+"),
                 graphs(listings)
             ),
@@ -62,7 +62,10 @@ pub(super) fn select<'a>(
         let folder = repository.folder;
         let mut take = |file: &'a RemoteFile| {
             let path = if folder.is_empty() { file.path.clone() } else { format!("{folder}/{}", file.path) };
-            wanted.push(Wanted { repository: &listing.repository, commit: &listing.commit, file, path });
+            // Both towers of a combined graph want it.
+            if wanted.iter().all(|known: &Wanted<'_>| known.path != path) {
+                wanted.push(Wanted { repository: &listing.repository, commit: &listing.commit, file, path });
+            }
         };
         for tower in &repository.towers {
             let Some(graph) = graph_of(listing, &tower.graph, precision) else {
@@ -70,6 +73,7 @@ pub(super) fn select<'a>(
             };
             take(graph);
             external_data(listing, &graph.path, precision).for_each(&mut take);
+            tower.optional.iter().filter_map(|name| file(listing, name)).for_each(&mut take);
             for name in &tower.needed {
                 take(file(listing, name).ok_or_else(|| {
                     HubError::new(
@@ -160,7 +164,8 @@ mod tests {
 
     fn listing(repository: &str, files: &[&str]) -> Listing {
         let file = |path: &&str| RemoteFile { path: (*path).to_owned(), bytes: Some(1), checksum: None };
-        Listing { repository: repository.into(), commit: "c0".into(), files: files.iter().map(file).collect() }
+        let files = files.iter().map(file).collect();
+        Listing { repository: repository.into(), commit: "c0".into(), licence: None, files }
     }
 
     fn paths(layout: Layout, listings: &[Listing], precision: Precision) -> Vec<String> {
@@ -197,6 +202,7 @@ mod tests {
                 "config.json",
                 "textual/model.onnx",
                 "textual/tokenizer.json",
+                "textual/tokenizer_config.json",
                 "visual/model.onnx",
                 "visual/onnx__MatMul_9335",
                 "visual/preprocess_cfg.json",
@@ -237,6 +243,68 @@ mod tests {
         let error = select(Layout::Xenova, &listings, Precision::Fp16).unwrap_err();
         assert_eq!(error.reason, HubReason::PrecisionMissing);
         assert!(error.to_string().contains("has the precisions fp32, int8, not fp16"), "{error}");
+    }
+
+    // The names of onnx-community/siglip2-base-patch16-224-ONNX.
+    #[test]
+    fn graphs_of_four_bits_are_a_precision_and_a_split_pair_goes_before_the_combined_graph() {
+        let mut names = vec![
+            "config.json",
+            "preprocessor_config.json",
+            "special_tokens_map.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ];
+        let graphs: Vec<String> = ["model", "text_model", "vision_model"]
+            .iter()
+            .flat_map(|stem| {
+                let suffixes = ["", "_bnb4", "_fp16", "_int8", "_q4", "_q4f16", "_quantized", "_uint8"];
+                suffixes.map(|suffix| format!("onnx/{stem}{suffix}.onnx"))
+            })
+            .collect();
+        names.extend(graphs.iter().map(String::as_str));
+        let listings = [listing("onnx-community/siglip2-base-patch16-224-ONNX", &names)];
+        assert_eq!(layout_of(&listings).unwrap(), Layout::Xenova);
+        assert_eq!(precisions(Layout::Xenova, &listings), Precision::ALL);
+        let beside = ["preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"];
+        for (precision, suffix) in Precision::ALL.into_iter().zip(["", "_fp16", "_int8", "_q4"]) {
+            let graphs = ["text_model", "vision_model"].map(|stem| format!("onnx/{stem}{suffix}.onnx"));
+            let expected = [&["config.json"], &graphs.each_ref().map(String::as_str)[..], &beside].concat();
+            assert_eq!(paths(Layout::Xenova, &listings, precision), expected);
+        }
+    }
+
+    // The names of jinaai/jina-clip-v2.
+    #[test]
+    fn a_combined_graph_is_taken_once_with_its_weights() {
+        let listings = [listing(
+            "jinaai/jina-clip-v2",
+            &[
+                "config.json",
+                "model.safetensors",
+                "onnx/model.onnx",
+                "onnx/model.onnx_data",
+                "onnx/model_bnb4.onnx",
+                "onnx/model_fp16.onnx",
+                "onnx/model_q4.onnx",
+                "preprocessor_config.json",
+                "tokenizer.json",
+                "tokenizer_config.json",
+            ],
+        )];
+        assert_eq!(layout_of(&listings).unwrap(), Layout::Combined);
+        assert_eq!(
+            paths(Layout::Combined, &listings, Precision::Fp32),
+            [
+                "config.json",
+                "onnx/model.onnx",
+                "onnx/model.onnx_data",
+                "preprocessor_config.json",
+                "tokenizer.json",
+                "tokenizer_config.json"
+            ]
+        );
+        assert_eq!(precisions(Layout::Combined, &listings), [Precision::Fp32, Precision::Fp16, Precision::Int4]);
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Graphs that have both towers.
+//!
+//! Each tower is cut out of them. The other way, to run the whole with a dummy of the other side, costs a run of the image tower for
+//! every batch of texts, since ONNX Runtime computes the whole graph, and a batch of each side of the same size where the graph
+//! compares them.
 
 use std::path::Path;
 
 use super::ModelError;
-use super::onnx::{Onnx, extract};
+use super::onnx::{GraphFacts, Onnx, Port, extract};
 use super::outputs::OUTPUT_NAMES;
 use crate::domain::{Modality, ModelReason};
 
@@ -14,6 +18,20 @@ use crate::domain::{Modality, ModelReason};
 pub(crate) fn tower_of(file: &Path, modality: Modality) -> Result<Vec<u8>, ModelError> {
     let onnx = Onnx::open(file)?;
     extract(&onnx, &combined_output(&onnx, modality)?)
+}
+
+/// Checks that a part of a combined graph is a tower of its own.
+///
+/// # Errors
+/// It takes what belongs to the other tower, so that there is nothing to cut.
+pub(super) fn check_part(file: &Path, part: &GraphFacts, modality: Modality) -> Result<(), ModelError> {
+    let is_of_other = |input: &&Port| (input.axes.len() == 4) != (modality == Modality::Image);
+    let Some(other) = part.inputs.iter().find(is_of_other) else { return Ok(()) };
+    let message = format!(
+        "{}: the {modality} vector needs the input {other} as well, expected two towers that have nothing in common",
+        file.display()
+    );
+    Err(ModelError::new(ModelReason::Unusable, message).hint("export the two towers apart"))
 }
 
 /// The output of a graph with both towers that is one tower's embedding.

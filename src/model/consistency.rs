@@ -11,7 +11,7 @@ use super::directory::{ModelFiles, json_of};
 use super::facts::ModelFacts;
 use super::manifest::Manifest;
 use crate::config::ActivationMismatch;
-use crate::domain::registry::{self, Checkpoint};
+use crate::domain::registry::{self, Checkpoint, TokenizerKind};
 use crate::domain::{Activation, Logits, Modality, ModelId, ModelReason};
 use crate::picture::Preprocess;
 
@@ -140,6 +140,19 @@ impl Known {
         Ok(())
     }
 
+    /// The algorithm of the checkpoint's vocabulary, if it is OpenCLIP's.
+    pub(crate) fn tokenizer_kind(&self) -> Option<TokenizerKind> {
+        self.checkpoint.map(|row| row.tokenizer.kind)
+    }
+
+    /// Whether a graph with the activation `found` is of the original, though OpenCLIP's tower has another. SigLIP's checkpoints were
+    /// trained with GELU by tanh (`nn.gelu` of Flax in big_vision, `gelu_pytorch_tanh` in Transformers); some of timm's towers,
+    /// which OpenCLIP takes, have the exact one.
+    fn is_original(&self, found: Activation, expected: Activation) -> bool {
+        let is_siglip = self.checkpoint.is_some_and(|row| ["SigLIP", "SigLIP2"].contains(&row.family));
+        is_siglip && (found, expected) == (Activation::GeluTanh, Activation::Gelu)
+    }
+
     /// Compares what the graphs compute with what the checkpoint was trained with; returns what was accepted.
     ///
     /// # Errors
@@ -179,7 +192,8 @@ impl Known {
             let expectations = Modality::ALL.into_iter().filter_map(|m| Some((m, activations.of(m)?)));
             for (modality, expected) in expectations {
                 let found = &facts.tower(modality).activations;
-                if let Some((other, times)) = found.iter().find(|(activation, _)| **activation != expected) {
+                let is_other = |found: Activation| found != expected && !self.is_original(found, expected);
+                if let Some((other, times)) = found.iter().find(|(activation, _)| is_other(**activation)) {
                     return Some(format!(
                         "the {modality} tower's graph computes {} ({times} times), and {by} says that the checkpoint was \
                          trained with {}: its vectors would look right and be wrong",

@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use super::ModelError;
-use super::combined::combined_output;
+use super::combined::{check_part, combined_output};
 use super::directory::{ModelFiles, sha256};
+use super::layouts::TOKENIZER_CONFIG;
 use super::onnx::{GraphFacts, Onnx};
 use crate::domain::{Activation, Fingerprint, Modality, ModelId};
 use crate::picture::Preprocess;
@@ -33,7 +34,10 @@ impl ModelFacts {
         let mut all = onnx.files();
         let (image, text) = if files.is_combined() {
             let [image, text] = [Modality::Image, Modality::Text].map(|m| combined_output(&onnx, m));
-            (onnx.facts(Some(&image?)), onnx.facts(Some(&text?)))
+            let (image, text) = (onnx.facts(Some(&image?)), onnx.facts(Some(&text?)));
+            check_part(&files.image_graph, &image, Modality::Image)?;
+            check_part(&files.text_graph, &text, Modality::Text)?;
+            (image, text)
         } else {
             let text = Onnx::open(&files.text_graph)?;
             let others = text.files().into_iter().filter(|(file, _)| !all.iter().any(|(known, _)| known == file));
@@ -122,7 +126,12 @@ fn tokenizer_sha256(files: &ModelFiles) -> Result<String, ModelError> {
         TokenizerSettings::HuggingFace(settings) => {
             let language = settings.source_language.as_deref().unwrap_or_default();
             let (cleaning, strips) = (settings.cleaning.as_str(), settings.strip_separator);
-            let all = format!("{digest}\n{cleaning}\nstrip_sep_token {strips}\nsrc_lang {language}\n");
+            let mut all = format!("{digest}\n{cleaning}\nstrip_sep_token {strips}\nsrc_lang {language}\n");
+            // It names the padding, and NLLB's language.
+            let config = file.with_file_name(TOKENIZER_CONFIG);
+            if config.is_file() {
+                all.push_str(&format!("{TOKENIZER_CONFIG} {}\n", sha256(&[config])?));
+            }
             Ok(format!("{:x}", Sha256::digest(all)))
         }
     }

@@ -20,6 +20,7 @@ fn lowest_floor(precision: Precision) -> f32 {
         Precision::Fp32 => 0.999,
         Precision::Fp16 => 0.99,
         Precision::Int8 => 0.9,
+        Precision::Int4 => 0.8,
     }
 }
 
@@ -130,6 +131,7 @@ impl Golden {
             Precision::Fp32 => 0.99999,
             Precision::Fp16 => 0.999,
             Precision::Int8 => 0.98,
+            Precision::Int4 => 0.95,
         })
     }
 

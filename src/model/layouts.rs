@@ -10,6 +10,8 @@ pub const OPEN_CLIP_HUB: &str = "open_clip_config.json";
 pub const HUGGING_FACE: &str = "preprocessor_config.json";
 
 pub const TOKENIZER: &str = "tokenizer.json";
+/// What is beside a `tokenizer.json`: the names of special tokens, NLLB's language, whether texts have a mask.
+pub use crate::tokenize::TOKENIZER_CONFIG;
 
 /// What the model was made with; may give the context length.
 pub const CONFIG: &str = "config.json";
@@ -112,7 +114,7 @@ pub static LAYOUTS: [DirectoryLayout; 8] = [
         text: at("onnx", "model"),
         preprocess: &[HUGGING_FACE, OPEN_CLIP],
         bare: false,
-        hub: None,
+        hub: Some(OnHub { layout: Layout::Combined, is_pair: false, is_beside_root: true }),
     },
     DirectoryLayout {
         name: "flat combined Optimum",
@@ -140,6 +142,8 @@ pub struct TowerFiles {
     pub graph: String,
     /// What must be beside it.
     pub needed: Vec<String>,
+    /// What is taken with it where the repository has it.
+    pub optional: Vec<String>,
 }
 
 /// Files of every layout that are taken where a repository has them: the context length, and what our own exports say about
@@ -155,13 +159,15 @@ pub fn on_hub(is_pair: bool) -> impl Iterator<Item = Layout> {
 pub fn repositories(layout: Layout) -> Vec<Repository> {
     let rows = LAYOUTS.iter().filter_map(|row| Some((row, row.hub.as_ref().filter(|hub| hub.layout == layout)?)));
     rows.flat_map(|(row, hub)| {
-        let tower = |place: &Place, beside: &str| {
+        let tower = |place: &Place, needed: &str, optional: &[&str]| {
             let is_root = hub.is_pair || place.folder.is_empty();
             let inside = |name: &str| if is_root { name.to_owned() } else { format!("{}/{name}", place.folder) };
-            let needed = if hub.is_beside_root { beside.to_owned() } else { inside(beside) };
-            TowerFiles { graph: inside(place.stem), needed: vec![needed] }
+            let beside = |name: &str| if hub.is_beside_root { name.to_owned() } else { inside(name) };
+            let optional = optional.iter().map(|name| beside(name)).collect();
+            TowerFiles { graph: inside(place.stem), needed: vec![beside(needed)], optional }
         };
-        let (image, text) = (tower(&row.image, row.preprocess[0]), tower(&row.text, TOKENIZER));
+        let image = tower(&row.image, row.preprocess[0], &[]);
+        let text = tower(&row.text, TOKENIZER, &[TOKENIZER_CONFIG]);
         if hub.is_pair {
             let of = |place: &Place, tower| Repository { folder: place.folder, towers: vec![tower] };
             vec![of(&row.image, image), of(&row.text, text)]
@@ -183,7 +189,14 @@ mod tests {
     use crate::domain::registry;
 
     fn repository(folder: &'static str, towers: &[[&str; 2]]) -> Repository {
-        let tower = |[graph, needed]: &[&str; 2]| TowerFiles { graph: (*graph).into(), needed: vec![(*needed).into()] };
+        let tower = |[graph, needed]: &[&str; 2]| {
+            let config = needed.strip_suffix("tokenizer.json").map(|folder| format!("{folder}tokenizer_config.json"));
+            TowerFiles {
+                graph: (*graph).into(),
+                needed: vec![(*needed).into()],
+                optional: config.into_iter().collect(),
+            }
+        };
         Repository { folder, towers: towers.iter().map(tower).collect() }
     }
 
@@ -210,6 +223,10 @@ mod tests {
                 &[["onnx/vision_model", "preprocessor_config.json"], ["onnx/text_model", "tokenizer.json"]]
             )]
         );
+        assert_eq!(
+            repositories(Layout::Combined),
+            [repository("", &[["onnx/model", "preprocessor_config.json"], ["onnx/model", "tokenizer.json"]])]
+        );
     }
 
     #[test]
@@ -221,7 +238,8 @@ mod tests {
                 for (file, _) in registry::pins().iter().filter(|pin| pin.repository == name).flat_map(|pin| pin.files)
                 {
                     let is_known = |tower: &TowerFiles| {
-                        file.starts_with(&tower.graph) || tower.needed.iter().any(|needed| needed == file)
+                        let mut beside = tower.needed.iter().chain(&tower.optional);
+                        file.starts_with(&tower.graph) || beside.any(|name| name == file)
                     };
                     assert!(repository.towers.iter().any(is_known), "{name} has {file} pinned");
                 }

@@ -29,4 +29,4 @@ pub(crate) use manifest::Manifest;
 pub use manifest::{model_of, precisions_of};
 pub use onnx::Port;
 pub(crate) use outputs::OUTPUT_NAMES;
-pub(crate) use vocabulary::check_vocabulary;
+pub(crate) use vocabulary::{check_kind, check_vocabulary};

@@ -4,10 +4,31 @@
 use super::ModelError;
 use super::directory::ModelFiles;
 use crate::domain::ModelReason;
+use crate::domain::registry::TokenizerKind;
 use crate::tokenize::{Tokenizer, TokenizerSettings};
 
 /// Rows of the token embedding of every CLIP that has OpenAI's vocabulary (`vocab_size` in OpenCLIP's configurations).
 const CLIP_VOCABULARY: u64 = 49_408;
+
+/// Whether the tokenizer is of the checkpoint's family. Another vocabulary of the same size, or a smaller one, gives ids that the
+/// tower has embeddings for.
+///
+/// # Errors
+/// Its algorithm is another one.
+pub(crate) fn check_kind(
+    files: &ModelFiles,
+    tokenizer: &Tokenizer,
+    expected: Option<TokenizerKind>,
+) -> Result<(), ModelError> {
+    let (Some(file), Some(expected)) = (&files.tokenizer, expected) else { return Ok(()) };
+    let found = tokenizer.kind();
+    if found == expected {
+        return Ok(());
+    }
+    let message = format!("{} is a tokenizer of the kind {found}, expected {expected}", file.display());
+    Err(ModelError::new(ModelReason::TokenizerMismatch, message)
+        .hint("take all files from the same export, or correct clip.models"))
+}
 
 /// Whether the tokenizer's ids are rows of the text tower's token embedding.
 ///
@@ -138,6 +159,31 @@ mod tests {
         files.tokenizer = None;
         let error = check_vocabulary(&files, &other, Some(49_408)).unwrap_err();
         assert!(error.message.contains("expected the one that the model's configuration names"), "{error}");
+    }
+
+    #[test]
+    fn a_tokenizer_of_another_family_is_refused_by_its_kind() {
+        for (model, kind) in [
+            ("ours-siglip", TokenizerKind::GemmaBpe),
+            ("immich-xlm-r", TokenizerKind::Unigram),
+            ("jina-clip-v1", TokenizerKind::Wordpiece),
+            ("ours-gelu", TokenizerKind::ClipBpe),
+        ] {
+            let files = files(model);
+            let file = files.tokenizer.as_ref().unwrap();
+            let tokenizer = Tokenizer::from_file(file, &files.tokenizer_settings, 64).unwrap();
+            assert_eq!(tokenizer.kind(), kind, "{model}");
+            for expected in [TokenizerKind::GemmaBpe, TokenizerKind::Unigram, TokenizerKind::Wordpiece] {
+                let found = check_kind(&files, &tokenizer, Some(expected));
+                assert_eq!(found.is_ok(), expected == kind, "{model}: {found:?}");
+            }
+            let error = check_kind(&files, &tokenizer, Some(TokenizerKind::Nllb)).unwrap_err();
+            assert_eq!(error.reason, ModelReason::TokenizerMismatch);
+            let says = format!("tokenizer.json is a tokenizer of the kind {kind}, expected nllb");
+            assert!(error.message.ends_with(&says), "{error}");
+            // Nothing is known of a model that is not OpenCLIP's.
+            assert_eq!(check_kind(&files, &tokenizer, None), Ok(()));
+        }
     }
 
     /// OpenCLIP's configuration, then what the tokenizer's files name, then Transformers' configuration, then a usual name.

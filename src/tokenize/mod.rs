@@ -18,8 +18,10 @@ use open_clip::OpenClip;
 use outline::Outline;
 pub use settings::{HuggingFaceSettings, TokenizerSettings};
 
+use crate::domain::registry::TokenizerKind;
+
 /// What is beside a `tokenizer.json` and names its special tokens.
-const CONFIG: &str = "tokenizer_config.json";
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// The tokenizer of one model. Shared freely between threads.
 pub enum Tokenizer {
@@ -47,7 +49,7 @@ impl Tokenizer {
                 .hint("copy it into the model directory")
                 .about(path.display())
         })?;
-        let config = path.with_file_name(CONFIG);
+        let config = path.with_file_name(TOKENIZER_CONFIG);
         let config = match std::fs::read(&config) {
             Ok(config) => Some(config),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -128,6 +130,23 @@ impl Tokenizer {
         match self {
             Self::OpenClip(_) => false,
             Self::HuggingFace(tokenizer) => tokenizer.names_padding(),
+        }
+    }
+
+    /// Whether each text has an attention mask: 1 for its tokens, 0 for the padding behind them. Transformers' files may say that
+    /// theirs have none (`model_input_names`).
+    pub fn has_mask(&self) -> bool {
+        match self {
+            Self::OpenClip(_) => true,
+            Self::HuggingFace(tokenizer) => tokenizer.has_mask(),
+        }
+    }
+
+    /// The algorithm of the vocabulary, as OpenCLIP's models differ in it.
+    pub fn kind(&self) -> TokenizerKind {
+        match self {
+            Self::OpenClip(_) => TokenizerKind::ClipBpe,
+            Self::HuggingFace(tokenizer) => tokenizer.kind(),
         }
     }
 

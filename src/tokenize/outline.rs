@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::TokenizerError;
+use crate::domain::registry::TokenizerKind;
 
 /// CLIP's names of the token that starts a text, and the end of its tokens that end a word.
 const CLIP_STARTS: [&str; 2] = ["<start_of_text>", "<|startoftext|>"];
@@ -83,6 +84,8 @@ pub(super) struct Model {
     pub(super) vocab: Vocab,
     pub(super) unk_token: Option<String>,
     pub(super) unk_id: Option<u64>,
+    /// Whether parts that the vocabulary lacks are written as their bytes.
+    byte_fallback: Option<bool>,
 }
 
 /// What is kept of a vocabulary.
@@ -104,6 +107,18 @@ impl Outline {
         let starts = || self.added_tokens.iter().any(|added| CLIP_STARTS.contains(&added.content.as_str()));
         let Model { kind, vocab, .. } = &self.model;
         matches!(kind.as_deref(), None | Some("BPE")) && vocab.ends_words && (vocab.starts_texts || starts())
+    }
+
+    /// The algorithm of its vocabulary. `has_language`: a language's code comes before each text, as in NLLB's.
+    pub(super) fn kind(&self, has_language: bool) -> TokenizerKind {
+        match self.model.kind.as_deref() {
+            _ if has_language => TokenizerKind::Nllb,
+            Some("WordPiece") => TokenizerKind::Wordpiece,
+            Some("Unigram") => TokenizerKind::Unigram,
+            _ if self.model.byte_fallback == Some(true) => TokenizerKind::GemmaBpe,
+            _ if self.is_clips() => TokenizerKind::ClipBpe,
+            _ => TokenizerKind::ByteLevelBpe,
+        }
     }
 }
 

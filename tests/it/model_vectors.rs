@@ -13,21 +13,33 @@ use clipstream_test_support::needs::{self, Need};
 use serde::Deserialize;
 
 /// All but `gelu-trap`, which must be refused.
-const MODELS: [&str; 13] = [
+const MODELS: [&str; 22] = [
     "clip-as-service",
     "fastembed",
     "fp16-io",
     "immich-attention",
     "immich-fixed-batch",
+    "immich-m-clip",
+    "immich-siglip2",
     "immich-traced",
+    "immich-xlm-r",
+    "jina-clip-v1",
+    "jina-clip-v2",
+    "onnx-community-siglip2",
     "open-clip-inference",
     "ours-external-data",
     "ours-gelu",
     "ours-quick-gelu",
+    "ours-siglip",
+    "plhery-mobileclip2",
     "siglip-text",
     "xenova-combined",
+    "xenova-mobileclip",
     "xenova-split",
 ];
+
+/// Sizes of `plhery-mobileclip2`, each a model of its own.
+const SIZES: [&str; 2] = ["plhery-mobileclip2/onnx/s0", "plhery-mobileclip2/onnx/s2"];
 
 #[derive(Deserialize)]
 struct Golden {
@@ -62,7 +74,7 @@ fn golden(model: &str) -> Golden {
 async fn open(model: &str, precision: Precision) -> Embedder {
     let mut settings = Settings::default();
     settings.clip.precision = precision;
-    let id = format!("tiny/{model}").parse().unwrap();
+    let id = format!("tiny/{}", model.replace('/', "-")).parse().unwrap();
     settings.clip.models = vec![ModelEntry { id, directory: Some(models().join(model)) }];
     Embedder::open(&settings, None).await.unwrap_or_else(|e| panic!("{model} {precision}: {e}"))
 }
@@ -76,7 +88,7 @@ fn cosine(found: &Embedding, expected: &[f64]) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_layout_gives_the_vectors_of_openclip() {
-    for model in MODELS {
+    for model in MODELS.into_iter().chain(SIZES) {
         let golden = golden(model);
         for (precision, least) in &golden.cosine_min {
             if precision == "int8" && !adds_bytes_exactly() {

@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// Threads of one run; default: one, and the number of cores
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Vec<u16>,
-    /// fp32, fp16, int8; default: all in the model's directory
+    /// fp32, fp16, int8, int4; default: all in the model's directory
     #[arg(long, value_delimiter = ',')]
     precision: Vec<Precision>,
     /// A folder with catalog.jsonl

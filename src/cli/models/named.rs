@@ -14,7 +14,7 @@ use crate::model::model_of;
 pub(super) struct Graphs {
     /// A model, a directory, or both as ID=DIRECTORY; default: the first of clip.models
     model: Option<String>,
-    /// Precision of its graphs: fp32, fp16 or int8; default: clip.precision
+    /// Precision of its graphs: fp32, fp16, int8 or int4; default: clip.precision
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
 }

@@ -21,12 +21,12 @@ pub struct Args {
     /// Name, alias (ViT-B/32, clip-ViT-B-32, ...) or, with --source, any VARIANT/CHECKPOINT
     #[arg(value_parser = parse_model)]
     model: ModelId,
-    /// One of its sources by layout (xenova, fastembed, immich), or any repository: OWNER/NAME, or
+    /// One of its sources by layout (xenova, fastembed, immich, combined), or any repository: OWNER/NAME, or
     /// OWNER/IMAGE+OWNER/TEXT for a pair; default: the source of the installed model, else the first in `models list` that
     /// the hub has
     #[arg(long)]
     source: Option<String>,
-    /// fp32, fp16 or int8, if the source has it; default: clip.precision
+    /// fp32, fp16, int8 or int4, if the source has it; default: clip.precision
     #[arg(long)]
     precision: Option<Precision>,
     /// Branch, tag or commit; default: the commit that this release pins, else main

@@ -19,7 +19,8 @@ use crate::model::{Pooling, TextInput};
 ///
 /// CLIP's text is causal and its vector is that of the end of the text, so padding after it changes nothing. A batch
 /// runs at the length of its longest text. If the graph's length is fixed, or padding is part of the input
-/// ([`Pooling::Padded`]), every text runs at the whole context length.
+/// ([`Pooling::Padded`]), every text runs at the whole context length. A graph's attention mask is 1 for the tokens of a text and 0
+/// for the padding behind them.
 pub(crate) struct TextTower {
     session: Session,
     signature: TextSignature,
@@ -79,6 +80,11 @@ impl TextTower {
 
     pub(crate) fn context_length(&self) -> usize {
         self.context_length
+    }
+
+    /// The name of the mask that the graph takes.
+    pub(crate) fn mask(&self) -> Option<&str> {
+        self.signature.mask.as_ref().map(|(name, _)| name.as_str())
     }
 
     /// From now on, fills rows with `id`.
@@ -158,7 +164,9 @@ impl TextTower {
         for (row, item) in (1..).zip(items) {
             self.ids.extend(item.iter().copied());
             self.ids.pad(row * length);
-            self.mask.extend(item.iter().map(|_| 1));
+            // Where padding is a part of the input, nothing is masked.
+            let masked_from = if self.pooling == Pooling::Padded { length } else { item.len() };
+            self.mask.extend(std::iter::repeat_n(1, masked_from));
             self.mask.pad(row * length);
         }
         self.ids.pad(rows * length);

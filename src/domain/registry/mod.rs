@@ -19,8 +19,10 @@ pub use tokenizer::{TokenizerFacts, TokenizerKind};
 
 use super::{Activation, ModelId};
 
-/// Licences of weights that allow no commercial use.
-const NOT_COMMERCIAL: [&str; 2] = ["CC-BY-NC-4.0", "apple-amlr"];
+/// Whether a licence of weights allows no commercial use: Creative Commons' with `NC` in their names, and Apple's for research.
+pub fn forbids_commercial_use(licence: &str) -> bool {
+    licence.split('-').any(|part| part.eq_ignore_ascii_case("nc")) || licence.eq_ignore_ascii_case("apple-amlr")
+}
 
 /// One pretrained model, as OpenCLIP 3.3.0 describes it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -82,7 +84,7 @@ impl Checkpoint {
 
     /// The licence of its weights, if that forbids commercial use.
     pub fn not_commercial(&self) -> Option<&'static str> {
-        self.licence.filter(|licence| NOT_COMMERCIAL.contains(licence))
+        self.licence.filter(|licence| forbids_commercial_use(licence))
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Layout {
     FastEmbedPair,
     /// `onnx/vision_model.onnx` and `onnx/text_model.onnx`, one file per precision. Xenova's, and that of Optimum's exports.
     Xenova,
+    /// `onnx/model.onnx` with both towers: Jina's, and that of Optimum's exports that are not split.
+    Combined,
 }
 
 impl Layout {
@@ -19,6 +21,7 @@ impl Layout {
             Self::Immich => "immich",
             Self::FastEmbedPair => "fastembed",
             Self::Xenova => "xenova",
+            Self::Combined => "combined",
         }
     }
 }

@@ -73,6 +73,9 @@ fn families_have_what_their_authors_say() {
     ] {
         assert_eq!(of(id).not_commercial(), licence, "{id}");
     }
+    // As the hub writes them.
+    assert!(["cc-by-nc-4.0", "cc-by-nc-sa-4.0", "apple-amlr"].into_iter().all(forbids_commercial_use));
+    assert!(["mit", "apache-2.0", "cc-by-4.0", "other", "gemma"].into_iter().all(|name| !forbids_commercial_use(name)));
 }
 
 /// Those of OpenCLIP's pull request 838, whose author trained them so.

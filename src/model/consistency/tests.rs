@@ -55,6 +55,25 @@ fn a_graph_of_another_activation_is_refused_or_accepted_knowingly() {
     assert!(problem.contains("computes QuickGELU (2 times)") && problem.contains("trained with GELU"), "{problem}");
 }
 
+// big_vision's `MlpBlock` has `nn.gelu`, by tanh; timm's `vit_base_patch16_siglip_224`, which OpenCLIP's ViT-B-16-SigLIP2 has, the exact one.
+#[test]
+fn a_siglip_may_have_the_originals_activation_or_openclips() {
+    let files = files("onnx-community-siglip2");
+    let facts = ModelFacts::read(&files).unwrap();
+    let by_tanh = [Activation::GeluTanh];
+    assert!([&facts.image, &facts.text].iter().all(|tower| tower.activations.keys().eq(&by_tanh)));
+    for id in ["ViT-B-16-SigLIP2/webli", "ViT-B-16-SigLIP/webli", "ViT-B-32-SigLIP2-256/webli"] {
+        assert_eq!(known(id, &files).activation_problem(&facts), None, "{id}");
+    }
+    // Of no other family: such a graph was made for speed, and gives other vectors than the checkpoint's.
+    let problem = known("ViT-B-32/laion2b_s34b_b79k", &files).activation_problem(&facts).unwrap();
+    assert!(problem.contains("computes GELU by tanh") && problem.contains("trained with GELU"), "{problem}");
+    // And not the other way round.
+    let exact = ModelFacts::read(&self::files("siglip-text")).unwrap();
+    let problem = known("ViT-B-32-SigLIP2-256/webli", &files).activation_problem(&exact).unwrap();
+    assert!(problem.contains("computes GELU (") && problem.contains("trained with GELU by tanh"), "{problem}");
+}
+
 #[test]
 fn preprocessing_must_be_the_checkpoints() {
     let mut files = files("clip-as-service");

@@ -42,8 +42,11 @@ impl Candidate {
                 graphs.push((precision, [image, text]));
             }
         }
+        // Sizes of one model share what is at the repository's root: its `onnx/s0` is a directory, and so is its `onnx/s2`.
+        let root = directory.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "onnx"));
+        let root = root.and_then(Path::parent);
         let beside = |folder: &Option<PathBuf>, name: &str| {
-            let places = [folder.as_deref(), Some(directory)];
+            let places = [folder.as_deref(), Some(directory), root];
             places.into_iter().flatten().map(|p| p.join(name)).find(|file| file.is_file())
         };
         let preprocess = layout.preprocess.iter().find_map(|name| beside(&image, name));

@@ -12,7 +12,8 @@
 //! Optimum's two are also taken without the folder `onnx`. A FastEmbed pair is two repositories (for example
 //! `Qdrant/clip-ViT-B-32-vision` and `-text`) below one directory; folders that are just `vision` and `text` are taken
 //! too. Other precisions are beside the graph of single precision: `model_fp16.onnx`; `model_int8.onnx`,
-//! `model_quantized.onnx` or `model_uint8.onnx`. `config.json`, beside the towers or the tokenizer, may give the context
+//! `model_quantized.onnx` or `model_uint8.onnx`; `model_q4.onnx` or `model_bnb4.onnx`. Sizes of a model are folders with a pair each, and share the
+//! `tokenizer.json` at the root (`onnx/s0`, `onnx/s2`). `config.json`, beside the towers or the tokenizer, may give the context
 //! length and the tokenizer. In the directory itself, `golden.json` has vectors to compare with, and `clipstream.json` says what
 //! was exported, and how.
 

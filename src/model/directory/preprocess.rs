@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `preprocess_cfg.json` | OpenCLIP's `get_model_preprocess_cfg`: Immich, and our own exports |
 //! | `open_clip_config.json` | OpenCLIP's `push_to_hf_hub`, with `preprocess_cfg` in it; the size is the model's where it is left out |
-//! | `preprocessor_config.json` | Hugging Face's `CLIPImageProcessor` and `SiglipImageProcessor` |
+//! | `preprocessor_config.json` | Hugging Face's `CLIPImageProcessor` and `SiglipImageProcessor`; Jina's `JinaCLIPImageProcessor`, which has OpenCLIP's words |
 
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,10 @@ fn open_clip_form(found: &Value) -> Result<Value, Finding> {
 }
 
 fn processor_form(found: &Value) -> Result<Value, String> {
-    for step in ["do_resize", "do_rescale", "do_normalize"] {
+    if found["image_processor_type"] == "JinaCLIPImageProcessor" {
+        return Ok(jina_form(found));
+    }
+    for step in ["do_resize", "do_rescale"] {
         if found.get(step).is_some_and(|v| *v != json!(true)) {
             return Err(format!("{step} is {}, expected true", quoted(&found[step])));
         }
@@ -85,15 +88,28 @@ fn processor_form(found: &Value) -> Result<Value, String> {
         Some((other, _)) => return Err(format!("resample is {}, expected 3 (bicubic) or 2 (bilinear)", quoted(other))),
     };
     let (resize_mode, [height, width]) = resize(found)?;
+    // MobileCLIP takes pixels between 0 and 1.
+    let (mean, std) = match found.get("do_normalize") {
+        Some(Value::Bool(false)) => (json!([0.0, 0.0, 0.0]), json!([1.0, 1.0, 1.0])),
+        None | Some(Value::Bool(true)) => (found["image_mean"].clone(), found["image_std"].clone()),
+        Some(other) => return Err(format!("do_normalize is {}, expected true or false", quoted(other))),
+    };
     Ok(json!({
         "size": [height, width],
         "mode": "RGB",
-        "mean": found["image_mean"],
-        "std": found["image_std"],
+        "mean": mean,
+        "std": std,
         "interpolation": interpolation,
         "resize_mode": resize_mode,
         "fill_color": 0,
     }))
+}
+
+/// Jina's processor calls OpenCLIP's `image_transform_v2` with the file's keys.
+fn jina_form(found: &Value) -> Value {
+    let keys = ["size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"];
+    let given = keys.into_iter().filter_map(|key| Some((key.to_owned(), found.get(key)?.clone())));
+    Value::Object(given.collect())
 }
 
 /// OpenCLIP's `resize_mode`, and `[height, width]`.
@@ -184,6 +200,31 @@ mod tests {
         siglip["crop_size"] = json!({"height": 256, "width": 224});
         siglip["do_center_crop"] = json!(true);
         assert_eq!(open_clip_form(&siglip).unwrap()["resize_mode"], "squash");
+    }
+
+    // Xenova/mobileclip_s0
+    #[test]
+    fn pixels_that_are_not_normalised_stay_between_0_and_1() {
+        let mut mobile = hugging_face();
+        mobile["do_normalize"] = json!(false);
+        let translated = open_clip_form(&mobile).unwrap();
+        assert_eq!((&translated["mean"], &translated["std"]), (&json!([0.0, 0.0, 0.0]), &json!([1.0, 1.0, 1.0])));
+        mobile["do_normalize"] = json!("maybe");
+        assert!(open_clip_form(&mobile).unwrap_err().message.starts_with("do_normalize is \"maybe\", expected"));
+    }
+
+    // jinaai/jina-clip-v1 and -v2
+    #[test]
+    fn jinas_processor_has_openclips_words() {
+        let jina = json!({
+            "image_processor_type": "JinaCLIPImageProcessor", "interpolation": "bicubic", "resize_mode": "shortest", "size": 512,
+            "fill_color": 0, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "processor_class": "JinaCLIPProcessor",
+        });
+        let expected = json!({
+            "interpolation": "bicubic", "resize_mode": "shortest", "size": 512, "fill_color": 0, "mean": [0.5, 0.5, 0.5],
+            "std": [0.25, 0.25, 0.25],
+        });
+        assert_eq!(open_clip_form(&jina), Ok(expected));
     }
 
     #[test]

@@ -169,3 +169,22 @@ fn a_directory_that_is_none_is_said_in_few_words() {
         assert!(error.contains(part) && error.len() < 300, "{error}");
     }
 }
+
+// plhery/mobileclip2-onnx
+#[test]
+fn sizes_in_folders_share_the_tokenizer_of_the_root() {
+    let root = directory(&[
+        ("tokenizer.json", ""),
+        ("onnx/s0/vision_model.onnx", ""),
+        ("onnx/s0/text_model.onnx", ""),
+        ("onnx/s0/preprocessor_config.json", PROCESSOR),
+        ("other/s0/vision_model.onnx", ""),
+        ("other/s0/text_model.onnx", ""),
+        ("other/s0/preprocessor_config.json", PROCESSOR),
+    ]);
+    let files = find(&root.path().join("onnx/s0"), Precision::Fp32).unwrap();
+    assert_eq!((files.layout, files.tokenizer), ("flat Optimum", Some(root.path().join("tokenizer.json"))));
+    // Only of a folder that hubs call so.
+    let error = find(&root.path().join("other/s0"), Precision::Fp32).unwrap_err().to_string();
+    assert!(error.contains("nearest is the flat Optimum layout, without tokenizer.json"), "{error}");
+}

@@ -17,6 +17,9 @@ use crate::redact;
 /// CLIP's own, for layouts that do not say.
 const CONTEXT_LENGTH: usize = 77;
 
+/// SigLIP's, in Transformers and in OpenCLIP's configurations.
+const SIGLIP_CONTEXT_LENGTH: usize = 64;
+
 /// Longer contexts than any CLIP has; keeps a wrong number from asking for gigabytes.
 const CONTEXT_LENGTH_MAX: usize = 8192;
 
@@ -105,8 +108,7 @@ impl Said {
                 pooling: open_clip_pooling(text),
             },
             None => Self {
-                context_length: number(hugging_face, "max_position_embeddings", 2..=CONTEXT_LENGTH_MAX as u64)?
-                    .map(|n| n as usize),
+                context_length: hugging_face_length(hugging_face)?,
                 padding_id: padding_id(hugging_face, "pad_token_id")?
                     .map(|id| PaddingId { id, by: PaddingBy::Transformers }),
                 pooling: hugging_face_pooling(hugging_face),
@@ -133,6 +135,22 @@ fn open_clip_pooling(text: &Value) -> Option<Pooling> {
     Some(match text.get("pool_type").map(Value::as_str) {
         None | Some(Some("argmax" | "eos")) if !sees_behind => Pooling::EndOfText,
         _ => Pooling::Padded,
+    })
+}
+
+/// As many positions as the tower has for tokens.
+fn hugging_face_length(text: &Value) -> Result<Option<usize>, String> {
+    let positions = number(text, "max_position_embeddings", 2..=CONTEXT_LENGTH_MAX as u64)?.map(|n| n as usize);
+    let kind = text.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    Ok(match positions {
+        // `configuration_siglip.py`: the file leaves out what the class has of its own.
+        None if kind.starts_with("siglip") => Some(SIGLIP_CONTEXT_LENGTH),
+        // Positions count from behind the id of the padding (`create_position_ids_from_input_ids`).
+        Some(positions) if ["roberta", "xlm-roberta", "xlm-roberta-xl", "camembert"].contains(&kind) => {
+            let padding = padding_id(text, "pad_token_id")?.map_or(1, |id| id as usize);
+            Some(positions.saturating_sub(padding + 1).max(2))
+        }
+        positions => positions,
     })
 }
 
@@ -222,6 +240,16 @@ mod tests {
                 r#"{"model_type": "siglip", "text_config": {"model_type": "siglip_text_model", "pad_token_id": 1,
                     "max_position_embeddings": 64}}"#,
                 (64, 1, PaddingBy::Transformers, Pooling::Padded),
+            ),
+            // google/siglip2-base-patch16-224, which leaves out what SiglipTextConfig has of its own
+            (
+                r#"{"model_type": "siglip", "text_config": {"model_type": "siglip_text_model", "vocab_size": 256000}}"#,
+                (64, 0, PaddingBy::Nobody, Pooling::Padded),
+            ),
+            // xlm-roberta-base
+            (
+                r#"{"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}"#,
+                (512, 1, PaddingBy::Transformers, Pooling::Unknown),
             ),
             (r#"{"max_position_embeddings": 32}"#, (32, 0, PaddingBy::Nobody, Pooling::Unknown)),
             ("{}", (77, 0, PaddingBy::Nobody, Pooling::Unknown)),

@@ -27,7 +27,7 @@ use super::outputs::OUTPUT_NAMES;
 use crate::domain::Activation;
 
 /// Operators whose weights or activations are 8 bits or fewer.
-const QUANTISED: [&str; 10] = [
+const QUANTISED: [&str; 12] = [
     "DynamicQuantizeLinear",
     "DynamicQuantizeMatMul",
     "MatMulInteger",
@@ -37,6 +37,8 @@ const QUANTISED: [&str; 10] = [
     "QLinearMatMul",
     "QLinearConv",
     "MatMulNBits",
+    "MatMulBnb4",
+    "GatherBlockQuantized",
     "QAttention",
 ];
 

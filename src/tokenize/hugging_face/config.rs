@@ -5,6 +5,8 @@ use serde::Deserialize;
 use crate::tokenize::TokenizerError;
 use crate::tokenize::outline::Outline;
 
+const MASK: &str = "attention_mask";
+
 #[derive(Default, Deserialize)]
 pub(super) struct Config {
     pub(super) tokenizer_class: Option<String>,
@@ -13,6 +15,8 @@ pub(super) struct Config {
     /// NLLB's language, and whether its code comes last.
     pub(super) src_lang: Option<String>,
     pub(super) legacy_behaviour: Option<bool>,
+    /// What Transformers gives a model of each text.
+    model_input_names: Option<Vec<String>>,
     padding_side: Option<String>,
     truncation_side: Option<String>,
 }
@@ -40,6 +44,11 @@ impl Config {
             TokenizerError::new(format!("not a tokenizer_config.json beside it ({error})"))
                 .hint("download the model's tokenizer_config.json again")
         })
+    }
+
+    /// Whether each text has an attention mask, as those of most classes have.
+    pub(super) fn has_mask(&self) -> bool {
+        self.model_input_names.as_ref().is_none_or(|names| names.iter().any(|name| name == MASK))
     }
 
     /// Whether texts are padded and cut at their ends, as all models of OpenCLIP need it.

@@ -21,6 +21,7 @@ pub(crate) use self::guard::is_guarded;
 use super::outline::{DOWNLOAD_AGAIN, Outline, not_a_tokenizer};
 use super::{HuggingFaceSettings, TokenizerError};
 use crate::domain::TextCleaning;
+use crate::domain::registry::TokenizerKind;
 
 /// How much of a long text is encoded at first, in bytes of cleaned text.
 const PART_BYTES: usize = 16 * 1024;
@@ -41,6 +42,8 @@ pub struct HuggingFace {
     separator: Option<u32>,
     padding_id: Option<i64>,
     names_padding: bool,
+    has_mask: bool,
+    kind: TokenizerKind,
     vocabulary_size: usize,
     context_length: usize,
 }
@@ -64,8 +67,9 @@ impl HuggingFace {
         let mut tokenizer =
             guarded(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(|error| not_a_tokenizer(&error))?;
         special::check_unknown(&tokenizer, outline)?;
-        if let Some(template) = language::template(&tokenizer, outline, &config, settings)? {
-            tokenizer.with_post_processor(Some(template));
+        let language = language::template(&tokenizer, outline, &config, settings)?;
+        if let Some(template) = &language {
+            tokenizer.with_post_processor(Some(template.clone()));
         }
         let added = tokenizer.get_post_processor().map_or(0, |steps| steps.added_tokens(false));
         if context_length <= added {
@@ -86,6 +90,8 @@ impl HuggingFace {
             // OpenCLIP replaces the separators of the padded row.
             padding_id: padding.map(|id| if Some(id) == separator { 0 } else { i64::from(id) }),
             names_padding: named.is_some(),
+            has_mask: config.has_mask(),
+            kind: outline.kind(language.is_some()),
             separator,
             context_length,
             tokenizer,
@@ -119,6 +125,16 @@ impl HuggingFace {
     /// Whether the files name the padding.
     pub fn names_padding(&self) -> bool {
         self.names_padding
+    }
+
+    /// The algorithm of its vocabulary.
+    pub fn kind(&self) -> TokenizerKind {
+        self.kind
+    }
+
+    /// Whether the files give each text an attention mask.
+    pub fn has_mask(&self) -> bool {
+        self.has_mask
     }
 
     /// Ids of `text` with the file's special tokens, of which none is lost when a text is cut. None at all where the file's own steps fail.

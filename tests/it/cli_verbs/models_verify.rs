@@ -76,7 +76,7 @@ fn inspect_shows_what_the_graphs_are() {
 
     let trap = run(&["models", "inspect", &format!("{FIXTURES}/gelu-trap")]).ended(0);
     assert!(trap.stdout.contains("✗ the image tower's graph computes GELU"), "{}", trap.stdout);
-    run(&["models", "inspect", &format!("{FIXTURES}/gelu-trap"), "--precision", "int4"])
+    run(&["models", "inspect", &format!("{FIXTURES}/gelu-trap"), "--precision", "int2"])
         .ended(2)
         .says("expected one of fp32");
 }

@@ -106,6 +106,45 @@ async fn the_first_source_that_the_hub_has_is_taken_and_kept_to() {
     assert!(text(&missing.stderr).contains("no such repository, or a private one"), "{}", text(&missing.stderr));
 }
 
+/// One line, with the licence's name: of weights that the registry knows, else of what the repository says.
+#[tokio::test]
+async fn a_licence_that_forbids_commercial_use_is_a_warning() {
+    let hub = FakeHub::start().await;
+    let files: [(&str, &[u8]); 5] = [
+        ("onnx/model.onnx", b"both"),
+        ("onnx/model.onnx_data", b"weights"),
+        ("preprocessor_config.json", b"{}"),
+        ("tokenizer.json", b"{}"),
+        ("tokenizer_config.json", b"{}"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let directory = format!("clip.models_directory={}", folder.path().display());
+    for (model, repository, licence, warning) in [
+        ("ours/jina", "jinaai/jina-clip-v2", "cc-by-nc-4.0", Some("the licence of jinaai/jina-clip-v2, cc-by-nc-4.0,")),
+        ("ours/free", "me/free", "apache-2.0", None),
+        // Whatever a repository says of weights that are known.
+        (
+            "ViT-B-32/metaclip_400m",
+            "me/meta",
+            "mit",
+            Some("the licence of ViT-B-32/metaclip_400m's weights, CC-BY-NC-4.0,"),
+        ),
+    ] {
+        hub.has(repository, &files);
+        hub.licenses(repository, licence);
+        let pull = ["models", "pull", model, "--source", repository, "--set", &directory];
+        let pulled = clipstream(&pull, &[("HF_ENDPOINT", hub.endpoint.as_str())]).await;
+        ended(&pulled, 0);
+        let warnings: Vec<_> = text(&pulled.stderr).lines().filter(|line| line.contains("warning: ")).collect();
+        let expected: Vec<_> =
+            warning.into_iter().map(|begins| format!("warning: {begins} forbids commercial use")).collect();
+        assert_eq!(warnings, expected, "{model}");
+    }
+    // The combined graph, its weights, and what is beside the tokenizer.
+    let pulled = folder.path().join("ours__jina");
+    assert!(files.iter().all(|(path, content)| std::fs::read(pulled.join(path)).unwrap() == *content));
+}
+
 #[tokio::test]
 async fn a_pull_that_is_killed_leaves_nothing_to_load_and_is_resumed() {
     let hub = FakeHub::start().await;

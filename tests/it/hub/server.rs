@@ -55,6 +55,8 @@ struct World {
     repositories: HashMap<String, BTreeMap<String, Vec<u8>>>,
     /// Answers to listings, in place of the true ones.
     listings: HashMap<String, (u16, &'static str, Value)>,
+    /// By repository, as its card has it.
+    licences: HashMap<String, &'static str>,
     faults: HashMap<String, VecDeque<Fault>>,
     seen: Vec<Seen>,
     cdn: String,
@@ -90,6 +92,10 @@ impl FakeHub {
     pub fn has(&self, repository: &str, files: &[(&str, &[u8])]) {
         let files = files.iter().map(|(path, content)| ((*path).to_owned(), content.to_vec())).collect();
         self.world.lock().unwrap().repositories.insert(repository.to_owned(), files);
+    }
+
+    pub fn licenses(&self, repository: &str, licence: &'static str) {
+        self.world.lock().unwrap().licences.insert(repository.to_owned(), licence);
     }
 
     /// Requests for this file meet these, one each, then go well.
@@ -160,7 +166,9 @@ async fn list(
         _ => json!({ "rfilename": path, "size": content.len(), "blobId": git_blob(content) }),
     };
     let siblings: Vec<Value> = files.iter().map(sibling).collect();
-    axum::Json(json!({ "id": repository, "sha": COMMIT, "siblings": siblings })).into_response()
+    let mut tags = vec!["onnx".to_owned()];
+    tags.extend(world.licences.get(&repository).map(|licence| format!("license:{licence}")));
+    axum::Json(json!({ "id": repository, "sha": COMMIT, "tags": tags, "siblings": siblings })).into_response()
 }
 
 async fn tree(
