@@ -62,7 +62,7 @@ parity: preflight onnxruntime ## compare vectors with OpenCLIP in PyTorch for a 
 	$(CARGO) build --locked --release
 	python=$$(scripts/export-env) && $$python tools/parity.py
 
-fuzz: ## run one fuzz target: make fuzz TARGET=message|url|picture|tokenizer SECONDS=60 (fuzz/README.md)
+fuzz: ## run one fuzz target: make fuzz TARGET=message|url|picture|tokenizer|tokenizer_file SECONDS=60 (fuzz/README.md)
 	@fuzz/run "$(TARGET)" "$(or $(SECONDS),60)"
 
 # Parts of the targets above.

@@ -4,6 +4,8 @@
 
 mod clean;
 mod error;
+#[cfg(any(feature = "fuzzing", test))]
+pub mod fuzzing;
 mod hugging_face;
 pub mod open_clip;
 mod outline;

@@ -51,7 +51,7 @@ const SIDEWAYS: [(&str, &str, &str); 9] = [
 /// Folders whose modules have an order: each uses only those before it.
 const ORDERS: [(&[&str], &[&str]); 7] = [
     (&["picture"], &["area", "format", "error", "samples", "need", "decode", "preprocess"]),
-    (&["tokenize"], &["error", "settings", "outline", "clean", "open_clip", "hugging_face"]),
+    (&["tokenize"], &["error", "settings", "outline", "clean", "open_clip", "hugging_face", "fuzzing"]),
     (&["tokenize", "clean"], &["python", "windows_1252", "entities", "ftfy"]),
     (&["tokenize", "hugging_face"], &["cleaned", "guard", "config", "parts", "special", "language"]),
     (&["tokenize", "open_clip"], &["pieces", "vocabulary", "merges"]),
