@@ -144,7 +144,7 @@ mod tests {
         let sets = |id: &ModelId| settings.labels.of(id).cloned().collect::<Vec<_>>();
         let labels = vec!["shoe".to_owned(), "a hat, worn".to_owned()];
         let content = LabelSetSettings { labels, ..LabelSetSettings::default() };
-        assert_eq!(sets(&ids[1]), [content.clone()]);
+        assert_eq!(sets(&ids[1]), std::slice::from_ref(&content));
         assert_eq!((content.threshold, content.templates), (0.2, vec!["a photo of a {}".to_owned()]));
         let mood = &sets(&ids[0])[1];
         assert_eq!(

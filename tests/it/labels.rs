@@ -69,7 +69,7 @@ impl World {
         settings.store.kind = StoreKind::Embedded;
         settings.store.path = folder.path().join("store");
         settings.store.guard = guard;
-        settings.media.allow_file_roots = vec![project("demo/catalog")];
+        settings.media.allow_file_roots = vec![project("demo/catalog").display().to_string()];
         settings.labels.sets.insert("content".to_owned(), set(&LABELS, 0.2));
         Self { settings, folder, version: 0 }
     }
