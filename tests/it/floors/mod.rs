@@ -91,6 +91,7 @@ const ORDERS: [(&[&str], &[&str]); 7] = [
             "open",
             "compare",
             "load",
+            "labels",
             "inspect",
             "verify",
             "alone",
