@@ -5,7 +5,7 @@
 #   docker build --target cuda -t clipstream:cuda .     linux/amd64; CUDA 13, run with --gpus all
 
 FROM rust:1.95.0-bookworm AS build
-# libjpeg-turbo is built with cmake, and its SIMD code with nasm.
+# libjpeg-turbo is built with cmake; its SIMD code and that of rav1d with nasm.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends cmake nasm \
     && rm -rf /var/lib/apt/lists/*
@@ -14,7 +14,7 @@ COPY . .
 # The caches live outside the layers, so the binary has to be copied out of the target folder.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --locked --release --bin clipstream --no-default-features \
+    cargo build --locked --release --bin clipstream --no-default-features --features avif-simd \
     && install -D --strip target/release/clipstream /out/clipstream
 
 # The script that development machines use installs ONNX Runtime: same version, same sha256.

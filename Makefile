@@ -4,6 +4,9 @@ CARGO ?= cargo
 # `preflight` installs an assembler here if there is none.
 export PATH := $(PATH):$(shell scripts/nasm path)
 
+# SIMD code for AVIF where there is an assembler for it. Expanded in recipes, after `preflight`.
+SIMD = $(shell scripts/nasm features)
+
 .DEFAULT_GOAL := help
 .PHONY: help preflight onnxruntime build build-server demo test test-qdrant check fmt clippy fuzz-check doc deny bench-peers services-up services-down export-env parity fuzz chaos outages sanitize
 
@@ -11,7 +14,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r command what; do printf '%-20s %s\n' "$$command" "$$what"; done
 
 demo: preflight onnxruntime ## index the demo catalog and search it; needs no servers
-	$(CARGO) run --locked --release -- demo
+	$(CARGO) run --locked --release $(SIMD) -- demo
 
 build: preflight ## build the release binary in dist/, stripped, with its symbols beside it
 	scripts/release
@@ -21,21 +24,21 @@ build-server: preflight ## the same without the embedded store, for workers that
 
 # The servers run as long as the tests, unless `make services-up` started them before.
 test: preflight onnxruntime ## run all tests, against real servers if they are available on this machine
-	scripts/services with $(CARGO) test --locked
+	scripts/services with $(CARGO) test --locked $(SIMD)
 
 # Existing collections are not touched: every name begins with the run's own prefix, and is deleted at the end.
 test-qdrant: preflight onnxruntime ## run store tests, the end-to-end test and a campaign against CLIPSTREAM_TEST_QDRANT_URL (with ..._API_KEY)
 	@test -n "$$CLIPSTREAM_TEST_QDRANT_URL" || { echo "make test-qdrant: CLIPSTREAM_TEST_QDRANT_URL is not set; expected Qdrant's gRPC address, for example http://localhost:6334" >&2; exit 2; }
-	scripts/services with $(CARGO) test --locked --test it -- store_conformance store_troubles end_to_end
-	$(CARGO) test --locked --test chaos -- run --minutes $(or $(MINUTES),2) --seed $(or $(SEED),1)
+	scripts/services with $(CARGO) test --locked $(SIMD) --test it -- store_conformance store_troubles end_to_end
+	$(CARGO) test --locked $(SIMD) --test chaos -- run --minutes $(or $(MINUTES),2) --seed $(or $(SEED),1)
 
 # Uses its own servers, because it crashes them. With MESSAGES and KILLS, it continues until both numbers are reached.
 chaos: preflight onnxruntime ## run the fault campaign: make chaos MINUTES=60 [SEED=7] [GUARD=check] [RETRIES=1] [MESSAGES=200000 KILLS=200]
-	$(CARGO) test --locked --test chaos -- run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1) \
+	$(CARGO) test --locked $(SIMD) --test chaos -- run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),1) \
 	    --messages $(or $(MESSAGES),0) --kills-min $(or $(KILLS),0) $(if $(GUARD),--guard $(GUARD)) $(if $(RETRIES),--retries) $(if $(JSON),--json $(JSON))
 
 outages: preflight onnxruntime ## test an outage of MINUTES of each dependency, with one worker each: make outages MINUTES=60
-	$(CARGO) test --locked --test chaos -- outages --minutes $(or $(MINUTES),60) $(if $(JSON),--json $(JSON))
+	$(CARGO) test --locked $(SIMD) --test chaos -- outages --minutes $(or $(MINUTES),60) $(if $(JSON),--json $(JSON))
 
 sanitize: preflight onnxruntime ## run pictures and the fault campaign with the address sanitizer in C code: make sanitize MINUTES=15 [SEED=7]
 	scripts/sanitize pictures $(PICTURES)
@@ -45,7 +48,7 @@ check: preflight fmt clippy fuzz-check doc deny ## check formatting, lints, fuzz
 
 # Peers are installed in the cache folder; several GB for those with torch. CLIPSTREAM=BINARY measures that one, MODEL=DIR an export that is there.
 bench-peers: preflight onnxruntime ## measure beside other embedders: make bench-peers [PEERS=worker,fastembed SETS=1200px,texts RUNS=1 JSON=FILE]
-	$(if $(CLIPSTREAM),,$(CARGO) build --locked --release)
+	$(if $(CLIPSTREAM),,$(CARGO) build --locked --release $(SIMD))
 	bench/peers/run.py $(if $(PEERS),--peers $(PEERS)) $(if $(SETS),--sets $(SETS)) $(if $(RUNS),--runs $(RUNS)) $(if $(ITEMS),--items $(ITEMS)) \
 	    $(if $(WAIT),--wait $(WAIT)) $(if $(JSON),--json $(JSON)) $(if $(CLIPSTREAM),--clipstream $(CLIPSTREAM)) $(if $(MODEL),--model $(MODEL))
 
@@ -59,7 +62,7 @@ export-env: ## create the Python environment of tools/export_openclip.py and pri
 	@scripts/export-env
 
 parity: preflight onnxruntime ## compare vectors with OpenCLIP in PyTorch for a model of each family (random weights)
-	$(CARGO) build --locked --release
+	$(CARGO) build --locked --release $(SIMD)
 	python=$$(scripts/export-env) && $$python tools/parity.py
 
 fuzz: ## run one fuzz target: make fuzz TARGET=message|url|picture|tokenizer|tokenizer_file SECONDS=60 (fuzz/README.md)

@@ -38,7 +38,8 @@ use crate::domain::{MediaReason, UnchangedBy};
 use crate::{redact, retry};
 
 /// Formats we can decode, by preference. A server that negotiates must not send others (AVIF, SVG).
-const ACCEPTED: &str = "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,image/*;q=0.5,*/*;q=0.1";
+const ACCEPTED: &str =
+    "image/jpeg,image/png,image/webp,image/avif,image/gif,image/bmp,image/tiff,image/*;q=0.5,*/*;q=0.1";
 
 #[derive(Clone, Debug)]
 pub(super) struct HttpFetcher {

@@ -38,7 +38,7 @@ impl PictureError {
 
     pub(super) fn unsupported(found: impl std::fmt::Display) -> Self {
         let message =
-            format!("{found}, which is not read; expected a JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or ICO picture");
+            format!("{found}, which is not read; expected a JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PNM or ICO picture");
         Self::new(PictureReason::Unsupported, message)
     }
 }

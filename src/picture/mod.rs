@@ -12,7 +12,7 @@ mod need;
 mod preprocess;
 mod samples;
 
-pub use decode::{JPEG_HAS_SIMD, Picture, sniff_picture};
+pub use decode::{AVIF_HAS_SIMD, JPEG_HAS_SIMD, Picture, sniff_picture};
 pub use error::PictureError;
 use preprocess::Models;
 pub use preprocess::{InvalidPreprocess, Pixels, Preprocess};
@@ -31,8 +31,8 @@ pub fn picture_bytes(
     decode::bytes_needed(bytes, pixels_max, decode_bytes_max, &Models(models))
 }
 
-/// Decodes a JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or ICO file for `models`: the first frame of an animation, the first
-/// page of a TIFF. One picture serves all of them, which have one setting of orientation and decoding.
+/// Decodes a JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PNM or ICO file for `models`: the first frame of an animation, the
+/// first page of a TIFF. One picture serves all of them, which have one setting of orientation and decoding.
 ///
 /// # Errors
 ///

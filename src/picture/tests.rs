@@ -25,7 +25,7 @@ fn other_content_is_named() {
         (b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
         (b"<!DOCTYPE html><html><body>404", "an HTML page"),
         (b"%PDF-1.7", "a PDF file"),
-        (b"\0\0\0\x1cftypavif", "an AVIF picture"),
+        (b"\0\0\0\x1cftypheic", "a HEIF picture"),
         (b"BMW is a car maker", "plain text"),
         (b"\x01\x02\x03\x04", "begins with 01 02 03 04"),
     ];
@@ -33,7 +33,8 @@ fn other_content_is_named() {
         let error = error(bytes, PIXELS_MAX);
         assert_eq!(error.reason, PictureReason::Unsupported);
         assert!(
-            error.message.contains(found) && error.message.contains("JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or ICO"),
+            error.message.contains(found)
+                && error.message.contains("JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PNM or ICO"),
             "{error}"
         );
     }
@@ -45,6 +46,8 @@ fn every_format_is_found_by_its_content_and_capped_by_its_header() {
         ("baseline_420.jpg", "image/jpeg"),
         ("rgb.png", "image/png"),
         ("lossy.webp", "image/webp"),
+        ("avif_420.avif", "image/avif"),
+        ("avif_grid.avif", "image/avif"),
         ("plain.gif", "image/gif"),
         ("rgb.bmp", "image/bmp"),
         ("rgb.tif", "image/tiff"),
@@ -72,6 +75,9 @@ fn a_file_that_is_cut_off_is_an_error() {
         "lossy.webp",
         "lossless.webp",
         "lossy_alpha.webp",
+        "avif_420.avif",
+        "avif_alpha.avif",
+        "avif_12_bits_alpha.avif",
         "plain.gif",
         "rgb.bmp",
         "palette.bmp",

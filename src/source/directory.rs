@@ -16,8 +16,8 @@ use super::{Demand, Source, SourceError, SourceEvent};
 use crate::domain::{Message, Position, SourceReason, TopicPartition};
 
 /// Files with these extensions count as pictures whatever their content; if one is not, its message fails.
-const PICTURE_EXTENSIONS: [&str; 11] =
-    ["jpg", "jpeg", "jpe", "jfif", "pjpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+const PICTURE_EXTENSIONS: [&str; 12] =
+    ["jpg", "jpeg", "jpe", "jfif", "pjpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff"];
 /// System files and folders: thumbnails of NAS boxes and Windows, trash folders, resource forks of macOS archives. In lower
 /// case. Names that begin with a dot are hidden as well.
 const HIDDEN: [&str; 10] = [

@@ -16,7 +16,7 @@ use crate::dead_letter::{DeadLetterError, DeadLetters, KafkaDeadLetters};
 use crate::domain::{Explain, Finding, Labelling, Modality, ModelId, StoreReason};
 use crate::format::{Format, Reader};
 use crate::media::{MediaClient, MediaError};
-use crate::picture::JPEG_HAS_SIMD;
+use crate::picture::{AVIF_HAS_SIMD, JPEG_HAS_SIMD};
 use crate::pipeline::{self, Parts, PipelineError, Progress, Summary};
 use crate::shutdown::{STORE_CLOSE_MAX, Shutdown, TOWERS_CLOSE_MAX};
 use crate::source::{KafkaSource, Source, SourceError, Trials};
@@ -77,6 +77,11 @@ impl Worker {
     /// Consumes nothing yet.
     pub async fn assemble(settings: &Settings, health: Health, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
         cores::warn_of_settings(&settings.clip);
+        if !AVIF_HAS_SIMD {
+            tracing::warn!(
+                "this build decodes AVIF files without SIMD, which takes several times as long: build it with `make` where nasm is installed"
+            );
+        }
         if !JPEG_HAS_SIMD {
             tracing::warn!(
                 "this build decodes JPEG files without SIMD, which takes about twice as long: build it where nasm is installed"

@@ -18,7 +18,7 @@ use crate::config::{
 use crate::dead_letter::{self, TopicFacts};
 use crate::domain::{Explain, Finding, Reason, StoreReason};
 use crate::media::MediaClient;
-use crate::picture::JPEG_HAS_SIMD;
+use crate::picture::{AVIF_HAS_SIMD, JPEG_HAS_SIMD};
 use crate::source::{KafkaSource, Removed};
 use crate::store::{self, CollectionDefinition, Store};
 use crate::telemetry::Metrics;
@@ -45,6 +45,10 @@ pub(super) fn all(settings: &Settings) -> Checklist {
             true => Finding::new("libjpeg-turbo with SIMD"),
             false => without.hint("install nasm and build again"),
         })
+    });
+    checks.add("avif decoder", async {
+        let without = "rav1d without SIMD, which takes several times as long; install nasm and build with `make`";
+        Ok(if AVIF_HAS_SIMD { "rav1d with SIMD" } else { without }.to_owned())
     });
     if settings.clip.models.is_empty() {
         checks.add("models", async {

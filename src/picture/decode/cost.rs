@@ -23,6 +23,7 @@ pub(super) fn bytes(header: &Header<'_>, orientation: ExifOrientation, need: &dy
     let decoding = match header {
         Header::Jpeg(header) => header.decode_bytes(orientation, need),
         Header::WebP(header) => header.decode_bytes()?,
+        Header::Avif(header) => header.decode_bytes(),
         Header::Tiff(header) => header.decode_bytes(),
         Header::Ico(header) => header.decode_bytes(),
         Header::Png(_) | Header::Gif(_) | Header::Bmp(_) | Header::Pnm(_) => samples,
@@ -43,6 +44,7 @@ impl Header<'_> {
             Self::Jpeg(header) => header.channels(),
             Self::Png(header) => header.pixel_bytes(),
             Self::WebP(header) => header.pixel_bytes(),
+            Self::Avif(header) => header.pixel_bytes(),
             Self::Gif(_) => 1,
             Self::Bmp(header) => header.pixel_bytes(),
             Self::Tiff(header) => header.pixel_bytes(),

@@ -3,6 +3,7 @@
 //! Pixels stay in the mode in which PIL would open the file (grey, palette, RGBA, CMYK, …), because OpenCLIP resizes
 //! before it converts to RGB, and PIL resizes each mode in its own way.
 
+mod avif;
 mod bmp;
 mod buffer;
 mod cost;
@@ -19,6 +20,7 @@ mod tiff;
 mod turbo;
 mod webp;
 
+pub use avif::HAS_SIMD as AVIF_HAS_SIMD;
 use orientation::ExifOrientation;
 pub use turbo::HAS_SIMD as JPEG_HAS_SIMD;
 
@@ -123,6 +125,7 @@ enum Header<'a> {
     Jpeg(jpeg::Header<'a>),
     Png(png::Header<'a>),
     WebP(webp::Header<'a>),
+    Avif(avif::Header<'a>),
     Gif(gif::Header<'a>),
     Bmp(bmp::Header<'a>),
     Tiff(tiff::Header<'a>),
@@ -136,6 +139,7 @@ impl<'a> Header<'a> {
             Format::Jpeg => Self::Jpeg(jpeg::Header::read(bytes, limit)?),
             Format::Png => Self::Png(png::Header::read(bytes, limit)?),
             Format::WebP => Self::WebP(webp::Header::read(bytes, limit)?),
+            Format::Avif => Self::Avif(avif::Header::read(bytes, limit)?),
             Format::Gif => Self::Gif(gif::Header::read(bytes, limit)?),
             Format::Bmp => Self::Bmp(bmp::Header::read(bytes, limit)?),
             Format::Tiff => Self::Tiff(tiff::Header::read(bytes, limit)?),
@@ -150,6 +154,7 @@ impl<'a> Header<'a> {
             Self::Jpeg(header) => header.size,
             Self::Png(header) => header.size,
             Self::WebP(header) => header.size,
+            Self::Avif(header) => header.size,
             Self::Gif(header) => header.size,
             Self::Bmp(header) => header.size,
             Self::Tiff(header) => header.size,
@@ -163,6 +168,7 @@ impl<'a> Header<'a> {
             Self::Jpeg(header) => header.decode(orientation, need),
             Self::Png(header) => header.decode(),
             Self::WebP(header) => header.decode(),
+            Self::Avif(header) => header.decode(),
             Self::Gif(header) => header.decode(),
             Self::Bmp(header) => header.decode(),
             Self::Tiff(header) => header.decode(),
@@ -184,8 +190,13 @@ impl<'a> Opened<'a> {
         let format = sniff::format(bytes)?;
         // PIL turns a TIFF when it loads it, so OpenCLIP sees it upright; it leaves the other formats alone.
         let turned = need.orientation() == Orientation::Apply || format == Format::Tiff;
-        let orientation = if turned { orientation::read(format, bytes) } else { ExifOrientation::default() };
-        Ok(Self { format, header: Header::read(format, bytes, limit)?, orientation })
+        let header = Header::read(format, bytes, limit)?;
+        let orientation = match &header {
+            _ if !turned => ExifOrientation::default(),
+            Header::Avif(header) => ExifOrientation::from_exif(header.orientation()),
+            _ => orientation::read(format, bytes),
+        };
+        Ok(Self { format, header, orientation })
     }
 }
 

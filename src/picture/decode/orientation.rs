@@ -15,7 +15,7 @@ pub(super) struct ExifOrientation {
 
 impl ExifOrientation {
     /// By EXIF's number; `None` for an upright picture, and for numbers without a meaning.
-    fn from_exif(number: u32) -> Self {
+    pub fn from_exif(number: u32) -> Self {
         let (exchange, mirror_x, mirror_y) = match number {
             2 => (false, true, false),
             3 => (false, true, true),
@@ -102,14 +102,14 @@ fn exchanged(region: Region) -> Region {
     Region { left: region.top, top: region.left, width: region.height, height: region.width }
 }
 
-/// What the metadata of a file says. XMP is not read: cameras write EXIF.
+/// What the metadata of a file says; of an AVIF its header does. XMP is not read: cameras write EXIF.
 pub(super) fn read(format: Format, bytes: &[u8]) -> ExifOrientation {
     let number = match format {
         Format::Jpeg => jpeg(bytes),
         Format::Png => png(bytes),
         Format::WebP => webp(bytes),
         Format::Tiff => tiff(bytes),
-        Format::Gif | Format::Bmp | Format::Pnm | Format::Ico => None,
+        Format::Avif | Format::Gif | Format::Bmp | Format::Pnm | Format::Ico => None,
     };
     number.map_or(ExifOrientation::default(), ExifOrientation::from_exif)
 }

@@ -21,6 +21,7 @@ pub(super) fn format(bytes: &[u8]) -> Result<Format, PictureError> {
         // The order of the bytes wrong once: PIL believes the first two.
         [b'I', b'I', 0, 42, ..] | [b'M', b'M', 42, 0, ..] => Ok(Format::Tiff),
         [0, 0, 1, 0, ..] => Ok(Format::Ico),
+        _ if super::avif::is_avif(bytes) => Ok(Format::Avif),
         _ if super::pnm::is_pnm(bytes) => Ok(Format::Pnm),
         _ => Err(PictureError::unsupported(other(bytes))),
     }
@@ -50,7 +51,7 @@ pub(super) fn kind(bytes: &[u8]) -> &'static str {
         [b'%', b'P', b'D', b'F', ..] => "a PDF file",
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand.get(..4) {
             Some(b"avif" | b"avis") => "an AVIF picture",
-            Some(b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1") => "a HEIF picture",
+            Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1") => "a HEIF picture",
             _ => "an MP4 or other ISO media file",
         },
         [0xFF, 0x0A, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => "a JPEG XL picture",

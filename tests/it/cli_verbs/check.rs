@@ -33,6 +33,7 @@ fn all_is_well_with_the_defaults() {
         "media",
         "onnxruntime",
         "jpeg decoder",
+        "avif decoder",
         "model demo-emoji/v1",
         "store",
         "collection catalog__demo-emoji__v1",

@@ -59,19 +59,19 @@ fn a_directory_is_judged_by_content_and_reports_what_it_skipped() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, &picture).unwrap();
     }
-    std::fs::write(home.path("pictures/shop.avif"), b"\0\0\0\x1cftypavif\0\0\0\0").unwrap();
+    std::fs::write(home.path("pictures/shop.heic"), b"\0\0\0\x1cftypheic\0\0\0\0").unwrap();
     std::fs::write(home.path("pictures/empty"), b"").unwrap();
     let pictures = home.text("pictures");
     let report = home.run(&["index", &pictures, "--json"]).ended(0).lines().remove(0);
     assert_eq!((&report["messages"], &report["points"]), (&names.len().into(), &names.len().into()));
     let kinds = json!([
         { "kind": "hidden", "count": 5, "examples": ["._a.webp", ".hidden/", ".trashed-1-a.webp"] },
-        { "kind": "an AVIF picture", "count": 1, "examples": ["shop.avif"] },
+        { "kind": "a HEIF picture", "count": 1, "examples": ["shop.heic"] },
         { "kind": "an empty file", "count": 1, "examples": ["empty"] },
     ]);
     assert_eq!(report["skipped"], kinds);
     let ran = home.run(&["index", &pictures]).ended(0);
-    assert!(ran.stdout.contains("skipped: 1 an AVIF picture (shop.avif)\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("skipped: 1 a HEIF picture (shop.heic)\n"), "{}", ran.stdout);
     assert_eq!(home.run(&["index", &pictures, "--hidden", "--json"]).ended(0).lines()[0]["messages"], names.len() + 5);
 
     std::fs::create_dir(home.path("none")).unwrap();

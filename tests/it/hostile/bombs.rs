@@ -4,9 +4,11 @@
 use std::time::{Duration, Instant};
 
 use clipstream::domain::{Decoding, Orientation, PictureReason};
-use clipstream::picture::{PictureError, Preprocess};
+use clipstream::picture::{PictureError, Preprocess, picture_bytes};
 
+use super::av1::{Av1, avif};
 use super::formats::{picture, png_chunk, process, repair_png, set_tiff};
+use super::kinds::{PLAIN_AVIF, Sides};
 
 const PIXELS_MAX: u64 = 100_000_000;
 /// Far above what any of these takes, far below what the bombs would.
@@ -65,13 +67,17 @@ pub fn huge_sides() -> Vec<(&'static str, Vec<u8>)> {
     set_tiff(&mut tiff, 257, huge);
     // All rows in one strip, of which there is one.
     set_tiff(&mut tiff, 278, u32::MAX);
+    let mut avif = picture("avif_420.avif");
+    let size = avif.windows(4).position(|kind| kind == b"ispe").unwrap() + 8;
+    avif[size..size + 4].copy_from_slice(&huge.to_be_bytes());
+    avif[size + 4..size + 8].copy_from_slice(&huge.to_be_bytes());
     let mut webp = picture("lossy_alpha.webp");
     assert_eq!(&webp[12..16], b"VP8X");
     // Sides less one, of 24 bits each.
     webp[24..30].copy_from_slice(&[0xFE, 0xFF, 0, 0xFE, 0xFF, 0]);
     let mut jpeg = picture("progressive_large.jpg");
     set_jpeg_sides(&mut jpeg, u16::MAX);
-    vec![("png", png), ("gif", gif), ("bmp", bmp), ("tiff", tiff), ("webp", webp), ("jpeg", jpeg)]
+    vec![("png", png), ("gif", gif), ("bmp", bmp), ("tiff", tiff), ("webp", webp), ("avif", avif), ("jpeg", jpeg)]
 }
 
 /// Of a progressive JPEG: height and width, after marker, length and precision.
@@ -229,6 +235,18 @@ fn tiff_tiles_are_no_larger_than_their_picture_allows() {
 }
 
 /// Progressive files walk the whole picture for every scan; a scan may have a few bytes only.
+/// Each of them costs a pass over all pixels, in a hundred bytes.
+#[test]
+fn frames_of_an_avif_are_counted() {
+    let sides = Sides { width: 640, height: 480 };
+    let of = |frames| avif(sides, Av1 { frames, ..PLAIN_AVIF });
+    assert_eq!(decoded(&of(8)).unwrap(), decoded(&of(1)).unwrap());
+    refused(&of(9), PictureReason::Unsupported, "an AVIF picture of 9 frames where 8 are expected at most");
+    // What they take is reserved.
+    let reserved = |frames| picture_bytes(&of(frames), PIXELS_MAX, u64::MAX, &[&model()]).unwrap();
+    assert!(reserved(8) >= reserved(1) + 7 * 640 * 512 * 3 / 2, "{} {}", reserved(8), reserved(1));
+}
+
 #[test]
 fn jpeg_scans_are_counted() {
     let bytes = picture("progressive_large.jpg");

@@ -13,7 +13,9 @@ pub fn pictures() -> Vec<(String, Vec<u8>)> {
         let mut names: Vec<String> = std::fs::read_dir(root.join(folder))
             .expect("the folder is in the repository")
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| ["jpg", "png", "webp", "gif", "bmp", "tif"].iter().any(|e| name.ends_with(&format!(".{e}"))))
+            .filter(|name| {
+                ["jpg", "png", "webp", "avif", "gif", "bmp", "tif"].iter().any(|e| name.ends_with(&format!(".{e}")))
+            })
             .collect();
         names.sort();
         names.truncate(most);

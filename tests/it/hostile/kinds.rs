@@ -4,6 +4,7 @@ use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 use weezl::BitOrder;
 use zlib_rs::{DeflateConfig, compress_slice};
 
+use super::av1::{Av1, Layout, avif};
 use super::formats::png_chunk;
 use super::lossless::{self, Stream};
 
@@ -49,6 +50,14 @@ pub const KINDS: &[Kind] = &[
         lossless::lossless(sides.width, sides.height, &costly(sides))
     }),
     ("WebP, lossy with such alpha", |sides| lossy_with_alpha(sides, costly(sides))),
+    ("AVIF, grey", |sides| avif(sides, Av1 { layout: Layout::Grey, ..PLAIN_AVIF })),
+    ("AVIF, 4:2:0", |sides| avif(sides, PLAIN_AVIF)),
+    ("AVIF, 4:4:4", |sides| avif(sides, Av1 { layout: Layout::Full, ..PLAIN_AVIF })),
+    ("AVIF, 4:2:0 with alpha", |sides| avif(sides, Av1 { alpha: true, ..PLAIN_AVIF })),
+    ("AVIF, 10 or 12 bits, 4:2:0", |sides| avif(sides, Av1 { depth: 10, ..PLAIN_AVIF })),
+    ("AVIF, 10 or 12 bits, 4:4:4 with alpha", |sides| {
+        avif(sides, Av1 { layout: Layout::Full, depth: 12, alpha: true, frames: 1 })
+    }),
     ("GIF", gif),
     ("BMP, palette, run-length encoded or not", |sides| bmp(sides, 8)),
     ("BMP, 16 or 24 bits", |sides| bmp(sides, 24)),
@@ -68,6 +77,8 @@ pub const KINDS: &[Kind] = &[
         [format!("P6 {} {} 255\n", sides.width, sides.height).into_bytes(), vec![7; 3 * sides.pixels()]].concat()
     }),
 ];
+
+pub const PLAIN_AVIF: Av1 = Av1 { layout: Layout::Quarter, depth: 8, alpha: false, frames: 1 };
 
 /// Bytes that differ, and still compress well: a file may be no larger than is allowed.
 fn samples(count: usize) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! What a message may bring that nobody means well with: broken and oversized pictures, JSON that is legal and unusual,
 //! URLs that point inwards. (The table of addresses is in `src/media/ssrf_tests/table.rs`, next to the policy.)
 
+mod av1;
 mod bombs;
 mod costs;
 mod formats;
