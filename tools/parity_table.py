@@ -1,0 +1,35 @@
+"""The table of tools/parity.py, for a terminal or for docs/exactness.md."""
+
+HEAD = (
+    "model", "layers", "activation", "tokenizer", "pictures, texts", "smallest cosine, pictures", "texts", "largest error, pictures", "texts",
+    "median between pictures", "between texts",
+)  # fmt: skip
+
+
+def table(rows: list[dict], markdown: bool = False) -> str:
+    lines = [HEAD, *(cells(row) for row in rows)]
+    if markdown:
+        rule = "|" + "---|" * len(HEAD)
+        written = ["| " + " | ".join(line) + " |" for line in lines]
+        return "\n".join([written[0], rule, *written[1:]])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def cells(row: dict) -> tuple:
+    if "error" in row:
+        return (row["model"], "", "", "", "", f"FAILED: {row['error']}"[:160].replace("\n", " "), "", "", "", "", "")
+    activations = dict.fromkeys(row[f"{tower}_activation"] or "other" for tower in ("image", "text"))
+    return (
+        row["model"],
+        "all" if row["layers"] is None else str(row["layers"]),
+        ", ".join(activations),
+        row["tokenizer"] or "CLIP's",
+        f"{row['inputs_image']}, {row['inputs_text']}",
+        f"{row['cosine_min_image']:.8f}",
+        f"{row['cosine_min_text']:.8f}" + ("" if row["ok"] else " FAILED"),
+        f"{row['error_max_image']:.0e}",
+        f"{row['error_max_text']:.0e}",
+        f"{row['median_between_image']:.2f}",
+        f"{row['median_between_text']:.2f}",
+    )
