@@ -18,6 +18,7 @@ import logging
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,7 @@ SEED = 0
 # Parameters of an image tower: ViT-L has 304 million, RN50x64 and the towers above have 400 million and more.
 WHOLE_MAX = 350 * 10**6
 LAYERS_ABOVE = 4
-# Of models above a megapixel of work each input is dear, and the point is the model's configuration.
+# Where each input is dear, or the tower is cut: the point is the model's configuration.
 INPUTS, INPUTS_LARGE = (24, 48), (8, 16)
 LARGE_ABOVE = 100 * 10**6
 PICTURES = ("*.jpg", "*.png", "*.webp", "*.gif", "*.bmp", "*.tif")
@@ -122,7 +123,7 @@ def compare(binary: str, row: dict, layers: int, keep: bool, work: Path) -> dict
     folder = work / exported.id.replace("/", "__")
     directory.write(exported, folder, say=lambda line: None)
     seconds_export = time.monotonic() - begin
-    counts = INPUTS_LARGE if size > LARGE_ABOVE else INPUTS
+    counts = INPUTS if layers is None and size <= LARGE_ABOVE else INPUTS_LARGE
     inputs = {"image": pictures(counts[0]), "text": texts(counts[1])}
     got = {modality: embed(binary, exported.id, folder, modality, [str(one) for one in found]) for modality, found in inputs.items()}
     if keep:
@@ -173,7 +174,7 @@ def apart(function, *arguments):
         except Exception as error:  # whatever PyTorch, its exporter or timm throws
             there.send((False, f"{type(error).__name__}: {str(error)[:600]}"))
 
-    process = multiprocessing.get_context("fork").Process(target=run)
+    process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
     process.start()
     there.close()
     try:
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there, as docs/exactness.md has it")
     parser.add_argument("--keep", action="store_true", help=f"keep the exports in {cache()}")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the process of a model ends too
     if not os.access(given.clipstream, os.X_OK):
         sys.exit(f"parity: {given.clipstream} is no program; next: cargo build --release, or name the binary with --clipstream")
     rows = json.loads(given.results.read_text()) if given.results and given.results.is_file() else []

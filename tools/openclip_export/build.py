@@ -25,13 +25,15 @@ class Narrow:
 
 def build(model: str, config: dict, checkpoint: dict = None, with_weights: bool = False, offline: bool = False, narrow: Narrow = None):
     """`config` is OpenCLIP's of the model with its activation set; it is changed where `narrow` changes it. `with_weights`: those that
-    a folder or a repository brings along. `offline`: nothing is asked of the hub."""
+    a folder or a repository brings along. `offline`: nothing is asked of the hub. `narrow`: for random weights, which fill every
+    parameter."""
+    is_filled = narrow is not None
     narrow = narrow or Narrow()
     known = {field.name for field in fields(PreprocessCfg)}
     preprocess = {key: value for key, value in (checkpoint or {}).items() if key in known}
     _narrow(config, narrow)
     try:
-        with _as_configured(model, config, offline, narrow), _shallow(narrow.layers):
+        with _as_configured(model, config, offline, narrow), _shallow(narrow.layers), _uninitialised(is_filled):
             return open_clip.create_model(
                 model, force_quick_gelu=config["quick_gelu"], force_preprocess_cfg=preprocess, load_weights=with_weights,
                 require_pretrained=with_weights, pretrained_image=False, pretrained_text=False,
@@ -105,3 +107,12 @@ def _shallow(layers: int):
         return create(name, **arguments)
 
     return mock.patch.object(open_clip.timm_model.timm, "create_model", shallow)
+
+
+def _uninitialised(is_filled: bool):
+    """While modules are made: without PyTorch's initial values, which take longer than all the rest, where others follow."""
+    if not is_filled:
+        return contextlib.nullcontext()
+    keep = lambda tensor, *arguments, **options: tensor
+    names = ("kaiming_uniform_", "uniform_", "normal_", "trunc_normal_", "xavier_uniform_")
+    return mock.patch.multiple(torch.nn.init, **dict.fromkeys(names, keep))
