@@ -191,7 +191,7 @@ def main() -> None:
     target = Path(os.environ.get("CARGO_TARGET_DIR") or PROJECT / "target")
     parser.add_argument("models", nargs="*", metavar="VARIANT[/CHECKPOINT]", help="default: one checkpoint of every architecture")
     parser.add_argument("--clipstream", default=str(target / "release" / "clipstream"), help="the binary")
-    parser.add_argument("--layers", metavar="N", type=int, help="at most N layers in every tower; minutes instead of hours")
+    parser.add_argument("--layers", metavar="N", type=int, help="at most N layers in every tower, for a shorter run")
     parser.add_argument("--results", metavar="FILE", type=Path, help="keep the rows in this JSON file, and skip models that it has")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there, as docs/exactness.md has it")
     parser.add_argument("--keep", action="store_true", help=f"keep the exports in {cache()}")

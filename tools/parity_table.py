@@ -1,5 +1,7 @@
 """The table of tools/parity.py, for a terminal or for docs/exactness.md."""
 
+import math
+
 HEAD = (
     "model", "layers", "activation", "tokenizer", "pictures, texts", "smallest cosine, pictures", "texts", "largest error, pictures", "texts",
     "median between pictures", "between texts",
@@ -26,10 +28,15 @@ def cells(row: dict) -> tuple:
         ", ".join(activations),
         row["tokenizer"] or "CLIP's",
         f"{row['inputs_image']}, {row['inputs_text']}",
-        f"{row['cosine_min_image']:.8f}",
-        f"{row['cosine_min_text']:.8f}" + ("" if row["ok"] else " FAILED"),
+        shown(row["cosine_min_image"]),
+        shown(row["cosine_min_text"]) + ("" if row["ok"] else " FAILED"),
         f"{row['error_max_image']:.0e}",
         f"{row['error_max_text']:.0e}",
         f"{row['median_between_image']:.2f}",
         f"{row['median_between_text']:.2f}",
     )
+
+
+def shown(cosine: float) -> str:
+    """Never rounded up, so that 1 is 1."""
+    return f"{math.floor(cosine * 10**8) / 10**8:.8f}"
