@@ -23,13 +23,13 @@ def cells(row: dict) -> tuple:
         return (row["model"], "", "", "", "", f"FAILED: {row['error']}"[:160].replace("\n", " "), "", "", "", "", "")
     activations = dict.fromkeys(row[f"{tower}_activation"] or "other" for tower in ("image", "text"))
     return (
-        row["model"],
+        row["model"] + ("" if row["ok"] else " FAILED"),
         "all" if row["layers"] is None else str(row["layers"]),
         ", ".join(activations),
         row["tokenizer"] or "CLIP's",
         f"{row['inputs_image']}, {row['inputs_text']}",
         shown(row["cosine_min_image"]),
-        shown(row["cosine_min_text"]) + ("" if row["ok"] else " FAILED"),
+        shown(row["cosine_min_text"]),
         f"{row['error_max_image']:.0e}",
         f"{row['error_max_text']:.0e}",
         f"{row['median_between_image']:.2f}",
