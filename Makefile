@@ -61,7 +61,7 @@ services-down: ## stop these servers
 export-env: ## create the Python environment of tools/export_openclip.py and print the path of its Python
 	@scripts/export-env
 
-parity: preflight onnxruntime ## compare vectors with OpenCLIP in PyTorch for a model of each family (random weights)
+parity: preflight onnxruntime ## compare vectors with OpenCLIP in PyTorch for every architecture (random weights; hours)
 	$(CARGO) build --locked --release $(SIMD)
 	python=$$(scripts/export-env) && $$python tools/parity.py
 

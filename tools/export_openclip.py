@@ -25,6 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pretrained", metavar="CHECKPOINT", help="OpenCLIP's name of the checkpoint: its weights, activation and preprocessing")
     parser.add_argument("--weights", metavar="FILE", type=Path, help="weights from this file (.pt, .bin, .safetensors)")
     parser.add_argument("--random-seed", metavar="N", type=int, help="random weights, for tests")
+    parser.add_argument("--tokenizer", metavar="DIR", type=Path, help="the tokenizer's files (tokenizer.json, tokenizer_config.json), where the hub is not reached")
     parser.add_argument("--precision", default="fp32", help="some of fp32,fp16,int8 (default: fp32)")
     parser.add_argument("--output", metavar="DIR", type=Path, help="default: VARIANT__CHECKPOINT where clipstream looks for models")
     parser.add_argument("--id", metavar="VARIANT/CHECKPOINT", help="how clipstream calls the model (default: from the two names)")
@@ -54,9 +55,10 @@ def main() -> None:
             raise ExportError(f"--precision has {unknown[0]!r}; expected some of {','.join(graphs.PRECISIONS)}")
         if given.id and not re.fullmatch(r"[^/\s]+/[^/\s]+", given.id):
             raise ExportError(f"--id is {given.id!r}; expected VARIANT/CHECKPOINT")
-        exported = checkpoint.load(given.model, given.pretrained, given.weights, given.random_seed, given.id)
+        exported = checkpoint.load(given.model, given.pretrained, given.weights, given.random_seed, given.id, given.tokenizer)
         output = given.output or models_directory() / exported.id.replace("/", "__")
-        print(f"{exported.id}: {exported.activation}, weights: {exported.weights}, preprocessing: {exported.preprocess}")
+        activation = " and ".join(exported.activation(tower) or "other" for tower in ("visual", "text"))
+        print(f"{exported.id}: activation {activation}, weights: {exported.weights}, preprocessing: {exported.preprocess}")
         directory.write(exported, output, precisions, given.force)
         print(f"written: {output}")
     except ExportError as error:

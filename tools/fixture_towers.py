@@ -62,6 +62,10 @@ class LastToken(TextTower):
     """SigLIP's text tower: every token sees every other, the last one is the vector. Exported with a free length, which it
     must not be run at: padding is part of what it was trained on."""
 
+    def __init__(self, model):
+        super().__init__(model)
+        self.blocks = blocks_of(getattr(model, "text", model).transformer, pooled=False)
+
     def forward(self, text):
         x = self.embedding(text) + self.positions[: text.shape[1]]
         for block in self.blocks:

@@ -19,13 +19,17 @@ import onnx
 import onnxruntime
 import open_clip
 import torch
+import transformers
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from open_clip.tokenizer import SimpleTokenizer, default_bpe
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe
 
+import fixture_tokenizer_files
 from fixture_towers import Both, Half, LastToken, Picture, Text, WithAttentionOperator
 from openclip_export import directory, golden, graphs
-from openclip_export.checkpoint import Exported, preprocess_of, randomise
-from openclip_export.tokenizer import END, START, tokenizer_json
+from openclip_export.checkpoint import Exported, preprocess_of
+from openclip_export.clip_bpe import END, START, tokenizer_json
+from openclip_export.random_weights import randomise
+from openclip_export.tokenizer import size
 from openclip_export.towers import ImageTower, TextTower
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "models"
@@ -47,13 +51,13 @@ def tiny(name: str, quick_gelu: bool, **text_cfg) -> Exported:
     return Exported(f"tiny/{name}", model, config, preprocess_of(model), tokenizer(), "random seed 0")
 
 
-def tokenizer() -> SimpleTokenizer:
+def tokenizer(context_length: int = 77) -> SimpleTokenizer:
     """OpenCLIP's tokenizer with the first merges of its own list: a smaller vocabulary of the same kind."""
     lines = gzip.open(default_bpe()).read().decode().split("\n")[: 1 + MERGES]
     with tempfile.NamedTemporaryFile(suffix=".txt.gz") as file:
         file.write(gzip.compress("\n".join(lines).encode()))
         file.flush()
-        return SimpleTokenizer(file.name)
+        return SimpleTokenizer(file.name, context_length=context_length)
 
 
 PIXELS = torch.zeros(2, 3, 32, 32)
@@ -167,7 +171,7 @@ def preprocessor_config(exported: Exported) -> dict:
 
 
 def hugging_face_config(exported: Exported) -> dict:
-    activation = exported.activation
+    activation = exported.activation("text")
     return {
         "architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": 16,
         "text_config": {
@@ -306,6 +310,48 @@ def fp16_io(root: Path) -> Exported:
     return exported
 
 
+def with_tokenizer(root: Path, kind: str, text_cfg: dict, **config) -> None:
+    """Our layout of a model whose tokenizer is one of tests/fixtures/tokenizers."""
+    with tempfile.TemporaryDirectory() as folder:
+        fixture_tokenizer_files.write(kind, Path(folder))
+        texts = HFTokenizer(folder, context_length=text_cfg["context_length"], **text_cfg.get("tokenizer_kwargs", {}))
+        config = {**CONFIG, "text_cfg": {**text_cfg, "hf_tokenizer_name": f"fixtures/{kind}"}, "quick_gelu": False, **config}
+        built = copy.deepcopy(config)
+        if "hf_model_name" in text_cfg:
+            transformers.RobertaConfig(
+                vocab_size=size(texts), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=80,
+                type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1,
+            ).save_pretrained(folder)  # fmt: skip
+            built["text_cfg"] |= {"hf_model_name": folder, "hf_model_pretrained": False}
+        else:
+            config["text_cfg"]["vocab_size"] = built["text_cfg"]["vocab_size"] = size(texts)
+        write_own(root, open_clip.CustomTextCLIP(**built), config, texts)
+
+
+def coca(root: Path) -> None:
+    """Our layout of a CoCa model: a class token behind the text, attention over the picture's tokens."""
+    config = copy.deepcopy(CONFIG) | {"quick_gelu": False}
+    config["vision_cfg"] |= {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
+    config["text_cfg"] |= {"context_length": 76, "embed_cls": True, "output_tokens": True}
+    model = open_clip.CoCa(**config, multimodal_cfg={**CONFIG["text_cfg"], "context_length": 76, "layers": 1})
+    write_own(root, model, config, tokenizer(76))
+
+
+def write_own(root: Path, model: torch.nn.Module, config: dict, texts) -> None:
+    open_clip.model.set_model_preprocess_cfg(model, {**vars(open_clip.transform.PreprocessCfg()), "size": 32})
+    randomise(model, 0)
+    model.eval().requires_grad_(False)
+    exported = Exported(f"tiny/{root.name}", model, config, preprocess_of(model), texts, "random seed 0")
+    directory.write(exported, root, ("fp32",), replace=True, say=lambda line: print(f"  {line}"))
+
+
+ROBERTA = {"context_length": 77, "hf_model_name": "fixtures/roberta", "hf_pooler_type": "mean_pooler", "hf_proj_type": "mlp"}
+SIGLIP2 = {
+    "context_length": 64, "tokenizer_kwargs": {"clean": "canonicalize"}, "width": 16, "heads": 2, "layers": 2, "no_causal_mask": True, "proj_bias": True,
+    "pool_type": "last", "norm_kwargs": {"eps": 1e-6}, "act_kwargs": {"approximate": "tanh"},
+}  # fmt: skip
+
+
 def external_data(root: Path) -> None:
     limit, graphs.INLINE_BYTES_MAX = graphs.INLINE_BYTES_MAX, -1
     ours(root.name, True, ("fp32",))
@@ -318,7 +364,7 @@ def gelu_trap(root: Path) -> Exported:
     for part in ("visual", "textual"):
         (root / part).mkdir(parents=True)
     graphs.export_image(wrong.model, 32, root / "visual" / "model.onnx")
-    graphs.export_text(wrong.model, root / "textual" / "model.onnx")
+    graphs.export_text(wrong.model, 77, root / "textual" / "model.onnx")
     open_clip_files(root, exported)
     return exported
 
@@ -338,6 +384,9 @@ MADE = {
     "ours-quick-gelu": lambda root: ours(root.name, True),
     "ours-gelu": lambda root: ours(root.name, False),
     "ours-external-data": external_data,
+    "ours-coca": coca,
+    "ours-roberta": lambda root: with_tokenizer(root, "byte_bpe", ROBERTA),
+    "ours-siglip2": lambda root: with_tokenizer(root, "gemma", SIGLIP2, init_logit_bias=-10),
     "gelu-trap": gelu_trap,
     "siglip-text": siglip_text,
     "fp16-io": fp16_io,

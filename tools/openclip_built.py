@@ -6,7 +6,7 @@ os.environ['HF_HUB_OFFLINE'] = '1'
 import open_clip
 import open_clip.factory
 import torch
-from open_clip.transformer import QuickGELU
+from openclip_export.activations import kinds
 
 # Nothing is loaded, so nothing needs to be there.
 open_clip.factory.download_pretrained = lambda *arguments, **options: '/nonexistent'
@@ -36,15 +36,7 @@ def built(variant, tag):
 
 def activation(module):
     """The activation of a tower's perceptrons; None: it has none of the GELUs."""
-    def kind(part):
-        if isinstance(part, QuickGELU):
-            return 'quick_gelu'
-        if isinstance(part, torch.nn.GELU):
-            return 'gelu_tanh' if part.approximate == 'tanh' else 'gelu'
-        # timm's own classes.
-        return {'GELU': 'gelu', 'GELUTanh': 'gelu_tanh', 'QuickGELU': 'quick_gelu'}.get(type(part).__name__)
-
-    kinds = {kind(part) for part in module.modules()} - {None}
-    if len(kinds) > 1:
-        raise SystemExit(f'{kinds}: a tower with several activations, which the table has no room for')
-    return kinds.pop() if kinds else None
+    found = kinds(module)
+    if len(found) > 1:
+        raise SystemExit(f'{found}: a tower with several activations, which the table has no room for')
+    return found.pop() if found else None

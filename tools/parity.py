@@ -1,64 +1,93 @@
 #!/usr/bin/env python3
-"""Compares `clipstream embed` with OpenCLIP in PyTorch, fp32, for full-size models: make parity.
+"""Compares `clipstream embed` with OpenCLIP in PyTorch, fp32, for every architecture that OpenCLIP has weights of: make parity.
 
-    tools/parity.py [--clipstream BINARY] [--keep] [VARIANT/CHECKPOINT ...]
+    tools/parity.py [--clipstream BINARY] [--layers N] [--results FILE] [--markdown FILE] [--keep] [VARIANT[/CHECKPOINT] ...]
 
-Checkpoints cannot be had everywhere, so the weights are random (seed 0, tools/openclip_export/checkpoint.py), in each
-checkpoint's own configuration: activation, preprocessing, size. Pictures are those of tests/fixtures/pictures (JPEG, PNG, WebP,
-GIF, BMP, TIFF in all their modes) and texts of tests/fixtures/tokens.jsonl. Exports are kept in the user's cache folder and
-used again, those above 2 GB only with --keep. Prints a table and, as the last line, a JSON object; ends with 1 where a
-cosine is below 0.99999.
+Checkpoints cannot be had everywhere, so the weights are random (seed 0, tools/openclip_export/random_weights.py), in a checkpoint's
+own configuration: activation, preprocessing, size. Towers above ViT-L have 4 layers (or 4 in each stage) of their own width; with
+--layers N, all towers have at most N. Tokenizers of Transformers are the small ones of tests/fixtures/tokenizers, and the token
+embedding is cut to their size, as the real ones cannot be had everywhere either. Pictures are those of tests/fixtures/pictures (JPEG,
+PNG, WebP, GIF, BMP, TIFF in all their modes) and texts of tests/fixtures/tokens.jsonl. Each model is exported, run and removed in a
+process of its own. Prints a table and, as the last line, a JSON object; ends with 1 where a cosine is below 0.99999, or where a
+vector is further from OpenCLIP's than a thousandth of what OpenCLIP's vectors are apart.
 """
 
 import argparse
-import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import open_clip
-import torch
+# Nothing is fetched: the tools say what they would need.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
 
-from openclip_export import ExportError, checkpoint, directory, golden
+import numpy as np
+
+import fixture_tokenizer_files
+from openclip_export import ExportError, build, checkpoint, directory, golden
+from parity_table import table
 
 PROJECT = Path(__file__).resolve().parent.parent
 COSINE_MIN = 0.99999
+# Of a vector to OpenCLIP's, in units of the median distance of OpenCLIP's vectors from their mean. Where all pictures get nearly the
+# same vector, the cosine says little, and this much.
+ERROR_MAX = 1e-3
 SEED = 0
-
-# One of each family that has CLIP's own tokenizer; both activations, all means, both ways to resize, both interpolations.
-MODELS = (
-    "ViT-B-32/openai",
-    "ViT-B-16/laion2b_s34b_b88k",
-    "ViT-L-14/laion2b_s32b_b82k",
-    "ViT-L-14-336/openai",
-    "ViT-H-14/dfn5b",
-    "RN50/openai",
-    "convnext_base/laion400m_s13b_b51k",
-    "EVA02-B-16/merged2b_s8b_b131k",
-    "MobileCLIP2-S0/dfndr2b",
-    "PE-Core-T-16-384/meta",
-    "ViTamin-S/datacomp1b",
-)
-# Large models get fewer inputs: the point is the model's configuration, and each input runs in PyTorch too.
-INPUTS = {"ViT-B-32": (60, 60), "ViT-B-16": (30, 30), "ViT-L-14": (12, 24), "ViT-L-14-336": (8, 16), "ViT-H-14": (8, 12)}
-KEPT_BYTES_MAX = 2 * 10**9
+# Parameters of an image tower: ViT-L has 304 million, RN50x64 and the towers above have 400 million and more.
+WHOLE_MAX = 350 * 10**6
+LAYERS_ABOVE = 4
+# Where each input is dear, or the tower is cut: the point is the model's configuration.
+INPUTS, INPUTS_LARGE = (24, 48), (8, 16)
+LARGE_ABOVE = 100 * 10**6
 PICTURES = ("*.jpg", "*.png", "*.webp", "*.gif", "*.bmp", "*.tif")
+# The fixture for each repository that OpenCLIP takes a tokenizer from; by the tokenizer's kind where it has no entry.
+TOKENIZERS = {
+    "bert-base-uncased": "wordpiece", "roberta-base": "byte_bpe", "timm/ViT-B-16-SigLIP": "t5", "timm/ViT-B-16-SigLIP-i18n-256": "mt5",
+    "gemma_bpe": "gemma", "nllb": "nllb", "unigram": "xlm_r",
+}  # fmt: skip
 
 
-def cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clipstream" / "parity"
+def registry() -> list[dict]:
+    return json.loads((PROJECT / "src" / "domain" / "registry" / "open_clip.json").read_text(encoding="utf-8"))
+
+
+def chosen(rows: list[dict], wanted: list[str]) -> list[dict]:
+    """One checkpoint of each variant, or those that are wanted. Of a variant with a QuickGELU twin one with GELU, so that both are run."""
+    if wanted:
+        named = [next((row for row in rows if name in (f"{row['variant']}/{row['checkpoint']}", row["variant"])), name) for name in wanted]
+        unknown = [name for name in named if isinstance(name, str)]
+        if unknown:
+            raise ExportError(f"{unknown[0]!r} is no VARIANT or VARIANT/CHECKPOINT of OpenCLIP; next: clipstream models list")
+        return named
+    of_variant = {}
+    for row in rows:
+        of_variant.setdefault(row["variant"], []).append(row)
+    twins = {variant.removesuffix("-quickgelu") for variant in of_variant if variant.endswith("-quickgelu")}
+    prefer = lambda variant, found: next((row for row in found if row["text_activation"] == "gelu"), found[0]) if variant in twins else found[0]
+    return [prefer(variant, found) for variant, found in of_variant.items()]
+
+
+def tokenizer_of(row: dict, folder: Path) -> tuple[str, Path]:
+    """The name of the fixture, and its files in a folder; nothing for CLIP's own."""
+    told = row["tokenizer"]
+    if told["repository"] is None:
+        return None, None
+    kind = TOKENIZERS.get(told["repository"]) or TOKENIZERS[told["kind"]]
+    folder.mkdir()
+    fixture_tokenizer_files.write(kind, folder)
+    return kind, folder
 
 
 def pictures(count: int) -> list[Path]:
     folder = PROJECT / "tests" / "fixtures" / "pictures"
-    found = sorted(path for pattern in PICTURES for path in folder.glob(pattern))
-    return spread(found, count)
+    return spread(sorted(path for pattern in PICTURES for path in folder.glob(pattern)), count)
 
 
 def texts(count: int) -> list[str]:
@@ -84,84 +113,122 @@ def embed(binary: str, name: str, folder: Path, modality: str, inputs: list[str]
     return np.array([line["embedding"] for line in lines], dtype=np.float64)
 
 
-def compare(binary: str, name: str, keep: bool) -> dict:
-    variant, pretrained = name.split("/")
-    exported = checkpoint.load(variant, pretrained, random_seed=SEED)
-    folder = cache() / name.replace("/", "__")
-    made_by = folder.with_name(f"{folder.name}.recipe")
-    if not (folder.is_dir() and made_by.is_file() and made_by.read_text() == recipe()):
-        begin = time.monotonic()
-        print(f"{name}: exporting to {folder}", flush=True)
-        directory.write(exported, folder, replace=True)
-        made_by.write_text(recipe())
-        print(f"{name}: exported in {time.monotonic() - begin:.0f} s", flush=True)
-    counts = INPUTS.get(variant, (12, 24))
-    files, strings = pictures(counts[0]), texts(counts[1])
-    try:
-        got = {"image": embed(binary, name, folder, "image", [str(f) for f in files]), "text": embed(binary, name, folder, "text", strings)}
-    finally:
-        if not keep and sum(path.stat().st_size for path in folder.rglob("*")) > KEPT_BYTES_MAX:
-            shutil.rmtree(folder)
+def compare(binary: str, row: dict, layers: int, keep: bool, work: Path) -> dict:
+    begin = time.monotonic()
+    variant, tag = row["variant"], row["checkpoint"]
+    kind, files = tokenizer_of(row, work / "tokenizer")
+    size = build.parameters(variant, checkpoint.config_of(variant))
+    layers = layers or (LAYERS_ABOVE if size > WHOLE_MAX else None)
+    exported = checkpoint.load(variant, tag, random_seed=SEED, tokenizer_folder=files, layers=layers)
+    folder = work / exported.id.replace("/", "__")
+    directory.write(exported, folder, say=lambda line: None)
+    seconds_export = time.monotonic() - begin
+    counts = INPUTS if layers is None and size <= LARGE_ABOVE else INPUTS_LARGE
+    inputs = {"image": pictures(counts[0]), "text": texts(counts[1])}
+    got = {modality: embed(binary, exported.id, folder, modality, [str(one) for one in found]) for modality, found in inputs.items()}
+    if keep:
+        shutil.copytree(folder, cache() / folder.name, dirs_exist_ok=True)
+    shutil.rmtree(folder)
     wanted = {
-        "image": np.concatenate([golden.vectors(exported, pixels=golden.preprocess(exported, [file])) for file in files]),
-        "text": np.concatenate([golden.vectors(exported, ids=exported.tokenizer([text])) for text in strings]),
+        "image": np.concatenate([golden.vectors(exported, pixels=golden.preprocess(exported, [file])) for file in inputs["image"]]),
+        "text": np.concatenate([golden.vectors(exported, ids=exported.tokenizer([text])) for text in inputs["text"]]),
     }
-    row = {"model": name, "activation": exported.activation, "dimension": int(wanted["image"].shape[1])}
-    for modality, inputs in (("image", [file.name for file in files]), ("text", strings)):
-        cosines = (got[modality] * wanted[modality]).sum(1) / np.linalg.norm(wanted[modality].astype(np.float64), axis=1)
-        worst = int(cosines.argmin())
-        row |= {f"{modality}s": len(inputs), f"cosine_min_{modality}": float(cosines[worst]), f"worst_{modality}": inputs[worst][:60]}
+    found = {
+        "model": f"{variant}/{tag}", "layers": layers, "tokenizer": kind, "parameters_image": size, "image_activation": exported.activation("visual"),
+        "text_activation": exported.activation("text"), "dimension": int(wanted["image"].shape[1]), "seconds_export": round(seconds_export),
+        "seconds": round(time.monotonic() - begin),
+    }  # fmt: skip
+    for modality, given in inputs.items():
+        found |= {f"{key}_{modality}": value for key, value in compared(got[modality], wanted[modality].astype(np.float64), given).items()}
+    found["ok"] = all(found[f"cosine_min_{m}"] >= COSINE_MIN and found[f"error_max_{m}"] <= ERROR_MAX for m in inputs)
+    return found
+
+
+def compared(got: np.ndarray, wanted: np.ndarray, inputs: list) -> dict:
+    cosines = (got * wanted).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(wanted, axis=1)
+    worst = int(cosines.argmin())
+    apart = np.linalg.norm(wanted - wanted.mean(0), axis=1)
+    return {
+        "inputs": len(inputs),
+        "cosine_min": float(cosines[worst]),
+        "worst": getattr(inputs[worst], "name", str(inputs[worst]))[:60],
+        "error_max": float(np.linalg.norm(got - wanted, axis=1).max() / np.median(apart)),
         # How alike vectors of different inputs are: the distance that a mix-up would show.
-        row[f"median_between_{modality}s"] = round(float(np.median((wanted[modality] @ wanted[modality].T)[np.triu_indices(len(inputs), 1)])), 3)
-    row["ok"] = min(row["cosine_min_image"], row["cosine_min_text"]) >= COSINE_MIN
-    return row
+        "median_between": round(float(np.median((wanted @ wanted.T)[np.triu_indices(len(inputs), 1)])), 3),
+    }
 
 
-def recipe() -> str:
-    """Of everything that an export depends on: our code, the libraries, the seed."""
-    digest = hashlib.sha256(f"{open_clip.__version__} {torch.__version__} {SEED}".encode())
-    for source in sorted((Path(__file__).parent / "openclip_export").glob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()
+def cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clipstream" / "parity"
+
+
+def apart(function, *arguments):
+    """The function's result from a process of its own, so that a model's memory is given back, and a crash is one model's."""
+    here, there = multiprocessing.Pipe(duplex=False)
+
+    def run():
+        try:
+            there.send((True, function(*arguments)))
+        except ExportError as error:
+            there.send((False, str(error)))
+        except Exception as error:  # whatever PyTorch, its exporter or timm throws
+            there.send((False, f"{type(error).__name__}: {str(error)[:600]}"))
+
+    process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
+    process.start()
+    there.close()
+    try:
+        ok, found = here.recv()
+    except EOFError:
+        ok, found = False, None
+    process.join()
+    return found if ok else {"error": found or f"the process ended with {process.exitcode}"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     logging.disable(logging.ERROR)  # OpenCLIP logs that weights are random
     target = Path(os.environ.get("CARGO_TARGET_DIR") or PROJECT / "target")
-    parser.add_argument("models", nargs="*", metavar="VARIANT/CHECKPOINT", help=f"default: {' '.join(MODELS)}")
+    parser.add_argument("models", nargs="*", metavar="VARIANT[/CHECKPOINT]", help="default: one checkpoint of every architecture")
     parser.add_argument("--clipstream", default=str(target / "release" / "clipstream"), help="the binary")
-    parser.add_argument("--keep", action="store_true", help="keep exports above 2 GB in the cache folder too")
+    parser.add_argument("--layers", metavar="N", type=int, help="at most N layers in every tower, for a shorter run")
+    parser.add_argument("--results", metavar="FILE", type=Path, help="keep the rows in this JSON file, and skip models that it has")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there, as docs/exactness.md has it")
+    parser.add_argument("--keep", action="store_true", help=f"keep the exports in {cache()}")
     given = parser.parse_args()
-    rows = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the process of a model ends too
+    if not os.access(given.clipstream, os.X_OK):
+        sys.exit(f"parity: {given.clipstream} is no program; next: cargo build --release, or name the binary with --clipstream")
+    rows = json.loads(given.results.read_text()) if given.results and given.results.is_file() else []
     try:
-        for name in given.models or MODELS:
-            if name.count("/") != 1:
-                raise ExportError(f"{name!r} is no VARIANT/CHECKPOINT")
-            rows.append(compare(given.clipstream, name, given.keep))
-            row = rows[-1]
-            print(f"{name}: image {row['cosine_min_image']:.8f}, text {row['cosine_min_text']:.8f}", flush=True)
+        todo = chosen(registry(), given.models)
     except ExportError as error:
         sys.exit(f"parity: {error}")
-    except FileNotFoundError as error:
-        sys.exit(f"parity: {error}; next: cargo build --release, or name the binary with --clipstream")
+    failed, done = [], {row["model"] for row in rows}
+    for row in todo:
+        name = f"{row['variant']}/{row['checkpoint']}"
+        if name in done:
+            continue
+        cache().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache()) as work:
+            found = apart(compare, given.clipstream, row, given.layers, given.keep, Path(work))
+        if "error" in found:
+            found = {"model": name, "ok": False, **found}
+            failed.append(found)
+            print(f"{name}: FAILED: {found['error']}", flush=True)
+        else:
+            print(f"{name}: image {found['cosine_min_image']:.8f}, text {found['cosine_min_text']:.8f}, {found['seconds']} s", flush=True)
+            rows.append(found)
+        if given.results:
+            given.results.write_text(json.dumps(rows, indent=1) + "\n")
+    rows += failed
     print(table(rows))
+    if given.markdown:
+        given.markdown.write_text(table(rows, markdown=True) + "\n")
     ok = all(row["ok"] for row in rows)
-    print(json.dumps({"ok": ok, "cosine_min": min(min(row["cosine_min_image"], row["cosine_min_text"]) for row in rows), "models": rows}))
+    whole = [row for row in rows if "error" not in row]
+    print(json.dumps({"ok": ok, "cosine_min": min((min(row["cosine_min_image"], row["cosine_min_text"]) for row in whole), default=None), "models": rows}))
     sys.exit(0 if ok else 1)
-
-
-def table(rows: list[dict]) -> str:
-    head = ("model", "activation", "pictures", "texts", "cosine_min image", "cosine_min text", "median between pictures", "between texts", "")
-    cells = [
-        (
-            row["model"], row["activation"], str(row["images"]), str(row["texts"]), f"{row['cosine_min_image']:.8f}", f"{row['cosine_min_text']:.8f}",
-            f"{row['median_between_images']:.2f}", f"{row['median_between_texts']:.2f}", "ok" if row["ok"] else "FAILED",
-        )
-        for row in rows
-    ]  # fmt: skip
-    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in (head, *cells))
 
 
 if __name__ == "__main__":

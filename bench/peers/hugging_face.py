@@ -17,7 +17,8 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(PROJECT / "tools"))
 
 from openclip_export import checkpoint, golden  # noqa: E402
-from openclip_export.tokenizer import END, START, tokenizer_json  # noqa: E402
+from openclip_export.clip_bpe import END, START, tokenizer_json  # noqa: E402
+from openclip_export.tokenizer import unpadded  # noqa: E402
 
 PARTS = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2", "attn.out_proj": "self_attn.out_proj"}
 WHOLE = {
@@ -116,7 +117,7 @@ def write(folder: Path) -> None:
     pixels = torch.randn((2, 3, 224, 224), generator=torch.Generator().manual_seed(0))
     ids = exported.tokenizer(list(golden.TEXTS[:1]))
     wanted = {"picture_vectors": golden.vectors(exported, pixels=pixels), "text_vectors": golden.vectors(exported, ids=ids)}
-    inputs = {"pixels": pixels, "ids": ids[:, : len(golden.trimmed(exported, ids[0]))].contiguous()}
+    inputs = {"pixels": pixels, "ids": ids[:, : len(unpadded(exported.tokenizer, golden.TEXTS[0]))].contiguous()}
     save_file(inputs | {name: torch.from_numpy(value) for name, value in wanted.items()}, folder / "check.safetensors")
 
 

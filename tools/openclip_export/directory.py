@@ -14,12 +14,12 @@ import onnxruntime
 import open_clip
 import torch
 
-from . import ExportError, golden, graphs
+from . import ExportError, golden, graphs, tokenizer, widened
 from .checkpoint import Exported, sha256
-from .tokenizer import tokenizer_json
+from .towers import TextTower
 
 # Below these a precision is no stand-in for the model: an overflow, or weights that quantisation destroys.
-USELESS_BELOW = {"fp32": golden.COSINE_MIN["fp32"], "fp16": 0.99, "int8": 0.9}
+USELESS_BELOW = {"fp32": golden.COSINE_MIN["fp32"], "fp16": 0.99, "int8": 0.995}
 
 
 def write(exported: Exported, output: Path, precisions: tuple = ("fp32",), replace: bool = False, say=print) -> dict:
@@ -28,14 +28,13 @@ def write(exported: Exported, output: Path, precisions: tuple = ("fp32",), repla
         raise ExportError(f"{output} exists already; next: --force replaces it, --output DIR writes elsewhere")
     if output.exists() and not is_model(output):
         raise ExportError(f"{output} has neither clipstream.json nor a graph, and is not replaced; next: remove it, or --output DIR")
-    tower = graphs.tower_or_error(exported.model)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
     except OSError as error:
         raise ExportError(f"{output} cannot be written: {error}") from error
     try:
-        found = _fill(exported, temporary, precisions, tower, say)
+        found = _fill(exported, temporary, precisions, say)
         temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the service's user
         _put(temporary, output)
     except OSError as error:
@@ -70,13 +69,13 @@ def _put(temporary: Path, output: Path) -> None:
     shutil.rmtree(old)
 
 
-def _fill(exported: Exported, root: Path, precisions: tuple, tower, say) -> dict:
+def _fill(exported: Exported, root: Path, precisions: tuple, say) -> dict:
     for part in ("visual", "textual"):
         (root / part).mkdir()
     write_json(root / "config.json", exported.config)
     write_json(root / "visual" / "preprocess_cfg.json", exported.preprocess)
-    write_json(root / "textual" / "tokenizer.json", tokenizer_json(exported.tokenizer))
-    found = {}
+    tokenizer.write(exported.tokenizer, root / "textual")
+    found, wide = {}, []
     for precision in graphs.PRECISIONS:
         if precision not in precisions and not (precision == "fp32" and "int8" in precisions):
             continue
@@ -85,9 +84,13 @@ def _fill(exported: Exported, root: Path, precisions: tuple, tower, say) -> dict
             for path in paths.values():
                 graphs.quantise(path.with_name(graphs.file_name("fp32")), path)
         else:
-            graphs.export_image(exported.model, exported.preprocess["size"], paths["visual"], half=precision == "fp16")
-            graphs.export_text(exported.model, paths["textual"], half=precision == "fp16")
-        found[precision] = check(exported, paths, tower.any_length)
+            half = precision == "fp16"
+            graphs.export_image(exported.model, exported.preprocess["size"], paths["visual"], half)
+            graphs.export_text(exported.model, exported.context_length, paths["textual"], half)
+        cosines = check(exported, paths)
+        if precision == "fp16":
+            wide = [part for part in paths if not cosines[part] >= golden.COSINE_MIN["fp16"] and keeps_better(exported, part, paths, cosines)]
+        found[precision] = math.nan if any(map(math.isnan, cosines.values())) else min(cosines.values())
         say(f"{precision}: smallest cosine to OpenCLIP {found[precision]:.8f}")
         if not found[precision] >= USELESS_BELOW[precision]:
             raise ExportError(
@@ -100,7 +103,7 @@ def _fill(exported: Exported, root: Path, precisions: tuple, tower, say) -> dict
                 path.unlink()
         del found["fp32"]
     write_json(root / "golden.json", golden.make(exported, {precision: floor(precision, found[precision]) for precision in found}))
-    write_json(root / "clipstream.json", manifest(exported, root, list(found)))
+    write_json(root / "clipstream.json", manifest(exported, root, list(found), wide))
     return found
 
 
@@ -110,21 +113,48 @@ def floor(precision: str, cosine: float) -> float:
     return usual if cosine >= (1 + usual) / 2 else min(usual, math.floor((1 - 2 * (1 - cosine)) * 1000) / 1000)
 
 
-def check(exported: Exported, paths: dict, any_length: bool) -> float:
-    """The smallest cosine between the graphs and OpenCLIP: golden pictures and texts, batches of 1 and 3, several lengths."""
+def check(exported: Exported, paths: dict) -> dict:
+    """The smallest cosine between each tower's graph and OpenCLIP: golden pictures and texts, batches of 1 and 3, several lengths."""
+    return {part: check_image(exported, path) if part == "visual" else check_text(exported, path) for part, path in paths.items()}
+
+
+def check_image(exported: Exported, path: Path) -> float:
     pixels = golden.preprocess(exported, list(golden.pictures().values()))
     wanted = golden.vectors(exported, pixels=pixels)
-    found = cosines(paths["visual"], [(pixels, wanted), (pixels[:1], wanted[:1])])
-    ids = exported.tokenizer([*golden.TEXTS, ""])
+    return smallest(path, [(pixels, wanted), (pixels[:1], wanted[:1])])
+
+
+def check_text(exported: Exported, path: Path) -> float:
+    texts = [*golden.TEXTS, ""]
+    ids = exported.tokenizer(texts)
     wanted = golden.vectors(exported, ids=ids)
-    lengths = [len(golden.trimmed(exported, row)) if any_length else exported.context_length for row in ids]
+    # Where the length is free, each text at its own.
+    any_length = TextTower(exported.model, exported.context_length).any_length
+    lengths = [len(tokenizer.unpadded(exported.tokenizer, text)) if any_length else exported.context_length for text in texts]
     alone = [(row[None, :length], vector[None]) for row, vector, length in zip(ids, wanted, lengths)]
-    found += cosines(paths["textual"], [(ids[:3], wanted[:3]), *alone])
-    return math.nan if any(map(math.isnan, found)) else min(found)
+    return smallest(path, [(ids[:3], wanted[:3]), *alone])
 
 
-def cosines(path: Path, batches: list) -> list[float]:
-    """The smallest cosine of each batch `(values, wanted)`. One graph at a time: a large one takes gigabytes."""
+def keeps_better(exported: Exported, part: str, paths: dict, cosines: dict) -> bool:
+    """Whether a tower keeps more of the vectors with LayerNorm and softmax in fp32; then its graph is replaced."""
+    path = paths[part]
+    other = path.with_name(f"wide_{path.name}")
+    model = widened.load(path)
+    widened.widen(model)
+    graphs.save(model, other)
+    found = check(exported, {part: other})[part]
+    better = found >= USELESS_BELOW["fp16"] and not found <= cosines[part]
+    if better:
+        # Written once more, since external data is found by its name.
+        graphs.save(model, path)
+        cosines[part] = found
+    for left in other.parent.glob(f"{other.name}*"):
+        left.unlink()
+    return better
+
+
+def smallest(path: Path, batches: list) -> float:
+    """The smallest cosine of the batches `(values, wanted)`. One graph at a time: a large one takes gigabytes."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
@@ -135,10 +165,10 @@ def cosines(path: Path, batches: list) -> list[float]:
     for values, wanted in batches:
         (got,) = session.run(None, {session.get_inputs()[0].name: values.numpy()})
         found.append(float((got.astype(np.float64) * wanted).sum(-1).min()) if got.shape == wanted.shape else math.nan)
-    return found
+    return math.nan if any(map(math.isnan, found)) else min(found)
 
 
-def manifest(exported: Exported, root: Path, precisions: list) -> dict:
+def manifest(exported: Exported, root: Path, precisions: list, wide: list) -> dict:
     """The content of clipstream.json: what this is, what made it, and the hash of every file."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.name != "clipstream.json")
     size = exported.preprocess["size"]
@@ -148,14 +178,28 @@ def manifest(exported: Exported, root: Path, precisions: list) -> dict:
         "dimension": exported.config["embed_dim"],
         "image_size": size if isinstance(size, int) or size[0] != size[1] else size[0],
         "context_length": exported.context_length,
-        "activation": exported.activation,
+        "image_activation": exported.activation("visual"),
+        "text_activation": exported.activation("text"),
+        "text": {
+            **tokenizer.facts(exported.tokenizer, exported.config),
+            "pooling": pooling(exported.config["text_cfg"]),
+            "any_length": TextTower(exported.model, exported.context_length).any_length,
+        },
         **logits(exported.model),
         "weights": exported.weights,
         "opset": graphs.OPSET,
         "precisions": precisions,
+        "fp16_wide": wide,
         "exported_with": {"open_clip_torch": open_clip.__version__, "torch": torch.__version__.split("+")[0]},
         "files": {path.relative_to(root).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files},
     }
+
+
+def pooling(text: dict) -> str:
+    """Which tokens make a text's vector, in OpenCLIP's words."""
+    if text.get("hf_model_name"):
+        return text.get("hf_pooler_type", "mean_pooler").removesuffix("_pooler")
+    return "class" if text.get("embed_cls") else text.get("pool_type", "argmax")
 
 
 def logits(model) -> dict:

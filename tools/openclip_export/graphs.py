@@ -19,7 +19,6 @@ import onnx_ir as ir
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from . import ExportError
 from .towers import ImageTower, TextTower
 
 OPSET = 18
@@ -39,8 +38,8 @@ def export_image(model, image_size, path: Path, half: bool = False) -> None:
     export(tower, torch.zeros(2, 3, *size), path, {0: "batch"}, "image", half)
 
 
-def export_text(model, path: Path, half: bool = False) -> None:
-    tower = TextTower(model).eval()
+def export_text(model, context_length: int, path: Path, half: bool = False) -> None:
+    tower = TextTower(model, context_length).eval()
     # Shorter than the context, so that no length is taken for a constant.
     example = torch.ones(2, tower.context_length // 2 if tower.any_length else tower.context_length, dtype=torch.int64)
     export(tower, example, path, {0: "batch", 1: "sequence"} if tower.any_length else {0: "batch"}, "text", half)
@@ -82,13 +81,6 @@ def quantise(source: Path, path: Path) -> None:
         quantize_dynamic(
             source, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"], use_external_data_format=large
         )
-
-
-def tower_or_error(model) -> TextTower:
-    try:
-        return TextTower(model)
-    except (NotImplementedError, AttributeError) as error:
-        raise ExportError(f"the text tower is of a kind that is not exported ({error}); expected OpenCLIP's TextTransformer") from error
 
 
 @contextlib.contextmanager

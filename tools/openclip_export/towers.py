@@ -1,11 +1,12 @@
-"""A CLIP model's two towers as modules whose graphs are small, free in batch and text length, and quick.
+"""A CLIP model's two towers as modules whose graphs are small, free in batch and text length, and quick. Towers of timm and of
+Transformers are taken as they are.
 
 Two things differ from OpenCLIP's modules, neither in what is computed:
 
 - Attention is written out in plain operators over OpenCLIP's own weights (`torch.nn.MultiheadAttention` exports to twice
   as many nodes, most of them shapes), with the scores' scale folded into the query's weights.
-- Only one token is pooled, so the last block computes queries, MLP and norms of that token alone. For 12 layers that is
-  7 % of the work.
+- Where only one token is pooled, the last block computes queries, MLP and norms of that token alone. For 12 layers that is
+  7 % of the work. Of CoCa's 256 queries for the picture's tokens, only the one that its vector is made of is asked.
 
 Outputs have unit length. The activation stays as OpenCLIP's module has it, so that a reader of the graph finds
 `x * sigmoid(1.702 x)` or the error function.
@@ -13,7 +14,7 @@ Outputs have unit length. The activation stays as OpenCLIP's module has it, so t
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, TextTransformer, Transformer, VisionTransformer, text_global_pool
+from open_clip.transformer import AttentionalPooler, ResidualAttentionBlock, TextTransformer, Transformer, VisionTransformer, text_global_pool
 from torch import nn
 
 
@@ -77,6 +78,34 @@ def is_plain(transformer) -> bool:
     return isinstance(transformer, Transformer) and len(blocks) > 0 and all(type(b) is ResidualAttentionBlock for b in blocks)
 
 
+class AttentionPool(nn.Module):
+    """CoCa's `AttentionalPooler` at its first query, the only one that the picture's vector is made of: [batch, tokens, width] to
+    [batch, dimension]."""
+
+    def __init__(self, original: AttentionalPooler):
+        super().__init__()
+        attention = original.attn
+        self.heads, width = attention.num_heads, attention.embed_dim
+        self.norm, self.out = original.ln_k, attention.out_proj
+        if attention.in_proj_weight is None:
+            weights = attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight
+        else:
+            weights = attention.in_proj_weight.split(width)
+        (query, key, value), biases = (weight.detach() for weight in weights), attention.in_proj_bias.detach().split(width)
+        # The query is not of the picture, so it is projected here.
+        with torch.no_grad():
+            asked = F.linear(original.ln_q(original.query[:1]), query, biases[0]) * (width // self.heads) ** -0.5
+        self.query = nn.Parameter(asked.reshape(1, self.heads, 1, width // self.heads), requires_grad=False)
+        self.key, self.value = _linear(key, biases[1]), _linear(value, biases[2])
+
+    def forward(self, x):
+        x = self.norm(x)
+        heads = (*x.shape[:2], self.heads, self.query.shape[-1])
+        scores = self.query @ self.key(x).reshape(heads).permute(0, 2, 3, 1)
+        attended = torch.softmax(scores, -1) @ self.value(x).reshape(heads).permute(0, 2, 1, 3)
+        return self.out(attended.reshape(x.shape[0], self.heads * self.query.shape[-1]))
+
+
 class ImageTower(nn.Module):
     """Normalised pixels [batch, 3, height, width] to unit vectors [batch, dimension]."""
 
@@ -84,47 +113,74 @@ class ImageTower(nn.Module):
         super().__init__()
         visual = model.visual
         self.visual = visual
-        self.plain = type(visual) is VisionTransformer and is_plain(visual.transformer) and visual.attn_pool is None and visual.pool_type == "tok"
-        if self.plain:
-            self.blocks = blocks_of(visual.transformer, pooled=True)
+        # Which tokens make the vector: one, all but the first, or by CoCa's attention.
+        self.pool = _pool_of(visual) if type(visual) is VisionTransformer and is_plain(visual.transformer) else None
+        if self.pool is not None:
+            self.blocks = blocks_of(visual.transformer, pooled=self.pool == "tok")
+        if self.pool == "attention":
+            self.attention_pool = AttentionPool(visual.attn_pool)
 
     def forward(self, image):
-        if not self.plain:  # ResNets, timm's towers, other pools: OpenCLIP's own modules
-            return unit(self.visual(image.to(_dtype(self))))
-        x = self.visual._embeds(image.to(_dtype(self)))
-        for block in self.blocks[:-1]:
+        image = image.to(_dtype(self))
+        if self.pool is None:  # ResNets, timm's towers, other pools: OpenCLIP's own modules
+            return unit(first(self.visual(image)))
+        x = self.visual._embeds(image)
+        for block in self.blocks[:-1] if self.pool == "tok" else self.blocks:
             x = block(x)
-        x = self.blocks[-1](x, pooled=lambda tokens: tokens[:, :1])
-        x = self.visual.ln_post(x[:, 0])
+        if self.pool == "tok":
+            x = self.visual.ln_post(self.blocks[-1](x, pooled=lambda tokens: tokens[:, :1])[:, 0])
+        elif self.pool == "attention":
+            x = self.visual.ln_post(self.attention_pool(x))
+        elif self.visual.final_ln_after_pool:
+            x = self.visual.ln_post(x[:, 1:].mean(1))
+        else:
+            x = self.visual.ln_post(x)[:, 1:].mean(1)
         return unit(x if self.visual.proj is None else x @ self.visual.proj)
 
 
-class TextTower(nn.Module):
-    """Token ids [batch, tokens] to unit vectors [batch, dimension]."""
+def _pool_of(visual: VisionTransformer) -> str | None:
+    if visual.attn_pool is None:
+        return visual.pool_type if visual.pool_type in ("tok", "avg") else None
+    return "attention" if visual.attn_pool_contrastive is None and visual.pool_type == "tok" else None
 
-    def __init__(self, model):
+
+class TextTower(nn.Module):
+    """Token ids [batch, tokens] to unit vectors [batch, dimension].
+
+    Three kinds: OpenCLIP's own transformer; the same with CoCa's class token, which comes last; and everything else (Transformers'
+    text towers, which make their mask of the ids), as OpenCLIP's own module.
+    """
+
+    def __init__(self, model, context_length: int = 77):
         super().__init__()
-        # `CLIP` holds the parts of its text tower itself, `CustomTextCLIP` a `TextTransformer`.
+        # `CLIP` holds the parts of its text tower itself, `CustomTextCLIP` a `TextTransformer` or a `HFTextEncoder`.
         text = getattr(model, "text", model)
-        self.pool = getattr(text, "pool_type", None) or model.text_pool_type
+        self.context_length, self.any_length, self.whole = context_length, False, None
+        if not (isinstance(text, TextTransformer) or text is model) or not is_plain(text.transformer):
+            self.whole = text
+            return
+        self.cls, self.correct_cls_mask = getattr(text, "cls_emb", None), getattr(text, "correct_cls_mask", False)
+        self.pool = "last" if self.cls is not None else getattr(text, "pool_type", None) or model.text_pool_type
         self.eos = getattr(text, "eos_id", None) or getattr(model, "text_eos_id", None)
+        # Padding that no token sees; the ids tell which it is.
+        self.masked = getattr(text, "pad_id", 0) if self.cls is not None or getattr(text, "use_pad_mask", False) else None
         self.embedding, self.positions, self.ln_final = text.token_embedding, text.positional_embedding, text.ln_final
         self.projection = text.text_projection
-        self.context_length = self.positions.shape[0]
-        if not (isinstance(text, TextTransformer) or text is model) or not is_plain(text.transformer):
-            raise NotImplementedError(type(text).__name__)
         self.register_buffer("mask", text.attn_mask)
         # A causal tower that is pooled at the end-of-text token never sees the padding behind it: any length that holds
         # the text gives the same vector. A tower that sees all tokens, or is pooled at the last one, has one length.
-        self.any_length = self.mask is not None and self.pool in ("argmax", "eos")
-        self.blocks = blocks_of(text.transformer, pooled=self.any_length)
+        self.any_length = self.mask is not None and self.masked is None and self.pool in ("argmax", "eos")
+        self.blocks = blocks_of(text.transformer, pooled=self.any_length or self.pool == "last")
 
     def forward(self, text):
-        tokens = text.shape[1] if self.any_length else self.context_length
-        x = self.embedding(text) + self.positions[:tokens]
-        mask = None if self.mask is None else self.mask[:tokens, :tokens]
-        for block in self.blocks[:-1] if self.any_length else self.blocks:
-            x = block(x, mask)
+        if self.whole is not None:
+            return unit(first(self.whole(text)))
+        x = self.embedding(text)
+        if self.cls is not None:
+            x = torch.cat([x, self.cls.expand(x.shape[0], 1, -1)], 1)
+        tokens = x.shape[1] if self.any_length else self.positions.shape[0]
+        x = x + self.positions[:tokens]
+        mask = self._mask(text, tokens, x.dtype)
         if self.any_length:
             end = text.argmax(-1) if self.pool == "argmax" else (text == self.eos).int().argmax(-1)
 
@@ -133,15 +189,41 @@ class TextTower(nn.Module):
                 if rows.ndim == 2:
                     return rows[end][:, None, None]
                 return rows[torch.arange(rows.shape[0], device=rows.device), end][:, None]
+        elif self.pool == "last":
 
-            x = self.ln_final(self.blocks[-1](x, mask, pooled)[:, 0])
+            def pooled(rows):
+                return rows[..., -1:, :]
         else:
+            pooled = None
+        for block in self.blocks if pooled is None else self.blocks[:-1]:
+            x = block(x, mask)
+        if pooled is None:
             x = text_global_pool(self.ln_final(x), text, self.pool, self.eos)
+        else:
+            x = self.ln_final(self.blocks[-1](x, mask, pooled)[:, 0])
         if isinstance(self.projection, nn.Linear):
             x = self.projection(x)
         elif self.projection is not None:
             x = x @ self.projection
         return unit(x)
+
+    def _mask(self, text, tokens, dtype):
+        """What is added to the scores: [tokens, tokens], or where it depends on the text [batch, 1, 1 or tokens, tokens]."""
+        mask = None if self.mask is None else self.mask[:tokens, :tokens]
+        if self.masked is None:
+            return mask
+        seen = text != self.masked
+        if self.cls is not None:
+            # OpenCLIP's mask of CoCa is one place off, which the checkpoints were trained with.
+            one = torch.ones_like(seen[:, :1])
+            seen = torch.cat([seen, one] if self.correct_cls_mask else [one, seen], 1)
+        hidden = torch.zeros(1, dtype=dtype).masked_fill(~seen, float("-inf"))[:, None, None]
+        return hidden if mask is None else mask + hidden
+
+
+def first(output):
+    """Without the tokens that some towers give as well."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def unit(vectors):

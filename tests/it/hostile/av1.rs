@@ -13,7 +13,6 @@ const TILE_BLOCKS_MAX: u32 = 4096 * 2304 / (BLOCK * BLOCK);
 pub enum Layout {
     Grey,
     Quarter,
-    Half,
     Full,
 }
 
@@ -35,7 +34,7 @@ struct Bits {
 impl Bits {
     fn put(&mut self, value: u32, width: u32) {
         for n in (0..width).rev() {
-            if self.count % 8 == 0 {
+            if self.count.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             *self.bytes.last_mut().unwrap() |= ((value >> n & 1) as u8) << (7 - self.count % 8);
@@ -68,7 +67,7 @@ fn unit(kind: u8, body: &[u8]) -> Vec<u8> {
 impl Av1 {
     fn profile(self) -> u32 {
         match (self.depth, self.layout) {
-            (12, _) | (_, Layout::Half) => 2,
+            (12, _) => 2,
             (_, Layout::Full) => 1,
             _ => 0,
         }
@@ -99,7 +98,6 @@ impl Av1 {
             if self.profile() == 2 && self.depth == 12 {
                 match self.layout {
                     Layout::Quarter => bits.put(0b11, 2),
-                    Layout::Half => bits.put(0b10, 2),
                     _ => bits.put(0, 1),
                 }
             }
@@ -168,7 +166,6 @@ impl Av1 {
     fn config(self) -> Vec<u8> {
         let halved = match self.layout {
             Layout::Grey | Layout::Quarter => 0b1100,
-            Layout::Half => 0b1000,
             Layout::Full => 0,
         };
         let depth = match self.depth {
