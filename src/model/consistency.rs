@@ -84,9 +84,10 @@ impl Known {
                 tracing::warn!(model = %id, weights = manifest.weights, "the model's weights are random: its vectors are meaningless");
             }
             logits = manifest.logits();
+            let [image, text] = manifest.activations();
             claims.push(Claim {
                 by: path.display().to_string(),
-                activations: Activations { image: Some(manifest.activation), text: Some(manifest.activation) },
+                activations: Activations { image, text },
                 dimension: Some(manifest.dimension),
                 image_size: Some(manifest.image_size),
                 context_length: Some(manifest.context_length),

@@ -13,7 +13,7 @@ use clipstream_test_support::needs::{self, Need};
 use serde::Deserialize;
 
 /// All but `gelu-trap`, which must be refused.
-const MODELS: [&str; 13] = [
+const MODELS: [&str; 16] = [
     "clip-as-service",
     "fastembed",
     "fp16-io",
@@ -21,9 +21,12 @@ const MODELS: [&str; 13] = [
     "immich-fixed-batch",
     "immich-traced",
     "open-clip-inference",
+    "ours-coca",
     "ours-external-data",
     "ours-gelu",
     "ours-quick-gelu",
+    "ours-roberta",
+    "ours-siglip2",
     "siglip-text",
     "xenova-combined",
     "xenova-split",
