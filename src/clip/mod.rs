@@ -9,6 +9,8 @@ mod compare;
 mod engine;
 mod error;
 #[cfg(test)]
+mod exported_tests;
+#[cfg(test)]
 mod fixture_tests;
 mod graph;
 mod inspect;

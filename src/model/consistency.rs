@@ -87,9 +87,10 @@ impl Known {
             }
             logits = manifest.logits();
             matryoshka.clone_from(&manifest.matryoshka);
+            let [image, text] = manifest.activations();
             claims.push(Claim {
                 by: path.display().to_string(),
-                activations: Activations { image: Some(manifest.activation), text: Some(manifest.activation) },
+                activations: Activations { image, text },
                 dimension: Some(manifest.dimension),
                 image_size: Some(manifest.image_size),
                 context_length: Some(manifest.context_length),

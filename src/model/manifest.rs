@@ -21,7 +21,14 @@ pub(crate) struct Manifest {
     pub(crate) dimension: usize,
     pub(crate) image_size: usize,
     pub(crate) context_length: usize,
-    pub(crate) activation: Activation,
+    /// Of both towers, in exports of before each tower's was named.
+    #[serde(default)]
+    activation: Option<Activation>,
+    /// Absent where the tower has none of these.
+    #[serde(default)]
+    image_activation: Option<Activation>,
+    #[serde(default)]
+    text_activation: Option<Activation>,
     /// What similarities are multiplied by for probabilities; absent in the first exports.
     #[serde(default)]
     logit_scale: Option<f32>,
@@ -67,6 +74,11 @@ impl Manifest {
 
     pub(crate) fn model(&self) -> Option<ModelId> {
         self.model.parse().ok()
+    }
+
+    /// What the towers were trained with: the image tower's first.
+    pub(crate) fn activations(&self) -> [Option<Activation>; 2] {
+        [self.image_activation, self.text_activation].map(|own| own.or(self.activation))
     }
 
     pub(crate) fn logits(&self) -> Option<Logits> {
@@ -147,7 +159,7 @@ mod tests {
         let path = root.path().join("clipstream.json");
         std::fs::write(&path, manifest().to_string()).unwrap();
         let manifest = Manifest::read(&path).unwrap();
-        assert_eq!(manifest.activation, Activation::QuickGelu);
+        assert_eq!(manifest.activations(), [Some(Activation::QuickGelu); 2]);
         assert_eq!(manifest.logits(), None);
         let problem = || manifest.problems(root.path()).join("; ");
         assert!(problem().starts_with("a.bin cannot be read: "), "{}", problem());
@@ -168,6 +180,22 @@ mod tests {
             (siglip["logit_scale"], siglip["logit_bias"]) = (json!(117.0), bias);
             std::fs::write(&path, siglip.to_string()).unwrap();
             assert_eq!(Manifest::read(&path).unwrap().logits(), Some(Logits { scale: 117.0, bias: expected }));
+        }
+    }
+
+    #[test]
+    fn each_tower_may_have_an_activation_of_its_own_or_none() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("clipstream.json");
+        let mut siglip2 = manifest();
+        siglip2.as_object_mut().unwrap().remove("activation");
+        for (image, text, expected) in [
+            (json!("gelu"), json!("gelu_tanh"), [Some(Activation::Gelu), Some(Activation::GeluTanh)]),
+            (json!(null), json!("quick_gelu"), [None, Some(Activation::QuickGelu)]),
+        ] {
+            (siglip2["image_activation"], siglip2["text_activation"]) = (image, text);
+            std::fs::write(&path, siglip2.to_string()).unwrap();
+            assert_eq!(Manifest::read(&path).unwrap().activations(), expected);
         }
     }
 

@@ -13,7 +13,7 @@ use clipstream_test_support::needs::{self, Need};
 use serde::Deserialize;
 
 /// All but `gelu-trap`, which must be refused.
-const MODELS: [&str; 22] = [
+const MODELS: [&str; 25] = [
     "clip-as-service",
     "fastembed",
     "fp16-io",
@@ -27,11 +27,14 @@ const MODELS: [&str; 22] = [
     "jina-clip-v2",
     "onnx-community-siglip2",
     "open-clip-inference",
+    "ours-coca",
     "ours-external-data",
     "ours-gelu",
     "ours-quick-gelu",
     "ours-siglip",
     "plhery-mobileclip2",
+    "ours-roberta",
+    "ours-siglip2",
     "siglip-text",
     "xenova-combined",
     "xenova-mobileclip",

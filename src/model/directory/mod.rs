@@ -137,10 +137,11 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
     };
     let configs = [directory.join(CONFIG), candidate.text_folder.join(CONFIG), directory.join(OPEN_CLIP_HUB)];
     let there = || configs.iter().map(PathBuf::as_path).filter(|c| c.is_file());
-    let text_input = TextInput::read(there())?;
+    let own = |name: &str| Some(directory.join(name)).filter(|file| file.is_file());
+    let manifest = own(MANIFEST);
+    let text_input = TextInput::read(manifest.as_deref().into_iter().chain(there()))?;
     let tokenizer_settings = tokenizer::read(there())?;
     let config = configs.into_iter().find(|c| c.is_file());
-    let own = |name: &str| Some(directory.join(name)).filter(|file| file.is_file());
     Ok(ModelFiles {
         layout: candidate.layout.name,
         image_graph,
@@ -153,7 +154,7 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
         config,
         preprocess: candidate.preprocess.as_deref().map(PreprocessFile::read).transpose()?,
         golden: own(GOLDEN),
-        manifest: own(MANIFEST),
+        manifest,
     })
 }
 

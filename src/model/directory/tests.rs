@@ -45,7 +45,7 @@ fn immich_files_are_found() {
     assert_eq!(files.preprocess.unwrap().json, r#"{"size": [96, 96]}"#);
     assert_eq!((files.golden, files.manifest), (None, None));
 
-    write(root.path(), &[("golden.json", ""), ("clipstream.json", "")]);
+    write(root.path(), &[("golden.json", ""), ("clipstream.json", "{}")]);
     let files = find(root.path(), Precision::Fp32).unwrap();
     assert_eq!(files.golden, Some(root.path().join("golden.json")));
     assert_eq!(files.manifest, Some(root.path().join("clipstream.json")));

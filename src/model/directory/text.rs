@@ -2,6 +2,7 @@
 //!
 //! | file | key |
 //! |---|---|
+//! | `clipstream.json` of our export tool | `context_length`; `text`: `padding_id`, `any_length` |
 //! | OpenCLIP: `config.json`, or `model_cfg` of `open_clip_config.json` | `text_cfg`: `context_length`, `pad_id`, `pool_type`, `no_causal_mask` |
 //! | Hugging Face: `config.json` of a pair of towers, or of the text tower alone | `text_config`, or the file itself: `max_position_embeddings`, `pad_token_id`, `model_type` |
 
@@ -99,11 +100,18 @@ struct PaddingId {
 
 impl Said {
     fn of(config: &Value) -> Result<Self, String> {
+        if let Some((text, any_length)) = exported(config) {
+            return Ok(Self {
+                context_length: context_length(config, "context_length")?,
+                padding_id: padding_id(text, "padding_id")?.map(|id| PaddingId { id, by: PaddingBy::OpenClip }),
+                pooling: Some(if any_length { Pooling::EndOfText } else { Pooling::Padded }),
+            });
+        }
         let open_clip = ["/text_cfg", "/model_cfg/text_cfg"].iter().find_map(|place| config.pointer(place));
         let hugging_face = config.get("text_config").unwrap_or(config);
         Ok(match open_clip {
             Some(text) => Self {
-                context_length: number(text, "context_length", 2..=CONTEXT_LENGTH_MAX as u64)?.map(|n| n as usize),
+                context_length: context_length(text, "context_length")?,
                 padding_id: padding_id(text, "pad_id")?.map(|id| PaddingId { id, by: PaddingBy::OpenClip }),
                 pooling: open_clip_pooling(text),
             },
@@ -125,13 +133,20 @@ impl Said {
     }
 }
 
-/// `text_global_pool` in `open_clip/transformer.py`. A text tower of Hugging Face (`hf_model_name`) has a mask: whether its graph heeds
-/// it, only running it tells.
+/// What our export tool says of the text tower, and whether its texts may be padded to any length. Its first exports do not say it.
+fn exported(manifest: &Value) -> Option<(&Value, bool)> {
+    let text = manifest.get("text")?;
+    Some((text, text.get("any_length")?.as_bool()?))
+}
+
+/// `text_global_pool` in `open_clip/transformer.py`. CoCa's class token (`embed_cls`) comes behind the padding. A text tower of Hugging
+/// Face (`hf_model_name`) has a mask: whether its graph heeds it, only running it tells.
 fn open_clip_pooling(text: &Value) -> Option<Pooling> {
     if text.get("hf_model_name").is_some_and(|name| !name.is_null()) {
         return None;
     }
-    let sees_behind = text.get("no_causal_mask").and_then(Value::as_bool) == Some(true);
+    let is_true = |key: &str| text.get(key).and_then(Value::as_bool) == Some(true);
+    let sees_behind = is_true("no_causal_mask") || is_true("embed_cls");
     Some(match text.get("pool_type").map(Value::as_str) {
         None | Some(Some("argmax" | "eos")) if !sees_behind => Pooling::EndOfText,
         _ => Pooling::Padded,
@@ -161,6 +176,10 @@ fn hugging_face_pooling(text: &Value) -> Option<Pooling> {
         kind if kind.starts_with("siglip") => Some(Pooling::Padded),
         _ => None,
     }
+}
+
+fn context_length(of: &Value, key: &str) -> Result<Option<usize>, String> {
+    Ok(number(of, key, 2..=CONTEXT_LENGTH_MAX as u64)?.map(|n| n as usize))
 }
 
 fn padding_id(text: &Value, key: &str) -> Result<Option<i64>, String> {
@@ -250,6 +269,20 @@ mod tests {
             (
                 r#"{"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}"#,
                 (512, 1, PaddingBy::Transformers, Pooling::Unknown),
+            ),
+            // coca_ViT-B-32.json
+            (
+                r#"{"text_cfg": {"context_length": 76, "vocab_size": 49408, "embed_cls": true}}"#,
+                (76, 0, PaddingBy::Nobody, Pooling::Padded),
+            ),
+            // clipstream.json of an export of ViT-H-14-worldwide, and of xlm-roberta-base-ViT-B-32
+            (
+                r#"{"format": 1, "context_length": 77, "text": {"padding_id": 1, "pooling": "eos", "any_length": true}}"#,
+                (77, 1, PaddingBy::OpenClip, Pooling::EndOfText),
+            ),
+            (
+                r#"{"format": 1, "context_length": 77, "text": {"padding_id": 1, "pooling": "mean", "any_length": false}}"#,
+                (77, 1, PaddingBy::OpenClip, Pooling::Padded),
             ),
             (r#"{"max_position_embeddings": 32}"#, (32, 0, PaddingBy::Nobody, Pooling::Unknown)),
             ("{}", (77, 0, PaddingBy::Nobody, Pooling::Unknown)),
