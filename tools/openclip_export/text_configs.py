@@ -1,7 +1,7 @@
 """Configurations of the text towers that OpenCLIP takes from Transformers, for where the hub is not reached.
 
-The sizes are those of the published `config.json` of each repository. Weights of another size do not load, so a wrong number
-shows; what no weight shows (activation, padding, scale of the embeddings) is checked by the golden vectors of whoever has the
+The sizes are those of the published `config.json` of each repository, written from memory. Weights of another size do not load,
+so a wrong number shows; what no weight shows (activation, padding, scale of the embeddings) is checked by the golden vectors of whoever has the
 weights.
 """
 
