@@ -22,7 +22,11 @@ impl QdrantStore {
         let alias = format!("{}{SUFFIX}", spec.name);
         match self.check_is_ours(client, spec, &alias).await {
             Err(missing) if missing.reason == StoreReason::CollectionMissing => {}
-            Err(refused) if refused.reason == StoreReason::Unauthorized => return Ok(self.without(spec, &refused)),
+            Err(refused) if refused.reason == StoreReason::Unauthorized => {
+                // Else the key is refused altogether, which may pass.
+                self.check_is_ours(client, spec, &spec.name).await?;
+                return Ok(self.without(spec, &refused));
+            }
             checked => return checked.map(|()| alias),
         }
         self.check_is_ours(client, spec, &spec.name).await?;

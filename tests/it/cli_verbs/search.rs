@@ -48,7 +48,7 @@ fn by_text_by_picture_and_with_a_filter() {
 #[test]
 fn a_model_with_a_bias_says_how_probable_its_hits_are() {
     let home = indexed();
-    let (scale, bias) = (60.0, -15.0);
+    let (scale, bias) = (5.0, -3.0);
     let folder = home.with_manifest(&json!({"logit_scale": scale, "logit_bias": bias}));
     let model = format!("clip.models=demo-emoji/v1={folder}");
     let search = |arguments: &[&str]| {

@@ -2,7 +2,8 @@ use std::time::{Duration, Instant};
 
 use clipstream::domain::{Guard, StoreReason, Write};
 use clipstream::store;
-use clipstream_test_support::qdrant::status::no_global_access;
+use clipstream_test_support::qdrant::QdrantEndpoint;
+use clipstream_test_support::qdrant::status::{no_collection, no_global_access, wrong_api_key};
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::{
     CountPointsBuilder, CreateCollectionBuilder, Distance, VectorParamsBuilder, VectorsConfigBuilder,
@@ -118,6 +119,24 @@ async fn a_collection_that_is_made_anew_between_a_read_and_its_write_is_not_writ
     f.end().await;
 }
 
+/// The collection is replaced while an update is on its way, which must not reach the new one; then it is put back.
+async fn replaced_under(f: &Fixture, double: &QdrantEndpoint, writes: &[Write], guard: Guard) {
+    let (faults, update) = (double.faults(), "Points/UpdateBatch");
+    let before = faults.calls(update);
+    faults.delay(update, 1, Duration::from_secs(1));
+    let written = f.store.write(&f.collection, writes, guard);
+    let supplanted = async {
+        while faults.calls(update) == before {
+            tokio::task::yield_now().await;
+        }
+        double.put_aside(&f.collection);
+        double.supplant(&f.collection, DIMENSION as u64);
+    };
+    let (written, ()) = futures::future::join(written, supplanted).await;
+    assert_outage(&written.unwrap_err(), StoreReason::CollectionDiffers, &["fingerprint: found none"]);
+    assert_eq!(double.put_back(&f.collection), 0, "{guard:?}");
+}
+
 /// The update is on its way while the collection is replaced. Nothing on our side can call it back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_that_is_made_anew_under_an_update_is_not_written_into() {
@@ -125,21 +144,8 @@ async fn a_collection_that_is_made_anew_under_an_update_is_not_written_into() {
         let f = Fixture::qdrant().await;
         let Some(double) = f.server.as_ref().unwrap().double() else { return f.end().await };
         f.guarded(&[price(1)], guard).await;
-        let (faults, update) = (double.faults(), "Points/UpdateBatch");
-        let before = faults.calls(update);
-        faults.delay(update, 1, Duration::from_secs(1));
         let writes = [price(2)];
-        let written = f.store.write(&f.collection, &writes, guard);
-        let supplanted = async {
-            while faults.calls(update) == before {
-                tokio::task::yield_now().await;
-            }
-            double.put_aside(&f.collection);
-            double.supplant(&f.collection, DIMENSION as u64);
-        };
-        let (written, ()) = futures::future::join(written, supplanted).await;
-        assert_outage(&written.unwrap_err(), StoreReason::CollectionDiffers, &["fingerprint: found none"]);
-        assert_eq!(double.put_back(&f.collection), 0, "{guard:?}");
+        replaced_under(&f, double, &writes, guard).await;
         f.guarded(&writes, guard).await;
         f.end().await;
     }
@@ -178,6 +184,24 @@ async fn without_an_alias_updates_use_the_name_of_the_collection() {
     f.write(&[price(1)]).await;
     assert_eq!(aliases(&client, &f.collection).await, [""; 0]);
     assert_eq!(points(&client, &f.collection).await, 1);
+    f.end().await;
+}
+
+/// A key that is refused for a while is an outage, and no reason to do without the alias.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_does_not_cost_the_alias() {
+    let f = Fixture::qdrant().await;
+    let Some(double) = f.server.as_ref().unwrap().double() else { return f.end().await };
+    f.write(&[price(1)]).await;
+    let faults = double.faults();
+    // So that the next write looks at the collection, and finds the key refused.
+    faults.refuse("Points/UpdateBatch", 1, no_collection(&f.collection));
+    faults.refuse("Collections/Get", 2, wrong_api_key());
+    let error = f.store.write(&f.collection, &[price(2)], Guard::Check).await.unwrap_err();
+    assert_outage(&error, StoreReason::Unauthorized, &[]);
+    f.write(&[price(2)]).await;
+
+    replaced_under(&f, double, &[price(3)], Guard::Check).await;
     f.end().await;
 }
 
