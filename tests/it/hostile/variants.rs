@@ -78,9 +78,11 @@ fn upright(bytes: &[u8], width: u32, height: u32) -> [u32; 2] {
 }
 
 /// What Pillow opens and we do not, as `docs/exactness.md` says: the beginning of its name, and of our reason.
-const STRICTER: [(&str, PictureReason); 9] = [
+const STRICTER: [(&str, PictureReason); 10] = [
     // libavif scales what is coded.
     ("avif container with a ", PictureReason::Unsupported),
+    // The same, where damage has made the coded size another.
+    ("avif damaged ", PictureReason::Unsupported),
     ("avif same data in all tiles", PictureReason::Unsupported),
     ("DDS", PictureReason::Unsupported),
     ("JPEG2000", PictureReason::Unsupported),
