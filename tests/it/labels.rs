@@ -85,7 +85,9 @@ impl World {
             message["version"] = self.version.into();
             lines += &format!("{message}\n");
         }
-        let source = LinesSource::new("messages", std::io::Cursor::new(lines.into_bytes()));
+        // A place of its own: what comes from the same place is the same message.
+        let name = format!("messages up to {}", self.version);
+        let source = LinesSource::new(&name, std::io::Cursor::new(lines.into_bytes()));
         let letters = Arc::new(FileDeadLetters::new(None).unwrap());
         let summary = worker.ingest(Box::new(source), letters, Shutdown::new(), Arc::default()).await.unwrap();
         assert_eq!((summary.settled, summary.dead_lettered), (messages.len() as u64, 0));
