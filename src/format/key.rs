@@ -52,7 +52,7 @@ pub(super) fn read(settings: &KeySettings, message: &Message) -> Result<(AssetId
     Ok((asset, named))
 }
 
-/// The key of an asset's messages, for producers: [`read`] gives the same asset and tenant again.
+/// The key of an asset's messages, for producers: it is read as the same asset and tenant again.
 ///
 /// # Errors
 /// In words, if no key of the configured form names them.
