@@ -1,13 +1,12 @@
 //! Tiny models of the families beside CLIP's own, as our export tool writes them (`tests/fixtures/models/ours-*`), with OpenCLIP's vectors.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::fixture_tests::{MODELS, copy};
 use super::*;
 use crate::config::ModelEntry;
 use crate::domain::Precision;
 use crate::model::{Pooling, find};
-
-const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
 
 /// CoCa has a class token behind the text, RoBERTa a tower of Transformers that makes its mask of the padding, and SigLIP 2 the last
 /// position of a tower that sees all tokens: their graphs take the whole context length, and the manifest says with which padding.
@@ -42,13 +41,7 @@ fn each_family_of_our_exports_gives_openclips_vectors() {
 /// Of a manifest that names another padding, the vectors are of other texts, and the golden ones show it.
 #[test]
 fn another_padding_shows() {
-    let folder = tempfile::tempdir().unwrap();
-    let source: PathBuf = Path::new(MODELS).join("ours-siglip2");
-    for file in walkdir::WalkDir::new(&source).into_iter().map(Result::unwrap).filter(|e| e.file_type().is_file()) {
-        let to = folder.path().join(file.path().strip_prefix(&source).unwrap());
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(file.path(), to).unwrap();
-    }
+    let folder = copy("ours-siglip2");
     let path = folder.path().join("clipstream.json");
     let mut manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     manifest["text"]["padding_id"] = 1.into();

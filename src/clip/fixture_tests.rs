@@ -13,7 +13,7 @@ use crate::config::{ActivationMismatch, ModelEntry};
 use crate::domain::{Activation, AnyReason, ModelReason, Precision};
 use crate::model::test_graph::{self, F32, TestGraph};
 
-const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
+pub(super) const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
 
 fn entry(directory: impl Into<PathBuf>) -> ModelEntry {
     ModelEntry { id: "tiny/test".parse().unwrap(), directory: Some(directory.into()) }
@@ -24,7 +24,7 @@ fn fixture(name: &str) -> ModelEntry {
 }
 
 /// A copy of a fixture that a test may break.
-fn copy(name: &str) -> tempfile::TempDir {
+pub(super) fn copy(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let source = Path::new(MODELS).join(name);
     for file in walkdir::WalkDir::new(&source).into_iter().map(Result::unwrap).filter(|e| e.file_type().is_file()) {
