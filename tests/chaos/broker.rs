@@ -17,7 +17,7 @@ use rdkafka::util::Timeout;
 
 use crate::Error;
 use crate::misdate::MISDATED;
-use crate::plan::{DIES, Planned};
+use crate::plan::{DIES, Planned, TENANT};
 use crate::topics::{New, Topic};
 
 const ANSWER: Duration = Duration::from_secs(10);
@@ -197,6 +197,9 @@ pub async fn queue(
     }
     if let Some(dies) = &planned.dies {
         headers = headers.insert(Header { key: DIES, value: Some(&dies.to_header()) });
+    }
+    if let Some(tenant) = &planned.tenant {
+        headers = headers.insert(Header { key: TENANT, value: Some(tenant) });
     }
     record = record.headers(headers);
     if let Some(partition) = partition {

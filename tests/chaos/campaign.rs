@@ -27,9 +27,10 @@ use crate::oracle;
 use crate::plan::{Material, Workload};
 use crate::proxy::Proxy;
 use crate::report::Report;
-use crate::settings::{self, GROUP, LATEST_GROUP, NAMED_GROUP};
+use crate::settings::{self, GROUP, LATEST_GROUP, NAMED_GROUP, TENANTS_GROUP};
 use crate::shared;
 use crate::store::StoreProcess;
+use crate::tenants::{self, Tenants};
 use crate::topics::{New, Topic, partitions_of};
 use crate::workers::Pool;
 
@@ -138,6 +139,9 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
         (drawing_on(3, &of), named.pool.clone())
     });
     pictures.extend(named.iter().flat_map(|named| named.pictures.clone()));
+    let tenants = Tenants::start(&how, &journal).await?;
+    pictures.extend(tenants.pictures.clone());
+    let of_tenants = Material { pictures: tenants.pictures.keys().cloned().collect(), ..material.clone() };
     let means = Means {
         clocks: how.clocks.is_some(),
         runtimes: how.runtimes.is_some(),
@@ -154,6 +158,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
         pool: pool.clone(),
         latest: latest.clone(),
         named,
+        tenants: tenants.pool.clone(),
         journal: journal.clone(),
         services,
         logs: Logs::new(workload(1), &broker, GROUP)?,
@@ -165,7 +170,8 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
         turns: Turns::default(),
     });
     removed::before(&world.logs, &broker).await?;
-    let pools: Vec<_> = [&pool, &latest].into_iter().chain(of_named.as_ref().map(|(_, pool)| pool)).cloned().collect();
+    let pools: Vec<_> =
+        [&pool, &latest, &tenants.pool].into_iter().chain(of_named.as_ref().map(|(_, pool)| pool)).cloned().collect();
     let tending: Vec<_> = pools.iter().map(|pool| tokio::spawn(tend(pool.clone(), journal.clone()))).collect();
 
     let over = Arc::new(AtomicBool::new(false));
@@ -176,6 +182,10 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     let feeding = latest::feed(of_latest, broker.clone(), latest.clone(), over.clone(), journal.clone());
     let feeding = tokio::spawn(feeding);
     let feeding_named = of_named.map(|(of, _)| tokio::spawn(named::feed(of, broker.clone(), over.clone())));
+    let feeding_tenants = tenants::feed(drawing_on(4, &of_tenants), broker.clone(), over.clone());
+    let feeding_tenants = tokio::spawn(feeding_tenants);
+    let unserved = tenants::unserved(tenants, drawing_on(5, &of_tenants), world.clone(), over.clone());
+    let unserved = tokio::spawn(unserved);
     let mut schedules = Schedule::of(plan, means)?;
     torment(&world, &mut schedules, plan, &sent).await?;
     over.store(true, Ordering::Relaxed);
@@ -184,6 +194,8 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     if let Some(feeding) = feeding_named {
         feeding.await??;
     }
+    feeding_tenants.await??;
+    let _neighbours = unserved.await??;
 
     eprintln!("chaos: {:.0} s: faults are over, waiting for lag 0", journal.elapsed().as_secs_f64());
     journal.stop_waiting();
@@ -191,6 +203,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
     topics.retain(|(name, _)| Topic::HARMED.iter().all(|topic| topic.name() != name));
     topics.extend(world.logs.partitions());
     let mut lags = vec![broker.lag(GROUP, topics)?, broker.lag(LATEST_GROUP, partitions_of(&[Topic::Latest], false))?];
+    lags.push(broker.lag(TENANTS_GROUP, partitions_of(&Topic::TENANTED, false))?);
     if means.names {
         lags.push(broker.lag(NAMED_GROUP, partitions_of(&[Topic::Named], false))?);
     }
@@ -198,12 +211,13 @@ pub async fn run(plan: &Plan, folder: &Path) -> Result<Option<Report>, Error> {
         settle(lag, &journal, SETTLE_MAX).await?;
     }
     let apart = Topic::APART.into_iter().filter(|topic| means.names || *topic != Topic::Named);
-    fresh(&mut workload, &broker, Topic::ALL.into_iter().chain(apart)).await?;
+    ending::fresh(&mut workload, &broker, Topic::ALL.into_iter().chain(apart)).await?;
     transactions::leave_behind(&world.logs, &broker).await?;
     for lag in &lags {
         settle(lag, &journal, FRESH_MAX).await?;
     }
     ending::retention(&broker, &journal).await?;
+    ending::compaction(&broker, &journal).await?;
     tending.iter().for_each(tokio::task::JoinHandle::abort);
     for pool in &pools {
         pool.end(STOP_MAX).await?;
@@ -355,16 +369,4 @@ fn tell(world: &World, elapsed: Duration, messages: u64, kills: u64) {
         "chaos: {:.0} s: {messages} messages sent, {processed} processed, {replays} replays, {faults} faults, {kills} kills",
         elapsed.as_secs_f64()
     );
-}
-
-/// A message for every partition must pass; the oracle looks at what came of them.
-async fn fresh(workload: &mut Workload, broker: &Broker, topics: impl IntoIterator<Item = Topic>) -> Result<(), Error> {
-    // Another producer: one of the topics is not the one that it was.
-    let producer = broker.anew()?;
-    for topic in topics {
-        for n in 0..30 {
-            producer.send(&workload.fresh(topic, n)).await?;
-        }
-    }
-    producer.flush().await
 }

@@ -50,6 +50,22 @@ pub async fn settle(lag: &Lag, journal: &Journal, patience: Duration) -> Result<
     }
 }
 
+/// A message for every partition must pass; the oracle looks at what came of them.
+pub async fn fresh(
+    workload: &mut Workload,
+    broker: &Broker,
+    topics: impl IntoIterator<Item = Topic>,
+) -> Result<(), Error> {
+    // Another producer: one of the topics is not the one that it was.
+    let producer = broker.anew()?;
+    for topic in topics {
+        for n in 0..30 {
+            producer.send(&workload.fresh(topic, n)).await?;
+        }
+    }
+    producer.flush().await
+}
+
 /// Waits until the broker has removed what is too old from a topic that is set as those of dead letters: then it has had its
 /// chance to remove letters that carry their message's time.
 pub async fn retention(broker: &Broker, journal: &Journal) -> Result<(), Error> {
@@ -69,22 +85,45 @@ pub async fn retention(broker: &Broker, journal: &Journal) -> Result<(), Error> 
     Ok(())
 }
 
+/// Waits until the broker has compacted the topic that it keeps the last message of each key of.
+pub async fn compaction(broker: &Broker, journal: &Journal) -> Result<(), Error> {
+    let deadline = Instant::now() + CANARY_MAX;
+    while compacted_away(broker).await? == 0 {
+        if Instant::now() > deadline {
+            journal.violation(format!("the broker has compacted nothing ({CANARY_MAX:?})"));
+            return Ok(());
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
+
+/// Messages that are not in their log any more.
+async fn compacted_away(broker: &Broker) -> Result<u64, Error> {
+    let name = Topic::Compacted.name();
+    let sent: i64 = broker.edges(name).await?.into_iter().map(|(_, end)| end).sum();
+    Ok(u64::try_from(sent)?.saturating_sub(broker.read(name).await?.len() as u64))
+}
+
 /// Letters, and what must be in the store by what the logs say. `latest`: where the messages of that group begin.
 pub async fn logs(world: &World, retries: bool, latest: &[i64]) -> Result<(Vec<OwnedMessage>, Expected), Error> {
-    let (broker, mut found, mut put_off) = (&world.broker, Vec::new(), 0);
+    let (broker, mut found, mut put_off, mut in_parts) = (&world.broker, Vec::new(), 0, 0);
     for topic in Topic::ALL.into_iter().chain(Topic::APART) {
-        found.extend(broker.read(&topic.dead_letters()).await?);
+        let (letters, parted) = letters::whole(broker.read(&topic.dead_letters()).await?)?;
+        found.extend(letters);
+        in_parts += parted;
     }
     for name in Topic::ALL.into_iter().flat_map(Topic::retries).filter(|_| retries) {
         put_off += broker.read(&name).await?.len() as u64;
     }
     let overtaken = if retries { letters::overtaken(&found)? } else { BTreeSet::new() };
     let mut expected = Expected::without(overtaken);
-    expected.put_off = put_off;
+    (expected.put_off, expected.in_parts) = (put_off, in_parts);
+    expected.compacted = compacted_away(broker).await?;
     for message in world.logs.removed() {
         expected.apply_removed(Topic::Removed, message)?;
     }
-    for topic in Topic::ALL.into_iter().chain([Topic::Named]) {
+    for topic in Topic::ALL.into_iter().chain([Topic::Named]).chain(Topic::TENANTED) {
         for message in broker.read(topic.name()).await? {
             expected.apply(topic, message)?;
         }

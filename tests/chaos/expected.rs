@@ -10,8 +10,25 @@ use crate::Error;
 use crate::broker::header;
 use crate::journal::{Partition, Place};
 use crate::misdate::{self, Misdate};
-use crate::plan::{DIES, Dies};
+use crate::plan::{DIES, Dies, TENANT};
 use crate::topics::Topic;
+
+/// An asset, and whose it is: the same id may be one of each tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Whose {
+    pub tenant: Option<String>,
+    pub id: String,
+}
+
+impl Whose {
+    /// Of a message, or of its dead letter.
+    pub fn of(message: &OwnedMessage) -> Result<Self, Error> {
+        let id = String::from_utf8(message.key().ok_or("a message without key")?.to_vec())?;
+        let body: Value = message.payload().and_then(|value| serde_json::from_slice(value).ok()).unwrap_or_default();
+        let told = header(message, TENANT).or_else(|| body["tenant"].as_str());
+        Ok(Self { tenant: told.filter(|name| !name.is_empty()).map(str::to_owned), id })
+    }
+}
 
 /// What became of an asset.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +57,7 @@ pub struct Doomed {
 
 #[derive(Default)]
 pub struct Expected {
-    pub assets: BTreeMap<String, Asset>,
+    pub assets: BTreeMap<Whose, Asset>,
     pub doomed: BTreeMap<Place, Doomed>,
     /// Good messages that came back from a retry topic when newer patches had been written: dead letters.
     pub overtaken: BTreeMap<Place, Option<OwnedMessage>>,
@@ -54,8 +71,12 @@ pub struct Expected {
     pub inversions: u64,
     /// Records of transactions that were aborted.
     pub aborted: u64,
+    /// Messages that the broker has compacted away.
+    pub compacted: u64,
+    /// Dead letters in several parts.
+    pub in_parts: u64,
     /// By asset: where its last message was, and its timestamp.
-    dates: HashMap<String, (Partition, i64)>,
+    dates: HashMap<Whose, (Partition, i64)>,
 }
 
 impl Expected {
@@ -66,7 +87,7 @@ impl Expected {
 
     /// A message that is not in the log any more, of an asset that no other message is about.
     pub fn apply_removed(&mut self, topic: Topic, message: OwnedMessage) -> Result<(), Error> {
-        let key = String::from_utf8(message.key().ok_or("a message without key")?.to_vec())?;
+        let key = Whose::of(&message)?;
         let place = (topic, message.partition(), message.offset());
         self.apply(topic, message)?;
         self.assets.entry(key).or_default().removed = Some(place);
@@ -80,7 +101,7 @@ impl Expected {
             *self.misdated.entry(kind).or_default() += 1;
         }
         let place = (topic, message.partition(), message.offset());
-        let key = String::from_utf8(message.key().ok_or("a message without key")?.to_vec())?;
+        let key = Whose::of(&message)?;
         let shown = message.payload().map_or("(tombstone)".into(), |value| String::from_utf8_lossy(value).into_owned());
         if let Some(dies) = header(&message, DIES).map(Dies::from_header) {
             // No asset comes of it, but one that is there remembers it.

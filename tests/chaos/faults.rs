@@ -35,6 +35,8 @@ pub struct World {
     pub latest: Arc<Pool>,
     /// The group whose pictures come from hosts with names.
     pub named: Option<Named>,
+    /// The group whose messages have tenants.
+    pub tenants: Arc<Pool>,
     pub journal: Arc<Journal>,
     pub services: Services,
     pub broker: Broker,
@@ -70,12 +72,12 @@ impl World {
     /// Of all groups.
     pub fn pools(&self) -> impl Iterator<Item = &Pool> {
         let named = self.named.as_ref().map(|named| &named.pool);
-        [&self.pool, &self.latest].into_iter().chain(named).map(|pool| &**pool)
+        [&self.pool, &self.latest, &self.tenants].into_iter().chain(named).map(|pool| &**pool)
     }
 
     pub fn kills(&self) -> u64 {
         let injected = self.injected();
-        [Kind::WorkerKill, Kind::LatestKill].iter().filter_map(|kind| injected.get(kind)).sum()
+        [Kind::WorkerKill, Kind::LatestKill, Kind::TenantsKill].iter().filter_map(|kind| injected.get(kind)).sum()
     }
 
     pub fn injected(&self) -> BTreeMap<Kind, u64> {
@@ -160,6 +162,7 @@ impl World {
             }
             RuntimeFails | RuntimeHangs | RuntimeLost => shared::runtime(&self, fault).await,
             FileDescriptorsExhausted => shared::descriptors(&self, fault).await,
+            IdleConnections => shared::connections(&self, fault).await,
             ResolverUnavailable | ResolverHangs | ResolverDenies | AuthoritiesUnreadable | AuthoritiesOthers => {
                 match &self.named {
                     Some(named) => named.inflict(&self, fault).await,
@@ -173,6 +176,14 @@ impl World {
                 }
                 Ok(())
             }
+            TenantsKill => {
+                if let Some(worker) = self.tenants.kill(fault.pick) {
+                    self.happened_to(kind, Some(worker), &Topic::TENANTED);
+                }
+                Ok(())
+            }
+            // Sent by `tenants::unserved`, all the time.
+            Unserved => Ok(()),
         }
     }
 

@@ -128,6 +128,11 @@ impl Journal {
         }
     }
 
+    /// From this fault, by other means than [`Self::expect_recovery`].
+    pub fn recovered(&self, kind: Kind, took: Duration) {
+        self.state().recoveries.entry(kind).or_default().push(took);
+    }
+
     /// The messages run out: a partition that stands still is no longer waiting for anything.
     pub fn stop_waiting(&self) {
         self.state().waiting.clear();

@@ -54,7 +54,7 @@ kinds! {
     StoreFull "store full" 1,
     StoreReadOnly "store read-only" 1,
     StoreShards "store shards not active" 1,
-    StoreAnew "store collection deleted, made anew by another, put back" 1,
+    StoreAnew "store collection deleted, recreated by another, restored" 1,
     StoreCut "store connections cut" 3,
     StoreStall "store connections stalled" 3,
     StoreSlow "store connections slow" 1,
@@ -73,23 +73,26 @@ kinds! {
     RuntimeHangs "model runtime hangs for a while" 1,
     RuntimeLost "model runtime fails and never recovers" 1,
     FileDescriptorsExhausted "worker's file descriptors used up" 2,
-    ResolverUnavailable "resolver away" 2,
+    IdleConnections "idle connections to a worker's port" 1,
+    ResolverUnavailable "resolver unavailable" 2,
     ResolverHangs "resolver hangs" 1,
     ResolverDenies "resolver denies every name" 1,
     AuthoritiesUnreadable "certificate authorities unreadable at a start" 2,
     AuthoritiesOthers "certificate authorities of others at a start" 2,
-    TopicAnew "topic deleted and made anew" 2,
+    TopicAnew "topic deleted and recreated" 2,
     RecordsRemoved "messages removed before they were read" 3,
     PartitionAdded "partition added" 2,
     Transactions "transactions, aborted and committed" 3,
     LatestKill "kill -9 in the group that begins at the end" 3,
+    TenantsKill "kill -9 in the group of tenants" 2,
+    Unserved "pictures of hosts that never served" 0,
 }
 
 impl Kind {
     /// What is done to a log, or to who reads one of its own, beside all other faults.
     fn is_of_a_log(self) -> bool {
         use Kind::*;
-        matches!(self, TopicAnew | RecordsRemoved | PartitionAdded | Transactions | LatestKill)
+        matches!(self, TopicAnew | RecordsRemoved | PartitionAdded | Transactions | LatestKill | TenantsKill)
     }
 
     /// What is done to the group whose pictures come from hosts with names.

@@ -31,6 +31,7 @@ mod report;
 mod settings;
 mod shared;
 mod store;
+mod tenants;
 mod topics;
 mod workers;
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clipstream::api::Embedder;
 use clipstream::config::{ModelEntry, Settings};
-use clipstream::domain::{AssetId, Embedding, PointId, RESERVED_KEY};
+use clipstream::domain::{AssetId, Embedding, PointId, RESERVED_KEY, Tenant};
 use clipstream::store::{Store, StoredPoint};
 use rdkafka::message::OwnedMessage;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
-use crate::expected::{Asset, Expected};
+use crate::expected::{Asset, Expected, Whose};
 use crate::journal::{Journal, Place};
 use crate::letters;
 use crate::media::Picture;
@@ -123,9 +123,10 @@ pub fn judge(evidence: &Evidence<'_>) -> Result<Verdict, Error> {
 
 fn judge_points(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), Error> {
     let mut found: BTreeMap<PointId, &StoredPoint> = BTreeMap::new();
-    let mut assets: BTreeSet<&str> = BTreeSet::new();
+    let mut assets: BTreeSet<(Option<&str>, &str)> = BTreeSet::new();
     for point in evidence.stored {
-        let asset = record(point)["asset_id"].as_str();
+        let (tenant, id) = (record(point)["tenant"].as_str(), record(point)["asset_id"].as_str());
+        let asset = id.map(|id| (tenant, id));
         let twice = found.insert(point.id, point).is_some() || asset.is_some_and(|asset| !assets.insert(asset));
         if twice {
             verdict.doubled += 1;
@@ -133,10 +134,11 @@ fn judge_points(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), Er
         }
     }
     for (key, asset) in &evidence.expected.assets {
-        let id = PointId::of(None, &AssetId::new(key.as_str())?);
+        let tenant = key.tenant.as_deref().map(Tenant::new).transpose()?;
+        let id = PointId::of(tenant.as_ref(), &AssetId::new(key.id.as_str())?);
         let stored = found.remove(&id);
         verdict.points += u64::from(!asset.deleted);
-        let Some(what) = difference(asset, stored, evidence) else { continue };
+        let Some(what) = difference(key, asset, stored, evidence) else { continue };
         if stored.is_none() && asset.removed.is_some_and(|place| evidence.journal.was_skipped(place)) {
             verdict.skipped += 1;
             continue;
@@ -151,7 +153,7 @@ fn judge_points(evidence: &Evidence<'_>, verdict: &mut Verdict) -> Result<(), Er
             verdict.wrong += 1;
             "WRONG"
         };
-        verdict.note(format!("{kind} {key}: {what}\n{}", history(asset, evidence.journal)));
+        verdict.note(format!("{kind} {key:?}: {what}\n{}", history(asset, evidence.journal)));
     }
     let lives: BTreeSet<&str> = evidence.stored.iter().filter_map(topic_id_of_anew).collect();
     if lives.len() > 1 {
@@ -191,9 +193,12 @@ fn record(point: &StoredPoint) -> &Value {
 }
 
 /// What is not as it should be.
-fn difference(asset: &Asset, stored: Option<&StoredPoint>, evidence: &Evidence<'_>) -> Option<String> {
+fn difference(key: &Whose, asset: &Asset, stored: Option<&StoredPoint>, evidence: &Evidence<'_>) -> Option<String> {
     let Some(point) = stored else { return (!asset.deleted).then(|| "there is no point".to_owned()) };
     let (record, mut payload) = (record(point), point.payload.clone());
+    if (record["tenant"].as_str(), record["asset_id"].as_str()) != (key.tenant.as_deref(), Some(key.id.as_str())) {
+        return Some(format!("it is of another asset: {record}"));
+    }
     payload.remove(RESERVED_KEY);
     let is_tombstone = record["deleted_at"].is_string();
     if asset.deleted {

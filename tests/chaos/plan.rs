@@ -10,8 +10,12 @@
 //!
 //! Topics beside these have assets of their own, whose names begin with the topic's.
 //!
+//! Messages of tenants are in topics of their own (`tenants`).
+//!
 //! Some messages are broken, for a reason that travels in a header of theirs. And one in three has a timestamp that is not
 //! the time when it was sent, whatever kind of key it has (`misdate.rs`).
+
+mod tenants;
 
 use std::collections::HashMap;
 
@@ -25,6 +29,9 @@ use crate::topics::Topic;
 /// Header of a message that must become a dead letter.
 pub const DIES: &str = "chaos-dies";
 
+/// Header that tells the tenant (`kafka.tenant_header`).
+pub const TENANT: &str = "tenant";
+
 const KEYS: f64 = 4000.0;
 /// Payload keys of an asset.
 const FIELDS: u32 = 5;
@@ -34,6 +41,7 @@ const ANEW_KEYS: usize = 60;
 /// Why a message must become a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dies {
+    /// Or several with `|` between them, any of which may be the last of a message that was tried several times.
     pub reason: String,
     /// Whether a later full write of the asset may make it needless before it is tried.
     pub unless_superseded: bool,
@@ -55,6 +63,8 @@ impl Dies {
 pub struct Planned {
     pub topic: Topic,
     pub key: String,
+    /// What its header says; empty: it has none.
+    pub tenant: Option<String>,
     pub value: Option<Vec<u8>>,
     pub dies: Option<Dies>,
     /// The timestamp that it has instead of now, in milliseconds since the Unix epoch.
@@ -79,6 +89,8 @@ pub struct Workload {
     late_writes: bool,
     /// A new asset that one topic has written to, and the other is about to.
     half: Option<String>,
+    /// A tombstone of an asset that a tenant has, where only bodies tell tenants.
+    untold: Option<Planned>,
     /// Of keys with versions: the newest one, and the last message.
     versions: HashMap<u32, (u64, Option<Planned>)>,
 }
@@ -87,7 +99,7 @@ impl Workload {
     /// `late_writes`: whether the faults make some.
     pub fn new(seed: u64, material: Material, late_writes: bool) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { rng, material, serial: 0, late_writes, half: None, versions: HashMap::new() }
+        Self { rng, material, serial: 0, late_writes, half: None, untold: None, versions: HashMap::new() }
     }
 
     pub fn next(&mut self) -> Planned {
@@ -108,6 +120,12 @@ impl Workload {
 
     fn at_its_time(&mut self) -> Planned {
         self.serial += 1;
+        if let Some(tombstone) = self.untold.take() {
+            return tombstone;
+        }
+        if self.rng.random_ratio(1, 400) {
+            return self.of_untold_tenant();
+        }
         if self.rng.random_ratio(1, 12) {
             return self.of_backlog();
         }
@@ -126,11 +144,10 @@ impl Workload {
     /// A message for a key of its own that must pass, to be sent when all is over.
     pub fn fresh(&mut self, topic: Topic, n: usize) -> Planned {
         self.serial += 1;
-        let mut body = json!({"text": self.text(), "payload": {"fresh": self.serial}});
-        if topic == Topic::Pictures {
-            body = json!({"image": self.picture(), "payload": {"fresh": self.serial}});
-        }
-        planned(topic, format!("fresh-{}-{n}", topic.name()), &body)
+        let (what, of) = if topic == Topic::Pictures { ("image", self.picture()) } else { ("text", self.text()) };
+        let body = json!({what: of, "payload": {"fresh": self.serial}});
+        let message = planned(topic, format!("fresh-{}-{n}", topic.name()), &body);
+        Planned { tenant: Topic::TENANTED.contains(&topic).then(|| tenants::NAMES[0].to_owned()), ..message }
     }
 
     /// A message of a topic whose assets are its own. `broken_percent`: how many must become dead letters.
@@ -267,7 +284,7 @@ impl Workload {
         let (origin, bucket) = (self.material.origin.clone(), self.material.bucket.clone());
         // Broken before it touches an asset, so that the asset may be any.
         let any = format!("u{key}");
-        let (key, value, reason, unless_superseded) = match self.rng.random_range(0..8) {
+        let (key, value, reason, unless_superseded) = match self.rng.random_range(0..9) {
             0 => (any, format!("{{\"text\": \"cut off {serial}").into_bytes(), "message_not_json", false),
             1 => (any, json!({"text": "a", "imgae": serial}).to_string().into_bytes(), "field_unknown", false),
             2 => (any, json!({"payload": {"a": serial}}).to_string().into_bytes(), "field_missing", false),
@@ -287,6 +304,10 @@ impl Workload {
                 let body = json!({"image": format!("http://10.0.0.1/{serial}.webp")});
                 (format!("p{serial}"), body.to_string().into_bytes(), "address_forbidden", false)
             }
+            7 => {
+                let body = json!({"image": format!("s3://{bucket}-of-others/{serial}.webp")});
+                (format!("p{serial}"), body.to_string().into_bytes(), "s3_bucket_forbidden", false)
+            }
             // A whole new state of a living asset that cannot be had: the asset stays as it is.
             _ => {
                 let body = json!({"image": format!("{origin}/absent/{serial}"), "payload": {"never": serial}});
@@ -294,7 +315,7 @@ impl Workload {
             }
         };
         let dies = Some(Dies { reason: reason.to_owned(), unless_superseded });
-        Planned { topic: Topic::Assets, key, value: Some(value), dies, misdated: None }
+        Planned { topic: Topic::Assets, key, tenant: None, value: Some(value), dies, misdated: None }
     }
 
     /// Values name the message that they came with. A patch may also take a key away.
@@ -324,5 +345,5 @@ impl Workload {
 }
 
 fn planned(topic: Topic, key: String, body: &Value) -> Planned {
-    Planned { topic, key, value: Some(body.to_string().into_bytes()), dies: None, misdated: None }
+    Planned { topic, key, tenant: None, value: Some(body.to_string().into_bytes()), dies: None, misdated: None }
 }

@@ -34,6 +34,8 @@ pub struct Report {
     pub inversions: u64,
     /// Records of aborted transactions.
     pub aborted: u64,
+    pub compacted: u64,
+    pub in_parts: u64,
     pub refused_starts: usize,
     pub injected: BTreeMap<Kind, u64>,
     pub recoveries: BTreeMap<Kind, Vec<Duration>>,
@@ -62,7 +64,7 @@ impl Report {
             violations.push("no message was processed twice: the faults tested nothing".to_owned());
         }
         if plan.retries && expected.put_off == 0 && schedules[0].went_round() && plan.only.is_empty() {
-            violations.push("no message was put off to a retry topic".to_owned());
+            violations.push("no message was scheduled for retry".to_owned());
         }
         let whole = schedules.iter().filter(|schedule| schedule.went_round());
         let missing = whole.flat_map(Schedule::kinds).filter(|kind| !injected.contains_key(kind)).map(Kind::name);
@@ -78,6 +80,12 @@ impl Report {
             if injected.get(&kind).is_some_and(|times| *times >= LUCK as u64) && count == 0 {
                 violations.push(what.to_owned());
             }
+        }
+        if expected.in_parts == 0 {
+            violations.push("no dead letter was written in parts".to_owned());
+        }
+        if !injected.contains_key(&Kind::Unserved) {
+            violations.push("no host was asked that never serves".to_owned());
         }
         let kills = world.kills();
         if kills < enough.kills || expected.messages < enough.messages {
@@ -98,6 +106,8 @@ impl Report {
             misdated: expected.misdated.clone(),
             inversions: expected.inversions,
             aborted: expected.aborted,
+            compacted: expected.compacted,
+            in_parts: expected.in_parts,
             refused_starts: world.pools().map(Pool::refused_starts).sum(),
             injected,
             recoveries: world.journal.recoveries(),
@@ -143,7 +153,7 @@ impl Outcome for Report {
             "processed": self.processed, "replays": self.replays, "points": self.verdict.points,
             "dead_letters": self.verdict.dead_letters, "duplicate_letters": self.verdict.duplicate_letters,
             "kills": self.injected.get(&Kind::WorkerKill), "faults": faults, "misdated": misdated, "inversions": self.inversions,
-            "aborted": self.aborted, "skipped": self.verdict.skipped, "wrongly_dead": self.verdict.wrongly_dead,
+            "aborted": self.aborted, "compacted": self.compacted, "in_parts": self.in_parts, "skipped": self.verdict.skipped, "wrongly_dead": self.verdict.wrongly_dead,
             "put_off": self.put_off, "overtaken": self.overtaken,
             "disk_refusals": self.disk_refusals.full, "disk_refusals_read_only": self.disk_refusals.read_only, "refused_starts": self.refused_starts,
             "lost": self.verdict.lost, "doubled": self.verdict.doubled, "stale": self.verdict.stale,
@@ -186,12 +196,14 @@ impl Outcome for Report {
             ("points expected", verdict.points.to_string()),
             ("dead letters", verdict.dead_letters.to_string()),
             ("replays observed", self.replays.to_string()),
-            ("put off to retry topics", self.put_off.to_string()),
+            ("scheduled for retry", self.put_off.to_string()),
             ("of those, overtaken by newer patches", self.overtaken.to_string()),
             ("dead letters written again", verdict.duplicate_letters.to_string()),
             ("starts refused (a dependency away)", self.refused_starts.to_string()),
             ("dated before the message before them, without a version", self.inversions.to_string()),
             ("records of aborted transactions", self.aborted.to_string()),
+            ("compacted away by the broker", self.compacted.to_string()),
+            ("dead letters in parts", self.in_parts.to_string()),
             ("removed by the broker before they were read, as was said", verdict.skipped.to_string()),
             ("lost", verdict.lost.to_string()),
             ("good and dead", verdict.wrongly_dead.to_string()),

@@ -8,6 +8,8 @@ use crate::Error;
 use crate::campaign::{Guard, MODEL, Plan};
 use crate::clock;
 use crate::faults::{Links, SESSION_TIMEOUT};
+use crate::media;
+use crate::plan::TENANT;
 use crate::refusals::Refusals;
 use crate::shared::{self, StandIn};
 use crate::topics::{RETRY_DELAYS_S, Topic};
@@ -16,6 +18,7 @@ use crate::workers::{MODEL_FOLDER, WorkerSettings};
 pub const GROUP: &str = "chaos";
 pub const LATEST_GROUP: &str = "chaos-latest";
 pub const NAMED_GROUP: &str = "chaos-named";
+pub const TENANTS_GROUP: &str = "chaos-tenants";
 pub const RETRY_DELAYS: &str = "dead_letter.retry_delays_s";
 
 pub fn of_workers(
@@ -46,6 +49,7 @@ pub fn of_workers(
         ("media.connect_timeout_ms", "2000"),
         ("media.s3_endpoint", &format!("http://{}", links.s3.address)),
         ("media.s3_path_style", "true"),
+        ("media.s3_buckets", media::BUCKET),
         ("pipeline.commit_interval_ms", "500"),
         // A storm ends: until then a good message must not become a dead letter.
         ("pipeline.attempts_max", if plan.retries { "3" } else { "1000" }),
@@ -117,6 +121,24 @@ pub fn of_named(workers: &WorkerSettings, refusals: &Refusals, ca_file: &Path) -
     let mut settings = of_another(workers, &own, 20_000);
     settings.environment.extend(refusals.environment());
     settings
+}
+
+/// The same, of the group whose messages have tenants, and whose hosts are many. Good ones are never to blame, and bad ones are
+/// given up soon.
+pub fn of_tenants(workers: &WorkerSettings) -> WorkerSettings {
+    let topics = Topic::TENANTED.map(Topic::name).join(",");
+    let own = [
+        ("kafka.topics", topics.as_str()),
+        ("kafka.group_id", TENANTS_GROUP),
+        ("kafka.tenant_header", TENANT),
+        ("media.allow_networks", "127.0.0.0/8"),
+        ("media.connect_timeout_ms", "5000"),
+        ("media.fetch_timeout_ms", "20000"),
+        ("media.idle_timeout_ms", "3000"),
+        ("media.host_outage_hold_ms", "5000"),
+        ("pipeline.attempts_max", "3"),
+    ];
+    of_another(workers, &own, 30_000)
 }
 
 /// The same, of a group with a topic of its own. `first`: what the numbers of its workers begin with.

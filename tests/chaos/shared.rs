@@ -1,13 +1,16 @@
-//! What all messages of a worker share, and fails as if it were theirs: its model runtime, its file descriptors. However often
+//! What all messages of a worker share, and fails as if it were theirs: its model runtime, its file descriptors, its port. However often
 //! it fails, and however many messages meet it, none of them is to blame.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clipstream::config::Settings;
 use clipstream_test_support::needs::{self, Need};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::Error;
@@ -24,6 +27,8 @@ const FAILS_MAX: Duration = Duration::from_secs(4);
 const END_MAX: Duration = Duration::from_secs(60);
 /// Long enough that pictures are asked for meanwhile.
 const SHORT_MIN: Duration = Duration::from_secs(4);
+/// Connections that say nothing.
+const IDLE: usize = 300;
 const ANSWER: Duration = Duration::from_secs(5);
 const NO_MODEL: i32 = 6;
 const USED_UP: &str = "reason=\"file_descriptors_exhausted\"";
@@ -162,6 +167,26 @@ pub async fn descriptors(world: &World, fault: Fault) -> Result<(), Error> {
         set_limit(process, &limit)?;
     }
     if failures().await.is_some_and(|after| after > before) {
+        world.happened(fault.kind, None);
+    }
+    Ok(())
+}
+
+/// Connections to the port of one worker that never say what they want, far more than it takes. It must cut some, and lack nothing
+/// for its work.
+pub async fn connections(world: &World, fault: Fault) -> Result<(), Error> {
+    let Some((worker, _, at)) = world.pool.process(fault.pick) else { return Ok(()) };
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        // Fails where the worker has ended meanwhile, which is another fault's doing.
+        let Ok(mut connection) = TcpStream::connect(&at).await else { return Ok(()) };
+        let _ = connection.write_all(b"GET /livez HTTP/1.1\r\nHost: idle\r\n").await;
+        idle.push(connection);
+    }
+    sleep(fault.lasts.max(SHORT_MIN)).await;
+    let would_wait = |connection: &TcpStream| matches!(connection.try_read(&mut [0; 1]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+    let cut = idle.iter().any(|connection| !would_wait(connection));
+    if cut && world.pool.runs(worker) {
         world.happened(fault.kind, None);
     }
     Ok(())

@@ -13,6 +13,11 @@ const ANY_TIME: [(&str, &str); 2] = [
 /// 45 days: of topics in which workers write their own time. Longer than any worker's clock is set back (`clock.rs`), and
 /// shorter than the messages of [`Topic::Backlog`] are old.
 const LETTERS_KEPT_MS: &str = "3888000000";
+/// Only the last message of each key, and soon: a segment is compacted once another one has begun.
+const COMPACTED: [(&str, &str); 3] =
+    [("cleanup.policy", "compact"), ("segment.ms", "5000"), ("min.cleanable.dirty.ratio", "0.01")];
+/// Bytes of the largest letter in one record: less than some messages of [`Topic::Tenants`] have.
+const LETTER_BYTES_MAX: (&str, &str) = ("max.message.bytes", "8192");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
@@ -33,6 +38,10 @@ pub enum Topic {
     Latest,
     /// Of the group whose pictures come from hosts with names.
     Named,
+    /// Of the group whose messages have tenants.
+    Tenants,
+    /// Of the same group; the broker keeps the last message of each key only.
+    Compacted,
     /// Of the worker whose disk is full.
     Disk,
     /// Of one of the workers that go through an hour's outage.
@@ -56,7 +65,9 @@ impl Topic {
         Self::Growing,
     ];
     /// Those of workers beside them.
-    pub const APART: [Self; 2] = [Self::Latest, Self::Named];
+    pub const APART: [Self; 4] = [Self::Latest, Self::Named, Self::Tenants, Self::Compacted];
+    /// Those of the group whose messages have tenants.
+    pub const TENANTED: [Self; 2] = [Self::Tenants, Self::Compacted];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -70,6 +81,8 @@ impl Topic {
             Self::Growing => "growing",
             Self::Latest => "latest",
             Self::Named => "named",
+            Self::Tenants => "tenants",
+            Self::Compacted => "compacted",
             Self::Disk => "disk",
             Self::Outage(name) => name,
         }
@@ -124,7 +137,10 @@ pub struct New {
 impl New {
     /// Of messages, which are kept for ever, whatever their timestamps say.
     pub fn source(topic: Topic) -> Self {
-        let settings = ANY_TIME.into_iter().chain([("retention.ms", "-1")]).collect();
+        let mut settings: Vec<_> = ANY_TIME.into_iter().chain([("retention.ms", "-1")]).collect();
+        if topic == Topic::Compacted {
+            settings.extend(COMPACTED);
+        }
         Self { name: topic.name().to_owned(), partitions: topic.partitions(), settings }
     }
 
@@ -134,9 +150,20 @@ impl New {
         Self { name, partitions, settings }
     }
 
+    /// Of letters: two of these topics cannot store every letter unchanged.
+    fn letters(topic: Topic) -> Self {
+        let mut new = Self::of_failures(topic.dead_letters(), 1);
+        match topic {
+            Topic::Tenants => new.settings.push(LETTER_BYTES_MAX),
+            Topic::Compacted => new.settings.extend(COMPACTED),
+            _ => {}
+        }
+        new
+    }
+
     /// A source with its topic of dead letters.
     pub fn with_letters(topics: &[Topic]) -> Vec<Self> {
-        topics.iter().flat_map(|t| [Self::source(*t), Self::of_failures(t.dead_letters(), 1)]).collect()
+        topics.iter().flat_map(|topic| [Self::source(*topic), Self::letters(*topic)]).collect()
     }
 
     pub fn retries(topics: &[Topic]) -> Vec<Self> {

@@ -25,6 +25,7 @@ mod needs;
 mod neighbours;
 mod poison;
 mod preflight;
+mod promises;
 mod providers;
 mod qdrant_endpoint_test;
 mod qdrant_security;

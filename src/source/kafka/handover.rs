@@ -56,6 +56,12 @@ impl Handover {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whoever uses it waits until this is dropped.
+    #[cfg(test)]
+    pub fn blocked(&self) -> impl Sized + '_ {
+        self.lock()
+    }
+
     // The thread's side.
 
     pub fn control(&self, event: SourceEvent) {

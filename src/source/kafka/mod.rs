@@ -35,6 +35,8 @@ mod crash_loops;
 mod delays;
 mod handover;
 mod held_back;
+#[cfg(test)]
+mod hung_tests;
 mod known_topics;
 mod log_changes;
 #[cfg(test)]
