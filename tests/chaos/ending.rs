@@ -107,18 +107,18 @@ async fn compacted_away(broker: &Broker) -> Result<u64, Error> {
 
 /// Letters, and what must be in the store by what the logs say. `latest`: where the messages of that group begin.
 pub async fn logs(world: &World, retries: bool, latest: &[i64]) -> Result<(Vec<OwnedMessage>, Expected), Error> {
-    let (broker, mut found, mut put_off, mut in_parts) = (&world.broker, Vec::new(), 0, 0);
+    let (broker, mut found, mut retry_scheduled, mut in_parts) = (&world.broker, Vec::new(), 0, 0);
     for topic in Topic::ALL.into_iter().chain(Topic::APART) {
         let (letters, parted) = letters::whole(broker.read(&topic.dead_letters()).await?)?;
         found.extend(letters);
         in_parts += parted;
     }
     for name in Topic::ALL.into_iter().flat_map(Topic::retries).filter(|_| retries) {
-        put_off += broker.read(&name).await?.len() as u64;
+        retry_scheduled += broker.read(&name).await?.len() as u64;
     }
     let overtaken = if retries { letters::overtaken(&found)? } else { BTreeSet::new() };
     let mut expected = Expected::without(overtaken);
-    (expected.put_off, expected.in_parts) = (put_off, in_parts);
+    (expected.retry_scheduled, expected.in_parts) = (retry_scheduled, in_parts);
     expected.compacted = compacted_away(broker).await?;
     for message in world.logs.removed() {
         expected.apply_removed(Topic::Removed, message)?;

@@ -63,7 +63,7 @@ pub struct Expected {
     pub overtaken: BTreeMap<Place, Option<OwnedMessage>>,
     pub messages: u64,
     /// Messages in retry topics.
-    pub put_off: u64,
+    pub retry_scheduled: u64,
     /// Messages whose timestamp is not their time.
     pub misdated: BTreeMap<Misdate, u64>,
     /// Messages without a version whose timestamp is before that of the one before, of the same asset and partition: their

@@ -25,7 +25,7 @@ pub struct Report {
     pub processed: u64,
     pub replays: u64,
     /// To retry topics.
-    pub put_off: u64,
+    pub retry_scheduled: u64,
     /// Of those, too late.
     pub overtaken: u64,
     /// Messages whose timestamp is not their time.
@@ -63,7 +63,7 @@ impl Report {
         if replays == 0 && plan.only.is_empty() {
             violations.push("no message was processed twice: the faults tested nothing".to_owned());
         }
-        if plan.retries && expected.put_off == 0 && schedules[0].went_round() && plan.only.is_empty() {
+        if plan.retries && expected.retry_scheduled == 0 && schedules[0].went_round() && plan.only.is_empty() {
             violations.push("no message was scheduled for retry".to_owned());
         }
         let whole = schedules.iter().filter(|schedule| schedule.went_round());
@@ -101,7 +101,7 @@ impl Report {
             messages: expected.messages,
             processed,
             replays,
-            put_off: expected.put_off,
+            retry_scheduled: expected.retry_scheduled,
             overtaken: expected.overtaken.len() as u64,
             misdated: expected.misdated.clone(),
             inversions: expected.inversions,
@@ -154,7 +154,7 @@ impl Outcome for Report {
             "dead_letters": self.verdict.dead_letters, "duplicate_letters": self.verdict.duplicate_letters,
             "kills": self.injected.get(&Kind::WorkerKill), "faults": faults, "misdated": misdated, "inversions": self.inversions,
             "aborted": self.aborted, "compacted": self.compacted, "in_parts": self.in_parts, "skipped": self.verdict.skipped, "wrongly_dead": self.verdict.wrongly_dead,
-            "put_off": self.put_off, "overtaken": self.overtaken,
+            "retry_scheduled": self.retry_scheduled, "overtaken": self.overtaken,
             "disk_refusals": self.disk_refusals.full, "disk_refusals_read_only": self.disk_refusals.read_only, "refused_starts": self.refused_starts,
             "lost": self.verdict.lost, "doubled": self.verdict.doubled, "stale": self.verdict.stale,
             "wrong": self.verdict.wrong, "violations": self.violations.len(),
@@ -196,7 +196,7 @@ impl Outcome for Report {
             ("points expected", verdict.points.to_string()),
             ("dead letters", verdict.dead_letters.to_string()),
             ("replays observed", self.replays.to_string()),
-            ("scheduled for retry", self.put_off.to_string()),
+            ("scheduled for retry", self.retry_scheduled.to_string()),
             ("of those, overtaken by newer patches", self.overtaken.to_string()),
             ("dead letters written again", verdict.duplicate_letters.to_string()),
             ("starts refused (a dependency away)", self.refused_starts.to_string()),

@@ -26,7 +26,8 @@ async fn livez(address: SocketAddr, status: u16) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumers_thread_that_hangs_is_not_alive_until_it_goes_on() {
-    let bench = Bench { health: Health::new().hung_after(BOUND), ..Bench::new() };
+    let mut bench = Bench::new();
+    bench.health = Health::new().hung_after(BOUND);
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let (address, _ended) =
         serve(any, Arc::default(), bench.health.clone(), std::future::pending()).await.expect("a free port");
