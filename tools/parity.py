@@ -9,7 +9,8 @@ own configuration: activation, preprocessing, size. Towers above ViT-L have 4 la
 embedding is cut to their size, as the real ones cannot be had everywhere either. Pictures are those of tests/fixtures/pictures (JPEG,
 PNG, WebP, GIF, BMP, TIFF in all their modes) and texts of tests/fixtures/tokens.jsonl. Each model is exported, run and removed in a
 process of its own. Prints a table and, as the last line, a JSON object; ends with 1 where a cosine is below 0.99999, or where a
-vector is further from OpenCLIP's than a thousandth of what OpenCLIP's vectors are apart.
+vector is further from OpenCLIP's than a thousandth of what OpenCLIP's vectors are apart. Where it is, both are compared with OpenCLIP
+in fp64: random weights make some towers so sensitive that PyTorch's own fp32 is as far off. Twice PyTorch's error is accepted.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
 
 import numpy as np
+import torch
 
 import fixture_tokenizer_files
 from openclip_export import ExportError, build, checkpoint, directory, golden
@@ -140,8 +142,24 @@ def compare(binary: str, row: dict, layers: int, keep: bool, work: Path) -> dict
     }  # fmt: skip
     for modality, given in inputs.items():
         found |= {f"{key}_{modality}": value for key, value in compared(got[modality], wanted[modality].astype(np.float64), given).items()}
-    found["ok"] = all(found[f"cosine_min_{m}"] >= COSINE_MIN and found[f"error_max_{m}"] <= ERROR_MAX for m in inputs)
+    errors_max = dict.fromkeys(inputs, ERROR_MAX)
+    for modality in [m for m in inputs if found[f"error_max_{m}"] > ERROR_MAX]:
+        exact = in_fp64(exported, modality, inputs[modality])
+        theirs = compared(wanted[modality].astype(np.float64), exact, inputs[modality])["error_max"]
+        found |= {f"error_max_{modality}": compared(got[modality], exact, inputs[modality])["error_max"], f"error_of_pytorch_{modality}": theirs}
+        errors_max[modality] = max(ERROR_MAX, 2 * theirs)
+    found["ok"] = all(found[f"cosine_min_{m}"] >= COSINE_MIN and found[f"error_max_{m}"] <= errors_max[m] for m in inputs)
     return found
+
+
+def in_fp64(exported: checkpoint.Exported, modality: str, given: list) -> np.ndarray:
+    model = exported.model.double()
+    with torch.no_grad():
+        if modality == "image":
+            vectors = [model.encode_image(golden.preprocess(exported, [one]).double(), normalize=True) for one in given]
+        else:
+            vectors = [model.encode_text(exported.tokenizer([one]), normalize=True) for one in given]
+    return torch.cat(vectors).numpy()
 
 
 def compared(got: np.ndarray, wanted: np.ndarray, inputs: list) -> dict:

@@ -160,13 +160,19 @@ impl Broker {
         Ok(Lag { consumer: Arc::new(consumer), topics })
     }
 
-    /// First and last offset and one, by partition.
+    /// First and last offset and one, by partition. A broker that has just come back may not lead its partitions yet.
     pub async fn edges(&self, topic: &str) -> Result<Vec<(i64, i64)>, Error> {
-        let (consumer, topic) = (client(&self.address).create::<BaseConsumer>()?, topic.to_owned());
+        let (consumer, topic) = (Arc::new(client(&self.address).create::<BaseConsumer>()?), topic.to_owned());
         let ask = move || {
             (0..partitions(&consumer, &topic)?).map(|n| Ok(consumer.fetch_watermarks(&topic, n, ANSWER)?)).collect()
         };
-        tokio::task::spawn_blocking(ask).await?
+        let deadline = Instant::now() + FLUSH;
+        loop {
+            match tokio::task::spawn_blocking(ask.clone()).await? {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(200)).await,
+                asked => return asked,
+            }
+        }
     }
 
     /// Every message of a topic, in the order of its partitions.
