@@ -150,7 +150,8 @@ async fn pipeline(catalog: PathBuf, messages: usize, global: &Global) -> Result<
 }
 
 async fn neighbours(bench: NeighboursBench, global: &Global) -> Result<(), CliError> {
-    let settings = global.start_quiet()?;
+    // Outages and dead letters are what it measures.
+    let settings = global.start_filtered("off")?;
     let shutdown = stop_on_signals(None)?;
     let mut bar = None;
     let ended = bench.run(settings, shutdown, |total, counts| bar = Some(watch("messages", Some(total), counts))).await;

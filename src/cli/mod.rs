@@ -121,9 +121,14 @@ impl Global {
 
     /// Like [`Global::start`], for short-lived verbs: logs only warnings and errors unless configured otherwise.
     pub fn start_quiet(&self) -> Result<Settings, CliError> {
+        self.start_filtered("warn,qdrant_edge=error,aws_config=error")
+    }
+
+    /// Like [`Global::start`], with this log filter unless configured otherwise.
+    pub fn start_filtered(&self, filter: &str) -> Result<Settings, CliError> {
         let mut settings = Settings::load(self.layers())?;
         if settings.effective.entry("telemetry.log_filter").is_none_or(|entry| entry.origin.is_none()) {
-            settings.telemetry.log_filter = "warn,qdrant_edge=error,aws_config=error".to_owned();
+            settings.telemetry.log_filter = filter.to_owned();
         }
         crate::telemetry::init_to(&settings.telemetry, LogWriter)?;
         Ok(settings)

@@ -39,6 +39,10 @@ pub const CATALOG: &str = "chaos";
 /// Messages that wait for the workers, at most: enough that they are never idle, few enough that a replay ends.
 const BACKLOG_MAX: i64 = 3000;
 const TEXTS: usize = 400;
+/// Faults that others wait for, and how long at most. On a slow machine, on which a recovery takes longer than it is to the next
+/// fault, no message would be settled any more.
+const RECOVERING_MAX: usize = 6;
+const RECOVERY_WAIT: Duration = Duration::from_secs(30);
 /// From the end of the faults to lag 0.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 const FRESH_MAX: Duration = Duration::from_secs(60);
@@ -343,6 +347,10 @@ async fn torment(
             }
             let fault = others.next();
             sleep(fault.after).await;
+            let waited = Instant::now();
+            while world.journal.recovering() >= RECOVERING_MAX && waited.elapsed() < RECOVERY_WAIT {
+                sleep(Duration::from_millis(100)).await;
+            }
             running.spawn(world.clone().inflict(fault));
             if plan.guard == Guard::Check {
                 running.join_next().await.transpose()?.transpose()?;

@@ -128,6 +128,11 @@ impl Journal {
         }
     }
 
+    /// Faults whose recovery is not there yet.
+    pub fn recovering(&self) -> usize {
+        self.state().waiting.len()
+    }
+
     /// From this fault, by other means than [`Self::expect_recovery`].
     pub fn recovered(&self, kind: Kind, took: Duration) {
         self.state().recoveries.entry(kind).or_default().push(took);
