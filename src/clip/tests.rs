@@ -222,7 +222,8 @@ fn sums(ids: &[i64], second: Second) -> Embedding {
     let sum = |f: &dyn Fn(f32) -> f32| ids.iter().map(|id| f(*id as f32)).sum::<f32>();
     let first = if second == Second::Cosines { sum(&f32::sin) } else { sum(&|id| id) };
     let second = match second {
-        Second::Squares => sum(&|id| id * id),
+        // Types are 0.
+        Second::Squares | Second::Types => sum(&|id| id * id),
         Second::Cosines => sum(&f32::cos) + (77 - ids.len()) as f32,
         Second::Mask => ids.len() as f32,
     };
@@ -250,6 +251,16 @@ async fn check_pair(image: test_graph::TestGraph, text: test_graph::TestGraph, s
 async fn free_axes_and_i64_ids_with_a_mask() {
     let image = channel_means(F32, Err("batch"), Err("side"));
     check_pair(image, token_sums(I64, Second::Mask, Err("batch"), Err("sequence")), Second::Mask, 1e-5).await;
+}
+
+/// As exports of BERT and what was made from it demand them.
+#[tokio::test(flavor = "multi_thread")]
+async fn token_types_are_zeros() {
+    for element in [I32, I64] {
+        let image = channel_means(F32, Err("batch"), Err("side"));
+        let text = token_sums(element, Second::Types, Err("batch"), Err("sequence"));
+        check_pair(image, text, Second::Types, 1e-5).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
