@@ -143,7 +143,7 @@ def feed(given, original: Original, pixels, ids) -> np.ndarray:
 
 def precision_of(path: str) -> str:
     name = path.rsplit("/", 1)[-1].removesuffix(".onnx")
-    for ends, precision in (("_fp16", "fp16"), ("_int8", "int8"), ("_uint8", "int8"), ("_quantized", "int8"), ("_q4", "int4"), ("_bnb4", "int4")):
+    for ends, precision in (("_fp16", "fp16"), ("_int8", "int8"), ("_uint8", "int8"), ("_quantized", "int8"), ("_q4", "int4"), ("_bnb4", "int4"), ("_q4f16", "int4")):
         if name.endswith(ends):
             return precision
     return "fp32"

@@ -27,6 +27,7 @@ import transformers
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_bnb4_quantizer import MatMulBnb4Quantizer
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import fixture_tokenizers
 from fixture_hub import Original, Texts, measured, preprocess, seeded
@@ -176,7 +177,8 @@ class HalfHidden(Half):
 
 
 def quantised(files: Path, names=("vision_model", "text_model")) -> None:
-    """The other files of transformers.js's conversion: `_int8`, `_uint8`, `_quantized` (8 bits), `_q4` and `_bnb4` (4 bits, products alone)."""
+    """The other files of transformers.js's conversion: `_int8`, `_uint8`, `_quantized` (8 bits), `_q4` and `_bnb4` (4 bits, products alone), `_q4f16`
+    (the rest of `_q4` in half precision)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in names:
@@ -189,6 +191,8 @@ def quantised(files: Path, names=("vision_model", "text_model")) -> None:
             ):
                 quantizer.process()
                 onnx.save(quantizer.model.model, files / f"{name}{suffix}.onnx")
+            halves = convert_float_to_float16(onnx.load(files / f"{name}_q4.onnx"), keep_io_types=True, disable_shape_infer=True)
+            onnx.save(halves, files / f"{name}_q4f16.onnx")
 
 
 # --- texts in many languages, and masks

@@ -124,6 +124,23 @@ fn other_precisions_are_compared_with_fp32_too() {
     assert!(error.contains("has no int8 graphs; there is fp32; set clip.precision"), "{error}");
 }
 
+/// Of Transformers.js's files of 4 bits the one that computes with halves comes last: here there are no others.
+#[test]
+fn four_bits_with_halves_are_read_too() {
+    let folder = copy("onnx-community-siglip2");
+    for graph in ["vision_model", "text_model"] {
+        for suffix in ["_q4", "_bnb4"] {
+            std::fs::remove_file(folder.path().join(format!("onnx/{graph}{suffix}.onnx"))).unwrap();
+        }
+    }
+    let verified = verify(&entry(folder.path()), &ClipSettings::default(), Precision::Int4).unwrap();
+    assert!(verified.ok, "{:?}", verified.problems);
+    let to_fp32 = verified.cosine_to_fp32_min.unwrap();
+    assert!(to_fp32 > 0.9 && to_fp32 < 1.0 - 1e-6, "{to_fp32}");
+    let inspected = inspect(&entry(folder.path()), &ClipSettings::default(), Precision::Int4).unwrap();
+    assert!(inspected.image.weights.contains_key("f16"), "{:?}", inspected.image.weights);
+}
+
 /// Without VNNI on x86, ONNX Runtime adds products of bytes in pairs of 16 bits. They overflow if weights use all eight
 /// bits, as in these fixtures (ONNX Runtime's documentation of quantization: "when and why to try U8U8").
 fn adds_bytes_exactly() -> bool {

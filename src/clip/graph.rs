@@ -1,8 +1,8 @@
 //! Inputs and outputs of a tower's graph, read from the graph itself: names, element types, fixed and free axes.
 //!
 //! Exporters differ (OpenCLIP, Immich, Optimum, FastEmbed), so only the roles are assumed. An image tower takes pixels
-//! `[batch, 3, height, width]`. A text tower takes token ids `[batch, sequence]` and perhaps an attention mask of the
-//! same shape. Both give one vector per item, `[batch, dimension]`.
+//! `[batch, 3, height, width]`. A text tower takes token ids `[batch, sequence]` and perhaps an attention mask and token types of
+//! the same shape. Both give one vector per item, `[batch, dimension]`.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use ort::value::{Outlet, TensorElementType};
 
 use super::ClipError;
 use crate::domain::{Fault, Finding, Modality, ModelReason};
-use crate::model::{OUTPUT_NAMES, tower_of};
+use crate::model::{OUTPUT_NAMES, TextRole, tower_of};
 use crate::redact;
 
 /// The export tool's opset: old enough for every accepted ONNX Runtime.
@@ -88,6 +88,8 @@ pub(super) struct ImageSignature {
 pub(super) struct TextSignature {
     pub(super) ids: (String, Integer),
     pub(super) mask: Option<(String, Integer)>,
+    /// Which text of a pair a token belongs to (BERT's exports): there is one text, number 0.
+    pub(super) types: Option<(String, Integer)>,
     pub(super) batch: Axis,
     pub(super) sequence: Axis,
     pub(super) output: Output,
@@ -165,17 +167,32 @@ pub(super) fn image_signature(session: &Session) -> Result<ImageSignature, ClipE
 
 /// Inputs and outputs of a text tower.
 pub(super) fn text_signature(session: &Session) -> Result<TextSignature, ClipError> {
-    let wrong =
-        || unexpected("inputs", session.inputs(), "token ids, i32 or i64 [batch, sequence], and maybe a mask like it");
-    let (masks, ids): (Vec<_>, Vec<_>) = session.inputs().iter().partition(|i| i.name().contains("mask"));
-    let ([ids], true) = (ids.as_slice(), masks.len() <= 1) else { return Err(wrong()) };
-    let named = |input: &Outlet| Some((input.name().to_owned(), integer(input)?));
-    let [batch, sequence] = axes::<2>(ids).ok_or_else(wrong)?;
-    let mask = match masks.first() {
-        Some(mask) => Some(named(mask).filter(|_| axes::<2>(mask).is_some()).ok_or_else(wrong)?),
-        None => None,
+    let wrong = || {
+        let expected = "token ids, i32 or i64 [batch, sequence], and maybe a mask and token types like them";
+        unexpected("inputs", session.inputs(), expected)
     };
-    Ok(TextSignature { ids: named(ids).ok_or_else(wrong)?, mask, batch, sequence, output: embedding_output(session)? })
+    let of_role = |role| session.inputs().iter().filter(move |input| TextRole::of(input.name()) == role);
+    // At most one of a role.
+    let one = |role| {
+        let mut found = of_role(role);
+        match (found.next(), found.next()) {
+            (_, Some(_)) => Err(wrong()),
+            (found, None) => Ok(found),
+        }
+    };
+    let named =
+        |input: &Outlet| Some((input.name().to_owned(), integer(input)?)).filter(|_| axes::<2>(input).is_some());
+    let optional = |role| one(role)?.map(|input| named(input).ok_or_else(wrong)).transpose();
+    let ids = one(TextRole::Ids)?.ok_or_else(wrong)?;
+    let [batch, sequence] = axes::<2>(ids).ok_or_else(wrong)?;
+    Ok(TextSignature {
+        ids: named(ids).ok_or_else(wrong)?,
+        mask: optional(TextRole::Mask)?,
+        types: optional(TextRole::Types)?,
+        batch,
+        sequence,
+        output: embedding_output(session)?,
+    })
 }
 
 /// The embedding's output: the preferred name, otherwise the only one of its shape.

@@ -16,19 +16,7 @@ impl Clip {
     /// # Errors
     /// The model was trained with a sigmoid loss, and its files do not have the scale and bias of it: no others would do.
     pub fn label_logits(&self) -> Result<Logits, ClipError> {
-        if let Some(logits) = self.logits() {
-            return Ok(logits);
-        }
-        if registry::find(self.id()).is_some_and(|row| row.sigmoid) {
-            let message = format!(
-                "{} was trained with a sigmoid loss, and its files do not have the scale and bias that turn similarities into \
-                 probabilities",
-                self.id()
-            );
-            let hint = "export the model with tools/export_openclip.py, which records them in clipstream.json";
-            return Err(Fault::new(ModelReason::Unusable, message).hint(hint).into());
-        }
-        Ok(Logits::OF_CLIP)
+        logits_of(self.id(), self.logits())
     }
 
     /// What this model's pictures are labelled with; none where no set is for it. A text tower that is not open yet is opened for it,
@@ -78,6 +66,23 @@ impl Clip {
     }
 }
 
+/// `said`: by the model's files. A scale without a bias is none of a sigmoid loss.
+fn logits_of(model: &ModelId, said: Option<Logits>) -> Result<Logits, ClipError> {
+    let is_sigmoid = registry::find(model).is_some_and(|row| row.sigmoid);
+    match said {
+        Some(logits) if logits.bias.is_some() || !is_sigmoid => Ok(logits),
+        None if !is_sigmoid => Ok(Logits::OF_CLIP),
+        _ => {
+            let message = format!(
+                "{model} was trained with a sigmoid loss, and its files do not have the scale and bias that turn similarities into \
+                 probabilities"
+            );
+            let hint = "export the model with tools/export_openclip.py, which records them in clipstream.json";
+            Err(Fault::new(ModelReason::Unusable, message).hint(hint).into())
+        }
+    }
+}
+
 fn unusable(model: &ModelId, message: String) -> ClipError {
     Fault::new(ModelReason::Unusable, format!("labels of {model}: {message}")).hint("correct [labels]").into()
 }
@@ -107,6 +112,25 @@ mod tests {
     fn set(labels: &[&str], templates: &[&str], threshold: f64) -> LabelSetSettings {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         LabelSetSettings { labels: owned(labels), templates: owned(templates), threshold, models: Vec::new() }
+    }
+
+    /// Softmax over labels would be wrong for it, whatever the scale.
+    #[test]
+    fn a_model_of_a_sigmoid_loss_has_labels_only_with_its_bias() {
+        let (scale, both) = (Logits { scale: 50.0, bias: None }, Logits { scale: 117.0, bias: Some(-12.9) });
+        let of = |id: &str, said| logits_of(&id.parse().unwrap(), said).map_err(|error| error.to_string());
+        for id in ["ViT-B-16-SigLIP2/webli", "nllb-clip-base-siglip/mrl@256"] {
+            for said in [None, Some(scale)] {
+                let error = of(id, said).unwrap_err();
+                assert!(error.contains("sigmoid loss") && error.contains("tools/export_openclip.py"), "{error}");
+            }
+            assert_eq!(of(id, Some(both)), Ok(both));
+        }
+        for id in ["ViT-B-32/openai", "own/v1"] {
+            assert_eq!(of(id, None), Ok(Logits::OF_CLIP));
+            assert_eq!(of(id, Some(scale)), Ok(scale));
+            assert_eq!(of(id, Some(both)), Ok(both));
+        }
     }
 
     #[test]

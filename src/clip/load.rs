@@ -53,7 +53,38 @@ impl Clip {
     /// The same, except that a tower is opened when it is first needed. If providers other than the CPU are configured, both are
     /// opened at once: nothing else tells whether the providers are available.
     pub fn prepare(entry: &ModelEntry, settings: &ClipSettings, metrics: Arc<Metrics>) -> Result<Self, ClipError> {
-        let model = Arc::new(Model::read(entry, settings)?);
+        Self::prepare_with(entry, settings, metrics, &[])
+    }
+
+    /// The same for all of `clip.models`. Those of one checkpoint and directory, of whose vectors different parts are kept, have
+    /// their towers in common. Metrics and messages name such towers after the first of them.
+    pub fn prepare_all(settings: &ClipSettings, metrics: &Arc<Metrics>) -> Result<Vec<Arc<Self>>, ClipError> {
+        let mut all = Vec::with_capacity(settings.models.len());
+        for entry in &settings.models {
+            all.push(Arc::new(Self::prepare_with(entry, settings, metrics.clone(), &all)?));
+        }
+        Ok(all)
+    }
+
+    fn prepare_with(
+        entry: &ModelEntry,
+        settings: &ClipSettings,
+        metrics: Arc<Metrics>,
+        others: &[Arc<Self>],
+    ) -> Result<Self, ClipError> {
+        let model = Model::read(entry, settings)?;
+        if let Some(other) = others.iter().find(|other| other.model.has_towers_of(&model)) {
+            let clip = Self {
+                // Its threads are the other's.
+                pulses: Vec::new(),
+                image: other.image.clone(),
+                text: other.text.clone(),
+                model: Arc::new(model.beside(&other.model)?),
+            };
+            metrics.model(&clip.id().to_string(), &clip.runs().info());
+            return Ok(clip);
+        }
+        let model = Arc::new(model);
         if model.opener.files.golden.is_none() {
             tracing::info!(
                 model = %model.id, directory = %model.directory.display(),
@@ -65,8 +96,8 @@ impl Clip {
         let text = Opening::new::<TextTower>(&model, &metrics);
         let clip = Self {
             pulses: image.all_pulses().chain(text.all_pulses()).cloned().collect(),
-            image: Slot::new(recovery_max, move || image.images()),
-            text: Slot::new(recovery_max, move || text.texts()),
+            image: Arc::new(Slot::new(recovery_max, move || image.images())),
+            text: Arc::new(Slot::new(recovery_max, move || text.texts())),
             model,
         };
         if settings.providers.iter().any(|entry| entry.provider != Provider::Cpu) || clip.model.dimension().is_none() {

@@ -59,8 +59,9 @@ pub struct Clip {
     model: Arc<Model>,
     /// Of both towers' threads, and of their opening.
     pulses: Vec<Pulse>,
-    image: Slot<ImageSide>,
-    text: Slot<TextSide>,
+    /// Perhaps in common with models that differ only in how much of a vector is kept.
+    image: Arc<Slot<ImageSide>>,
+    text: Arc<Slot<TextSide>>,
 }
 
 impl Clip {

@@ -18,13 +18,13 @@ pub(super) struct Model {
     pub(super) id: ModelId,
     pub(super) directory: PathBuf,
     pub(super) opener: Opener,
-    pub(super) facts: ModelFacts,
+    pub(super) facts: Arc<ModelFacts>,
     /// What is wrong with its activation, if that was accepted.
     pub(super) activation_problem: Option<String>,
     pub(super) preprocess: Preprocess,
     known: Known,
     /// Length of a vector, and whose: of the tower that was opened first.
-    dimension: OnceLock<(usize, Modality)>,
+    dimension: Arc<OnceLock<(usize, Modality)>>,
     fingerprint: OnceLock<Fingerprint>,
 }
 
@@ -44,7 +44,7 @@ impl Model {
     fn read_in(entry: &ModelEntry, settings: &ClipSettings, directory: &Path) -> Result<Self, ClipError> {
         let files = find(&entry.id, directory, settings.precision)?;
         // First, all checks that need no run: opening a large model takes long.
-        let facts = ModelFacts::read(&files)?;
+        let facts = Arc::new(ModelFacts::read(&files)?);
         let known = Known::of(&entry.id, &files)?;
         let activation_problem = known.check_activation(&facts, settings.activation_mismatch)?;
         let preprocess = known.preprocess(&files)?;
@@ -69,9 +69,24 @@ impl Model {
             activation_problem,
             preprocess,
             known,
-            dimension: OnceLock::new(),
+            dimension: Arc::default(),
             fingerprint: OnceLock::new(),
         })
+    }
+
+    /// Whether the other's towers are its own: they differ in no more than what is kept of a vector.
+    pub(super) fn has_towers_of(&self, other: &Self) -> bool {
+        self.directory == other.directory && self.id.whole() == other.id.whole()
+    }
+
+    /// With what is known of the towers that it has in common with `other`.
+    pub(super) fn beside(self, other: &Self) -> Result<Self, ClipError> {
+        let common = Self { facts: other.facts.clone(), dimension: other.dimension.clone(), ..self };
+        if let Some((dimension, modality)) = common.dimension.get() {
+            let sizes = Sizes { dimension: *dimension, image: None, context_length: None };
+            common.check(*modality, sizes).map_err(|e| common.named(e))?;
+        }
+        Ok(common)
     }
 
     pub(super) fn open_images(&self) -> Result<Towers<ImageTower>, ClipError> {

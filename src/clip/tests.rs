@@ -222,7 +222,8 @@ fn sums(ids: &[i64], second: Second) -> Embedding {
     let sum = |f: &dyn Fn(f32) -> f32| ids.iter().map(|id| f(*id as f32)).sum::<f32>();
     let first = if second == Second::Cosines { sum(&f32::sin) } else { sum(&|id| id) };
     let second = match second {
-        Second::Squares => sum(&|id| id * id),
+        // Types are 0.
+        Second::Squares | Second::Types => sum(&|id| id * id),
         Second::Cosines => sum(&f32::cos) + (77 - ids.len()) as f32,
         Second::Mask => ids.len() as f32,
     };
@@ -252,6 +253,16 @@ async fn free_axes_and_i64_ids_with_a_mask() {
     check_pair(image, token_sums(I64, Second::Mask, Err("batch"), Err("sequence")), Second::Mask, 1e-5).await;
 }
 
+/// As exports of BERT and what was made from it demand them.
+#[tokio::test(flavor = "multi_thread")]
+async fn token_types_are_zeros() {
+    for element in [I32, I64] {
+        let image = channel_means(F32, Err("batch"), Err("side"));
+        let text = token_sums(element, Second::Types, Err("batch"), Err("sequence"));
+        check_pair(image, text, Second::Types, 1e-5).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f16_pixels_and_i32_ids_of_fixed_length() {
     let image = channel_means(F16, Err("batch"), Ok(8));
@@ -268,6 +279,35 @@ async fn a_fixed_batch_runs_in_pieces() {
 async fn texts_that_are_not_causal_run_at_the_whole_length() {
     let image = channel_means(F32, Err("batch"), Err("side"));
     check_pair(image, token_sums(I32, Second::Cosines, Err("batch"), Err("sequence")), Second::Cosines, 1e-5).await;
+}
+
+/// `X` and `X@2`: the graphs are in memory once.
+#[tokio::test(flavor = "multi_thread")]
+async fn models_that_differ_in_what_is_kept_of_a_vector_share_their_towers() {
+    let (folder, whole) =
+        pair(channel_means(F32, Err("batch"), Ok(8)), token_sums(I64, Second::Squares, Err("batch"), Err("sequence")));
+    let manifest = json!({
+        "format": 1, "model": "tiny/test", "dimension": 3, "image_size": 8, "context_length": 77, "matryoshka": [2],
+    });
+    std::fs::write(folder.path().join("clipstream.json"), manifest.to_string()).unwrap();
+    let cut = ModelEntry { id: "tiny/test@2".parse().unwrap(), ..whole.clone() };
+    let (_other, other) =
+        pair(channel_means(F32, Err("batch"), Ok(8)), token_sums(I64, Second::Squares, Err("batch"), Err("sequence")));
+    let settings = ClipSettings { models: vec![cut, whole, other], ..ClipSettings::default() };
+    let clips = Clip::prepare_all(&settings, &Arc::default()).unwrap();
+    let [cut, whole, other] = clips.as_slice() else { panic!("three models") };
+    assert!(Arc::ptr_eq(&cut.text, &whole.text) && Arc::ptr_eq(&cut.image, &whole.image));
+    assert!(!Arc::ptr_eq(&cut.text, &other.text), "another directory");
+    assert_eq!([cut.dimension(), whole.dimension()], [2, 3]);
+    let (short, long) = (cut.embed_text("a red apple").await.unwrap(), whole.embed_text("a red apple").await.unwrap());
+    assert!(close(&short, &Embedding::normalised(long.as_slice()[..2].to_vec()).unwrap(), 1e-6));
+    let (short, long) = (cut.embed_pixels(noise(1, 8)).await.unwrap(), whole.embed_pixels(noise(1, 8)).await.unwrap());
+    assert!(close(&short, &Embedding::normalised(long.as_slice()[..2].to_vec()).unwrap(), 1e-6));
+    let fingerprints = [cut, whole].map(|clip| clip.fingerprint().unwrap());
+    assert_eq!(fingerprints.map(|found| found.dimension), [2, 3]);
+    assert_eq!(fingerprints[0].graph, fingerprints[1].graph);
+    // Its threads have their pulses once.
+    assert!(cut.pulses().count() > 0 && whole.pulses().count() == 0);
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub enum Precision {
     Fp16,
     /// Dynamically quantised: weights are int8, activations are quantised in each run.
     Int8,
-    /// The weights of matrix products are 4 bits; the arithmetic is fp32's.
+    /// The weights of matrix products are 4 bits; the arithmetic is fp32's, or fp16's where there is no other file.
     Int4,
 }
 
@@ -68,13 +68,13 @@ impl Precision {
     }
 
     /// What follows a graph's name before its `.onnx`, the preferred one first: as our exports are called, and Optimum's for
-    /// Transformers.js, whose `_quantized` is 8 bits and whose `_bnb4` loses more than `_q4`.
+    /// Transformers.js, whose `_quantized` is 8 bits, whose `_bnb4` loses more than `_q4`, and whose `_q4f16` computes with halves.
     pub fn suffixes(self) -> &'static [&'static str] {
         match self {
             Self::Fp32 => &[""],
             Self::Fp16 => &["_fp16"],
             Self::Int8 => &["_int8", "_quantized", "_uint8"],
-            Self::Int4 => &["_q4", "_bnb4"],
+            Self::Int4 => &["_q4", "_bnb4", "_q4f16"],
         }
     }
 }

@@ -127,9 +127,11 @@ pub(crate) enum Second {
     Cosines,
     /// The attention mask: the number of tokens.
     Mask,
+    /// Squares of the ids, and the types of the tokens.
+    Types,
 }
 
-/// Token ids in (and a mask, where it is summed), three values out: the ids' sum, the second sum, the
+/// Token ids in (and a mask, or types, where they are summed), three values out: the ids' sum, the second sum, the
 /// ids' sum again (three, as the image graph gives).
 pub(crate) fn token_sums(element: i32, second: Second, batch: Dim, sequence: Dim) -> TestGraph {
     let graph = TestGraph::default().constant("axis", &[1]).input("input_ids", element, &[batch, sequence]).node(
@@ -147,6 +149,11 @@ pub(crate) fn token_sums(element: i32, second: Second, batch: Dim, sequence: Dim
             "y",
             &[("to", F32)],
         ),
+        Second::Types => graph
+            .input("token_type_ids", element, &[batch, sequence])
+            .node("Cast", &["token_type_ids"], "types", &[("to", F32)])
+            .node("Mul", &["x", "x"], "squares", &[])
+            .node("Add", &["squares", "types"], "y", &[]),
     };
     graph
         // Sines keep the first sum as small as the cosines are; padding changes none of the first sums.

@@ -40,6 +40,14 @@ fn other_content_is_named() {
     }
 }
 
+/// What phones send most and no decoder reads.
+#[test]
+fn a_heif_picture_is_refused_with_the_next_step() {
+    let found = error(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", PIXELS_MAX);
+    assert!(found.message.contains("a HEIF picture"), "{found}");
+    assert!(found.to_string().contains("convert it to JPEG, PNG or AVIF"), "{found}");
+}
+
 #[test]
 fn every_format_is_found_by_its_content_and_capped_by_its_header() {
     for (name, mime) in [

@@ -287,11 +287,7 @@ fn without_dead_letters(kafka: &KafkaSettings, template: &str) -> KafkaSettings 
 
 async fn load_models(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Arc<Clip>>, WorkerError> {
     let (clip_settings, metrics) = (settings.clip.clone(), metrics.clone());
-    let prepare = move || {
-        let prepare = |entry| Clip::prepare(entry, &clip_settings, metrics.clone()).map(Arc::new);
-        clip_settings.models.iter().map(prepare).collect()
-    };
-    blocking(prepare).await
+    blocking(move || Clip::prepare_all(&clip_settings, &metrics)).await
 }
 
 async fn open_towers(models: impl IntoIterator<Item = &Arc<Clip>>, towers: &[Modality]) -> Result<(), WorkerError> {

@@ -178,8 +178,8 @@ pub(crate) fn text_profiles(signature: &TextSignature, context_length: usize, se
             vec![signature.batch.fixed().unwrap_or(rows), signature.sequence.fixed().unwrap_or(length)]
         });
         profiles.add(&signature.ids.0, &min, &max);
-        if let Some((mask, _)) = &signature.mask {
-            profiles.add(mask, &min, &max);
+        for (name, _) in signature.mask.iter().chain(&signature.types) {
+            profiles.add(name, &min, &max);
         }
     }
     profiles
@@ -259,16 +259,21 @@ mod tests {
         let mut signature = TextSignature {
             ids: ("ids".into(), Integer::I64),
             mask: Some(("mask".into(), Integer::I64)),
+            types: Some(("types".into(), Integer::I64)),
             batch: Axis::Free,
             sequence: Axis::Free,
             output: output.clone(),
         };
         let profiles = text_profiles(&signature, 77, &ClipSettings::default());
-        assert_eq!(profiles.min, "ids:1x1,mask:1x1,ids:1x17,mask:1x17,ids:1x33,mask:1x33");
-        assert_eq!(profiles.max, "ids:128x16,mask:128x16,ids:128x32,mask:128x32,ids:128x77,mask:128x77");
+        assert_eq!(
+            profiles.min,
+            "ids:1x1,mask:1x1,types:1x1,ids:1x17,mask:1x17,types:1x17,ids:1x33,mask:1x33,types:1x33"
+        );
+        let of = |length: u32| format!("ids:128x{length},mask:128x{length},types:128x{length}");
+        assert_eq!(profiles.max, [16, 32, 77].map(of).join(","));
         assert_eq!(profiles.opt, profiles.max);
         signature.sequence = Axis::Fixed(77);
-        assert_eq!(text_profiles(&signature, 77, &ClipSettings::default()).min, "ids:1x77,mask:1x77");
+        assert_eq!(text_profiles(&signature, 77, &ClipSettings::default()).min, "ids:1x77,mask:1x77,types:1x77");
         signature.batch = Axis::Fixed(1);
         assert_eq!(text_profiles(&signature, 77, &ClipSettings::default()).min, "");
         let signature = ImageSignature {

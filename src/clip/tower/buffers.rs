@@ -66,7 +66,7 @@ impl PixelBuffer {
     }
 }
 
-/// Token ids and attention masks, each with its padding value.
+/// Token ids, attention masks and token types, each with its padding value.
 pub(super) enum Integers {
     I32(Vec<i32>, i32),
     I64(Vec<i64>, i64),

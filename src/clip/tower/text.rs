@@ -20,7 +20,7 @@ use crate::model::{Pooling, TextInput};
 /// CLIP's text is causal and its vector is that of the end of the text, so padding after it changes nothing. A batch
 /// runs at the length of its longest text. If the graph's length is fixed, or padding is part of the input
 /// ([`Pooling::Padded`]), every text runs at the whole context length. A graph's attention mask is 1 for the tokens of a text and 0
-/// for the padding behind them.
+/// for the padding behind them. Its token types are 0: there is one text in each row.
 pub(crate) struct TextTower {
     session: Session,
     signature: TextSignature,
@@ -33,6 +33,7 @@ pub(crate) struct TextTower {
     at_real_length: bool,
     ids: Integers,
     mask: Integers,
+    types: Integers,
     run_cost: RunCost,
     /// Rows and tokens of the last run.
     shape: [usize; 2],
@@ -62,7 +63,10 @@ impl TextTower {
         let context_length = signature.sequence.fixed().map_or(context_length, |s| s.min(context_length));
         let outputs = only(&signature.output)?;
         let ids = Integers::new(signature.ids.1, padding_id);
-        let mask = Integers::new(signature.mask.as_ref().map_or(Integer::I64, |(_, integer)| *integer), 0);
+        let zeros = |input: &Option<(String, Integer)>| {
+            Integers::new(input.as_ref().map_or(Integer::I64, |(_, integer)| *integer), 0)
+        };
+        let (mask, types) = (zeros(&signature.mask), zeros(&signature.types));
         Ok(Self {
             session,
             signature,
@@ -73,6 +77,7 @@ impl TextTower {
             at_real_length: false,
             ids,
             mask,
+            types,
             run_cost: RunCost::default(),
             shape: [0, 0],
         })
@@ -171,6 +176,8 @@ impl TextTower {
         }
         self.ids.pad(rows * length);
         self.mask.pad(rows * length);
+        self.types.clear();
+        self.types.pad(rows * length);
         self.shape = [rows, length];
         self.run_buffers(items.len())
     }
@@ -180,6 +187,9 @@ impl TextTower {
             let mut inputs = vec![(self.signature.ids.0.as_str(), self.ids.tensor(self.shape)?)];
             if let Some((name, _)) = &self.signature.mask {
                 inputs.push((name.as_str(), self.mask.tensor(self.shape)?));
+            }
+            if let Some((name, _)) = &self.signature.types {
+                inputs.push((name.as_str(), self.types.tensor(self.shape)?));
             }
             let start = Instant::now();
             let outputs = self.session.run_with_options(inputs, &self.outputs)?;

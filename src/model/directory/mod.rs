@@ -12,7 +12,7 @@
 //! Optimum's two are also taken without the folder `onnx`. A FastEmbed pair is two repositories (for example
 //! `Qdrant/clip-ViT-B-32-vision` and `-text`) below one directory; folders that are just `vision` and `text` are taken
 //! too. Other precisions are beside the graph of single precision: `model_fp16.onnx`; `model_int8.onnx`,
-//! `model_quantized.onnx` or `model_uint8.onnx`; `model_q4.onnx` or `model_bnb4.onnx`. Sizes of a model are folders with a pair each, and share the
+//! `model_quantized.onnx` or `model_uint8.onnx`; `model_q4.onnx`, `model_bnb4.onnx` or `model_q4f16.onnx`. Sizes of a model are folders with a pair each, and share the
 //! `tokenizer.json` at the root (`onnx/s0`, `onnx/s2`). `config.json`, beside the towers or the tokenizer, may give the context
 //! length and the tokenizer. In the directory itself, `golden.json` has vectors to compare with, and `clipstream.json` says what
 //! was exported, and how.
@@ -33,6 +33,7 @@ use self::candidates::Candidate;
 use self::files::listing;
 use super::ModelError;
 use super::layouts::{CONFIG, GOLDEN, LAYOUTS, MANIFEST, OPEN_CLIP_HUB};
+use crate::domain::registry::Checkpoint;
 use crate::domain::{ModelId, ModelReason, Precision, registry};
 use crate::tokenize::{Tokenizer, TokenizerSettings};
 
@@ -78,7 +79,8 @@ impl ModelFiles {
     }
 }
 
-/// Finds the layout of `directory` and its files, with the graphs of `precision`. `id` is only for the next step.
+/// Finds the layout of `directory` and its files, with the graphs of `precision`. What the directory does not say of the text tower, the
+/// registry says of `id`.
 ///
 /// # Errors
 /// No layout is there as a whole; or one is, but not in `precision`: the error lists those that are.
@@ -87,7 +89,7 @@ pub(crate) fn find(id: &ModelId, directory: &Path, precision: Precision) -> Resu
     let has = |candidate: &&Candidate| candidate.graphs.iter().any(|(p, _)| *p == precision);
     let whole = candidates.iter().filter(|c| c.missing.is_empty());
     if let Some(candidate) = whole.clone().find(has) {
-        return read(candidate, directory, precision);
+        return read(candidate, directory, precision, registry::find(id));
     }
     if let Some(other) = whole.clone().next() {
         let there: Vec<_> = other.graphs.iter().map(|(p, _)| p.as_str()).collect();
@@ -128,7 +130,12 @@ fn missing(directory: &Path, candidates: &[Candidate]) -> String {
     }
 }
 
-fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result<ModelFiles, ModelError> {
+fn read(
+    candidate: &Candidate,
+    directory: &Path,
+    precision: Precision,
+    row: Option<&Checkpoint>,
+) -> Result<ModelFiles, ModelError> {
     let precisions = candidate.graphs.iter().map(|(p, _)| *p).collect();
     let graphs = candidate.graphs.iter().find(|(p, _)| *p == precision).map(|(_, graphs)| graphs.clone());
     let Some([image_graph, text_graph]) = graphs else {
@@ -139,8 +146,8 @@ fn read(candidate: &Candidate, directory: &Path, precision: Precision) -> Result
     let there = || configs.iter().map(PathBuf::as_path).filter(|c| c.is_file());
     let own = |name: &str| Some(directory.join(name)).filter(|file| file.is_file());
     let manifest = own(MANIFEST);
-    let text_input = TextInput::read(manifest.as_deref().into_iter().chain(there()))?;
-    let tokenizer_settings = tokenizer::read(there())?;
+    let text_input = TextInput::read(manifest.as_deref().into_iter().chain(there()), row)?;
+    let tokenizer_settings = tokenizer::read(there(), row)?;
     let config = configs.into_iter().find(|c| c.is_file());
     Ok(ModelFiles {
         layout: candidate.layout.name,

@@ -5,6 +5,8 @@
 //! | `clipstream.json` of our export tool | `context_length`; `text`: `padding_id`, `any_length` |
 //! | OpenCLIP: `config.json`, or `model_cfg` of `open_clip_config.json` | `text_cfg`: `context_length`, `pad_id`, `pool_type`, `no_causal_mask` |
 //! | Hugging Face: `config.json` of a pair of towers, or of the text tower alone | `text_config`, or the file itself: `max_position_embeddings`, `pad_token_id`, `model_type` |
+//!
+//! What none of them says, the registry says of its own checkpoints.
 
 use std::path::Path;
 
@@ -12,6 +14,7 @@ use serde_json::Value;
 
 use super::files::json_of;
 use crate::domain::ModelReason;
+use crate::domain::registry::Checkpoint;
 use crate::model::ModelError;
 use crate::redact;
 
@@ -59,11 +62,14 @@ pub(crate) enum Pooling {
 }
 
 impl TextInput {
-    /// The first of `configs` that says something says it; CLIP's own for what none does.
+    /// The first of `configs` that says something says it; then the registry's `row` of the model; CLIP's own for what none does.
     ///
     /// # Errors
     /// A file is no JSON, or names a length or an id that no text tower has.
-    pub(super) fn read<'a>(configs: impl Iterator<Item = &'a Path>) -> Result<Self, ModelError> {
+    pub(super) fn read<'a>(
+        configs: impl Iterator<Item = &'a Path>,
+        row: Option<&Checkpoint>,
+    ) -> Result<Self, ModelError> {
         let mut said = Said::default();
         for file in configs {
             let config = json_of(file)?;
@@ -72,6 +78,9 @@ impl TextInput {
                     .hint("take the file from the same export as the graphs")
             })?;
             said = said.or(own);
+        }
+        if let Some(row) = row {
+            said = said.or(Said::of_registry(row));
         }
         let pooling = said.pooling.unwrap_or(Pooling::Unknown);
         // Transformers' configurations of CLIP name an id that OpenCLIP, whose vectors ours are to be, does not pad with.
@@ -122,6 +131,17 @@ impl Said {
                 pooling: hugging_face_pooling(hugging_face),
             },
         })
+    }
+
+    /// A text tower of Hugging Face, whose activation the registry does not know, has a mask, as in [`open_clip_pooling`].
+    fn of_registry(row: &Checkpoint) -> Self {
+        let by_end = row.causal && matches!(row.pooling, "argmax" | "eos");
+        let pooling = if by_end { Pooling::EndOfText } else { Pooling::Padded };
+        Self {
+            context_length: Some(row.context_length),
+            padding_id: Some(PaddingId { id: row.tokenizer.padding_id.into(), by: PaddingBy::OpenClip }),
+            pooling: row.text_activation.map(|_| pooling),
+        }
     }
 
     fn or(self, other: Self) -> Self {
@@ -205,8 +225,14 @@ fn number(of: &Value, key: &str, range: std::ops::RangeInclusive<u64>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::registry;
 
     fn read(configs: &[&str]) -> Result<TextInput, ModelError> {
+        read_of(configs, None)
+    }
+
+    fn read_of(configs: &[&str], id: Option<&str>) -> Result<TextInput, ModelError> {
+        let row = id.map(|id| registry::find(&id.parse().unwrap()).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let files: Vec<_> = configs
             .iter()
@@ -217,7 +243,7 @@ mod tests {
                 file
             })
             .collect();
-        TextInput::read(files.iter().map(std::path::PathBuf::as_path))
+        TextInput::read(files.iter().map(std::path::PathBuf::as_path), row)
     }
 
     fn input(context_length: usize, padding_id: i64, padding_by: PaddingBy, pooling: Pooling) -> TextInput {
@@ -300,6 +326,29 @@ mod tests {
         ];
         assert_eq!(read(&both), Ok(input(64, 3, PaddingBy::OpenClip, Pooling::EndOfText)));
         assert_eq!(read(&[]), Ok(input(77, 0, PaddingBy::Nobody, Pooling::Unknown)));
+    }
+
+    #[test]
+    fn what_no_file_says_the_registry_says() {
+        use PaddingBy::{OpenClip, Transformers};
+        for (id, config, expected) in [
+            ("ViT-B-32/openai", "{}", (77, 0, OpenClip, Pooling::EndOfText)),
+            ("ViT-B-16-SigLIP/webli", "{}", (64, 1, OpenClip, Pooling::Padded)),
+            ("ViT-B-32-SigLIP2-256/webli", "{}", (64, 0, OpenClip, Pooling::Padded)),
+            ("MobileCLIP-S1/datacompdr", "{}", (77, 0, OpenClip, Pooling::Padded)),
+            ("ViT-H-14-worldwide/metaclip2_worldwide", "{}", (77, 1, OpenClip, Pooling::EndOfText)),
+            // Whether its graph heeds the padding, only running it tells.
+            ("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", "{}", (77, 1, OpenClip, Pooling::Unknown)),
+            // What a file says stands.
+            (
+                "ViT-B-16-SigLIP/webli",
+                r#"{"model_type": "siglip", "text_config": {"pad_token_id": 3, "max_position_embeddings": 32}}"#,
+                (32, 3, Transformers, Pooling::Padded),
+            ),
+        ] {
+            let (length, padding, by, pooling) = expected;
+            assert_eq!(read_of(&[config], Some(id)), Ok(input(length, padding, by, pooling)), "{id} {config}");
+        }
     }
 
     #[test]

@@ -4,24 +4,33 @@
 //! |---|---|
 //! | OpenCLIP: `config.json`, or `model_cfg` of `open_clip_config.json` | `text_cfg`: `hf_tokenizer_name` and, for that, `tokenizer_kwargs` |
 //! | Hugging Face: `config.json` of a pair of towers, or of the text tower alone | `model_type`: for SigLIP, OpenCLIP cleans texts as SigLIP's authors did |
+//!
+//! Where none of them says it, the registry says how OpenCLIP cleans the texts of its own checkpoints.
 
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::files::json_of;
+use crate::domain::registry::{Checkpoint, TokenizerKind};
 use crate::domain::{ModelReason, TextCleaning};
 use crate::model::ModelError;
 use crate::redact;
 use crate::tokenize::{HuggingFaceSettings, TokenizerSettings};
 
-/// The tokenizer of the first of `configs` that names one.
+/// The tokenizer of the first of `configs` that names one; else that of the registry's `row` of the model.
 ///
 /// # Errors
 /// A file is not JSON, or needs something that OpenCLIP's `HFTokenizer` or this tokenizer does not have.
-pub(super) fn read<'a>(configs: impl Iterator<Item = &'a Path>) -> Result<TokenizerSettings, ModelError> {
+pub(super) fn read<'a>(
+    configs: impl Iterator<Item = &'a Path>,
+    row: Option<&Checkpoint>,
+) -> Result<TokenizerSettings, ModelError> {
+    let mut is_clip = false;
     for file in configs {
-        let named = of(&json_of(file)?).map_err(|problem| {
+        let config = json_of(file)?;
+        is_clip |= is_of_clip(&config);
+        let named = of(&config).map_err(|problem| {
             ModelError::new(ModelReason::TokenizerUnusable, format!("{} has {problem}", file.display()))
                 .hint("take the file from the same export as the graphs")
         })?;
@@ -29,12 +38,36 @@ pub(super) fn read<'a>(configs: impl Iterator<Item = &'a Path>) -> Result<Tokeni
             return Ok(TokenizerSettings::HuggingFace(settings));
         }
     }
-    Ok(TokenizerSettings::OfFile)
+    let settings = row.filter(|_| !is_clip).map(of_registry);
+    // Its defaults are what is taken for a file that nothing is said of.
+    let settings = settings.filter(|settings| *settings != HuggingFaceSettings::default());
+    Ok(settings.map_or(TokenizerSettings::OfFile, TokenizerSettings::HuggingFace))
+}
+
+fn of_registry(row: &Checkpoint) -> HuggingFaceSettings {
+    match row.tokenizer.kind {
+        // What it is cleaned by is part of CLIP's own tokenizer.
+        TokenizerKind::ClipBpe => HuggingFaceSettings::default(),
+        _ => HuggingFaceSettings {
+            cleaning: row.tokenizer.clean,
+            strip_separator: row.tokenizer.strip_separator,
+            ..HuggingFaceSettings::default()
+        },
+    }
+}
+
+/// Whether a configuration names a model whose tokenizer is CLIP's own: in OpenCLIP's words no other, in Transformers' a CLIP.
+fn is_of_clip(config: &Value) -> bool {
+    let is_clip = |kind: &Value| matches!(kind.as_str(), Some("clip" | "clip_text_model"));
+    open_clip(config).is_some() || config.get("model_type").is_some_and(is_clip)
+}
+
+fn open_clip(config: &Value) -> Option<&Value> {
+    ["/text_cfg", "/model_cfg/text_cfg"].iter().find_map(|place| config.pointer(place))
 }
 
 fn of(config: &Value) -> Result<Option<HuggingFaceSettings>, String> {
-    let open_clip = ["/text_cfg", "/model_cfg/text_cfg"].iter().find_map(|place| config.pointer(place));
-    match open_clip {
+    match open_clip(config) {
         Some(text) if text.get("hf_tokenizer_name").and_then(Value::as_str).is_some_and(|name| !name.is_empty()) => {
             arguments(text).map(Some)
         }
@@ -90,6 +123,7 @@ fn shown(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::registry;
 
     fn said(config: &str) -> Result<Option<HuggingFaceSettings>, String> {
         of(&serde_json::from_str(config).unwrap())
@@ -139,6 +173,35 @@ mod tests {
     }
 
     #[test]
+    fn what_no_file_says_the_registry_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        let found = |id: &str, config: &str| {
+            std::fs::write(&file, config).unwrap();
+            read([file.as_path()].into_iter(), registry::find(&id.parse().unwrap())).unwrap()
+        };
+        let canonicalize = HuggingFaceSettings { cleaning: TextCleaning::Canonicalize, ..Default::default() };
+        let stripped = HuggingFaceSettings { strip_separator: true, ..Default::default() };
+        for (id, config, expected) in [
+            ("ViT-B-16-SigLIP2/webli", "{}", Some(canonicalize)),
+            ("ViT-L-14-CLIPA/datacomp1b", "{}", Some(stripped)),
+            ("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", "{}", None),
+            ("ViT-B-32/openai", "{}", None),
+            // What a file says stands.
+            ("ViT-B-16-SigLIP2/webli", r#"{"text_cfg": {"context_length": 64}}"#, None),
+            ("ViT-B-16-SigLIP2/webli", r#"{"model_type": "clip"}"#, None),
+            (
+                "ViT-B-16-SigLIP2/webli",
+                r#"{"text_cfg": {"hf_tokenizer_name": "a/b"}}"#,
+                Some(HuggingFaceSettings::default()),
+            ),
+        ] {
+            let expected = expected.map_or(TokenizerSettings::OfFile, TokenizerSettings::HuggingFace);
+            assert_eq!(found(id, config), expected, "{id} {config}");
+        }
+    }
+
+    #[test]
     fn what_openclips_tokenizer_does_not_take_is_refused_by_name() {
         for (argument, expected) in [
             (r#""tokenizer_mode": "clips""#, r#"tokenizer_mode "clips", expected none"#),
@@ -160,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.json");
         std::fs::write(&file, r#"{"text_cfg": {"hf_tokenizer_name": "a/b", "tokenizer_mode": "clips"}}"#).unwrap();
-        let error = read([file.as_path()].into_iter()).unwrap_err();
+        let error = read([file.as_path()].into_iter(), None).unwrap_err();
         assert_eq!(error.reason, ModelReason::TokenizerUnusable);
         assert!(error.to_string().contains("config.json has tokenizer_mode"), "{error}");
     }

@@ -23,6 +23,7 @@ use self::file::unusable;
 use self::proto::{ElementType, ModelProto, TensorProto, ValueInfoProto};
 use self::wiring::Wiring;
 use super::ModelError;
+use super::inputs::TextRole;
 use super::outputs::OUTPUT_NAMES;
 use crate::domain::Activation;
 
@@ -174,7 +175,8 @@ fn facts(model: &ModelProto) -> GraphFacts {
     let is_vector = |port: &&Port| port.axes.len() == 2 && port.element.starts_with('f');
     let embedding = OUTPUT_NAMES.iter().find_map(|n| outputs.iter().find(|o| o.name == *n));
     let embedding = embedding.or_else(|| outputs.iter().find(is_vector)).cloned();
-    let ids = inputs.iter().filter(|i| matches!(i.element, "i32" | "i64") && !i.name.contains("mask"));
+    let is_integer = |port: &&Port| matches!(port.element, "i32" | "i64");
+    let ids = inputs.iter().filter(is_integer).filter(|input| TextRole::of(&input.name) == TextRole::Ids);
     GraphFacts {
         ir_version: model.ir_version,
         opsets: model.opset_import.iter().map(|o| (o.domain.clone(), o.version)).collect(),

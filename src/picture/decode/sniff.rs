@@ -6,6 +6,8 @@ use crate::picture::format::Format;
 /// How far into a text file its kind is looked for.
 const TEXT_PREFIX_BYTES: usize = 1024;
 
+const HEIF: &str = "a HEIF picture";
+
 /// # Errors
 ///
 /// `image_unsupported`, with the kind that was found instead.
@@ -23,7 +25,18 @@ pub(super) fn format(bytes: &[u8]) -> Result<Format, PictureError> {
         [0, 0, 1, 0, ..] => Ok(Format::Ico),
         _ if super::avif::is_avif(bytes) => Ok(Format::Avif),
         _ if super::pnm::is_pnm(bytes) => Ok(Format::Pnm),
-        _ => Err(PictureError::unsupported(other(bytes))),
+        _ => Err(refused(bytes)),
+    }
+}
+
+/// With what to do about it.
+fn refused(bytes: &[u8]) -> PictureError {
+    let error = PictureError::unsupported(other(bytes));
+    match kind(bytes) {
+        HEIF => error.hint(
+            "convert it to JPEG, PNG or AVIF, for example with heif-convert of libheif; phones can be set to take JPEG",
+        ),
+        _ => error,
     }
 }
 
@@ -51,7 +64,7 @@ pub(super) fn kind(bytes: &[u8]) -> &'static str {
         [b'%', b'P', b'D', b'F', ..] => "a PDF file",
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand.get(..4) {
             Some(b"avif" | b"avis") => "an AVIF picture",
-            Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1") => "a HEIF picture",
+            Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1") => HEIF,
             _ => "an MP4 or other ISO media file",
         },
         [0xFF, 0x0A, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => "a JPEG XL picture",

@@ -60,6 +60,7 @@ const ORDERS: [(&[&str], &[&str]); 7] = [
         &[
             "error",
             "layouts",
+            "inputs",
             "outputs",
             "onnx",
             "combined",

@@ -8,21 +8,19 @@ use std::ptr::NonNull;
 use rav1d::include::dav1d::data::Dav1dData;
 use rav1d::include::dav1d::dav1d::{Dav1dContext, Dav1dLogger, Dav1dSettings};
 use rav1d::include::dav1d::headers::{
-    DAV1D_PIXEL_LAYOUT_I400, DAV1D_PIXEL_LAYOUT_I420, DAV1D_PIXEL_LAYOUT_I422, Dav1dPixelLayout, Dav1dSequenceHeader,
+    DAV1D_PIXEL_LAYOUT_I400, DAV1D_PIXEL_LAYOUT_I420, DAV1D_PIXEL_LAYOUT_I422, Dav1dPixelLayout,
 };
 use rav1d::include::dav1d::picture::Dav1dPicture;
 use rav1d::src::lib::{
     dav1d_close, dav1d_data_create, dav1d_data_unref, dav1d_default_settings, dav1d_get_picture, dav1d_open,
-    dav1d_parse_sequence_header, dav1d_picture_unref, dav1d_send_data,
+    dav1d_picture_unref, dav1d_send_data,
 };
 
 use super::coded::Tile;
 use super::properties::Colors;
 
-/// More frames than a picture of four layers has. Each may cost a pass over all of its pixels, however few bytes it has.
-pub(super) const FRAMES_MAX: usize = 8;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// From the fewest samples to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Layout {
     Grey,
     /// Chroma of half the width and height.
@@ -32,61 +30,12 @@ pub(super) enum Layout {
     Full,
 }
 
-fn layout(said: Dav1dPixelLayout) -> Layout {
+pub(super) fn layout(said: Dav1dPixelLayout) -> Layout {
     match said {
         DAV1D_PIXEL_LAYOUT_I400 => Layout::Grey,
         DAV1D_PIXEL_LAYOUT_I420 => Layout::Quarter,
         DAV1D_PIXEL_LAYOUT_I422 => Layout::Half,
         _ => Layout::Full,
-    }
-}
-
-/// What a sequence header says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sequence {
-    pub has_grain: bool,
-    pub width: u64,
-    pub height: u64,
-    layout: Layout,
-    sample_bytes: u64,
-}
-
-impl Sequence {
-    /// Of all planes of a picture.
-    pub fn bytes(self, width: u64, height: u64) -> u64 {
-        let samples_of_two_pixels = match self.layout {
-            Layout::Grey => 2,
-            Layout::Quarter => 3,
-            Layout::Half => 4,
-            Layout::Full => 6,
-        };
-        width * height * samples_of_two_pixels * self.sample_bytes / 2
-    }
-
-    /// The first one in `data`.
-    pub fn read(data: &[u8]) -> Result<Self, &'static str> {
-        let mut header = std::mem::MaybeUninit::<Dav1dSequenceHeader>::uninit();
-        // SAFETY: `data` is a slice that is not written to, and `header` has the room for what is written to it.
-        let result = unsafe {
-            dav1d_parse_sequence_header(
-                NonNull::new(header.as_mut_ptr()),
-                NonNull::new(data.as_ptr().cast_mut()),
-                data.len(),
-            )
-        };
-        if result.0 != 0 {
-            return Err("its AV1 data has no sequence header");
-        }
-        // SAFETY: it has been written, since the result is 0.
-        let header = unsafe { header.assume_init() };
-        let side = |side: c_int| u64::try_from(side).unwrap_or(u64::MAX);
-        Ok(Self {
-            has_grain: header.film_grain_present != 0,
-            width: side(header.max_width),
-            height: side(header.max_height),
-            layout: layout(header.layout),
-            sample_bytes: if header.hbd == 0 { 1 } else { 2 },
-        })
     }
 }
 
@@ -276,51 +225,9 @@ pub(super) fn decode(tile: &Tile<'_>) -> Result<Frame, &'static str> {
     Ok(frame)
 }
 
-/// How many frames `data` may have, shown or not: headers of frames, by the kinds of its units (AV1 specification, 5.3).
-/// Fewer where it is damaged: the decoder stops there.
-pub(super) fn frames(mut data: &[u8]) -> usize {
-    let mut frames = 0;
-    while let [head, rest @ ..] = data {
-        let (kind, has_extension, has_size) = (head >> 3 & 15, head >> 2 & 1 == 1, head >> 1 & 1 == 1);
-        let Some(mut rest) = rest.get(usize::from(has_extension)..) else { break };
-        let mut length = rest.len();
-        if has_size {
-            let Some((size, bytes)) = leb128(rest) else { break };
-            rest = &rest[bytes..];
-            let Some(size) = usize::try_from(size).ok().filter(|size| *size <= rest.len()) else { break };
-            length = size;
-        }
-        // OBU_FRAME_HEADER and OBU_FRAME.
-        frames += usize::from(matches!(kind, 3 | 6));
-        data = &rest[length..];
-    }
-    frames
-}
-
-/// A number of up to eight bytes, seven bits each, and how many bytes it has.
-fn leb128(bytes: &[u8]) -> Option<(u64, usize)> {
-    let mut value = 0;
-    for (n, byte) in bytes.iter().enumerate().take(8) {
-        value |= u64::from(byte & 0x7F) << (7 * n);
-        if byte & 0x80 == 0 {
-            return Some((value, n + 1));
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn frames_are_counted_by_their_units() {
-        // A temporal delimiter, a sequence header of two bytes, a frame of one, a frame header, and a frame without a size.
-        let data = [0x12, 0, 0x0A, 2, 1, 2, 0x32, 0x81, 0, 9, 0x1A, 1, 0, 0x36 & !2, 0, 5, 5];
-        assert_eq!(frames(&data), 3);
-        assert_eq!(frames(&data[..9]), 0);
-        assert_eq!(frames(&[]), 0);
-    }
 
     #[test]
     fn damaged_data_is_refused() {
@@ -328,7 +235,6 @@ mod tests {
             |data: &'static [u8]| Tile { data: data.into(), width: 8, height: 8, operating_point: 0, layer: None };
         for data in [&b"\x12\0"[..], b"\x0A\x02\0\0", b"\xFF\xFF\xFF"] {
             assert!(decode(&tile(data)).is_err(), "{data:?}");
-            assert!(Sequence::read(data).is_err(), "{data:?}");
         }
     }
 }

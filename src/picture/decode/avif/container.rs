@@ -66,7 +66,7 @@ pub(super) fn read(file: &[u8]) -> Parsed<Picture<'_>> {
 fn parts(file: &[u8]) -> Parsed<Parts<'_>> {
     let mut rest = Reader(file);
     let (mut brands, mut meta, mut tracks): (&[[u8; 4]], _, _) = (&[], None, None);
-    let (mut needs_meta, mut needs_tracks, mut needs_tone_map) = (false, false, false);
+    let (mut needs_meta, mut needs_tracks, mut needs_tone_map, mut has_tone_map) = (false, false, false, false);
     while !rest.is_empty() {
         let Head { kind, length } = rest.head()?;
         let is_read = matches!(&kind, b"ftyp" | b"meta" | b"moov");
@@ -90,16 +90,18 @@ fn parts(file: &[u8]) -> Parsed<Parts<'_>> {
                 needs_meta = has(b"avif") || needs_tone_map;
                 brands = found;
             }
-            b"meta" if meta.is_none() => meta = Some(Meta::read(body)?),
+            b"meta" if meta.is_none() => {
+                let found = meta.insert(Meta::read(body)?);
+                has_tone_map = found.items().iter().any(|item| item.kind == *b"tmap");
+            }
             b"moov" if tracks.is_none() => tracks = Some(tracks::read(body)?),
             b"meta" | b"moov" => return damaged("a box is there twice"),
             _ => {}
         }
-        let has_tone_map = || meta.iter().flat_map(Meta::items).any(|item| item.kind == *b"tmap");
         let is_whole = (!needs_meta || meta.is_some()) && (!needs_tracks || tracks.is_some());
         if let [major, ..] = brands
             && is_whole
-            && (!needs_tone_map || has_tone_map())
+            && (!needs_tone_map || has_tone_map)
         {
             return Ok(Parts { major: *major, meta, tracks: tracks.unwrap_or_default() });
         }

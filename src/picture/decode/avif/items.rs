@@ -6,8 +6,15 @@ use std::collections::HashMap;
 use super::boxes::{Child, Kind, Parsed, Problem, Reader, damaged};
 use super::properties::{self, Config, Property};
 
-/// More items than a grid of 256 x 256 with alpha, which has two for each tile, may need.
-const ITEMS_MAX: usize = 3 * 65_536;
+/// More than a picture of 128 megapixels may need: tiles have at least 64 x 64 pixels, and alpha has as many. Each costs more memory
+/// than bytes of the file.
+const ITEMS_MAX: usize = 65_536;
+
+/// Pieces of all items. They may take no bytes of the file at all.
+const EXTENTS_MAX: usize = 2 * ITEMS_MAX;
+
+/// libavif's bound on boxes of associations, which differ in version and flags.
+const ASSOCIATIONS_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Item {
@@ -86,7 +93,7 @@ impl<'a> Meta<'a> {
         let at = *self.by_id.entry(id).or_insert(next);
         if at == next {
             if next >= ITEMS_MAX {
-                return Err(Problem::Unsupported("an AVIF picture of more than 196,608 items"));
+                return Err(Problem::Unsupported("an AVIF picture of more than 65,536 items"));
             }
             self.items.push(Item { id, ..Item::default() });
         }
@@ -104,6 +111,7 @@ impl<'a> Meta<'a> {
         if [offset, length, base, index].iter().any(|size| !matches!(size, 0 | 4 | 8)) {
             return damaged("places of data are of an unknown size");
         }
+        let mut extents = 0;
         for _ in 0..body.id(version == 2)? {
             let id = body.id(version == 2)?;
             let item = self.at(id)?;
@@ -120,6 +128,10 @@ impl<'a> Meta<'a> {
             body.u16()?;
             let base = body.sized(base)?;
             for _ in 0..body.u16()? {
+                extents += 1;
+                if extents > EXTENTS_MAX {
+                    return Err(Problem::Unsupported("an AVIF picture of more than 131,072 pieces"));
+                }
                 body.sized(index)?;
                 let (offset, length) = (body.sized(offset)?, body.sized(length)?);
                 let Some(offset) = base.checked_add(offset) else { return damaged("an item lies outside of the file") };
@@ -148,6 +160,9 @@ impl<'a> Meta<'a> {
                 return damaged("a box is there twice");
             }
             seen.push(full);
+            if seen.len() > ASSOCIATIONS_MAX {
+                return damaged("it has too many boxes of associations");
+            }
         }
         Ok(())
     }

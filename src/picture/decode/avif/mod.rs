@@ -10,25 +10,26 @@ mod float;
 mod items;
 mod planes;
 mod properties;
+mod sequence;
 mod tracks;
+
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 
-use av1::Sequence;
 use boxes::Problem;
 use coded::Coded;
 use container::Picture;
 pub(in crate::picture::decode) use container::is_avif;
 use planes::{Canvas, Held, Planes, Sample};
+use sequence::{FRAMES_MAX, Sequence};
 
 use super::{Checked, Decoded, Limit, PictureError, Samples};
 use crate::picture::format::Format;
 
 /// Whether the decoder was built with its SIMD code.
 pub const HAS_SIMD: bool = cfg!(feature = "avif-simd");
-
-/// Blocks of the decoder: its frames are whole ones.
-const BLOCK: u64 = 128;
 
 /// What its tables have for each pixel: levels of filters, motion, segments.
 const TABLE_BYTES: u64 = 1;
@@ -46,17 +47,16 @@ impl<'a> Header<'a> {
             Problem::Damaged(what) => failed(what),
             Problem::Unsupported(what) => PictureError::unsupported(what),
         })?;
+        Self::of(picture, limit)
+    }
+
+    fn of(picture: Picture<'a>, limit: Limit) -> Result<Self, PictureError> {
         let size = limit.check(Format::Avif, u64::from(picture.width), u64::from(picture.height))?;
-        let coded = [Some(&picture.color), picture.alpha.as_ref()];
-        for tile in coded.into_iter().flatten().flat_map(|coded| &coded.tiles) {
-            // Tiles of a grid may hang over its edges, by less than one of them.
-            limit.check(Format::Avif, u64::from(tile.width), u64::from(tile.height))?;
-            let frames = av1::frames(&tile.data);
-            if frames > av1::FRAMES_MAX {
-                return Err(PictureError::unsupported(format_args!(
-                    "an AVIF picture of {frames} frames where {} are expected at most",
-                    av1::FRAMES_MAX
-                )));
+        // Alpha may say another size; tiles of a grid may hang over its edges, by less than one of them.
+        for coded in [Some(&picture.color), picture.alpha.as_ref()].into_iter().flatten() {
+            let grid = coded.grid.map(|grid| (grid.width, grid.height));
+            for (width, height) in coded.tiles.iter().map(|tile| (tile.width, tile.height)).chain(grid) {
+                limit.check(Format::Avif, u64::from(width), u64::from(height))?;
             }
         }
         let decode_bytes = decode_bytes(&picture)?;
@@ -203,17 +203,23 @@ fn coded_bytes(coded: &Coded<'_>) -> Result<(u64, u64), PictureError> {
     let (mut held, mut work, mut copied) = (0, 0, 0);
     for tile in &coded.tiles {
         let sequence = Sequence::read(&tile.data).map_err(failed)?;
-        let (width, height) = (u64::from(tile.width), u64::from(tile.height));
-        if sequence.width.saturating_mul(sequence.height) > width * height {
+        if sequence.frames > FRAMES_MAX {
+            return Err(PictureError::unsupported(format_args!(
+                "an AVIF picture of {} frames where {FRAMES_MAX} are expected at most",
+                sequence.frames
+            )));
+        }
+        let pixels = u64::from(tile.width) * u64::from(tile.height);
+        if sequence.pixels > pixels {
             return Err(scaled());
         }
-        let (width, height) = (width.next_multiple_of(BLOCK), height.next_multiple_of(BLOCK));
-        let frames = av1::frames(&tile.data).max(1) as u64 + u64::from(sequence.has_grain);
-        let frame = sequence.bytes(width, height);
-        // Of each frame the first one is what stays.
-        work = work.max((frames - 1) * frame + width * height * TABLE_BYTES + tile.data.len() as u64);
+        let samples = sequence.samples(pixels);
+        let frame = sequence.bytes(samples);
+        let frames = sequence.frames.max(1) as u64 + sequence.copies;
+        // Of all frames one is what stays.
+        work = work.max((frames - 1) * frame + samples * TABLE_BYTES + tile.data.len() as u64);
         held = held.max(match coded.grid {
-            Some(grid) => sequence.bytes(u64::from(grid.width), u64::from(grid.height)) + frame,
+            Some(grid) => sequence.bytes(u64::from(grid.width) * u64::from(grid.height)) + frame,
             None => frame,
         });
         copied += if matches!(tile.data, Cow::Owned(_)) { tile.data.len() as u64 } else { 0 };

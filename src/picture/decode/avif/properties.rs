@@ -86,10 +86,16 @@ impl Property {
     }
 }
 
+/// As many as an item can refer to.
+const PROPERTIES_MAX: usize = 0x7FFF;
+
 /// All properties of `ipco`, or of a track's sample entry.
 pub(super) fn read(mut container: Reader<'_>, is_track: bool) -> Parsed<Vec<Property>> {
     let mut all = Vec::new();
     while let Some(Child { kind, body }) = container.child()? {
+        if all.len() == PROPERTIES_MAX {
+            return Err(Problem::Unsupported("an AVIF picture of more than 32,767 properties"));
+        }
         all.push(property(kind, body, is_track)?);
     }
     Ok(all)

@@ -1,11 +1,14 @@
 //! The `moov` box of a sequence: its tracks, as far as the first picture of each.
 
-use super::boxes::{Child, Kind, Parsed, Reader, damaged};
+use super::boxes::{Child, Kind, Parsed, Problem, Reader, damaged};
 use super::items;
 use super::properties::{self, Config, Property};
 
 /// What a sample entry has before its properties (`VisualSampleEntry`).
 const ENTRY_BYTES: usize = 78;
+
+/// A sequence has one of colours and one of alpha.
+const TRACKS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Track {
@@ -31,6 +34,9 @@ pub(super) fn read(mut movie: Reader<'_>) -> Parsed<Vec<Track>> {
     let mut tracks = Vec::new();
     while let Some(Child { kind, body }) = movie.child()? {
         if kind == *b"trak" {
+            if tracks.len() == TRACKS_MAX {
+                return Err(Problem::Unsupported("an AVIF sequence of more than 64 tracks"));
+            }
             tracks.push(track(body)?);
         }
     }
