@@ -77,6 +77,7 @@ impl<'a> Running<'a> {
             ("media.allow_hosts", "127.0.0.1".to_owned()),
             ("media.s3_endpoint", format!("http://{}", own.s3.address)),
             ("media.s3_path_style", "true".to_owned()),
+            ("media.s3_buckets", BUCKET.to_owned()),
             ("store.kind", "qdrant".to_owned()),
             ("store.url", format!("http://{}", own.store.address)),
             ("store.catalog", trial.topic.to_owned()),
