@@ -31,8 +31,10 @@ fn has_test(text: &str, name: &str) -> bool {
     let lines: Vec<&str> = text.lines().collect();
     let begins = format!("fn {name}(");
     let at = lines.iter().position(|line| line.trim_start().trim_start_matches("async ").starts_with(&begins));
-    let before = at.and_then(|at| lines.get(at.saturating_sub(3)..at)).unwrap_or_default();
-    before.iter().any(|line| line.contains("#[test]") || line.contains("#[tokio::test"))
+    let before = lines.get(..at.unwrap_or_default()).unwrap_or_default().iter().rev();
+    let mut attributes =
+        before.map(|line| line.trim_start()).take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+    attributes.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
 }
 
 fn sources(folder: &Path) -> Vec<String> {
