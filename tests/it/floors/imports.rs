@@ -39,7 +39,7 @@ impl Modules {
         let mut files = Vec::new();
         rust_files(src, &mut files);
         let sources = files.into_iter().map(|path| {
-            let source = std::fs::read_to_string(&path).expect("src/ is readable");
+            let source = std::fs::read_to_string(&path).expect("the folder is readable");
             (path.strip_prefix(src).expect("it was found below src/").to_owned(), source)
         });
         Self::of(sources)
@@ -145,9 +145,10 @@ fn child(of: &Name, last: &str) -> Name {
     of.iter().cloned().chain([last.to_owned()]).collect()
 }
 
-fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("src/ is readable") {
-        let path = entry.expect("src/ is readable").path();
+/// The files of Rust in a folder and those below it.
+pub fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("the folder is readable") {
+        let path = entry.expect("the folder is readable").path();
         if path.is_dir() {
             rust_files(&path, out);
         } else if path.extension().is_some_and(|e| e == "rs") {

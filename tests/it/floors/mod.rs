@@ -6,6 +6,7 @@ mod imports;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+pub use imports::rust_files;
 use imports::{Modules, circles, paths};
 
 /// Floor, and the folders on it. Floors exist before the folders on them do.
